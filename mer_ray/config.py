@@ -1,0 +1,228 @@
+"""Settings: one model per stage, filled from a YAML file and from ``--set stage.key=value``.
+
+The defaults are the demo: ``mer-ray run`` without a file does what ``configs/demo.yaml`` says. An unknown key or a bad
+value is a ConfigError that names the key. No secret is a setting: keys come from the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mer_ray.errors import ConfigError
+from mer_ray.features import MODULES as FEATURES
+from mer_ray.features.mfcc import Params as MfccParams
+from mer_ray.features.vggish import Params as VggishParams
+from mer_ray.models import NETWORKS
+
+LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
+
+
+def _names(value: Any) -> Any:
+    """``a,b`` and ``a`` are lists too."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[list[str], BeforeValidator(_names)]
+
+
+def _check_names(kind: str, names: Sequence[str], known: Sequence[str] | dict[str, Any]) -> None:
+    if not names:
+        raise ValueError(f"name at least one {kind} of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"a {kind} is named twice")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=False)
+
+
+class DemoConfig(_Section):
+    """The catalog that the project composes itself."""
+
+    cues: int = Field(160, ge=1, le=100_000)
+    seconds: float = Field(20.0, ge=1.0, le=600.0)
+    seed: int = 7
+
+
+class CollectConfig(_Section):
+    """Where tracks and tags come from."""
+
+    source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
+    manifest: str | None = None
+    folder: str | None = None
+    tag: str = "soundtrack"
+    limit: int | None = Field(None, ge=1)
+    api_url: str = LASTFM_API
+    requests_per_s: float = Field(5.0, gt=0)
+    scale: tuple[float, float] = (0.0, 1.0)
+    demo: DemoConfig = DemoConfig()
+
+    @model_validator(mode="after")
+    def _scale(self) -> CollectConfig:
+        if not self.scale[0] < self.scale[1]:
+            raise ValueError("scale must be [lowest, highest]")
+        return self
+
+
+class LabelConfig(_Section):
+    """How tags become valence, arousal and dominance."""
+
+    source: Literal["auto", "manifest", "tags"] = "auto"
+    lexicon: str | None = None
+    recipe: Literal["original"] = "original"
+
+
+class AcquireConfig(_Section):
+    """How audio is got. Providers are tried in order."""
+
+    providers: Annotated[list[Literal["uri", "folder", "savify"]], BeforeValidator(_names)] = ["uri", "folder"]
+    folder: str | None = None
+    timeout_s: float = Field(180.0, gt=0)
+    max_mb: float = Field(200.0, gt=0)
+    workers: int | None = Field(None, ge=1)
+
+
+class ExtractConfig(_Section):
+    """Which features are computed, and how."""
+
+    features: Names = ["mfcc", "vggish"]
+    mfcc: MfccParams = MfccParams()
+    vggish: VggishParams = VggishParams()
+    min_duration_s: float = Field(1.0, gt=0)
+    batch_tracks: int = Field(8, ge=1, le=1_024)
+    workers: int | None = Field(None, ge=1)
+    gpus_per_worker: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _known(self) -> ExtractConfig:
+        _check_names("feature", self.features, FEATURES)
+        return self
+
+
+class TrainConfig(_Section):
+    """Which networks are trained on each feature, and how."""
+
+    networks: Names = ["cnn", "lstm"]
+    folds: int = Field(5, ge=2, le=50)
+    seed: int = 0
+    window_s: float = Field(10.0, gt=0)
+    epochs: int = Field(60, ge=1)
+    patience: int = Field(10, ge=1)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    cpus_per_trial: float = Field(1.0, gt=0)
+    gpus_per_trial: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _known(self) -> TrainConfig:
+        _check_names("network", self.networks, NETWORKS)
+        return self
+
+
+class ScoreConfig(_Section):
+    """How catalogs are scored."""
+
+    model: str | None = None
+    batch_tracks: int = Field(8, ge=1, le=1_024)
+    workers: int | None = Field(None, ge=1)
+    gpus_per_worker: float = Field(0.0, ge=0)
+
+
+class Config(_Section):
+    """Everything a run needs to know."""
+
+    workspace: str = "work/demo"
+    address: str | None = None
+    collect: CollectConfig = CollectConfig()
+    label: LabelConfig = LabelConfig()
+    acquire: AcquireConfig = AcquireConfig()
+    extract: ExtractConfig = ExtractConfig()
+    train: TrainConfig = TrainConfig()
+    score: ScoreConfig = ScoreConfig()
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether the catalog is the project's own, on which stand-ins are allowed."""
+        return self.collect.source == "demo"
+
+
+def load(file: str | Path | None = None, assignments: Sequence[str] = ()) -> Config:
+    """Defaults, then a YAML file, then ``a.b=value`` assignments (values in YAML).
+
+    Raises ConfigError naming the file or key.
+    """
+    values: dict[str, Any] = {}
+    origin = "settings"
+    if file is not None:
+        origin = str(file)
+        values = _read(Path(file))
+    for assignment in assignments:
+        _assign(values, assignment)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(dict(e)) for e in error.errors())) from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"config file {file} does not exist", "give -c an existing YAML file, as in configs/") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"config file {file} cannot be read ({' '.join(str(error).split())})") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"config file {file} must hold keys and values, as in configs/demo.yaml")
+    return values
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {assignment!r} is not of the form key=value", "for example --set train.folds=10")
+    try:
+        value = yaml.safe_load(text) if text.strip() else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {assignment!r}: the value is not valid YAML") from error
+    for part in parts[:-1]:
+        inner = values.setdefault(part, {})
+        if inner is None:
+            inner = values[part] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {assignment!r}: {part} is not a section")
+        values = inner
+    values[parts[-1]] = value
+
+
+def _explain(error: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _keys_at([str(p) for p in error["loc"][:-1]])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {key}: {advice}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{key}: {message} (got {error['input']!r})" if not isinstance(error["input"], dict | BaseModel) else f"{key}: {message}"
+
+
+def _keys_at(path: list[str]) -> list[str]:
+    model: Any = Config
+    for part in path:
+        info = model.model_fields.get(part)
+        model = info.annotation if info is not None else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return list(model.model_fields)

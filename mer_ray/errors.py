@@ -1,0 +1,66 @@
+"""Every error that mer-ray raises on purpose.
+
+    MerRayError            ends a command: one line, exit code 2, no traceback
+    ├── ConfigError        a settings file, key or value
+    ├── InputError         a file, folder or row that the user gave
+    ├── WorkspaceError     a workspace made with other settings, or a table that a stage needs and is not there
+    ├── ServiceError       a network service that refused, or did not answer in time
+    └── ModelError         a model folder that is damaged, or does not fit the features
+    TrackError             costs one track, not the batch: becomes one row in the table ``failures``
+"""
+
+from __future__ import annotations
+
+
+class MerRayError(Exception):
+    """What happened, and in ``hint`` what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[MerRayError], tuple[str, str]]:
+        # Exceptions cross process borders in Ray; the default would lose the hint.
+        return type(self), (self.message, self.hint)
+
+
+class ConfigError(MerRayError):
+    """A settings file, key or value."""
+
+
+class InputError(MerRayError):
+    """A file, folder or row that the user gave."""
+
+
+class WorkspaceError(MerRayError):
+    """A workspace made with other settings, or without a table that this stage needs."""
+
+
+class ServiceError(MerRayError):
+    """A network service that refused, or did not answer in time."""
+
+
+class ModelError(MerRayError):
+    """A model folder that is damaged or does not fit the features at hand."""
+
+
+class TrackError(Exception):
+    """One track is lost.
+
+    reason: a short code for counting (``corrupt``, ``silent``, ``too_short``, ``no_known_tag``, ...).
+    message: what happened, naming the file, row or address.
+    transient: worth another try on the next run (a time-out is, a corrupt file is not).
+    """
+
+    def __init__(self, reason: str, message: str, transient: bool = False) -> None:
+        super().__init__(reason, message, transient)
+        self.reason = reason
+        self.message = message
+        self.transient = transient
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"

@@ -1,0 +1,45 @@
+"""What makes two rows the same track, and names that are safe on any disk."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from pathlib import Path
+
+_DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−"), "-")
+_APOSTROPHES = dict.fromkeys(map(ord, "’‘`´"), "'")
+_SPACES = re.compile(r"\s+")
+
+
+def normalise(text: str) -> str:
+    """Fold what people write differently and mean the same: Unicode form, case, accents, dashes, apostrophes, spaces."""
+    text = unicodedata.normalize("NFKD", text).translate(_DASHES).translate(_APOSTROPHES)
+    text = "".join(c for c in text if not unicodedata.combining(c))
+    return _SPACES.sub(" ", text.casefold()).strip()
+
+
+def track_id(artist: str, title: str) -> str:
+    """A stable 16-digit id of a piece of music: a hash of its normalised artist and title."""
+    return digest(f"{normalise(artist)}\x1f{normalise(title)}".encode())[:16]
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """Text from outside, fit for a table cell, a log line or a terminal: no control characters, bounded length.
+
+    Lone surrogates (file names that are not UTF-8) become ``\\udcXX`` escapes, so that the result can be encoded.
+    """
+    text = "".join(c if c.isprintable() else " " for c in text.encode("utf-8", "backslashreplace").decode("utf-8"))
+    text = _SPACES.sub(" ", text).strip()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
