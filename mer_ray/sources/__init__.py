@@ -1,0 +1,37 @@
+"""Where tracks, tags and audio come from. One file per source; none of them knows of Ray or of the workspace.
+
+A source of tracks yields a `Track` for each one that it found and a `TrackError` (yielded, not raised) for each that it
+lost; it raises a MerRayError when it cannot go on at all. A source of audio is a function that fetches one file, or
+raises TrackError.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mer_ray.identity import track_id
+
+
+@dataclass(frozen=True)
+class Track:
+    """A piece of music as a source describes it.
+
+    tags: (name, weight) pairs, weight > 0 and relative. given: a label (valence, arousal, dominance) that the source
+    brings, each in 0..1. uri: where its audio is, if the source knows. key: an id for a track without artist and
+    title (a hash of its file's content, say).
+    """
+
+    artist: str
+    title: str
+    album: str | None = None
+    mbid: str | None = None
+    spotify_id: str | None = None
+    uri: str | None = None
+    tags: tuple[tuple[str, float], ...] = ()
+    given: tuple[float, float, float] | None = None
+    key: str | None = None
+
+    @property
+    def id(self) -> str:
+        """``key``, or a hash of the normalised artist and title."""
+        return self.key or track_id(self.artist, self.title)
