@@ -113,6 +113,7 @@ class TrainConfig(_Section):
 
     networks: Names = ["cnn", "lstm"]
     folds: int = Field(5, ge=2, le=50)
+    members: int = Field(2, ge=1, le=20)
     seed: int = 0
     window_s: float = Field(10.0, gt=0)
     epochs: int = Field(60, ge=1)
@@ -143,6 +144,7 @@ class Config(_Section):
 
     workspace: str = "work/demo"
     address: str | None = None
+    retry_failed: bool = False
     collect: CollectConfig = CollectConfig()
     label: LabelConfig = LabelConfig()
     acquire: AcquireConfig = AcquireConfig()

@@ -304,6 +304,15 @@ class Workspace:
             raise WorkspaceError(f"workspace {self.uri} has no {table}", f"run `mer-ray {stage}` on it first")
         return rows
 
+    def discard(self, table: str) -> None:
+        """Remove a table's shards."""
+        if self.exists(table):
+            self.fs.delete_dir(self.path(table))
+
+    def remove(self) -> None:
+        """Remove the workspace and all that is in it."""
+        self.fs.delete_dir(self.root)
+
     def ids(self, table: str) -> set[str]:
         """The track_ids that a table has."""
         return set(self.read(table, ["track_id"])["track_id"].to_pylist())
@@ -311,32 +320,45 @@ class Workspace:
     # failures ------------------------------------------------------------------------------------------------------
 
     def failures(self, stage: str | None = None) -> list[dict[str, Any]]:
-        """What is lost now: the last failure per stage and track, without those that a later try mended."""
+        """What is lost now: the last failure per stage and track, without those that a later try mended.
+
+        stage: ``extract`` means all its features, ``extract:mfcc`` that one. Failures under settings that a stage has
+        since given up do not count.
+        """
         latest: dict[tuple[str, str], dict[str, Any]] = {}
         for row in sorted(self.read("failures").to_pylist(), key=lambda r: r["at"]):
-            if stage is None or row["stage"].split(":")[0] == stage:
+            if stage is None or stage in (row["stage"], row["stage"].split(":")[0]):
                 latest[row["stage"], row["track_id"]] = row
         made: dict[str, set[str]] = {}
-        return [r for r in latest.values() if r["track_id"] not in _made_by(self, r["stage"], made)]
+        since: dict[str, datetime] = {}
+        for name in {stage for stage, _ in latest}:
+            made[name] = _made_by(self, name)
+            recorded = self.read_json("settings", _settings_file(name)) or {}
+            since[name] = datetime.fromisoformat(recorded.get("since", "1970-01-01T00:00:00+00:00"))
+        return [r for (name, i), r in latest.items() if i not in made[name] and r["at"] >= since[name]]
 
-    def pending(self, stage: str, ids: Iterable[str], done: set[str]) -> tuple[list[str], dict[str, int]]:
+    def pending(
+        self, stage: str, ids: Iterable[str], done: set[str], retry_failed: bool = False
+    ) -> tuple[list[str], dict[str, int]]:
         """Which of ``ids`` are still to do, in their order, and the tries that the failed ones among them had.
 
-        Not to do: what is done, and what failed for good. Failures that may pass (time-outs, ...) are tried again.
+        Not to do: what is done, and what failed for good, unless ``retry_failed``. Failures that may pass (time-outs)
+        are always tried again.
         """
         lost = {r["track_id"]: r for r in self.failures() if r["stage"] == stage}
-        todo = [i for i in ids if i not in done and (i not in lost or lost[i]["transient"])]
+        todo = [i for i in ids if i not in done and (retry_failed or i not in lost or lost[i]["transient"])]
         return todo, {i: lost[i]["attempts"] for i in todo if i in lost}
 
     # settings ------------------------------------------------------------------------------------------------------
 
-    def claim(self, stage: str, table: str, settings: Mapping[str, Any]) -> None:
+    def claim(self, stage: str, table: str, settings: Mapping[str, Any], restart: bool = False) -> None:
         """Record the settings that a table is made with; refuse to go on with others.
 
-        Raises WorkspaceError naming each setting that differs, with both values.
+        Failures from before the record do not count any more; ``restart`` makes it anew, for a stage that meets all of
+        its failures again. Raises WorkspaceError naming each setting that differs, with both values.
         """
         settings = json.loads(json.dumps(settings, default=str))
-        recorded = self.read_json("settings", f"{stage}.json")
+        recorded = (self.read_json("settings", _settings_file(stage)) or {}).get("settings")
         if recorded is not None and recorded != settings and self.has(table):
             changes = [
                 f"{stage}.{key} was {recorded.get(key)!r}, now {settings.get(key)!r}"
@@ -347,16 +369,18 @@ class Workspace:
                 f"workspace {self.uri} was made with other settings ({'; '.join(changes)})",
                 f"choose another --workspace, or remove {self.path(table)} and the tables made from it",
             )
-        if recorded != settings:
-            self.write_json(settings, "settings", f"{stage}.json")
+        if recorded != settings or restart:
+            self.write_json({"settings": settings, "since": now().isoformat()}, "settings", _settings_file(stage))
 
 
-def _made_by(workspace: Workspace, stage: str, cache: dict[str, set[str]]) -> set[str]:
-    """The ids that a stage (``extract:mfcc``, ``label``, ...) has made since."""
+def _settings_file(stage: str) -> str:
+    return f"{stage.replace(':', '-')}.json"
+
+
+def _made_by(workspace: Workspace, stage: str) -> set[str]:
+    """The ids that a stage (``extract:mfcc``, ``label``, ...) has made."""
     name, _, feature = stage.partition(":")
     tables = {"label": ["labels"], "acquire": ["audio"], "score": ["scores"]}.get(name, [])
     if name == "extract":
         tables = [features_table(f) for f in ([feature] if feature else workspace.list("features"))]
-    if stage not in cache:
-        cache[stage] = set().union(*(workspace.ids(t) for t in tables)) if tables else set()
-    return cache[stage]
+    return set().union(*(workspace.ids(t) for t in tables)) if tables else set()

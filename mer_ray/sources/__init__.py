@@ -1,7 +1,7 @@
 """Where tracks, tags and audio come from. One file per source; none of them knows of Ray or of the workspace.
 
-A source of tracks yields a `Track` for each one that it found and a `TrackError` (yielded, not raised) for each that it
-lost; it raises a MerRayError when it cannot go on at all. A source of audio is a function that fetches one file, or
+A source of tracks yields a `Track` for each one that it found and, for each one that it lost, the little that it knows
+of it with a TrackError (yielded, not raised); it raises a MerRayError when it cannot go on at all. A source of audio is a function that fetches one file, or
 raises TrackError.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mer_ray.errors import TrackError
 from mer_ray.identity import track_id
 
 
@@ -35,3 +36,7 @@ class Track:
     def id(self) -> str:
         """``key``, or a hash of the normalised artist and title."""
         return self.key or track_id(self.artist, self.title)
+
+
+Found = Track | tuple[Track, TrackError]
+"""What a source yields."""

@@ -1,0 +1,11 @@
+"""Score a catalog, or without one the workspace's own tracks.
+
+    ray job submit --working-dir . -- python jobs/score.py -c configs/cluster.yaml
+"""
+
+import sys
+
+from mer_ray.cli import main
+
+if __name__ == "__main__":
+    main(["score", *sys.argv[1:]])

@@ -1,0 +1,189 @@
+"""The command ``mer-ray``: parses, calls a stage, and turns a MerRayError into one clear line.
+
+Heavy imports stay inside the commands, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mer_ray import __version__
+from mer_ray.errors import MerRayError
+
+if TYPE_CHECKING:
+    from mer_ray.config import Config
+    from mer_ray.tables import Workspace
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="mer-ray")
+def main() -> None:
+    """Valence, arousal and dominance of soundtracks, from listeners' tags and audio.
+
+    The stages, in their order: collect, label, acquire, extract, train, report, score; `run` is all of them. Each one
+    does what is left to do in the workspace. Without a config file, they work on the embedded demo catalog.
+    """
+
+
+def _stage(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that every stage has, and errors as one line."""
+
+    @functools.wraps(function)
+    def command(
+        config: str | None, assignments: tuple[str, ...], workspace: str | None, address: str | None, retry: bool, debug: bool, **own: Any
+    ) -> None:
+        try:
+            settings = _settings(config, assignments, workspace, address, retry)
+            function(settings, _open(settings), **own)
+        except MerRayError as error:
+            if debug:
+                raise
+            click.echo(f"mer-ray: error: {' '.join(str(error).split())}", err=True)
+            raise SystemExit(2) from None
+        except KeyboardInterrupt:
+            click.echo("mer-ray: stopped; the same command goes on from here", err=True)
+            raise SystemExit(130) from None
+        finally:
+            _leave_ray()
+
+    options = [
+        click.option("-c", "--config", metavar="FILE", help="Settings, in YAML (see configs/)."),
+        click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One setting, as in train.folds=10."),
+        click.option("--workspace", metavar="URI", help="Where the tables are: a path, or s3://, gs://, file://."),
+        click.option("--address", metavar="RAY", help="A Ray cluster to join; without one (or RAY_ADDRESS), this machine."),
+        click.option("--retry-failed", "retry", is_flag=True, help="Also try again what failed for good."),
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _settings(file: str | None, assignments: tuple[str, ...], workspace: str | None, address: str | None, retry: bool) -> Config:
+    from mer_ray.config import load
+
+    config = load(file, assignments)
+    changes: dict[str, Any] = {"workspace": workspace, "address": address, "retry_failed": retry or None}
+    return config.model_copy(update={k: v for k, v in changes.items() if v is not None})
+
+
+def _open(config: Config) -> Workspace:
+    from mer_ray.tables import Workspace
+
+    workspace = Workspace(config.workspace)
+    workspace.sweep()
+    return workspace
+
+
+def _leave_ray() -> None:
+    import sys
+
+    if "mer_ray.stages.session" in sys.modules:
+        sys.modules["mer_ray.stages.session"].close()
+
+
+def _one(stage: str, config: Config, workspace: Workspace) -> None:
+    import importlib
+
+    from mer_ray.console import show
+
+    module = importlib.import_module(f"mer_ray.stages.{stage}")
+    if hasattr(module, "check"):
+        module.check(config)
+    show(module.run(config, workspace))
+
+
+@main.command()
+@_stage
+def collect(config: Config, workspace: Workspace) -> None:
+    """Find tracks and their tags: Last.fm, a manifest, a folder, or the demo catalog."""
+    _one("collect", config, workspace)
+
+
+@main.command()
+@_stage
+def label(config: Config, workspace: Workspace) -> None:
+    """Turn tags into valence, arousal and dominance with a lexicon."""
+    _one("label", config, workspace)
+
+
+@main.command()
+@_stage
+def acquire(config: Config, workspace: Workspace) -> None:
+    """Get the audio of each track."""
+    _one("acquire", config, workspace)
+
+
+@main.command()
+@_stage
+def extract(config: Config, workspace: Workspace) -> None:
+    """Compute features from the audio."""
+    _one("extract", config, workspace)
+
+
+@main.command()
+@_stage
+def train(config: Config, workspace: Workspace) -> None:
+    """Train every network on every feature."""
+    _one("train", config, workspace)
+
+
+@main.command()
+@_stage
+def report(config: Config, workspace: Workspace) -> None:
+    """Compare the models: a table and a plot for each dimension."""
+    _one("report", config, workspace)
+
+
+@main.command()
+@click.argument("catalog", required=False)
+@click.option("--model", metavar="DIR", help="A model folder; without one, the workspace's best.")
+@click.option("--out", "output", metavar="FILE", help="Where a catalog's scores go: .parquet or .csv.")
+@_stage
+def score(config: Config, workspace: Workspace, catalog: str | None, model: str | None, output: str | None) -> None:
+    """Score CATALOG, a folder of audio or a manifest; without one, the workspace's own tracks."""
+    from mer_ray.console import show
+    from mer_ray.stages import score as stage
+
+    if catalog is None:
+        if output is not None:
+            raise click.UsageError("--out needs a CATALOG; the workspace's own scores are its table scores/")
+        if model is not None:
+            config = config.model_copy(update={"score": config.score.model_copy(update={"model": model})})
+        show(stage.run(config, workspace))
+        return
+    if output is None:
+        raise click.UsageError("a CATALOG needs --out FILE, .parquet or .csv")
+    show(stage.run_catalog(config, catalog, output, model or config.score.model or stage.best_model(workspace)))
+
+
+@main.command()
+@_stage
+def run(config: Config, workspace: Workspace) -> None:
+    """All stages in order; what is done is not done again."""
+    import time
+
+    from mer_ray.console import out, show
+    from mer_ray.stages import run as stages
+
+    started = time.monotonic()
+    made = failed = 0
+    for summary in stages.run(config, workspace):
+        show(summary)
+        made += summary.made if summary.stage != "report" else 0
+        failed += summary.failed
+    verdict = "all done" if made else "everything was done already"
+    out.print(f"{verdict} in {time.monotonic() - started:.0f} s" + (f"; {failed:,} failures, see `mer-ray status`" if failed else ""))
+
+
+@main.command()
+@_stage
+def status(config: Config, workspace: Workspace) -> None:
+    """Show the workspace's tables, models, and failures by reason."""
+    from mer_ray.stages import status as stage
+
+    stage.run(config, workspace)

@@ -1,0 +1,43 @@
+"""The model card that lies in every model folder."""
+
+from __future__ import annotations
+
+from mer_ray.evaluation.tables import display
+from mer_ray.models.store import Model
+from mer_ray.tables import DIMENSIONS
+
+
+def card(model: Model) -> str:
+    """Markdown for a person who finds the folder."""
+    settings = model.details["settings"]
+    feature = model.feature
+    lines = [
+        f"# {display(model.network)} on {display(feature.name)}",
+        "",
+        "Predicts valence, arousal and dominance (each 0..1) of music from its audio.",
+        f"An ensemble of {len(model.members)} networks: {settings['folds']} folds by artist, {settings['members']} per fold.",
+        "",
+        f"- Data: {model.details['n_tracks']:,} tracks by {model.details['n_artists']:,} artists, fingerprint `{model.details['data']}`.",
+        f"- Feature: {feature.name}, {feature.sample_rate_hz:,} Hz, fingerprint `{feature.fingerprint}`; frames of any other are refused.",
+        f"- Seed {settings['seed']}, windows of {settings['window_s']:g} s, trained {model.details['trained_at']}.",
+    ]
+    if feature.note:
+        lines.append(f"- Note: {feature.note}.")
+    lines += [
+        "",
+        "Out-of-fold, no artist on both sides of a split:",
+        "",
+        "| Dimension | MSE | MAE | R² | Label SD | 90 % interval |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for i, dimension in enumerate(DIMENSIONS):
+        m = model.metrics[dimension]
+        lines.append(
+            f"| {dimension.capitalize()} | {m['mse']:.4f} | {m['mae']:.4f} | {m['r2']:.3f} | {m['label_sd']:.3f} | ± {model.radius[i]:.3f} |"
+        )
+    lines += [
+        "",
+        "Limits: the figures hold for music like the training tracks and labels made the same way. The ensemble has heard",
+        "every training track; for those, use the out-of-fold values in `predictions.parquet`.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,115 @@
+"""A trained model as a folder: ``model.json``, ``weights.safetensors``, ``predictions.parquet``, ``README.md``.
+
+``model.json`` is written last: a folder without it is not a model. Nothing in it is code, and nothing is a pickle.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mer_ray.errors import ModelError
+from mer_ray.features import FeatureSpec
+from mer_ray.identity import digest
+from mer_ray.tables import Workspace
+from mer_ray.training.fit import Member, Scaler
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """An ensemble of members, one or more per fold.
+
+    feature: what it reads; frames of another fingerprint are refused. window: frames per window (T). radius: half-width
+    of the 90 % prediction interval of V, A, D. metrics: per dimension, out of fold. details: settings and data.
+    """
+
+    name: str
+    network: str
+    feature: FeatureSpec
+    window: int
+    members: list[Member]
+    radius: list[float]
+    metrics: dict[str, dict[str, float]]
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def mean_r2(self) -> float:
+        """The figure by which the best model of a workspace is chosen."""
+        return float(np.mean([m["r2"] for m in self.metrics.values()]))
+
+
+def save(model: Model, workspace: Workspace, *folder: str) -> None:
+    """Write the folder's weights and then its ``model.json``."""
+    from safetensors.numpy import save as to_bytes
+
+    tensors: dict[str, np.ndarray] = {}
+    for index, member in enumerate(model.members):
+        tensors |= {f"member{index}.network.{k}": np.ascontiguousarray(v) for k, v in member.parameters.items()}
+        tensors |= {f"member{index}.scaler.{k}": np.ascontiguousarray(v) for k, v in asdict(member.scaler).items()}
+    weights = to_bytes(tensors)
+    workspace.write_bytes(weights, *folder, "weights.safetensors")
+    described = {
+        "format": FORMAT,
+        "name": model.name,
+        "network": model.network,
+        "feature": model.feature.to_json(),
+        "window": model.window,
+        "members": len(model.members),
+        "radius": model.radius,
+        "metrics": model.metrics,
+        "details": model.details,
+        "weights_sha256": digest(weights),
+    }
+    workspace.write_json(described, *folder, "model.json")
+
+
+def describe(workspace: Workspace, *folder: str) -> dict[str, Any] | None:
+    """``model.json``, or None where there is no finished model."""
+    value = workspace.read_json(*folder, "model.json")
+    if value is None:
+        return None
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ModelError(f"{workspace.path(*folder)} is not a model that this version reads", "train it again")
+    return value
+
+
+def load(uri: str) -> Model:
+    """Read a model folder. Raises ModelError naming the folder and what is wrong with it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    place = Workspace(uri)
+    value = describe(place)
+    if value is None:
+        raise ModelError(f"{uri} is not a model folder: it has no model.json", "give a folder that `mer-ray train` made, runs/NAME")
+    try:
+        data = place.read_bytes("weights.safetensors")
+        if digest(data) != value["weights_sha256"]:
+            raise ModelError(f"{uri}/weights.safetensors does not belong to its model.json", "train the model again")
+        tensors = from_bytes(data)
+        members = [_member(tensors, f"member{i}.") for i in range(value["members"])]
+        feature = FeatureSpec.from_json(value["feature"])
+        return Model(
+            value["name"],
+            value["network"],
+            feature,
+            value["window"],
+            members,
+            value["radius"],
+            value["metrics"],
+            {**value["details"], "weights_sha256": value["weights_sha256"]},
+        )
+    except (FileNotFoundError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelError(f"model {uri} is damaged ({error})", "train it again, or copy the whole folder") from error
+
+
+def _member(tensors: dict[str, np.ndarray], prefix: str) -> Member:
+    part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    network = {k.removeprefix("network."): v for k, v in part.items() if k.startswith("network.")}
+    scaler = Scaler(**{k.removeprefix("scaler."): v for k, v in part.items() if k.startswith("scaler.")})
+    return Member(network, scaler)

@@ -1,0 +1,135 @@
+"""Source → ``tracks``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from mer_ray.config import Config
+from mer_ray.console import Summary, progress
+from mer_ray.errors import ConfigError, InputError
+from mer_ray.identity import digest, one_line
+from mer_ray.sources import Found, Track
+from mer_ray.tables import DIMENSIONS, Workspace, failure, now
+
+SHARD_ROWS = 500
+NETWORK_SHARD_ROWS = 50  # what a killed harvest has to ask for again
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError or InputError if the source cannot be used."""
+    settings = config.collect
+    if settings.source == "lastfm":
+        from mer_ray.sources import lastfm
+
+        lastfm.check()
+    elif settings.source == "manifest":
+        from mer_ray.sources import manifest
+
+        if not settings.manifest:
+            raise ConfigError("collect.manifest is not set", "give the path of a CSV, JSON lines or Parquet file")
+        manifest.check(settings.manifest)
+    elif settings.source == "folder":
+        from mer_ray.sources import folder
+
+        if not settings.folder:
+            raise ConfigError("collect.folder is not set", "give the path of a folder with audio files")
+        folder.files(settings.folder)
+
+
+def run(config: Config, workspace: Workspace) -> Summary:
+    """Add the tracks of the source that the workspace does not have."""
+    started = time.monotonic()
+    settings = config.collect
+    identity: dict[str, Any] = {"source": settings.source}
+    if settings.source == "demo":
+        identity |= settings.demo.model_dump()
+    elif settings.source == "lastfm":
+        identity |= {"tag": settings.tag, "api_url": settings.api_url}
+    elif settings.source == "manifest":
+        identity |= {"scale": settings.scale}
+    tries = {row["track_id"]: row["attempts"] for row in workspace.failures("collect")}
+    # Every run meets all the rows of its source again, so only the failures of this run count.
+    workspace.claim("collect", "tracks", identity, restart=True)
+
+    known = workspace.ids("tracks")
+    summary = Summary("collect", done_before=len(known))
+    seen: dict[str, str] = {}
+    size = NETWORK_SHARD_ROWS if settings.source == "lastfm" else SHARD_ROWS
+    rows: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
+
+    def lose(track_id: str, reason: str, message: str, transient: bool = False) -> None:
+        failures.append(failure("collect", track_id, reason, message, transient, tries.get(track_id, 0) + 1))
+
+    def flush() -> None:
+        workspace.append_rows("failures", failures)
+        workspace.append_rows("tracks", rows)
+        failures.clear()
+        rows.clear()
+
+    with progress("collect", settings.limit) as ticker:
+        try:
+            for found in islice(_source(config, known), settings.limit):
+                ticker.advance()
+                track, error = found if isinstance(found, tuple) else (found, None)
+                if error is not None:
+                    lose(track.id, error.reason, error.message, error.transient)
+                elif track.id in seen:
+                    again = digest(f"{track.uri} {track.id}".encode())[:16]
+                    lose(again, "duplicate", f"{_place(track)} is the same artist and title as {seen[track.id]}, which was kept")
+                else:
+                    seen[track.id] = _place(track)
+                    if track.id not in known:
+                        rows.append(_row(track, settings.source))
+                        summary.made += 1
+                if len(rows) + len(failures) >= size:
+                    flush()
+        finally:
+            flush()  # what was asked for is kept, also when the source breaks off
+    summary.failed = len(workspace.failures("collect"))
+    summary.seconds = time.monotonic() - started
+    if not workspace.has("tracks"):
+        raise InputError(f"no track was collected; {summary.failed} failed", f"see `mer-ray status --workspace {workspace.uri}`")
+    return summary
+
+
+def _source(config: Config, known: set[str]) -> Iterator[Found]:
+    settings = config.collect
+    if settings.source == "lastfm":
+        from mer_ray.sources import lastfm
+
+        return lastfm.tracks(settings.tag, settings.limit, settings.api_url, settings.requests_per_s, known=known)
+    if settings.source == "manifest":
+        from mer_ray.sources import manifest
+
+        return manifest.tracks(settings.manifest or "", settings.scale)
+    if settings.source == "folder":
+        from mer_ray.sources import folder
+
+        return folder.tracks(settings.folder or "")
+    from mer_ray.sources import demo
+
+    return demo.tracks(settings.demo.cues, settings.demo.seconds, settings.demo.seed)
+
+
+def _place(track: Track) -> str:
+    return one_line(track.uri or f"{track.artist} – {track.title}", 200)
+
+
+def _row(track: Track, source: str) -> dict[str, Any]:
+    return {
+        "track_id": track.id,
+        "artist": one_line(track.artist),
+        "title": one_line(track.title),
+        "album": track.album,
+        "mbid": track.mbid,
+        "spotify_id": track.spotify_id,
+        "uri": track.uri,
+        "tags": [{"name": one_line(n), "weight": w} for n, w in track.tags],
+        "given": dict(zip(DIMENSIONS, track.given, strict=True)) if track.given else None,
+        "source": source,
+        "fetched_at": now(),
+    }

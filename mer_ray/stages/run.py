@@ -1,0 +1,25 @@
+"""All stages in order: what is done is found done, what is left is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mer_ray.config import Config
+from mer_ray.console import Summary
+from mer_ray.stages import acquire, collect, extract, label, report, score, train
+from mer_ray.tables import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> Iterator[Summary]:
+    """Check everything that can be checked before the first stage starts, then yield each stage's summary."""
+    collect.check(config)
+    label.check(config)
+    acquire.check(config)
+    specs = extract.check(config)
+    yield collect.run(config, workspace)
+    yield label.run(config, workspace)
+    yield acquire.run(config, workspace)
+    yield extract.run(config, workspace, specs)
+    yield train.run(config, workspace, specs)
+    yield report.run(config, workspace)
+    yield score.run(config, workspace)

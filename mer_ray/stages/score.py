@@ -1,0 +1,243 @@
+"""A model and a catalog → ``scores``: the workspace's own tracks from their features, or any files from their audio."""
+
+from __future__ import annotations
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from mer_ray.config import Config
+from mer_ray.console import Summary, progress
+from mer_ray.errors import InputError, ModelError, TrackError, WorkspaceError
+from mer_ray.identity import digest, one_line
+from mer_ray.models import store
+from mer_ray.models.predictor import Prediction, Predictor
+from mer_ray.models.predictor import load as load_model
+from mer_ray.sources import Found, Track
+from mer_ray.stages import session
+from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace, failure, features_table, ragged_arrays
+
+FORMATS = (".parquet", ".csv")
+
+
+def best_model(workspace: Workspace) -> str:
+    """The folder of the workspace's model with the highest mean R² over the dimensions. Raises WorkspaceError."""
+    candidates: list[tuple[float, str]] = []
+    for name in workspace.list("runs"):
+        described = store.describe(workspace, "runs", name)
+        if described is not None:
+            candidates.append((sum(m["r2"] for m in described["metrics"].values()), name))
+    if not candidates:
+        raise WorkspaceError(
+            f"workspace {workspace.uri} has no trained model", "run `mer-ray train` on it first, or give a model folder with --model"
+        )
+    return f"{workspace.uri.rstrip('/')}/runs/{max(candidates)[1]}"
+
+
+def run(config: Config, workspace: Workspace) -> Summary:
+    """Score the workspace's tracks that its best (or the given) model has not scored, from their features."""
+    started = time.monotonic()
+    path = config.score.model or best_model(workspace)
+    model = store.load(path)
+    name, feature = Predictor(model).name, model.feature.name
+    if not workspace.has(features_table(feature)):
+        raise WorkspaceError(f"workspace {workspace.uri} has no features/{feature}, which {path} reads", "run `mer-ray extract` first")
+    scored = workspace.read("scores", ["track_id", "model"])
+    if len(set(scored["model"].to_pylist()) - {name}):
+        # Another model is the best by now: its scores replace the old ones.
+        workspace.discard("scores")
+        scored = scored.slice(0, 0)
+    done = set(scored["track_id"].to_pylist())
+    summary = Summary("score", done_before=len(done))
+    if workspace.ids(features_table(feature)) - done:
+        session.connect(config.address)
+        shards = [n for n in workspace.list(features_table(feature)) if n.endswith(".parquet")]
+        blocks = session.split(pa.table({"shard": shards}), session.balanced(len(shards), 16, session.n_cpus()))
+        arguments = {"workspace": workspace, "model": path, "gpus": config.score.gpus_per_worker}
+        with progress("score", len(shards)) as ticker:
+            for answered in session.map_blocks(blocks, _ScoreFeatures, arguments, config.score.workers, config.score.gpus_per_worker):
+                summary.made += sum(a["made"] for a in answered)
+                ticker.advance(sum(a["shards"] for a in answered))
+    summary.seconds = time.monotonic() - started
+    summary.notes.append(f"model {name}, mean R² {model.mean_r2:.3f}" + (f"; {model.feature.note}" if model.feature.note else ""))
+    return summary
+
+
+def run_catalog(config: Config, catalog: str, output: str, model: str) -> Summary:
+    """Score a folder or manifest into a Parquet or CSV file: one row per file, or one in OUTPUT's ``.failures`` file.
+
+    Works in shards beside the output (``OUTPUT.parts``), so that a killed run goes on where it was.
+    """
+    started = time.monotonic()
+    target = Path(output).expanduser()
+    if target.suffix.lower() not in FORMATS:
+        raise InputError(f"--out {target} must end in {' or '.join(FORMATS)}")
+    if not target.parent.is_dir():
+        raise InputError(f"folder {target.parent} for --out does not exist", "make it first")
+    loaded = store.load(model)
+    parts = Workspace(f"{target.resolve()}.parts")
+    tracks, lost = _catalog(config, catalog)
+    parts.claim("score", "scores", {"catalog": str(Path(catalog).expanduser().resolve()), "model": Predictor(loaded).name}, restart=True)
+    parts.append_rows("failures", lost)
+    done = parts.ids("scores")
+    rows = [{"track_id": t.id, "artist": t.artist, "title": t.title, "uri": t.uri} for t in tracks if t.id not in done]
+    summary = Summary("score", done_before=len(done))
+    if rows:
+        session.connect(config.address)
+        table = pa.Table.from_pylist(rows)
+        size = session.balanced(len(rows), config.score.batch_tracks, session.n_cpus())
+        arguments = {
+            "workspace": parts,
+            "model": str(Path(model).resolve()) if "://" not in model else model,
+            "gpus": config.score.gpus_per_worker,
+            "min_duration_s": config.extract.min_duration_s,
+        }
+        blocks = session.split(table, size)
+        with progress("score", len(rows)) as ticker:
+            for answered in session.map_blocks(blocks, _ScoreFiles, arguments, config.score.workers, config.score.gpus_per_worker):
+                summary.made += sum(a["made"] for a in answered)
+                ticker.advance(sum(a["made"] + a["failed"] for a in answered))
+    failed = parts.failures()
+    scores = parts.read("scores").sort_by("uri")
+    summary.failed = len(failed)
+    if scores.num_rows == 0:
+        raise InputError(f"none of {len(tracks) + len(lost)} tracks in {catalog} could be scored ({failed[0]['reason']}: {failed[0]['message']})")
+    _write(scores, target)
+    beside = target.with_name(f"{target.stem}.failures{target.suffix}")
+    if failed:
+        _write(pa.Table.from_pylist(failed, schema=SCHEMAS["failures"]), beside)
+        summary.notes.append(f"what failed and why: {beside}")
+    else:
+        beside.unlink(missing_ok=True)
+    parts.remove()
+    summary.notes.insert(0, f"{target}, by {Predictor(loaded).name}" + (f"; {loaded.feature.note}" if loaded.feature.note else ""))
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def _catalog(config: Config, catalog: str) -> tuple[list[Track], list[dict[str, Any]]]:
+    """The tracks of a folder or manifest, identified by their files: two files of one title are two rows."""
+    from mer_ray.sources import folder, manifest
+
+    place = Path(catalog).expanduser()
+    if not place.exists():
+        raise InputError(f"catalog {place} does not exist", "give a folder with audio, or a manifest (CSV, JSON lines, Parquet)")
+    found: list[Found] = list(folder.tracks(place) if place.is_dir() else manifest.tracks(place, config.collect.scale))
+    tracks: dict[str, Track] = {}
+    lost = []
+    for item in found:
+        track, error = item if isinstance(item, tuple) else (item, None)
+        if error is None and track.uri is None:
+            error = TrackError("no_audio", f"{track.artist} – {track.title}: the manifest names no path or uri for it")
+        if error is not None:
+            lost.append(failure("score", track.id, error.reason, error.message, error.transient))
+            continue
+        by_file = Track(track.artist, track.title, uri=track.uri, key=digest((track.uri or "").encode())[:16])
+        tracks.setdefault(by_file.id, by_file)
+    return list(tracks.values()), lost
+
+
+def _write(table: pa.Table, target: Path) -> None:
+    """One file, whole or not at all. CSV has no lists: there the curve is left out."""
+    sink = io.BytesIO()
+    if target.suffix.lower() == ".csv":
+        pacsv.write_csv(table.drop_columns([c for c in ("curve", "curve_hop_s") if c in table.column_names]), sink)
+    else:
+        pq.write_table(table, sink, compression="zstd")
+    Workspace(target.parent).write_bytes(sink.getvalue(), target.name)
+
+
+def score_row(track_id: str, artist: str, title: str, uri: str, prediction: Prediction, model: str) -> dict[str, Any]:
+    """A row of ``scores``."""
+    values = {
+        f"{prefix}{d}": float(vector[i])
+        for prefix, vector in (("", prediction.vad), ("lower_", prediction.lower), ("upper_", prediction.upper))
+        for i, d in enumerate(DIMENSIONS)
+    }
+    return {
+        "track_id": track_id,
+        "artist": one_line(artist),
+        "title": one_line(title),
+        "uri": uri,
+        **values,
+        "curve": prediction.curve.astype("float32").tolist(),
+        "curve_hop_s": prediction.hop_s,
+        "model": model,
+    }
+
+
+class _ScoreFeatures:
+    """A worker that scores shards of features."""
+
+    def __init__(self, workspace: Workspace, model: str, gpus: float) -> None:
+        session.limit_threads()
+        if not gpus:
+            session.hide_gpus()
+        self.workspace, self.predictor = workspace, load_model(model)
+        self.table = features_table(self.predictor.model.feature.name)
+        tracks = workspace.read("tracks", ["track_id", "artist", "title"]).to_pylist()
+        uris = dict(zip(*(workspace.read("audio", ["track_id", "uri"])[c].to_pylist() for c in ("track_id", "uri")), strict=True))
+        self.known = {t["track_id"]: (t["artist"], t["title"], uris.get(t["track_id"], "")) for t in tracks}
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        made, done = 0, self.workspace.ids("scores")
+        for shard in batch["shard"].to_pylist():
+            rows = pq.read_table(self.workspace.path(self.table, shard), filesystem=self.workspace.fs)
+            if set(rows["fingerprint"].to_pylist()) != {self.predictor.model.feature.fingerprint}:
+                raise ModelError(
+                    f"{self.predictor.name} does not fit the frames in {self.workspace.path(self.table, shard)}",
+                    "extract the features with the settings that the model was trained with",
+                )
+            rows = rows.filter(pa.compute.invert(pa.compute.is_in(rows["track_id"], pa.array(sorted(done), pa.string()))))
+            if len(rows):
+                ids = rows["track_id"].to_pylist()
+                predictions = self.predictor.predict_frames(ragged_arrays(rows["frames"]))
+                scores = [
+                    score_row(i, *self.known.get(i, ("", "", "")), prediction=p, model=self.predictor.name)
+                    for i, p in zip(ids, predictions, strict=True)
+                ]
+                self.workspace.append_rows("scores", scores)
+                made += len(ids)
+        return pa.table({"shards": [len(batch)], "made": [made]})
+
+
+class _ScoreFiles:
+    """A worker that scores audio files."""
+
+    def __init__(self, workspace: Workspace, model: str, gpus: float, min_duration_s: float) -> None:
+        session.limit_threads()
+        if not gpus:
+            session.hide_gpus()
+        self.workspace, self.predictor, self.min_duration_s = workspace, load_model(model), min_duration_s
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        scores, lost = score_files(self.predictor, batch.to_pylist(), self.min_duration_s)
+        self.workspace.append_rows("failures", lost)
+        self.workspace.append_rows("scores", scores)
+        return pa.table({"made": [len(scores)], "failed": [len(lost)]})
+
+
+def score_files(
+    predictor: Predictor, files: list[dict[str, Any]], min_duration_s: float
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """files: dicts with track_id, artist, title, uri → rows of ``scores`` and rows of ``failures``."""
+    from mer_ray.features.batch import extract
+
+    feature = predictor.model.feature.name
+    result = extract([(f["track_id"], f["uri"], [feature]) for f in files], {feature: predictor.extractor}, min_duration_s)
+    by_id = {f["track_id"]: f for f in files}
+    frames = result.frames[feature]
+    scores = [
+        score_row(i, by_id[i]["artist"], by_id[i]["title"], by_id[i]["uri"], p, predictor.name)
+        for i, p in zip(frames, predictor.predict_frames(list(frames.values())), strict=True)
+    ]
+    lost = [
+        failure("score", i, e.reason, e.message if by_id[i]["uri"] in e.message else f"{by_id[i]['uri']}: {e.message}", e.transient)
+        for (_, i), e in result.errors.items()
+    ]
+    return scores, lost

@@ -1,0 +1,130 @@
+"""The connection to Ray: made when a stage has work for it, and only then."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mer_ray.console import err
+from mer_ray.errors import MerRayError, ServiceError
+from mer_ray.identity import one_line
+
+_owned = False
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster at ``address`` (or in RAY_ADDRESS), else start Ray on this machine. Once per process."""
+    global _owned
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # its progress is ours to show
+    import ray
+
+    if ray.is_initialized():
+        return
+    # TensorFlow and JAX must not each take a whole GPU, nor every worker all cores.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # A cluster that happens to run on this machine may be somebody else's: join only what was asked for.
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    err.print(f"[dim]Ray: {'starting on this machine' if where == 'local' else 'joining ' + one_line(where)}[/dim]")
+    if where == "local":
+        # Ray's C++ core prints warnings of its own into the user's terminal.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    options: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
+    try:
+        ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ServiceError(
+            f"cannot join Ray at {one_line(where)} ({one_line(str(error), 200)})",
+            "check --address and RAY_ADDRESS, or leave them out to run on this machine",
+        ) from error
+    _owned = True
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.use_datasource_v2 = False  # the newer Parquet reader takes 9-20 s on 20 rows
+
+
+def close() -> None:
+    """Leave the cluster, or end the one that `connect` started."""
+    global _owned
+    if _owned:
+        import ray
+
+        ray.shutdown()
+        _owned = False
+
+
+def n_cpus() -> int:
+    """CPUs of the cluster, at least 1."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def limit_threads(threads: int = 1) -> None:
+    """Keep the numeric libraries of this process to so many threads. To be called before they are imported."""
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"):
+        os.environ[variable] = str(threads)
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
+
+
+def map_blocks(
+    blocks: Sequence[pa.Table],
+    worker: type | Callable[..., Any],
+    arguments: dict[str, Any],
+    workers: int | None = None,
+    gpus: float = 0.0,
+) -> Iterator[list[dict[str, Any]]]:
+    """Give each block to a worker, and yield the rows that it answers, block by block, as they are done.
+
+    worker: a class, made once per process with ``arguments`` and then called with each block; or a function, called
+    with block and ``arguments``. Either takes and returns an Arrow table.
+    """
+    import ray
+
+    context = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True, "num_cpus": 1}
+    if gpus:
+        context["num_gpus"] = gpus
+    pool = min(workers or n_cpus(), len(blocks))
+    if isinstance(worker, type):
+        how = {"fn_constructor_kwargs": arguments, "compute": ray.data.ActorPoolStrategy(size=pool)}
+    else:
+        how = {"fn_kwargs": arguments, "compute": ray.data.TaskPoolStrategy(size=pool)}
+    try:
+        for batch in ray.data.from_arrow(list(blocks)).map_batches(worker, **context, **how).iter_batches(
+            batch_size=None, batch_format="pyarrow"
+        ):
+            yield batch.to_pylist()
+    except ray.exceptions.RayError as error:
+        raise _our_own(error) or error from None
+
+
+def _our_own(error: BaseException | None) -> MerRayError | None:
+    """The MerRayError for which Ray reports a failed task or actor, if that is the cause."""
+    seen = 0
+    while error is not None and seen < 20:
+        if isinstance(error, MerRayError):
+            return error
+        error, seen = getattr(error, "cause", None) or error.__cause__, seen + 1
+    return None
+
+
+def split(rows: pa.Table, size: int) -> list[pa.Table]:
+    """Blocks of ``size`` rows."""
+    return [rows.slice(start, size).combine_chunks() for start in range(0, rows.num_rows, size)]
+
+
+def balanced(n_rows: int, largest: int, workers: int) -> int:
+    """A block size: at most ``largest``, and small enough that every worker gets a few."""
+    return max(1, min(largest, -(-n_rows // (4 * workers))))
+
+
+def hide_gpus() -> None:
+    """Let the numeric libraries of this process see no GPU: Ray gave it none. To be called before they are imported."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ["JAX_PLATFORMS"] = "cpu"

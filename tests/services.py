@@ -1,0 +1,380 @@
+"""Web services on the loopback interface, in the wire formats of the real ones, with faults on demand.
+
+Each is a context manager with a ``url``; what it was asked stands in ``calls``.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+import sys
+import threading
+import time
+import wave
+from collections import defaultdict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+from xml.sax.saxutils import escape, quoteattr
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request: its HTTP method, path, parameters from query and form, headers, and when it came (s, monotonic)."""
+
+    verb: str
+    path: str
+    params: dict[str, str]
+    headers: dict[str, str]
+    at: float
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # a client that has gone is what some tests mean
+            super().handle_error(request, client_address)
+
+
+class Service:
+    """A threaded HTTP server; subclasses answer in `respond`."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.closing = threading.Event()
+        self._lock = threading.Lock()
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
+
+            def _handle(self) -> None:
+                at = time.monotonic()
+                parts = urlsplit(self.path)
+                body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+                params = dict(parse_qsl(parts.query, keep_blank_values=True)) | dict(
+                    parse_qsl(body, keep_blank_values=True)
+                )
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                call = Call(self.command, unquote(parts.path), params, headers, at)
+                with service._lock:
+                    service.calls.append(call)
+                service.respond(call, self)
+
+            do_GET = do_POST = do_HEAD = _handle
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Keep the test output quiet."""
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def busiest_second(self) -> int:
+        """The largest number of requests that came within any one second."""
+        times = sorted(call.at for call in self.calls)
+        return max((sum(start <= t < start + 1.0 for t in times) for start in times), default=0)
+
+
+def send(
+    handler: BaseHTTPRequestHandler,
+    body: bytes,
+    status: int = 200,
+    kind: str = "application/octet-stream",
+    headers: Mapping[str, str] | None = None,
+    length: int | None = None,
+) -> None:
+    """A whole answer; ``length`` is what the header claims, where that is to be a lie."""
+    handler.send_response(status)
+    for name, value in {"Content-Type": kind, **(headers or {})}.items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(body) if length is None else length))
+    handler.end_headers()
+    if handler.command != "HEAD":
+        handler.wfile.write(body)
+    if length is not None:
+        handler.close_connection = True
+
+
+def closed_port() -> int:
+    """A port of the loopback interface on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wav_bytes(seconds: float = 1.0, rate: int = 22_050, hz: float = 440.0) -> bytes:
+    """A sine as a mono 16-bit WAV file."""
+    samples = (0.3 * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate) * 32767).astype("<i2")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(samples.tobytes())
+    return buffer.getvalue()
+
+
+# Last.fm ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Song:
+    """A track in Last.fm's catalog; tags: (name, count)."""
+
+    artist: str
+    title: str
+    tags: tuple[tuple[str, int | str], ...] = (("soundtrack", 100),)
+    mbid: str = ""
+
+
+@dataclass
+class LastFm(Service):
+    """Last.fm's web service: tag.getTopTracks and track.getTopTags in XML, at ``url``.
+
+    songs: the listing, in order; the same song may stand in it twice. key: the only one that it takes.
+    script("track.getTopTags", "29", "http 500", ...): faults for the next calls of a method, used up one by one.
+    always["some title"]: the fault for all calls about that track; always["tag.getTopTracks"]: for that method.
+    A fault is an error code, ``http NNN``, ``broken``, ``html``, ``foreign``, ``latin1``, ``stall`` or ``drip``.
+    """
+
+    songs: list[Song] = field(default_factory=list)
+    key: str = "0123456789abcdef0123456789abcdef"
+    always: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.url += "/2.0/"
+        self._script: dict[str, deque[str]] = defaultdict(deque)
+
+    def script(self, method: str, *faults: str) -> None:
+        self._script[method].extend(faults)
+
+    def count(self, method: str) -> int:
+        """How often a method was called."""
+        return sum(call.params.get("method") == method for call in self.calls)
+
+    def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
+        method = call.params.get("method", "")
+        with self._lock:
+            scripted = self._script[method].popleft() if self._script[method] else ""
+        fault = scripted or self.always.get(call.params.get("track", ""), "") or self.always.get(method, "")
+        if call.path != "/2.0/":
+            send(handler, b"<html><body>Not Found</body></html>", 404, "text/html")
+        elif fault:
+            self._fail(fault, call, handler)
+        elif call.params.get("api_key") != self.key:
+            self._fail("10", call, handler)
+        elif method == "tag.getTopTracks":
+            self._xml(handler, self._listing(call.params))
+        elif method == "track.getTopTags":
+            self._tags(call, handler)
+        else:
+            self._fail("3", call, handler)
+
+    def _xml(self, handler: BaseHTTPRequestHandler, inner: str, http: int = 200, status: str = "ok") -> None:
+        text = f'<?xml version="1.0" encoding="UTF-8"?>\n<lfm status="{status}">{inner}</lfm>\n'
+        send(handler, text.encode(), http, "text/xml; charset=UTF-8")
+
+    def _listing(self, params: dict[str, str]) -> str:
+        size, page = int(params.get("limit", 50)), int(params.get("page", 1))
+        start = (page - 1) * size
+        nodes = [_track_xml(song, start + i + 1) for i, song in enumerate(self.songs[start : start + size])]
+        pages = -(-len(self.songs) // size)
+        tag = quoteattr(params["tag"])
+        head = f'<tracks tag={tag} page="{page}" perPage="{size}" totalPages="{pages}" total="{len(self.songs)}">'
+        return f"{head}\n{''.join(nodes)}</tracks>"
+
+    def _tags(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
+        asked = call.params.get("artist"), call.params.get("track")
+        for song in self.songs:
+            if (song.artist, song.title) == asked:
+                tags = "".join(
+                    f"<tag><count>{count}</count><name>{escape(name)}</name><url>https://www.last.fm/tag/x</url></tag>\n"
+                    for name, count in song.tags
+                )
+                head = f"<toptags artist={quoteattr(song.artist)} track={quoteattr(song.title)}>"
+                return self._xml(handler, f"{head}\n{tags}</toptags>")
+        return self._fail("6", call, handler)
+
+    def _fail(self, fault: str, call: Call, handler: BaseHTTPRequestHandler) -> None:
+        if fault.isdigit():
+            http = {"6": 400, "10": 403, "26": 403, "29": 429}.get(fault, 500)
+            # The real one does not echo the key; one that does must not make us print it.
+            text = f"{_ERRORS.get(fault, 'Some error')} ({call.params.get('api_key')})"
+            self._xml(handler, f'<error code="{fault}">{escape(text)}</error>', http, "failed")
+        elif fault.startswith("http "):
+            send(handler, b"<html><body>An error</body></html>", int(fault.split()[1]), "text/html")
+        elif fault == "broken":
+            send(handler, b'<?xml version="1.0"?><lfm status="ok"><tracks tag="x"><track><na', kind="text/xml")
+        elif fault == "html":
+            send(handler, b"<html><head><title>Log in</title><br></head><body>Wi-Fi</body></html>", kind="text/html")
+        elif fault == "foreign":
+            send(handler, b'<?xml version="1.0"?><feed><entry/></feed>', kind="text/xml")
+        elif fault == "latin1":
+            send(handler, '<lfm status="ok"><toptags>Bj\xf6rk</toptags></lfm>'.encode("latin-1"), kind="text/xml")
+        elif fault == "stall":
+            self.closing.wait(30)
+        elif fault == "drip":
+            drip(handler, self.closing)
+        else:
+            raise ValueError(fault)
+
+
+_ERRORS = {
+    "6": "Track not found",
+    "8": "Operation failed - Most likely the backend service failed. Please try again.",
+    "10": "Invalid API key - You must be granted a valid key by last.fm",
+    "26": "API Key Suspended - This application is not allowed to make requests to the web services",
+    "29": "Rate Limit Exceeded - Your IP has made too many requests in a short period, exceeding our API guidelines",
+}
+
+
+def _track_xml(song: Song, rank: int) -> str:
+    return (
+        f'<track rank="{rank}"><name>{escape(song.title)}</name><duration>215</duration><mbid>{song.mbid}</mbid>'
+        f'<url>https://www.last.fm/music/x/_/y</url><streamable fulltrack="0">0</streamable>'
+        f"<artist><name>{escape(song.artist)}</name><mbid>00000000-aaaa-4aaa-8aaa-000000000000</mbid>"
+        f'<url>https://www.last.fm/music/x</url></artist><image size="small">https://img.example/1.png</image></track>\n'
+    )
+
+
+def drip(handler: BaseHTTPRequestHandler, closing: threading.Event, headers: bool = False) -> None:
+    """A byte now and then, without end; in the body, or already in the headers."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n" + (b"X-Long: " if headers else b"\r\n"))
+    while not closing.wait(0.05):
+        handler.wfile.write(b"x")
+
+
+# files ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Files(Service):
+    """Files at ``url/NAME``. faults[NAME]: what happens at the next calls, one by one; the last one stays for good.
+
+    A fault is ``ok``, a status (``404``, or ``503 7`` with a Retry-After of 7), ``stall``, ``drip``, ``drip headers``,
+    ``truncated``, ``unbounded`` (no length, no end), ``close`` (no answer) or ``-> ADDRESS`` (a redirect).
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    faults: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
+        name = call.path.lstrip("/")
+        queue = self.faults.get(name, ["ok"])
+        fault = queue.pop(0) if len(queue) > 1 else queue[0]
+        data = self.files.get(name)
+        if fault[0].isdigit():
+            status, *wait = fault.split()
+            send(handler, b"no", int(status), "text/plain", {"Retry-After": wait[0]} if wait else None)
+        elif fault == "stall":
+            self.closing.wait(30)
+        elif fault.startswith("drip"):
+            drip(handler, self.closing, headers=fault == "drip headers")
+        elif fault == "close":
+            handler.close_connection = True
+        elif fault.startswith("-> "):
+            send(handler, b"", 302, headers={"Location": fault[3:]})
+        elif data is None:
+            send(handler, b"no such file", 404, "text/plain")
+        elif fault == "truncated":
+            send(handler, data[: len(data) // 2], kind="audio/wav", length=len(data))
+        elif fault == "unbounded":
+            handler.close_connection = True
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nConnection: close\r\n\r\n")
+            while not self.closing.is_set():
+                handler.wfile.write(data)
+        else:
+            send(handler, data, kind="audio/wav")
+
+
+# Spotify ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Spotify(Service):
+    """Spotify's token, search and track endpoints, and the media that a downloader finds.
+
+    catalog: Spotify id to (artist, title). media: what is at ``/media``, or a fault: a status, ``stall``.
+    api_status: what search and tracks answer, where not 200.
+    """
+
+    catalog: dict[str, tuple[str, str]] = field(default_factory=dict)
+    media: bytes | str = b""
+    client: str = "client-id-for-tests"
+    api_status: int = 200
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
+        if call.path == "/api/token":
+            asked = base64.b64decode(call.headers.get("authorization", "").removeprefix("Basic ")).decode()
+            if asked.split(":")[0] != self.client:
+                return _json(handler, {"error": "invalid_client", "error_description": "Invalid client"}, 400)
+            return _json(handler, {"access_token": "token-for-tests", "token_type": "Bearer", "expires_in": 3600})
+        if call.path == "/media":
+            return self._media(handler)
+        if self.api_status != 200:
+            return _json(handler, {"error": {"status": self.api_status, "message": "refused"}}, self.api_status)
+        if call.path == "/v1/search":
+            query = call.params["q"].casefold()
+            hits = [i for i, names in self.catalog.items() if all(n.casefold() in query for n in names)]
+            return _json(handler, {"tracks": {"items": [self._track(i) for i in hits[: int(call.params["limit"])]]}})
+        spotify_id = call.path.removeprefix("/v1/tracks/")
+        if spotify_id in self.catalog:
+            return _json(handler, self._track(spotify_id))
+        return _json(handler, {"error": {"status": 404, "message": "Non existing id"}}, 404)
+
+    def _media(self, handler: BaseHTTPRequestHandler) -> None:
+        if isinstance(self.media, bytes):
+            send(handler, self.media, kind="audio/wav")
+        elif self.media == "stall":
+            self.closing.wait(30)
+        else:
+            send(handler, b"no", int(self.media), "text/plain")
+
+    def _track(self, spotify_id: str) -> dict[str, Any]:
+        artist, title = self.catalog[spotify_id]
+        return {
+            "id": spotify_id,
+            "name": title,
+            "type": "track",
+            "uri": f"spotify:track:{spotify_id}",
+            "external_urls": {"spotify": f"https://open.spotify.com/track/{spotify_id}"},
+            "artists": [{"name": artist, "type": "artist"}],
+            "album": {"name": "An Album", "release_date": "2001-01-01", "total_tracks": 9, "images": []},
+            "disc_number": 1,
+            "track_number": 1,
+        }
+
+
+def _json(handler: BaseHTTPRequestHandler, value: object, status: int = 200) -> None:
+    send(handler, json.dumps(value).encode(), status, "application/json")
