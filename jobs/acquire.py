@@ -1,6 +1,6 @@
 """The stage `acquire`.
 
-    ray job submit --working-dir . -- python jobs/acquire.py -c configs/cluster.yaml
+ray job submit --working-dir . -- python jobs/acquire.py -c configs/cluster.yaml
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The stage `collect`.
 
-    ray job submit --working-dir . -- python jobs/collect.py -c configs/cluster.yaml
+ray job submit --working-dir . -- python jobs/collect.py -c configs/cluster.yaml
 """
 
 import sys

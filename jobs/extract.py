@@ -1,6 +1,6 @@
 """The stage `extract`.
 
-    ray job submit --working-dir . -- python jobs/extract.py -c configs/cluster.yaml
+ray job submit --working-dir . -- python jobs/extract.py -c configs/cluster.yaml
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The stage `label`.
 
-    ray job submit --working-dir . -- python jobs/label.py -c configs/cluster.yaml
+ray job submit --working-dir . -- python jobs/label.py -c configs/cluster.yaml
 """
 
 import sys

@@ -1,6 +1,6 @@
 """The stage `report`.
 
-    ray job submit --working-dir . -- python jobs/report.py -c configs/cluster.yaml
+ray job submit --working-dir . -- python jobs/report.py -c configs/cluster.yaml
 """
 
 import sys

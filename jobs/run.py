@@ -1,6 +1,6 @@
 """The whole pipeline: every stage, in order.
 
-    ray job submit --working-dir . -- python jobs/run.py -c configs/cluster.yaml
+ray job submit --working-dir . -- python jobs/run.py -c configs/cluster.yaml
 """
 
 import sys

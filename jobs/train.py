@@ -1,6 +1,6 @@
 """The stage `train`.
 
-    ray job submit --working-dir . -- python jobs/train.py -c configs/cluster.yaml
+ray job submit --working-dir . -- python jobs/train.py -c configs/cluster.yaml
 """
 
 import sys

@@ -34,7 +34,13 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def command(
-        config: str | None, assignments: tuple[str, ...], workspace: str | None, address: str | None, retry: bool, debug: bool, **own: Any
+        config: str | None,
+        assignments: tuple[str, ...],
+        workspace: str | None,
+        address: str | None,
+        retry: bool,
+        debug: bool,
+        **own: Any,
     ) -> None:
         try:
             settings = _settings(config, assignments, workspace, address, retry)
@@ -52,9 +58,13 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
 
     options = [
         click.option("-c", "--config", metavar="FILE", help="Settings, in YAML (see configs/)."),
-        click.option("--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One setting, as in train.folds=10."),
+        click.option(
+            "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One setting, as in train.folds=10."
+        ),
         click.option("--workspace", metavar="URI", help="Where the tables are: a path, or s3://, gs://, file://."),
-        click.option("--address", metavar="RAY", help="A Ray cluster to join; without one (or RAY_ADDRESS), this machine."),
+        click.option(
+            "--address", metavar="RAY", help="A Ray cluster to join; without one (or RAY_ADDRESS), this machine."
+        ),
         click.option("--retry-failed", "retry", is_flag=True, help="Also try again what failed for good."),
         click.option("--debug", is_flag=True, help="Show the traceback of an error."),
     ]
@@ -63,7 +73,9 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _settings(file: str | None, assignments: tuple[str, ...], workspace: str | None, address: str | None, retry: bool) -> Config:
+def _settings(
+    file: str | None, assignments: tuple[str, ...], workspace: str | None, address: str | None, retry: bool
+) -> Config:
     from mer_ray.config import load
 
     config = load(file, assignments)
@@ -177,7 +189,10 @@ def run(config: Config, workspace: Workspace) -> None:
         made += summary.made if summary.stage != "report" else 0
         failed += summary.failed
     verdict = "all done" if made else "everything was done already"
-    out.print(f"{verdict} in {time.monotonic() - started:.0f} s" + (f"; {failed:,} failures, see `mer-ray status`" if failed else ""))
+    out.print(
+        f"{verdict} in {time.monotonic() - started:.0f} s"
+        + (f"; {failed:,} failures, see `mer-ray status`" if failed else "")
+    )
 
 
 @main.command()

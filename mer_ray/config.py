@@ -115,12 +115,12 @@ class TrainConfig(_Section):
     folds: int = Field(5, ge=2, le=50)
     members: int = Field(2, ge=1, le=20)
     seed: int = 0
-    window_s: float = Field(10.0, gt=0)
+    window_s: float = Field(5.0, gt=0)
     epochs: int = Field(60, ge=1)
     patience: int = Field(10, ge=1)
     batch_size: int = Field(32, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
+    weight_decay: float = Field(0.1, ge=0)
     cpus_per_trial: float = Field(1.0, gt=0)
     gpus_per_trial: float = Field(0.0, ge=0)
 
@@ -180,7 +180,9 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"config file {file} does not exist", "give -c an existing YAML file, as in configs/") from error
+        raise ConfigError(
+            f"config file {file} does not exist", "give -c an existing YAML file, as in configs/"
+        ) from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"config file {file} cannot be read ({' '.join(str(error).split())})") from error
     if values is None:
@@ -217,7 +219,11 @@ def _explain(error: dict[str, Any]) -> str:
         advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
         return f"unknown key {key}: {advice}"
     message = str(error["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message} (got {error['input']!r})" if not isinstance(error["input"], dict | BaseModel) else f"{key}: {message}"
+    return (
+        f"{key}: {message} (got {error['input']!r})"
+        if not isinstance(error["input"], dict | BaseModel)
+        else f"{key}: {message}"
+    )
 
 
 def _keys_at(path: list[str]) -> list[str]:

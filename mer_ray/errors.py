@@ -1,12 +1,12 @@
 """Every error that mer-ray raises on purpose.
 
-    MerRayError            ends a command: one line, exit code 2, no traceback
-    ├── ConfigError        a settings file, key or value
-    ├── InputError         a file, folder or row that the user gave
-    ├── WorkspaceError     a workspace made with other settings, or a table that a stage needs and is not there
-    ├── ServiceError       a network service that refused, or did not answer in time
-    └── ModelError         a model folder that is damaged, or does not fit the features
-    TrackError             costs one track, not the batch: becomes one row in the table ``failures``
+MerRayError            ends a command: one line, exit code 2, no traceback
+├── ConfigError        a settings file, key or value
+├── InputError         a file, folder or row that the user gave
+├── WorkspaceError     a workspace made with other settings, or a table that a stage needs and is not there
+├── ServiceError       a network service that refused, or did not answer in time
+└── ModelError         a model folder that is damaged, or does not fit the features
+TrackError             costs one track, not the batch: becomes one row in the table ``failures``
 """
 
 from __future__ import annotations

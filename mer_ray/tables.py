@@ -129,7 +129,7 @@ def features_schema(n_dims: int) -> pa.Schema:
 
 
 def ragged_column(arrays: Sequence[np.ndarray], n_dims: int) -> pa.Array:
-    """A column of matrices of shapes (n_i, n_dims) as ``list<fixed_size_list<float32>>``, without a Python loop over frames."""
+    """A column of matrices of shapes (n_i, n_dims) as ``list<fixed_size_list<float32>>``, made without a loop."""
     lengths = np.array([a.shape[0] for a in arrays], dtype=np.int32)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     flat = np.concatenate(arrays, axis=0) if len(arrays) else np.zeros((0, n_dims))
@@ -156,7 +156,9 @@ def now() -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def failure(stage: str, track_id: str, reason: str, message: str, transient: bool = False, attempts: int = 1) -> dict[str, Any]:
+def failure(
+    stage: str, track_id: str, reason: str, message: str, transient: bool = False, attempts: int = 1
+) -> dict[str, Any]:
     """A row of ``failures``; the message is made fit for one line."""
     return {
         "stage": stage,
@@ -200,7 +202,7 @@ class Workspace:
         """Whether there is a file or folder at that place."""
         return bool(self.fs.get_file_info(self.path(*parts)).type != pyarrow.fs.FileType.NotFound)
 
-    def list(self, *parts: str) -> list[str]:
+    def names(self, *parts: str) -> list[str]:
         """The base names in a folder, sorted; empty if there is none. Hidden and temporary names are left out."""
         selector = pyarrow.fs.FileSelector(self.path(*parts), allow_not_found=True)
         names = (info.base_name for info in self.fs.get_file_info(selector))
@@ -230,7 +232,8 @@ class Workspace:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise WorkspaceError(
-                f"cannot write {target}: {error.strerror}", "free some space or choose another --workspace, then run again"
+                f"cannot write {target}: {error.strerror}",
+                "free some space or choose another --workspace, then run again",
             ) from error
 
     def read_json(self, *parts: str) -> Any:
@@ -240,7 +243,9 @@ class Workspace:
         try:
             return json.loads(self.read_bytes(*parts))
         except ValueError as error:
-            raise WorkspaceError(f"{self.path(*parts)} is not JSON ({error})", "remove it and run the stage again") from error
+            raise WorkspaceError(
+                f"{self.path(*parts)} is not JSON ({error})", "remove it and run the stage again"
+            ) from error
 
     def write_json(self, value: Any, *parts: str) -> None:
         """Write a JSON file atomically."""
@@ -270,7 +275,7 @@ class Workspace:
 
     def has(self, table: str) -> bool:
         """Whether the table has any shard."""
-        return any(name.endswith(".parquet") for name in self.list(table))
+        return any(name.endswith(".parquet") for name in self.names(table))
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """The whole table (empty, with its schema, if there is none). No track_id twice, but in ``failures``.
@@ -282,7 +287,7 @@ class Workspace:
             empty: pa.Table = SCHEMAS.get(table, features_schema(1)).empty_table()
             return empty.select(list(columns)) if columns else empty
         wanted = None if columns is None else list(dict.fromkeys([*columns, "track_id"]))
-        paths = [self.path(table, n) for n in self.list(table) if n.endswith(".parquet")]
+        paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
         try:
             rows = ds.dataset(paths, filesystem=self.fs, format="parquet").to_table(columns=wanted)
         except (pa.ArrowException, OSError) as error:
@@ -382,5 +387,5 @@ def _made_by(workspace: Workspace, stage: str) -> set[str]:
     name, _, feature = stage.partition(":")
     tables = {"label": ["labels"], "acquire": ["audio"], "score": ["scores"]}.get(name, [])
     if name == "extract":
-        tables = [features_table(f) for f in ([feature] if feature else workspace.list("features"))]
+        tables = [features_table(f) for f in ([feature] if feature else workspace.names("features"))]
     return set().union(*(workspace.ids(t) for t in tables)) if tables else set()

@@ -450,29 +450,45 @@ def test_a_path_without_weights_is_named(tmp_path: Path, demo: bool) -> None:
 # --------------------------------------------------------------------------------------------------------- checkpoints
 
 
-@pytest.mark.parametrize("form", ["v1", "v2"])
-def test_original_checkpoint(tf: Any, tmp_path: Path, weights: dict[str, np.ndarray], form: str) -> None:
-    path = tmp_path / "vggish_model.ckpt"
-    names, arrays = [*weights, "global_step"], [*weights.values(), np.int64(7)]
-    if form == "v1":
-        tf.raw_ops.Save(filename=str(path), tensor_names=names, data=arrays)
-    else:
-        tf.raw_ops.SaveV2(prefix=str(path), tensor_names=names, shape_and_slices=[""] * len(names), tensors=arrays)
-    spec = resolve_path(path, batch_patches=8)
+def test_original_checkpoint(tf: Any, tmp_path: Path, weights: dict[str, np.ndarray]) -> None:
+    path = tmp_path / "vggish_model.ckpt"  # one file, as released
+    arrays = {**weights, "global_step": np.int64(7)}
+    tf.raw_ops.Save(filename=str(path), tensor_names=list(arrays), data=list(arrays.values()))
+    spec = resolve_path(path, batch_patches=2)
     assert spec.weights is not None
     assert (spec.weights["kind"], spec.weights["location"]) == ("checkpoint", str(path))
     sound = music(2, 21)
     found = features.load(spec)([sound])[0]
     assert relative(found, tf_network(tf, weights, vggish_frontend.patches(sound, 0, 2)).numpy()) < 1e-4
 
-    victim = path if form == "v1" else next(tmp_path.glob("*.data-*"))
-    with victim.open("r+b") as file:
-        file.truncate(victim.stat().st_size // 2)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
     with pytest.raises(ModelError, match="not those"):
         features.load(spec)
     with pytest.raises(ModelError, match="cannot be read as a checkpoint"):
         features.load(resolve_path(path))
-    victim.unlink()  # large, and pytest keeps the folders of three runs
+    path.unlink()  # large, and pytest keeps the folders of three runs
+
+
+def test_checkpoint_in_the_newer_format(tf: Any, tmp_path: Path, weights: dict[str, np.ndarray]) -> None:
+    tf.raw_ops.SaveV2(
+        prefix=str(tmp_path / "model"),
+        tensor_names=list(weights),
+        shape_and_slices=[""] * len(weights),
+        tensors=list(weights.values()),
+    )
+    first = vggish_weights.find(str(tmp_path / "model"), timeout_s=1)
+    found = vggish_weights.read_checkpoint(vggish_weights.locate(first, timeout_s=1))
+    assert found.keys() == weights.keys()
+    assert all(np.array_equal(found[name], weights[name]) for name in weights)
+    for path in tmp_path.glob("model.*"):
+        path.rename(path.with_name(path.name.replace("model", "renamed")))
+    with pytest.raises(ModelError, match="are gone"):
+        vggish_weights.locate(first, timeout_s=1)
+    (data,) = tmp_path.glob("renamed.data-*")
+    data.unlink()
+    with pytest.raises(ConfigError, match="does not exist"):
+        vggish_weights.find(str(tmp_path / "renamed"), timeout_s=1)
 
 
 def test_a_checkpoint_of_another_network_is_refused(
@@ -546,6 +562,11 @@ def link_member(tar: tarfile.TarFile) -> None:
     tar.addfile(info)
 
 
+@pytest.fixture(scope="module")
+def module_archive(module: Path) -> bytes:
+    return archive(lambda tar: tar.add(module, arcname="./"))
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own for every test, and no proxy between it and the loopback."""
@@ -554,9 +575,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_module_from_a_hub(tf: Any, module: Path, cache: Path) -> None:
+def test_module_from_a_hub(tf: Any, module: Path, module_archive: bytes, cache: Path) -> None:
     requests: list[str] = []
-    serve = sends(archive(lambda tar: tar.add(module, arcname="./")))
+    serve = sends(module_archive)
 
     def answer(request: BaseHTTPRequestHandler) -> None:
         requests.append(request.path)
@@ -675,8 +696,8 @@ def test_auto_falls_back_in_the_demo_alone(dead_handle: str, monkeypatch: pytest
     assert time.monotonic() - started < 4
 
 
-def test_auto_takes_the_hubs_weights(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with hub(sends(archive(lambda tar: tar.add(module, arcname="")))) as handle:
+def test_auto_takes_the_hubs_weights(module: Path, module_archive: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hub(sends(module_archive)) as handle:
         monkeypatch.setattr(vggish_weights, "HANDLE", handle)
         spec = features.resolve("vggish", Params(), demo=True)
     assert spec.note == ""

@@ -55,7 +55,11 @@ def decode(path: str | Path, min_duration_s: float = 0.0) -> tuple[np.ndarray, i
     if samples.size == 0:
         raise TrackError("empty", f"{_name(file)} holds no audio")
     # A product with a constant vector is a tenth of the cost of ndarray.mean over a short axis.
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples @ np.full(samples.shape[1], 1 / samples.shape[1], np.float32)
+    mono = (
+        samples[:, 0]
+        if samples.shape[1] == 1
+        else samples @ np.full(samples.shape[1], 1 / samples.shape[1], np.float32)
+    )
     if not np.isfinite(mono).all():
         raise TrackError("not_finite", f"{_name(file)} holds NaN or infinite samples")
     if mono.size < min_duration_s * rate:

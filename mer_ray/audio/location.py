@@ -56,4 +56,6 @@ def local_copy(uri: str) -> Iterator[Path]:
                 shutil.copyfileobj(source, target)
             yield copy
     except (OSError, pa.ArrowInvalid) as error:
-        raise TrackError("unreadable", f"{one_line(uri, 300)} cannot be read ({one_line(str(error), 120)})", True) from error
+        raise TrackError(
+            "unreadable", f"{one_line(uri, 300)} cannot be read ({one_line(str(error), 120)})", True
+        ) from error

@@ -9,17 +9,18 @@ from mer_ray.tables import DIMENSIONS
 
 def card(model: Model) -> str:
     """Markdown for a person who finds the folder."""
-    settings = model.details["settings"]
-    feature = model.feature
+    details, feature = model.details, model.feature
+    settings = details["settings"]
     lines = [
         f"# {display(model.network)} on {display(feature.name)}",
         "",
         "Predicts valence, arousal and dominance (each 0..1) of music from its audio.",
-        f"An ensemble of {len(model.members)} networks: {settings['folds']} folds by artist, {settings['members']} per fold.",
+        f"An ensemble of {len(model.members)} networks: {settings['members']} for each of {settings['folds']} folds by artist.",
         "",
-        f"- Data: {model.details['n_tracks']:,} tracks by {model.details['n_artists']:,} artists, fingerprint `{model.details['data']}`.",
-        f"- Feature: {feature.name}, {feature.sample_rate_hz:,} Hz, fingerprint `{feature.fingerprint}`; frames of any other are refused.",
-        f"- Seed {settings['seed']}, windows of {settings['window_s']:g} s, trained {model.details['trained_at']}.",
+        f"- Data: {details['n_tracks']:,} tracks by {details['n_artists']:,} artists, fingerprint `{details['data']}`.",
+        f"- Feature: {feature.name}, {feature.sample_rate_hz:,} Hz, fingerprint `{feature.fingerprint}`;",
+        "  frames of any other are refused.",
+        f"- Seed {settings['seed']}, windows of {settings['window_s']:g} s, trained {details['trained_at']}.",
     ]
     if feature.note:
         lines.append(f"- Note: {feature.note}.")
@@ -33,11 +34,12 @@ def card(model: Model) -> str:
     for i, dimension in enumerate(DIMENSIONS):
         m = model.metrics[dimension]
         lines.append(
-            f"| {dimension.capitalize()} | {m['mse']:.4f} | {m['mae']:.4f} | {m['r2']:.3f} | {m['label_sd']:.3f} | ± {model.radius[i]:.3f} |"
+            f"| {dimension.capitalize()} | {m['mse']:.4f} | {m['mae']:.4f} | {m['r2']:.3f} "
+            f"| {m['label_sd']:.3f} | ± {model.radius[i]:.3f} |"
         )
     lines += [
         "",
-        "Limits: the figures hold for music like the training tracks and labels made the same way. The ensemble has heard",
-        "every training track; for those, use the out-of-fold values in `predictions.parquet`.",
+        "Limits: the figures hold for music like the training tracks and labels made the same way. The ensemble has",
+        "heard every training track; for those, use the out-of-fold values in `predictions.parquet`.",
     ]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""The tables that people read: per dimension, Network | Feature | MSE | MAE | R², the constant mean first, the best in bold."""
+"""The tables that people read: one per dimension, the constant mean first, the best figures in bold."""
 
 from __future__ import annotations
 
@@ -51,7 +51,12 @@ class Table:
 
 def markdown(table: Table) -> str:
     """A section with the table and its caption."""
-    lines = [f"### {table.dimension.capitalize()}", "", "| " + " | ".join(COLUMNS) + " |", "| --- | --- | ---: | ---: | ---: |"]
+    lines = [
+        f"### {table.dimension.capitalize()}",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "| --- | --- | ---: | ---: | ---: |",
+    ]
     for row in table.cells():
         lines.append("| " + " | ".join(f"**{text}**" if bold else text for text, bold in row) + " |")
     return "\n".join([*lines, "", table.caption, ""])
@@ -65,5 +70,7 @@ def to_csv(tables: Sequence[Table]) -> str:
     for table in tables:
         for row in table.rows:
             m = row.metrics
-            writer.writerow([table.dimension, row.network, row.feature, *map(repr, (m.mse, m.mae, m.r2)), m.n, repr(m.label_sd)])
+            writer.writerow(
+                [table.dimension, row.network, row.feature, *map(repr, (m.mse, m.mae, m.r2)), m.n, repr(m.label_sd)]
+            )
     return out.getvalue()

@@ -62,11 +62,14 @@ def _rows(file: Path) -> Iterator[tuple[str, tuple[float, float, float]]]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as handle:
             delimiter = "," if file.suffix.lower() == ".csv" else "\t"
-            # Terms are free text: a quotation mark in a tab-separated file is a character, not a quote.
-            quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-            yield from _parse(file, csv.reader(handle, delimiter=delimiter, quoting=quoting))
+            if delimiter == ",":
+                yield from _parse(file, csv.reader(handle))
+            else:  # terms are free text: here, a quotation mark is a character
+                yield from _parse(file, csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE))
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise InputError(f"lexicon {file} cannot be read ({error})", "it must be UTF-8 text separated by tabs") from error
+        raise InputError(
+            f"lexicon {file} cannot be read ({error})", "it must be UTF-8 text separated by tabs"
+        ) from error
 
 
 def _parse(file: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, tuple[float, float, float]]]:
@@ -85,7 +88,9 @@ def _parse(file: Path, lines: Iterator[list[str]]) -> Iterator[tuple[str, tuple[
                 f"lexicon {file}, line {number}: expected a term and three numbers, got {' | '.join(cells)[:120]!r}"
             ) from error
         if not all(-1.0 <= x <= 1.0 for x in values):
-            raise InputError(f"lexicon {file}, line {number}: scores must lie in 0..1 (NRC v1) or -1..1 (NRC v2), got {values}")
+            raise InputError(
+                f"lexicon {file}, line {number}: scores must lie in 0..1 (NRC v1) or -1..1 (NRC v2), got {values}"
+            )
         term = fold(cells[order[0]])
         if term:
             yield term, (v, a, d)

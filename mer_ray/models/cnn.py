@@ -23,7 +23,8 @@ class Cnn(nnx.Module):
         channels = (1, width, width, 2 * width)
         strides = ((2 * stride, across), (stride, 2), (stride, 2))
         self.convolutions = nnx.List(
-            nnx.Conv(channels[i], channels[i + 1], (5, 3), strides=strides[i], padding="SAME", rngs=rngs) for i in range(3)
+            nnx.Conv(channels[i], channels[i + 1], (5, 3), strides=strides[i], padding="SAME", rngs=rngs)
+            for i in range(3)
         )
         self.time_strides = tuple(s[0] for s in strides)
         bands = n_dims

@@ -71,5 +71,3 @@ class Predictor:
 def load(path: str) -> Predictor:
     """Load a model folder. Raises ModelError."""
     return Predictor(store.load(path))
-
-

@@ -86,7 +86,9 @@ def load(uri: str) -> Model:
     place = Workspace(uri)
     value = describe(place)
     if value is None:
-        raise ModelError(f"{uri} is not a model folder: it has no model.json", "give a folder that `mer-ray train` made, runs/NAME")
+        raise ModelError(
+            f"{uri} is not a model folder: it has no model.json", "give a folder that `mer-ray train` made, runs/NAME"
+        )
     try:
         data = place.read_bytes("weights.safetensors")
         if digest(data) != value["weights_sha256"]:

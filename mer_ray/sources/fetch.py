@@ -41,7 +41,9 @@ def fetch(
             if provider == "folder" and track.id in folder:
                 return Fetched(folder[track.id], "folder")
             if provider == "savify":
-                return Fetched(_through_file(lambda path: _savify(track, path, timeout_s, max_mb), ".mp3", keep), "savify")
+                return Fetched(
+                    _through_file(lambda path: _savify(track, path, timeout_s, max_mb), ".mp3", keep), "savify"
+                )
         except TrackError as error:
             errors.append((provider, error))
     if len(errors) == 1:

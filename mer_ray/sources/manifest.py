@@ -1,7 +1,7 @@
 """A manifest: one row a track, as CSV, JSON lines or Parquet.
 
-Columns: ``path`` or ``uri`` (relative paths start at the manifest's folder), ``artist``, ``title``, ``album``, ``mbid``,
-``spotify_id``, ``tags`` (``name:weight; name:weight`` or ``name; name``, or in JSON and Parquet a list of names or of
+Columns: ``path`` or ``uri`` (relative paths start at the manifest's folder), ``artist``, ``title``, ``album``,
+``mbid``, ``spotify_id``, ``tags`` (``name:weight; name:weight`` or ``name; name``, or in JSON and Parquet a list of names or of
 name and weight), and ``valence``, ``arousal``, ``dominance`` on a declared scale. A row needs artist and title, or a
 path. Other columns are ignored.
 """
@@ -80,7 +80,7 @@ def _json_lines(file: Path) -> Iterator[Mapping[str, Any]]:
             except ValueError as error:
                 raise InputError(f"manifest {file}, line {number} is not JSON ({error})") from error
             if not isinstance(row, dict):
-                raise InputError(f"manifest {file}, line {number} must be an object, as in {{\"path\": ...}}")
+                raise InputError(f'manifest {file}, line {number} must be an object, as in {{"path": ...}}')
             _check_columns(file, list(row))
             yield {str(k).strip().casefold(): v for k, v in row.items()}
 
@@ -136,7 +136,9 @@ def _content_key(uri: str) -> str:
             try:
                 return file_digest(path)[:16]
             except OSError as error:
-                raise TrackError("unreadable", f"{one_line(str(path), 200)} cannot be read ({error.strerror})") from error
+                raise TrackError(
+                    "unreadable", f"{one_line(str(path), 200)} cannot be read ({error.strerror})"
+                ) from error
     return digest(uri.encode())[:16]
 
 
@@ -146,7 +148,7 @@ def _text(row: Mapping[str, Any], key: str) -> str:
 
 
 def parse_tags(value: Any) -> tuple[tuple[str, float], ...]:
-    """``name:weight; name`` as text, or a list of names, of (name, weight) or of {name, weight}; weight 1 where none is said.
+    """``name:weight; name`` as text, or a list of names, of (name, weight) or of {name, weight}; default weight 1.
 
     A colon belongs to the name unless a number follows it. Raises TrackError for a weight that is no positive number.
     """
@@ -193,7 +195,7 @@ def _weight(value: float, shown: str) -> float:
 
 def _given(row: Mapping[str, Any], scale: tuple[float, float]) -> tuple[float, float, float] | None:
     cells = [row.get(d) for d in DIMENSIONS]
-    if any(c is None or c == "" for c in cells):
+    if any(c is None or c == "" or (isinstance(c, float) and math.isnan(c)) for c in cells):
         return None
     low, high = scale
     values = []
@@ -204,7 +206,8 @@ def _given(row: Mapping[str, Any], scale: tuple[float, float]) -> tuple[float, f
             raise TrackError("bad_label", f"{dimension} is not a number: {one_line(repr(cell), 40)}") from error
         if not low <= value <= high:
             raise TrackError(
-                "bad_label", f"{dimension} {value:g} is outside the scale {low:g}..{high:g}; declare it as collect.scale=[low, high]"
+                "bad_label",
+                f"{dimension} {value:g} is outside the scale {low:g}..{high:g}; declare the scale as collect.scale",
             )
         values.append((value - low) / (high - low))
     return values[0], values[1], values[2]

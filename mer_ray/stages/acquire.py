@@ -49,7 +49,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
     if todo:
         session.connect(config.address)
         rows = tracks.filter(pa.compute.is_in(tracks["track_id"], pa.array(todo)))
-        rows = rows.append_column("attempts", pa.array([attempts.get(i, 0) for i in rows["track_id"].to_pylist()], pa.int32()))
+        rows = rows.append_column(
+            "attempts", pa.array([attempts.get(i, 0) for i in rows["track_id"].to_pylist()], pa.int32())
+        )
         size = session.balanced(len(rows), BATCH, session.n_cpus())
         arguments = {
             "workspace": workspace,
@@ -65,7 +67,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.failed = len(workspace.failures("acquire"))
     summary.seconds = time.monotonic() - started
     if not workspace.has("audio"):
-        raise InputError(f"no audio for any of {len(tracks):,} tracks", f"see `mer-ray status --workspace {workspace.uri}`")
+        raise InputError(
+            f"no audio for any of {len(tracks):,} tracks", f"see `mer-ray status --workspace {workspace.uri}`"
+        )
     return summary
 
 
@@ -94,7 +98,12 @@ def _acquire(
 
 
 def _one(
-    workspace: Workspace, providers: list[str], folder: dict[str, str], timeout_s: float, max_mb: float, row: dict[str, Any]
+    workspace: Workspace,
+    providers: list[str],
+    folder: dict[str, str],
+    timeout_s: float,
+    max_mb: float,
+    row: dict[str, Any],
 ) -> dict[str, Any]:
     track = Track(row["artist"], row["title"], spotify_id=row["spotify_id"], uri=row["uri"], key=row["track_id"])
     try:

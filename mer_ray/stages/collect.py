@@ -79,7 +79,11 @@ def run(config: Config, workspace: Workspace) -> Summary:
                     lose(track.id, error.reason, error.message, error.transient)
                 elif track.id in seen:
                     again = digest(f"{track.uri} {track.id}".encode())[:16]
-                    lose(again, "duplicate", f"{_place(track)} is the same artist and title as {seen[track.id]}, which was kept")
+                    lose(
+                        again,
+                        "duplicate",
+                        f"{_place(track)} is the same artist and title as {seen[track.id]}, which was kept",
+                    )
                 else:
                     seen[track.id] = _place(track)
                     if track.id not in known:
@@ -92,7 +96,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.failed = len(workspace.failures("collect"))
     summary.seconds = time.monotonic() - started
     if not workspace.has("tracks"):
-        raise InputError(f"no track was collected; {summary.failed} failed", f"see `mer-ray status --workspace {workspace.uri}`")
+        raise InputError(
+            f"no track was collected; {summary.failed} failed", f"see `mer-ray status --workspace {workspace.uri}`"
+        )
     return summary
 
 

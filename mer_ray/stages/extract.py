@@ -72,7 +72,9 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     summary.failed = len(workspace.failures("extract"))
     summary.seconds = time.monotonic() - started
     if not any(workspace.has(features_table(name)) for name in specs):
-        raise InputError(f"no features for any of {len(ids):,} tracks", f"see `mer-ray status --workspace {workspace.uri}`")
+        raise InputError(
+            f"no features for any of {len(ids):,} tracks", f"see `mer-ray status --workspace {workspace.uri}`"
+        )
     return summary
 
 
@@ -97,7 +99,14 @@ class _Extract:
         self.workspace.append_rows(
             "failures",
             [
-                failure(f"extract:{name}" if name else "extract", i, e.reason, _named(e.message, uris[i]), e.transient, tries[i])
+                failure(
+                    f"extract:{name}" if name else "extract",
+                    i,
+                    e.reason,
+                    _named(e.message, uris[i]),
+                    e.transient,
+                    tries[i],
+                )
                 for (name, i), e in result.errors.items()
             ],
         )

@@ -27,7 +27,9 @@ def lexicon_of(config: Config) -> Lexicon | None:
     path = config.label.lexicon
     if path == "demo" or (path is None and config.is_demo):
         if not config.is_demo:
-            raise ConfigError("the demo lexicon is not for research", f"{lexicons.WHERE_TO_GET}, or collect.source to demo")
+            raise ConfigError(
+                "the demo lexicon is not for research", f"{lexicons.WHERE_TO_GET}, or collect.source to demo"
+            )
         return lexicons.load(lexicons.DEMO)
     return lexicons.load(path) if path else None
 
@@ -42,7 +44,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
     if mode == "manifest" or (mode == "auto" and with_given == len(tracks)):
         identity: dict[str, Any] = {"source": "manifest"}
     elif lexicon is None:
-        raise ConfigError(f"label.lexicon is not set, and {len(tracks) - with_given} tracks bring no label", lexicons.WHERE_TO_GET)
+        raise ConfigError(
+            f"label.lexicon is not set, and {len(tracks) - with_given} tracks bring no label", lexicons.WHERE_TO_GET
+        )
     else:
         identity = {"source": mode, "lexicon": lexicon.name, "recipe": config.label.recipe}
     workspace.claim("label", "labels", identity)
@@ -66,7 +70,11 @@ def run(config: Config, workspace: Workspace) -> Summary:
                 rows.append(row)
             else:
                 reason, message = _why_not(track, lexicon if mode != "manifest" else None)
-                failures.append(failure("label", track["track_id"], reason, message, attempts=attempts.get(track["track_id"], 0) + 1))
+                failures.append(
+                    failure(
+                        "label", track["track_id"], reason, message, attempts=attempts.get(track["track_id"], 0) + 1
+                    )
+                )
         workspace.append_rows("failures", failures)
         workspace.append_rows("labels", rows)
         summary.made += len(rows)
@@ -74,10 +82,13 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.seconds = time.monotonic() - started
     if n_given and config.label.lexicon and mode == "auto":
         summary.notes.append(
-            f"{n_given:,} labels are the manifest's own; label.lexicon was not used for them (label.source=tags labels from tags)"
+            f"{n_given:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
         )
     if not workspace.has("labels"):
-        raise InputError(f"none of {len(tracks):,} tracks has a tag that the lexicon knows", f"see `mer-ray status --workspace {workspace.uri}`")
+        raise InputError(
+            f"none of {len(tracks):,} tracks has a tag that the lexicon knows",
+            f"see `mer-ray status --workspace {workspace.uri}`",
+        )
     return summary
 
 
@@ -98,7 +109,8 @@ def _from_tags(track: dict[str, Any], lexicon: Lexicon) -> dict[str, Any] | None
     if label is None:
         return None
     evidence = [
-        {"tag": e.tag, "term": e.term, "weight": e.weight, **dict(zip(DIMENSIONS, e.vad, strict=True))} for e in label.evidence
+        {"tag": e.tag, "term": e.term, "weight": e.weight, **dict(zip(DIMENSIONS, e.vad, strict=True))}
+        for e in label.evidence
     ]
     return {
         "track_id": track["track_id"],

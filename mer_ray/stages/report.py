@@ -28,7 +28,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
 
     started = time.monotonic()
     runs: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = []
-    for name in workspace.list("runs"):
+    for name in workspace.names("runs"):
         described = store.describe(workspace, "runs", name)
         if described is not None:
             rows = pq.read_table(io.BytesIO(workspace.read_bytes("runs", name, "predictions.parquet"))).to_pylist()
@@ -39,17 +39,25 @@ def run(config: Config, workspace: Workspace) -> Summary:
     runs.sort(key=lambda r: (order.get(r[0]["network"], 99), order.get(r[0]["feature"]["name"], 99)))
     shared = sorted(set.intersection(*(set(rows) for _, rows in runs)))
     if not shared:
-        raise WorkspaceError(f"the models in {workspace.uri} have no track in common", "extract all features, then train again")
+        raise WorkspaceError(
+            f"the models in {workspace.uri} have no track in common", "extract all features, then train again"
+        )
     tables = [_table(i, runs, shared) for i in range(len(DIMENSIONS))]
     for i, table in enumerate(tables):
         _print(table)
         panels = [
-            (f"{display(d['network'])}, {display(d['feature']['name'])}", _column(rows, shared, f"predicted_{table.dimension}"), table.rows[k + 1].metrics.r2)
+            (
+                f"{display(d['network'])}, {display(d['feature']['name'])}",
+                _column(rows, shared, f"predicted_{table.dimension}"),
+                table.rows[k + 1].metrics.r2,
+            )
             for k, (d, rows) in enumerate(runs)
         ]
         labelled = _column(runs[0][1], shared, DIMENSIONS[i])
         workspace.write_bytes(
-            predicted_against_labelled(table.dimension, labelled, panels, table.caption), "report", f"{table.dimension}.png"
+            predicted_against_labelled(table.dimension, labelled, panels, table.caption),
+            "report",
+            f"{table.dimension}.png",
         )
     sections = [markdown(t) + f"\n![{t.dimension}]({t.dimension}.png)\n" for t in tables]
     workspace.write_bytes(("# Metrics\n\n" + "\n".join(sections)).encode(), "report", "report.md")
@@ -68,7 +76,10 @@ def _table(index: int, runs: list[tuple[dict[str, Any], dict[str, dict[str, Any]
     described, first = runs[0]
     labelled, fold = _column(first, ids, dimension), _column(first, ids, "fold")
     rows = [Row(CONSTANT, "-", metrics(labelled, constant_mean(labelled, fold)))]
-    rows += [Row(d["network"], d["feature"]["name"], metrics(labelled, _column(r, ids, f"predicted_{dimension}"))) for d, r in runs]
+    rows += [
+        Row(d["network"], d["feature"]["name"], metrics(labelled, _column(r, ids, f"predicted_{dimension}")))
+        for d, r in runs
+    ]
     artists = len({normalise(first[i]["artist"]) or i for i in ids})
     folds = described["details"]["settings"]["folds"]
     caption = (
@@ -81,7 +92,9 @@ def _table(index: int, runs: list[tuple[dict[str, Any], dict[str, dict[str, Any]
 
 
 def _print(table: Table) -> None:
-    rich = RichTable(title=table.dimension.capitalize(), title_justify="left", caption=table.caption, caption_justify="left")
+    rich = RichTable(
+        title=table.dimension.capitalize(), title_justify="left", caption=table.caption, caption_justify="left"
+    )
     for column in COLUMNS:
         rich.add_column(column, justify="left" if column in ("Network", "Feature") else "right", no_wrap=True)
     for row in table.cells():

@@ -28,13 +28,14 @@ FORMATS = (".parquet", ".csv")
 def best_model(workspace: Workspace) -> str:
     """The folder of the workspace's model with the highest mean R² over the dimensions. Raises WorkspaceError."""
     candidates: list[tuple[float, str]] = []
-    for name in workspace.list("runs"):
+    for name in workspace.names("runs"):
         described = store.describe(workspace, "runs", name)
         if described is not None:
             candidates.append((sum(m["r2"] for m in described["metrics"].values()), name))
     if not candidates:
         raise WorkspaceError(
-            f"workspace {workspace.uri} has no trained model", "run `mer-ray train` on it first, or give a model folder with --model"
+            f"workspace {workspace.uri} has no trained model",
+            "run `mer-ray train` on it first, or give a model folder with --model",
         )
     return f"{workspace.uri.rstrip('/')}/runs/{max(candidates)[1]}"
 
@@ -46,7 +47,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
     model = store.load(path)
     name, feature = Predictor(model).name, model.feature.name
     if not workspace.has(features_table(feature)):
-        raise WorkspaceError(f"workspace {workspace.uri} has no features/{feature}, which {path} reads", "run `mer-ray extract` first")
+        raise WorkspaceError(
+            f"workspace {workspace.uri} has no features/{feature}, which {path} reads", "run `mer-ray extract` first"
+        )
     scored = workspace.read("scores", ["track_id", "model"])
     if len(set(scored["model"].to_pylist()) - {name}):
         # Another model is the best by now: its scores replace the old ones.
@@ -56,15 +59,19 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary = Summary("score", done_before=len(done))
     if workspace.ids(features_table(feature)) - done:
         session.connect(config.address)
-        shards = [n for n in workspace.list(features_table(feature)) if n.endswith(".parquet")]
+        shards = [n for n in workspace.names(features_table(feature)) if n.endswith(".parquet")]
         blocks = session.split(pa.table({"shard": shards}), session.balanced(len(shards), 16, session.n_cpus()))
         arguments = {"workspace": workspace, "model": path, "gpus": config.score.gpus_per_worker}
         with progress("score", len(shards)) as ticker:
-            for answered in session.map_blocks(blocks, _ScoreFeatures, arguments, config.score.workers, config.score.gpus_per_worker):
+            for answered in session.map_blocks(
+                blocks, _ScoreFeatures, arguments, config.score.workers, config.score.gpus_per_worker
+            ):
                 summary.made += sum(a["made"] for a in answered)
                 ticker.advance(sum(a["shards"] for a in answered))
     summary.seconds = time.monotonic() - started
-    summary.notes.append(f"model {name}, mean R² {model.mean_r2:.3f}" + (f"; {model.feature.note}" if model.feature.note else ""))
+    summary.notes.append(
+        f"model {name}, mean R² {model.mean_r2:.3f}" + (f"; {model.feature.note}" if model.feature.note else "")
+    )
     return summary
 
 
@@ -82,7 +89,12 @@ def run_catalog(config: Config, catalog: str, output: str, model: str) -> Summar
     loaded = store.load(model)
     parts = Workspace(f"{target.resolve()}.parts")
     tracks, lost = _catalog(config, catalog)
-    parts.claim("score", "scores", {"catalog": str(Path(catalog).expanduser().resolve()), "model": Predictor(loaded).name}, restart=True)
+    parts.claim(
+        "score",
+        "scores",
+        {"catalog": str(Path(catalog).expanduser().resolve()), "model": Predictor(loaded).name},
+        restart=True,
+    )
     parts.append_rows("failures", lost)
     done = parts.ids("scores")
     rows = [{"track_id": t.id, "artist": t.artist, "title": t.title, "uri": t.uri} for t in tracks if t.id not in done]
@@ -99,14 +111,19 @@ def run_catalog(config: Config, catalog: str, output: str, model: str) -> Summar
         }
         blocks = session.split(table, size)
         with progress("score", len(rows)) as ticker:
-            for answered in session.map_blocks(blocks, _ScoreFiles, arguments, config.score.workers, config.score.gpus_per_worker):
+            for answered in session.map_blocks(
+                blocks, _ScoreFiles, arguments, config.score.workers, config.score.gpus_per_worker
+            ):
                 summary.made += sum(a["made"] for a in answered)
                 ticker.advance(sum(a["made"] + a["failed"] for a in answered))
     failed = parts.failures()
     scores = parts.read("scores").sort_by("uri")
     summary.failed = len(failed)
     if scores.num_rows == 0:
-        raise InputError(f"none of {len(tracks) + len(lost)} tracks in {catalog} could be scored ({failed[0]['reason']}: {failed[0]['message']})")
+        raise InputError(
+            f"none of the {len(tracks) + len(lost)} tracks in {catalog} could be scored",
+            f"the first: {failed[0]['message']} ({failed[0]['reason']})",
+        )
     _write(scores, target)
     beside = target.with_name(f"{target.stem}.failures{target.suffix}")
     if failed:
@@ -115,7 +132,9 @@ def run_catalog(config: Config, catalog: str, output: str, model: str) -> Summar
     else:
         beside.unlink(missing_ok=True)
     parts.remove()
-    summary.notes.insert(0, f"{target}, by {Predictor(loaded).name}" + (f"; {loaded.feature.note}" if loaded.feature.note else ""))
+    summary.notes.insert(
+        0, f"{target}, by {Predictor(loaded).name}" + (f"; {loaded.feature.note}" if loaded.feature.note else "")
+    )
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -126,7 +145,9 @@ def _catalog(config: Config, catalog: str) -> tuple[list[Track], list[dict[str, 
 
     place = Path(catalog).expanduser()
     if not place.exists():
-        raise InputError(f"catalog {place} does not exist", "give a folder with audio, or a manifest (CSV, JSON lines, Parquet)")
+        raise InputError(
+            f"catalog {place} does not exist", "give a folder with audio, or a manifest (CSV, JSON lines, Parquet)"
+        )
     found: list[Found] = list(folder.tracks(place) if place.is_dir() else manifest.tracks(place, config.collect.scale))
     tracks: dict[str, Track] = {}
     lost = []
@@ -181,7 +202,11 @@ class _ScoreFeatures:
         self.workspace, self.predictor = workspace, load_model(model)
         self.table = features_table(self.predictor.model.feature.name)
         tracks = workspace.read("tracks", ["track_id", "artist", "title"]).to_pylist()
-        uris = dict(zip(*(workspace.read("audio", ["track_id", "uri"])[c].to_pylist() for c in ("track_id", "uri")), strict=True))
+        uris = dict(
+            zip(
+                *(workspace.read("audio", ["track_id", "uri"])[c].to_pylist() for c in ("track_id", "uri")), strict=True
+            )
+        )
         self.known = {t["track_id"]: (t["artist"], t["title"], uris.get(t["track_id"], "")) for t in tracks}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -193,7 +218,9 @@ class _ScoreFeatures:
                     f"{self.predictor.name} does not fit the frames in {self.workspace.path(self.table, shard)}",
                     "extract the features with the settings that the model was trained with",
                 )
-            rows = rows.filter(pa.compute.invert(pa.compute.is_in(rows["track_id"], pa.array(sorted(done), pa.string()))))
+            rows = rows.filter(
+                pa.compute.invert(pa.compute.is_in(rows["track_id"], pa.array(sorted(done), pa.string())))
+            )
             if len(rows):
                 ids = rows["track_id"].to_pylist()
                 predictions = self.predictor.predict_frames(ragged_arrays(rows["frames"]))
@@ -229,7 +256,9 @@ def score_files(
     from mer_ray.features.batch import extract
 
     feature = predictor.model.feature.name
-    result = extract([(f["track_id"], f["uri"], [feature]) for f in files], {feature: predictor.extractor}, min_duration_s)
+    result = extract(
+        [(f["track_id"], f["uri"], [feature]) for f in files], {feature: predictor.extractor}, min_duration_s
+    )
     by_id = {f["track_id"]: f for f in files}
     frames = result.frames[feature]
     scores = [
@@ -237,7 +266,13 @@ def score_files(
         for i, p in zip(frames, predictor.predict_frames(list(frames.values())), strict=True)
     ]
     lost = [
-        failure("score", i, e.reason, e.message if by_id[i]["uri"] in e.message else f"{by_id[i]['uri']}: {e.message}", e.transient)
+        failure(
+            "score",
+            i,
+            e.reason,
+            e.message if by_id[i]["uri"] in e.message else f"{by_id[i]['uri']}: {e.message}",
+            e.transient,
+        )
         for (_, i), e in result.errors.items()
     ]
     return scores, lost

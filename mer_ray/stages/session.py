@@ -87,17 +87,19 @@ def map_blocks(
     """
     import ray
 
-    context = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True, "num_cpus": 1}
+    context: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True, "num_cpus": 1}
     if gpus:
         context["num_gpus"] = gpus
     pool = min(workers or n_cpus(), len(blocks))
     if isinstance(worker, type):
-        how = {"fn_constructor_kwargs": arguments, "compute": ray.data.ActorPoolStrategy(size=pool)}
+        how: dict[str, Any] = {"fn_constructor_kwargs": arguments, "compute": ray.data.ActorPoolStrategy(size=pool)}
     else:
         how = {"fn_kwargs": arguments, "compute": ray.data.TaskPoolStrategy(size=pool)}
     try:
-        for batch in ray.data.from_arrow(list(blocks)).map_batches(worker, **context, **how).iter_batches(
-            batch_size=None, batch_format="pyarrow"
+        for batch in (
+            ray.data.from_arrow(list(blocks))
+            .map_batches(worker, **context, **how)
+            .iter_batches(batch_size=None, batch_format="pyarrow")
         ):
             yield batch.to_pylist()
     except ray.exceptions.RayError as error:

@@ -19,9 +19,9 @@ EXAMPLES = 2
 
 def counts(workspace: Workspace) -> dict[str, int]:
     """Rows per table; ``runs`` counts finished models."""
-    tables = ["tracks", "labels", "audio", *(features_table(f) for f in workspace.list("features")), "scores"]
+    tables = ["tracks", "labels", "audio", *(features_table(f) for f in workspace.names("features")), "scores"]
     rows = {table: len(workspace.ids(table)) for table in tables}
-    rows["runs"] = sum(store.describe(workspace, "runs", name) is not None for name in workspace.list("runs"))
+    rows["runs"] = sum(store.describe(workspace, "runs", name) is not None for name in workspace.names("runs"))
     return rows
 
 
@@ -36,7 +36,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     for name, count in rows.items():
         table.add_row(escape(name), f"{count:,}")
     out.print(table)
-    for name in workspace.list("runs"):
+    for name in workspace.names("runs"):
         described = store.describe(workspace, "runs", name)
         if described is not None:
             figures = ", ".join(f"{d} {m['r2']:.3f}" for d, m in described["metrics"].items())

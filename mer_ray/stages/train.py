@@ -54,7 +54,10 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
         summary.made = len(trials) - len(errors)
         summary.failed = len(errors)
         if len(errors) == len(trials):
-            raise MerRayError(f"all {len(trials)} trials failed ({next(iter(errors.values()))})", "the trials' folders under tune/ have their logs")
+            raise MerRayError(
+                f"all {len(trials)} trials failed ({next(iter(errors.values()))})",
+                "the trials' folders under tune/ have their logs",
+            )
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -63,7 +66,7 @@ def _check_size(dataset: Any, config: Config) -> None:
     artists = len(set(dataset.groups))
     if artists < config.train.folds or artists < 3:
         raise InputError(
-            f"{len(dataset.ids)} labelled tracks with audio by {artists} artists are too few for {config.train.folds} folds",
+            f"{len(dataset.ids)} labelled tracks by {artists} artists are too few for {config.train.folds} folds",
             "collect more tracks, or lower train.folds (2 folds need 3 artists)",
         )
 
@@ -152,7 +155,14 @@ def _trial(config: dict[str, Any]) -> None:
         tune.report({"members_done": member, "epoch": epoch, "train_loss": train, "valid_loss": valid})
 
     result = cross_validate(
-        recipe, dataset.frames, dataset.labels, dataset.groups, settings["folds"], settings["members"], settings["seed"], on_epoch
+        recipe,
+        dataset.frames,
+        dataset.labels,
+        dataset.groups,
+        settings["folds"],
+        settings["members"],
+        settings["seed"],
+        on_epoch,
     )
     figures = {d: vars(metrics(dataset.labels[:, i], result.predicted[:, i])) for i, d in enumerate(DIMENSIONS)}
     model = store.Model(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def cross_validate(
     predicted = np.zeros((len(tracks), labels.shape[1]))
     trained: list[Member] = []
     for k in range(folds):
-        inside, outside = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+        inside, outside = np.flatnonzero(fold != k).tolist(), np.flatnonzero(fold == k).tolist()
         for m in range(members):
             number = k * members + m
             member_seed = seed * 10_000 + number
@@ -54,7 +55,7 @@ def cross_validate(
                 labels[inside],
                 stop,
                 member_seed,
-                lambda epoch, train, valid, number=number: on_epoch(number, epoch, train, valid),
+                partial(on_epoch, number),
             )
             values, owner = network.windows(member, [tracks[i] for i in outside])
             predicted[outside] += track_means(np.clip(values, 0, 1), owner, len(outside)) / members

@@ -89,7 +89,7 @@ class Forward:
     def __init__(self, network: str, n_dims: int, hop_s: float, window: int) -> None:
         self.window = window
         # What is not a parameter (the seeds that Flax's cells keep) takes no part in the answer.
-        self.graph, self.parameters, self.rest = nnx.split(models.build(network, n_dims, hop_s, 0), nnx.Param, ...)
+        self.graph, self.parameters, self.rest = _split(network, n_dims, hop_s, 0)
         self._apply = jax.jit(lambda state, x, mask: nnx.merge(self.graph, state, self.rest)(x, mask))
 
     def state(self, member: Member) -> Any:
@@ -138,13 +138,13 @@ def fit(
     on_epoch(epoch, training loss, validation loss) is called after each epoch; losses are MSE of standardised labels.
     Returns the exponential moving average of the weights at the epoch of the lowest validation loss.
     """
-    fit_index, valid_index = np.flatnonzero(~validation), np.flatnonzero(validation)
+    fit_index, valid_index = np.flatnonzero(~validation).tolist(), np.flatnonzero(validation).tolist()
     scaler = Scaler.of([tracks[i] for i in fit_index], labels[fit_index])
     scaled = [scaler.frames(t) for t in tracks]
     targets = ((labels - scaler.y_mean) / scaler.y_sd).astype(np.float32)
 
     network = forward(recipe.network, tracks[0].shape[1], recipe.hop_s, recipe.window)
-    graph, state, rest = nnx.split(models.build(recipe.network, tracks[0].shape[1], recipe.hop_s, seed), nnx.Param, ...)
+    graph, state, rest = _split(recipe.network, tracks[0].shape[1], recipe.hop_s, seed)
     batches = max(1, len(fit_index) // recipe.batch_size)
     optimizer = _optimizer(recipe.learning_rate, recipe.weight_decay, recipe.epochs * batches)
     optimizer_state, average = optimizer.init(state), state
@@ -172,6 +172,12 @@ def fit(
             if waited >= recipe.patience:
                 break
     return Member({_name(k): np.asarray(v.get_value()) for k, v in nnx.to_flat_state(best)}, scaler)
+
+
+def _split(network: str, n_dims: int, hop_s: float, seed: int) -> tuple[Any, Any, Any]:
+    """A fresh network as its structure, its parameters, and the rest of its state."""
+    graph, parameters, *rest = nnx.split(models.build(network, n_dims, hop_s, seed), nnx.Param, ...)
+    return graph, parameters, rest[0]
 
 
 @partial(jax.jit, static_argnums=(0, 1))

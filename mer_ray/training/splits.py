@@ -18,7 +18,9 @@ def grouped_folds(groups: Sequence[str], folds: int, seed: int) -> np.ndarray:
 
     Raises InputError where there are fewer groups than folds.
     """
-    names, index, sizes = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True, return_counts=True)
+    names, index, sizes = np.unique(
+        np.asarray(groups, dtype=object).astype(str), return_inverse=True, return_counts=True
+    )
     if len(names) < folds:
         raise InputError(
             f"{len(names)} artists cannot make {folds} folds",
@@ -36,7 +38,9 @@ def grouped_folds(groups: Sequence[str], folds: int, seed: int) -> np.ndarray:
 
 def grouped_holdout(groups: Sequence[str], share: float, seed: int) -> np.ndarray:
     """A mask, shape (n,), of about ``share`` of the rows, in whole groups: at least one group, and never all."""
-    names, index, sizes = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True, return_counts=True)
+    names, index, sizes = np.unique(
+        np.asarray(groups, dtype=object).astype(str), return_inverse=True, return_counts=True
+    )
     held = np.zeros(len(names), bool)
     if len(names) < 2:
         return held[index]
