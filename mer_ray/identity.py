@@ -13,7 +13,7 @@ _SPACES = re.compile(r"\s+")
 
 
 def normalise(text: str) -> str:
-    """Fold what people write differently and mean the same: Unicode form, case, accents, dashes, apostrophes, blanks."""
+    """Fold what people write differently and mean the same: Unicode form, case, accents, dashes, blanks."""
     text = unicodedata.normalize("NFKD", text).translate(_DASHES).translate(_APOSTROPHES)
     text = "".join(c for c in text if not unicodedata.combining(c))
     return _SPACES.sub(" ", text.casefold()).strip()

@@ -15,7 +15,7 @@ def card(model: Model) -> str:
         f"# {display(model.network)} on {display(feature.name)}",
         "",
         "Predicts valence, arousal and dominance (each 0..1) of music from its audio.",
-        f"An ensemble of {len(model.members)} networks: {settings['members']} for each of {settings['folds']} folds by artist.",
+        f"An ensemble of {len(model.members)} networks, {settings['members']} for each of {settings['folds']} folds.",
         "",
         f"- Data: {details['n_tracks']:,} tracks by {details['n_artists']:,} artists, fingerprint `{details['data']}`.",
         f"- Feature: {feature.name}, {feature.sample_rate_hz:,} Hz, fingerprint `{feature.fingerprint}`;",

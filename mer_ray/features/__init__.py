@@ -31,7 +31,8 @@ class FeatureSpec:
     name: its key in `MODULES`. version: raised when the same parameters give other numbers than before.
     sample_rate_hz: the rate of the mono samples it wants. hop_s: seconds between the starts of two frames.
     n_dims: F, the width of a frame. params: JSON values. weights: where they come from (``kind``, ``location``,
-    ``sha256``), None for a feature without weights. note: what a reader of its results has to know, or "".
+    ``sha256``), None for a feature without weights. note: what a reader of its results has to know, or "". runtime: how
+    the work is done (batch sizes, time limits), which changes no number.
     """
 
     name: str
@@ -42,13 +43,18 @@ class FeatureSpec:
     params: dict[str, Any] = field(default_factory=dict)
     weights: dict[str, Any] | None = None
     note: str = ""
+    runtime: dict[str, Any] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that differ whenever the numbers would; where the weights lie does not matter."""
-        identity = {k: v for k, v in asdict(self).items() if k not in ("weights", "note")}
-        identity["weights"] = {k: v for k, v in (self.weights or {}).items() if k != "location"}
-        return digest(json.dumps(identity, sort_keys=True).encode())[:16]
+        return digest(json.dumps(self.identity, sort_keys=True).encode())[:16]
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the fingerprint is of."""
+        kept = {k: v for k, v in asdict(self).items() if k not in ("weights", "note", "runtime")}
+        return {**kept, "weights": {k: v for k, v in (self.weights or {}).items() if k != "location"}}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the fingerprint."""

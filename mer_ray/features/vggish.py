@@ -10,7 +10,6 @@ A SavedModel runs in TensorFlow, as published; the original checkpoint, and the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,33 +40,13 @@ class Params(BaseModel):
     timeout_s: float = Field(5.0, gt=0, le=3_600)
 
 
-@dataclass(frozen=True)
-class VggishSpec(FeatureSpec):
-    """Adds how the work is done. That changes no feature: it goes to the workers, not into fingerprint or JSON."""
-
-    batch_patches: int = 64
-    timeout_s: float = 5.0
-
-    @property
-    def fingerprint(self) -> str:
-        """See `FeatureSpec.fingerprint`."""
-        return self._plain().fingerprint
-
-    def to_json(self) -> dict[str, Any]:
-        """See `FeatureSpec.to_json`."""
-        return self._plain().to_json()
-
-    def _plain(self) -> FeatureSpec:
-        return FeatureSpec(**{field.name: getattr(self, field.name) for field in fields(FeatureSpec)})
-
-
-def resolve(params: Params, demo: bool = False) -> VggishSpec:
+def resolve(params: Params, demo: bool = False) -> FeatureSpec:
     """Settings → spec. Only the demo may use random weights: if asked to, or if ``auto`` and the hub gives none.
 
     Raises ConfigError or ServiceError naming the ways to real weights.
     """
     weights, note = _weights(params, demo)
-    return VggishSpec(
+    return FeatureSpec(
         name="vggish",
         version=1,
         sample_rate_hz=frontend.SAMPLE_RATE_HZ,
@@ -75,30 +54,27 @@ def resolve(params: Params, demo: bool = False) -> VggishSpec:
         n_dims=network.N_DIMS,
         weights=weights,
         note=note,
-        batch_patches=params.batch_patches,
-        timeout_s=params.timeout_s,
+        runtime={"batch_patches": params.batch_patches, "timeout_s": params.timeout_s},
     )
 
 
 def load(spec: FeatureSpec) -> Extractor:
     """Spec → extractor. Raises ModelError if the weights are gone, damaged, others, or not VGGish's."""
-    if not isinstance(spec, VggishSpec):  # one read from JSON
-        spec = VggishSpec(**{field.name: getattr(spec, field.name) for field in fields(FeatureSpec)})
-    weights = spec.weights or {}
+    weights, runtime = spec.weights or {}, Params(**spec.runtime)
     if weights["kind"] == "random":
-        return Vggish(spec, network.random_weights(weights["seed"]))
-    path = sources.locate(weights, spec.timeout_s)
+        return Vggish(spec, network.random_weights(weights["seed"]), runtime.batch_patches)
+    path = sources.locate(weights, runtime.timeout_s)
     if weights["kind"] == "checkpoint":
-        return Vggish(spec, sources.read_checkpoint(path))
-    return SavedVggish(spec, path)
+        return Vggish(spec, sources.read_checkpoint(path), runtime.batch_patches)
+    return SavedVggish(spec, path, runtime.batch_patches)
 
 
 class Vggish:
     """The network in JAX, patches batched across tracks."""
 
-    def __init__(self, spec: VggishSpec, weights: dict[str, np.ndarray]) -> None:
-        self.spec: FeatureSpec = spec
-        self._network = network.Network(weights, spec.batch_patches)
+    def __init__(self, spec: FeatureSpec, weights: dict[str, np.ndarray], batch_patches: int) -> None:
+        self.spec = spec
+        self._network = network.Network(weights, batch_patches)
 
     def __call__(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
         """See `mer_ray.features.Extractor`."""
@@ -111,10 +87,10 @@ class Vggish:
 class SavedVggish:
     """A SavedModel with the signature of the TensorFlow Hub module: (n,) float32 at 16 kHz → (N, 128)."""
 
-    def __init__(self, spec: VggishSpec, folder: Path) -> None:
-        self.spec: FeatureSpec = spec
+    def __init__(self, spec: FeatureSpec, folder: Path, batch_patches: int) -> None:
+        self.spec = spec
         self._folder = folder
-        self._batch = spec.batch_patches
+        self._batch = batch_patches
         self._model = _load_saved_model(folder)
         # A module of another kind is found out here, not in the first track.
         self._embed(np.zeros(frontend.PATCH_SAMPLES, np.float32))

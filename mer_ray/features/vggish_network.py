@@ -100,9 +100,9 @@ def embed(weights: Mapping[str, Any], activations: Any) -> Any:
 class Network:
     """VGGish on the default JAX device, compiled once, for ``batch`` patches at a time.
 
-    In two functions. On CPUs the convolutions run in slices of 8 patches, whose activations stay in the caches, and which
-    cost a short piece of music little padding; the dense layers want all patches at once, to read their 270 MB of
-    weights seldom. One function for both takes XLA 10 times as long for 2 to 8 patches (jax 0.10 on CPUs).
+    In two functions. On CPUs the convolutions run in slices of 8 patches, whose activations stay in the caches, and
+    which cost a short piece of music little padding; the dense layers want all patches at once, to read their 270 MB
+    of weights seldom. As one function, 2 to 8 patches take several times as long (jax 0.10 on CPUs).
     """
 
     def __init__(self, weights: Mapping[str, np.ndarray], batch: int) -> None:

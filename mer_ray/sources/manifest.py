@@ -1,7 +1,8 @@
 """A manifest: one row a track, as CSV, JSON lines or Parquet.
 
 Columns: ``path`` or ``uri`` (relative paths start at the manifest's folder), ``artist``, ``title``, ``album``,
-``mbid``, ``spotify_id``, ``tags`` (``name:weight; name:weight`` or ``name; name``, or in JSON and Parquet a list of names or of
+``mbid``, ``spotify_id``, ``tags`` (``name:weight; name:weight`` or ``name; name``, or in JSON and Parquet a list of
+names or of
 name and weight), and ``valence``, ``arousal``, ``dominance`` on a declared scale. A row needs artist and title, or a
 path. Other columns are ignored.
 """

@@ -34,9 +34,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     summary = Summary("extract", unit="feature rows")
     for name, spec in specs.items():
         table, stage = features_table(name), f"extract:{name}"
-        recorded = {k: v for k, v in spec.to_json().items() if k not in ("weights", "note", "fingerprint")}
-        recorded["weights"] = {k: v for k, v in (spec.weights or {}).items() if k != "location"}
-        workspace.claim(stage, table, recorded)
+        workspace.claim(stage, table, spec.identity)
         done = workspace.ids(table)
         summary.done_before += len(done)
         todo, tries = workspace.pending(stage, ids, done, config.retry_failed)
