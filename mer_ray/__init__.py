@@ -1,5 +1,71 @@
-"""mer-ray: valence, arousal and dominance of soundtracks, at catalog scale."""
+"""mer-ray: valence, arousal and dominance of soundtracks, at catalog scale.
+
+The functions here need neither Ray nor a workspace:
+
+    import mer_ray
+
+    table = mer_ray.score(["a.ogg", "b.mp3"], model="work/demo/runs/lstm-mfcc")
+    prediction = mer_ray.load_model("work/demo/runs/lstm-mfcc").predict(samples, rate)
+    label = mer_ray.vad_from_tags({"sad": 80, "epic": 20}, mer_ray.load_lexicon("NRC-VAD-Lexicon.txt"))
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from mer_ray.labels.lexicon import Lexicon
+    from mer_ray.labels.vad import Label
+    from mer_ray.models.predictor import Predictor
+
 __version__ = "0.1.0"
+__all__ = ["load_lexicon", "load_model", "score", "vad_from_tags"]
+
+
+def load_model(path: str | os.PathLike[str]) -> Predictor:
+    """A model folder (``runs/NAME`` of a workspace), ready to predict. Raises ModelError."""
+    from mer_ray.models.predictor import load
+
+    return load(os.fspath(path))
+
+
+def score(
+    files: Iterable[str | os.PathLike[str]], model: Predictor | str | os.PathLike[str], min_duration_s: float = 1.0
+) -> pa.Table:
+    """Score audio files in this process: a table with the columns of ``scores``, one row a file, in order.
+
+    model: a loaded model or its folder. Raises TrackError for the first file that cannot be scored.
+    """
+    import pyarrow as pa
+
+    from mer_ray.audio.decode import decode
+    from mer_ray.audio.location import to_uri
+    from mer_ray.identity import digest
+    from mer_ray.models.predictor import Predictor, score_row
+    from mer_ray.tables import SCHEMAS
+
+    predictor = model if isinstance(model, Predictor) else load_model(model)
+    rows = []
+    for file in files:
+        prediction = predictor.predict(*decode(os.fspath(file), min_duration_s))
+        uri = to_uri(os.fspath(file))
+        rows.append(score_row(digest(uri.encode())[:16], "", "", uri, prediction, predictor.name))
+    return pa.Table.from_pylist(rows, schema=SCHEMAS["scores"])
+
+
+def load_lexicon(path: str | os.PathLike[str]) -> Lexicon:
+    """An NRC VAD file (v1 or v2), or one of its layout. Raises InputError with file and line."""
+    from mer_ray.labels import lexicon
+
+    return lexicon.load(os.fspath(path))
+
+
+def vad_from_tags(tags: Mapping[str, float] | Iterable[tuple[str, float]], lexicon: Lexicon) -> Label | None:
+    """The weighted mean of the lexicon's scores over weighted tags, with its evidence; None if no tag is known."""
+    from mer_ray.labels import vad
+
+    return vad.from_tags(tags.items() if isinstance(tags, Mapping) else tags, lexicon)

@@ -21,6 +21,7 @@ from mer_ray.features.vggish import Params as VggishParams
 from mer_ray.models import NETWORKS
 
 LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
+MAX_SEED = 2**31 - 1
 
 
 def _names(value: Any) -> Any:
@@ -28,6 +29,7 @@ def _names(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+PROVIDERS = ("uri", "folder", "savify")
 Names = Annotated[list[str], BeforeValidator(_names)]
 
 
@@ -42,7 +44,7 @@ def _check_names(kind: str, names: Sequence[str], known: Sequence[str] | dict[st
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=False)
+    model_config = ConfigDict(extra="forbid", validate_default=False, allow_inf_nan=False)
 
 
 class DemoConfig(_Section):
@@ -50,7 +52,7 @@ class DemoConfig(_Section):
 
     cues: int = Field(160, ge=1, le=100_000)
     seconds: float = Field(20.0, ge=1.0, le=600.0)
-    seed: int = 7
+    seed: int = Field(7, ge=0, le=MAX_SEED)
 
 
 class CollectConfig(_Section):
@@ -84,11 +86,16 @@ class LabelConfig(_Section):
 class AcquireConfig(_Section):
     """How audio is got. Providers are tried in order."""
 
-    providers: Annotated[list[Literal["uri", "folder", "savify"]], BeforeValidator(_names)] = ["uri", "folder"]
+    providers: Names = ["uri", "folder"]
     folder: str | None = None
     timeout_s: float = Field(180.0, gt=0)
     max_mb: float = Field(200.0, gt=0)
     workers: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _known(self) -> AcquireConfig:
+        _check_names("provider", self.providers, PROVIDERS)
+        return self
 
 
 class ExtractConfig(_Section):
@@ -114,7 +121,7 @@ class TrainConfig(_Section):
     networks: Names = ["cnn", "lstm"]
     folds: int = Field(5, ge=2, le=50)
     members: int = Field(2, ge=1, le=20)
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     window_s: float = Field(5.0, gt=0)
     epochs: int = Field(60, ge=1)
     patience: int = Field(10, ge=1)

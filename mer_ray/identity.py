@@ -14,7 +14,8 @@ _SPACES = re.compile(r"\s+")
 
 def normalise(text: str) -> str:
     """Fold what people write differently and mean the same: Unicode form, case, accents, dashes, blanks."""
-    text = unicodedata.normalize("NFKD", text).translate(_DASHES).translate(_APOSTROPHES)
+    # Apostrophes first: NFKD takes the acute accent, which many type for one, apart into a blank and a mark.
+    text = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES)).translate(_DASHES).translate(_APOSTROPHES)
     text = "".join(c for c in text if not unicodedata.combining(c))
     return _SPACES.sub(" ", text.casefold()).strip()
 

@@ -12,6 +12,7 @@ import posixpath
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -185,8 +186,10 @@ class Workspace:
                 self.fs, self.root = pyarrow.fs.FileSystem.from_uri(text)
             else:
                 self.fs, self.root = pyarrow.fs.LocalFileSystem(), str(Path(text).expanduser().resolve())
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError, RuntimeError) as error:
             raise WorkspaceError(f"cannot open workspace {one_line(text)}: {one_line(str(error))}") from error
+        if self.is_local and Path(self.root).is_file():
+            raise WorkspaceError(f"workspace {self.root} is a file", "give a folder, or one that is to be made")
         self.uri = self.root if self.is_local else text
 
     def __reduce__(self) -> tuple[type[Workspace], tuple[str]]:
@@ -221,16 +224,17 @@ class Workspace:
                 stream.write(data)
             return
         temporary = Path(self.path(".tmp", uuid.uuid4().hex))
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             raise WorkspaceError(
                 f"cannot write {target}: {error.strerror}",
                 "free some space or choose another --workspace, then run again",
@@ -256,8 +260,9 @@ class Workspace:
         folder = Path(self.path(".tmp"))
         if self.is_local and folder.is_dir():
             for file in folder.iterdir():
-                if file.is_file() and time.time() - file.stat().st_mtime > older_than_s:
-                    file.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):  # another process sweeps, or has just finished its file
+                    if time.time() - file.stat().st_mtime > older_than_s:
+                        file.unlink()
 
     # tables --------------------------------------------------------------------------------------------------------
 
@@ -293,7 +298,7 @@ class Workspace:
         except (pa.ArrowException, OSError) as error:
             raise WorkspaceError(
                 f"table {table} in {self.uri} cannot be read ({one_line(str(error), 200)})",
-                "remove the damaged shard and run its stage again",
+                f"remove {next(filter(self._is_damaged, paths), 'the damaged shard')} and run its stage again",
             ) from error
         if table != "failures":
             ids = rows["track_id"].to_numpy(zero_copy_only=False)
@@ -301,6 +306,13 @@ class Workspace:
             if len(first) < len(ids):
                 rows = rows.take(np.sort(first))
         return rows if columns is None else rows.select(list(columns))
+
+    def _is_damaged(self, path: str) -> bool:
+        try:
+            pq.read_table(path, filesystem=self.fs)
+        except (pa.ArrowException, OSError):
+            return True
+        return False
 
     def require(self, table: str, stage: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a table that must have rows. Raises WorkspaceError naming the stage that makes it."""
@@ -387,5 +399,7 @@ def _made_by(workspace: Workspace, stage: str) -> set[str]:
     name, _, feature = stage.partition(":")
     tables = {"label": ["labels"], "acquire": ["audio"], "score": ["scores"]}.get(name, [])
     if name == "extract":
-        tables = [features_table(f) for f in ([feature] if feature else workspace.names("features"))]
-    return set().union(*(workspace.ids(t) for t in tables)) if tables else set()
+        # A file that could not be decoded is mended once every feature that was ever asked for has it.
+        asked = [n[len("extract-") : -len(".json")] for n in workspace.names("settings") if n.startswith("extract-")]
+        tables = [features_table(f) for f in ([feature] if feature else asked or workspace.names("features"))]
+    return set.intersection(*(workspace.ids(t) for t in tables)) if tables else set()

@@ -1,0 +1,1 @@
+"""Audio files: where they are, and what is in them."""

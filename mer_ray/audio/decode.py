@@ -52,6 +52,8 @@ def decode(path: str | Path, min_duration_s: float = 0.0) -> tuple[np.ndarray, i
         samples, rate = soundfile.read(str(file), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         raise _corrupt(file, error) from error
+    except MemoryError as error:  # damaged headers announce years of audio
+        raise TrackError("corrupt", f"{_name(file)} announces more audio than fits into memory") from error
     if samples.size == 0:
         raise TrackError("empty", f"{_name(file)} holds no audio")
     # A product with a constant vector is a tenth of the cost of ndarray.mean over a short axis.

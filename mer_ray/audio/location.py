@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from mer_ray.errors import TrackError
 from mer_ray.identity import one_line
@@ -16,7 +16,7 @@ from mer_ray.identity import one_line
 
 def is_url(uri: str) -> bool:
     """Whether it is fetched over http(s)."""
-    return urlsplit(uri).scheme.lower() in ("http", "https")
+    return uri.lower().startswith(("http://", "https://"))
 
 
 def to_uri(path: str | Path) -> str:

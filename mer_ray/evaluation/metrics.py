@@ -29,7 +29,7 @@ def metrics(true: np.ndarray, predicted: np.ndarray) -> Metrics:
     return Metrics(
         mse=mse,
         mae=float(np.mean(np.abs(error))),
-        r2=1 - mse / variance if variance > 0 else float("nan"),
+        r2=1 - mse / variance if np.ptp(true) > 0 else float("nan"),  # the variance of equal labels is not quite 0
         n=len(true),
         label_sd=float(np.sqrt(variance)),
     )

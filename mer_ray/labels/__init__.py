@@ -1,0 +1,1 @@
+"""Tags → valence, arousal and dominance, with a lexicon."""

@@ -22,8 +22,9 @@ class Cnn(nnx.Module):
         across = 2 if n_dims >= 64 else 1
         channels = (1, width, width, 2 * width)
         strides = ((2 * stride, across), (stride, 2), (stride, 2))
+        # Padded alike on both sides, whatever the length: "SAME" would shift the frames where padding is appended.
         self.convolutions = nnx.List(
-            nnx.Conv(channels[i], channels[i + 1], (5, 3), strides=strides[i], padding="SAME", rngs=rngs)
+            nnx.Conv(channels[i], channels[i + 1], (5, 3), strides=strides[i], padding=((2, 2), (1, 1)), rngs=rngs)
             for i in range(3)
         )
         self.time_strides = tuple(s[0] for s in strides)
@@ -36,7 +37,7 @@ class Cnn(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """x (B, T, F), mask (B, T) → (B, 3)."""
-        h = (x * mask[:, :, None])[..., None]
+        h = jnp.where(mask[:, :, None] > 0, x, 0)[..., None]
         for convolution, stride in zip(self.convolutions, self.time_strides, strict=True):
             mask = mask[:, ::stride]
             # Masked again after each layer, or the edge of the music would leak into the padding and back.

@@ -26,7 +26,7 @@ class Lstm(nnx.Module):
 
     def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """x (B, T, F), mask (B, T) → (B, 3). Padding stands at the end, where the past cannot see it."""
-        h, mask = pool_time(x * mask[:, :, None], mask, self.stride)
+        h, mask = pool_time(jnp.where(mask[:, :, None] > 0, x, 0), mask, self.stride)
         h = nnx.relu(self.project(h))
         h = self.dropout(h, deterministic=rngs is None, rngs=rngs)
         zeros = jnp.zeros((h.shape[0], h.shape[-1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from mer_ray.audio.decode import resample
 from mer_ray.errors import TrackError
 from mer_ray.features import Extractor
 from mer_ray.features import load as load_feature
+from mer_ray.identity import one_line
 from mer_ray.models import store
+from mer_ray.tables import DIMENSIONS
 from mer_ray.training.fit import forward, track_means
 
 
@@ -71,3 +74,22 @@ class Predictor:
 def load(path: str) -> Predictor:
     """Load a model folder. Raises ModelError."""
     return Predictor(store.load(path))
+
+
+def score_row(track_id: str, artist: str, title: str, uri: str, prediction: Prediction, model: str) -> dict[str, Any]:
+    """A row of ``scores``."""
+    values = {
+        f"{prefix}{d}": float(vector[i])
+        for prefix, vector in (("", prediction.vad), ("lower_", prediction.lower), ("upper_", prediction.upper))
+        for i, d in enumerate(DIMENSIONS)
+    }
+    return {
+        "track_id": track_id,
+        "artist": one_line(artist),
+        "title": one_line(title),
+        "uri": uri,
+        **values,
+        "curve": prediction.curve.astype("float32").tolist(),
+        "curve_hop_s": prediction.hop_s,
+        "model": model,
+    }

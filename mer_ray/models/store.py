@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
-from mer_ray.errors import ModelError
+from mer_ray.errors import ModelError, WorkspaceError
+from mer_ray.features import MODULES as FEATURES
 from mer_ray.features import FeatureSpec
-from mer_ray.identity import digest
+from mer_ray.identity import digest, one_line
+from mer_ray.models import NETWORKS
 from mer_ray.tables import Workspace
 from mer_ray.training.fit import Member, Scaler
 
 FORMAT = 1
+AGAIN = "train it again, or copy the whole folder"
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,10 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
 
 def describe(workspace: Workspace, *folder: str) -> dict[str, Any] | None:
     """``model.json``, or None where there is no finished model."""
-    value = workspace.read_json(*folder, "model.json")
+    try:
+        value = workspace.read_json(*folder, "model.json")
+    except WorkspaceError as error:
+        raise ModelError(f"model {workspace.path(*folder)} is damaged ({error.message})", AGAIN) from error
     if value is None:
         return None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
@@ -96,6 +101,8 @@ def load(uri: str) -> Model:
         tensors = from_bytes(data)
         members = [_member(tensors, f"member{i}.") for i in range(value["members"])]
         feature = FeatureSpec.from_json(value["feature"])
+        if value["network"] not in NETWORKS or feature.name not in FEATURES:
+            raise ModelError(f"model {uri} is {value['network']} on {feature.name}, which this version does not have")
         return Model(
             value["name"],
             value["network"],
@@ -106,8 +113,8 @@ def load(uri: str) -> Model:
             value["metrics"],
             {**value["details"], "weights_sha256": value["weights_sha256"]},
         )
-    except (FileNotFoundError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ModelError(f"model {uri} is damaged ({error})", "train it again, or copy the whole folder") from error
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise ModelError(f"model {uri} is damaged ({one_line(str(error), 200)})", AGAIN) from error
 
 
 def _member(tensors: dict[str, np.ndarray], prefix: str) -> Member:

@@ -60,7 +60,10 @@ def _own(track: Track, uri: str, keep: Keep, timeout_s: float, max_mb: float) ->
     if is_url(uri):
         from mer_ray.sources import http
 
-        suffix = Path(urlsplit(uri).path).suffix.lower()
+        try:
+            suffix = Path(urlsplit(uri).path).suffix.lower()
+        except ValueError:
+            suffix = ""  # what is wrong with the address, http says
         suffix = suffix if suffix[1:].isalnum() and len(suffix) <= 6 else ".audio"
         return Fetched(_through_file(lambda path: http.fetch(uri, path, timeout_s, max_mb), suffix, keep), "http")
     if not to_path(uri).is_file():

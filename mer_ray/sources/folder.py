@@ -15,7 +15,7 @@ from mer_ray.sources import Found, Track
 
 def files(folder: str | Path) -> list[Path]:
     """The audio files under a folder, by extension, sorted. Raises InputError if there is no folder, or none in it."""
-    root = Path(folder).expanduser()
+    root = Path(folder).expanduser().absolute()  # what is found goes into tables that other processes read
     if not root.is_dir():
         raise InputError(f"folder {root} does not exist", "give the path of a folder with audio files")
     found = [
@@ -33,10 +33,14 @@ def tracks(folder: str | Path) -> Iterator[Found]:
     """A `Track` per file: named by its tags or, without them, by its file name, and identified by its content."""
     for path in files(folder):
         try:
+            if not path.is_file():  # a broken link, or a pipe that nobody would ever write to
+                raise TrackError("missing", f"{one_line(str(path), 300)} is not a file")
             yield describe(path)
-        except OSError as error:
-            nameless = Track("", one_line(path.stem), uri=to_uri(path), key=digest(os.fsencode(path))[:16])
-            yield nameless, TrackError("unreadable", f"{path} cannot be read ({error.strerror})")
+        except (OSError, TrackError) as error:
+            if not isinstance(error, TrackError):
+                said = f"{one_line(str(path), 300)} cannot be read ({error.strerror})"
+                error = TrackError("unreadable", said)
+            yield Track("", one_line(path.stem), uri=to_uri(path), key=digest(os.fsencode(path))[:16]), error
 
 
 def describe(path: Path) -> Track:

@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,6 +39,8 @@ def tracks(manifest: str | Path, scale: tuple[float, float] = (0.0, 1.0)) -> Ite
     for number, row in _rows(file):
         place = f"{file.name}, row {number}"
         try:
+            if isinstance(row, TrackError):
+                raise row
             yield _track(row, file.parent, scale)
         except TrackError as error:
             nameless = Track("", place, key=digest(f"{file.resolve()}#{number}".encode())[:16])
@@ -50,8 +53,8 @@ def check(manifest: str | Path) -> None:
         raise InputError(f"manifest {manifest} has no rows", "give a row per track")
 
 
-def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """(row number from 1, row)."""
+def _rows(file: Path) -> Iterator[tuple[int, Mapping[str, Any] | TrackError]]:
+    """(row number from 1, row or what is wrong with it)."""
     if not file.is_file():
         raise InputError(f"manifest {file} does not exist", "give the path of a CSV, JSON lines or Parquet file")
     readers = {".csv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
@@ -71,18 +74,23 @@ def _csv(file: Path) -> Iterator[Mapping[str, Any]]:
             yield {str(k).strip().casefold(): v for k, v in row.items() if k is not None}
 
 
-def _json_lines(file: Path) -> Iterator[Mapping[str, Any]]:
+def _json_lines(file: Path) -> Iterator[Mapping[str, Any] | TrackError]:
+    usable = False
     with file.open(encoding="utf-8-sig") as handle:
-        for number, line in enumerate(handle, start=1):
+        for line in handle:
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
-                raise InputError(f"manifest {file}, line {number} is not JSON ({error})") from error
+            except (ValueError, RecursionError) as error:
+                yield TrackError("bad_row", f"is not JSON ({one_line(str(error), 120)})")
+                continue
             if not isinstance(row, dict):
-                raise InputError(f'manifest {file}, line {number} must be an object, as in {{"path": ...}}')
-            _check_columns(file, list(row))
+                yield TrackError("bad_row", 'must be an object, as in {"path": ...}')
+                continue
+            if not usable:  # a later row may leave out what it lacks
+                _check_columns(file, list(row))
+                usable = True
             yield {str(k).strip().casefold(): v for k, v in row.items()}
 
 
@@ -104,7 +112,7 @@ def _check_columns(file: Path, names: list[str] | Any) -> None:
 
 
 def _track(row: Mapping[str, Any], folder: Path, scale: tuple[float, float]) -> Track:
-    artist, title, place = _text(row, "artist"), _text(row, "title"), _text(row, "path") or _text(row, "uri")
+    artist, title, place = _text(row, "artist"), _text(row, "title"), _place(row)
     uri = _uri(place, folder) if place else None
     if not (artist and title) and uri is None:
         raise TrackError("incomplete", "needs artist and title, or a path")
@@ -122,12 +130,17 @@ def _track(row: Mapping[str, Any], folder: Path, scale: tuple[float, float]) -> 
 
 
 def _uri(place: str, folder: Path) -> str:
-    if is_url(place) or place.startswith("file://"):
-        return place
-    if "://" in place:
-        raise TrackError("bad_uri", f"{one_line(place, 200)}: only paths, file:, http: and https: can be fetched")
-    path = Path(place).expanduser()
-    return to_uri(path if path.is_absolute() else (folder / path).absolute())
+    try:
+        if is_url(place) or place.startswith("file://"):
+            urlsplit(place)
+            place.encode()
+            return place
+        if "://" in place:
+            raise TrackError("bad_uri", f"{one_line(place, 200)}: only paths, file:, http: and https: can be fetched")
+        path = Path(place).expanduser()
+        return to_uri(path if path.is_absolute() else (folder / path).absolute())
+    except (ValueError, RuntimeError) as error:
+        raise TrackError("bad_uri", f"{one_line(place, 200)} is no address ({one_line(str(error), 120)})") from error
 
 
 def _content_key(uri: str) -> str:
@@ -145,7 +158,17 @@ def _content_key(uri: str) -> str:
 
 def _text(row: Mapping[str, Any], key: str) -> str:
     value = row.get(key)
-    return "" if value is None else one_line(str(value), 2_000)
+    return "" if _missing(value) else one_line(str(value), 2_000)
+
+
+def _place(row: Mapping[str, Any]) -> str:
+    # To the letter: a file's name may hold two blanks, or a newline.
+    cells = [str(row[key]) for key in ("path", "uri") if not _missing(row.get(key))]
+    return next((cell for cell in cells if cell.strip()), "")
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def parse_tags(value: Any) -> tuple[tuple[str, float], ...]:
@@ -177,13 +200,14 @@ def _tag_item(item: Any) -> tuple[str, float]:
         return item.strip(), 1.0
     name, weight = None, None
     if isinstance(item, Mapping):
-        name, weight = item.get("name"), item.get("weight", 1.0)
+        name, weight = item.get("name"), item.get("weight")
+        weight = 1.0 if weight is None else weight  # Parquet has a null where JSON has nothing
     elif isinstance(item, list | tuple) and len(item) == 2:
         name, weight = item
     try:
         if isinstance(name, str) and weight is not None:
             return name.strip(), _weight(float(weight), str(item))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TrackError("bad_tags", f"weight of {one_line(repr(item), 80)} is not a number") from error
     raise TrackError("bad_tags", f"a tag must be a name, or a name and a weight, got {one_line(repr(item), 80)}")
 
@@ -196,14 +220,14 @@ def _weight(value: float, shown: str) -> float:
 
 def _given(row: Mapping[str, Any], scale: tuple[float, float]) -> tuple[float, float, float] | None:
     cells = [row.get(d) for d in DIMENSIONS]
-    if any(c is None or c == "" or (isinstance(c, float) and math.isnan(c)) for c in cells):
+    if any(_missing(c) or c == "" for c in cells):
         return None
     low, high = scale
     values = []
     for dimension, cell in zip(DIMENSIONS, cells, strict=True):
         try:
             value = float(cell)  # type: ignore[arg-type]
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise TrackError("bad_label", f"{dimension} is not a number: {one_line(repr(cell), 40)}") from error
         if not low <= value <= high:
             raise TrackError(

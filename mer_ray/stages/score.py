@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, ModelError, TrackError, WorkspaceError
-from mer_ray.identity import digest, one_line
+from mer_ray.identity import digest
 from mer_ray.models import store
-from mer_ray.models.predictor import Prediction, Predictor
+from mer_ray.models.predictor import Predictor, score_row
 from mer_ray.models.predictor import load as load_model
 from mer_ray.sources import Found, Track
 from mer_ray.stages import session
-from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace, failure, features_table, ragged_arrays
+from mer_ray.tables import SCHEMAS, Workspace, failure, features_table, ragged_arrays
 
 FORMATS = (".parquet", ".csv")
 
@@ -171,25 +171,6 @@ def _write(table: pa.Table, target: Path) -> None:
     else:
         pq.write_table(table, sink, compression="zstd")
     Workspace(target.parent).write_bytes(sink.getvalue(), target.name)
-
-
-def score_row(track_id: str, artist: str, title: str, uri: str, prediction: Prediction, model: str) -> dict[str, Any]:
-    """A row of ``scores``."""
-    values = {
-        f"{prefix}{d}": float(vector[i])
-        for prefix, vector in (("", prediction.vad), ("lower_", prediction.lower), ("upper_", prediction.upper))
-        for i, d in enumerate(DIMENSIONS)
-    }
-    return {
-        "track_id": track_id,
-        "artist": one_line(artist),
-        "title": one_line(title),
-        "uri": uri,
-        **values,
-        "curve": prediction.curve.astype("float32").tolist(),
-        "curve_hop_s": prediction.hop_s,
-        "model": model,
-    }
 
 
 class _ScoreFeatures:

@@ -12,7 +12,7 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, out
 from mer_ray.errors import WorkspaceError
 from mer_ray.models import store
-from mer_ray.tables import Workspace, features_table
+from mer_ray.tables import DIMENSIONS, Workspace, features_table
 
 EXAMPLES = 2
 
@@ -39,7 +39,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     for name in workspace.names("runs"):
         described = store.describe(workspace, "runs", name)
         if described is not None:
-            figures = ", ".join(f"{d} {m['r2']:.3f}" for d, m in described["metrics"].items())
+            figures = ", ".join(f"{d} {described['metrics'][d]['r2']:.3f}" for d in DIMENSIONS)
             out.print(f"model {escape(name)}: R² {figures}")
     failures = workspace.failures()
     _print_failures(failures)

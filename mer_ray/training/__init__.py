@@ -1,0 +1,1 @@
+"""Splits, windows, the fit, and cross-validation: pure functions of arrays."""

@@ -14,6 +14,7 @@ import optax
 from flax import nnx
 
 from mer_ray import models
+from mer_ray.errors import ModelError
 from mer_ray.training.windows import all_cuts, random_cuts
 
 EVAL_BATCH = 64
@@ -93,8 +94,11 @@ class Forward:
         self._apply = jax.jit(lambda state, x, mask: nnx.merge(self.graph, state, self.rest)(x, mask))
 
     def state(self, member: Member) -> Any:
-        """A member's parameters as the network's own tree."""
+        """A member's parameters as the network's own tree. Raises ModelError where they do not fit."""
         state = nnx.to_flat_state(self.parameters)
+        wanted = {_name(k): v.get_value().shape for k, v in state}
+        if wanted != {k: v.shape for k, v in member.parameters.items()}:
+            raise ModelError("the model's weights are of another network", "train it again with this version")
         return nnx.from_flat_state([(k, v.replace(jnp.asarray(member.parameters[_name(k)]))) for k, v in state])
 
     def windows(self, member: Member, tracks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -134,11 +138,13 @@ def fit(
 ) -> Member:
     """Train one network with early stopping.
 
-    tracks: frames (n_i, F). labels: (N, 3) in 0..1. validation: mask (N,) of the tracks that only decide when to stop.
+    tracks: frames (n_i, F). labels: (N, 3) in 0..1. validation: mask (N,) of the tracks that only decide when to stop;
+    without any, the training tracks do.
     on_epoch(epoch, training loss, validation loss) is called after each epoch; losses are MSE of standardised labels.
     Returns the exponential moving average of the weights at the epoch of the lowest validation loss.
     """
     fit_index, valid_index = np.flatnonzero(~validation).tolist(), np.flatnonzero(validation).tolist()
+    valid_index = valid_index or fit_index
     scaler = Scaler.of([tracks[i] for i in fit_index], labels[fit_index])
     scaled = [scaler.frames(t) for t in tracks]
     targets = ((labels - scaler.y_mean) / scaler.y_sd).astype(np.float32)

@@ -46,8 +46,9 @@ def grouped_holdout(groups: Sequence[str], share: float, seed: int) -> np.ndarra
         return held[index]
     taken = 0
     for group in np.random.default_rng(seed).permutation(len(names))[:-1]:
-        if taken and taken + sizes[group] / 2 > share * sizes.sum():
-            break
-        held[group] = True
-        taken += sizes[group]
+        if taken + sizes[group] / 2 <= share * sizes.sum():  # an artist with half of all tracks is passed over
+            held[group] = True
+            taken += sizes[group]
+    if not taken:
+        held[sizes.argmin()] = True
     return held[index]

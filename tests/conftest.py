@@ -1,0 +1,70 @@
+"""What the tests share: one local Ray for all of them, a way to type commands, and small real music."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+# Before any numeric library starts its threads: Ray's workers run beside this process.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NPROC", "1")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["COLUMNS"] = "200"  # what is printed is read by line
+
+RATE = 22_050
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """A local Ray that every journey of the session uses: to start one takes 10-20 s."""
+    from mer_ray.stages import session
+
+    session.connect(None)
+    yield
+    session.close()
+
+
+@pytest.fixture
+def mer_ray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Types ``mer-ray ARGUMENTS`` in this process: (exit code, standard output, standard error)."""
+    from mer_ray import cli
+    from mer_ray.stages import session
+
+    monkeypatch.setattr(session, "close", lambda: None)  # the session's Ray outlives a command
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            cli.main([str(a) for a in arguments], standalone_mode=True)
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def tune_of(seed: int, seconds: float = 1.5, rate: int = RATE) -> np.ndarray:
+    """A few harmonic notes with a beat, another tune for each seed: (n,) float32, peak about 0.5."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(seconds * rate)) / rate
+    melody = np.repeat(rng.choice([220.0, 247.0, 294.0, 330.0, 392.0], 8), -(-len(t) // 8))[: len(t)]
+    phase = 2 * np.pi * np.cumsum(melody) / rate
+    wave = sum(np.sin(k * phase) / k for k in range(1, 2 + seed % 5))
+    beat = np.exp(-3 * ((t * (2 + seed % 3)) % 1))
+    out: np.ndarray = (0.3 * wave * beat + 0.01 * rng.standard_normal(len(t))).astype(np.float32)
+    return out
+
+
+def write_tunes(folder: Path, n: int, seconds: float = 1.5, suffix: str = ".flac") -> list[Path]:
+    """n different tunes as audio files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"tune{i:03d}{suffix}" for i in range(n)]
+    for i, path in enumerate(paths):
+        soundfile.write(path, tune_of(i, seconds), RATE)
+    return paths

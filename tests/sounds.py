@@ -1,0 +1,95 @@
+"""Real audio files for the tests: music-like ones, and every way in which a file can hurt."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+RATE = 22_050
+
+
+def tone(hertz: float = 440.0, seconds: float = 1.0, rate: int = RATE, peak: float = 0.5) -> np.ndarray:
+    """A sine: (n,) float32."""
+    return (peak * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def noise(seconds: float = 1.0, rate: int = RATE, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """White noise: (n, channels) float32, SD 0.1."""
+    drawn = np.random.default_rng(seed).standard_normal((round(seconds * rate), channels))
+    return (0.1 * np.clip(drawn, -4, 4)).astype(np.float32)
+
+
+def chirp(low: float, high: float, seconds: float = 1.0, rate: int = RATE) -> np.ndarray:
+    """A linear sweep from ``low`` to ``high`` hertz: (n,) float32."""
+    t = np.arange(round(seconds * rate)) / rate
+    return (0.5 * np.sin(2 * np.pi * (low * t + (high - low) * t**2 / (2 * seconds)))).astype(np.float32)
+
+
+def write(path: Path, samples: np.ndarray, rate: int = RATE, subtype: str | None = None) -> Path:
+    """An audio file; the container follows from the name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:  # by handle: libsndfile's own opening knows no names that are not UTF-8
+        soundfile.write(file, samples, rate, format=FORMATS[path.suffix.lower()], subtype=subtype)
+    return path
+
+
+FORMATS = {".wav": "WAV", ".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3", ".aiff": "AIFF", ".au": "AU"}
+
+
+def truncated(path: Path, share: float = 0.5) -> Path:
+    """Four seconds of noise, of which the file ends after ``share`` of its bytes."""
+    write(path, noise(4.0))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+def boastful_flac(path: Path) -> Path:
+    """A FLAC file whose header announces 2^36 - 1 samples."""
+    write(path, noise())
+    data = bytearray(path.read_bytes())
+    first = 4 + 4 + 13  # marker, block header, and the byte of STREAMINFO in whose lower half the count begins
+    data[first] |= 0x0F
+    data[first + 1 : first + 5] = b"\xff" * 4
+    path.write_bytes(data)
+    return path
+
+
+def not_finite(path: Path, value: float = np.nan) -> Path:
+    """A float WAV, two channels, with one bad sample in one of them."""
+    samples = noise(channels=2)
+    samples[1000, 1] = value
+    return write(path, samples, subtype="FLOAT")
+
+
+def text(path: Path) -> Path:
+    """A web page that was saved under the name of a song."""
+    path.write_text("<html><body>404 Not Found</body></html>\n" * 20)
+    return path
+
+
+def empty(path: Path) -> Path:
+    """0 bytes."""
+    path.write_bytes(b"")
+    return path
+
+
+def header_only(path: Path) -> Path:
+    """A WAV of no frames."""
+    return write(path, np.zeros((0, 1), np.float32))
+
+
+def broken_link(path: Path) -> Path:
+    """A symbolic link to nothing."""
+    path.symlink_to(path.with_name("gone with the disk.wav"))
+    return path
+
+
+def hostile_names(folder: Path) -> list[Path]:
+    """The same sound under names that break careless programs."""
+    names = [b"two  blanks.wav", b"line\nbreak.wav", "émoji 🎻.wav".encode(), b"caf\xe9 \xff.wav", b"100% %41?#;.wav"]
+    names += [b"-rf.wav", b"[bold]markup[/bold].wav", b"a;b,c\"d'e.wav", b"UPPER.WAV", b"\xe2\x80\xaegnp.wav"]
+    return [write(folder / os.fsdecode(name), tone(200 + 20 * i)) for i, name in enumerate(names)]

@@ -1,0 +1,207 @@
+"""What goes wrong on the way: bad files, bad services, killed processes. Nothing is lost, nothing is there twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from conftest import RATE, tune_of, write_tunes
+from services import Files, LastFm, Song
+
+from mer_ray.tables import Workspace
+
+FOLDER = ["--set", "collect.source=folder", "--set", "extract.features=mfcc"]
+
+
+def raw_ids(workspace: Path, table: str) -> Counter[str]:
+    """How often each id stands in a table's shards, without the reader's own care for repeats."""
+    shards = [p for p in (workspace / table).glob("*.parquet") if not p.name.startswith((".", "_"))]
+    return Counter(i for p in shards for i in pq.read_table(p, columns=["track_id"])["track_id"].to_pylist())
+
+
+def stages(mer_ray, names: list[str], *options: object) -> None:
+    for name in names:
+        code, out, err = mer_ray(name, *options)
+        assert code == 0, f"{name}: {out}{err}"
+
+
+def test_bad_files_become_failures_and_good_ones_go_on(ray_session, mer_ray, tmp_path):
+    music, workspace = tmp_path / "music", tmp_path / "w"
+    good = write_tunes(music, 4)
+    soundfile.write(music / "silent.wav", np.zeros(2 * RATE, np.float32), RATE)
+    soundfile.write(music / "short.wav", tune_of(1, 0.5), RATE)
+    poisoned = tune_of(2)
+    poisoned[100] = np.nan
+    soundfile.write(music / "nan.wav", poisoned, RATE, subtype="FLOAT")
+    (music / "text.mp3").write_text("Lorem ipsum dolor sit amet. " * 200)
+    (music / "zero.ogg").touch()
+    (music / "noise.flac").write_bytes(b"fLaC" + bytes(range(256)) * 20)
+    (music / "gone.wav").symlink_to(tmp_path / "nowhere.wav")
+    options = ["--workspace", workspace, *FOLDER, "--set", f"collect.folder={music}"]
+    stages(mer_ray, ["collect", "acquire", "extract"], *options)
+
+    table = Workspace(workspace)
+    lost = {Path(f["message"].split(" ")[0].rstrip(":")).name: f["reason"] for f in table.failures()}
+    assert lost == {
+        "silent.wav": "silent",
+        "short.wav": "too_short",
+        "nan.wav": "not_finite",
+        "text.mp3": "corrupt",
+        "zero.ogg": "empty",
+        "noise.flac": "corrupt",
+        "gone.wav": "missing",
+    }
+    assert len(table.ids("features/mfcc")) == len(good)
+    code, out, _ = mer_ray("status", "--workspace", workspace)
+    assert code == 0
+    assert "7 failures" in out
+    assert "too_short" in out
+
+    # What failed for good is left alone, until it is mended and asked for.
+    soundfile.write(music / "short.wav", tune_of(1, 1.5), RATE)
+    stages(mer_ray, ["extract"], *options)
+    assert len(table.ids("features/mfcc")) == len(good)
+    stages(mer_ray, ["extract"], *options, "--retry-failed")
+    assert len(table.ids("features/mfcc")) == len(good) + 1
+    tries = {Path(f["message"].split(" ")[0].rstrip(":")).name: f["attempts"] for f in table.failures("extract")}
+    assert tries == {"silent.wav": 2, "nan.wav": 2}
+
+
+def test_nothing_but_bad_files_is_an_error(ray_session, mer_ray, tmp_path):
+    music = tmp_path / "music"
+    music.mkdir()
+    for i in range(3):
+        (music / f"{i}.mp3").write_text(f"not music {i}")
+    options = ["--workspace", tmp_path / "w", *FOLDER, "--set", f"collect.folder={music}"]
+    stages(mer_ray, ["collect"], *options)
+    code, out, err = mer_ray("acquire", *options)
+    assert code == 2
+    assert "no audio for any of 3 tracks" in err
+    assert "Traceback" not in out + err
+
+
+def test_audio_over_http_and_what_the_servers_did(ray_session, mer_ray, tmp_path):
+    import io
+
+    def flac(seed: int) -> bytes:
+        out = io.BytesIO()
+        soundfile.write(out, tune_of(seed), RATE, format="FLAC")
+        return out.getvalue()
+
+    files = {f"{i}.flac": flac(i) for i in range(4)} | {"page.mp3": b"<html>not found</html>"}
+    with Files(files=files, faults={"1.flac": ["503", "ok"], "gone.flac": ["404"]}) as server:
+        manifest = tmp_path / "tracks.csv"
+        names = [*(f"{i}.flac" for i in range(4)), "gone.flac", "page.mp3"]
+        rows = "".join(f"{server.url}/{n},Band,../../{n}\n" for n in names)
+        manifest.write_text("uri,artist,title\n" + rows)
+        options = [
+            "--workspace",
+            tmp_path / "w",
+            "--set",
+            "collect.source=manifest",
+            "--set",
+            f"collect.manifest={manifest}",
+        ]
+        stages(mer_ray, ["collect", "acquire"], *options)
+        asked = len(server.calls)
+        stages(mer_ray, ["acquire"], *options)
+        assert len(server.calls) == asked  # what is there, or failed for good, is not asked for again
+    workspace = Workspace(tmp_path / "w")
+    audio = workspace.read("audio").to_pylist()
+    assert len(audio) == 4
+    assert all(Path(r["uri"]).is_relative_to(tmp_path / "w" / "media") for r in audio)
+    assert {f["reason"] for f in workspace.failures()} == {"http_404", "corrupt"}
+
+
+def test_lastfm_to_labels(mer_ray, tmp_path, monkeypatch):
+    songs = [Song("Composer", f"Cue {i}", (("sad", 100 - i), ("soundtrack", 50))) for i in range(5)]
+    songs += [Song("Composer", "Untagged", ()), Song("Composer", "Foreign", (("xyzzy", 10),))]
+    lexicon = tmp_path / "NRC-VAD-Lexicon.txt"
+    lexicon.write_text("Word\tValence\tArousal\tDominance\nsad\t0.225\t0.333\t0.149\n")
+    with LastFm(songs=songs) as server:
+        monkeypatch.setenv("LASTFM_API_KEY", server.key)
+        options = [
+            *(
+                "--workspace",
+                tmp_path / "w",
+                "--set",
+                "collect.source=lastfm",
+                "--set",
+                f"collect.api_url={server.url}",
+            ),
+            *("--set", "collect.requests_per_s=200", "--set", f"label.lexicon={lexicon}"),
+        ]
+        stages(mer_ray, ["collect", "label"], *options)
+        asked = server.count("track.getTopTags")
+        stages(mer_ray, ["collect"], *options)
+        assert server.count("track.getTopTags") == asked
+    workspace = Workspace(tmp_path / "w")
+    labels = workspace.read("labels").to_pylist()
+    assert len(labels) == 5
+    assert {(r["valence"], r["arousal"], r["dominance"]) for r in labels} == {(0.225, 0.333, 0.149)}
+    assert all(0 < r["coverage"] < 1 for r in labels)
+    assert {f["reason"] for f in workspace.failures("label")} == {"no_tags", "no_known_tag"}
+    key = server.key.encode()
+    assert not [p for p in (tmp_path / "w").rglob("*") if p.is_file() and key in p.read_bytes()]
+
+
+@pytest.mark.timeout(300)
+def test_killed_in_the_middle_of_extract_and_run_again(ray_session, mer_ray, tmp_path):
+    music, workspace, clean = tmp_path / "music", tmp_path / "w", tmp_path / "clean"
+    write_tunes(music, 60, seconds=12)
+    source = ["--set", f"collect.folder={music}", *FOLDER, "--set", "extract.batch_tracks=1"]
+    stages(mer_ray, ["collect", "acquire"], "--workspace", workspace, *source)
+    stages(mer_ray, ["collect", "acquire", "extract"], "--workspace", clean, *source)
+
+    command = [sys.executable, "-m", "mer_ray", "extract", "--workspace", str(workspace), *source]
+    # In a Ray of its own: the killed driver takes it along.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 240
+        while len(list((workspace / "features" / "mfcc").glob("part-*"))) < 5:
+            assert process.poll() is None, "extract ended before it could be killed"
+            assert time.monotonic() < deadline, "extract made nothing to kill"
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    survived = raw_ids(workspace, "features/mfcc")
+    assert 5 <= len(survived) < 60
+
+    stages(mer_ray, ["extract"], "--workspace", workspace, *source)
+    ids = raw_ids(workspace, "features/mfcc")
+    assert len(ids) == 60
+    assert set(ids.values()) == {1}
+    by_id = [Workspace(w).read("features/mfcc").sort_by("track_id") for w in (workspace, clean)]
+    assert by_id[0].equals(by_id[1])
+    assert Workspace(workspace).failures() == []
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path):
+    # A file that may not grow stands in for a disk that is full: the same error, from the same call.
+    script = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000));"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "from mer_ray.cli import main; main(sys.argv[1:])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script, "collect", "--workspace", str(tmp_path / "w")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "cannot write" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "w" / "tracks").glob("part-*"))
+    assert not list((tmp_path / "w" / ".tmp").glob("*"))
