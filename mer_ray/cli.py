@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mer_ray import __version__
-from mer_ray.errors import MerRayError
+from mer_ray.errors import InputError, MerRayError
 
 if TYPE_CHECKING:
     from mer_ray.config import Config
@@ -163,13 +163,13 @@ def score(config: Config, workspace: Workspace, catalog: str | None, model: str 
 
     if catalog is None:
         if output is not None:
-            raise click.UsageError("--out needs a CATALOG; the workspace's own scores are its table scores/")
+            raise InputError("--out needs a CATALOG", "the workspace's own scores are its table scores/")
         if model is not None:
             config = config.model_copy(update={"score": config.score.model_copy(update={"model": model})})
         show(stage.run(config, workspace))
         return
     if output is None:
-        raise click.UsageError("a CATALOG needs --out FILE, .parquet or .csv")
+        raise InputError(f"catalog {catalog} needs --out FILE", "a name that ends in .parquet or .csv")
     show(stage.run_catalog(config, catalog, output, model or config.score.model or stage.best_model(workspace)))
 
 

@@ -91,5 +91,5 @@ def broken_link(path: Path) -> Path:
 def hostile_names(folder: Path) -> list[Path]:
     """The same sound under names that break careless programs."""
     names = [b"two  blanks.wav", b"line\nbreak.wav", "émoji 🎻.wav".encode(), b"caf\xe9 \xff.wav", b"100% %41?#;.wav"]
-    names += [b"-rf.wav", b"[bold]markup[/bold].wav", b"a;b,c\"d'e.wav", b"UPPER.WAV", b"\xe2\x80\xaegnp.wav"]
+    names += [b"-rf.wav", b"[red]markup.wav", b"a;b,c\"d'e.wav", b"UPPER.WAV", b"\xe2\x80\xaegnp.wav"]
     return [write(folder / os.fsdecode(name), tone(200 + 20 * i)) for i, name in enumerate(names)]

@@ -17,7 +17,15 @@ ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=40)  # lone su
 
 @pytest.mark.parametrize(
     "variant",
-    ["Don't – Stop", "DON'T - STOP", "don’t — stop", "don´t ‐ stop", "  Don`t\t−  Stop\n", "Dön't - Stóp", "ｄｏｎ＇ｔ - stop"],
+    [
+        "Don't – Stop",
+        "DON'T - STOP",
+        "don’t — stop",
+        "don´t ‐ stop",
+        "  Don`t\t−  Stop\n",
+        "Dön't - Stóp",
+        "ｄｏｎ＇ｔ - stop",
+    ],
 )
 def test_what_people_write_differently_is_one_track(variant):
     assert track_id("Someone", variant) == track_id("SOMEONE", "don't - stop")
@@ -35,7 +43,9 @@ def test_the_id_is_the_same_in_every_process_and_version():
     assert track_id("Hans Zimmer", "Time") == hashlib.sha256(b"hans zimmer\x1ftime").hexdigest()[:16]
     code = "from mer_ray.identity import track_id; print(track_id('Björk', 'Jóga'))"
     for seed in "1", "2":
-        said = subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True)
+        said = subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True
+        )
         assert said.stdout.strip() == track_id("Bjork", "Joga")
 
 

@@ -16,7 +16,9 @@ from mer_ray.labels import lexicon
 from mer_ray.labels.lexicon import Lexicon
 from mer_ray.labels.vad import from_tags, weighted_mean
 
-WORKED = Lexicon("worked", {"cool": (0.885, 0.930, 0.653), "nice": (0.540, 0.442, 0.361), "study": (0.781, 0.650, 0.768)})
+WORKED = Lexicon(
+    "worked", {"cool": (0.885, 0.930, 0.653), "nice": (0.540, 0.442, 0.361), "study": (0.781, 0.650, 0.768)}
+)
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "lastfm_tags"
 
 
@@ -120,7 +122,9 @@ def test_a_term_spelled_twice_counts_once_with_the_sum_of_its_weights():
     assert len(twice.evidence) == 3
 
 
-@pytest.mark.parametrize("tags", [[], [("unheard of", 3)], [("cool", 0)], [("cool", -1)], [("cool", math.nan)], [("cool", math.inf)]])
+@pytest.mark.parametrize(
+    "tags", [[], [("unheard of", 3)], [("cool", 0)], [("cool", -1)], [("cool", math.nan)], [("cool", math.inf)]]
+)
 def test_no_known_tag_is_no_label(tags):
     assert from_tags(tags, WORKED) is None
 
@@ -196,7 +200,7 @@ def test_columns_follow_the_header(tmp_path):
 
 
 def test_a_quotation_mark_in_a_tab_separated_file_is_a_character(tmp_path):
-    words = lexicon.load(write(tmp_path / "l.txt", '"quoted\t0.1\t0.2\t0.3\nrock \'n\' roll"\t0.4\t0.5\t0.6\n'))
+    words = lexicon.load(write(tmp_path / "l.txt", "\"quoted\t0.1\t0.2\t0.3\nrock 'n' roll\"\t0.4\t0.5\t0.6\n"))
     assert set(words.terms) == {'"quoted', "rock 'n' roll\""}
 
 
@@ -231,7 +235,10 @@ def test_a_malformed_line_is_named(tmp_path, line, said):
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"Word\tValence\tArousal\tDominance\n", b"sad\xff\t0.1\t0.2\t0.3\n", b"Word\tJoy\tFear\tRage\n"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\n\n", b"Word\tValence\tArousal\tDominance\n", b"sad\xff\t0.1\t0.2\t0.3\n", b"Word\tJoy\tFear\tRage\n"],
+)
 def test_a_useless_file_is_named(tmp_path, content):
     file = tmp_path / "lexicon.txt"
     file.write_bytes(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def probe(path: str | Path) -> Probe:
 
     file = _readable(path)
     try:
-        info = soundfile.info(str(file))
+        info = soundfile.info(_native(file))
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         raise _corrupt(file, error) from error
     if info.frames <= 0 or info.samplerate <= 0:
@@ -49,7 +50,7 @@ def decode(path: str | Path, min_duration_s: float = 0.0) -> tuple[np.ndarray, i
 
     file = _readable(path)
     try:
-        samples, rate = soundfile.read(str(file), dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(_native(file), dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
         raise _corrupt(file, error) from error
     except MemoryError as error:  # damaged headers announce years of audio
@@ -92,6 +93,11 @@ def _readable(path: str | Path) -> Path:
             return file
     except (OSError, ValueError) as error:
         raise TrackError("unreadable", f"{_name(file)} cannot be opened ({one_line(str(error), 120)})") from error
+
+
+def _native(file: Path) -> bytes | str:
+    # As text, libsndfile would refuse a name that is not UTF-8.
+    return os.fsencode(file) if os.name == "posix" else str(file)
 
 
 def _corrupt(file: Path, error: Exception) -> TrackError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mer_ray.features import FeatureSpec
 
@@ -24,6 +24,12 @@ class Params(BaseModel):
     n_fft: int = Field(2_048, ge=64)
     hop_length: int = Field(512, ge=1)
     n_mels: int = Field(128, ge=1)
+
+    @model_validator(mode="after")
+    def _bands(self) -> Params:
+        if self.n_mfcc > self.n_mels:
+            raise ValueError(f"n_mfcc ({self.n_mfcc}) must not exceed n_mels ({self.n_mels})")
+        return self
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:

@@ -19,7 +19,7 @@ class Cnn(nnx.Module):
     def __init__(self, n_dims: int, hop_s: float, rngs: nnx.Rngs, width: int = 16, dropout: float = 0.4) -> None:
         # Frames closer than about 0.1 s are thinned by the first convolutions, coarser ones are not.
         stride = 2 if hop_s < 0.1 else 1
-        across = 2 if n_dims >= 64 else 1
+        across = 2 if n_dims >= 16 else 1
         channels = (1, width, width, 2 * width)
         strides = ((2 * stride, across), (stride, 2), (stride, 2))
         # Padded alike on both sides, whatever the length: "SAME" would shift the frames where padding is appended.

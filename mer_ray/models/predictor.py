@@ -39,7 +39,7 @@ class Predictor:
         self.model = model
         spec = model.feature
         self.forward = forward(model.network, spec.n_dims, spec.hop_s, model.window)
-        self.name = f"{model.name}:{model.details.get('weights_sha256', '')[:12]}"
+        self.name = model.id
         self._extractor: Extractor | None = None
 
     @property
@@ -61,7 +61,7 @@ class Predictor:
         if not tracks:
             return []
         outs = [self.forward.windows(member, tracks) for member in self.model.members]
-        values, owner = np.clip(np.mean([v for v, _ in outs], axis=0), 0, 1), outs[0][1]
+        values, owner = np.mean([np.clip(v, 0, 1) for v, _ in outs], axis=0), outs[0][1]
         means = track_means(values, owner, len(tracks))
         radius = np.asarray(self.model.radius)
         hop_s = max(1, self.model.window // 2) * self.model.feature.hop_s

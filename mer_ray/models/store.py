@@ -40,6 +40,11 @@ class Model:
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def id(self) -> str:
+        """Its name and the first digits of its weights' hash: what scores say they were made by."""
+        return f"{self.name}:{self.details.get('weights_sha256', '')[:12]}"
+
+    @property
     def mean_r2(self) -> float:
         """The figure by which the best model of a workspace is chosen."""
         return float(np.mean([m["r2"] for m in self.metrics.values()]))

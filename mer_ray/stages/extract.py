@@ -32,6 +32,8 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     wanted: dict[str, list[str]] = {i: [] for i in ids}
     attempts: dict[str, int] = {}
     summary = Summary("extract", unit="feature rows")
+    # Nothing is made with it, but what it made fail is tried again when it changes.
+    workspace.claim("extract", "features", {"min_duration_s": settings.min_duration_s})
     for name, spec in specs.items():
         table, stage = features_table(name), f"extract:{name}"
         workspace.claim(stage, table, spec.identity)
@@ -80,9 +82,7 @@ class _Extract:
     """A worker: loads its features once, then turns blocks of files into shards."""
 
     def __init__(self, workspace: Workspace, specs: list[dict[str, Any]], min_duration_s: float, gpus: float) -> None:
-        session.limit_threads()
-        if not gpus:
-            session.hide_gpus()
+        session.prepare_worker(gpus)
         self.workspace = workspace
         self.min_duration_s = min_duration_s
         self.extractors = {s["name"]: features.load(FeatureSpec.from_json(s)) for s in specs}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from mer_ray.stages import session
 from mer_ray.tables import SCHEMAS, Workspace, failure, features_table, ragged_arrays
 
 FORMATS = (".parquet", ".csv")
+SHARDS_PER_BLOCK = 16
+FEW_TRACKS, FEW_FILES = 2_000, 4
+"""Up to so many tracks with features, or audio files, the work is done before Ray's workers would have started."""
 
 
 def best_model(workspace: Workspace) -> str:
@@ -31,7 +36,8 @@ def best_model(workspace: Workspace) -> str:
     for name in workspace.names("runs"):
         described = store.describe(workspace, "runs", name)
         if described is not None:
-            candidates.append((sum(m["r2"] for m in described["metrics"].values()), name))
+            r2 = sum(m["r2"] for m in described["metrics"].values())
+            candidates.append((r2 if math.isfinite(r2) else -math.inf, name))
     if not candidates:
         raise WorkspaceError(
             f"workspace {workspace.uri} has no trained model",
@@ -45,32 +51,31 @@ def run(config: Config, workspace: Workspace) -> Summary:
     started = time.monotonic()
     path = config.score.model or best_model(workspace)
     model = store.load(path)
-    name, feature = Predictor(model).name, model.feature.name
+    feature = model.feature.name
     if not workspace.has(features_table(feature)):
         raise WorkspaceError(
             f"workspace {workspace.uri} has no features/{feature}, which {path} reads", "run `mer-ray extract` first"
         )
     scored = workspace.read("scores", ["track_id", "model"])
-    if len(set(scored["model"].to_pylist()) - {name}):
+    if len(set(scored["model"].to_pylist()) - {model.id}):
         # Another model is the best by now: its scores replace the old ones.
         workspace.discard("scores")
         scored = scored.slice(0, 0)
     done = set(scored["track_id"].to_pylist())
     summary = Summary("score", done_before=len(done))
-    if workspace.ids(features_table(feature)) - done:
-        session.connect(config.address)
+    todo = len(workspace.ids(features_table(feature)) - done)
+    if todo:
         shards = [n for n in workspace.names(features_table(feature)) if n.endswith(".parquet")]
-        blocks = session.split(pa.table({"shard": shards}), session.balanced(len(shards), 16, session.n_cpus()))
         arguments = {"workspace": workspace, "model": path, "gpus": config.score.gpus_per_worker}
         with progress("score", len(shards)) as ticker:
-            for answered in session.map_blocks(
-                blocks, _ScoreFeatures, arguments, config.score.workers, config.score.gpus_per_worker
+            for answered in _map(
+                config, pa.table({"shard": shards}), SHARDS_PER_BLOCK, _ScoreFeatures, arguments, todo <= FEW_TRACKS
             ):
                 summary.made += sum(a["made"] for a in answered)
                 ticker.advance(sum(a["shards"] for a in answered))
     summary.seconds = time.monotonic() - started
     summary.notes.append(
-        f"model {name}, mean R² {model.mean_r2:.3f}" + (f"; {model.feature.note}" if model.feature.note else "")
+        f"model {model.id}, mean R² {model.mean_r2:.3f}" + (f"; {model.feature.note}" if model.feature.note else "")
     )
     return summary
 
@@ -92,7 +97,7 @@ def run_catalog(config: Config, catalog: str, output: str, model: str) -> Summar
     parts.claim(
         "score",
         "scores",
-        {"catalog": str(Path(catalog).expanduser().resolve()), "model": Predictor(loaded).name},
+        {"catalog": str(Path(catalog).expanduser().resolve()), "model": loaded.id},
         restart=True,
     )
     parts.append_rows("failures", lost)
@@ -100,43 +105,50 @@ def run_catalog(config: Config, catalog: str, output: str, model: str) -> Summar
     rows = [{"track_id": t.id, "artist": t.artist, "title": t.title, "uri": t.uri} for t in tracks if t.id not in done]
     summary = Summary("score", done_before=len(done))
     if rows:
-        session.connect(config.address)
-        table = pa.Table.from_pylist(rows)
-        size = session.balanced(len(rows), config.score.batch_tracks, session.n_cpus())
         arguments = {
             "workspace": parts,
             "model": str(Path(model).resolve()) if "://" not in model else model,
             "gpus": config.score.gpus_per_worker,
             "min_duration_s": config.extract.min_duration_s,
         }
-        blocks = session.split(table, size)
+        table = pa.Table.from_pylist(rows)
         with progress("score", len(rows)) as ticker:
-            for answered in session.map_blocks(
-                blocks, _ScoreFiles, arguments, config.score.workers, config.score.gpus_per_worker
+            for answered in _map(
+                config, table, config.score.batch_tracks, _ScoreFiles, arguments, len(rows) <= FEW_FILES
             ):
                 summary.made += sum(a["made"] for a in answered)
                 ticker.advance(sum(a["made"] + a["failed"] for a in answered))
     failed = parts.failures()
     scores = parts.read("scores").sort_by("uri")
     summary.failed = len(failed)
-    if scores.num_rows == 0:
-        raise InputError(
-            f"none of the {len(tracks) + len(lost)} tracks in {catalog} could be scored",
-            f"the first: {failed[0]['message']} ({failed[0]['reason']})",
-        )
-    _write(scores, target)
     beside = target.with_name(f"{target.stem}.failures{target.suffix}")
     if failed:
         _write(pa.Table.from_pylist(failed, schema=SCHEMAS["failures"]), beside)
         summary.notes.append(f"what failed and why: {beside}")
     else:
         beside.unlink(missing_ok=True)
+    if scores.num_rows == 0:
+        raise InputError(
+            f"none of the {len(tracks) + len(lost)} tracks in {catalog} could be scored",
+            f"the first: {failed[0]['message']} ({failed[0]['reason']}); the others: {beside}",
+        )
+    _write(scores, target)
     parts.remove()
-    summary.notes.insert(
-        0, f"{target}, by {Predictor(loaded).name}" + (f"; {loaded.feature.note}" if loaded.feature.note else "")
-    )
+    summary.notes.insert(0, f"{target}, by {loaded.id}" + (f"; {loaded.feature.note}" if loaded.feature.note else ""))
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _map(
+    config: Config, rows: pa.Table, largest: int, worker: type, arguments: dict[str, Any], here: bool
+) -> Iterator[list[dict[str, Any]]]:
+    """The workers' answers, block by block; ``here`` does without Ray."""
+    if here:
+        yield from session.map_here(session.split(rows, largest), worker, arguments)
+        return
+    session.connect(config.address)
+    blocks = session.split(rows, session.balanced(len(rows), largest, session.n_cpus()))
+    yield from session.map_blocks(blocks, worker, arguments, config.score.workers, config.score.gpus_per_worker)
 
 
 def _catalog(config: Config, catalog: str) -> tuple[list[Track], list[dict[str, Any]]]:
@@ -177,9 +189,7 @@ class _ScoreFeatures:
     """A worker that scores shards of features."""
 
     def __init__(self, workspace: Workspace, model: str, gpus: float) -> None:
-        session.limit_threads()
-        if not gpus:
-            session.hide_gpus()
+        session.prepare_worker(gpus)
         self.workspace, self.predictor = workspace, load_model(model)
         self.table = features_table(self.predictor.model.feature.name)
         tracks = workspace.read("tracks", ["track_id", "artist", "title"]).to_pylist()
@@ -218,9 +228,7 @@ class _ScoreFiles:
     """A worker that scores audio files."""
 
     def __init__(self, workspace: Workspace, model: str, gpus: float, min_duration_s: float) -> None:
-        session.limit_threads()
-        if not gpus:
-            session.hide_gpus()
+        session.prepare_worker(gpus)
         self.workspace, self.predictor, self.min_duration_s = workspace, load_model(model), min_duration_s
 
     def __call__(self, batch: pa.Table) -> pa.Table:

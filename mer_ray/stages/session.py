@@ -24,9 +24,6 @@ def connect(address: str | None) -> None:
 
     if ray.is_initialized():
         return
-    # TensorFlow and JAX must not each take a whole GPU, nor every worker all cores.
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # A cluster that happens to run on this machine may be somebody else's: join only what was asked for.
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     err.print(f"[dim]Ray: {'starting on this machine' if where == 'local' else 'joining ' + one_line(where)}[/dim]")
@@ -66,11 +63,31 @@ def n_cpus() -> int:
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def limit_threads(threads: int = 1) -> None:
-    """Keep the numeric libraries of this process to so many threads. To be called before they are imported."""
+def prepare_worker(gpus: float, threads: int = 1) -> None:
+    """Called first in a worker: numeric libraries get so many threads, and no GPU unless Ray gave one.
+
+    Has an effect only before those libraries are imported, and none in the user's own process.
+    """
+    import ray
+
+    if not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
+        return
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"):
         os.environ[variable] = str(threads)
     os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
+    # JAX would otherwise take three quarters of a GPU that it shares.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+def map_here(blocks: Sequence[pa.Table], worker: type, arguments: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """`map_blocks` in this process: for so little work that starting Ray and its workers would take longer."""
+    here = worker(**arguments)
+    for block in blocks:
+        yield here(block).to_pylist()
 
 
 def map_blocks(
@@ -124,9 +141,3 @@ def split(rows: pa.Table, size: int) -> list[pa.Table]:
 def balanced(n_rows: int, largest: int, workers: int) -> int:
     """A block size: at most ``largest``, and small enough that every worker gets a few."""
     return max(1, min(largest, -(-n_rows // (4 * workers))))
-
-
-def hide_gpus() -> None:
-    """Let the numeric libraries of this process see no GPU: Ray gave it none. To be called before they are imported."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    os.environ["JAX_PLATFORMS"] = "cpu"

@@ -64,10 +64,10 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
 
 def _check_size(dataset: Any, config: Config) -> None:
     artists = len(set(dataset.groups))
-    if artists < config.train.folds or artists < 3:
+    if artists < config.train.folds or len(dataset.ids) < 2 * config.train.folds:
         raise InputError(
             f"{len(dataset.ids)} labelled tracks by {artists} artists are too few for {config.train.folds} folds",
-            "collect more tracks, or lower train.folds (2 folds need 3 artists)",
+            "collect more tracks, or lower train.folds: each fold needs an artist of its own and two tracks",
         )
 
 
@@ -106,7 +106,7 @@ def _tune(
             "workspace": workspace.uri,
             "settings": settings,
             "threads": max(1, int(config.train.cpus_per_trial)),
-            "gpu": config.train.gpus_per_trial > 0,
+            "gpus": config.train.gpus_per_trial,
         },
         tune_config=tune.TuneConfig(trial_dirname_creator=_folder, trial_name_creator=_folder),
         run_config=tune.RunConfig(
@@ -127,9 +127,7 @@ def _folder(trial: Any) -> str:
 
 def _trial(config: dict[str, Any]) -> None:
     """One trial, in a process of its own: cross-validate a network on a feature and write the run's folder."""
-    session.limit_threads(config["threads"])
-    if not config["gpu"]:
-        session.hide_gpus()
+    session.prepare_worker(config["gpus"], config["threads"])
     from ray import tune
 
     from mer_ray.evaluation.card import card

@@ -1,0 +1,167 @@
+"""Settings: the defaults are the demo, the promised names are there, and every slip is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mer_ray import config
+from mer_ray.config import Config
+from mer_ray.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+PROMISED = {
+    "collect": ["source", "manifest", "folder", "tag", "limit", "api_url"],
+    "label": ["lexicon", "recipe"],
+    "extract": ["features"],
+    "train": ["networks", "folds", "seed"],
+}
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda f: f.name)
+def test_every_shipped_config_loads_and_says_its_command(file):
+    assert config.load(file).workspace
+    head = file.read_text(encoding="utf-8")
+    assert f"configs/{file.name}" in head.split("workspace:")[0]
+
+
+def test_the_design_s_configs_are_there():
+    assert {"demo.yaml", "laptop.yaml", "lastfm-soundtracks.yaml", "cluster.yaml"} <= {f.name for f in CONFIGS}
+
+
+def test_the_demo_config_says_what_the_defaults_do():
+    demo = config.load(next(f for f in CONFIGS if f.name == "demo.yaml"))
+    assert demo.label.lexicon == "demo"  # what the default, None, means for the demo catalog
+    assert demo.model_copy(update={"label": demo.label.model_copy(update={"lexicon": None})}) == Config()
+    assert Config().is_demo
+
+
+def test_the_original_recipe_is_9000_soundtracks():
+    recipe = config.load(next(f for f in CONFIGS if f.name == "lastfm-soundtracks.yaml"))
+    assert (recipe.collect.source, recipe.collect.tag, recipe.collect.limit) == ("lastfm", "soundtrack", 9_000)
+    assert recipe.extract.features == ["mfcc", "vggish"]
+    assert recipe.train.networks == ["cnn", "lstm"]
+    assert not recipe.is_demo
+
+
+@pytest.mark.parametrize("key", [f"{section}.{name}" for section, names in PROMISED.items() for name in names])
+def test_the_promised_names_are_settings(key):
+    section, name = key.split(".")
+    assert name in type(getattr(Config(), section)).model_fields
+
+
+@pytest.mark.parametrize(
+    ("assignment", "said"),
+    [
+        ("colect.tag=x", "unknown key colect: did you mean collect?"),
+        ("train.fold=3", "unknown key train.fold: did you mean folds?"),
+        ("collect.demo.cue=3", "unknown key collect.demo.cue: did you mean cues?"),
+        ("extract.mfcc.n_mfc=3", "unknown key extract.mfcc.n_mfc: did you mean n_mfcc?"),
+        ("train.zzzzzz=3", "unknown key train.zzzzzz: known here: networks, folds"),
+        ("lastfm_api_key=secret", "unknown key lastfm_api_key"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, said):
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, [assignment])
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "names"),
+    [
+        ("train.folds=1", ["train.folds", "got 1"]),
+        ("train.folds=five", ["train.folds", "five"]),
+        ("train.folds=", ["train.folds", "None"]),
+        ("train.folds=2.5", ["train.folds", "2.5"]),
+        ("train.seed=-1", ["train.seed", "-1"]),
+        ("train.seed=99999999999999999999", ["train.seed"]),
+        ("train.window_s=.inf", ["train.window_s", "finite"]),
+        ("train.learning_rate=.nan", ["train.learning_rate"]),
+        ("train=5", ["train", "5"]),
+        ("train.networks=cnn,gru", ["train", "unknown network 'gru'", "known: cnn, lstm"]),
+        ("train.networks=cnn,cnn", ["train", "named twice"]),
+        ("train.networks=[]", ["train", "at least one network"]),
+        ("extract.features=chroma", ["extract", "unknown feature 'chroma'", "mfcc, vggish"]),
+        ("acquire.providers=torrent", ["acquire", "unknown provider 'torrent'", "savify"]),
+        ("acquire.providers=[]", ["acquire", "at least one provider"]),
+        ("collect.source=spotify", ["collect.source", "spotify", "lastfm"]),
+        ("collect.scale=[9, 1]", ["collect", "[lowest, highest]"]),
+        ("collect.limit=0", ["collect.limit", "got 0"]),
+        ("label.recipe=new", ["label.recipe", "'original'"]),
+    ],
+)
+def test_a_bad_value_is_named_with_its_key(assignment, names):
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, [assignment])
+    for name in names:
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "assignment", ["train.folds", "=3", "", "train..folds=3", ".=1", "train.networks=[cnn", "workspace.x=1"]
+)
+def test_an_assignment_of_another_form_is_shown(assignment):
+    with pytest.raises(ConfigError) as caught:
+        config.load(None, ["workspace=w", assignment])
+    assert f"--set {assignment!r}" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["cnn,lstm", "[cnn, lstm]", "cnn, lstm ,", '["cnn","lstm"]'])
+def test_lists_are_typed_as_people_type_them(text):
+    assert config.load(None, [f"train.networks={text}"]).train.networks == ["cnn", "lstm"]
+
+
+def test_one_name_is_a_list_too(tmp_path):
+    assert config.load(None, ["extract.features=mfcc"]).extract.features == ["mfcc"]
+    (tmp_path / "c.yaml").write_text("extract: {features: mfcc}\nacquire: {providers: savify}\n")
+    loaded = config.load(tmp_path / "c.yaml")
+    assert (loaded.extract.features, loaded.acquire.providers) == (["mfcc"], ["savify"])
+
+
+def test_assignments_come_after_the_file_and_in_their_order(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("train: {folds: 3, seed: 4}\ncollect: {scale: [1, 9]}\n")
+    loaded = config.load(file, ["train.folds=4", "train.folds=6", "collect.demo.cues=5", "collect.tag=a=b"])
+    assert (loaded.train.folds, loaded.train.seed, loaded.collect.demo.cues) == (6, 4, 5)
+    assert loaded.collect.scale == (1.0, 9.0)
+    assert loaded.collect.tag == "a=b"
+    assert Config().train.folds == 5  # the defaults are not shared
+
+
+@pytest.mark.parametrize("content", ["", "# nothing yet\n", "---\n"])
+def test_an_empty_file_is_the_defaults(tmp_path, content):
+    (tmp_path / "c.yaml").write_text(content)
+    assert config.load(tmp_path / "c.yaml") == Config()
+
+
+@pytest.mark.parametrize(
+    "content", [b"- a\n- b\n", b"3\n", b"just text\n", b"a: [1\n", b"\xff\xfe\x00", b"{1: 2}\n", b"train:\n"]
+)
+def test_a_file_that_is_no_settings_is_named(tmp_path, content):
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        config.load(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_a_file_that_is_not_there_is_named(tmp_path, name):
+    with pytest.raises(ConfigError, match="config file"):
+        config.load(tmp_path / name)
+
+
+def test_a_file_runs_no_code(tmp_path):
+    file = tmp_path / "evil.yaml"
+    file.write_text(f"workspace: !!python/object/apply:os.system ['touch {tmp_path}/owned']\n")
+    with pytest.raises(ConfigError):
+        config.load(file)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_settings_survive_a_round_trip():
+    assert Config.model_validate(yaml.safe_load(yaml.safe_dump(Config().model_dump(mode="json")))) == Config()

@@ -1,0 +1,152 @@
+"""Every network: what it answers, and what it must not notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from mer_ray import models
+from mer_ray.models import NETWORKS
+from mer_ray.models.pooling import masked_mean_sd, pool_time
+
+HOPS = {"mfcc": 512 / 22_050, "vggish": 0.96}
+LENGTHS = [1, 7, 22, 29]
+BOTH = [(n, h) for n in NETWORKS for h in HOPS]
+each_network = pytest.mark.parametrize(("name", "hop"), BOTH, ids=["-".join(pair) for pair in BOTH])
+
+
+def piece(n_dims: int = 20, time: int = 29, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (4, T, F) of pieces of `LENGTHS`, zeros behind them, and the mask (4, T)."""
+    x = np.random.default_rng(seed).standard_normal((len(LENGTHS), time, n_dims)).astype(np.float32)
+    mask = (np.arange(time)[None] < np.array(LENGTHS)[:, None]).astype(np.float32)
+    return x * mask[:, :, None], mask
+
+
+@lru_cache
+def network(name: str, hop: str, n_dims: int = 20, seed: int = 0) -> Callable[..., np.ndarray]:
+    """(x, mask, dropout seed or None) → answers, compiled: op by op, these tests would take minutes."""
+    graph, state = nnx.split(models.build(name, n_dims, HOPS[hop], seed))
+
+    @jax.jit
+    def plain(state, x, mask):
+        return nnx.merge(graph, state)(x, mask)
+
+    @jax.jit
+    def dropping(state, x, mask, key):
+        return nnx.merge(graph, state)(x, mask, nnx.Rngs(dropout=key))
+
+    def answer(x: np.ndarray, mask: np.ndarray, dropout: int | None = None) -> np.ndarray:
+        out = plain(state, x, mask) if dropout is None else dropping(state, x, mask, jax.random.key(dropout))
+        return np.asarray(out)
+
+    return answer
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("n_dims", [1, 20, 128])
+def test_three_finite_answers_a_piece(name, n_dims):
+    out = network(name, "mfcc", n_dims)(*piece(n_dims))
+    assert out.shape == (4, 3)
+    assert np.isfinite(out).all()
+
+
+@each_network
+def test_one_frame_is_enough(name, hop):
+    x, mask = piece()
+    out = network(name, hop)(x[:, :1], mask[:, :1])
+    assert out.shape == (4, 3)
+    assert np.allclose(out[0], network(name, hop)(x, mask)[0], atol=1e-5)
+
+
+@each_network
+@pytest.mark.parametrize("garbage", [1e6, np.nan, np.inf])
+def test_what_stands_in_the_padding_changes_nothing(name, hop, garbage):
+    x, mask = piece()
+    filled = np.where(mask[:, :, None] > 0, x, np.float32(garbage))
+    assert np.allclose(network(name, hop)(filled, mask), network(name, hop)(x, mask), atol=1e-5)
+
+
+@each_network
+@pytest.mark.parametrize("more", [1, 6])
+def test_more_padding_changes_nothing(name, hop, more):
+    x, mask = piece()
+    longer = np.pad(x, ((0, 0), (0, more), (0, 0)), constant_values=7), np.pad(mask, ((0, 0), (0, more)))
+    assert np.allclose(network(name, hop)(*longer), network(name, hop)(x, mask), atol=1e-5)
+
+
+@each_network
+def test_a_piece_does_not_hear_its_neighbours(name, hop):
+    x, mask = piece()
+    together = network(name, hop)(x, mask)
+    for i in range(len(x)):
+        alone = np.repeat(x[i : i + 1], 4, axis=0), np.repeat(mask[i : i + 1], 4, axis=0)
+        assert np.allclose(network(name, hop)(*alone), together[i], atol=1e-5)
+
+
+@each_network
+def test_every_part_of_a_piece_is_heard(name, hop):
+    x, mask = piece()
+    before = network(name, hop)(x, mask)
+    for frame in 0, 15, 28:
+        changed = x.copy()
+        changed[3, frame] += 3
+        after = network(name, hop)(changed, mask)
+        assert np.abs(after[3] - before[3]).max() > 1e-5, frame
+        assert np.array_equal(after[:3], before[:3])
+
+
+@each_network
+def test_dropout_is_on_only_with_rngs(name, hop):
+    net, (x, mask) = network(name, hop), piece()
+    assert np.array_equal(net(x, mask), net(x, mask))
+    first = net(x, mask, dropout=1)
+    assert np.array_equal(first, net(x, mask, dropout=1))
+    assert not np.allclose(first, net(x, mask, dropout=2), atol=1e-4)
+    assert not np.allclose(first, net(x, mask), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_seed_makes_the_weights(name):
+    def weights(seed: int) -> list[np.ndarray]:
+        state = nnx.state(models.build(name, 20, 0.5, seed), nnx.Param)
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+
+    assert all(np.array_equal(a, b) for a, b in zip(weights(1), weights(1), strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(weights(1), weights(2), strict=True))
+
+
+@each_network
+def test_every_parameter_learns(name, hop):
+    x, mask = piece()
+    graph, parameters, rest = nnx.split(models.build(name, 20, HOPS[hop], 0), nnx.Param, ...)
+    slope = jax.jit(jax.grad(lambda p: (nnx.merge(graph, p, rest)(x, mask) ** 2).sum()))
+    for path, gradient in nnx.to_flat_state(slope(parameters)):
+        values = np.asarray(gradient.get_value())
+        assert np.isfinite(values).all(), path
+        assert np.abs(values).max() > 0, path
+
+
+def test_means_and_deviations_are_over_what_is_there():
+    x, mask = piece(5)
+    mean, sd = masked_mean_sd(x, mask)
+    for i, n in enumerate(LENGTHS):
+        assert np.allclose(mean[i], x[i, :n].mean(axis=0), atol=1e-5)
+        assert np.allclose(sd[i], np.sqrt(x[i, :n].var(axis=0) + 1e-6), atol=1e-5)
+    nothing, _ = masked_mean_sd(x, np.zeros_like(mask))
+    assert np.abs(nothing).max() == 0
+
+
+def test_time_is_pooled_in_whole_steps():
+    x, mask = piece(5)
+    pooled, share = pool_time(x, mask, 8)
+    assert pooled.shape == (4, 4, 10)
+    assert np.allclose(share, [[1 / 8, 0, 0, 0], [7 / 8, 0, 0, 0], [1, 1, 6 / 8, 0], [1, 1, 1, 5 / 8]])
+    assert np.allclose(pooled[3, 1, :5], x[3, 8:16].mean(axis=0), atol=1e-5)
+    same, as_it_is = pool_time(x, mask, 1)
+    assert same is x
+    assert as_it_is is mask

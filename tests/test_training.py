@@ -1,0 +1,417 @@
+"""Training: splits that keep artists apart, windows that miss nothing, a fit that repeats itself, models on disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import sounds
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mer_ray import features
+from mer_ray.errors import InputError, MerRayError, ModelError, TrackError, WorkspaceError
+from mer_ray.features.mfcc import Params
+from mer_ray.models import predictor, store
+from mer_ray.tables import DIMENSIONS, Workspace, features_schema, ragged_column
+from mer_ray.training import data
+from mer_ray.training.crossval import cross_validate
+from mer_ray.training.fit import Member, Recipe, Scaler, fit, forward, track_means
+from mer_ray.training.splits import grouped_folds, grouped_holdout
+from mer_ray.training.windows import all_cuts, cut, random_cuts, starts, window_frames
+
+# splits ------------------------------------------------------------------------------------------------------------
+
+groups = st.lists(st.sampled_from([f"artist {i}" for i in range(12)] + ["", "Ünï 🎻"]), min_size=1, max_size=80)
+
+
+@given(groups, st.integers(2, 8), st.integers(0, 2**31))
+def test_no_artist_stands_on_both_sides(names, folds, seed):
+    if len(set(names)) < folds:
+        with pytest.raises(InputError, match=f"{len(set(names))} artists cannot make {folds} folds"):
+            grouped_folds(names, folds, seed)
+        return
+    fold = grouped_folds(names, folds, seed)
+    assert all(len(set(fold[np.array(names) == n])) == 1 for n in set(names))
+    sizes = Counter(fold.tolist())
+    assert set(sizes) == set(range(folds))
+    assert max(sizes.values()) - min(sizes.values()) <= max(Counter(names).values())
+    assert np.array_equal(fold, grouped_folds(names, folds, seed))
+
+
+def test_another_seed_is_another_split():
+    names = [f"artist {i}" for i in range(40)]
+    splits = {tuple(grouped_folds(names, 5, seed)) for seed in range(5)}
+    assert len(splits) == 5
+    assert all(Counter(s) == dict.fromkeys(range(5), 8) for s in splits)
+
+
+@given(groups, st.floats(0.05, 0.4), st.integers(0, 2**31))
+def test_a_holdout_is_some_artists_and_never_all(names, share, seed):
+    held = grouped_holdout(names, share, seed)
+    assert np.array_equal(held, grouped_holdout(names, share, seed))
+    inside = {n for n, h in zip(names, held, strict=True) if h}
+    assert not inside & {n for n, h in zip(names, held, strict=True) if not h}
+    if len(set(names)) > 1:
+        assert 0 < held.sum() < len(names)
+        # more than its share by half an artist at most, or else the smallest artist alone
+        assert held.sum() <= share * len(names) + max(Counter(names)[n] for n in inside) / 2 or (
+            len(inside) == 1 and held.sum() == min(Counter(names).values())
+        )
+    else:
+        assert not held.any()
+
+
+def test_an_artist_with_most_of_the_tracks_is_not_held_out():
+    names = ["prolific"] * 90 + [f"artist {i}" for i in range(10)]
+    assert all(5 <= grouped_holdout(names, 0.15, seed).sum() <= 15 for seed in range(20))
+
+
+# windows -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 200), st.integers(1, 60))
+def test_windows_cover_every_frame(n_frames, window):
+    begins = starts(n_frames, window)
+    covered = np.zeros(n_frames, int)
+    for begin in begins:
+        assert 0 <= begin <= max(0, n_frames - window)
+        covered[begin : begin + window] += 1
+    assert covered.min() >= 1
+    assert len(begins) == len(set(begins))
+    assert list(begins) == sorted(begins)
+
+
+def test_a_cut_is_the_frames_and_zeros_behind():
+    frames = np.arange(1, 11, dtype=np.float32).reshape(5, 2)
+    x, mask = cut(frames, 3, 4)
+    assert x.tolist() == [[7, 8], [9, 10], [0, 0], [0, 0]]
+    assert mask.tolist() == [1, 1, 0, 0]
+    x, mask, owner = all_cuts([frames, frames[:1]], 4)
+    assert x.shape == (3, 4, 2)
+    assert owner.tolist() == [0, 0, 1]
+    assert mask.sum(axis=1).tolist() == [4, 4, 1]
+
+
+def test_random_cuts_reach_every_frame():
+    track = np.arange(20, dtype=np.float32)[:, None]
+    rng = np.random.default_rng(0)
+    seen = {v for _ in range(200) for v in random_cuts([track], 6, rng)[0].ravel().tolist()}
+    assert seen == set(range(20))
+
+
+@pytest.mark.parametrize(("window_s", "hop_s", "frames"), [(5.0, 0.96, 5), (5.0, 512 / 22_050, 215), (0.1, 0.96, 1)])
+def test_a_window_is_at_least_a_frame(window_s, hop_s, frames):
+    assert window_frames(window_s, hop_s) == frames
+
+
+def test_the_mean_of_a_track_is_over_its_own_windows():
+    values = np.array([[1.0, 2, 3], [3, 4, 5], [7, 7, 7]])
+    assert track_means(values, np.array([1, 1, 0]), 2).tolist() == [[7, 7, 7], [2, 3, 4]]
+
+
+# the fit -----------------------------------------------------------------------------------------------------------
+
+RECIPE = Recipe(
+    "lstm", hop_s=0.5, window=6, epochs=30, patience=30, batch_size=16, learning_rate=1e-2, weight_decay=0.01
+)
+
+
+def planted(n: int = 96, n_dims: int = 4, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
+    """Tracks whose first three coefficients lie where their labels say."""
+    rng = np.random.default_rng(seed)
+    labels = rng.uniform(0.2, 0.8, (n, 3))
+    tracks = []
+    for label in labels:
+        frames = rng.standard_normal((int(rng.integers(3, 15)), n_dims)) * 5 + 100
+        frames[:, :3] += 40 * (label - 0.5)
+        tracks.append(frames.astype(np.float32))
+    return tracks, labels, [f"artist {i // 4}" for i in range(n)]
+
+
+TRACKS, LABELS, ARTISTS = planted()
+HELD = np.arange(len(TRACKS)) >= 72
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Member, list[tuple[int, float, float]]]:
+    said: list[tuple[int, float, float]] = []
+    member = fit(RECIPE, TRACKS, LABELS, HELD, 3, lambda *epoch: said.append(epoch))
+    return member, said
+
+
+def answers(member: Member, tracks: list[np.ndarray]) -> np.ndarray:
+    values, owner = forward(RECIPE.network, 4, RECIPE.hop_s, RECIPE.window).windows(member, tracks)
+    return track_means(values, owner, len(tracks))
+
+
+def test_a_planted_signal_is_learnt(trained):
+    member, said = trained
+    fresh, truth, _ = planted(seed=1)
+    r2 = 1 - ((answers(member, fresh) - truth) ** 2).mean(axis=0) / truth.var(axis=0)
+    assert r2.min() > 0.6
+    assert [epoch for epoch, _, _ in said] == list(range(len(said)))
+    assert said[-1][1] < 0.5 * said[0][1]
+
+
+def test_the_same_seed_gives_the_same_weights(trained):
+    again = fit(RECIPE, TRACKS, LABELS, HELD, 3)
+    other = fit(replace(RECIPE, epochs=1), TRACKS, LABELS, HELD, 4)
+    assert set(again.parameters) == set(other.parameters)
+    for name, values in trained[0].parameters.items():
+        assert np.array_equal(values, again.parameters[name]), name
+    assert any(not np.array_equal(v, other.parameters[k]) for k, v in again.parameters.items())
+
+
+def test_held_out_tracks_take_no_part_but_to_stop(trained):
+    changed = [t if not h else t * 0 + 7 for t, h in zip(TRACKS, HELD, strict=True)]
+    member = fit(replace(RECIPE, epochs=1), changed, LABELS, HELD, 3)
+    assert np.array_equal(member.scaler.x_mean, trained[0].scaler.x_mean)
+    assert np.array_equal(member.scaler.y_sd, trained[0].scaler.y_sd)
+
+
+def test_training_stops_when_it_gets_no_better():
+    noise = np.random.default_rng(0).uniform(size=LABELS.shape)
+    losses: list[float] = []
+    recipe = replace(RECIPE, epochs=200, patience=3)
+    fit(recipe, TRACKS, noise, HELD, 0, lambda epoch, train, valid: losses.append(valid))
+    best = int(np.argmin(losses))
+    assert len(losses) == best + 1 + 3 < 200
+
+
+def test_one_artist_alone_can_be_trained_on():
+    member = fit(replace(RECIPE, epochs=1), TRACKS[:3], LABELS[:3], np.zeros(3, bool), 0)
+    assert np.isfinite(answers(member, TRACKS[:3])).all()
+
+
+def test_scaling_gives_means_of_0_and_deviations_of_1():
+    scaler = Scaler.of(TRACKS, LABELS)
+    scaled = np.concatenate([scaler.frames(t) for t in TRACKS])
+    assert np.allclose(scaled.mean(axis=0), 0, atol=1e-4)
+    assert np.allclose(scaled.std(axis=0), 1, atol=1e-4)
+    constant = Scaler.of([np.full((9, 2), 3.0)], np.full((4, 3), 0.5))
+    assert constant.x_sd.tolist() == [1, 1]
+    assert constant.y_sd.tolist() == [1, 1, 1]
+
+
+@pytest.fixture(scope="module")
+def crossed():
+    recipe = replace(RECIPE, epochs=15)
+    return recipe, cross_validate(recipe, TRACKS, LABELS, ARTISTS, folds=3, members=2, seed=0)
+
+
+def test_every_track_is_predicted_by_those_who_have_not_heard_its_artist(crossed):
+    recipe, result = crossed
+    assert len(result.members) == 6
+    assert result.predicted.shape == (96, 3)
+    assert (result.predicted >= 0).all()
+    assert (result.predicted <= 1).all()
+    network = forward(recipe.network, 4, recipe.hop_s, recipe.window)
+    for k in range(3):
+        outside = np.flatnonzero(result.fold == k)
+        assert not {ARTISTS[i] for i in outside} & {ARTISTS[i] for i in np.flatnonzero(result.fold != k)}
+        mine = []
+        for member in result.members[2 * k : 2 * k + 2]:
+            values, owner = network.windows(member, [TRACKS[i] for i in outside])
+            mine.append(track_means(np.clip(values, 0, 1), owner, len(outside)))
+        assert np.allclose(np.mean(mine, axis=0), result.predicted[outside], atol=1e-6)
+
+
+def test_three_artists_are_enough_for_two_folds():
+    recipe = replace(RECIPE, epochs=1)
+    result = cross_validate(recipe, TRACKS[:6], LABELS[:6], list("aaabbc"), folds=2, members=1, seed=0)
+    assert np.isfinite(result.predicted).all()
+
+
+# models on disk ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model(trained) -> store.Model:
+    """Trained on 4 MFCCs a half second, as its spec says."""
+    feature = features.resolve("mfcc", Params(n_mfcc=4, sample_rate_hz=8_000, hop_length=4_000, n_mels=16))
+    figures = {d: {"mse": 0.01, "mae": 0.1, "r2": 0.5, "n": 96, "label_sd": 0.17} for d in DIMENSIONS}
+    members = [trained[0], Member({k: v * 0.9 for k, v in trained[0].parameters.items()}, trained[0].scaler)]
+    return store.Model("lstm-mfcc", "lstm", feature, RECIPE.window, members, [0.1, 0.2, 0.9], figures, {"seed": 0})
+
+
+@pytest.fixture
+def folder(model, tmp_path) -> Path:
+    store.save(model, Workspace(tmp_path), "runs", "lstm-mfcc")
+    return tmp_path / "runs" / "lstm-mfcc"
+
+
+def test_a_saved_model_answers_the_same(model, folder):
+    loaded = predictor.load(str(folder))
+    fresh = predictor.Predictor(model)
+    for mine, its in zip(fresh.predict_frames(TRACKS), loaded.predict_frames(TRACKS), strict=True):
+        assert np.array_equal(mine.vad, its.vad)
+        assert np.array_equal(mine.curve, its.curve)
+    assert loaded.model.feature == model.feature
+    assert loaded.model.mean_r2 == 0.5
+    assert loaded.name == f"lstm-mfcc:{json.loads((folder / 'model.json').read_text())['weights_sha256'][:12]}"
+
+
+def test_a_saved_model_answers_the_same_in_another_process(folder):
+    code = (
+        "import sys, numpy as np; from mer_ray.models import predictor;"
+        "x = np.linspace(50, 150, 80, dtype=np.float32).reshape(20, 4);"
+        "print(predictor.load(sys.argv[1]).predict_frames([x])[0].vad.tolist())"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    x = np.linspace(50, 150, 80, dtype=np.float32).reshape(20, 4)
+    mine = predictor.load(str(folder)).predict_frames([x])[0].vad
+    assert json.loads(said.stdout) == pytest.approx(mine.tolist(), abs=1e-6)
+
+
+def test_a_model_folder_is_plain_data(folder):
+    from safetensors.numpy import load
+
+    assert sorted(p.name for p in folder.iterdir()) == ["model.json", "weights.safetensors"]
+    assert b"pickle" not in (folder / "weights.safetensors").read_bytes()
+    tensors = load((folder / "weights.safetensors").read_bytes())
+    assert all(t.dtype == np.float32 for t in tensors.values())
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+DAMAGES = {
+    "weights changed": lambda f: (f / "weights.safetensors").write_bytes(
+        (f / "weights.safetensors").read_bytes()[:-1] + b"x"
+    ),
+    "weights cut": lambda f: (f / "weights.safetensors").write_bytes(b""),
+    "weights gone": lambda f: (f / "weights.safetensors").unlink(),
+    "no model.json": lambda f: (f / "model.json").unlink(),
+    "half a model.json": lambda f: (f / "model.json").write_text((f / "model.json").read_text()[:200]),
+    "not an object": lambda f: (f / "model.json").write_text("[]"),
+    "another format": lambda f: edit(f / "model.json", format=99),
+    "more members than weights": lambda f: edit(f / "model.json", members=3),
+    "members of another type": lambda f: edit(f / "model.json", members="two"),
+    "an unknown network": lambda f: edit(f / "model.json", network="os"),
+    "an unknown feature": lambda f: edit(
+        f / "model.json", feature={"name": "os", "version": 1, "sample_rate_hz": 1, "hop_s": 1.0, "n_dims": 4}
+    ),
+    "a feature without name": lambda f: edit(f / "model.json", feature={}),
+    "a network of another width": lambda f: edit(f / "model.json", network="cnn"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_model_is_a_model_error(folder, damage):
+    DAMAGES[damage](folder)
+    with pytest.raises(ModelError) as caught:
+        predictor.load(str(folder)).predict_frames(TRACKS[:1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["nowhere", "file"])
+def test_what_is_no_model_folder_is_refused(tmp_path, place):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises((ModelError, WorkspaceError), match=place):
+        predictor.load(str(tmp_path / place))
+
+
+def test_a_folder_without_model_json_is_not_a_model_yet(tmp_path):
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+    (tmp_path / "runs" / "x" / "weights.safetensors").write_bytes(b"half")
+    assert store.describe(Workspace(tmp_path), "runs", "x") is None
+
+
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+def test_a_prediction_lies_in_its_interval_and_in_0_1(folder, rate):
+    loaded = predictor.load(str(folder))
+    prediction = loaded.predict(sounds.noise(9.0, rate)[:, 0], rate)
+    for values in prediction.vad, prediction.lower, prediction.upper, prediction.curve:
+        assert ((values >= 0) & (values <= 1)).all()
+    assert (prediction.lower <= prediction.vad).all()
+    assert (prediction.vad <= prediction.upper).all()
+    assert prediction.curve.shape[1] == 3
+    assert np.allclose(prediction.curve.mean(axis=0), prediction.vad, atol=1e-6)
+    assert prediction.hop_s == 1.5
+
+
+def test_wild_frames_stay_in_0_1(folder):
+    loaded = predictor.load(str(folder))
+    wild = [np.full((5, 4), v, np.float32) for v in (-1e9, 1e9)]
+    for prediction in loaded.predict_frames(wild):
+        assert ((prediction.vad >= 0) & (prediction.vad <= 1)).all()
+    assert loaded.predict_frames([]) == []
+
+
+@pytest.mark.parametrize("n", [0, 1, 500])
+def test_too_little_audio_costs_the_track_only(folder, n):
+    with pytest.raises(TrackError) as caught:
+        predictor.load(str(folder)).predict(np.zeros(n, np.float32), 8_000)
+    assert caught.value.reason == "too_short"
+
+
+# tables → arrays ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    """Four tracks: one without frames, one without a label, two of one artist; rows in different orders."""
+    from mer_ray.tables import now
+
+    made = Workspace(tmp_path / "workspace")
+    nothing = {"album": None, "mbid": None, "spotify_id": None, "uri": None, "tags": [], "given": None}
+    named = {"d": ("Björk", "1"), "a": ("BJORK", "2"), "c": ("", "3"), "b": ("B", "4"), "e": ("E", "5")}
+    made.append_rows(
+        "tracks",
+        [
+            {"track_id": i, "artist": a, "title": t, "source": "folder", "fetched_at": now(), **nothing}
+            for i, (a, t) in named.items()
+        ],
+    )
+    label = {
+        "evidence": [],
+        "coverage": None,
+        "n_matched": 0,
+        "lexicon": "manifest",
+        **{f"se_{d}": None for d in DIMENSIONS},
+    }
+    made.append_rows(
+        "labels",
+        [
+            {"track_id": i, "valence": v, "arousal": v / 2, "dominance": 1 - v, **label}
+            for i, v in zip("cdab", (0.3, 0.4, 0.1, 0.2), strict=True)
+        ],
+    )
+    frames = {i: np.full((n, 2), n, np.float32) for i, n in zip("edca", (5, 4, 3, 1), strict=True)}
+    columns = [
+        pa.array(list(frames)),
+        ragged_column(list(frames.values()), 2),
+        pa.array([0.1] * 4),
+        pa.array(["f"] * 4),
+    ]
+    made.append("features/mfcc", pa.Table.from_arrays(columns, schema=features_schema(2)), "x")
+    return made
+
+
+def test_rows_find_each_other_by_their_ids(workspace):
+    dataset = data.load(workspace, "mfcc")
+    assert dataset.ids == ["a", "c", "d"]
+    assert dataset.labels.tolist() == [[0.1, 0.05, 0.9], [0.3, 0.15, 0.7], [0.4, 0.2, 0.6]]
+    assert [len(f) for f in dataset.frames] == [1, 3, 4]
+    assert dataset.groups == ["bjork", "c", "bjork"]
+    assert dataset.titles == ["2", "3", "1"]
+    spec = features.resolve("mfcc", Params())
+    assert dataset.fingerprint(spec) == data.load(workspace, "mfcc").fingerprint(spec)
+    assert dataset.fingerprint(spec) != dataset.fingerprint(features.resolve("mfcc", Params(n_mfcc=13)))
+    assert dataset.fingerprint(spec) != replace(dataset, labels=dataset.labels + 0.01).fingerprint(spec)
+
+
+@pytest.mark.parametrize(("table", "stage"), [("labels", "label"), ("tracks", "collect"), ("features/mfcc", "extract")])
+def test_a_missing_table_names_its_stage(workspace, table, stage):
+    workspace.discard(table)
+    with pytest.raises(MerRayError, match=f"run `mer-ray {stage}`"):
+        data.load(workspace, "mfcc")
