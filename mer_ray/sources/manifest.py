@@ -174,15 +174,18 @@ def _missing(value: Any) -> bool:
 def parse_tags(value: Any) -> tuple[tuple[str, float], ...]:
     """``name:weight; name`` as text, or a list of names, of (name, weight) or of {name, weight}; default weight 1.
 
-    A colon belongs to the name unless a number follows it. Raises TrackError for a weight that is no positive number.
+    A colon belongs to the name unless a number follows it. Tags of weight 0, which Last.fm gives to the rarest, are
+    left out. Raises TrackError for a weight that is negative or no number.
     """
     if value is None:
         return ()
     if isinstance(value, str):
-        return tuple(_tag_text(part.strip()) for part in value.split(";") if part.strip())
-    if not isinstance(value, list | tuple):
+        tags = [_tag_text(part.strip()) for part in value.split(";") if part.strip()]
+    elif isinstance(value, list | tuple):
+        tags = [_tag_item(item) for item in value]
+    else:
         raise TrackError("bad_tags", f"tags must be text or a list, got {one_line(repr(value), 80)}")
-    return tuple(_tag_item(item) for item in value)
+    return tuple((name, weight) for name, weight in tags if weight > 0)
 
 
 def _tag_text(text: str) -> tuple[str, float]:
@@ -213,8 +216,8 @@ def _tag_item(item: Any) -> tuple[str, float]:
 
 
 def _weight(value: float, shown: str) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise TrackError("bad_tags", f"weight of {one_line(shown, 80)!r} must be a positive number")
+    if not (math.isfinite(value) and value >= 0):
+        raise TrackError("bad_tags", f"weight of {one_line(shown, 80)!r} must be 0 or more")
     return value
 
 

@@ -14,7 +14,7 @@ import optax
 from flax import nnx
 
 from mer_ray import models
-from mer_ray.errors import ModelError
+from mer_ray.errors import InputError, ModelError
 from mer_ray.training.windows import all_cuts, random_cuts
 
 EVAL_BATCH = 64
@@ -177,6 +177,8 @@ def fit(
             waited += 1
             if waited >= recipe.patience:
                 break
+    if not np.isfinite(best_loss):
+        raise InputError("the training diverged: its loss was never finite", "lower train.learning_rate")
     return Member({_name(k): np.asarray(v.get_value()) for k, v in nnx.to_flat_state(best)}, scaler)
 
 
