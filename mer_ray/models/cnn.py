@@ -11,9 +11,10 @@ from mer_ray.models.pooling import masked_mean_sd
 
 
 class Cnn(nnx.Module):
-    """Three convolutions, each halving time; then mean and deviation over time of every channel at every coefficient.
+    """Three convolutions, each thinning time; then mean and deviation over time of every channel at every coefficient.
 
-    Frequency keeps its place to the end: the coefficients of a frame are not interchangeable as pixels are.
+    Frequency keeps its place to the end: the coefficients of a frame are not interchangeable as pixels are. The mean
+    and deviation of the frames themselves stand beside: few tracks do not teach a convolution to pass them on.
     """
 
     def __init__(self, n_dims: int, hop_s: float, rngs: nnx.Rngs, width: int = 16, dropout: float = 0.4) -> None:
@@ -31,20 +32,23 @@ class Cnn(nnx.Module):
         bands = n_dims
         for s in strides:
             bands = -(-bands // s[1])
-        self.norm = nnx.LayerNorm(2 * bands * channels[-1], rngs=rngs)
+        n_pooled = 2 * bands * channels[-1] + 2 * n_dims
+        self.norm = nnx.LayerNorm(n_pooled, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
-        self.head = nnx.Linear(2 * bands * channels[-1], N_TARGETS, rngs=rngs)
+        self.head = nnx.Linear(n_pooled, N_TARGETS, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """x (B, T, F), mask (B, T) → (B, 3)."""
-        h = jnp.where(mask[:, :, None] > 0, x, 0)[..., None]
+        x = jnp.where(mask[:, :, None] > 0, x, 0)
+        level = masked_mean_sd(x, mask)
+        h = x[..., None]
         for convolution, stride in zip(self.convolutions, self.time_strides, strict=True):
             mask = mask[:, ::stride]
             # Masked again after each layer, or the edge of the music would leak into the padding and back.
             h = nnx.relu(convolution(h)) * mask[:, :, None, None]
         b, t, _, _ = h.shape
         mean, sd = masked_mean_sd(h.reshape(b, t, -1), mask)
-        pooled = self.norm(jnp.concatenate([mean, sd], axis=-1))
+        pooled = self.norm(jnp.concatenate([mean, sd, *level], axis=-1))
         return self.head(self.dropout(pooled, deterministic=rngs is None, rngs=rngs))
 
 
