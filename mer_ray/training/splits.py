@@ -39,15 +39,14 @@ def grouped_folds(groups: Sequence[str], folds: int, seed: int) -> np.ndarray:
 def grouped_holdout(groups: Sequence[str], share: float, seed: int) -> np.ndarray:
     """A mask, shape (n,), of about ``share`` of the rows, in whole groups: at least one group, and never all.
 
-    Where there is one group alone, single rows of it.
+    Nothing where there is one group alone.
     """
     names, index, sizes = np.unique(
         np.asarray(groups, dtype=object).astype(str), return_inverse=True, return_counts=True
     )
     held = np.zeros(len(names), bool)
     if len(names) < 2:
-        rows = np.random.default_rng(seed).permutation(len(index))
-        return np.isin(np.arange(len(index)), rows[: max(1, int(share * len(rows)))])
+        return held[index]
     taken = 0
     for group in np.random.default_rng(seed).permutation(len(names))[:-1]:
         if taken + sizes[group] / 2 <= share * sizes.sum():  # an artist with half of all tracks is passed over
