@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mer_ray.labels.lexicon import Lexicon
     from mer_ray.labels.vad import Label
-    from mer_ray.models.predictor import Predictor
+    from mer_ray.scoring.predictor import Predictor
 
 __version__ = "0.1.0"
 __all__ = ["load_lexicon", "load_model", "score", "vad_from_tags"]
@@ -28,7 +28,7 @@ __all__ = ["load_lexicon", "load_model", "score", "vad_from_tags"]
 
 def load_model(path: str | os.PathLike[str]) -> Predictor:
     """A model folder (``runs/NAME`` of a workspace), ready to predict. Raises ModelError."""
-    from mer_ray.models.predictor import load
+    from mer_ray.scoring.predictor import load
 
     return load(os.fspath(path))
 
@@ -45,7 +45,7 @@ def score(
     from mer_ray.audio.decode import decode
     from mer_ray.audio.location import to_uri
     from mer_ray.identity import digest
-    from mer_ray.models.predictor import Predictor, score_row
+    from mer_ray.scoring.predictor import Predictor, score_row
     from mer_ray.tables import SCHEMAS
 
     predictor = model if isinstance(model, Predictor) else load_model(model)

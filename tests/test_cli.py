@@ -196,7 +196,7 @@ def test_the_traceback_is_for_those_who_ask(tmp_path):
 def test_a_slip_in_the_command_itself_is_exit_code_2(typed, command):
     code, _, err = typed(*command.split())
     assert code == 2
-    assert "Error: " in err
+    assert "error: " in err.casefold()
     assert "Traceback" not in err
 
 

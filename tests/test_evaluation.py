@@ -19,7 +19,7 @@ from mer_ray.evaluation.metrics import Metrics, constant_mean, interval_radius, 
 from mer_ray.evaluation.plots import predicted_against_labelled
 from mer_ray.evaluation.tables import CONSTANT, Row, Table, display, markdown, to_csv
 from mer_ray.features.mfcc import Params
-from mer_ray.models.store import Model
+from mer_ray.scoring.store import Model
 from mer_ray.tables import DIMENSIONS
 
 values = st.floats(0, 1).map(lambda x: round(x, 6))

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mer_ray import features
 from mer_ray.errors import InputError, MerRayError, ModelError, TrackError, WorkspaceError
 from mer_ray.features.mfcc import Params
-from mer_ray.models import predictor, store
+from mer_ray.scoring import predictor, store
 from mer_ray.tables import DIMENSIONS, Workspace, features_schema, ragged_column
 from mer_ray.training import data
 from mer_ray.training.crossval import cross_validate
@@ -261,7 +261,7 @@ def test_a_saved_model_answers_the_same(model, folder):
 
 def test_a_saved_model_answers_the_same_in_another_process(folder):
     code = (
-        "import sys, numpy as np; from mer_ray.models import predictor;"
+        "import sys, numpy as np; from mer_ray.scoring import predictor;"
         "x = np.linspace(50, 150, 80, dtype=np.float32).reshape(20, 4);"
         "print(predictor.load(sys.argv[1]).predict_frames([x])[0].vad.tolist())"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mer_ray.evaluation.tables import display
-from mer_ray.models.store import Model
+from mer_ray.scoring.store import Model
 from mer_ray.tables import DIMENSIONS
 
 

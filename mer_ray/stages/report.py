@@ -24,7 +24,7 @@ from mer_ray.tables import DIMENSIONS, Workspace
 
 def run(config: Config, workspace: Workspace) -> Summary:
     """Compare the workspace's models on the tracks that all of them predicted."""
-    from mer_ray.models import store
+    from mer_ray.scoring import store
 
     started = time.monotonic()
     runs: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = []

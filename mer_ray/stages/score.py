@@ -17,9 +17,9 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, ModelError, TrackError, WorkspaceError
 from mer_ray.identity import digest
-from mer_ray.models import store
-from mer_ray.models.predictor import Predictor, score_row
-from mer_ray.models.predictor import load as load_model
+from mer_ray.scoring import store
+from mer_ray.scoring.predictor import Predictor, score_row
+from mer_ray.scoring.predictor import load as load_model
 from mer_ray.sources import Found, Track
 from mer_ray.stages import session
 from mer_ray.tables import SCHEMAS, Workspace, failure, features_table, ragged_arrays

@@ -11,7 +11,7 @@ from rich.table import Table as RichTable
 from mer_ray.config import Config
 from mer_ray.console import Summary, out
 from mer_ray.errors import WorkspaceError
-from mer_ray.models import store
+from mer_ray.scoring import store
 from mer_ray.tables import DIMENSIONS, Workspace, features_table
 
 EXAMPLES = 2

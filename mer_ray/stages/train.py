@@ -24,7 +24,7 @@ RESOURCES = ("networks", "cpus_per_trial", "gpus_per_trial")
 
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
     """Train the networks that the workspace lacks on each feature, in parallel."""
-    from mer_ray.models import store
+    from mer_ray.scoring import store
     from mer_ray.training import data
 
     started = time.monotonic()
@@ -132,7 +132,7 @@ def _trial(config: dict[str, Any]) -> None:
 
     from mer_ray.evaluation.card import card
     from mer_ray.evaluation.metrics import interval_radius, metrics
-    from mer_ray.models import store
+    from mer_ray.scoring import store
     from mer_ray.training import data
     from mer_ray.training.crossval import cross_validate
     from mer_ray.training.fit import Recipe

@@ -13,7 +13,7 @@ from mer_ray.errors import TrackError
 from mer_ray.features import Extractor
 from mer_ray.features import load as load_feature
 from mer_ray.identity import one_line
-from mer_ray.models import store
+from mer_ray.scoring import store
 from mer_ray.tables import DIMENSIONS
 from mer_ray.training.fit import forward, track_means
 

@@ -1,0 +1,1 @@
+"""A trained model as a folder, and at work on audio or frames."""
