@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,7 @@ def predicted_against_labelled(
 
     columns = min(2, len(predicted))
     rows = -(-len(predicted) // columns)
-    figure = Figure(figsize=(4.2 * columns, 4.0 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(4.2 * columns, 4.0 * rows + 1.0), layout="constrained")
     axes = np.atleast_1d(figure.subplots(rows, columns, sharex=True, sharey=True)).ravel()
     for ax, (title, values, r2) in zip(axes, predicted, strict=False):
         ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=1)
@@ -28,7 +29,7 @@ def predicted_against_labelled(
     for ax in axes[len(predicted) :]:
         ax.set_axis_off()
     figure.suptitle(f"{dimension.capitalize()}: out-of-fold predictions")
-    figure.supxlabel(caption, fontsize=7, wrap=True)
+    figure.supxlabel("\n".join(textwrap.wrap(caption, 75 * columns)), fontsize=7)
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110)
     return out.getvalue()
