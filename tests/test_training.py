@@ -31,6 +31,8 @@ from mer_ray.training.windows import all_cuts, cut, random_cuts, starts, window_
 
 groups = st.lists(st.sampled_from([f"artist {i}" for i in range(12)] + ["", "Ünï 🎻"]), min_size=1, max_size=80)
 
+SPEC = features.resolve("mfcc", Params())
+
 
 @given(groups, st.integers(2, 8), st.integers(0, 2**31))
 def test_no_artist_stands_on_both_sides(names, folds, seed):
@@ -391,21 +393,26 @@ def workspace(tmp_path) -> Workspace:
         pa.array(list(frames)),
         ragged_column(list(frames.values()), 2),
         pa.array([0.1] * 4),
-        pa.array(["f"] * 4),
+        pa.array([SPEC.fingerprint] * 4),
     ]
     made.append("features/mfcc", pa.Table.from_arrays(columns, schema=features_schema(2)), "x")
     return made
 
 
+def test_frames_of_other_settings_are_refused(workspace):
+    with pytest.raises(MerRayError, match="other settings or weights"):
+        data.load(workspace, features.resolve("mfcc", Params(n_mfcc=13)))
+
+
 def test_rows_find_each_other_by_their_ids(workspace):
-    dataset = data.load(workspace, "mfcc")
+    dataset = data.load(workspace, SPEC)
     assert dataset.ids == ["a", "c", "d"]
     assert dataset.labels.tolist() == [[0.1, 0.05, 0.9], [0.3, 0.15, 0.7], [0.4, 0.2, 0.6]]
     assert [len(f) for f in dataset.frames] == [1, 3, 4]
     assert dataset.groups == ["bjork", "c", "bjork"]
     assert dataset.titles == ["2", "3", "1"]
-    spec = features.resolve("mfcc", Params())
-    assert dataset.fingerprint(spec) == data.load(workspace, "mfcc").fingerprint(spec)
+    spec = SPEC
+    assert dataset.fingerprint(spec) == data.load(workspace, SPEC).fingerprint(spec)
     assert dataset.fingerprint(spec) != dataset.fingerprint(features.resolve("mfcc", Params(n_mfcc=13)))
     assert dataset.fingerprint(spec) != replace(dataset, labels=dataset.labels + 0.01).fingerprint(spec)
 
@@ -414,4 +421,4 @@ def test_rows_find_each_other_by_their_ids(workspace):
 def test_a_missing_table_names_its_stage(workspace, table, stage):
     workspace.discard(table)
     with pytest.raises(MerRayError, match=f"run `mer-ray {stage}`"):
-        data.load(workspace, "mfcc")
+        data.load(workspace, SPEC)

@@ -33,7 +33,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     summary = Summary("train", unit="models")
     trials = []
     for name, spec in specs.items():
-        dataset = data.load(workspace, name)
+        dataset = data.load(workspace, spec)
         _check_size(dataset, config)
         for network in config.train.networks:
             run_name = f"{network}-{name}"
@@ -141,7 +141,7 @@ def _trial(config: dict[str, Any]) -> None:
     workspace, settings = Workspace(config["workspace"]), config["settings"]
     name, network = config["trial"]["name"], config["trial"]["network"]
     feature = FeatureSpec.from_json(config["trial"]["feature"])
-    dataset = data.load(workspace, feature.name)
+    dataset = data.load(workspace, feature)
     recipe = Recipe(
         network=network,
         hop_s=feature.hop_s,

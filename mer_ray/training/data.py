@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mer_ray.errors import WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.identity import digest, normalise
 from mer_ray.tables import DIMENSIONS, Workspace, features_table, ragged_arrays
@@ -29,12 +30,21 @@ class Dataset:
         return digest(json.dumps(content).encode())[:16]
 
 
-def load(workspace: Workspace, feature: str) -> Dataset:
-    """The labelled tracks that have ``feature``; their artists are the groups, and a track without one is its own."""
+def load(workspace: Workspace, feature: FeatureSpec) -> Dataset:
+    """The labelled tracks that have ``feature``; their artists are the groups, and a track without one is its own.
+
+    Raises WorkspaceError where the frames are not of this very feature.
+    """
     labels = workspace.require("labels", "label", ["track_id", *DIMENSIONS]).sort_by("track_id")
     described = workspace.require("tracks", "collect", ["track_id", "artist", "title"]).to_pylist()
     names = {r["track_id"]: (r["artist"], r["title"]) for r in described}
-    rows = workspace.require(features_table(feature), "extract", ["track_id", "frames"])
+    table = features_table(feature.name)
+    rows = workspace.require(table, "extract", ["track_id", "frames", "fingerprint"])
+    if set(rows["fingerprint"].to_pylist()) != {feature.fingerprint}:
+        raise WorkspaceError(
+            f"{workspace.path(table)} was extracted with other settings or weights than extract.{feature.name} has now",
+            "choose another --workspace, or remove that folder and run `mer-ray extract`",
+        )
     frames = dict(zip(rows["track_id"].to_pylist(), ragged_arrays(rows["frames"]), strict=True))
 
     ids = labels["track_id"].to_pylist()
