@@ -205,3 +205,26 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
     assert "Traceback" not in result.stderr
     assert not list((tmp_path / "w" / "tracks").glob("part-*"))
     assert not list((tmp_path / "w" / ".tmp").glob("*"))
+
+
+def test_weights_that_are_none_end_extract_with_one_error(ray_session, mer_ray, tmp_path):
+    write_tunes(tmp_path / "music", 2)
+    (tmp_path / "module").mkdir()
+    (tmp_path / "module" / "saved_model.pb").write_bytes(b"no model")
+    options = [
+        *(
+            "--workspace",
+            tmp_path / "w",
+            "--set",
+            "collect.source=folder",
+            "--set",
+            f"collect.folder={tmp_path / 'music'}",
+        ),
+        *("--set", "extract.features=vggish", "--set", f"extract.vggish.weights={tmp_path / 'module'}"),
+    ]
+    stages(mer_ray, ["collect", "acquire"], *options)
+    code, out, err = mer_ray("extract", *options)
+    assert code == 2
+    assert "mer-ray: error:" in err
+    assert "cannot be read as a SavedModel" in err.split("mer-ray: error:")[1]
+    assert "Traceback" not in err.split("mer-ray: error:")[1] + out

@@ -18,8 +18,9 @@ GIVEN = "manifest"
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError or InputError if the lexicon is of no use."""
-    lexicon_of(config)
+    """Raises ConfigError or InputError if the lexicon is of no use, or missing where labels can only come from tags."""
+    if lexicon_of(config) is None and (config.collect.source == "lastfm" or config.label.source == "tags"):
+        raise ConfigError("label.lexicon is not set", lexicons.WHERE_TO_GET)
 
 
 def lexicon_of(config: Config) -> Lexicon | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from mer_ray import errors
 from mer_ray.console import err
 from mer_ray.errors import MerRayError, ServiceError
 from mer_ray.identity import one_line
@@ -119,16 +121,26 @@ def map_blocks(
             .iter_batches(batch_size=None, batch_format="pyarrow")
         ):
             yield batch.to_pylist()
-    except ray.exceptions.RayError as error:
-        raise _our_own(error) or error from None
+    except Exception as error:
+        ours = _our_own(error)
+        if ours is None:
+            raise
+        raise ours from error
 
 
 def _our_own(error: BaseException | None) -> MerRayError | None:
-    """The MerRayError for which Ray reports a failed task or actor, if that is the cause."""
+    """The MerRayError for which Ray reports a failed task or actor, if that is the cause.
+
+    Of an actor that failed as it was made, Ray keeps only the traceback's text; its last line has the message.
+    """
     seen = 0
     while error is not None and seen < 20:
         if isinstance(error, MerRayError):
             return error
+        found = re.findall(r"mer_ray\.errors\.(\w+): (.+)", str(error))
+        if found:
+            kind = getattr(errors, found[-1][0], MerRayError)
+            return kind(found[-1][1]) if issubclass(kind, MerRayError) else MerRayError(found[-1][1])
         error, seen = getattr(error, "cause", None) or error.__cause__, seen + 1
     return None
 
