@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from mer_ray.console import err
 from mer_ray.errors import MerRayError, ServiceError
 from mer_ray.identity import one_line
 
+CONNECT_TIMEOUT_S = 5.0
 _owned = False
 
 
@@ -32,20 +34,37 @@ def connect(address: str | None) -> None:
     if where == "local":
         # Ray's C++ core prints warnings of its own into the user's terminal.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    else:
+        _knock(where)
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
     try:
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ServiceError(
-            f"cannot join Ray at {one_line(where)} ({one_line(str(error), 200)})",
-            "check --address and RAY_ADDRESS, or leave them out to run on this machine",
-        ) from error
+        raise _unreachable(where, error) from error
     _owned = True
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.use_datasource_v2 = False  # the newer Parquet reader takes 9-20 s on 20 rows
+
+
+def _knock(address: str) -> None:
+    """Raises ServiceError unless somebody listens at host:port: Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdigit():
+        return  # "auto", and what other schemes may name
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(address, error) from error
+
+
+def _unreachable(address: str, error: Exception) -> ServiceError:
+    return ServiceError(
+        f"cannot join Ray at {one_line(address)} ({one_line(str(error), 200)})",
+        "check --address and RAY_ADDRESS, or leave them out to run on this machine",
+    )
 
 
 def close() -> None:
