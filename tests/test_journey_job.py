@@ -43,6 +43,8 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {
         "HOME": str(folder),
+        # A job's `python` is what the head's PATH says, activated environment or not.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
