@@ -25,11 +25,3 @@ def test_joining_it_says_so_too(monkeypatch):
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(ServiceError, match=r"127\.0\.0\.1:1"):
         session.connect(None)
-
-
-def test_the_cause_of_a_failed_worker_is_found_in_its_text():
-    text = "The actor died:\n  File x\nmer_ray.errors.ModelError: weights are others: take these\n"
-    found = session._our_own(RuntimeError(text))
-    assert type(found).__name__ == "ModelError"
-    assert str(found) == "weights are others: take these"
-    assert session._our_own(RuntimeError("something else")) is None

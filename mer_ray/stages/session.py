@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -129,39 +129,44 @@ def map_blocks(
     if gpus:
         context["num_gpus"] = gpus
     pool = min(workers or n_cpus(), len(blocks))
+    guarded = {"worker": worker, "arguments": arguments}
     if isinstance(worker, type):
-        how: dict[str, Any] = {"fn_constructor_kwargs": arguments, "compute": ray.data.ActorPoolStrategy(size=pool)}
+        how: dict[str, Any] = {"fn_constructor_kwargs": guarded, "compute": ray.data.ActorPoolStrategy(size=pool)}
+        data = ray.data.from_arrow(list(blocks)).map_batches(_Guarded, **context, **how)
     else:
-        how = {"fn_kwargs": arguments, "compute": ray.data.TaskPoolStrategy(size=pool)}
-    try:
-        for batch in (
-            ray.data.from_arrow(list(blocks))
-            .map_batches(worker, **context, **how)
-            .iter_batches(batch_size=None, batch_format="pyarrow")
-        ):
-            yield batch.to_pylist()
-    except Exception as error:
-        ours = _our_own(error)
-        if ours is None:
-            raise
-        raise ours from error
+        how = {"fn_kwargs": guarded, "compute": ray.data.TaskPoolStrategy(size=pool)}
+        data = ray.data.from_arrow(list(blocks)).map_batches(_guarded, **context, **how)
+    for batch in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+        rows = batch.to_pylist()
+        if rows and "error" in rows[0]:
+            raise getattr(errors, rows[0]["error"])(rows[0]["message"], rows[0]["hint"])
+        yield rows
 
 
-def _our_own(error: BaseException | None) -> MerRayError | None:
-    """The MerRayError for which Ray reports a failed task or actor, if that is the cause.
+class _Guarded:
+    """A worker whose MerRayError comes back as its answer.
 
-    Of an actor that failed as it was made, Ray keeps only the traceback's text; its last line has the message.
+    Raised in a worker, it would be tried again, and Ray would print its traceback into the user's terminal.
     """
-    seen = 0
-    while error is not None and seen < 20:
-        if isinstance(error, MerRayError):
-            return error
-        found = re.findall(r"mer_ray\.errors\.(\w+): (.+)", str(error))
-        if found:
-            kind = getattr(errors, found[-1][0], MerRayError)
-            return kind(found[-1][1]) if issubclass(kind, MerRayError) else MerRayError(found[-1][1])
-        error, seen = getattr(error, "cause", None) or error.__cause__, seen + 1
-    return None
+
+    def __init__(self, worker: type | Callable[..., Any], arguments: dict[str, Any]) -> None:
+        self.error: MerRayError | None = None
+        try:
+            self.work = worker(**arguments) if isinstance(worker, type) else partial(worker, **arguments)
+        except MerRayError as error:
+            self.error = error
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        try:
+            if self.error is not None:
+                raise self.error
+            return self.work(block)
+        except MerRayError as error:
+            return pa.table({"error": [type(error).__name__], "message": [error.message], "hint": [error.hint]})
+
+
+def _guarded(block: pa.Table, worker: Callable[..., Any], arguments: dict[str, Any]) -> pa.Table:
+    return _Guarded(worker, arguments)(block)
 
 
 def split(rows: pa.Table, size: int) -> list[pa.Table]:
