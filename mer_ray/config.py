@@ -61,10 +61,18 @@ class CollectConfig(_Section):
     source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
     manifest: str | None = None
     folder: str | None = None
-    tag: str = "soundtrack"
+    tag: str | list[str] = "soundtrack"
+    combine: Literal["union", "intersection"] = "union"
     limit: int | None = Field(None, ge=1)
+    min_tag_weight: float = Field(0.0, ge=0, le=100)
+    min_seed_weight: float = Field(0.0, ge=0, le=100)
+    details: bool = False
     api_url: str = LASTFM_API
     requests_per_s: float = Field(5.0, gt=0)
+    timeout_s: float = Field(10.0, gt=0)
+    workers: int = Field(1, ge=1, le=256)
+    cache: str | None = None
+    offline: bool = False
     scale: tuple[float, float] = (0.0, 1.0)
     demo: DemoConfig = DemoConfig()
 
@@ -72,7 +80,14 @@ class CollectConfig(_Section):
     def _scale(self) -> CollectConfig:
         if not self.scale[0] < self.scale[1]:
             raise ValueError("scale must be [lowest, highest]")
+        if not self.tags or not all(tag.strip() for tag in self.tags):
+            raise ValueError("tag must be a name, or a list of names")
         return self
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags whose tracks are collected, each once, in their order."""
+        return list(dict.fromkeys([self.tag] if isinstance(self.tag, str) else self.tag))
 
 
 class LabelConfig(_Section):
@@ -80,7 +95,15 @@ class LabelConfig(_Section):
 
     source: Literal["auto", "manifest", "tags"] = "auto"
     lexicon: str | None = None
-    recipe: Literal["original"] = "original"
+    scale: tuple[float, float] | None = None
+    recipe: Literal["original", "careful"] = "original"
+    exclude: Names = []
+    keep: Names = []
+    words: bool = False
+    negation: Literal["drop", "reflect"] = "drop"
+    min_coverage: float = Field(0.0, ge=0, le=1)
+    min_terms: int = Field(1, ge=1)
+    report: bool = True
 
 
 class AcquireConfig(_Section):
@@ -90,6 +113,9 @@ class AcquireConfig(_Section):
     folder: str | None = None
     timeout_s: float = Field(180.0, gt=0)
     max_mb: float = Field(200.0, gt=0)
+    per_host: int = Field(4, ge=1)
+    duration_tolerance: float = Field(0.1, gt=0, le=1)
+    min_similarity: float = Field(0.6, ge=0, le=1)
     workers: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")

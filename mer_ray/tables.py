@@ -44,6 +44,7 @@ EVIDENCE = pa.struct(
     [pa.field("tag", pa.string()), pa.field("term", pa.string()), pa.field("weight", pa.float64())]
     + [pa.field(d, pa.float64()) for d in DIMENSIONS]
 )
+TRIED = pa.struct([pa.field(name, pa.string()) for name in ("provider", "reason", "message")])
 GIVEN = pa.struct([pa.field(d, pa.float64()) for d in DIMENSIONS])
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -55,11 +56,21 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("album", pa.string(), "as the source spells it", True),
             _field("mbid", pa.string(), "MusicBrainz recording id", True),
             _field("spotify_id", pa.string(), "Spotify track id", True),
+            _field("duration_s", pa.float64(), "s, as the source says; null where it does not", True),
             _field("uri", pa.string(), "path, URL or demo cue of the audio, where the source knows it", True),
             _field("tags", pa.list_(TAG), "weight > 0, relative"),
             _field("given", GIVEN, "label that the source brings, rescaled to 0..1", True),
             _field("source", pa.string(), "lastfm | manifest | folder | demo"),
             _field("fetched_at", pa.timestamp("ms", "UTC"), "UTC"),
+        ]
+    ),
+    "merged": pa.schema(
+        [
+            _field("track_id", pa.string(), "the track that was kept, as in tracks"),
+            _field("artist", pa.string(), "as the source spells it"),
+            _field("title", pa.string(), "as the source spells it"),
+            _field("mbid", pa.string(), "MusicBrainz recording id", True),
+            _field("rule", pa.string(), "why it is the same: spelling | remaster | film | guest, or several with +"),
         ]
     ),
     "labels": pa.schema(
@@ -82,6 +93,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("duration_s", pa.float64(), "s"),
             _field("sample_rate", pa.int32(), "Hz"),
             _field("channels", pa.int32(), "count"),
+            _field("tried", pa.list_(TRIED), "the providers that failed before this one, and why"),
         ]
     ),
     "scores": pa.schema(
@@ -110,6 +122,9 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
 }
+
+LOGS = ("failures", "merged")
+"""Tables that can have several rows of one track."""
 
 
 def features_table(name: str) -> str:
@@ -283,7 +298,7 @@ class Workspace:
         return any(name.endswith(".parquet") for name in self.names(table))
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The whole table (empty, with its schema, if there is none). No track_id twice, but in ``failures``.
+        """The whole table (empty, with its schema, if there is none). No track_id twice, but in `LOGS`.
 
         Two processes that worked on the same ids at once can each have committed them, in shards of different names;
         their rows are equal, and the first one counts.
@@ -294,13 +309,14 @@ class Workspace:
         wanted = None if columns is None else list(dict.fromkeys([*columns, "track_id"]))
         paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
         try:
-            rows = ds.dataset(paths, filesystem=self.fs, format="parquet").to_table(columns=wanted)
+            # With the schema given, a column that an older version did not write reads as nulls.
+            rows = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs).to_table(columns=wanted)
         except (pa.ArrowException, OSError) as error:
             raise WorkspaceError(
                 f"table {table} in {self.uri} cannot be read ({one_line(str(error), 200)})",
                 f"remove {next(filter(self._is_damaged, paths), 'the damaged shard')} and run its stage again",
             ) from error
-        if table != "failures":
+        if table not in LOGS:
             ids = rows["track_id"].to_numpy(zero_copy_only=False)
             _, first = np.unique(ids, return_index=True)
             if len(first) < len(ids):

@@ -18,8 +18,8 @@ class Track:
     """A piece of music as a source describes it.
 
     tags: (name, weight) pairs, weight > 0 and relative. given: a label (valence, arousal, dominance) that the source
-    brings, each in 0..1. uri: where its audio is, if the source knows. key: an id for a track without artist and
-    title (a hash of its file's content, say).
+    brings, each in 0..1. duration_s: how long it should be, > 0. uri: where its audio is, if the source knows. key: an
+    id for a track without artist and title (a hash of its file's content, say).
     """
 
     artist: str
@@ -27,6 +27,7 @@ class Track:
     album: str | None = None
     mbid: str | None = None
     spotify_id: str | None = None
+    duration_s: float | None = None
     uri: str | None = None
     tags: tuple[tuple[str, float], ...] = ()
     given: tuple[float, float, float] | None = None

@@ -121,6 +121,7 @@ def _one(
         "duration_s": probed.duration_s,
         "sample_rate": probed.sample_rate,
         "channels": probed.channels,
+        "tried": [],
     }
 
 

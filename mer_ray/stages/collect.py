@@ -47,7 +47,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     if settings.source == "demo":
         identity |= settings.demo.model_dump()
     elif settings.source == "lastfm":
-        identity |= {"tag": settings.tag, "api_url": settings.api_url}
+        identity |= {"tag": settings.tags, "api_url": settings.api_url}
     elif settings.source == "manifest":
         identity |= {"scale": settings.scale}
     tries = {row["track_id"]: row["attempts"] for row in workspace.failures("collect")}
@@ -107,7 +107,7 @@ def _source(config: Config, known: set[str]) -> Iterator[Found]:
     if settings.source == "lastfm":
         from mer_ray.sources import lastfm
 
-        return lastfm.tracks(settings.tag, settings.limit, settings.api_url, settings.requests_per_s, known=known)
+        return lastfm.tracks(settings.tags[0], settings.limit, settings.api_url, settings.requests_per_s, known=known)
     if settings.source == "manifest":
         from mer_ray.sources import manifest
 
@@ -133,6 +133,7 @@ def _row(track: Track, source: str) -> dict[str, Any]:
         "album": track.album,
         "mbid": track.mbid,
         "spotify_id": track.spotify_id,
+        "duration_s": track.duration_s,
         "uri": track.uri,
         "tags": [{"name": one_line(n), "weight": w} for n, w in track.tags],
         "given": dict(zip(DIMENSIONS, track.given, strict=True)) if track.given else None,
