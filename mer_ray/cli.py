@@ -110,16 +110,25 @@ def _one(stage: str, config: Config, workspace: Workspace) -> None:
 
 
 @main.command()
+@click.option("--offline", is_flag=True, help="Make the tables from Last.fm's answers that are kept, asking nothing.")
 @_stage
-def collect(config: Config, workspace: Workspace) -> None:
+def collect(config: Config, workspace: Workspace, offline: bool) -> None:
     """Find tracks and their tags: Last.fm, a manifest, a folder, or the demo catalog."""
+    if offline:
+        config = config.model_copy(update={"collect": config.collect.model_copy(update={"offline": True})})
     _one("collect", config, workspace)
 
 
 @main.command()
+@click.option("--explain", metavar='"ARTIST – TITLE"', help="Show how one track's label comes about, and make none.")
 @_stage
-def label(config: Config, workspace: Workspace) -> None:
+def label(config: Config, workspace: Workspace, explain: str | None) -> None:
     """Turn tags into valence, arousal and dominance with a lexicon."""
+    if explain is not None:
+        from mer_ray.stages import label as stage
+
+        stage.explain(config, workspace, explain)
+        return
     _one("label", config, workspace)
 
 

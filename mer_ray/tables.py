@@ -11,7 +11,7 @@ import os
 import posixpath
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,12 +88,13 @@ SCHEMAS: dict[str, pa.Schema] = {
         [
             _field("track_id", pa.string(), "as in tracks"),
             _field("uri", pa.string(), "path of the audio file"),
-            _field("provider", pa.string(), "file | folder | http | savify | demo"),
+            _field("provider", pa.string(), "file | folder | http | savify | demo, or the scheme of an object's URI"),
             _field("sha256", pa.string(), "of the file's bytes"),
             _field("duration_s", pa.float64(), "s"),
             _field("sample_rate", pa.int32(), "Hz"),
             _field("channels", pa.int32(), "count"),
             _field("tried", pa.list_(TRIED), "the providers that failed before this one, and why"),
+            _field("spotify_id", pa.string(), "the Spotify track that was chosen; null where none was asked for", True),
         ]
     ),
     "scores": pa.schema(
@@ -281,17 +282,33 @@ class Workspace:
 
     # tables --------------------------------------------------------------------------------------------------------
 
-    def append(self, table: str, rows: pa.Table, shard: str) -> None:
-        """Add rows as one shard. ``shard`` names the batch: the same batch written twice is there once."""
+    def append(self, table: str, rows: pa.Table, shard: str) -> str:
+        """Add rows as one shard. ``shard`` names the batch: the same batch written twice is there once.
+
+        Answers the file's name.
+        """
         sink = pa.BufferOutputStream()
         pq.write_table(rows, sink, compression="zstd")
-        self.write_bytes(sink.getvalue().to_pybytes(), table, f"part-{digest(shard.encode())[:24]}.parquet")
+        name = f"part-{digest(shard.encode())[:24]}.parquet"
+        self.write_bytes(sink.getvalue().to_pybytes(), table, name)
+        return name
 
-    def append_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add rows (dicts) to a table of `SCHEMAS`, the shard named by their ids."""
-        if rows:
-            shard = "\n".join(f"{r.get('stage', '')} {r['track_id']} {r.get('at', '')}" for r in rows)
-            self.append(table, pa.Table.from_pylist(list(rows), schema=SCHEMAS[table]), shard)
+    def append_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Add rows (dicts) to a table of `SCHEMAS`, the shard named by their ids. Answers the files' names."""
+        if not rows:
+            return []
+        shard = "\n".join(f"{r.get('stage', '')} {r['track_id']} {r.get('at', '')}" for r in rows)
+        return [self.append(table, pa.Table.from_pylist(list(rows), schema=SCHEMAS[table]), shard)]
+
+    def replace(self, table: str, shards: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+        """Make a table anew from shards of rows, for one that follows from something else as a whole.
+
+        The new shards come before the old ones go: a reader in between, or after a kill, finds every row.
+        """
+        new = {name for rows in shards for name in self.append_rows(table, rows)}
+        for name in self.names(table):
+            if name.endswith(".parquet") and name not in new:
+                self.fs.delete_file(self.path(table, name))
 
     def has(self, table: str) -> bool:
         """Whether the table has any shard."""
@@ -312,16 +329,44 @@ class Workspace:
             # With the schema given, a column that an older version did not write reads as nulls.
             rows = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs).to_table(columns=wanted)
         except (pa.ArrowException, OSError) as error:
-            raise WorkspaceError(
-                f"table {table} in {self.uri} cannot be read ({one_line(str(error), 200)})",
-                f"remove {next(filter(self._is_damaged, paths), 'the damaged shard')} and run its stage again",
-            ) from error
+            raise self._unreadable(table, paths, error) from error
         if table not in LOGS:
             ids = rows["track_id"].to_numpy(zero_copy_only=False)
             _, first = np.unique(ids, return_index=True)
             if len(first) < len(ids):
                 rows = rows.take(np.sort(first))
         return rows if columns is None else rows.select(list(columns))
+
+    def batches(self, table: str, columns: Sequence[str], rows: int = 50_000) -> Iterator[pa.Table]:
+        """What `read` gives, in its order and in pieces of ``rows`` to twice as many rows (the last one: fewer).
+
+        Of the whole table, only its ids are held in memory.
+        """
+        wanted = list(dict.fromkeys([*columns, "track_id"]))
+        paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
+        seen: set[str] = set()
+        piece: list[pa.RecordBatch] = []
+        try:
+            found = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs).to_batches(
+                columns=wanted, batch_size=rows, batch_readahead=2, fragment_readahead=2
+            )
+            for batch in found if paths else ():
+                if table not in LOGS:
+                    batch = batch.filter(pa.array(_first_seen(batch["track_id"].to_pylist(), seen), pa.bool_()))
+                piece.append(batch)
+                if sum(len(b) for b in piece) >= rows:
+                    yield pa.Table.from_batches(piece).combine_chunks().select(list(columns))
+                    piece = []
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(table, paths, error) from error
+        if piece:
+            yield pa.Table.from_batches(piece).combine_chunks().select(list(columns))
+
+    def _unreadable(self, table: str, paths: Sequence[str], error: Exception) -> WorkspaceError:
+        return WorkspaceError(
+            f"table {table} in {self.uri} cannot be read ({one_line(str(error), 200)})",
+            f"remove {next(filter(self._is_damaged, paths), 'the damaged shard')} and run its stage again",
+        )
 
     def _is_damaged(self, path: str) -> bool:
         try:
@@ -404,6 +449,16 @@ class Workspace:
             )
         if recorded != settings or restart:
             self.write_json({"settings": settings, "since": now().isoformat()}, "settings", _settings_file(stage))
+
+
+def _first_seen(ids: Sequence[str], seen: set[str]) -> list[bool]:
+    """Which of the ids are new; they go into ``seen``."""
+    out = []
+    for i in ids:
+        before = len(seen)
+        seen.add(i)
+        out.append(len(seen) > before)
+    return out
 
 
 def _settings_file(stage: str) -> str:

@@ -1,43 +1,43 @@
-"""Tracks and their weighted tags from Last.fm, or from a server that speaks its protocol, through pylast.
+"""Last.fm, or a server that speaks its protocol, through pylast: one answer at a time, asked for until it comes.
 
-pylast knows the methods, the XML and its errors, but only talks HTTPS to ws.audioscrobbler.com, retries little and does
-not keep to a rate. All of its requests go through one transport here, which carries them to ``api_url`` at a bounded
-rate and in bounded time; `_ask` repeats those that failed for a passing cause.
+pylast knows the methods and the errors, but only talks HTTPS to ws.audioscrobbler.com, retries little and does not keep
+to a rate. All of its requests go through one transport here, which carries them to ``api_url`` in bounded time and
+when there is a place for them; `_ask` repeats those that failed for a passing cause. What an answer says:
+`mer_ray.sources.lastfm_xml`; which ones a dataset needs: `mer_ray.sources.harvest`.
 """
 
 from __future__ import annotations
 
-import html
-import itertools
-import math
 import os
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import httpx2
 import pylast
 
 from mer_ray import __version__
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, TrackError
-from mer_ray.identity import one_line
-from mer_ray.sources import Found, Track
-from mer_ray.sources.http import Watchdog, backoff
+from mer_ray.identity import digest, one_line
+from mer_ray.sources import Track, lastfm_xml
+from mer_ray.sources.http import Watchdog, backoff, retry_after_s
+from mer_ray.sources.limits import Slot
 
 USER_AGENT = f"mer-ray/{__version__} (music emotion research; pylast)"
 KEY_PAGE = "https://www.last.fm/api/account/create"
 PAGE_SIZE = 100
-TRIES = 5
+TRIES = 8
 BACKOFF_S = 0.5
+MAX_BACKOFF_S = 8.0
+MAX_RETRY_AFTER_S = 120.0
+"""What a server may ask to wait; one that asks for more is taken to be out of service."""
 CONNECT_TIMEOUT_S = 5.0
 UNREACHABLE_AFTER_S = 14.0
 MAX_RESPONSE_BYTES = 16_000_000
-MAX_STALE_PAGES = 5
-"""Pages in a row without a new track, after which a listing is taken for endless."""
-MAX_LOST_IN_A_ROW = 10
-"""Tracks in a row that Last.fm fails on, after which the fault is taken for Last.fm's and not the tracks'."""
+LEASE_FACTOR = 3.0
+"""A place at the server is taken for at most so many time limits, then its holder is dead."""
 
 # A name that no network resolves: only our transport can carry a request to it, and no key leaks past it.
 _STAND_IN = "lastfm.invalid"
@@ -45,109 +45,136 @@ _PASSING = {"8", "11", "16", "29", "500", "502", "503", "504"}
 _NOT_FOUND, _INVALID_KEY, _SUSPENDED = "6", "10", "26"
 
 T = TypeVar("T")
+Question = dict[str, str | int]
+"""An API method and its parameters, without the key."""
 
 
-def check() -> None:
-    """Raises ConfigError where Last.fm's API key is not in the environment."""
-    _key(None)
+def page_question(tag: str, number: int) -> Question:
+    """One page of a tag's top tracks."""
+    return {"method": "tag.getTopTracks", "tag": tag, "page": number, "limit": PAGE_SIZE}
 
 
-def tracks(
-    tag: str,
-    limit: int | None,
-    api_url: str,
-    requests_per_s: float,
-    *,
-    known: Collection[str] = (),
-    api_key: str | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
-    timeout_s: float = 20.0,
-) -> Iterator[Found]:
-    """The top tracks of a Last.fm tag, in its order, each with its own tags and their weights (1..100).
-
-    limit: how many distinct tracks to look at, known ones included; None for all. requests_per_s: evenly spaced, never
-    in bursts. known: ids (`Track.id`) to pass over without asking for their tags. api_key: else from LASTFM_API_KEY.
-    progress: called after each track with (tracks so far, tracks in all or None). timeout_s: per request.
-
-    Yields a `Track` (``tags`` is empty where listeners gave none), or (`Track`, TrackError) where its tags could not be
-    had: ``not_found``, ``malformed``, or ``lastfm_error``, transient where the cause may pass.
-    Raises ConfigError for an absent or invalid key or address, ServiceError where Last.fm cannot be reached or keeps
-    failing. No message holds the key.
-    """
-    key = _key(api_key)
-    transport = _Transport(_address(api_url), requests_per_s, timeout_s)
-    mounts = {"all://": transport, f"https://{_STAND_IN}": transport}  # the second outranks proxies of the environment
-    network = pylast.LastFMNetwork(api_key=key, proxy=mounts)
-    network.ws_server = (_STAND_IN, "/")
-    return _walk(_Service(network, transport, key), tag, limit, frozenset(known), progress)
+def tags_question(track: Track) -> Question:
+    """A track's tags with their weights."""
+    return {"method": "track.getTopTags", "artist": track.artist, "track": track.title}
 
 
-def _key(given: str | None) -> str:
-    key = (os.environ.get("LASTFM_API_KEY", "") if given is None else given).strip()
-    if not key:
+def details_question(track: Track) -> Question:
+    """A track's album, MusicBrainz id and duration."""
+    return {"method": "track.getInfo", "artist": track.artist, "track": track.title}
+
+
+READERS: Mapping[str, Callable[[str], Any]] = {
+    "tag.getTopTracks": lastfm_xml.page,
+    "track.getTopTags": lastfm_xml.tags,
+    "track.getInfo": lastfm_xml.details,
+}
+
+
+def key() -> str:
+    """Last.fm's API key, from LASTFM_API_KEY in the environment. Raises ConfigError where it is not there."""
+    found = os.environ.get("LASTFM_API_KEY", "").strip()
+    if not found:
         raise ConfigError("no Last.fm API key", f"set the environment variable LASTFM_API_KEY; get a key at {KEY_PAGE}")
-    return key
+    return found
 
 
-def _walk(
-    service: _Service,
-    tag: str,
-    limit: int | None,
-    known: frozenset[str],
-    progress: Callable[[int, int | None], None] | None,
-) -> Iterator[Found]:
-    done = lost_in_a_row = 0
-    with service.transport:
-        for track, total in itertools.islice(_distinct(service, tag), limit):
-            if track.id not in known:
-                found = _with_tags(service, track)
-                yield found
-                error = found[1] if isinstance(found, tuple) else None
-                lost_in_a_row = lost_in_a_row + 1 if error and error.reason == "lastfm_error" else 0
-                if error and lost_in_a_row == MAX_LOST_IN_A_ROW:
-                    raise ServiceError(
-                        f"Last.fm failed on {lost_in_a_row} tracks in a row ({error.message})",
-                        "run again later; what was collected is kept",
-                    )
-            done += 1
-            if progress is not None:
-                progress(done, total if limit is None or total is None else min(limit, total))
+def account(api_url: str, api_key: str) -> str:
+    """What a rate limit belongs to: a hash of server and key. Raises ConfigError."""
+    return digest(f"{_address(api_url)} {api_key}".encode())[:16]
 
 
-def _distinct(service: _Service, tag: str) -> Iterator[tuple[Track, int | None]]:
-    """Each track of the tag once, with Last.fm's count of all."""
-    seen: set[str] = set()
-    stale = 0
-    for number in itertools.count(1):
-        page = service.page(tag, number)
-        before = len(seen)
-        for track in page.tracks:
-            if track.id not in seen:
-                seen.add(track.id)
-                yield track, page.total
-        stale = 0 if len(seen) > before else stale + 1
-        ended = page.pages is not None and number >= page.pages
-        if ended or not page.tracks or stale == MAX_STALE_PAGES or (stale and page.pages is None):
-            return
+def lost(track: Track, code: str, text: str, passing: bool = False) -> TrackError:
+    """The error of a track that Last.fm refuses with ``code``."""
+    reason = "not_found" if code == _NOT_FOUND else "lastfm_error"
+    return TrackError(reason, one_line(f"{track.artist} – {track.title}: {text}"), passing)
 
 
-def _with_tags(service: _Service, track: Track) -> Found:
-    if not (track.artist and track.title):
-        return track, TrackError("malformed", "Last.fm lists this track without its artist or title")
-    try:
-        return replace(track, tags=service.tags(track))
-    except TrackError as error:
-        return track, error
+class Client:
+    """Asks Last.fm. Not for several threads at once; a context, at whose end its connection is closed.
 
+    slot: waits for a place at the server (`mer_ray.sources.limits`). timeout_s: per request. api_key: else from the
+    environment. Raises ConfigError for an absent key or a bad address.
+    """
 
-# the service ------------------------------------------------------------------------------------------------------
+    def __init__(self, api_url: str, slot: Slot | None = None, timeout_s: float = 10.0, api_key: str | None = None):
+        self._key = api_key or key()
+        self._transport = _Transport(_address(api_url), slot or (lambda name: nullcontext()), timeout_s)
+        # The second mount outranks proxies of the environment.
+        mounts = {"all://": self._transport, f"https://{_STAND_IN}": self._transport}
+        self._network = pylast.LastFMNetwork(api_key=self._key, proxy=mounts)
+        self._network.ws_server = (_STAND_IN, "/")
 
+    def __enter__(self) -> Self:
+        self._transport.__enter__()
+        return self
 
-@dataclass(frozen=True)
-class _Page:
-    tracks: list[Track]
-    pages: int | None
-    total: int | None
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._transport.__exit__()
+
+    def listing(self, tag: str, number: int) -> str:
+        """The answer to `page_question`, valid. Raises ConfigError or ServiceError."""
+        question = page_question(tag, number)
+        try:
+            return self._answer(self._network.get_tag(tag), question)
+        except _Refused as refused:
+            text = self._clean(refused.text)
+            if refused.passing:
+                hint = "run again later; what was collected is kept"
+            else:
+                hint = "check collect.api_url" if refused.is_foreign else "check collect.tag"
+            message = f"{self._transport.shown} does not list tag {one_line(tag)!r}, page {number} ({text})"
+            raise self._fatal(refused) or ServiceError(message, hint) from None
+
+    def about(self, track: Track, question: Question) -> str:
+        """The answer to a question about a track: valid, or Last.fm's word that there is no such track.
+
+        Raises TrackError, transient where the cause may pass; ConfigError or ServiceError where the next track would
+        fare alike.
+        """
+        try:
+            return self._answer(self._network.get_track(track.artist, track.title), question)
+        except _Refused as refused:
+            if refused.code == _NOT_FOUND and refused.answer:
+                return self._clean_answer(refused.answer)
+            if fatal := self._fatal(refused):
+                raise fatal from None
+            # An HTTP error without Last.fm's word on it says nothing about the track.
+            raise lost(track, refused.code, self._clean(refused.text), refused.passing or refused.is_foreign) from None
+
+    def _answer(self, sender: Any, question: Question) -> str:
+        parameters = {name: value for name, value in question.items() if name != "method"}
+        read = READERS[str(question["method"])]
+
+        def call() -> str:
+            # Not pylast's get_top_tracks: it starts at page 1 whatever its limit, and a failure on page 50 would
+            # begin anew. It raises for what is no answer; what it says is read by our own readers, from the text.
+            sender._request(question["method"], False, parameters)
+            read(self._transport.answer)
+            return self._transport.answer
+
+        return self._clean_answer(_ask(call, self._transport))
+
+    def _fatal(self, refused: _Refused) -> MerRayError | None:
+        if refused.code == _INVALID_KEY:
+            return ConfigError("Last.fm refuses the API key", f"check LASTFM_API_KEY; get a key at {KEY_PAGE}")
+        if refused.code == _SUSPENDED:
+            return ServiceError(
+                "Last.fm has suspended this API key",
+                f"lower collect.requests_per_s, and ask Last.fm or get another key at {KEY_PAGE}",
+            )
+        if refused.unreachable:
+            text = f"{self._transport.shown} cannot be reached ({self._clean(refused.text)})"
+            return ServiceError(text, "check the network and collect.api_url")
+        return None
+
+    def _clean(self, text: str) -> str:
+        return one_line(self._clean_answer(text), 200)
+
+    def _clean_answer(self, text: str) -> str:
+        return text.replace(self._key, "***")
 
 
 class _Refused(Exception):
@@ -160,75 +187,26 @@ class _Refused(Exception):
         self.passing = passing
         self.unreachable = unreachable
         self.is_foreign = code.startswith("HTTP")
+        self.answer = ""
 
 
-class _Service:
-    """The two calls that we need, with retries; failures come out as our own errors, without the key."""
-
-    def __init__(self, network: Any, transport: _Transport, key: str) -> None:
-        self.transport = transport
-        self._network = network
-        self._key = key
-
-    def page(self, tag: str, number: int) -> _Page:
-        """One page of the tag's top tracks. Raises ConfigError or ServiceError."""
-        sender = self._network.get_tag(tag)
-        # Not get_top_tracks: it starts at page 1 whatever its limit, and a failure on page 50 would begin anew.
-        parameters = {"tag": tag, "page": number, "limit": PAGE_SIZE}
-        try:
-            return _ask(lambda: _read_page(sender._request("tag.getTopTracks", False, parameters)))
-        except _Refused as refused:
-            text = self._clean(refused.text)
-            if refused.passing:
-                hint = "run again later; what was collected is kept"
-            else:
-                hint = "check collect.api_url" if refused.is_foreign else "check collect.tag"
-            message = f"{self.transport.shown} does not list tag {one_line(tag)!r}, page {number} ({text})"
-            raise self._fatal(refused) or ServiceError(message, hint) from None
-
-    def tags(self, track: Track) -> tuple[tuple[str, float], ...]:
-        """A track's tags. Raises TrackError, or ConfigError or ServiceError where the next track would fail alike."""
-        sender = self._network.get_track(track.artist, track.title)
-        try:
-            return _ask(lambda: _read_tags(sender.get_top_tags()))
-        except _Refused as refused:
-            if fatal := self._fatal(refused):
-                raise fatal from None
-            reason = "not_found" if refused.code == _NOT_FOUND else "lastfm_error"
-            message = f"{track.artist} – {track.title}: {self._clean(refused.text)}"
-            # An HTTP error without Last.fm's word on it says nothing about the track.
-            raise TrackError(reason, one_line(message), refused.passing or refused.is_foreign) from None
-
-    def _fatal(self, refused: _Refused) -> MerRayError | None:
-        if refused.code == _INVALID_KEY:
-            return ConfigError("Last.fm refuses the API key", f"check LASTFM_API_KEY; get a key at {KEY_PAGE}")
-        if refused.code == _SUSPENDED:
-            return ServiceError(
-                "Last.fm has suspended this API key",
-                f"lower collect.requests_per_s, and ask Last.fm or get another key at {KEY_PAGE}",
-            )
-        if refused.unreachable:
-            text = f"{self.transport.shown} cannot be reached ({self._clean(refused.text)})"
-            return ServiceError(text, "check the network and collect.api_url")
-        return None
-
-    def _clean(self, text: str) -> str:
-        return one_line(text.replace(self._key, "***"), 200)
-
-
-def _ask(call: Callable[[], T]) -> T:
+def _ask(call: Callable[[], T], transport: _Transport) -> T:
     """The call's value, after some tries. Raises _Refused."""
     start = time.monotonic()
     attempt = 0
     while True:
         attempt += 1
+        transport.answer, transport.wait_s = "", None
         try:
             return call()
-        except (pylast.PyLastError, IndexError, AttributeError, UnicodeError) as error:
+        except (pylast.PyLastError, IndexError, AttributeError, ValueError) as error:
             refused = _refusal(error)
-        pause_s = backoff(attempt, BACKOFF_S)
+        refused.answer = transport.answer
+        pause_s = min(backoff(attempt, BACKOFF_S), MAX_BACKOFF_S)
+        if transport.wait_s is not None and refused.passing:
+            pause_s = max(pause_s, transport.wait_s)
         spent_s = time.monotonic() + pause_s + CONNECT_TIMEOUT_S - start
-        hopeless = refused.unreachable and spent_s > UNREACHABLE_AFTER_S
+        hopeless = pause_s > MAX_RETRY_AFTER_S or (refused.unreachable and spent_s > UNREACHABLE_AFTER_S)
         if not refused.passing or attempt == TRIES or hopeless:
             raise refused
         time.sleep(pause_s)
@@ -242,6 +220,8 @@ def _refusal(error: Exception) -> _Refused:
         return _Refused(text, code, code in _PASSING)
     if isinstance(error, pylast.NetworkError):
         cause = error.underlying_error
+        if isinstance(cause, MerRayError):
+            raise cause
         if isinstance(cause, _HTTPStatus):
             return _Refused(str(cause), f"HTTP {cause.status}", cause.passing)
         unreachable = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
@@ -249,53 +229,6 @@ def _refusal(error: Exception) -> _Refused:
     # pylast falls over well-formed XML that is not Last.fm's with whatever exception comes first.
     text = str(error) if isinstance(error, pylast.PyLastError) else "the answer is not Last.fm's XML"
     return _Refused(text, passing=True)
-
-
-# the XML ----------------------------------------------------------------------------------------------------------
-
-
-def _read_page(document: Any) -> _Page:
-    """Raises IndexError where there is no listing in it."""
-    listing = document.documentElement.getElementsByTagName("*")[0]
-    nodes = [node for node in listing.childNodes if node.nodeName == "track"]
-    return _Page([_read_track(node) for node in nodes], _count(listing, "totalPages"), _count(listing, "total"))
-
-
-def _read_track(node: Any) -> Track:
-    """A listed track. Last.fm names no album here; to ask for it would cost another request per track."""
-    artists = [child for child in node.childNodes if child.nodeName == "artist"]
-    artist = (_text(artists[0], "name") or _own_text(artists[0])) if artists else ""
-    return Track(artist=artist, title=_text(node, "name"), mbid=_text(node, "mbid") or None)
-
-
-def _text(node: Any, name: str) -> str:
-    """The text of a direct child: an artist's mbid must not pass for the track's."""
-    children = [child for child in node.childNodes if child.nodeName == name]
-    return _own_text(children[0]) if children else ""
-
-
-def _own_text(node: Any) -> str:
-    parts = (child.data for child in node.childNodes if child.nodeType in (child.TEXT_NODE, child.CDATA_SECTION_NODE))
-    return html.unescape("".join(parts)).strip()  # Last.fm escapes twice, and pylast undoes it alike
-
-
-def _count(node: Any, name: str) -> int | None:
-    text = node.getAttribute(name) or node.getAttribute(name.lower())
-    return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _read_tags(items: list[Any]) -> tuple[tuple[str, float], ...]:
-    pairs = ((item.item.name, _weight(item.weight)) for item in items)
-    return tuple((name, weight) for name, weight in pairs if name and weight > 0)
-
-
-def _weight(text: str | None) -> float:
-    """A tag's weight; 0 where it is none."""
-    try:
-        value = float(text or 0)
-    except ValueError:
-        return 0.0
-    return value if math.isfinite(value) else 0.0
 
 
 # the transport ----------------------------------------------------------------------------------------------------
@@ -310,28 +243,16 @@ class _HTTPStatus(httpx2.TransportError):
         self.passing = status in (408, 425, 429) or status >= 500
 
 
-class _Limiter:
-    """Lets one caller through at a time, with at least so much time between two."""
-
-    def __init__(self, per_s: float) -> None:
-        self._gap_s = 1.0 / per_s
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        with self._lock:
-            time.sleep(max(0.0, self._next - time.monotonic()))
-            # From now, not from the slot: after an oversleep two requests must not come closer.
-            self._next = time.monotonic() + self._gap_s
-
-
 class _Transport(httpx2.BaseTransport):
-    """Carries pylast's requests to another address. Its own context closes the connection that it keeps."""
+    """Carries pylast's requests to the address that was asked for, over one connection that is kept open.
 
-    def __init__(self, address: httpx2.URL, requests_per_s: float, timeout_s: float) -> None:
+    answer: the last body. wait_s: the time that the last answer asked to wait, if it did.
+    """
+
+    def __init__(self, address: httpx2.URL, slot: Slot, timeout_s: float) -> None:
         self._address = address.copy_with(userinfo=b"")
         self._timeout_s = timeout_s
-        self._limiter = _Limiter(requests_per_s)
+        self._slot = slot
         self._watchdog = Watchdog()
         self._users = 0
         self._client = httpx2.Client(
@@ -341,6 +262,8 @@ class _Transport(httpx2.BaseTransport):
             verify=pylast.SSL_CONTEXT,
         )
         self.shown = one_line(str(self._address.copy_with(query=None, fragment=None)), 200)
+        self.answer = ""
+        self.wait_s: float | None = None
 
     def __enter__(self) -> _Transport:
         self._users += 1
@@ -353,10 +276,10 @@ class _Transport(httpx2.BaseTransport):
             self._client.close()
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        self._limiter.wait()
-        with self._watchdog.limit(self._timeout_s):
+        form = request.read()
+        with self._slot(self.shown), self._watchdog.limit(self._timeout_s):
             try:
-                status, body = self._post(request.read())
+                status, body = self._post(form)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 raise
             except httpx2.TransportError as error:
@@ -365,13 +288,15 @@ class _Transport(httpx2.BaseTransport):
                 raise httpx2.ReadTimeout("no answer in time")
         if status != 200 and b"<lfm" not in body:
             raise _HTTPStatus(status)
+        self.answer = body.decode("utf-8", "replace")
         # Last.fm sends its errors with 4xx and 5xx as well: its own code says more than the status.
-        return httpx2.Response(200, content=body.decode("utf-8", "replace").encode())
+        return httpx2.Response(200, content=self.answer.encode())
 
     def _post(self, form: bytes) -> tuple[int, bytes]:
         extensions = {"trace": self._watchdog.trace}
         body = bytearray()
         with self._client.stream("POST", self._address, content=form, extensions=extensions) as response:
+            self.wait_s = retry_after_s(response.headers)
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > MAX_RESPONSE_BYTES:

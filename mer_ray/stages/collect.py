@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,6 @@ from mer_ray.sources import Found, Track
 from mer_ray.tables import DIMENSIONS, Workspace, failure, now
 
 SHARD_ROWS = 500
-NETWORK_SHARD_ROWS = 50  # what a killed harvest has to ask for again
 
 
 def check(config: Config) -> None:
@@ -24,7 +24,8 @@ def check(config: Config) -> None:
     if settings.source == "lastfm":
         from mer_ray.sources import lastfm
 
-        lastfm.check()
+        if not settings.offline:
+            lastfm.key()
     elif settings.source == "manifest":
         from mer_ray.sources import manifest
 
@@ -41,13 +42,15 @@ def check(config: Config) -> None:
 
 def run(config: Config, workspace: Workspace) -> Summary:
     """Add the tracks of the source that the workspace does not have."""
-    started = time.monotonic()
     settings = config.collect
+    if settings.source == "lastfm":
+        from mer_ray.stages import harvest
+
+        return harvest.run(config, workspace)
+    started = time.monotonic()
     identity: dict[str, Any] = {"source": settings.source}
     if settings.source == "demo":
         identity |= settings.demo.model_dump()
-    elif settings.source == "lastfm":
-        identity |= {"tag": settings.tags, "api_url": settings.api_url}
     elif settings.source == "manifest":
         identity |= {"scale": settings.scale}
     tries = {row["track_id"]: row["attempts"] for row in workspace.failures("collect")}
@@ -57,7 +60,6 @@ def run(config: Config, workspace: Workspace) -> Summary:
     known = workspace.ids("tracks")
     summary = Summary("collect", done_before=len(known))
     seen: dict[str, str] = {}
-    size = NETWORK_SHARD_ROWS if settings.source == "lastfm" else SHARD_ROWS
     rows: list[dict[str, Any]] = []
     failures: list[dict[str, Any]] = []
 
@@ -72,7 +74,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
 
     with progress("collect", settings.limit) as ticker:
         try:
-            for found in islice(_source(config, known), settings.limit):
+            for found in islice(_source(config), settings.limit):
                 ticker.advance()
                 track, error = found if isinstance(found, tuple) else (found, None)
                 if error is not None:
@@ -87,9 +89,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
                 else:
                     seen[track.id] = _place(track)
                     if track.id not in known:
-                        rows.append(_row(track, settings.source))
+                        rows.append(row(track, settings.source, now()))
                         summary.made += 1
-                if len(rows) + len(failures) >= size:
+                if len(rows) + len(failures) >= SHARD_ROWS:
                     flush()
         finally:
             flush()  # what was asked for is kept, also when the source breaks off
@@ -102,12 +104,8 @@ def run(config: Config, workspace: Workspace) -> Summary:
     return summary
 
 
-def _source(config: Config, known: set[str]) -> Iterator[Found]:
+def _source(config: Config) -> Iterator[Found]:
     settings = config.collect
-    if settings.source == "lastfm":
-        from mer_ray.sources import lastfm
-
-        return lastfm.tracks(settings.tags[0], settings.limit, settings.api_url, settings.requests_per_s, known=known)
     if settings.source == "manifest":
         from mer_ray.sources import manifest
 
@@ -125,7 +123,8 @@ def _place(track: Track) -> str:
     return one_line(track.uri or f"{track.artist} – {track.title}", 200)
 
 
-def _row(track: Track, source: str) -> dict[str, Any]:
+def row(track: Track, source: str, at: datetime | None) -> dict[str, Any]:
+    """A row of ``tracks``. at: when the source said so."""
     return {
         "track_id": track.id,
         "artist": one_line(track.artist),
@@ -138,5 +137,5 @@ def _row(track: Track, source: str) -> dict[str, Any]:
         "tags": [{"name": one_line(n), "weight": w} for n, w in track.tags],
         "given": dict(zip(DIMENSIONS, track.given, strict=True)) if track.given else None,
         "source": source,
-        "fetched_at": now(),
+        "fetched_at": at,
     }

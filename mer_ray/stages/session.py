@@ -117,15 +117,17 @@ def map_blocks(
     arguments: dict[str, Any],
     workers: int | None = None,
     gpus: float = 0.0,
+    cpus: float = 1.0,
 ) -> Iterator[list[dict[str, Any]]]:
     """Give each block to a worker, and yield the rows that it answers, block by block, as they are done.
 
     worker: a class, made once per process with ``arguments`` and then called with each block; or a function, called
-    with block and ``arguments``. Either takes and returns an Arrow table.
+    with block and ``arguments``. Either takes and returns an Arrow table. cpus: of a worker; a fraction for one that
+    waits for the network.
     """
     import ray
 
-    context: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True, "num_cpus": 1}
+    context: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True, "num_cpus": cpus}
     if gpus:
         context["num_gpus"] = gpus
     pool = min(workers or n_cpus(), len(blocks))

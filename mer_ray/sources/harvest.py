@@ -1,0 +1,297 @@
+"""What a dataset needs to ask of Last.fm, and what its answers say: a listing, and each of its tracks' tags.
+
+All that is asked goes into the answers that are kept (`mer_ray.sources.answers`), and all that comes out is read from
+there: the same answers give the same tracks, whoever asked, in whatever order, after however many interruptions.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, NamedTuple, TypeVar
+
+from mer_ray.errors import TrackError
+from mer_ray.identity import normalise
+from mer_ray.sources import Found, Track, lastfm_xml, variants
+from mer_ray.sources.answers import Answers
+from mer_ray.sources.lastfm import Client, Question, details_question, lost, page_question, tags_question
+from mer_ray.sources.variants import Variant, piece
+
+WAVE = 16
+"""Pages that are asked for before it is looked at what they hold."""
+MAX_STALE_PAGES = 5
+"""Pages in a row without a new track, after which a listing is taken for endless."""
+
+J = TypeVar("J")
+R = TypeVar("R")
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """tags: whose tracks; ``combine`` says whether a track needs one of them or all. limit: how many tracks.
+
+    min_tag_weight: lighter tags of a track are left out. min_seed_weight: tracks on which the wanted tag weighs less
+    are left out (0..100; the heaviest one counts for a union, the lightest for an intersection). details: also ask for
+    album, MusicBrainz id and duration.
+    """
+
+    tags: tuple[str, ...]
+    combine: Literal["union", "intersection"] = "union"
+    limit: int | None = None
+    min_tag_weight: float = 0.0
+    min_seed_weight: float = 0.0
+    details: bool = False
+
+
+class PageAt(NamedTuple):
+    """A page of a tag's listing, from 1."""
+
+    tag: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """tracks: each piece once, in the order of the listing, without tags. absent: pages that there is no answer to."""
+
+    tracks: list[Track]
+    variants: list[Variant]
+    absent: list[PageAt]
+
+
+# the listing ------------------------------------------------------------------------------------------------------
+
+
+def listing(wanted: Wanted, answers: Answers, ask: Callable[[Sequence[PageAt]], None] | None) -> Listing:
+    """The tracks that are wanted.
+
+    ask: gets pages answered; None for offline, where the listing ends with the pages that there are.
+    """
+    reader = _Reader(wanted)
+    absent: list[PageAt] = []
+    while not reader.complete and not absent:
+        wave = reader.next_pages()
+        missing = [at for at in wave if page_question(*at) not in answers]
+        if missing and ask is not None:
+            ask(missing)
+            answers.reload()
+        for number, pages in itertools.groupby(wave, key=lambda at: at.number):
+            found = {at.tag: answers.get(page_question(*at)) for at in pages}
+            absent += [PageAt(tag, number) for tag, answer in found.items() if answer is None]
+            reader.read({tag: lastfm_xml.page(a.text) for tag, a in found.items() if a is not None})
+            if reader.complete or absent:
+                break
+    merged, names = variants.merge(reader.tracks())
+    if wanted.combine == "intersection":
+        merged = [track for track in merged if reader.in_all(track)]
+    merged = merged[: wanted.limit]
+    kept = {track.id for track in merged}
+    return Listing(merged, [v for v in names if v.kept in kept], absent)
+
+
+class _Reader:
+    """Reads the pages of several tags side by side, a round of one page each, until there is enough."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._round = 0
+        self._listed: list[Track] = []
+        self._seen: dict[str, set[str]] = {tag: set() for tag in wanted.tags}
+        self._tags_of: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._stale = dict.fromkeys(wanted.tags, 0)
+        self._last: dict[str, int | None] = dict.fromkeys(wanted.tags)
+        self._open = list(wanted.tags)
+
+    @property
+    def complete(self) -> bool:
+        """Whether no further page is needed."""
+        return not self._open or (self._wanted.limit is not None and self._enough() >= self._wanted.limit)
+
+    def next_pages(self) -> list[PageAt]:
+        """The pages to look at next, by rounds: as many as are surely needed, and no more than a wave."""
+        first = self._round + 1
+        rounds = 1
+        lasts = [self._last[tag] for tag in self._open]
+        if self._round and None not in lasts:
+            rounds = max(last - self._round for last in lasts if last is not None)
+            if self._wanted.limit is not None:
+                per_round = max(1.0, self._enough() / self._round)
+                rounds = min(rounds, max(1, int((self._wanted.limit - self._enough()) / per_round)))
+        numbers = range(first, first + max(1, min(rounds, WAVE)))
+        return [PageAt(tag, n) for n in numbers for tag in self._open if n <= (self._last[tag] or n)]
+
+    def read(self, pages: Mapping[str, lastfm_xml.Page]) -> None:
+        """Take in a round."""
+        self._round += 1
+        for tag, page in pages.items():
+            self._last[tag] = page.pages
+            before = len(self._seen[tag])
+            for track in page.tracks:
+                self._seen[tag].add(track.id)
+                self._listed.append(track)
+                self._tags_of[_key(track)].add(tag)
+            new = len(self._seen[tag]) > before
+            self._stale[tag] = 0 if new else self._stale[tag] + 1
+            ended = page.pages is not None and self._round >= page.pages
+            endless = self._stale[tag] == MAX_STALE_PAGES or (not new and page.pages is None)
+            if tag in self._open and (ended or endless or not page.tracks):
+                self._open.remove(tag)
+
+    def tracks(self) -> list[Track]:
+        """All that was listed, in order."""
+        return self._listed
+
+    def in_all(self, track: Track) -> bool:
+        """Whether every tag lists the piece."""
+        return len(self._tags_of[_key(track)]) == len(self._wanted.tags)
+
+    def _enough(self) -> int:
+        if self._wanted.combine == "union":
+            return len(self._tags_of)
+        return sum(len(tags) == len(self._wanted.tags) for tags in self._tags_of.values())
+
+
+def _key(track: Track) -> tuple[str, str]:
+    found = piece(track.artist, track.title)
+    return found.artist, found.title
+
+
+# the tracks -------------------------------------------------------------------------------------------------------
+
+
+def questions(track: Track, wanted: Wanted) -> list[Question]:
+    """What is to be asked about a track; nothing about one that has no name."""
+    if not (track.artist and track.title):
+        return []
+    return [tags_question(track), *([details_question(track)] if wanted.details else [])]
+
+
+def open_questions(
+    listed: Listing, wanted: Wanted, answers: Answers, refused_too: bool = False
+) -> Iterator[tuple[Track, list[Question]]]:
+    """The tracks with questions that have no answer yet; ``refused_too``: or only Last.fm's refusal."""
+    for track in listed.tracks:
+        asked = questions(track, wanted)
+        todo = [q for q in asked if q not in answers]
+        if refused_too and not todo:
+            todo = [q for q in asked if (a := answers.get(q)) is not None and lastfm_xml.error(a.text)]
+        if todo:
+            yield track, todo
+
+
+def ask_about(client: Client, answers: Answers, track: Track, asked: Iterable[Question]) -> None:
+    """Get questions about a track answered. Raises as `Client.about`."""
+    for question in asked:
+        answers.put(question, client.about(track, question))
+
+
+def found(
+    listed: Listing, wanted: Wanted, answers: Answers, losses: Mapping[str, TrackError]
+) -> Iterator[tuple[Found, datetime | None]]:
+    """Each track of the listing with its tags, or why it has none; and when Last.fm said so.
+
+    losses: by track id, why a question has no answer.
+    """
+    for track in listed.tracks:
+        if not (track.artist and track.title):
+            yield (track, TrackError("malformed", "Last.fm lists this track without its artist or title")), None
+            continue
+        answer = answers.get(tags_question(track))
+        if answer is None:
+            absent = TrackError("not_asked", f"{track.artist} – {track.title}: Last.fm has not been asked for it", True)
+            yield (track, losses.get(track.id, absent)), None
+            continue
+        refused = lastfm_xml.error(answer.text)
+        if refused is not None:
+            code, text = refused
+            yield (track, lost(track, code, f"error {code}: {text}")), answer.at
+            continue
+        yield _filtered(_detailed(track, wanted, answers), lastfm_xml.tags(answer.text), wanted), answer.at
+
+
+def _detailed(track: Track, wanted: Wanted, answers: Answers) -> Track:
+    answer = answers.get(details_question(track)) if wanted.details else None
+    if answer is None or lastfm_xml.error(answer.text):
+        return track
+    more = lastfm_xml.details(answer.text)
+    return replace(
+        track, album=more.album, mbid=track.mbid or more.mbid, duration_s=more.duration_s or track.duration_s
+    )
+
+
+def _filtered(track: Track, tags: lastfm_xml.Tags, wanted: Wanted) -> Found:
+    if wanted.min_seed_weight > 0:
+        weights = {normalise(name): weight for name, weight in tags}
+        seeds = [weights.get(normalise(tag), 0.0) for tag in wanted.tags]
+        weight = max(seeds) if wanted.combine == "union" else min(seeds)
+        if weight < wanted.min_seed_weight:
+            said = f"{track.artist} – {track.title}: the wanted tag weighs {weight:g}, under collect.min_seed_weight"
+            return track, TrackError("off_topic", said)
+    return replace(track, tags=tuple((n, w) for n, w in tags if w >= wanted.min_tag_weight))
+
+
+# many at once -----------------------------------------------------------------------------------------------------
+
+
+class _End:
+    """A thread has ended."""
+
+
+def in_threads(
+    make: Callable[[], AbstractContextManager[C]], work: Callable[[C, J], R], jobs: Iterable[J], n_threads: int
+) -> Iterator[tuple[J, R | TrackError]]:
+    """Each job with what ``work`` made of it, or its TrackError, as they are done.
+
+    make: a context for each thread, given to ``work``. Any other error ends the work and is raised here. The threads
+    do not outlive the process: what a stopped one had in hand is lost.
+    """
+    todo = iter(jobs)
+    lock = threading.Lock()
+    stopped = threading.Event()
+    results: queue.Queue[tuple[J, R | TrackError] | BaseException | _End] = queue.Queue(maxsize=1_000)
+    end = _End()
+
+    def run() -> None:
+        try:
+            with make() as context:
+                while not stopped.is_set():
+                    with lock:
+                        job = next(todo, end)
+                    if isinstance(job, _End):
+                        return
+                    try:
+                        results.put((job, work(context, job)))
+                    except TrackError as error:
+                        results.put((job, error))
+        except BaseException as error:  # it is raised where the results are read
+            results.put(error)
+        finally:
+            results.put(end)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    running = len(threads)
+    try:
+        while running:
+            item = results.get()
+            if isinstance(item, _End):
+                running -= 1
+            elif isinstance(item, BaseException):
+                raise item
+            else:
+                yield item
+    finally:
+        stopped.set()
+        while running:  # lets threads that wait to be read come to their end
+            try:
+                running -= isinstance(results.get_nowait(), _End)
+            except queue.Empty:
+                break

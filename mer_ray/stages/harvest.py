@@ -1,0 +1,305 @@
+"""Last.fm → ``tracks`` and ``merged``: ask what is not answered yet, then make the tables from the answers.
+
+The answers are what is worth keeping; the tables follow from them. Workers only ask and keep, and the places at the
+server are given out to all of them together.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
+
+from mer_ray import errors
+from mer_ray.config import CollectConfig, Config
+from mer_ray.console import Summary, err, progress
+from mer_ray.errors import InputError, MerRayError, ServiceError, TrackError
+from mer_ray.sources import Track, harvest, lastfm
+from mer_ray.sources.answers import Answers
+from mer_ray.sources.harvest import Listing, PageAt, Wanted
+from mer_ray.sources.lastfm import Client, Question
+from mer_ray.sources.limits import Limiter, per_second
+from mer_ray.stages import limits, session
+from mer_ray.stages.collect import row
+from mer_ray.tables import Workspace, failure
+
+SHARD_ROWS = 5_000
+MAX_THREADS = 64
+"""Of all workers together: so many requests wait for an answer at once, if the rate allows."""
+MAX_LOST_IN_A_ROW = 10
+"""Tracks in a row that Last.fm fails on, after which the fault is taken for Last.fm's and not the tracks'."""
+STORAGE_MB, NEAR = 100, 0.8
+"""What Last.fm's terms let one store, and the share of it from which on we warn."""
+LOOK_AT_SIZE_EVERY = 500
+MADE = ("settings", "harvest.json")
+
+Job = tuple[Track, list[Question]]
+
+
+def run(config: Config, workspace: Workspace) -> Summary:
+    """Ask Last.fm for what is wanted and not answered yet; make the tables anew if that changed anything."""
+    started = time.monotonic()
+    settings = config.collect
+    wanted = Wanted(
+        tuple(settings.tags),
+        settings.combine,
+        settings.limit,
+        settings.min_tag_weight,
+        settings.min_seed_weight,
+        settings.details,
+    )
+    workspace.claim("collect", "tracks", _identity(settings))
+    before = workspace.ids("tracks")
+    summary = Summary("collect", done_before=len(before))
+    cache = cache_uri(settings, workspace)
+    asked: set[str] = set()
+    losses: dict[str, TrackError] = {}
+    with ExitStack() as stack:
+        answers = stack.enter_context(Answers(cache))
+        crew = None if settings.offline else _Crew(config, cache, answers)
+        listed = harvest.listing(wanted, answers, crew.ask_pages if crew is not None else None)
+        if crew is not None:
+            jobs = list(harvest.open_questions(listed, wanted, answers, config.retry_failed))
+            asked = {track.id for track, _ in jobs}
+            losses = crew.ask(jobs) if jobs else {}
+            answers.reload()
+        made = {"answers": len(answers), "wanted": asdict(wanted) | {"tags": list(wanted.tags)}}
+        if asked or not workspace.has("tracks") or workspace.read_json(*MADE) != made:
+            _make(workspace, settings, listed, wanted, answers, losses, asked)
+            if not losses:
+                workspace.write_json(made, *MADE)
+        summary.notes = _notes(settings, listed, answers, cache)
+    after = workspace.ids("tracks")
+    summary.made = len(after - before)
+    summary.done_before = len(after & before)
+    summary.failed = len(workspace.failures("collect"))
+    summary.seconds = time.monotonic() - started
+    if not after:
+        raise InputError(
+            f"no track was collected; {summary.failed} failed", f"see `mer-ray status --workspace {workspace.uri}`"
+        )
+    return summary
+
+
+def cache_uri(settings: CollectConfig, workspace: Workspace) -> str:
+    """Where the answers are kept."""
+    if settings.cache is not None:
+        return settings.cache
+    return workspace.path("cache", "lastfm") if workspace.is_local else f"{workspace.uri.rstrip('/')}/cache/lastfm"
+
+
+# the tables -------------------------------------------------------------------------------------------------------
+
+
+def _make(
+    workspace: Workspace,
+    settings: CollectConfig,
+    listed: Listing,
+    wanted: Wanted,
+    answers: Answers,
+    losses: dict[str, TrackError],
+    asked: set[str],
+) -> None:
+    """``tracks``, ``merged`` and the failures, from the answers alone."""
+    tries = {r["track_id"]: r["attempts"] for r in workspace.failures("collect")}
+    workspace.claim("collect", "tracks", _identity(settings), restart=True)
+    failures: list[dict[str, Any]] = []
+    seen: set[str] = set()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for found, at in harvest.found(listed, wanted, answers, losses):
+            track, error = found if isinstance(found, tuple) else (found, None)
+            if error is None:
+                yield row(track, "lastfm", at)
+            elif track.id not in seen:
+                times = tries.get(track.id, 0)
+                times = times + 1 if track.id in asked else max(times, 1)
+                failures.append(failure("collect", track.id, error.reason, error.message, error.transient, times))
+            seen.add(track.id)
+
+    workspace.replace("tracks", _shards(rows()))
+    workspace.replace("merged", _shards(_variants(listed)))
+    workspace.append_rows("failures", failures)
+
+
+def _identity(settings: CollectConfig) -> dict[str, Any]:
+    names = ("combine", "api_url", "min_tag_weight", "min_seed_weight", "details")
+    return {"source": "lastfm", "tag": settings.tags, **{name: getattr(settings, name) for name in names}}
+
+
+def _variants(listed: Listing) -> Iterator[dict[str, Any]]:
+    for variant in listed.variants:
+        shown = row(variant.track, "lastfm", None)
+        yield {"track_id": variant.kept, **{k: shown[k] for k in ("artist", "title", "mbid")}, "rule": variant.rule}
+
+
+def _shards(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while shard := list(islice(rows, SHARD_ROWS)):
+        yield shard
+
+
+def _notes(settings: CollectConfig, listed: Listing, answers: Answers, cache: str) -> list[str]:
+    size_mb = answers.size_bytes() / 1e6
+    notes = [f"{len(answers):,} answers of Last.fm kept in {cache} ({size_mb:.1f} MB)"]
+    if size_mb > NEAR * STORAGE_MB:
+        notes.append(_too_much(size_mb))
+    if listed.variants:
+        notes.append(f"{len(listed.variants):,} other names of these tracks merged: see the table merged")
+    if listed.absent:
+        at = listed.absent[0]
+        notes.append(f"the listing ends where the answers do: page {at.number} of {at.tag!r} was never asked for")
+    return notes
+
+
+def _too_much(size_mb: float) -> str:
+    return (
+        f"{size_mb:.0f} MB of Last.fm's data are stored; its terms allow {STORAGE_MB} MB: "
+        "ask Last.fm for more, or delete the cache once the tables are made"
+    )
+
+
+# the asking -------------------------------------------------------------------------------------------------------
+
+
+class _Crew:
+    """Everybody who asks: the threads of this process, or of workers on the cluster."""
+
+    def __init__(self, config: Config, cache: str, answers: Answers) -> None:
+        self._config, self._cache, self._answers = config, cache, answers
+        settings = config.collect
+        key = lastfm.key()
+        # Twice as many as the rate, since answers take a second or so now and then.
+        self._threads = min(MAX_THREADS, max(4, round(2 * settings.requests_per_s)))
+        self._limiter: Limiter = limits.shared(
+            f"lastfm {lastfm.account(settings.api_url, key)}",
+            **_bounds(settings),
+            local=settings.workers == 1,
+        )
+        self._plan = _Plan(settings.api_url, self._limiter, settings.timeout_s, cache, key)
+
+    def ask_pages(self, pages: Sequence[PageAt]) -> None:
+        """Get pages of the listing answered."""
+        self._connect()
+
+        def ask(client: Client, at: PageAt) -> None:
+            self._answers.put(lastfm.page_question(*at), client.listing(*at))
+
+        with progress("collect: pages", len(pages)) as ticker:
+            for _ in harvest.in_threads(self._plan.client, ask, pages, min(self._threads, len(pages))):
+                ticker.advance()
+
+    def ask(self, jobs: Sequence[Job]) -> dict[str, TrackError]:
+        """Get questions about tracks answered. What was lost, by track id. Raises as `Client.about`."""
+        self._connect()
+        losses: dict[str, TrackError] = {}
+        in_a_row = 0
+        warned = False
+        results = self._by_threads(jobs) if self._config.collect.workers == 1 else self._by_workers(jobs)
+        with progress("collect", len(jobs)) as ticker:
+            for done, (track, error) in enumerate(results, start=1):
+                ticker.advance(note=f"{len(losses):,} lost" if losses else "")
+                if error is not None:
+                    losses[track.id] = error
+                in_a_row = in_a_row + 1 if error is not None and error.reason == "lastfm_error" else 0
+                if in_a_row == MAX_LOST_IN_A_ROW and error is not None:
+                    raise ServiceError(
+                        f"Last.fm failed on {in_a_row} tracks in a row ({error.message})",
+                        "run again later; the answers that came are kept, --offline makes tables from them",
+                    )
+                if not warned and done % LOOK_AT_SIZE_EVERY == 0:
+                    size_mb = self._answers.size_bytes() / 1e6
+                    if warned := size_mb > NEAR * STORAGE_MB:
+                        err.print(_too_much(size_mb))
+        return losses
+
+    def _connect(self) -> None:
+        if self._config.collect.workers > 1:
+            session.connect(self._config.address)
+
+    def _by_threads(self, jobs: Sequence[Job]) -> Iterator[tuple[Track, TrackError | None]]:
+        def ask(client: Client, job: Job) -> None:
+            harvest.ask_about(client, self._answers, *job)
+
+        for (track, _), result in harvest.in_threads(self._plan.client, ask, jobs, min(self._threads, len(jobs))):
+            yield track, result
+
+    def _by_workers(self, jobs: Sequence[Job]) -> Iterator[tuple[Track, TrackError | None]]:
+        """The jobs spread over actors, each with some in hand, so that a slow answer holds up nobody else."""
+        import ray
+
+        n_workers = min(self._config.collect.workers, len(jobs))
+        threads = -(-self._threads // n_workers)
+        # A killed worker is started anew, and its jobs are given to it again.
+        options = {"num_cpus": 0.01, "max_concurrency": threads + 1, "max_restarts": 3, "max_task_retries": 3}
+        workers = [ray.remote(_Asker).options(**options).remote(self._plan) for _ in range(n_workers)]
+        todo = iter(jobs)
+        running: dict[Any, tuple[Any, Track]] = {}
+
+        def give(worker: Any) -> None:
+            for track, questions in islice(todo, 1):
+                running[worker.ask.remote(track, questions)] = (worker, track)
+
+        for _ in range(threads):
+            for worker in workers:
+                give(worker)
+        while running:
+            for answered in ray.wait(list(running), num_returns=1)[0]:
+                worker, track = running.pop(answered)
+                result = ray.get(answered)
+                if isinstance(result, tuple):
+                    raise getattr(errors, result[0])(*result[1:])
+                give(worker)
+                yield track, result
+        ray.get([worker.close.remote() for worker in workers])
+
+
+def _bounds(settings: CollectConfig) -> dict[str, Any]:
+    return {**per_second(settings.requests_per_s), "lease_s": 3 * settings.timeout_s + 10.0}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a worker has to know."""
+
+    api_url: str
+    limiter: Limiter
+    timeout_s: float
+    cache: str
+    key: str = field(repr=False)  # of this process's environment; a worker's may have none
+
+    def client(self) -> Client:
+        """A connection of one's own."""
+        return Client(self.api_url, self.limiter.slot, self.timeout_s, self.key)
+
+
+class _Asker:
+    """A worker: asks in several threads, and keeps what is answered in a file of its own."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self._plan = plan
+        self._answers = Answers(plan.cache, read=False)
+        self._mine = threading.local()
+
+    def ask(self, track: Track, questions: list[Question]) -> TrackError | tuple[str, str, str] | None:
+        """None if all was answered, else why not; an error that ends the harvest as its name, message and hint."""
+        try:
+            harvest.ask_about(self._client(), self._answers, track, questions)
+        except TrackError as error:
+            return error
+        except MerRayError as error:
+            return type(error).__name__, error.message, error.hint
+        return None
+
+    def close(self) -> None:
+        """Make what was kept durable."""
+        self._answers.__exit__(None, None, None)
+
+    def _client(self) -> Client:
+        if not hasattr(self._mine, "client"):
+            self._mine.client = self._plan.client().__enter__()
+        client: Client = self._mine.client
+        return client
