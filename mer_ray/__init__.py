@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mer_ray.labels.lexicon import Lexicon
+    from mer_ray.labels.terms import Matcher
     from mer_ray.labels.vad import Label
     from mer_ray.scoring.predictor import Predictor
 
@@ -57,15 +58,21 @@ def score(
     return pa.Table.from_pylist(rows, schema=SCHEMAS["scores"])
 
 
-def load_lexicon(path: str | os.PathLike[str]) -> Lexicon:
-    """An NRC VAD file (v1 or v2), or one of its layout. Raises InputError with file and line."""
+def load_lexicon(path: str | os.PathLike[str], scale: tuple[float, float] | None = None) -> Lexicon:
+    """NRC VAD (v1 or v2), Warriner's norms, or a table with a header and scores on a scale (lowest, highest).
+
+    Raises InputError with file and line.
+    """
     from mer_ray.labels import lexicon
 
-    return lexicon.load(os.fspath(path))
+    return lexicon.load(os.fspath(path), scale)
 
 
-def vad_from_tags(tags: Mapping[str, float] | Iterable[tuple[str, float]], lexicon: Lexicon) -> Label | None:
-    """The weighted mean of the lexicon's scores over weighted tags, with its evidence; None if no tag is known."""
+def vad_from_tags(tags: Mapping[str, float] | Iterable[tuple[str, float]], lexicon: Lexicon | Matcher) -> Label | None:
+    """The weighted mean of the lexicon's scores over weighted tags, with its evidence; None if no tag is known.
+
+    A lexicon alone takes exact matches; ``mer_ray.labels.terms.Matcher(lexicon, "careful")`` reads more spellings.
+    """
     from mer_ray.labels import vad
 
     return vad.from_tags(tags.items() if isinstance(tags, Mapping) else tags, lexicon)

@@ -105,6 +105,14 @@ class LabelConfig(_Section):
     min_terms: int = Field(1, ge=1)
     report: bool = True
 
+    @model_validator(mode="after")
+    def _consistent(self) -> LabelConfig:
+        if self.scale is not None and not self.scale[0] < self.scale[1]:
+            raise ValueError("scale must be [lowest, highest]")
+        if self.recipe == "original" and (self.words or self.negation != "drop"):
+            raise ValueError("words and negation need recipe=careful; the original takes exact matches only")
+        return self
+
 
 class AcquireConfig(_Section):
     """How audio is got. Providers are tried in order."""
@@ -231,7 +239,8 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     if not equals or not all(parts):
         raise ConfigError(f"--set {assignment!r} is not of the form key=value", "for example --set train.folds=10")
     try:
-        value = yaml.safe_load(text) if text.strip() else None
+        # YAML keeps @ for itself; here it begins the name of a file with a list.
+        value = text.strip() if text.strip().startswith("@") else yaml.safe_load(text) if text.strip() else None
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {assignment!r}: the value is not valid YAML") from error
     for part in parts[:-1]:

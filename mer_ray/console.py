@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 LOG_EVERY_S = 15.0
 
@@ -80,9 +90,16 @@ class Ticker:
         return f"{line} {note}".rstrip()
 
 
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Ticker]:
-    """A bar with count and ETA where standard error is a terminal, else a log line every quarter of a minute."""
+    """A bar with count, rate and ETA where standard error is a terminal, else a log line every quarter of a minute."""
     if not sys.stderr.isatty():
         yield Ticker(what, total, None)
         return
@@ -90,6 +107,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Ticker]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),

@@ -80,7 +80,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("evidence", pa.list_(EVIDENCE), "the terms that the label is the weighted mean of; 0..1"),
             _field("coverage", pa.float64(), "matched tag weight / tag weight, 0..1; null for given labels", True),
             _field("n_matched", pa.int32(), "terms; 0 for given labels"),
-            *_vad("se_", "standard error of the weighted mean, 0..1; null under two terms", True),
+            *_vad("se_", "standard error of the weighted mean, 0..1; null where one term tells nothing of it", True),
             _field("lexicon", pa.string(), "name and content hash of the lexicon, or 'manifest'"),
         ]
     ),
@@ -351,8 +351,11 @@ class Workspace:
                 columns=wanted, batch_size=rows, batch_readahead=2, fragment_readahead=2
             )
             for batch in found if paths else ():
-                if table not in LOGS:
-                    batch = batch.filter(pa.array(_first_seen(batch["track_id"].to_pylist(), seen), pa.bool_()))
+                ids = batch["track_id"].to_pylist() if table not in LOGS else []
+                if seen.isdisjoint(ids) and len(set(ids)) == len(ids):
+                    seen.update(ids)
+                else:
+                    batch = batch.filter(pa.array(_first_seen(ids, seen), pa.bool_()))
                 piece.append(batch)
                 if sum(len(b) for b in piece) >= rows:
                     yield pa.Table.from_batches(piece).combine_chunks().select(list(columns))

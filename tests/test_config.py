@@ -165,3 +165,8 @@ def test_a_file_runs_no_code(tmp_path):
 
 def test_settings_survive_a_round_trip():
     assert Config.model_validate(yaml.safe_load(yaml.safe_dump(Config().model_dump(mode="json")))) == Config()
+
+
+def test_the_name_of_a_list_may_stand_bare() -> None:
+    assert config.load(None, ["label.exclude=@names.txt"]).label.exclude == ["@names.txt"]
+    assert config.load(None, ["label.keep=@a.txt,calm"]).label.keep == ["@a.txt", "calm"]

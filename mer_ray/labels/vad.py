@@ -1,17 +1,33 @@
 """Tags → valence, arousal and dominance.
 
-The recipe ``original`` is the weighted mean of the lexicon's scores over the tags that the lexicon has, by exact match
-after case folding; tags that it does not have count only in the coverage.
+A label is the weighted mean of the scores of the terms that the tags stand for (`terms` says which those are; under the
+recipe ``original``, the tags that the lexicon has by exact match after case folding). Tags that stand for none count
+only in the coverage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mer_ray.labels.lexicon import Lexicon, fold
+from mer_ray.labels.lexicon import Lexicon
+from mer_ray.labels.terms import Matcher, Reading
+
+PRIOR_SD = 0.2
+"""How far the terms of one track lie from each other before any is seen (SD, on 0..1), where the recipe is ``careful``.
+
+Pooled over tracks, V / A / D: 0.36 / 0.25 / 0.22 for 4,729 songs with Last.fm counts and NRC scores, and 0.14 / 0.17 /
+0.17 for 380 clips with AllMusic moods and the demo lexicon; 0.2 is near the geometric mean of each dimension's two.
+"""
+PRIOR_TERMS = 2
+"""How many terms that prior is worth. Smyth's fit to those sets gave 1.3, 1.4, 2.2, and no bound for the other three.
+
+Between random halves of those tracks, the error so drawn is 0.74-0.99 of the difference for the songs and 1.17-1.22
+of it for the clips: a single prior fits neither exactly.
+"""
+_ALONE = 1e-12  # beside a term of this share, the rest is too light to tell a spread by
 
 
 @dataclass(frozen=True)
@@ -26,7 +42,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Label:
-    """vad and se: (V, A, D), 0..1. coverage: matched weight / weight, 0..1. se is None under two terms."""
+    """vad and se: (V, A, D), 0..1. coverage: matched weight / weight, 0..1. se: None if not known."""
 
     vad: tuple[float, float, float]
     se: tuple[float, float, float] | None
@@ -34,50 +50,191 @@ class Label:
     evidence: tuple[Evidence, ...]
 
 
-def from_tags(tags: Iterable[tuple[str, float]], lexicon: Lexicon) -> Label | None:
-    """The label that weighted tags give, or None if the lexicon has none of them.
+@dataclass(frozen=True)
+class Batch:
+    """Labels of n tracks from m pieces of evidence, as arrays.
+
+    vad and se: (n, 3) in 0..1, NaN where there is none. coverage: (n,) in 0..1. n_terms: (n,) ints. The evidence, in
+    the order of tracks and of each track's tags: tag (m,) indices of the batch's names, term (m,) indices of
+    ``terms``, weight (m,) > 0. scores: (len(terms), 3) in 0..1.
+    """
+
+    vad: np.ndarray
+    se: np.ndarray
+    coverage: np.ndarray
+    n_terms: np.ndarray
+    tag: np.ndarray
+    term: np.ndarray
+    weight: np.ndarray
+    terms: Sequence[str]
+    scores: np.ndarray
+
+
+def from_tags(tags: Iterable[tuple[str, float]], lexicon: Lexicon | Matcher) -> Label | None:
+    """The label that weighted tags give, or None if none of them stands for a term.
 
     tags: (name, weight) pairs. Weights that are not positive, finite numbers are left out. A term that several tags
-    spell counts with the sum of their weights.
+    spell counts once, with the sum of their weights and under the first spelling. A lexicon alone means the recipe
+    ``original``.
     """
-    total = 0.0
-    found: dict[str, Evidence] = {}
-    for name, weight in tags:
-        if not (np.isfinite(weight) and weight > 0):
-            continue
-        total += weight
-        term = fold(name)
-        if term in lexicon.terms:
-            before = found[term].weight if term in found else 0.0
-            found[term] = Evidence(name, term, before + weight, lexicon.terms[term])
-    if not found:
+    matcher = lexicon if isinstance(lexicon, Matcher) else Matcher(lexicon)
+    pairs = list(tags)
+    names = list(dict.fromkeys(name for name, _ in pairs))
+    place = {name: i for i, name in enumerate(names)}
+    codes = np.array([place[name] for name, _ in pairs], dtype=np.int64)
+    weights = np.array([weight for _, weight in pairs], dtype=np.float64)
+    batch = combine(
+        [matcher.read(name) for name in names], codes, weights, np.array([len(pairs)]), moderated=matcher.is_careful
+    )
+    if not batch.n_terms[0]:
         return None
-    evidence = tuple(found.values())
-    mean, se = weighted_mean(np.array([e.vad for e in evidence]), np.array([e.weight for e in evidence]))
     return Label(
-        vad=(float(mean[0]), float(mean[1]), float(mean[2])),
-        se=None if se is None else (float(se[0]), float(se[1]), float(se[2])),
-        coverage=min(1.0, sum(e.weight for e in evidence) / total),
-        evidence=evidence,
+        vad=_triple(batch.vad[0]),
+        se=None if np.isnan(batch.se[0]).any() else _triple(batch.se[0]),
+        coverage=float(batch.coverage[0]),
+        evidence=tuple(
+            Evidence(names[tag], batch.terms[term], float(weight), _triple(batch.scores[term]))
+            for tag, term, weight in zip(batch.tag, batch.term, batch.weight, strict=True)
+        ),
     )
 
 
-def weighted_mean(values: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Weighted mean and its standard error over rows: values (n, 3), weights (n,) > 0 → two vectors (3,).
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])
 
-    The error is the ratio-estimator form of Cochran (1977, Sampling Techniques, ch. 6) that Gatz & Smith (1995,
-    Atmospheric Environment 29, 1185-1193) found closest to the bootstrap; None under two rows.
+
+def combine(
+    readings: Sequence[Reading],
+    codes: np.ndarray,
+    weights: np.ndarray,
+    lengths: np.ndarray,
+    moderated: bool = False,
+    own: np.ndarray | None = None,
+) -> Batch:
+    """Labels of tracks from their tags.
+
+    readings: of the batch's distinct tags. codes: (N,) each tag's reading; weights: (N,); lengths: (n,) tags per track,
+    which lie one track after the other. moderated: see `weighted_means`. own: mask (N,) of tags that name their own
+    track and are left out.
     """
-    shares = weights / weights.max()  # weights of 1e-308 or 1e308 must neither vanish nor overflow in the sums
-    shares = shares / shares.sum()
-    mean = shares @ values
-    # A mean lies inside the hull of its values; rounding must not take it out.
-    mean = np.clip(mean, values.min(axis=0), values.max(axis=0))
-    n = len(values)
-    if n < 2:
-        return mean, None
-    # With shares that sum to 1, the mean share is 1/n, and the three terms of the estimator fold into squares.
-    deviation = shares[:, None] * values - mean / n
-    spread = shares - 1 / n
-    variance = (deviation**2).sum(0) - 2 * mean * (spread @ deviation) + mean**2 * (spread @ spread)
-    return mean, np.sqrt(np.maximum(n / (n - 1) * variance, 0.0))
+    n = len(lengths)
+    owner = np.repeat(np.arange(n), lengths)
+    usable = np.isfinite(weights) & (weights > 0)
+    weights = np.where(usable, weights, 0.0)
+    scaled = _scaled(weights, lengths)
+    counts = usable & np.array([r.counts for r in readings], dtype=bool)[codes]
+    if own is not None:
+        counts &= ~own
+    total = np.bincount(owner[counts], scaled[counts], n)
+
+    terms: dict[str, int] = {}
+    scores: list[tuple[float, float, float]] = []
+    matches = [m for r in readings for m in r.matches]
+    term_of = np.empty(len(matches), dtype=np.int64)
+    for i, m in enumerate(matches):
+        term_of[i] = terms.setdefault(m.term, len(terms))
+        if len(terms) > len(scores):
+            scores.append(m.vad)
+    share_of = np.array([m.share for m in matches])
+    n_matches = np.array([len(r.matches) for r in readings], dtype=np.int64)
+    first_match = np.cumsum(n_matches) - n_matches
+
+    at = np.flatnonzero(counts & (n_matches[codes] > 0))
+    matched = np.bincount(owner[at], scaled[at], n)
+    times = n_matches[codes[at]]
+    match = np.repeat(first_match[codes[at]] - (np.cumsum(times) - times), times) + np.arange(times.sum())
+    at = np.repeat(at, times)
+    term = term_of[match]
+    at, term, light, heavy = _merge(at, owner, term, scaled[at] * share_of[match], weights[at] * share_of[match])
+
+    n_terms = np.bincount(owner[at], minlength=n)
+    table = np.array(scores).reshape(-1, 3)
+    vad, se = np.full((n, 3), np.nan), np.full((n, 3), np.nan)
+    some = n_terms > 0
+    vad[some], se[some] = weighted_means(table[term], light, n_terms[some], moderated)
+    with np.errstate(invalid="ignore"):
+        coverage = np.minimum(1.0, np.where(total > 0, matched / total, 0.0))
+    return Batch(vad, se, coverage, n_terms, codes[at], term, heavy, list(terms), table)
+
+
+def _merge(
+    at: np.ndarray, owner: np.ndarray, term: np.ndarray, light: np.ndarray, heavy: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Make one of the pieces that a track has of a term: the first one's tag, and the sum of their weights."""
+    if not len(at):
+        return at, term, light, heavy
+    keys = owner[at] * (int(term.max()) + 1) + term
+    in_order = np.sort(keys)
+    if (in_order[1:] != in_order[:-1]).all():
+        return at, term, light, heavy
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], in_order[1:] != in_order[:-1]]))
+    first = order[starts]
+    light, heavy = np.add.reduceat(light[order], starts), np.add.reduceat(heavy[order], starts)
+    back = np.argsort(first)
+    first = first[back]
+    return at[first], term[first], light[back], np.minimum(heavy[back], np.finfo(np.float64).max)
+
+
+def _scaled(weights: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Weights with each track's largest brought to 0.5..1, so that sums of huge ones do not overflow.
+
+    By powers of two: the digits of the products, and so of the labels, are those of the weights as they are.
+    """
+    some = lengths > 0
+    if not len(weights):
+        return weights
+    _, exponent = np.frexp(np.maximum.reduceat(weights, (np.cumsum(lengths) - lengths)[some]))
+    scaled: np.ndarray = np.ldexp(weights, -np.repeat(exponent, lengths[some]))
+    return scaled
+
+
+def weighted_mean(
+    values: np.ndarray, weights: np.ndarray, moderated: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`weighted_means` of one track: values (n, 3), weights (n,) > 0 → two vectors (3,); no error where it is NaN."""
+    mean, se = weighted_means(np.asarray(values), np.asarray(weights), np.array([len(values)]), moderated)
+    return mean[0], None if np.isnan(se[0]).any() else se[0]
+
+
+def weighted_means(
+    values: np.ndarray, weights: np.ndarray, lengths: np.ndarray, moderated: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted means and their standard errors: values (m, 3), weights (m,) > 0, lengths (k,) >= 1 → two arrays (k, 3).
+
+    The error is that of this model: a track's terms are independent draws about its value, all with the variance s²,
+    and the weights w (which sum to 1) are fixed. Then Var(mean) = s² Σw², and Σw(x - mean)² / (1 - Σw²) estimates s²
+    without bias. With equal weights it is the textbook's SD/√n. A term of vanishing weight changes nothing. mean ± t·SE
+    with n - 1 degrees of freedom holds the truth as often as it should (tests/test_labels.py); the ratio estimator of
+    Gatz & Smith (1995, Atmospheric Environment 29, 1185-1193) takes weights for random, and with weights as unequal as
+    Last.fm's its 90 % intervals hold the truth in 68-88 %. NaN under two terms.
+
+    moderated: s² is drawn towards PRIOR_SD², as if PRIOR_TERMS more terms had been seen (Smyth 2004, Statistical
+    Applications in Genetics and Molecular Biology 3(1), article 3): with two or three terms, the spread that is seen is
+    mostly luck. A single term has an error too then, and the degrees of freedom are n - 1 + PRIOR_TERMS.
+
+    The error tells how much the terms of a track disagree, not whether all of them err in the same direction.
+    """
+    if not len(weights):
+        return np.zeros((0, 3)), np.zeros((0, 3))
+    starts = np.cumsum(lengths) - lengths
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    weights = _scaled(weights, lengths)
+    total = np.add.reduceat(weights, starts)
+    shares = weights / total[owner]
+    squares = np.add.reduceat(shares**2, starts)
+    alone = 1 - squares < _ALONE
+    freedom = np.where(alone, 0, lengths - 1)
+    mean, se = np.empty((len(lengths), 3)), np.empty((len(lengths), 3))
+    for i in range(3):
+        x = np.ascontiguousarray(values[:, i])
+        # A mean lies inside the hull of its values; rounding must not take it out.
+        low, high = np.minimum.reduceat(x, starts), np.maximum.reduceat(x, starts)
+        mean[:, i] = np.clip(np.add.reduceat(weights * x, starts) / total, low, high)
+        spread = np.add.reduceat(shares * (x - mean[owner, i]) ** 2, starts)
+        variance = np.where(alone, np.nan, spread / np.where(alone, 1.0, 1 - squares))
+        if moderated:
+            variance = np.where(alone, 0.0, variance)
+            variance = (PRIOR_TERMS * PRIOR_SD**2 + freedom * variance) / (PRIOR_TERMS + freedom)
+        se[:, i] = np.sqrt(variance * squares)
+    return mean, se

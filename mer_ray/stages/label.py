@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from mer_ray.config import Config
-from mer_ray.console import Summary
+from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError
+from mer_ray.identity import digest, one_line
+from mer_ray.labels import columns, exclusions, report
 from mer_ray.labels import lexicon as lexicons
-from mer_ray.labels import vad
-from mer_ray.labels.lexicon import Lexicon
+from mer_ray.labels.lexicon import Lexicon, fold
+from mer_ray.labels.terms import Matcher
+from mer_ray.labels.vad import Batch
 from mer_ray.tables import DIMENSIONS, Workspace, failure
 
-SHARD_ROWS = 10_000
-GIVEN = "manifest"
+SHARD_ROWS = 50_000
+_TABLE_WIDTH = 240  # characters: a narrow terminal may break the lines of an explanation, but no figure is cut off
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError or InputError if the lexicon is of no use, or missing where labels can only come from tags."""
-    if lexicon_of(config) is None and (config.collect.source == "lastfm" or config.label.source == "tags"):
+    """Raises ConfigError or InputError if the settings are of no use, or miss a lexicon where nothing else can do."""
+    lexicon = lexicon_of(config)
+    if lexicon is None and (config.collect.source == "lastfm" or config.label.source == "tags"):
         raise ConfigError("label.lexicon is not set", lexicons.WHERE_TO_GET)
+    if lexicon is not None:
+        matcher_of(config, lexicon, exclusions.Names())
 
 
 def lexicon_of(config: Config) -> Lexicon | None:
@@ -32,103 +44,275 @@ def lexicon_of(config: Config) -> Lexicon | None:
                 "the demo lexicon is not for research", f"{lexicons.WHERE_TO_GET}, or collect.source to demo"
             )
         return lexicons.load(lexicons.DEMO)
-    return lexicons.load(path) if path else None
+    return lexicons.load(path, config.label.scale) if path else None
+
+
+def matcher_of(config: Config, lexicon: Lexicon, names: exclusions.Names) -> Matcher:
+    """What reads tags under these settings. Raises ConfigError for a list that cannot be read."""
+    settings = config.label
+    return Matcher(
+        lexicon,
+        recipe=settings.recipe,
+        exclude=exclusions.entries("label.exclude", settings.exclude),
+        keep=exclusions.entries("label.keep", settings.keep),
+        seeds=config.collect.tags if config.collect.source == "lastfm" else (),
+        names=names,
+        words=settings.words,
+        negation=settings.negation,
+    )
+
+
+@dataclass
+class _Survey:
+    """What one pass over ``tracks`` tells: their ids, how many bring a label, and the names in the catalogue."""
+
+    ids: list[str] = field(default_factory=list)
+    with_given: int = 0
+    names: exclusions.Names = field(default_factory=exclusions.Names)
+
+
+def _survey(config: Config, workspace: Workspace) -> _Survey:
+    names = config.label.recipe == "careful"
+    wanted = ["track_id", "given", *(["artist", "album", "title"] if names else [])]
+    found = _Survey()
+    for tracks in workspace.batches("tracks", wanted):
+        found.ids += tracks["track_id"].to_pylist()
+        found.with_given += len(tracks) - tracks["given"].null_count
+        if names:
+            artists, albums = (tracks[c].unique().to_pylist() for c in ("artist", "album"))
+            found.names.add(artists, albums, tracks["title"].to_pylist())
+    if not found.ids:
+        workspace.require("tracks", "collect", ["track_id"])
+    return found
 
 
 def run(config: Config, workspace: Workspace) -> Summary:
     """Label the tracks that have no label yet."""
     started = time.monotonic()
     lexicon = lexicon_of(config)
-    tracks = workspace.require("tracks", "collect", ["track_id", "artist", "title", "tags", "given"])
+    survey = _survey(config, workspace)
     mode = config.label.source
-    with_given = len(tracks) - tracks["given"].null_count
-    if mode == "manifest" or (mode == "auto" and with_given == len(tracks)):
+    matcher = None
+    if mode == "manifest" or (mode == "auto" and survey.with_given == len(survey.ids)):
         identity: dict[str, Any] = {"source": "manifest"}
     elif lexicon is None:
         raise ConfigError(
-            f"label.lexicon is not set, and {len(tracks) - with_given} tracks bring no label", lexicons.WHERE_TO_GET
+            f"label.lexicon is not set, and {len(survey.ids) - survey.with_given} tracks bring no label",
+            lexicons.WHERE_TO_GET,
         )
     else:
-        identity = {"source": mode, "lexicon": lexicon.name, "recipe": config.label.recipe}
+        matcher = matcher_of(config, lexicon, survey.names)
+        identity = _identity(config, matcher)
     workspace.claim("label", "labels", identity)
 
     done = workspace.ids("labels")
-    todo, attempts = workspace.pending("label", tracks["track_id"].to_pylist(), done, config.retry_failed)
-    wanted = set(todo)
+    todo, attempts = workspace.pending("label", survey.ids, done, config.retry_failed)
     summary = Summary("label", unit="labels", done_before=len(done))
-    n_given = 0
-    for start in range(0, len(tracks), SHARD_ROWS):
-        rows, failures = [], []
-        for track in tracks.slice(start, SHARD_ROWS).to_pylist():
-            if track["track_id"] not in wanted:
-                continue
-            if track["given"] is not None and mode != "tags":
-                rows.append(_given(track))
-                n_given += 1
-                continue
-            row = _from_tags(track, lexicon) if lexicon is not None and mode != "manifest" else None
-            if row is not None:
-                rows.append(row)
-            else:
-                reason, message = _why_not(track, lexicon if mode != "manifest" else None)
-                failures.append(
-                    failure(
-                        "label", track["track_id"], reason, message, attempts=attempts.get(track["track_id"], 0) + 1
-                    )
-                )
-        workspace.append_rows("failures", failures)
-        workspace.append_rows("labels", rows)
-        summary.made += len(rows)
-    summary.failed = len(workspace.failures("label"))
-    summary.seconds = time.monotonic() - started
-    if n_given and config.label.lexicon and mode == "auto":
+    statistics = report.Statistics()
+    work = _Work(config, workspace, matcher, set(todo), attempts, statistics)
+    if todo:
+        with progress("label", len(todo)) as ticker:
+            for tracks in workspace.batches("tracks", work.columns, SHARD_ROWS):
+                before = work.made + work.lost
+                work.do(tracks)
+                ticker.advance(work.made + work.lost - before)
+    summary.made = work.made
+    failures = workspace.failures("label")
+    summary.failed = len(failures)
+    if work.given and config.label.lexicon and mode == "auto":
         summary.notes.append(
-            f"{n_given:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
+            f"{work.given:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
         )
     if not workspace.has("labels"):
         raise InputError(
-            f"none of {len(tracks):,} tracks has a tag that the lexicon knows",
+            f"none of {len(survey.ids):,} tracks has a tag that the lexicon knows",
             f"see `mer-ray status --workspace {workspace.uri}`",
         )
+    if config.label.report and work.made:
+        _report(workspace, statistics, matcher, Counter(f["reason"] for f in failures))
+        summary.notes.append(f"what the labels are like: {workspace.path('report', 'labels.md')}")
+    summary.seconds = time.monotonic() - started
     return summary
 
 
-def _given(track: dict[str, Any]) -> dict[str, Any]:
+def _identity(config: Config, matcher: Matcher) -> dict[str, Any]:
+    """Everything that decides a label, but for the names in the catalogue: those may become more."""
+    settings = config.label
     return {
-        "track_id": track["track_id"],
-        **track["given"],
-        "evidence": [],
-        "coverage": None,
-        "n_matched": 0,
-        **{f"se_{d}": None for d in DIMENSIONS},
-        "lexicon": GIVEN,
+        "source": settings.source,
+        "lexicon": matcher.lexicon.name,
+        "scale": list(matcher.lexicon.scale),
+        "recipe": settings.recipe,
+        "exclude": _list_identity(matcher.exclude),
+        "keep": _list_identity(matcher.keep),
+        "seeds": sorted(matcher.seeds) if matcher.is_careful else [],
+        "words": settings.words,
+        "negation": settings.negation,
+        "min_coverage": settings.min_coverage,
+        "min_terms": settings.min_terms,
     }
 
 
-def _from_tags(track: dict[str, Any], lexicon: Lexicon) -> dict[str, Any] | None:
-    label = vad.from_tags([(t["name"], t["weight"]) for t in track["tags"]], lexicon)
-    if label is None:
-        return None
-    evidence = [
-        {"tag": e.tag, "term": e.term, "weight": e.weight, **dict(zip(DIMENSIONS, e.vad, strict=True))}
-        for e in label.evidence
-    ]
-    return {
-        "track_id": track["track_id"],
-        **dict(zip(DIMENSIONS, label.vad, strict=True)),
-        "evidence": evidence,
-        "coverage": label.coverage,
-        "n_matched": len(evidence),
-        **{f"se_{d}": None if label.se is None else label.se[i] for i, d in enumerate(DIMENSIONS)},
-        "lexicon": lexicon.name,
-    }
+def _list_identity(entries: Any) -> str:
+    folded = sorted({fold(e) for e in entries})
+    return f"{len(folded)} terms, {digest(chr(10).join(folded).encode())[:12]}" if folded else ""
 
 
-def _why_not(track: dict[str, Any], lexicon: Lexicon | None) -> tuple[str, str]:
-    name = f"{track['artist']} – {track['title']}"
-    if lexicon is None:
-        return "no_label", f"{name}: the manifest brings no label for it"
-    if not track["tags"]:
-        return "no_tags", f"{name}: it has no tags"
-    tags = ", ".join(t["name"] for t in track["tags"][:8])
-    return "no_known_tag", f"{name}: none of its {len(track['tags'])} tags is in {lexicon.name}: {tags}"
+@dataclass
+class _Work:
+    """The pass that makes labels: batch by batch, in memory that holds one batch."""
+
+    config: Config
+    workspace: Workspace
+    matcher: Matcher | None
+    wanted: set[str]
+    attempts: dict[str, int]
+    statistics: report.Statistics
+    made: int = 0
+    lost: int = 0
+    given: int = 0
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of ``tracks`` that `do` needs."""
+        return ["track_id", "artist", "title", "tags", "given"]
+
+    def do(self, tracks: pa.Table) -> None:
+        """Label the wanted ones among the tracks; the tags of all of them go into the statistics."""
+        ids = tracks["track_id"].to_pylist()
+        wanted = np.fromiter((i in self.wanted for i in ids), bool, len(ids))
+        if self.config.label.source != "tags":
+            given = pc.is_valid(tracks["given"]).to_numpy(zero_copy_only=False)
+        else:
+            given = np.zeros(len(tracks), dtype=bool)
+        rows, failures = [], []
+        if (given & wanted).any():
+            chosen = tracks.filter(pa.array(given & wanted)).combine_chunks()
+            rows.append(columns.given_rows(_array(chosen["track_id"]), _array(chosen["given"])))
+            self.given += len(chosen)
+        tagged = tracks.filter(pa.array(~given)) if given.any() else tracks
+        asked = wanted[~given]
+        if self.matcher is None:
+            failures = self._failures(tagged, asked, None)
+        elif asked.any() or self.config.label.report:
+            tags = columns.encode(tagged["tags"])
+            self.statistics.add_tags(tags)
+            if asked.any():
+                titles = tagged["title"] if self.matcher.is_careful else None
+                batch = columns.label(tags, self.matcher, titles)
+                good = asked & self._is_enough(batch)
+                name = self.matcher.lexicon.name
+                rows.append(columns.label_rows(_array(tagged["track_id"]), tags.names, batch, good, name))
+                failures = self._failures(tagged, asked & ~good, batch)
+        self.workspace.append_rows("failures", failures)
+        labels = pa.concat_tables(rows) if rows else None
+        if labels is not None and len(labels):
+            self.workspace.append("labels", labels, "\n".join(labels["track_id"].to_pylist()))
+            self.made += len(labels)
+        self.lost += len(failures)
+
+    def _is_enough(self, batch: Batch) -> np.ndarray:
+        settings = self.config.label
+        out: np.ndarray = (
+            (batch.n_terms > 0) & (batch.n_terms >= settings.min_terms) & (batch.coverage >= settings.min_coverage)
+        )
+        return out
+
+    def _failures(self, tracks: pa.Table, lost: np.ndarray, batch: Batch | None) -> list[dict[str, Any]]:
+        at = np.flatnonzero(lost)
+        out = []
+        for i, track in zip(at, tracks.take(pa.array(at)).to_pylist(), strict=True):
+            seen = None if batch is None else (int(batch.n_terms[i]), float(batch.coverage[i]))
+            reason, message = self._why_not(track, seen)
+            attempts = self.attempts.get(track["track_id"], 0) + 1
+            out.append(failure("label", track["track_id"], reason, message, attempts=attempts))
+        return out
+
+    def _why_not(self, track: dict[str, Any], seen: tuple[int, float] | None) -> tuple[str, str]:
+        name = f"{track['artist']} – {track['title']}"
+        if self.matcher is None or seen is None:
+            return "no_label", f"{name}: the manifest brings no label for it"
+        if not track["tags"]:
+            return "no_tags", f"{name}: it has no tags"
+        (n, coverage), settings = seen, self.config.label
+        tags = ", ".join(str(t["name"]) for t in track["tags"][:8])
+        if not n:
+            all_of = len(track["tags"])
+            return "no_known_tag", f"{name}: none of its {all_of} tags is in {self.matcher.lexicon.name}: {tags}"
+        if n < settings.min_terms:
+            return "too_few_terms", f"{name}: {n} terms, label.min_terms is {settings.min_terms}: {tags}"
+        return (
+            "low_coverage",
+            f"{name}: coverage {coverage:.3f}, label.min_coverage is {settings.min_coverage:g}: {tags}",
+        )
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):
+        return whole.chunk(0) if whole.num_chunks else pa.array([], column.type)
+    return whole
+
+
+def _report(
+    workspace: Workspace, statistics: report.Statistics, matcher: Matcher | None, failures: Counter[str]
+) -> None:
+    """Write ``report/labels.md`` and ``labels.png`` on all the labels that there are now."""
+    wanted = [*DIMENSIONS, *(f"se_{d}" for d in DIMENSIONS), "coverage", "n_matched"]
+    for labels in workspace.batches("labels", wanted):
+        statistics.add_labels(
+            np.stack([labels[d].to_numpy() for d in DIMENSIONS], axis=1),
+            np.stack([labels[f"se_{d}"].to_numpy() for d in DIMENSIONS], axis=1),
+            labels["coverage"].to_numpy(),
+            labels["n_matched"].to_numpy(),
+        )
+    about = ""
+    if matcher is not None:
+        low, high = matcher.lexicon.scale
+        lexicon = report.cell(matcher.lexicon.name, 120)
+        about = f"Lexicon {lexicon} ({len(matcher.lexicon):,} terms, scale {low:g}..{high:g}), recipe {matcher.recipe}."
+    workspace.write_bytes(report.markdown(statistics, matcher, failures, about).encode(), "report", "labels.md")
+    workspace.write_bytes(report.picture(statistics), "report", "labels.png")
+
+
+# one label, explained ------------------------------------------------------------------------------------------------
+
+
+def explain(config: Config, workspace: Workspace, query: str) -> None:
+    """Print the arithmetic of one track's label under the present settings; nothing is written.
+
+    query: "Artist – Title" (a hyphen or dash between blanks), a track_id, or a title that only one track has. Raises
+    InputError where no track or several are meant.
+    """
+    from rich.markup import escape
+
+    from mer_ray.console import out
+    from mer_ray.labels import explain as explanation
+    from mer_ray.labels.find import find
+
+    track = find(workspace, query)
+    out.print(escape(one_line(f"{track['artist']} – {track['title']}")), f"[dim]({escape(track['track_id'])})[/dim]")
+    if track["given"] is not None and config.label.source != "tags":
+        values = ", ".join(f"{d} {explanation.figure(track['given'][d])}" for d in DIMENSIONS)
+        out.print(f"The label is the source's own, not made from tags: {values}.")
+        return
+    lexicon = lexicon_of(config)
+    if lexicon is None or config.label.source == "manifest":
+        raise ConfigError("there is no arithmetic to show: the label cannot come from tags", lexicons.WHERE_TO_GET)
+    names = _survey(config, workspace).names
+    matcher = matcher_of(config, lexicon, names)
+    tags = [(t["name"] or "", float("nan") if t["weight"] is None else t["weight"]) for t in track["tags"] or ()]
+    readings = explanation.read(tags, track["title"], matcher)
+    for table in explanation.tables(readings, matcher):
+        out.print(table, width=_TABLE_WIDTH)
+    out.print(escape(f"Lexicon {one_line(lexicon.name)}, recipe {matcher.recipe}."))
+    found = explanation.label(readings, matcher)
+    settings = config.label
+    if found is None:
+        out.print("No label: no tag of the track stands for a term of the lexicon.")
+    elif len(found.evidence) < settings.min_terms or found.coverage < settings.min_coverage:
+        out.print(
+            f"No label: {len(found.evidence)} terms and coverage {found.coverage:.3f}, where label.min_terms is "
+            f"{settings.min_terms} and label.min_coverage {settings.min_coverage:g}."
+        )

@@ -19,8 +19,15 @@ EXAMPLES = 2
 
 def counts(workspace: Workspace) -> dict[str, int]:
     """Rows per table; ``runs`` counts finished models."""
-    tables = ["tracks", "labels", "audio", *(features_table(f) for f in workspace.names("features")), "scores"]
-    rows = {table: len(workspace.ids(table)) for table in tables}
+    tables = [
+        "tracks",
+        *(["merged"] if workspace.has("merged") else []),
+        "labels",
+        "audio",
+        *(features_table(f) for f in workspace.names("features")),
+        "scores",
+    ]
+    rows = {table: workspace.read(table, ["track_id"]).num_rows for table in tables}
     rows["runs"] = sum(store.describe(workspace, "runs", name) is not None for name in workspace.names("runs"))
     return rows
 

@@ -1,0 +1,122 @@
+"""Labels of many tracks at once: Arrow columns in, rows of ``labels`` out, without a loop over tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mer_ray.labels.exclusions import title_forms
+from mer_ray.labels.terms import Matcher, Reading
+from mer_ray.labels.vad import Batch, combine
+from mer_ray.tables import DIMENSIONS, EVIDENCE, SCHEMAS
+
+GIVEN = "manifest"
+"""What stands for the lexicon of a label that the source brought."""
+_SCHEMA = SCHEMAS["labels"]
+
+
+@dataclass(frozen=True)
+class Tags:
+    """The tags of n tracks: distinct names; codes (N,) into them and weights (N,); lengths (n,) tags per track."""
+
+    names: list[str]
+    codes: np.ndarray
+    weights: np.ndarray
+    lengths: np.ndarray
+
+
+def encode(column: pa.ChunkedArray | pa.Array) -> Tags:
+    """A column of lists of (name, weight). A tag without a name is "", one without a weight weighs NaN."""
+    lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(lists, pa.ChunkedArray):  # of no chunk
+        lists = pa.array([], column.type)
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    flat = lists.flatten()
+    named = pc.fill_null(pc.struct_field(flat, "name"), "").dictionary_encode()
+    weights = pc.struct_field(flat, "weight").to_numpy(zero_copy_only=False).astype(np.float64)
+    codes = named.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return Tags(named.dictionary.to_pylist(), codes, weights, lengths)
+
+
+def label(tags: Tags, matcher: Matcher, titles: pa.ChunkedArray | pa.Array | None = None) -> Batch:
+    """Labels from tags. titles: of the tracks; ``careful`` leaves out a tag that is its track's title."""
+    readings: Sequence[Reading] = [matcher.read(name) for name in tags.names]
+    own = own_titles(tags, readings, titles.to_pylist()) if matcher.is_careful and titles is not None else None
+    return combine(readings, tags.codes, tags.weights, tags.lengths, matcher.is_careful, own)
+
+
+def own_titles(tags: Tags, readings: Sequence[Reading], titles: Sequence[str | None]) -> np.ndarray | None:
+    """Mask (N,) of the tags that are the title of their own track, or None if there are none."""
+    codes_of: dict[str, list[int]] = {}
+    for code, reading in enumerate(readings):
+        if reading.as_title:
+            codes_of.setdefault(reading.as_title, []).append(code)
+    pairs = [
+        row * len(tags.names) + code
+        for row, title in enumerate(titles)
+        for form in title_forms(title or "")
+        for code in codes_of.get(form, ())
+    ]
+    if not pairs:
+        return None
+    owner = np.repeat(np.arange(len(tags.lengths)), tags.lengths)
+    rows = np.zeros(len(tags.lengths), dtype=bool)
+    rows[np.array(pairs) // len(tags.names)] = True
+    own = rows[owner]
+    own[own] = np.isin(owner[own] * len(tags.names) + tags.codes[own], pairs)
+    return own
+
+
+def label_rows(ids: pa.Array, names: Sequence[str], batch: Batch, rows: np.ndarray, lexicon: str) -> pa.Table:
+    """Rows of ``labels``: ids of the batch's n tracks, names of its tags, and a mask (n,) of the tracks to write.
+
+    Each of those must have a label.
+    """
+    chosen = np.repeat(rows, batch.n_terms)
+    term = batch.term[chosen]
+    evidence = pa.StructArray.from_arrays(
+        [
+            pa.array(names, pa.string()).take(pa.array(batch.tag[chosen])),
+            pa.array(batch.terms, pa.string()).take(pa.array(term)),
+            pa.array(batch.weight[chosen]),
+            *(pa.array(batch.scores[term, i]) for i in range(3)),
+        ],
+        fields=list(EVIDENCE),
+    )
+    n_terms = batch.n_terms[rows]
+    offsets = np.concatenate([[0], np.cumsum(n_terms)]).astype(np.int32)
+    vad, se = batch.vad[rows], batch.se[rows]
+    return pa.Table.from_arrays(
+        [
+            ids.filter(pa.array(rows)),
+            *(pa.array(vad[:, i]) for i in range(3)),
+            pa.ListArray.from_arrays(pa.array(offsets), evidence),
+            pa.array(batch.coverage[rows]),
+            pa.array(n_terms.astype(np.int32)),
+            *(pa.array(se[:, i], mask=np.isnan(se[:, i])) for i in range(3)),
+            pa.repeat(lexicon, len(n_terms)),
+        ],
+        schema=_SCHEMA,
+    )
+
+
+def given_rows(ids: pa.Array, given: pa.Array) -> pa.Table:
+    """Rows of ``labels`` for tracks whose source brought the label."""
+    n = len(ids)
+    unknown = pa.nulls(n, pa.float64())
+    return pa.Table.from_arrays(
+        [
+            ids,
+            *(pc.struct_field(given, d) for d in DIMENSIONS),
+            pa.ListArray.from_arrays(pa.array(np.zeros(n + 1, np.int32)), pa.array([], EVIDENCE)),
+            unknown,
+            pa.array(np.zeros(n, np.int32)),
+            *(unknown for _ in DIMENSIONS),
+            pa.repeat(GIVEN, n),
+        ],
+        schema=_SCHEMA,
+    )

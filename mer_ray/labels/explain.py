@@ -1,0 +1,87 @@
+"""The arithmetic of one label, as a table to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import ROUND_HALF_UP, Decimal
+
+import numpy as np
+from rich.markup import escape
+from rich.table import Table
+
+from mer_ray.identity import one_line
+from mer_ray.labels.exclusions import title_forms
+from mer_ray.labels.terms import Matcher, Reading
+from mer_ray.labels.vad import Label, from_tags
+from mer_ray.tables import DIMENSIONS
+
+OWN_TITLE = Reading(why="left out: the track's own title", counts=False)
+
+
+def read(tags: Sequence[tuple[str, float]], title: str, matcher: Matcher) -> list[tuple[str, float, Reading]]:
+    """What each tag of a track says; with the recipe ``careful``, a tag that is the track's title says nothing."""
+    forms = title_forms(title) if matcher.is_careful else set()
+    out = []
+    for name, weight in tags:
+        reading = matcher.read(name)
+        if reading.as_title in forms:
+            reading = OWN_TITLE
+        if not (np.isfinite(weight) and weight > 0):
+            reading = Reading(why="weight is not a positive number", counts=False)
+        out.append((name, weight, reading))
+    return out
+
+
+def label(readings: Sequence[tuple[str, float, Reading]], matcher: Matcher) -> Label | None:
+    """The label that `read`'s answer gives."""
+    return from_tags([(name, weight) for name, weight, reading in readings if reading.counts], matcher)
+
+
+def tables(readings: Sequence[tuple[str, float, Reading]], matcher: Matcher) -> Iterator[Table]:
+    """The tags that count with their terms and products, the sums and the result; then the tags that do not count."""
+    found = label(readings, matcher)
+    if found is not None:
+        yield _arithmetic(readings, found)
+    silent = [(name, weight, reading.why) for name, weight, reading in readings if not reading.matches]
+    if silent:
+        table = Table(title="Tags that do not count", title_justify="left")
+        for column in ("Tag", "Weight", "Why"):
+            table.add_column(column, justify="right" if column == "Weight" else "left")
+        for name, weight, why in silent:
+            table.add_row(_safe(name), f"{weight:g}", escape(why))
+        yield table
+
+
+def _arithmetic(readings: Sequence[tuple[str, float, Reading]], found: Label) -> Table:
+    letters = [d[0].upper() for d in DIMENSIONS]
+    table = Table(title="Tags that count", title_justify="left", show_footer=False)
+    for column in ("Tag", "Term", "Match", "Weight", *letters, *(f"Weight×{x}" for x in letters)):
+        table.add_column(column, justify="left" if column in ("Tag", "Term", "Match") else "right", no_wrap=True)
+    total, sums = 0.0, [0.0, 0.0, 0.0]
+    for name, weight, reading in readings:
+        for m in reading.matches:
+            own = weight * m.share
+            total += own
+            sums = [s + own * x for s, x in zip(sums, m.vad, strict=True)]
+            products = [figure(own * x) for x in m.vad]
+            table.add_row(_safe(name), _safe(m.term), m.how, f"{own:g}", *(f"{x:.3f}" for x in m.vad), *products)
+    table.add_section()
+    table.add_row("Sum", "", "", f"{total:g}", "", "", "", *(figure(s) for s in sums))
+    blank = [""] * 6
+    table.add_row("[bold]Label = sum / weight[/bold]", *blank, *(f"[bold]{figure(x)}[/bold]" for x in found.vad))
+    errors = ["–"] * 3 if found.se is None else [figure(x) for x in found.se]
+    table.add_row("Standard error", *blank, *errors)
+    table.add_row("Coverage", "", "", figure(found.coverage), *[""] * 6)
+    return table
+
+
+def figure(value: float, digits: int = 4) -> str:
+    """A number as people round it: halves go up (0.62645 → 0.6265), though a binary fraction may lie just under it."""
+    if not np.isfinite(value):
+        return f"{value:g}"
+    exact = Decimal(repr(float(f"{value:.12g}")))
+    return f"{exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP):f}" if abs(value) < 1e12 else f"{value:g}"
+
+
+def _safe(text: str) -> str:
+    return escape(one_line(text, 60))
