@@ -285,6 +285,7 @@ def explain(config: Config, workspace: Workspace, query: str) -> None:
     query: "Artist – Title" (a hyphen or dash between blanks), a track_id, or a title that only one track has. Raises
     InputError where no track or several are meant.
     """
+    from rich.console import Console
     from rich.markup import escape
 
     from mer_ray.console import out
@@ -304,8 +305,9 @@ def explain(config: Config, workspace: Workspace, query: str) -> None:
     matcher = matcher_of(config, lexicon, names)
     tags = [(t["name"] or "", float("nan") if t["weight"] is None else t["weight"]) for t in track["tags"] or ()]
     readings = explanation.read(tags, track["title"], matcher)
+    wide = Console(highlight=False, width=_TABLE_WIDTH)
     for table in explanation.tables(readings, matcher):
-        out.print(table, width=_TABLE_WIDTH)
+        wide.print(table)
     out.print(escape(f"Lexicon {one_line(lexicon.name)}, recipe {matcher.recipe}."))
     found = explanation.label(readings, matcher)
     settings = config.label
