@@ -115,7 +115,11 @@ class LabelConfig(_Section):
 
 
 class AcquireConfig(_Section):
-    """How audio is got. Providers are tried in order."""
+    """How audio is got. Providers are tried in order.
+
+    per_host: requests to a host at once, over the whole cluster. duration_tolerance: the share by which what savify
+    finds may be longer or shorter than expected; min_similarity: how alike artist and title must be at the least.
+    """
 
     providers: Names = ["uri", "folder"]
     folder: str | None = None

@@ -229,15 +229,19 @@ class Workspace:
 
     def read_bytes(self, *parts: str) -> bytes:
         """A file's bytes. Raises FileNotFoundError."""
-        with self.fs.open_input_stream(self.path(*parts)) as stream:
+        # As it is: by default, pyarrow unpacks and packs by the ending of the name.
+        with self.fs.open_input_stream(self.path(*parts), compression=None) as stream:
             return bytes(stream.read())
 
     def write_bytes(self, data: bytes, *parts: str) -> None:
         """Write a file so that a reader meets the old one or the whole new one, never a part."""
         target = self.path(*parts)
         if not self.is_local:  # object stores show an object only once it is complete
-            with self.fs.open_output_stream(target) as stream:
-                stream.write(data)
+            try:
+                with self.fs.open_output_stream(target, compression=None) as stream:
+                    stream.write(data)
+            except OSError as error:
+                raise _unwritable(target, error) from error
             return
         temporary = Path(self.path(".tmp", uuid.uuid4().hex))
         try:
@@ -251,10 +255,7 @@ class Workspace:
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            raise WorkspaceError(
-                f"cannot write {target}: {error.strerror}",
-                "free some space or choose another --workspace, then run again",
-            ) from error
+            raise _unwritable(target, error) from error
 
     def read_json(self, *parts: str) -> Any:
         """A JSON file's value, or None if there is no such file."""
@@ -297,7 +298,7 @@ class Workspace:
         """Add rows (dicts) to a table of `SCHEMAS`, the shard named by their ids. Answers the files' names."""
         if not rows:
             return []
-        shard = "\n".join(f"{r.get('stage', '')} {r['track_id']} {r.get('at', '')}" for r in rows)
+        shard = "\n".join(f"{r.get('stage', '')} {r['track_id']} {r.get('at', '')} {r.get('title', '')}" for r in rows)
         return [self.append(table, pa.Table.from_pylist(list(rows), schema=SCHEMAS[table]), shard)]
 
     def replace(self, table: str, shards: Iterable[Sequence[Mapping[str, Any]]]) -> None:
@@ -462,6 +463,13 @@ def _first_seen(ids: Sequence[str], seen: set[str]) -> list[bool]:
         seen.add(i)
         out.append(len(seen) > before)
     return out
+
+
+def _unwritable(place: str, error: OSError) -> WorkspaceError:
+    said = error.strerror or one_line(str(error), 200)
+    return WorkspaceError(
+        f"cannot write {place}: {said}", "free some space or choose another --workspace, then run again"
+    )
 
 
 def _settings_file(stage: str) -> str:

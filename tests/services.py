@@ -13,9 +13,11 @@ import sys
 import threading
 import time
 import wave
+import zlib
 from collections import defaultdict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +25,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
+
+from mer_ray.identity import digest
 
 
 @dataclass(frozen=True)
@@ -143,25 +147,30 @@ def wav_bytes(seconds: float = 1.0, rate: int = 22_050, hz: float = 440.0) -> by
 
 @dataclass(frozen=True)
 class Song:
-    """A track in Last.fm's catalog; tags: (name, count)."""
+    """A track in Last.fm's catalog; tags: (name, count). album, duration_ms: what only track.getInfo says."""
 
     artist: str
     title: str
     tags: tuple[tuple[str, int | str], ...] = (("soundtrack", 100),)
     mbid: str = ""
+    album: str = ""
+    duration_ms: int = 0
 
 
 @dataclass
 class LastFm(Service):
-    """Last.fm's web service: tag.getTopTracks and track.getTopTags in XML, at ``url``.
+    """Last.fm's web service: tag.getTopTracks, track.getTopTags and track.getInfo in XML, at ``url``.
 
-    songs: the listing, in order; the same song may stand in it twice. key: the only one that it takes.
+    songs: the listing, in order; the same song may stand in it twice. listings: those of tags that have their own.
+    key: the only one that it takes.
     script("track.getTopTags", "29", "http 500", ...): faults for the next calls of a method, used up one by one.
     always["some title"]: the fault for all calls about that track; always["tag.getTopTracks"]: for that method.
-    A fault is an error code, ``http NNN``, ``broken``, ``html``, ``foreign``, ``latin1``, ``stall`` or ``drip``.
+    A fault is an error code, ``http NNN`` (``http 429 7`` with a Retry-After of 7), ``broken``, ``html``, ``foreign``,
+    ``latin1``, ``stall`` or ``drip``.
     """
 
     songs: list[Song] = field(default_factory=list)
+    listings: dict[str, list[Song]] = field(default_factory=dict)
     key: str = "0123456789abcdef0123456789abcdef"
     always: dict[str, str] = field(default_factory=dict)
 
@@ -192,6 +201,8 @@ class LastFm(Service):
             self._xml(handler, self._listing(call.params))
         elif method == "track.getTopTags":
             self._tags(call, handler)
+        elif method == "track.getInfo":
+            self._info(call, handler)
         else:
             self._fail("3", call, handler)
 
@@ -202,23 +213,43 @@ class LastFm(Service):
     def _listing(self, params: dict[str, str]) -> str:
         size, page = int(params.get("limit", 50)), int(params.get("page", 1))
         start = (page - 1) * size
-        nodes = [_track_xml(song, start + i + 1) for i, song in enumerate(self.songs[start : start + size])]
-        pages = -(-len(self.songs) // size)
+        songs = self.listings.get(params["tag"], self.songs)
+        nodes = [_track_xml(song, start + i + 1) for i, song in enumerate(songs[start : start + size])]
+        pages = -(-len(songs) // size)
         tag = quoteattr(params["tag"])
-        head = f'<tracks tag={tag} page="{page}" perPage="{size}" totalPages="{pages}" total="{len(self.songs)}">'
+        head = f'<tracks tag={tag} page="{page}" perPage="{size}" totalPages="{pages}" total="{len(songs)}">'
         return f"{head}\n{''.join(nodes)}</tracks>"
 
+    def _song(self, params: dict[str, str]) -> Song | None:
+        songs = [*self.songs, *(song for listed in self.listings.values() for song in listed)]
+        return next((s for s in songs if (s.artist, s.title) == (params.get("artist"), params.get("track"))), None)
+
     def _tags(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
-        asked = call.params.get("artist"), call.params.get("track")
-        for song in self.songs:
-            if (song.artist, song.title) == asked:
-                tags = "".join(
-                    f"<tag><count>{count}</count><name>{escape(name)}</name><url>https://www.last.fm/tag/x</url></tag>\n"
-                    for name, count in song.tags
-                )
-                head = f"<toptags artist={quoteattr(song.artist)} track={quoteattr(song.title)}>"
-                return self._xml(handler, f"{head}\n{tags}</toptags>")
-        return self._fail("6", call, handler)
+        song = self._song(call.params)
+        if song is None:
+            return self._fail("6", call, handler)
+        tags = "".join(
+            f"<tag><count>{count}</count><name>{escape(name)}</name><url>https://www.last.fm/tag/x</url></tag>\n"
+            for name, count in song.tags
+        )
+        head = f"<toptags artist={quoteattr(song.artist)} track={quoteattr(song.title)}>"
+        return self._xml(handler, f"{head}\n{tags}</toptags>")
+
+    def _info(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
+        song = self._song(call.params)
+        if song is None:
+            return self._fail("6", call, handler)
+        artist, title = escape(song.artist), escape(song.title)
+        album = (
+            f'<album position="1"><artist>{artist}</artist><title>{escape(song.album)}</title>'
+            "<mbid>22222222-aaaa-4aaa-8aaa-222222222222</mbid></album>"
+        )
+        return self._xml(
+            handler,
+            f"<track><name>{title}</name><mbid>{song.mbid}</mbid><duration>{song.duration_ms}</duration>"
+            f"<artist><name>{artist}</name><mbid>00000000-aaaa-4aaa-8aaa-000000000000</mbid></artist>"
+            f"{album if song.album else ''}<toptags><tag><name>x</name></tag></toptags></track>",
+        )
 
     def _fail(self, fault: str, call: Call, handler: BaseHTTPRequestHandler) -> None:
         if fault.isdigit():
@@ -227,7 +258,9 @@ class LastFm(Service):
             text = f"{_ERRORS.get(fault, 'Some error')} ({call.params.get('api_key')})"
             self._xml(handler, f'<error code="{fault}">{escape(text)}</error>', http, "failed")
         elif fault.startswith("http "):
-            send(handler, b"<html><body>An error</body></html>", int(fault.split()[1]), "text/html")
+            status, *wait = fault.split()[1:]
+            headers = {"Retry-After": wait[0]} if wait else None
+            send(handler, b"<html><body>An error</body></html>", int(status), "text/html", headers)
         elif fault == "broken":
             send(handler, b'<?xml version="1.0"?><lfm status="ok"><tracks tag="x"><track><na', kind="text/xml")
         elif fault == "html":
@@ -277,16 +310,36 @@ class Files(Service):
     """Files at ``url/NAME``. faults[NAME]: what happens at the next calls, one by one; the last one stays for good.
 
     A fault is ``ok``, a status (``404``, or ``503 7`` with a Retry-After of 7), ``stall``, ``drip``, ``drip headers``,
-    ``truncated``, ``unbounded`` (no length, no end), ``close`` (no answer) or ``-> ADDRESS`` (a redirect).
+    ``truncated``, ``unbounded`` (no length, no end), ``close`` (no answer), ``whole`` (a range is not heeded),
+    ``elsewhere`` (another range than was asked for) or ``-> ADDRESS`` (a redirect).
+    validator: the kind of header that names a file's version (``etag``, ``weak``, ``modified``), where the server can
+    go on from the middle of a file. pause_s: before each answer. most_in_flight: how many requests it had at once
+    that it had not begun to answer.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
+    validator: str = ""
+    pause_s: float = 0.0
+    most_in_flight: int = 0
+    in_flight: int = 0
 
     def __post_init__(self) -> None:
         super().__init__()
 
     def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
+        with self._lock:
+            self.in_flight += 1
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self._pause()
+        with self._lock:
+            self.in_flight -= 1
+        self._answer(call, handler)
+
+    def _pause(self) -> None:
+        self.closing.wait(self.pause_s)
+
+    def _answer(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
         name = call.path.lstrip("/")
         queue = self.faults.get(name, ["ok"])
         fault = queue.pop(0) if len(queue) > 1 else queue[0]
@@ -304,32 +357,65 @@ class Files(Service):
             send(handler, b"", 302, headers={"Location": fault[3:]})
         elif data is None:
             send(handler, b"no such file", 404, "text/plain")
-        elif fault == "truncated":
-            send(handler, data[: len(data) // 2], kind="audio/wav", length=len(data))
         elif fault == "unbounded":
             handler.close_connection = True
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nConnection: close\r\n\r\n")
             while not self.closing.is_set():
                 handler.wfile.write(data)
         else:
-            send(handler, data, kind="audio/wav")
+            self._file(data, fault, call, handler)
+
+    def _file(self, data: bytes, fault: str, call: Call, handler: BaseHTTPRequestHandler) -> None:
+        headers = _version(data, self.validator)
+        start, status = 0, 200
+        if call.headers.get("if-range") in headers.values() and fault != "whole":
+            start = int(call.headers["range"].removeprefix("bytes=").removesuffix("-"))
+            start -= fault == "elsewhere"
+            status, headers["Content-Range"] = 206, f"bytes {start}-{len(data) - 1}/{len(data)}"
+        rest = data[start:]
+        if fault == "truncated":
+            send(handler, rest[: len(rest) // 2], status, "audio/wav", headers, length=len(rest))
+        else:
+            send(handler, rest, status, "audio/wav", headers)
+
+
+def _version(data: bytes, kind: str) -> dict[str, str]:
+    mark = zlib.crc32(data) // 2
+    known = {
+        "etag": {"ETag": f'"{mark}"'},
+        "weak": {"ETag": f'W/"{mark}"'},
+        "modified": {"Last-Modified": formatdate(mark, usegmt=True)},
+    }
+    return {**known[kind], "Accept-Ranges": "bytes"} if kind else {}
 
 
 # Spotify ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Video:
+    """What a search for a video finds. media: its bytes, or a fault: a status, ``stall``. length_s: as it is listed."""
+
+    title: str
+    media: bytes | str = b""
+    length_s: int | None = None
+    channel: str = "Somebody"
+
+
 @dataclass
 class Spotify(Service):
-    """Spotify's token, search and track endpoints, and the media that a downloader finds.
+    """Spotify's token, search and track endpoints, and in the wire format of YouTube's own the videos to be found.
 
-    catalog: Spotify id to (artist, title). media: what is at ``/media``, or a fault: a status, ``stall``.
+    catalog: Spotify id to (artist, title) or (artist, title, seconds). videos: what a search finds, by words in it;
+    the videos under the empty text are found by all. limits: Retry-After of the next answers (429) of the API.
     api_status: what search and tracks answer, where not 200.
     """
 
-    catalog: dict[str, tuple[str, str]] = field(default_factory=dict)
-    media: bytes | str = b""
+    catalog: dict[str, tuple[str, str] | tuple[str, str, float]] = field(default_factory=dict)
+    videos: dict[str, list[Video]] = field(default_factory=dict)
     client: str = "client-id-for-tests"
     api_status: int = 200
+    limits: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -340,40 +426,75 @@ class Spotify(Service):
             if asked.split(":")[0] != self.client:
                 return _json(handler, {"error": "invalid_client", "error_description": "Invalid client"}, 400)
             return _json(handler, {"access_token": "token-for-tests", "token_type": "Bearer", "expires_in": 3600})
-        if call.path == "/media":
-            return self._media(handler)
+        if call.path == "/youtubei/v1/search":
+            return _json(handler, self._videos(call.params["asked"]))
+        if call.path.startswith("/watch/"):
+            return self._media(call.path.removeprefix("/watch/"), handler)
+        if not call.path.startswith("/v1/"):
+            return send(handler, b"<html></html>", kind="text/html")
+        if self.limits:
+            wait = {"Retry-After": str(self.limits.pop(0))}
+            body = json.dumps({"error": {"status": 429, "message": "API rate limit exceeded"}}).encode()
+            return send(handler, body, 429, "application/json", wait)
         if self.api_status != 200:
             return _json(handler, {"error": {"status": self.api_status, "message": "refused"}}, self.api_status)
         if call.path == "/v1/search":
-            query = call.params["q"].casefold()
-            hits = [i for i, names in self.catalog.items() if all(n.casefold() in query for n in names)]
+            query = set(call.params["q"].casefold().split())
+            shared = {i: len(query & set(" ".join(n[:2]).casefold().split())) for i, n in self.catalog.items()}
+            hits = sorted((i for i, n in shared.items() if n), key=lambda i: -shared[i])
             return _json(handler, {"tracks": {"items": [self._track(i) for i in hits[: int(call.params["limit"])]]}})
         spotify_id = call.path.removeprefix("/v1/tracks/")
         if spotify_id in self.catalog:
             return _json(handler, self._track(spotify_id))
         return _json(handler, {"error": {"status": 404, "message": "Non existing id"}}, 404)
 
-    def _media(self, handler: BaseHTTPRequestHandler) -> None:
-        if isinstance(self.media, bytes):
-            send(handler, self.media, kind="audio/wav")
-        elif self.media == "stall":
+    def _videos(self, query: str) -> dict[str, Any]:
+        listed = [
+            {
+                "videoRenderer": {
+                    "videoId": f"{digest(about.encode())[:9]}{i:02}",
+                    "title": {"runs": [{"text": video.title}]},
+                    "ownerText": {"runs": [{"text": video.channel}]},
+                }
+                | ({"lengthText": {"simpleText": _clock(video.length_s)}} if video.length_s is not None else {})
+            }
+            for about, videos in self.videos.items()
+            if about in query
+            for i, video in enumerate(videos)
+        ]
+        section = [{"itemSectionRenderer": {"contents": listed}}]
+        found = {"primaryContents": {"sectionListRenderer": {"contents": section}}}
+        return {"contents": {"twoColumnSearchResultsRenderer": found}}
+
+    def _media(self, video_id: str, handler: BaseHTTPRequestHandler) -> None:
+        (videos,) = (v for about, v in self.videos.items() if digest(about.encode())[:9] == video_id[:9])
+        media = videos[int(video_id[9:])].media
+        if isinstance(media, bytes):
+            send(handler, media, kind="audio/wav")
+        elif media == "stall":
             self.closing.wait(30)
         else:
-            send(handler, b"no", int(self.media), "text/plain")
+            send(handler, b"no", int(media), "text/plain")
 
     def _track(self, spotify_id: str) -> dict[str, Any]:
-        artist, title = self.catalog[spotify_id]
+        artist, title, *length_s = self.catalog[spotify_id]
+        length = {"duration_ms": round(1000 * length_s[0])} if length_s else {}
         return {
             "id": spotify_id,
             "name": title,
             "type": "track",
             "uri": f"spotify:track:{spotify_id}",
             "external_urls": {"spotify": f"https://open.spotify.com/track/{spotify_id}"},
-            "artists": [{"name": artist, "type": "artist"}],
+            "artists": [{"name": name, "type": "artist"} for name in artist.split(" / ")],
             "album": {"name": "An Album", "release_date": "2001-01-01", "total_tracks": 9, "images": []},
             "disc_number": 1,
             "track_number": 1,
+            **length,
         }
+
+
+def _clock(seconds: int) -> str:
+    return f"{seconds // 60}:{seconds % 60:02}"
 
 
 def _json(handler: BaseHTTPRequestHandler, value: object, status: int = 200) -> None:

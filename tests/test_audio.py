@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from functools import partial
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import sounds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_ray.audio.decode import EXTENSIONS, decode, probe, resample
+from mer_ray.audio.decode import EXTENSIONS, check, decode, probe, resample
 from mer_ray.audio.location import is_url, local_copy, to_path, to_uri
 from mer_ray.errors import TrackError
 
@@ -133,6 +135,112 @@ def dominant_hz(samples: np.ndarray, rate: int) -> float:
     return float(power.argmax() * rate / (8 * len(samples)))
 
 
+# whole or not -------------------------------------------------------------------------------------------------------
+
+
+def encoded(path: Path, *options: str, seconds: float = 6.0, stream: bool = False) -> Path:
+    """Noise through ffmpeg; as a stream, it cannot go back to write into the header what it learnt."""
+    source = sounds.write(path.with_name("source.wav"), sounds.noise(seconds, 44_100, 2), 44_100)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", "-i", str(source), *options]
+    if stream:
+        path.write_bytes(subprocess.run([*command, "-"], capture_output=True, check=True).stdout)
+    else:
+        subprocess.run([*command, str(path)], check=True)
+    return path
+
+
+ENCODED = {
+    "cbr.mp3": ["-b:a", "128k"],
+    "vbr.mp3": ["-q:a", "4"],
+    "cbr no xing.mp3": ["-b:a", "128k", "-write_xing", "0"],
+    "vbr no xing.mp3": ["-q:a", "4", "-write_xing", "0"],
+    "tagged.mp3": ["-b:a", "64k", "-ar", "22050", "-id3v2_version", "3", "-write_id3v1", "1", "-metadata", "title=x"],
+    "vorbis.ogg": ["-c:a", "libvorbis"],
+    "opus.opus": ["-c:a", "libopus"],
+    "a.flac": [],
+    "a.wav": [],
+    "a.aiff": [],
+    "a.au": [],
+}
+STREAMED = {
+    "stream.flac": ["-f", "flac"],
+    "stream.wav": ["-f", "wav"],
+    "stream.mp3": ["-f", "mp3"],
+    "stream.ogg": ["-c:a", "libvorbis", "-f", "ogg"],
+}
+
+
+@pytest.mark.parametrize("seconds", [0.3, 1.5, 6.0])
+@pytest.mark.parametrize("name", [*ENCODED, *STREAMED])
+def test_a_good_file_is_found_whole_and_its_length_is_right(tmp_path, name, seconds):
+    options = (ENCODED | STREAMED)[name]
+    path = encoded(tmp_path / name, *options, seconds=seconds, stream=name in STREAMED)
+    checked = check(path)
+    samples, rate = decode(path)
+    assert checked.suffix == path.suffix
+    assert checked.channels == 2
+    assert checked.duration_s == pytest.approx(seconds, abs=0.08)  # MP3 encoders pad
+    assert len(samples) / rate == pytest.approx(checked.duration_s, abs=0.05)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.985])
+@pytest.mark.parametrize("name", [n for n in [*ENCODED, "stream.flac", "stream.ogg"] if "no xing" not in n])
+def test_a_file_that_breaks_off_is_found_out(tmp_path, name, share):
+    path = encoded(tmp_path / name, *(ENCODED | STREAMED)[name], stream=name in STREAMED)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(TrackError) as caught:
+        check(path)
+    assert caught.value.reason in ("truncated", "corrupt")
+    assert name in caught.value.message
+    assert not caught.value.transient
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_cannot_be_decoded_is_found_out_without_decoding_it_all(tmp_path, name):
+    make, _, decoded = BAD[name]
+    make(tmp_path / name)
+    if decoded in ("not_finite", "too_short", "silent"):
+        check(tmp_path / name)  # of what it sounds like, it says nothing
+        return
+    with pytest.raises(TrackError) as caught:
+        check(tmp_path / name)
+    assert caught.value.reason in (decoded, "truncated")
+
+
+def test_a_wav_file_with_chunks_around_its_data_is_whole(tmp_path):
+    path = sounds.write(tmp_path / "x.wav", sounds.tone(seconds=2.0))
+    data = path.read_bytes()
+    head, rest = data[:12], data[12:]
+    path.write_bytes(head + b"LIST\x03\0\0\0abc\0" + rest + b"id3 \x02\0\0\0xy")
+    assert check(path).duration_s == 2.0
+
+
+def test_an_mp3_with_a_picture_before_and_tags_behind_is_whole(tmp_path):
+    path = encoded(tmp_path / "x.mp3", "-b:a", "128k")
+    picture = b"\xff\xfb\x90\x64" * 5_000  # looks like the beginnings of frames
+    size = len(picture) + 10
+    digits = bytes((size >> shift) & 0x7F for shift in (21, 14, 7, 0))
+    frame = b"APIC" + len(picture).to_bytes(4, "big") + b"\0\0" + picture
+    tag = b"ID3\x03\0\0" + digits + frame
+    path.write_bytes(tag + path.read_bytes() + b"APETAGEX" + bytes(24) + b"TAG" + bytes(125))
+    assert check(path).duration_s == pytest.approx(6.0, abs=0.08)
+
+
+@given(
+    st.binary(max_size=400),
+    st.sampled_from([b"", b"RIFF\0\0\0\0WAVE", b"OggS", b".snd", b"ID3\x03\0\0", b"\xff\xfb\x90\x64"]),
+)
+def test_any_bytes_are_checked_without_another_error(tmp_path_factory, data, head):
+    path = tmp_path_factory.mktemp("any") / "x.mp3"
+    path.write_bytes(head + data)
+    try:
+        seconds, said = check(path).duration_s, ""
+    except TrackError as error:
+        seconds, said = 0.0, error.message
+    assert seconds > 0 or path.name in said
+    assert said.isprintable()
+
+
 # where audio is ----------------------------------------------------------------------------------------------------
 
 
@@ -159,10 +267,3 @@ def test_web_addresses_are_told_from_paths(uri):
     assert is_url(uri)
     assert not is_url(f"/music/{uri}")
     assert not is_url(f"file:///{uri}")
-
-
-def test_what_an_object_store_does_not_give_may_come_later():
-    with pytest.raises(TrackError) as caught, local_copy("mock:///nothing/there.ogg"):
-        pass
-    assert caught.value.transient
-    assert caught.value.reason == "unreadable"

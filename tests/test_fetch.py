@@ -1,21 +1,24 @@
-"""Audio by HTTP and through savify, against servers on the loopback interface."""
+"""Audio by HTTP, against a server on the loopback interface."""
 
 from __future__ import annotations
 
+import gzip
 import logging
-import os
-import shutil
-import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from threading import Barrier
 
 import pytest
-from services import Files, Spotify, closed_port, wav_bytes
+from services import Call, Files, closed_port, send, wav_bytes
 
-from mer_ray.errors import ConfigError, TrackError, WorkspaceError
-from mer_ray.sources import Track, http, savify
+from mer_ray.errors import TrackError, WorkspaceError
+from mer_ray.sources import http
+from mer_ray.sources.limits import LocalLimiter
 
 AUDIO = wav_bytes(0.5)
 
@@ -185,172 +188,101 @@ def test_a_disk_that_refuses_ends_the_stage(files: Files, tmp_path: Path) -> Non
         http.fetch(f"{files.url}/a.wav", tmp_path / "file" / "x", 20, 1)
 
 
-# savify -----------------------------------------------------------------------------------------------------------
-
-CHILD = """
-import sys
-
-import spotipy
-import yt_dlp
-from spotipy.oauth2 import SpotifyClientCredentials
-
-from mer_ray.sources import savify_child
-
-url = sys.argv[1]
-SpotifyClientCredentials.OAUTH_TOKEN_URL = url + "/api/token"
-of_spotipy = spotipy.Spotify.__init__
-of_yt_dlp = yt_dlp.YoutubeDL.extract_info
+def test_a_body_that_is_packed_all_the_same_is_unpacked(files: Files, tmp_path: Path) -> None:
+    files.respond = lambda call, handler: send(  # type: ignore[method-assign]
+        handler, gzip.compress(AUDIO), headers={"Content-Encoding": "gzip", "ETag": '"1"', "Accept-Ranges": "bytes"}
+    )
+    http.fetch(f"{files.url}/a.wav", tmp_path / "x", 20, 1)
+    assert (tmp_path / "x").read_bytes() == AUDIO
 
 
-def local(self, *args, **kwargs):
-    of_spotipy(self, *args, **kwargs)
-    self.prefix = url + "/v1/"
+# going on where it broke off -------------------------------------------------------------------------------------
 
 
-def extract_info(self, address, *args, **kwargs):
-    assert address.startswith("ytsearch:"), address
-    return of_yt_dlp(self, url + "/media", *args, **kwargs)
+@pytest.mark.parametrize("validator", ["etag", "modified"])
+def test_a_broken_download_goes_on_where_it_was(files: Files, tmp_path: Path, validator: str) -> None:
+    files.validator, files.faults = validator, {"a.wav": ["truncated", "truncated", "ok"]}
+    http.fetch(f"{files.url}/a.wav", tmp_path / "x", 20, 1)
+    assert (tmp_path / "x").read_bytes() == AUDIO
+    half = len(AUDIO) // 2
+    ranges = [call.headers.get("range") for call in files.calls]
+    assert ranges == [None, f"bytes={half}-", f"bytes={half + (len(AUDIO) - half) // 2}-"]
+    assert files.calls[1].headers["if-range"].startswith('"') == (validator == "etag")
 
 
-spotipy.Spotify.__init__ = local
-yt_dlp.YoutubeDL.extract_info = extract_info
-savify_child.main()
-"""
-
-SPOTIFY_ID = "4uLU6hMCjMI75M1A2tKUQC"
-SECRET = "client-secret-for-tests"
-
-
-@pytest.fixture
-def spotify(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Spotify]:
-    monkeypatch.setenv("SPOTIPY_CLIENT_ID", Spotify.client)
-    monkeypatch.setenv("SPOTIPY_CLIENT_SECRET", SECRET)
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    (tmp_path / "tmp").mkdir()
-    with Spotify(catalog={SPOTIFY_ID: ("Nobuo Uematsu", "Aerith's Theme")}, media=AUDIO) as running:
-        yield running
-    assert list((tmp_path / "tmp").glob("mer-ray-savify-*")) == []
+@pytest.mark.parametrize("validator", ["", "weak"])
+def test_without_a_name_for_the_version_it_starts_over(files: Files, tmp_path: Path, validator: str) -> None:
+    files.validator, files.faults = validator, {"a.wav": ["truncated", "ok"]}
+    http.fetch(f"{files.url}/a.wav", tmp_path / "x", 20, 1)
+    assert (tmp_path / "x").read_bytes() == AUDIO
+    assert [call.headers.get("range") for call in files.calls] == [None, None]
 
 
-def fetch(spotify: Spotify, path: Path, track: Track, timeout_s: float = 60.0, max_mb: float = 1.0) -> None:
-    script = path.parent / "tmp" / "child.py"
-    script.write_text(CHILD)
-    savify.fetch(track, path, timeout_s, max_mb, child=(sys.executable, str(script), spotify.url))
+@pytest.mark.parametrize("fault", ["whole", "elsewhere", "416"])
+def test_a_server_that_does_not_go_on_is_asked_for_all_of_it(files: Files, tmp_path: Path, fault: str) -> None:
+    files.validator, files.faults = "etag", {"a.wav": ["truncated", fault, "ok"]}
+    http.fetch(f"{files.url}/a.wav", tmp_path / "x", 20, 1)
+    assert (tmp_path / "x").read_bytes() == AUDIO
+    assert files.calls[1].headers["range"] == f"bytes={len(AUDIO) // 2}-"
 
 
-BY_ID = Track("Nobuo Uematsu", "Aerith's Theme", spotify_id=f"spotify:track:{SPOTIFY_ID}")
+def test_a_file_that_changed_meanwhile_is_not_patched_together(files: Files, tmp_path: Path) -> None:
+    files.validator, files.faults = "etag", {"a.wav": ["truncated", "503", "ok"]}
+    other = wav_bytes(0.5, hz=880.0)
+    answer = files.respond
+
+    def change(call: Call, handler: BaseHTTPRequestHandler) -> None:
+        files.files["a.wav"] = AUDIO if len(files.calls) == 1 else other
+        answer(call, handler)
+
+    files.respond = change  # type: ignore[method-assign]
+    http.fetch(f"{files.url}/a.wav", tmp_path / "x", 20, 1)
+    assert (tmp_path / "x").read_bytes() == other
+    assert "range" in files.calls[2].headers
 
 
-@pytest.mark.parametrize("track", [BY_ID, Track("NOBUO Uematsu", "Aerith's Theme")], ids=["by id", "by search"])
-def test_savify_brings_an_mp3(spotify: Spotify, tmp_path: Path, track: Track) -> None:
-    before = set(Path().iterdir())
-    fetch(spotify, tmp_path / "x.mp3", track)
-    assert (tmp_path / "x.mp3").read_bytes()[:3] in (b"ID3", b"\xff\xfb\x90")
-    assert len((tmp_path / "x.mp3").read_bytes()) > 1000
-    assert {p.name for p in tmp_path.iterdir()} == {"x.mp3", "tmp"}
-    assert set(Path().iterdir()) == before  # no .cache with a token
+def test_what_is_over_the_limit_in_all_is_too_big_in_pieces_too(files: Files, tmp_path: Path) -> None:
+    files.files["a.wav"] = bytes(600_000)
+    files.validator, files.faults = "etag", {"a.wav": ["truncated", "ok"]}
+    answer = files.respond
+
+    def grow(call: Call, handler: BaseHTTPRequestHandler) -> None:
+        answer(call, handler)
+        files.validator = ""  # and with it the length that was said before
+        files.files["a.wav"] = bytes(1_200_000)
+
+    files.respond = grow  # type: ignore[method-assign]
+    assert lose(files, tmp_path / "x").reason == "too_big"
 
 
-def test_savify_with_names_that_no_disk_would_take(spotify: Spotify, tmp_path: Path) -> None:
-    spotify.catalog[SPOTIFY_ID] = ("../../" + "久" * 100, "-i /etc/passwd '\"$(id)\n" + "譲" * 100)
-    fetch(spotify, tmp_path / "x.mp3", BY_ID)
-    assert (tmp_path / "x.mp3").stat().st_size > 1000
+# at most so many at once -----------------------------------------------------------------------------------------
 
 
-def test_savify_finds_nothing(spotify: Spotify, tmp_path: Path) -> None:
-    for track in (Track("Nobody", "Nothing"), Track("", "", spotify_id="0" * 22)):
-        with pytest.raises(TrackError) as caught:
-            fetch(spotify, tmp_path / "x.mp3", track)
-        assert (caught.value.reason, caught.value.transient) == ("not_found", False)
+def test_a_host_has_as_many_requests_at_once_as_it_has_places(files: Files, tmp_path: Path) -> None:
+    limiter, full = LocalLimiter(3), Barrier(3)
+    names: list[str] = []
+
+    def slot(name: str) -> AbstractContextManager[None]:
+        names.append(name)
+        return limiter.slot(name)
+
+    def wait_for_others() -> None:
+        full.wait(30)
+
+    files._pause = wait_for_others  # type: ignore[method-assign]
+    files.files = {f"{i}.wav": AUDIO for i in range(36)}
+    with ThreadPoolExecutor(12) as threads:
+        done = threads.map(lambda i: http.fetch(f"{files.url}/{i}.wav", tmp_path / f"{i}", 60, 1, slot), range(36))
+        assert len(list(done)) == 36
+    assert names == ["127.0.0.1"] * 36
+    assert files.most_in_flight == 3
 
 
-def test_a_title_that_reads_as_an_address_is_searched_for(spotify: Spotify, tmp_path: Path) -> None:
-    with pytest.raises(TrackError, match="not_found"):
-        fetch(spotify, tmp_path / "x.mp3", Track("", f"https://open.spotify.com/album/{SPOTIFY_ID}"))
-    assert [call.path for call in spotify.calls] == ["/api/token", "/v1/search"]
+def test_waiting_for_a_place_is_no_part_of_the_time_limit(files: Files, tmp_path: Path) -> None:
+    @contextmanager
+    def crowded(name: str) -> Iterator[None]:
+        time.sleep(1.2)
+        yield
 
-
-def test_savify_media_refused(spotify: Spotify, tmp_path: Path) -> None:
-    spotify.media = "403"
-    with pytest.raises(TrackError, match="403") as caught:
-        fetch(spotify, tmp_path / "x.mp3", BY_ID)
-    assert (caught.value.reason, caught.value.transient) == ("savify_error", True)
-    assert sum(call.path == "/media" for call in spotify.calls) < 10  # savify alone would never stop
-
-
-def test_savify_media_too_big(spotify: Spotify, tmp_path: Path) -> None:
-    with pytest.raises(TrackError) as caught:
-        fetch(spotify, tmp_path / "x.mp3", BY_ID, max_mb=0.01)
-    assert (caught.value.reason, caught.value.transient) == ("too_big", False)
-
-
-def test_savify_is_ended_at_the_deadline(spotify: Spotify, tmp_path: Path) -> None:
-    spotify.media = "stall"
-    start = time.monotonic()
-    with pytest.raises(TrackError) as caught:
-        fetch(spotify, tmp_path / "x.mp3", BY_ID, timeout_s=4)
-    assert time.monotonic() - start < 12
-    assert (caught.value.reason, caught.value.transient) == ("timeout", True)
-
-
-def test_the_whole_process_group_is_ended(spotify: Spotify, tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    child = ("sh", "-c", f"(while :; do echo alive >> '{trace}'; sleep 0.05; done) & wait")
-    with pytest.raises(TrackError, match="timeout"):
-        savify.fetch(BY_ID, tmp_path / "x.mp3", 0.5, 1, child=child)
-    size = trace.stat().st_size
-    assert size > 0
-    time.sleep(0.3)
-    assert trace.stat().st_size == size
-
-
-def test_spotify_out_of_reach(spotify: Spotify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port()}")
-    with pytest.raises(TrackError) as caught:
-        savify.fetch(BY_ID, tmp_path / "x.mp3", 60, 1)  # the real child
-    assert (caught.value.reason, caught.value.transient) == ("savify_error", True)
-
-
-@pytest.mark.parametrize("status", [0, 403])
-def test_refused_credentials_end_the_stage(
-    spotify: Spotify, tmp_path: Path, status: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if status:
-        spotify.api_status = status
-    else:
-        monkeypatch.setenv("SPOTIPY_CLIENT_ID", "someone-else")
-    with pytest.raises(ConfigError, match="SPOTIPY_CLIENT_ID and SPOTIPY_CLIENT_SECRET"):
-        fetch(spotify, tmp_path / "x.mp3", BY_ID)
-
-
-def test_a_child_that_crashes_says_its_last_line_without_secrets(spotify: Spotify, tmp_path: Path) -> None:
-    code = "import os; print('first'); raise SystemExit('it broke with ' + os.environ['SPOTIPY_CLIENT_SECRET'])"
-    with pytest.raises(TrackError) as caught:
-        savify.fetch(BY_ID, tmp_path / "x.mp3", 20, 1, child=(sys.executable, "-c", code))
-    assert caught.value.reason == "savify_error"
-    assert "it broke with ***" in str(caught.value)
-    assert SECRET not in str(caught.value)
-
-
-def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("SPOTIPY_CLIENT_ID", "x")
-    monkeypatch.delenv("SPOTIPY_CLIENT_SECRET", raising=False)
-    for call in (savify.check, lambda: savify.fetch(BY_ID, tmp_path / "x", 5, 1)):
-        with pytest.raises(ConfigError, match="SPOTIPY_CLIENT_SECRET not set"):
-            call()
-
-
-@pytest.mark.parametrize("spotify_id", ["x", "https://evil.example/track/" + SPOTIFY_ID, "../" + SPOTIFY_ID])
-def test_a_spotify_id_that_is_none(spotify: Spotify, tmp_path: Path, spotify_id: str) -> None:
-    with pytest.raises(TrackError) as caught:
-        savify.fetch(Track("A", "B", spotify_id=spotify_id), tmp_path / "x", 5, 1)
-    assert caught.value.reason == "bad_spotify_id"
-    assert spotify.calls == []
-
-
-def test_an_ffmpeg_is_found_where_the_system_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    found = shutil.which("ffmpeg", path=savify._environment(tmp_path)["PATH"])
-    assert found is not None
-    assert os.access(found, os.X_OK)
+    http.fetch(f"{files.url}/a.wav", tmp_path / "x", 1.0, 1, crowded)
+    assert (tmp_path / "x").read_bytes() == AUDIO

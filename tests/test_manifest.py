@@ -13,7 +13,7 @@ from sounds import hostile_names, tone, write
 
 from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError, TrackError
-from mer_ray.identity import file_digest, track_id
+from mer_ray.identity import digest, file_digest, track_id
 from mer_ray.sources import Track, manifest
 
 PANDA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "panda4q" / "manifest.csv"
@@ -155,7 +155,11 @@ BAD = [
     ({"artist": "A", "title": "x", "valence": "high", "arousal": "0.1", "dominance": "0.1"}, "bad_label"),
     ({"artist": "A", "title": "x", "valence": "nan", "arousal": "0.1", "dominance": "0.1"}, "bad_label"),
     ({"artist": "A", "title": "x", "valence": "1.01", "arousal": "0.1", "dominance": "0.1"}, "bad_label"),
-    ({"path": "s3://bucket/x.mp3"}, "bad_uri"),
+    ({"path": "git://me:geheim@host/x.mp3"}, "bad_uri"),
+    ({"path": "zip://x.mp3::s3://bucket/x.zip"}, "bad_uri"),
+    ({"path": "local:///etc/passwd"}, "bad_uri"),
+    ({"artist": "A", "title": "x", "duration_s": "three minutes"}, "bad_duration"),
+    ({"artist": "A", "title": "x", "duration_s": "-1"}, "bad_duration"),
     ({"path": "http://[broken/x.mp3"}, "bad_uri"),
 ]
 
@@ -173,6 +177,7 @@ def test_a_bad_row_costs_itself_and_says_where_it_is(tmp_path, suffix, row, reas
     assert error.message.startswith(f"my{suffix}, row 2: ")
     assert lost.id != before.id
     assert not error.transient
+    assert "geheim" not in error.message
 
 
 @pytest.mark.parametrize(
@@ -275,3 +280,16 @@ def test_the_real_manifest():
     assert len({t.id for t in tracks}) == 472
     assert all(t.given is not None and len(t.tags) >= 3 and t.uri for t in tracks)
     assert all(to_path(t.uri).is_file() for t in tracks if t.uri)
+
+
+def test_objects_and_expected_durations(tmp_path):
+    rows = [
+        {"path": "s3://bucket/my music/a.flac", "artist": "A", "title": "1", "duration_s": "61.5"},
+        {"path": "gs://bucket/b.flac", "artist": "A", "title": "2", "duration_s": ""},
+        {"path": "ftp://me:geheim@host/c.flac?x=SIGNATURE", "artist": "", "title": "", "duration_s": 3},
+    ]
+    one, two, three = good(WRITERS[".csv"](tmp_path / "m.csv", rows))
+    assert [t.uri for t in (one, two, three)] == [r["path"] for r in rows]
+    assert [t.duration_s for t in (one, two, three)] == [61.5, None, 3.0]
+    assert three.title == "c"
+    assert three.id == digest(rows[2]["path"].encode())[:16]

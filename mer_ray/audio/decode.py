@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from mer_ray.audio import containers
 from mer_ray.errors import TrackError
 from mer_ray.identity import one_line
 
@@ -18,27 +23,59 @@ SILENT_PEAK = 1e-3
 """Full scale is 1; a file that never exceeds -60 dBFS holds no music."""
 
 
+UNKNOWN_LENGTH = 2**63 - 1
+"""What libsndfile says of a FLAC stream whose encoder could not go back to fill in its length."""
+
+BLOCK = 1 << 20  # frames
+
+
 @dataclass(frozen=True)
 class Probe:
-    """What a file's header says. duration_s > 0; sample_rate in hertz."""
+    """What a file's header says. duration_s > 0; sample_rate in hertz; suffix: of file names in its format."""
 
     duration_s: float
     sample_rate: int
     channels: int
+    suffix: str = ""
 
 
 def probe(path: str | Path) -> Probe:
     """Read a file's header. Raises TrackError (missing, empty, corrupt)."""
-    import soundfile
-
     file = _readable(path)
+    with _opened(file) as sound:
+        frames = sound.frames if sound.frames != UNKNOWN_LENGTH else sum(len(block) for block in _blocks(sound))
+        if frames <= 0 or sound.samplerate <= 0:
+            raise TrackError("empty", f"{_name(file)} holds no audio")
+        return Probe(frames / sound.samplerate, int(sound.samplerate), int(sound.channels), _suffix(sound))
+
+
+def check(path: str | Path) -> Probe:
+    """Whether a file will decode: its header, its structure, and its first second, one in its middle and its last.
+
+    Raises TrackError: missing, unreadable, empty, corrupt, or ``truncated`` where it holds less than it announces.
+    """
+    file = _readable(path)
+    probed = probe(file)
     try:
-        info = soundfile.info(_native(file))
-    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise _corrupt(file, error) from error
-    if info.frames <= 0 or info.samplerate <= 0:
-        raise TrackError("empty", f"{_name(file)} holds no audio")
-    return Probe(info.frames / info.samplerate, int(info.samplerate), int(info.channels))
+        extent = containers.extent(file)
+    except (OSError, ValueError) as error:
+        raise TrackError("unreadable", f"{_name(file)} cannot be read ({one_line(str(error), 120)})") from error
+    if extent.breaks_off:
+        said = f"{extent.held:,} of {extent.announced:,} {extent.unit}"
+        raise TrackError("truncated", f"{_name(file)} breaks off: {said} that its header announces are there")
+    with _opened(file) as sound:
+        if sound.frames == UNKNOWN_LENGTH:
+            return probed  # decoded from beginning to end already, to learn its length
+        length = min(sound.samplerate, sound.frames)
+        for start in sorted({0, (sound.frames - length) // 2, sound.frames - length}):
+            sound.seek(start)
+            got = len(sound.read(length, dtype="float32"))
+            # An MP3's frames are counted; where nothing announces them, its end is a guess of libsndfile's.
+            if got < (length if extent.unit != "frames" else start == 0):
+                raise TrackError("truncated", f"{_name(file)} breaks off before its end")
+    if extent.duration_s is not None and extent.announced is None:
+        return replace(probed, duration_s=extent.duration_s)
+    return probed
 
 
 def decode(path: str | Path, min_duration_s: float = 0.0) -> tuple[np.ndarray, int]:
@@ -46,13 +83,14 @@ def decode(path: str | Path, min_duration_s: float = 0.0) -> tuple[np.ndarray, i
 
     Channels are averaged. Raises TrackError: missing, unreadable, empty, corrupt, not_finite, too_short, silent.
     """
-    import soundfile
-
     file = _readable(path)
     try:
-        samples, rate = soundfile.read(_native(file), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, ValueError) as error:
-        raise _corrupt(file, error) from error
+        with _opened(file, whole=True) as sound:
+            rate = sound.samplerate
+            if sound.frames == UNKNOWN_LENGTH:
+                samples = np.concatenate([np.zeros((0, sound.channels), np.float32), *_blocks(sound)])
+            else:
+                samples = sound.read(dtype="float32", always_2d=True)
     except MemoryError as error:  # damaged headers announce years of audio
         raise TrackError("corrupt", f"{_name(file)} announces more audio than fits into memory") from error
     if samples.size == 0:
@@ -80,6 +118,37 @@ def resample(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
 
     out: np.ndarray = soxr.resample(samples, rate_hz, wanted_hz, quality="HQ")
     return out.astype(np.float32, copy=False)
+
+
+@contextmanager
+def _opened(file: Path, whole: bool = False) -> Iterator[Any]:
+    """A soundfile.SoundFile whose errors, then and later, are TrackErrors. whole: one that is read to its very end."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(_native(file)) as sound:
+            if sound.frames == UNKNOWN_LENGTH:
+                sound.seekable = lambda: False  # soundfile would seek to where it has read, and fail
+            data = containers.with_length(file) if whole and sound.format in ("MP3", "MPEG") else None
+            if data is None:
+                yield sound
+                return
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            yield sound
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, OSError) as error:
+        raise _corrupt(file, error) from error
+
+
+def _blocks(sound: Any) -> Iterator[np.ndarray]:
+    """The rest of a file, in pieces of shape (n, channels)."""
+    while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
+        yield block
+
+
+def _suffix(sound: Any) -> str:
+    if sound.subtype == "OPUS":
+        return ".opus"
+    return {"WAVEX": ".wav", "RF64": ".wav", "MPEG": ".mp3"}.get(sound.format, f".{sound.format.lower()}")
 
 
 def _readable(path: str | Path) -> Path:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
-from mer_ray.errors import TrackError
-from mer_ray.identity import one_line
+from mer_ray.audio import objects
 
 
 def is_url(uri: str) -> bool:
@@ -37,25 +35,16 @@ def to_path(uri: str) -> Path:
 
 
 @contextmanager
-def local_copy(uri: str) -> Iterator[Path]:
-    """A local file with the audio at ``uri``: the file itself, or a temporary copy of an object in s3:// or gs://.
+def local_copy(uri: str, timeout_s: float = 600.0, max_mb: float = 4_000.0) -> Iterator[Path]:
+    """A local file with the audio at ``uri``: the file itself, or a temporary copy of an object in a store.
 
-    Raises TrackError where the object cannot be read; whether a local file can be is for the reader to say.
+    timeout_s, max_mb: limits of such a copy, max_mb in megabytes (10^6 bytes). Raises TrackError where the object
+    cannot be read; whether a local file can be is for the reader to say.
     """
-    if "://" not in uri or uri.startswith("file://"):
+    if objects.scheme(uri) in ("", "file"):
         yield to_path(uri)
         return
-    import pyarrow as pa
-    import pyarrow.fs
-
-    try:
-        fs, place = pyarrow.fs.FileSystem.from_uri(uri)
-        with tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
-            copy = Path(folder) / f"audio{Path(place).suffix}"
-            with fs.open_input_stream(place) as source, copy.open("wb") as target:
-                shutil.copyfileobj(source, target)
-            yield copy
-    except (OSError, pa.ArrowInvalid) as error:
-        raise TrackError(
-            "unreadable", f"{one_line(uri, 300)} cannot be read ({one_line(str(error), 120)})", True
-        ) from error
+    with tempfile.TemporaryDirectory(prefix="mer-ray-", ignore_cleanup_errors=True) as folder:
+        copy = Path(folder) / "audio"
+        objects.copy(uri, copy, timeout_s, max_mb)
+        yield copy

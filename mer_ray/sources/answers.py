@@ -85,7 +85,10 @@ class Answers:
         return question_hash(question) in self._index
 
     def reload(self) -> None:
-        """See what other processes have put since."""
+        """See what this and other processes have put since."""
+        with self._lock:
+            if isinstance(self._sink, _RemoteSink):
+                self._sink.close()  # what still waits there is to be seen as well
         files, index, torn = [], {}, 0
         for number, name in enumerate(n for n in self._folder.names() if n.endswith(SUFFIX)):
             files.append(name)
@@ -99,11 +102,12 @@ class Answers:
 
     def get(self, question: Mapping[str, Any]) -> Answer | None:
         """The last answer to a question; None if there is none that `reload` has seen. Raises WorkspaceError."""
-        place = self._index.get(question_hash(question))
-        if place is None:
-            return None
-        number, offset, length = place
-        name = self._files[number]
+        with self._lock:
+            place = self._index.get(question_hash(question))
+            if place is None:
+                return None
+            number, offset, length = place
+            name = self._files[number]
         try:
             with self._folder.fs.open_input_file(self._folder.path(name)) as file:
                 record = json.loads(zlib.decompress(file.read_at(length, offset), wbits=31))
@@ -114,7 +118,7 @@ class Answers:
             ) from error
 
     def put(self, question: Mapping[str, Any], text: str) -> None:
-        """Keep an answer. It survives the end of this process from now on. Raises WorkspaceError."""
+        """Keep an answer: on a local disk it survives the end of this process from now on. Raises WorkspaceError."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"asked": dict(question), "at": at, "answer": text}, ensure_ascii=False) + "\n"
         member = _member(question_hash(question), line.encode("utf-8", "surrogatepass"))
@@ -202,8 +206,11 @@ class _LocalSink(_Sink):
             raise self._refused(error) from error
 
     def close(self) -> None:
-        with self._file:
-            os.fsync(self._file.fileno())
+        try:
+            with self._file:
+                os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._refused(error) from error
 
     def _refused(self, error: OSError) -> WorkspaceError:
         return WorkspaceError(
@@ -227,8 +234,6 @@ class _RemoteSink(_Sink):
 
     def close(self) -> None:
         if self._waiting:
-            # Arrow would see the suffix and compress once more.
-            with self._folder.fs.open_output_stream(self._folder.path(_new_name()), compression=None) as stream:
-                stream.write(b"".join(self._waiting))
+            self._folder.write_bytes(b"".join(self._waiting), _new_name())
         self._waiting.clear()
         self._since = time.monotonic()

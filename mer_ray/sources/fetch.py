@@ -3,82 +3,174 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from mer_ray.audio.location import is_url, to_path
+from mer_ray.audio import objects
+from mer_ray.audio.decode import Probe
+from mer_ray.audio.location import is_url, local_copy, to_path
 from mer_ray.errors import TrackError
+from mer_ray.identity import one_line
 from mer_ray.sources import Track
+from mer_ray.sources.http import unlimited
+from mer_ray.sources.limits import Slot
+from mer_ray.sources.variants import piece
 
-Keep = Callable[[Path], str]
-"""Takes a finished temporary file into the workspace and answers its URI there."""
+
+@dataclass(frozen=True)
+class Held:
+    """Audio that was checked: where it stays, the hash of its bytes, and what its header says."""
+
+    uri: str
+    sha256: str
+    probe: Probe
+
+
+Keep = Callable[[Path, str | None], Held]
+"""Checks a file, and where there is no URI at which it stays takes it into the workspace. Raises TrackError."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A provider that failed."""
+
+    provider: str
+    error: TrackError
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """uri: where the audio now is. provider: what got it."""
+    """provider: what got it. tried: what failed before. spotify_id: the track that Spotify was asked for."""
 
-    uri: str
+    held: Held
     provider: str
+    tried: tuple[Tried, ...] = ()
+    spotify_id: str | None = None
 
 
-def fetch(
-    track: Track, providers: Sequence[str], folder: Mapping[str, str], keep: Keep, timeout_s: float, max_mb: float
-) -> Fetched:
+@dataclass(frozen=True)
+class Limits:
+    """Of one download: seconds for everything but waiting for a slot, megabytes (10^6 bytes), simultaneous exchanges
+    by host; and for what a search finds, the share by which durations may differ and the least similarity (0..1)."""
+
+    timeout_s: float
+    max_mb: float
+    slot: Slot = unlimited
+    duration_tolerance: float = 0.1
+    min_similarity: float = 0.6
+
+
+def fetch(track: Track, providers: Sequence[str], folder: Mapping[str, str], keep: Keep, limits: Limits) -> Fetched:
     """Get a track's audio by the first provider that can.
 
-    providers: of ``uri`` (the track's own path, URL or demo cue), ``folder`` and ``savify``, in the order to try.
-    folder: track id → path, for the provider ``folder``. Raises TrackError: the only one there was, or ``no_audio``
-    with what each provider said.
+    providers: of ``uri`` (the track's own path, URL, object or demo cue), ``folder`` and ``savify``, in the order to
+    try. folder: what `index` made, for the provider ``folder``. A file that does not decode is its provider's failure.
+    Raises TrackError: the only one there was, or ``no_audio`` with what each provider said.
     """
-    errors: list[tuple[str, TrackError]] = []
+    tried: list[Tried] = []
     for provider in providers:
+        name = _kind(track.uri) if provider == "uri" and track.uri else provider
         try:
             if provider == "uri" and track.uri:
-                return _own(track, track.uri, keep, timeout_s, max_mb)
-            if provider == "folder" and track.id in folder:
-                return Fetched(folder[track.id], "folder")
+                return Fetched(_own(track.uri, keep, limits), name, tuple(tried))
+            if provider == "folder" and (uri := _in_folder(track, folder)):
+                return Fetched(keep(to_path(uri), uri), name, tuple(tried))
             if provider == "savify":
-                return Fetched(
-                    _through_file(lambda path: _savify(track, path, timeout_s, max_mb), ".mp3", keep), "savify"
-                )
+                held, spotify_id = _savify(track, keep, limits)
+                return Fetched(held, name, tuple(tried), spotify_id)
         except TrackError as error:
-            errors.append((provider, error))
-    if len(errors) == 1:
-        raise errors[0][1]
-    said = "; ".join(f"{p}: {e.message}" for p, e in errors) or f"no provider of {', '.join(providers)} has it"
-    raise TrackError("no_audio", f"{track.artist} – {track.title}: {said}", any(e.transient for _, e in errors))
+            tried.append(Tried(name, error))
+    if len(tried) == 1:
+        raise tried[0].error
+    said = "; ".join(f"{t.provider}: {t.error.reason} ({one_line(t.error.message, 150)})" for t in tried)
+    said = said or f"no provider of {', '.join(providers)} has it"
+    raise TrackError("no_audio", f"{track.artist} – {track.title}: {said}", any(t.error.transient for t in tried))
 
 
-def _own(track: Track, uri: str, keep: Keep, timeout_s: float, max_mb: float) -> Fetched:
-    if uri.startswith("demo:"):
-        from mer_ray.sources import demo
+def index(tracks: Iterable[Track]) -> dict[str, str]:
+    """Where a folder's tracks are, by their ids, and by what the pieces are called without remasters and guests."""
+    found: dict[str, str] = {}
+    films: dict[str, set[str]] = {}
+    for track in tracks:
+        if track.uri is None:
+            continue
+        found.setdefault(track.id, track.uri)
+        if track.artist and track.title:
+            name, film = _piece(track)
+            found.setdefault(f"{name}\x1f{film}", track.uri)
+            films.setdefault(name, set()).add(film)
+    return found | {n: found[f"{n}\x1f{next(iter(f))}"] for n, f in films.items() if len(f) == 1}
 
-        return Fetched(_through_file(lambda path: demo.fetch(uri, path), ".flac", keep), "demo")
+
+def _in_folder(track: Track, folder: Mapping[str, str]) -> str | None:
+    """By id, else by the piece's name. A film's theme may be a file that credits no film, but not another film's."""
+    if track.id in folder or not (track.artist and track.title):
+        return folder.get(track.id)
+    name, film = _piece(track)
+    return folder.get(f"{name}\x1f{film}") or folder.get(f"{name}\x1f" if film else name)
+
+
+def _piece(track: Track) -> tuple[str, str]:
+    found = piece(track.artist, track.title)
+    return f"{found.artist}\x1f{found.title}", found.film
+
+
+def _kind(uri: str) -> str:
     if is_url(uri):
-        from mer_ray.sources import http
-
-        try:
-            suffix = Path(urlsplit(uri).path).suffix.lower()
-        except ValueError:
-            suffix = ""  # what is wrong with the address, http says
-        suffix = suffix if suffix[1:].isalnum() and len(suffix) <= 6 else ".audio"
-        return Fetched(_through_file(lambda path: http.fetch(uri, path, timeout_s, max_mb), suffix, keep), "http")
-    if not to_path(uri).is_file():
-        raise TrackError("missing", f"{uri} is not a file")
-    return Fetched(uri, "file")
+        return "http"
+    return "demo" if uri.startswith("demo:") else objects.scheme(uri) or "file"
 
 
-def _savify(track: Track, path: Path, timeout_s: float, max_mb: float) -> None:
+def _host(uri: str) -> str:
+    try:
+        return urlsplit(uri).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""  # what is wrong with the address, its reader says
+
+
+def _own(uri: str, keep: Keep, limits: Limits) -> Held:
+    kind = _kind(uri)
+    if kind == "file":
+        if not to_path(uri).is_file():
+            raise TrackError("missing", f"{uri} is not a file")
+        return keep(to_path(uri), uri)
+    if kind in ("demo", "http"):
+        with _temporary() as path:
+            if kind == "demo":
+                from mer_ray.sources import demo
+
+                demo.fetch(uri, path)
+            else:
+                from mer_ray.sources import http
+
+                http.fetch(uri, path, limits.timeout_s, limits.max_mb, limits.slot)
+            return _named(uri, keep, path, None)
+    with limits.slot(_host(uri)), local_copy(uri, limits.timeout_s, limits.max_mb) as path:
+        return _named(uri, keep, path, uri)
+
+
+def _savify(track: Track, keep: Keep, limits: Limits) -> tuple[Held, str | None]:
     from mer_ray.sources import savify
 
-    savify.fetch(track, path, timeout_s, max_mb)
+    bounds = savify.Bounds(limits.timeout_s, limits.max_mb, limits.duration_tolerance, limits.min_similarity)
+    with limits.slot("savify"), _temporary(".mp3") as path:
+        spotify_id = savify.fetch(track, path, bounds)
+        return keep(path, None), spotify_id
 
 
-def _through_file(get: Callable[[Path], None], suffix: str, keep: Keep) -> str:
+def _named(uri: str, keep: Keep, path: Path, stays: str | None) -> Held:
+    """What is wrong with a file says where it came from, not what it was called while it was looked at."""
+    try:
+        return keep(path, stays)
+    except TrackError as error:
+        message = error.message.replace(str(path), objects.shown(uri))
+        raise TrackError(error.reason, message, error.transient) from error
+
+
+@contextmanager
+def _temporary(suffix: str = "") -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
-        path = Path(folder) / f"audio{suffix}"
-        get(path)
-        return keep(path)
+        yield Path(folder) / f"audio{suffix}"

@@ -88,12 +88,14 @@ def listing(wanted: Wanted, answers: Answers, ask: Callable[[Sequence[PageAt]], 
             reader.read({tag: lastfm_xml.page(a.text) for tag, a in found.items() if a is not None})
             if reader.complete or absent:
                 break
-    merged, names = variants.merge(reader.tracks())
-    if wanted.combine == "intersection":
-        merged = [track for track in merged if reader.in_all(track)]
-    merged = merged[: wanted.limit]
-    kept = {track.id for track in merged}
-    return Listing(merged, [v for v in names if v.kept in kept], absent)
+    merged = variants.merge(track for _, track in reader.listed)
+    tags_of: defaultdict[str, set[str]] = defaultdict(set)
+    for (tag, _), kept in zip(reader.listed, merged.ids, strict=True):
+        tags_of[kept].add(tag)
+    least = len(wanted.tags) if wanted.combine == "intersection" else 1
+    tracks = [track for track in merged.tracks if len(tags_of[track.id]) >= least][: wanted.limit]
+    ids = {track.id for track in tracks}
+    return Listing(tracks, [v for v in merged.variants if v.kept in ids], absent)
 
 
 class _Reader:
@@ -102,9 +104,9 @@ class _Reader:
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._round = 0
-        self._listed: list[Track] = []
+        self.listed: list[tuple[str, Track]] = []  # with the tag that lists it
         self._seen: dict[str, set[str]] = {tag: set() for tag in wanted.tags}
-        self._tags_of: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+        self._tags_of: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
         self._stale = dict.fromkeys(wanted.tags, 0)
         self._last: dict[str, int | None] = dict.fromkeys(wanted.tags)
         self._open = list(wanted.tags)
@@ -115,7 +117,7 @@ class _Reader:
         return not self._open or (self._wanted.limit is not None and self._enough() >= self._wanted.limit)
 
     def next_pages(self) -> list[PageAt]:
-        """The pages to look at next, by rounds: as many as are surely needed, and no more than a wave."""
+        """The pages to look at next, by rounds: about as many as are needed, and no more than a wave."""
         first = self._round + 1
         rounds = 1
         lasts = [self._last[tag] for tag in self._open]
@@ -135,8 +137,8 @@ class _Reader:
             before = len(self._seen[tag])
             for track in page.tracks:
                 self._seen[tag].add(track.id)
-                self._listed.append(track)
-                self._tags_of[_key(track)].add(tag)
+                self.listed.append((tag, track))
+                self._tags_of[self._key(track)].add(tag)
             new = len(self._seen[tag]) > before
             self._stale[tag] = 0 if new else self._stale[tag] + 1
             ended = page.pages is not None and self._round >= page.pages
@@ -144,23 +146,16 @@ class _Reader:
             if tag in self._open and (ended or endless or not page.tracks):
                 self._open.remove(tag)
 
-    def tracks(self) -> list[Track]:
-        """All that was listed, in order."""
-        return self._listed
-
-    def in_all(self, track: Track) -> bool:
-        """Whether every tag lists the piece."""
-        return len(self._tags_of[_key(track)]) == len(self._wanted.tags)
-
     def _enough(self) -> int:
         if self._wanted.combine == "union":
             return len(self._tags_of)
         return sum(len(tags) == len(self._wanted.tags) for tags in self._tags_of.values())
 
-
-def _key(track: Track) -> tuple[str, str]:
-    found = piece(track.artist, track.title)
-    return found.artist, found.title
+    def _key(self, track: Track) -> tuple[str, ...]:
+        """Of tracks that are one piece, in doubt so that `_enough` does not count too many."""
+        found = piece(track.artist, track.title)
+        films = (found.film,) if self._wanted.combine == "intersection" else ()
+        return found.artist, found.title, *films
 
 
 # the tracks -------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ LEASE_FACTOR = 3.0
 # A name that no network resolves: only our transport can carry a request to it, and no key leaks past it.
 _STAND_IN = "lastfm.invalid"
 _PASSING = {"8", "11", "16", "29", "500", "502", "503", "504"}
-_NOT_FOUND, _INVALID_KEY, _SUSPENDED = "6", "10", "26"
+_NOT_FOUND, _INVALID_RESOURCE, _INVALID_KEY, _SUSPENDED = "6", "7", "10", "26"
 
 T = TypeVar("T")
 Question = dict[str, str | int]
@@ -137,7 +137,7 @@ class Client:
         try:
             return self._answer(self._network.get_track(track.artist, track.title), question)
         except _Refused as refused:
-            if refused.code == _NOT_FOUND and refused.answer:
+            if refused.code in (_NOT_FOUND, _INVALID_RESOURCE) and _is_refusal(refused.answer):
                 return self._clean_answer(refused.answer)
             if fatal := self._fatal(refused):
                 raise fatal from None
@@ -190,6 +190,14 @@ class _Refused(Exception):
         self.answer = ""
 
 
+def _is_refusal(text: str) -> bool:
+    """Whether our reader, too, finds an error in it."""
+    try:
+        return lastfm_xml.error(text) is not None
+    except ValueError:
+        return False
+
+
 def _ask(call: Callable[[], T], transport: _Transport) -> T:
     """The call's value, after some tries. Raises _Refused."""
     start = time.monotonic()
@@ -199,7 +207,7 @@ def _ask(call: Callable[[], T], transport: _Transport) -> T:
         transport.answer, transport.wait_s = "", None
         try:
             return call()
-        except (pylast.PyLastError, IndexError, AttributeError, ValueError) as error:
+        except (pylast.PyLastError, IndexError, AttributeError, ValueError, RecursionError) as error:
             refused = _refusal(error)
         refused.answer = transport.answer
         pause_s = min(backoff(attempt, BACKOFF_S), MAX_BACKOFF_S)

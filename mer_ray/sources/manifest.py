@@ -1,10 +1,10 @@
 """A manifest: one row a track, as CSV, JSON lines or Parquet.
 
-Columns: ``path`` or ``uri`` (relative paths start at the manifest's folder), ``artist``, ``title``, ``album``,
-``mbid``, ``spotify_id``, ``tags`` (``name:weight; name:weight`` or ``name; name``, or in JSON and Parquet a list of
-names or of
-name and weight), and ``valence``, ``arousal``, ``dominance`` on a declared scale. A row needs artist and title, or a
-path. Other columns are ignored.
+Columns: ``path`` or ``uri`` (relative paths start at the manifest's folder; http, https, file, and the stores of
+`mer_ray.audio.objects`), ``artist``, ``title``, ``album``, ``mbid``, ``spotify_id``, ``duration_s``, ``tags``
+(``name:weight; name:weight`` or ``name; name``, or in JSON and Parquet a list of names or of name and weight), and
+``valence``, ``arousal``, ``dominance`` on a declared scale. A row needs artist and title, or a path. Other columns are
+ignored.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mer_ray.audio import objects
 from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import digest, file_digest, one_line
@@ -118,10 +120,11 @@ def _track(row: Mapping[str, Any], folder: Path, scale: tuple[float, float]) -> 
         raise TrackError("incomplete", "needs artist and title, or a path")
     return Track(
         artist=artist,
-        title=title or one_line(Path(place).stem),
+        title=title or one_line(Path(_bare(place)).stem),
         album=_text(row, "album") or None,
         mbid=_text(row, "mbid") or None,
         spotify_id=_text(row, "spotify_id") or None,
+        duration_s=_duration_s(row),
         uri=uri,
         tags=parse_tags(row.get("tags")),
         given=_given(row, scale),
@@ -135,16 +138,26 @@ def _uri(place: str, folder: Path) -> str:
             urlsplit(place)
             place.encode()
             return place
+        if objects.is_object(place):
+            urlsplit(place)
+            place.encode()
+            return place
         if "://" in place:
-            raise TrackError("bad_uri", f"{one_line(place, 200)}: only paths, file:, http: and https: can be fetched")
+            known = ", ".join(("paths", "file", "http", "https", *objects.SCHEMES))
+            raise TrackError("bad_uri", f"{objects.shown(place)}: only these can be fetched: {known}")
         path = Path(place).expanduser()
         return to_uri(path if path.is_absolute() else (folder / path).absolute())
     except (ValueError, RuntimeError) as error:
-        raise TrackError("bad_uri", f"{one_line(place, 200)} is no address ({one_line(str(error), 120)})") from error
+        raise TrackError("bad_uri", f"{objects.shown(place)} is no address ({one_line(str(error), 120)})") from error
+
+
+def _bare(place: str) -> str:
+    """A place without what no title should show: the query of an address, in which there may be a signature."""
+    return re.split(r"[?#]", place, maxsplit=1)[0] if "://" in place else place
 
 
 def _content_key(uri: str) -> str:
-    if not is_url(uri):
+    if not is_url(uri) and not objects.is_object(uri):
         path = to_path(uri)
         if path.is_file():
             try:
@@ -218,6 +231,19 @@ def _tag_item(item: Any) -> tuple[str, float]:
 def _weight(value: float, shown: str) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise TrackError("bad_tags", f"weight of {one_line(shown, 80)!r} must be 0 or more")
+    return value
+
+
+def _duration_s(row: Mapping[str, Any]) -> float | None:
+    cell = row.get("duration_s")
+    if _missing(cell) or cell == "":
+        return None
+    try:
+        value = float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise TrackError("bad_duration", f"duration_s must be seconds over 0, got {one_line(repr(cell), 40)}")
     return value
 
 

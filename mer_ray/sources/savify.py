@@ -15,13 +15,15 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mer_ray
+from mer_ray.audio.decode import probe
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.identity import one_line
-from mer_ray.sources import Track
+from mer_ray.sources import Track, matching
 from mer_ray.sources.http import replacing
 
 CREDENTIALS = ("SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET")
@@ -29,6 +31,20 @@ CHILD = (sys.executable, "-m", "mer_ray.sources.savify_child")
 _SPOTIFY_ID = re.compile(
     r"(?:spotify:track:|https://open\.spotify\.com/(?:intl-\w+/)?track/)?([0-9A-Za-z]{22})(?:\?.*)?"
 )
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """timeout_s: for everything together. max_mb: in megabytes (10^6 bytes), for what is loaded and for the MP3.
+
+    tolerance: the share by which what is found may be longer or shorter than expected (five seconds always may be).
+    min_similarity: 0..1, of artist and title on Spotify, and of the title in what is loaded.
+    """
+
+    timeout_s: float
+    max_mb: float
+    tolerance: float = 0.1
+    min_similarity: float = 0.6
 
 
 def check() -> None:
@@ -41,31 +57,35 @@ def check() -> None:
         )
 
 
-def fetch(track: Track, path: Path, timeout_s: float, max_mb: float, child: Sequence[str] = CHILD) -> None:
-    """Get a track's audio as an MP3 file at ``path``, which appears whole or not at all.
+def fetch(track: Track, path: Path, bounds: Bounds, child: Sequence[str] = CHILD) -> str:
+    """Get a track's audio as an MP3 file at ``path``, which appears whole or not at all; answer its Spotify id.
 
-    The track is found by its Spotify id, or else as Spotify's first hit for artist and title. timeout_s: for
-    everything together. max_mb: limit in megabytes (10^6 bytes), for what is loaded and for the MP3. child: the command
-    that runs `savify_child.main`.
-    Raises TrackError with the reason ``not_found``, ``too_big``, ``bad_spotify_id``, ``timeout`` or ``savify_error``
-    (the last two transient); ConfigError for absent or refused credentials and where there is no ffmpeg.
+    The track is found by its Spotify id, or else by artist, title and duration. child: the command that runs
+    `savify_child.main`.
+    Raises TrackError with the reason ``not_found``, ``wrong_title``, ``wrong_duration``, ``too_big``,
+    ``bad_spotify_id``, and the transient ``timeout``, ``rate_limited`` or ``savify_error``; ConfigError for absent or
+    refused credentials and where there is no ffmpeg.
     """
     check()
-    order = {"query": _query(track), "max_bytes": int(max_mb * 1e6), "timeout_s": timeout_s}
+    order = _order(track, bounds)
     with tempfile.TemporaryDirectory(prefix="mer-ray-savify-", ignore_cleanup_errors=True) as folder:
         outcome = _run(child, order, Path(folder))
         name, message = _name(track), _clean(str(outcome.get("message", "")))
         match outcome["status"]:
             case "ok":
-                _deliver(Path(folder, outcome["file"]), path, max_mb, name)
+                expected_s = outcome["expected_s"] or track.duration_s
+                _deliver(Path(folder, outcome["file"]), path, expected_s, bounds, name)
+                return str(outcome["spotify_id"])
             case "credentials":
                 raise ConfigError(f"Spotify refuses savify ({message})", f"check {' and '.join(CREDENTIALS)}")
-            case "not_found":
-                raise TrackError("not_found", f"{name}: {message}")
+            case "not_found" | "wrong_title" | "wrong_duration" as reason:
+                raise TrackError(reason, f"{name}: {message}")
+            case "rate_limited":
+                raise TrackError("rate_limited", f"{name}: {message}", transient=True)
             case "too_big":
-                raise TrackError("too_big", f"{name}: over acquire.max_mb = {max_mb:g}")
+                raise TrackError("too_big", f"{name}: over acquire.max_mb = {bounds.max_mb:g}")
             case "timeout":
-                raise TrackError("timeout", f"{name}: no audio within {timeout_s:g} s", transient=True)
+                raise TrackError("timeout", f"{name}: no audio within {bounds.timeout_s:g} s", transient=True)
             case _:
                 raise TrackError("savify_error", f"{name}: {message}", transient=True)
 
@@ -74,19 +94,28 @@ def _name(track: Track) -> str:
     return one_line(" – ".join(part for part in (track.artist, track.title) if part) or track.id, 200)
 
 
-def _query(track: Track) -> str:
+def _order(track: Track, bounds: Bounds) -> dict[str, Any]:
+    """What the child is told, as JSON."""
+    spotify_id = None
     if track.spotify_id:
         found = _SPOTIFY_ID.fullmatch(track.spotify_id.strip())
         if found is None:
             raise TrackError(
                 "bad_spotify_id", f"{_name(track)}: {one_line(track.spotify_id, 80)!r} is no Spotify track id"
             )
-        return f"https://open.spotify.com/track/{found[1]}"
-    # A title that reads as an address must be searched for, not opened.
-    query = one_line(f"{track.artist} {track.title}", 200).replace("://", " ")
-    if not query:
+        spotify_id = found[1]
+    elif not f"{track.artist}{track.title}".strip():
         raise TrackError("not_found", f"{track.id}: neither Spotify id, artist nor title to search for")
-    return query
+    return {
+        "spotify_id": spotify_id,
+        "artist": one_line(track.artist, 200),
+        "title": one_line(track.title, 200),
+        "duration_s": track.duration_s,
+        "max_bytes": int(bounds.max_mb * 1e6),
+        "timeout_s": bounds.timeout_s,
+        "tolerance": bounds.tolerance,
+        "min_similarity": bounds.min_similarity,
+    }
 
 
 def _run(child: Sequence[str], order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -125,13 +154,13 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Ours, with an ffmpeg in its PATH, and with this mer_ray first wherever it was imported from."""
+    """Ours, with an ffmpeg in its PATH, this mer_ray first wherever it was imported from, and a place for files."""
     source = str(Path(mer_ray.__file__).parent.parent)
     pythonpath = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     search = os.environ.get("PATH", os.defpath)
     if shutil.which("ffmpeg") is None:
         search = f"{_bundled_ffmpeg(folder)}{os.pathsep}{search}"
-    return {**os.environ, "PATH": search, "PYTHONPATH": pythonpath}
+    return {**os.environ, "PATH": search, "PYTHONPATH": pythonpath, "TMPDIR": str(folder)}
 
 
 def _bundled_ffmpeg(folder: Path) -> Path:
@@ -148,12 +177,16 @@ def _bundled_ffmpeg(folder: Path) -> Path:
     return place
 
 
-def _deliver(made: Path, path: Path, max_mb: float, name: str) -> None:
+def _deliver(made: Path, path: Path, expected_s: float | None, bounds: Bounds, name: str) -> None:
     size = made.stat().st_size
-    if size > max_mb * 1e6:
-        raise TrackError("too_big", f"{name}: over acquire.max_mb = {max_mb:g}")
+    if size > bounds.max_mb * 1e6:
+        raise TrackError("too_big", f"{name}: over acquire.max_mb = {bounds.max_mb:g}")
     if not size:
         raise TrackError("savify_error", f"{name}: the MP3 is empty", transient=True)
+    # What a service says of a video's length need not be true, and some say nothing.
+    duration_s = probe(made).duration_s
+    if not matching.fits(duration_s, expected_s, bounds.tolerance):
+        raise TrackError("wrong_duration", f"{name}: what was loaded lasts {duration_s:.0f} s, not {expected_s:.0f} s")
     with made.open("rb") as source, replacing(path) as target:  # the temporary folder may be on another disk
         shutil.copyfileobj(source, target)
 

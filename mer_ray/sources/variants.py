@@ -9,13 +9,14 @@ import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from mer_ray.identity import normalise
 from mer_ray.sources import Track
 
 MAX_LENGTH = 500
 _YEAR = r"(?:19|20)\d\d"
-_QUOTES = "\"'“”„«»‟″"
+_QUOTES = "\"'“”„«»‟′"
 _KIND = r"(?:motion picture|film|movie|video game|game|tv series|series|musical|show)"
 _REMASTER = re.compile(
     rf"(?:{_YEAR} ?-? ?)?(?:digital(?:ly)? )?re-?master(?:ed)?(?: (?:version|edition|track))?(?: ?[-/]? ?{_YEAR})?"
@@ -31,7 +32,7 @@ _SOUNDTRACK = re.compile(
 _SOUNDTRACK_BEHIND = re.compile(rf"[ :{_QUOTES}-]+(?:{_SOUNDTRACK.pattern})$")
 _THE = re.compile(r"^the ")
 _GUEST = re.compile(r"(?:feat|ft|featuring)\b\.? ?.+")
-_BARE_GUEST = re.compile(r"^(.*\S) (?:feat|ft|featuring)\b\.? \S.*$")
+_BARE_GUEST = re.compile(r"^(.*\S) (?:feat\b\.?|featuring\b|(?<!\d )ft\.) \S.*$")  # "Six Ft Under" has no guest
 _IN_BRACKETS = re.compile(r"^(.*\S) ?[(\[]([^()\[\]]+)[)\]]$")
 _AFTER_DASH = re.compile(r"^(.*\S) - (\S.*)$")
 _SPLIT_YEAR = re.compile(rf" - ({_YEAR}) - (?=re-?master)")
@@ -104,8 +105,16 @@ class Variant:
     rule: str
 
 
-def merge(listed: Iterable[Track]) -> tuple[list[Track], list[Variant]]:
-    """One track for each piece, in the order of their first appearance, and the names that were left out.
+class Merged(NamedTuple):
+    """tracks: one for each piece. variants: the names that were left out. ids: the id of each listed track's piece."""
+
+    tracks: list[Track]
+    variants: list[Variant]
+    ids: list[str]
+
+
+def merge(listed: Iterable[Track]) -> Merged:
+    """One track for each piece, in the order of their first appearance.
 
     The first name counts, with the first MusicBrainz id and duration that any of them has. Titles that credit two
     films or more ("Main Theme (From ...)") are a piece for each film, and a bare title beside them one of its own.
@@ -118,13 +127,15 @@ def merge(listed: Iterable[Track]) -> tuple[list[Track], list[Variant]]:
             films.setdefault((found.artist, found.title), set()).add(found.film)
     kept: dict[tuple[str, str, str], Track] = {}
     variants: dict[tuple[str, str, str], Variant] = {}
+    ids: list[str] = []
     for track in tracks:
         found = piece(track.artist, track.title)
         apart = found.film if len(films.get((found.artist, found.title), ())) > 1 else ""
         key = (found.artist, found.title, apart)
-        if not (track.artist and track.title):
+        if not (found.artist and found.title):
             key = (track.id, "", "")  # nothing to compare
         first = kept.setdefault(key, track)
+        ids.append(first.id)
         if first is track:
             continue
         kept[key] = replace(first, mbid=first.mbid or track.mbid, duration_s=first.duration_s or track.duration_s)
@@ -132,4 +143,4 @@ def merge(listed: Iterable[Track]) -> tuple[list[Track], list[Variant]]:
             rules = found.rules ^ piece(first.artist, first.title).rules
             variant = Variant(first.id, track, "+".join(sorted(rules)) or "spelling")
             variants.setdefault((first.id, track.artist, track.title), variant)
-    return list(kept.values()), list(variants.values())
+    return Merged(list(kept.values()), list(variants.values()), ids)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import shutil
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyarrow.fs import FileType
 
-from mer_ray.audio.decode import probe
-from mer_ray.audio.location import local_copy
+from mer_ray.audio.decode import check as check_audio
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError
-from mer_ray.identity import file_digest
+from mer_ray.identity import file_digest, one_line
 from mer_ray.sources import Track
-from mer_ray.sources.fetch import fetch
-from mer_ray.stages import session
+from mer_ray.sources import fetch as sources
+from mer_ray.sources.http import replacing
+from mer_ray.sources.limits import Limiter
+from mer_ray.stages import limits, session
 from mer_ray.tables import Workspace, failure
 
-BATCH = 16
-THREADS = 4  # of a worker, waiting for the network
-COLUMNS = ["track_id", "artist", "title", "spotify_id", "uri"]
+BATCH = 16  # tracks of a commit, which is what a killed worker loses
+THREADS = 8  # of a worker
+CPUS = 0.5  # of a worker, which waits for the network for the most part
+LEASE_S = 60.0  # that a place at a host outlives the longest download
+COLUMNS = ["track_id", "artist", "title", "spotify_id", "duration_s", "uri"]
 
 
 def check(config: Config) -> None:
@@ -57,11 +63,18 @@ def run(config: Config, workspace: Workspace) -> Summary:
             "workspace": workspace,
             "providers": list(settings.providers),
             "folder": _index(settings.folder),
-            "timeout_s": settings.timeout_s,
-            "max_mb": settings.max_mb,
+            "limiter": limits.shared("acquire", settings.per_host, lease_s=settings.timeout_s + LEASE_S),
+            "bounds": {
+                "timeout_s": settings.timeout_s,
+                "max_mb": settings.max_mb,
+                "duration_tolerance": settings.duration_tolerance,
+                "min_similarity": settings.min_similarity,
+            },
         }
         with progress("acquire", len(rows)) as ticker:
-            for answered in session.map_blocks(session.split(rows, size), _acquire, arguments, settings.workers):
+            for answered in session.map_blocks(
+                session.split(rows, size), _Acquire, arguments, settings.workers, cpus=CPUS
+            ):
                 summary.made += sum(a["made"] for a in answered)
                 ticker.advance(sum(a["made"] + a["failed"] for a in answered))
     summary.failed = len(workspace.failures("acquire"))
@@ -74,60 +87,89 @@ def run(config: Config, workspace: Workspace) -> Summary:
 
 
 def _index(path: str | None) -> dict[str, str]:
-    """Track id → path, for a folder of audio whose files name their artist and title."""
+    """Where the tracks of a folder of audio are whose files name their artist and title."""
     if path is None:
         return {}
     from mer_ray.sources import folder
 
-    found = (t for t in folder.tracks(path) if isinstance(t, Track))
-    return {t.id: t.uri for t in found if t.uri}
+    return sources.index(t for t in folder.tracks(path) if isinstance(t, Track))
 
 
-def _acquire(
-    batch: pa.Table, workspace: Workspace, providers: list[str], folder: dict[str, str], timeout_s: float, max_mb: float
-) -> pa.Table:
-    """Fetch and probe a block of tracks, and commit their rows."""
-    get = partial(_one, workspace, providers, folder, timeout_s, max_mb)
-    with ThreadPoolExecutor(THREADS) as threads:
-        results = list(threads.map(get, batch.to_pylist()))
-    lost = [r for r in results if "stage" in r]
-    made = [r for r in results if "stage" not in r]
-    workspace.append_rows("failures", lost)
-    workspace.append_rows("audio", made)
-    return pa.table({"made": [len(made)], "failed": [len(lost)]})
+class _Acquire:
+    """A worker: gets and checks blocks of tracks, and commits their rows."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        providers: list[str],
+        folder: dict[str, str],
+        limiter: Limiter,
+        bounds: dict[str, float],
+    ) -> None:
+        self.workspace = workspace
+        keep = partial(_keep, workspace)
+        limits = sources.Limits(slot=limiter.slot, **bounds)
+        self.get = partial(_one, providers=providers, folder=folder, keep=keep, limits=limits)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        with ThreadPoolExecutor(THREADS) as threads:
+            results = list(threads.map(self.get, batch.to_pylist()))
+        lost = [r for r in results if "stage" in r]
+        made = [r for r in results if "stage" not in r]
+        self.workspace.append_rows("failures", lost)
+        self.workspace.append_rows("audio", made)
+        return pa.table({"made": [len(made)], "failed": [len(lost)]})
 
 
 def _one(
-    workspace: Workspace,
-    providers: list[str],
-    folder: dict[str, str],
-    timeout_s: float,
-    max_mb: float,
-    row: dict[str, Any],
+    row: dict[str, Any], providers: list[str], folder: Mapping[str, str], keep: sources.Keep, limits: sources.Limits
 ) -> dict[str, Any]:
-    track = Track(row["artist"], row["title"], spotify_id=row["spotify_id"], uri=row["uri"], key=row["track_id"])
+    """A row of ``audio``, or of ``failures``."""
+    known = {key: row[key] for key in ("artist", "title", "spotify_id", "duration_s", "uri")}
+    track = Track(**known, key=row["track_id"])
     try:
-        fetched = fetch(track, providers, folder, partial(_keep, workspace, track.id), timeout_s, max_mb)
-        with local_copy(fetched.uri) as path:
-            probed = probe(path)
-            sha256 = file_digest(path)
+        fetched = sources.fetch(track, providers, folder, keep, limits)
     except TrackError as error:
         return failure("acquire", track.id, error.reason, error.message, error.transient, row["attempts"] + 1)
+    probe = fetched.held.probe
     return {
         "track_id": track.id,
-        "uri": fetched.uri,
+        "uri": fetched.held.uri,
         "provider": fetched.provider,
-        "sha256": sha256,
-        "duration_s": probed.duration_s,
-        "sample_rate": probed.sample_rate,
-        "channels": probed.channels,
-        "tried": [],
+        "sha256": fetched.held.sha256,
+        "duration_s": probe.duration_s,
+        "sample_rate": probe.sample_rate,
+        "channels": probe.channels,
+        "tried": [
+            {"provider": t.provider, "reason": t.error.reason, "message": one_line(t.error.message)}
+            for t in fetched.tried
+        ],
+        "spotify_id": fetched.spotify_id,
     }
 
 
-def _keep(workspace: Workspace, track_id: str, path: Path) -> str:
-    """Take a fetched file into the workspace, under its track's id, and answer its URI."""
-    probe(path)  # what is no audio is not kept
-    parts = ("media", track_id[:2], f"{track_id}{path.suffix}")
-    workspace.write_bytes(path.read_bytes(), *parts)
-    return workspace.path(*parts) if workspace.is_local else f"{workspace.uri.rstrip('/')}/{'/'.join(parts)}"
+def _keep(workspace: Workspace, path: Path, uri: str | None) -> sources.Held:
+    """Check a file; one that has no place of its own goes into the workspace, under the hash of its bytes."""
+    probe = check_audio(path)
+    sha256 = file_digest(path)
+    if uri is not None:
+        return sources.Held(uri, sha256, probe)
+    parts = ("media", sha256[:2], f"{sha256}{probe.suffix}")
+    target = workspace.path(*parts)
+    there = workspace.fs.get_file_info(target)
+    if there.type != FileType.File or there.size != path.stat().st_size:
+        _copy(workspace, path, target)
+    if workspace.is_local:
+        return sources.Held(target, sha256, probe)
+    base, mark, query = workspace.uri.partition("?")
+    return sources.Held(f"{base.rstrip('/')}/{'/'.join(parts)}{mark}{query}", sha256, probe)
+
+
+def _copy(workspace: Workspace, path: Path, target: str) -> None:
+    with path.open("rb") as source:
+        if workspace.is_local:
+            with replacing(Path(target), Path(workspace.path(".tmp"))) as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+        else:  # object stores show an object only once it is complete
+            with workspace.fs.open_output_stream(target) as stream:
+                shutil.copyfileobj(source, stream, 1 << 20)

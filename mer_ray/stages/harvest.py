@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -67,7 +68,15 @@ def run(config: Config, workspace: Workspace) -> Summary:
             asked = {track.id for track, _ in jobs}
             losses = crew.ask(jobs) if jobs else {}
             answers.reload()
-        made = {"answers": len(answers), "wanted": asdict(wanted) | {"tags": list(wanted.tags)}}
+        if settings.offline and not listed.tracks:
+            raise InputError(
+                f"{cache} holds no answers to this", "check collect.cache, collect.tag and collect.combine"
+            )
+        made = {
+            "answers": len(answers),
+            "bytes": answers.size_bytes(),
+            "wanted": asdict(wanted) | {"tags": list(wanted.tags)},
+        }
         if asked or not workspace.has("tracks") or workspace.read_json(*MADE) != made:
             _make(workspace, settings, listed, wanted, answers, losses, asked)
             if not losses:
@@ -158,7 +167,7 @@ def _notes(settings: CollectConfig, listed: Listing, answers: Answers, cache: st
 def _too_much(size_mb: float) -> str:
     return (
         f"{size_mb:.0f} MB of Last.fm's data are stored; its terms allow {STORAGE_MB} MB: "
-        "ask Last.fm for more, or delete the cache once the tables are made"
+        "ask Last.fm for more before you go on"
     )
 
 
@@ -171,19 +180,12 @@ class _Crew:
     def __init__(self, config: Config, cache: str, answers: Answers) -> None:
         self._config, self._cache, self._answers = config, cache, answers
         settings = config.collect
-        key = lastfm.key()
+        self._key = lastfm.key()
         # Twice as many as the rate, since answers take a second or so now and then.
         self._threads = min(MAX_THREADS, max(4, round(2 * settings.requests_per_s)))
-        self._limiter: Limiter = limits.shared(
-            f"lastfm {lastfm.account(settings.api_url, key)}",
-            **_bounds(settings),
-            local=settings.workers == 1,
-        )
-        self._plan = _Plan(settings.api_url, self._limiter, settings.timeout_s, cache, key)
 
     def ask_pages(self, pages: Sequence[PageAt]) -> None:
         """Get pages of the listing answered."""
-        self._connect()
 
         def ask(client: Client, at: PageAt) -> None:
             self._answers.put(lastfm.page_question(*at), client.listing(*at))
@@ -194,7 +196,6 @@ class _Crew:
 
     def ask(self, jobs: Sequence[Job]) -> dict[str, TrackError]:
         """Get questions about tracks answered. What was lost, by track id. Raises as `Client.about`."""
-        self._connect()
         losses: dict[str, TrackError] = {}
         in_a_row = 0
         warned = False
@@ -216,9 +217,17 @@ class _Crew:
                         err.print(_too_much(size_mb))
         return losses
 
-    def _connect(self) -> None:
-        if self._config.collect.workers > 1:
+    @cached_property
+    def _plan(self) -> _Plan:
+        """Made when there is something to ask: until then, Ray is not needed."""
+        settings = self._config.collect
+        local = settings.workers == 1
+        if not local:
             session.connect(self._config.address)
+        name = f"lastfm {lastfm.account(settings.api_url, self._key)}"
+        bounds: dict[str, Any] = {**per_second(settings.requests_per_s), "lease_s": 3 * settings.timeout_s + 10.0}
+        limiter = limits.shared(name, **bounds, local=local)
+        return _Plan(settings.api_url, limiter, settings.timeout_s, self._cache, self._key)
 
     def _by_threads(self, jobs: Sequence[Job]) -> Iterator[tuple[Track, TrackError | None]]:
         def ask(client: Client, job: Job) -> None:
@@ -255,10 +264,6 @@ class _Crew:
                 give(worker)
                 yield track, result
         ray.get([worker.close.remote() for worker in workers])
-
-
-def _bounds(settings: CollectConfig) -> dict[str, Any]:
-    return {**per_second(settings.requests_per_s), "lease_s": 3 * settings.timeout_s + 10.0}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from mer_ray.sources.limits import Gate, Limiter, LocalLimiter
 
 NAMESPACE = "mer-ray"
 LEASE_S = 600.0
-TRIES = 3
+TRIES = 5
+PAUSE_S = 0.5
+_held: dict[tuple[str, str], Any] = {}  # by job and name: the actors that live as long as this process
 
 
 def shared(
@@ -22,11 +24,14 @@ def shared(
     """A limiter that all workers of the cluster share, and other jobs that ask for it by the same name and bounds.
 
     The meaning of the numbers: `Gate`. lease_s: longer than any request lasts. local: for this process only, without
-    Ray. What it answers can be sent to workers.
+    Ray; else Ray is connected. What it answers can be sent to workers, and outlives none of them: its actor belongs to
+    the process that called this.
     """
     if local:
         return LocalLimiter(capacity, hold_s, gap_s)
-    return _ClusterLimiter(name, (capacity, hold_s, gap_s, lease_s))
+    limiter = _ClusterLimiter(name, (capacity, hold_s, gap_s, lease_s))
+    limiter.hold()
+    return limiter
 
 
 class _ClusterLimiter:
@@ -36,6 +41,14 @@ class _ClusterLimiter:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._name, self._bounds)
+
+    def hold(self) -> None:
+        """Have the actor made by this process, and kept: one that a worker makes ends with the worker."""
+        import ray
+
+        key = (ray.get_runtime_context().get_job_id(), self._full_name)
+        if key not in _held:
+            _held[key] = self._find()
 
     @contextmanager
     def slot(self, name: str) -> Iterator[None]:
@@ -54,18 +67,23 @@ class _ClusterLimiter:
             try:
                 return keeper, ray.get(keeper.take.remote(name))
             except ray.exceptions.RayActorError:
-                # It ended with the job that made it, and we are another: the next one is ours.
+                # It ended with the job that made it, and we are another: the next one is ours. Its name is free soon.
                 self._actor = None
                 if attempt == TRIES - 1:
                     raise
+                time.sleep(PAUSE_S * attempt)
         raise AssertionError("unreachable")
+
+    @property
+    def _full_name(self) -> str:
+        return f"limit-{digest(f'{self._name} {self._bounds}'.encode())[:16]}"
 
     def _find(self) -> Any:
         import ray
 
-        name = f"limit-{digest(f'{self._name} {self._bounds}'.encode())[:16]}"
-        options = {"name": name, "namespace": NAMESPACE, "get_if_exists": True, "num_cpus": 0, "max_restarts": -1}
-        self._actor = ray.remote(_Keeper).options(**options, max_concurrency=10_000).remote(*self._bounds)
+        named = {"name": self._full_name, "namespace": NAMESPACE, "get_if_exists": True}
+        keeper = ray.remote(_Keeper).options(**named, num_cpus=0, max_restarts=-1, max_concurrency=10_000)
+        self._actor = keeper.remote(*self._bounds)
         return self._actor
 
 

@@ -1,0 +1,663 @@
+"""A harvest of Last.fm through the command line: what it makes of the answers, and that it asks nothing twice."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from services import LastFm, Song
+
+from mer_ray.errors import ServiceError, TrackError
+from mer_ray.sources import harvest, lastfm
+from mer_ray.sources.answers import Answers
+from mer_ray.stages import harvest as stage
+from mer_ray.tables import Workspace
+
+SONGS = [Song(f"Artist {i}", f"Title {i}", (("soundtrack", 100 - i), ("mood", 40), ("rare", 3))) for i in range(6)]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lastfm, "BACKOFF_S", 0.002)
+    monkeypatch.setattr(lastfm, "MAX_BACKOFF_S", 0.01)
+    monkeypatch.setenv("LASTFM_API_KEY", LastFm.key)
+
+
+@pytest.fixture
+def service() -> Iterator[LastFm]:
+    with LastFm(songs=list(SONGS)) as running:
+        yield running
+
+
+def options(service: LastFm, workspace: object, **settings: Any) -> list[str]:
+    settings = {"source": "lastfm", "api_url": service.url, "requests_per_s": 1000, **settings}
+    sets = [part for name, value in settings.items() for part in ("--set", f"collect.{name}={json.dumps(value)}")]
+    return ["--workspace", str(workspace), *sets]
+
+
+def titles(workspace: object) -> list[str]:
+    """The tracks' titles, in the order of the table."""
+    names: list[str] = Workspace(str(workspace)).read("tracks")["title"].to_pylist()
+    return names
+
+
+def questions(service: LastFm) -> Counter[tuple[str, ...]]:
+    """How often each question was asked."""
+    names = ("method", "tag", "page", "artist", "track")
+    return Counter(tuple(call.params.get(name, "") for name in names) for call in service.calls)
+
+
+def asked_tracks(service: LastFm) -> list[str]:
+    """The titles that the server was asked for, sorted: several threads ask."""
+    return sorted(call.params["track"] for call in service.calls if "track" in call.params)
+
+
+def tables(workspace: Path) -> dict[str, bytes]:
+    """The shards of ``tracks`` and ``merged``, byte for byte."""
+    return {
+        str(p.relative_to(workspace)): p.read_bytes() for t in ("tracks", "merged") for p in (workspace / t).glob("*")
+    }
+
+
+def timeless(workspace: Path) -> pa.Table:
+    return Workspace(workspace).read("tracks").drop_columns(["fetched_at"])
+
+
+def well(result: tuple[int, str, str]) -> str:
+    """What a command printed that went well."""
+    code, out, err = result
+    assert code == 0, out + err
+    return out
+
+
+# what is wanted ---------------------------------------------------------------------------------------------------
+
+
+def test_a_union_takes_the_top_of_each_tag(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
+    service.listings = {tag: [Song("Composer", f"{tag} {i}") for i in range(6)] for tag in ("film", "score")}
+    well(mer_ray("collect", *options(service, tmp_path / "w", tag=["film", "score"], limit=6)))
+    assert titles(tmp_path / "w") == ["film 0", "film 1", "score 0", "score 1", "film 2", "film 3"]
+
+    well(mer_ray("collect", *options(service, tmp_path / "all", tag=["film", "score"])))
+    assert sorted(titles(tmp_path / "all")) == sorted(f"{tag} {i}" for tag in ("film", "score") for i in range(6))
+
+
+def test_a_union_goes_on_with_the_longer_listing(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
+    shared = Song("Composer", "shared")
+    service.listings = {
+        "film": [Song("Composer", f"film {i}") for i in range(9)],
+        "score": [shared],
+        "none": [],
+    }
+    service.listings["film"].append(shared)
+    well(mer_ray("collect", *options(service, tmp_path / "w", tag=["film", "score", "none"])))
+    assert titles(tmp_path / "w") == ["film 0", "film 1", "shared", *(f"film {i}" for i in range(2, 9))]
+    assert questions(service)["track.getTopTags", "", "", "Composer", "shared"] == 1
+
+
+def test_an_intersection_takes_what_every_tag_lists_under_any_of_its_names(service, mer_ray, tmp_path):
+    both, other = Song("Composer", "Both"), Song("Guest", "Theirs")
+    service.listings = {
+        "film": [both, Song("Composer", "Film only"), other],
+        "score": [Song("Composer", "Score only"), Song("Guest", "Theirs (2009 Remaster)"), both],
+    }
+    out = well(mer_ray("collect", *options(service, tmp_path / "w", tag=["film", "score"], combine="intersection")))
+    assert titles(tmp_path / "w") == ["Both", "Theirs"]
+    assert asked_tracks(service) == ["Both", "Theirs"]
+    assert "1 other names" in out
+
+
+def test_an_intersection_reads_on_until_its_limit_is_met(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
+    songs = [Song("Composer", str(i)) for i in range(12)]
+    service.listings = {"film": songs, "score": songs[::-1]}
+    set_up = options(service, tmp_path / "w", tag=["film", "score"], combine="intersection", limit=4)
+    well(mer_ray("collect", *set_up))
+    # After four pages of two from either end, 4..7 are in both; a wave may have gone a little further.
+    assert sorted(titles(tmp_path / "w")) == ["4", "5", "6", "7"]
+    assert 2 * 4 <= service.count("tag.getTopTracks") < 2 * 6
+
+
+def test_an_intersection_keeps_two_films_of_one_title_apart(service, mer_ray, tmp_path):
+    themes = [Song("Composer", f"Main Theme (From {film})") for film in ("Alpha", "Beta")]
+    service.listings = {"film": [themes[0], SONGS[0]], "score": [themes[1], SONGS[0]]}
+    well(mer_ray("collect", *options(service, tmp_path / "w", tag=["film", "score"], combine="intersection")))
+    assert titles(tmp_path / "w") == ["Title 0"]
+
+
+def test_light_tags_are_left_out(service, mer_ray, tmp_path):
+    well(mer_ray("collect", *options(service, tmp_path / "w", min_tag_weight=40)))
+    rows = Workspace(tmp_path / "w").read("tracks").to_pylist()
+    assert [[tag["name"] for tag in row["tags"]] for row in rows] == [["soundtrack", "mood"]] * len(SONGS)
+
+
+def test_tracks_on_which_the_tag_weighs_little_are_off_topic(service, mer_ray, tmp_path):
+    service.songs.append(Song("Artist", "Bare", (("other", 100),)))
+    service.songs.append(Song("Artist", "Spelt", (("  SoundTrack ", 97),)))
+    well(mer_ray("collect", *options(service, tmp_path / "w", min_seed_weight=97)))
+    assert titles(tmp_path / "w") == ["Title 0", "Title 1", "Title 2", "Title 3", "Spelt"]
+    lost = Workspace(tmp_path / "w").failures("collect")
+    assert {(f["reason"], f["transient"]) for f in lost} == {("off_topic", False)}
+    assert sorted(f["message"] for f in lost) == [
+        "Artist 4 – Title 4: the wanted tag weighs 96, under collect.min_seed_weight",
+        "Artist 5 – Title 5: the wanted tag weighs 95, under collect.min_seed_weight",
+        "Artist – Bare: the wanted tag weighs 0, under collect.min_seed_weight",
+    ]
+
+
+@pytest.mark.parametrize(("combine", "expected"), [("union", ["A", "B", "AB"]), ("intersection", ["AB"])])
+def test_the_weight_that_counts_is_the_heaviest_of_a_union_and_the_lightest_of_an_intersection(
+    service, mer_ray, tmp_path, combine, expected
+):
+    service.songs = [
+        Song("X", "A", (("a", 90), ("b", 10))),
+        Song("X", "B", (("a", 10), ("b", 90))),
+        Song("X", "AB", (("a", 60), ("b", 50))),
+        Song("X", "none", (("a", 49), ("b", 49))),
+    ]
+    wanted = {"tag": ["a", "b"], "combine": combine, "min_seed_weight": 50}
+    well(mer_ray("collect", *options(service, tmp_path / "w", **wanted)))
+    assert titles(tmp_path / "w") == expected
+
+
+def test_details_bring_album_mbid_and_a_duration_in_seconds(service, mer_ray, tmp_path):
+    mbid = "11111111-aaaa-4aaa-8aaa-111111111111"
+    service.songs = [
+        Song("A", "One", mbid=mbid, album="An Album & more", duration_ms=240_500),
+        Song("A", "Two"),
+        Song("A", "Three"),
+    ]
+    service.always = {"Three": "6"}
+    well(mer_ray("collect", *options(service, tmp_path / "w", details=True)))
+    one, two = Workspace(tmp_path / "w").read("tracks").to_pylist()
+    assert (one["album"], one["mbid"], one["duration_s"]) == ("An Album & more", mbid, 240.5)
+    # Where track.getInfo knows nothing, what the listing says stays.
+    assert (two["album"], two["mbid"], two["duration_s"]) == (None, None, 215.0)
+    assert questions(service)["track.getInfo", "", "", "A", "Three"] == 1
+
+
+def test_without_details_nobody_asks_for_them(service, mer_ray, tmp_path):
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert service.count("track.getInfo") == 0
+    assert Workspace(tmp_path / "w").read("tracks")["album"].to_pylist() == [None] * len(SONGS)
+
+
+def test_other_names_of_a_track_are_merged_and_recorded(service, mer_ray, tmp_path):
+    mbid = "11111111-aaaa-4aaa-8aaa-111111111111"
+    service.songs = [
+        Song("Hans Zimmer", "Time"),
+        Song("Hans Zimmer", 'Time (From "Inception")', mbid=mbid),
+        Song("HANS ZIMMER", "Time – 2010 Remaster"),
+        Song("Hans Zimmer", "Time"),
+        Song("Hans Zimmer", "Time (Live)"),
+    ]
+    out = well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert "2 other names" in out
+    rows = Workspace(tmp_path / "w").read("tracks").to_pylist()
+    assert [(row["title"], row["mbid"]) for row in rows] == [("Time", mbid), ("Time (Live)", None)]
+    merged = Workspace(tmp_path / "w").read("merged").to_pylist()
+    kept = rows[0]["track_id"]
+    assert [(m["track_id"], m["artist"], m["title"], m["mbid"], m["rule"]) for m in merged] == [
+        (kept, "Hans Zimmer", 'Time (From "Inception")', mbid, "film"),
+        (kept, "HANS ZIMMER", "Time – 2010 Remaster", None, "remaster"),
+    ]
+    assert asked_tracks(service) == ["Time", "Time (Live)"]
+
+
+# what fails -------------------------------------------------------------------------------------------------------
+
+
+def test_a_track_that_lastfm_does_not_know_is_asked_for_once_until_that_is_wanted(service, mer_ray, tmp_path):
+    service.always = {"Title 2": "6"}
+    set_up = options(service, tmp_path / "w")
+
+    def failures() -> list[tuple[str, bool, int]]:
+        return [(f["reason"], f["transient"], f["attempts"]) for f in Workspace(tmp_path / "w").failures("collect")]
+
+    well(mer_ray("collect", *set_up))
+    assert failures() == [("not_found", False, 1)]
+    asked = questions(service)
+    assert set(asked.values()) == {1}
+    well(mer_ray("collect", *set_up))
+    assert questions(service) == asked
+    assert failures() == [("not_found", False, 1)]
+
+    service.calls.clear()
+    well(mer_ray("collect", *set_up, "--retry-failed"))
+    assert asked_tracks(service) == ["Title 2"]
+    assert failures() == [("not_found", False, 2)]
+
+    service.always = {}
+    well(mer_ray("collect", *set_up, "--retry-failed"))
+    assert failures() == []
+    assert titles(tmp_path / "w") == [song.title for song in SONGS]
+
+
+def test_a_failure_that_may_pass_is_tried_again_by_the_next_run(service, mer_ray, tmp_path):
+    service.always = {"Title 2": "29"}
+    set_up = options(service, tmp_path / "w")
+    for attempt in (1, 2):
+        service.calls.clear()
+        well(mer_ray("collect", *set_up))
+        (failure,) = Workspace(tmp_path / "w").failures("collect")
+        assert (failure["reason"], failure["transient"], failure["attempts"]) == ("lastfm_error", True, attempt)
+        assert asked_tracks(service).count("Title 2") == lastfm.TRIES
+    assert asked_tracks(service) == ["Title 2"] * lastfm.TRIES
+    service.always = {}
+    well(mer_ray("collect", *set_up))
+    assert Workspace(tmp_path / "w").failures("collect") == []
+    assert titles(tmp_path / "w") == [song.title for song in SONGS]
+
+
+def test_a_track_that_lastfm_refuses_for_good_is_left_alone_by_the_next_run(service, mer_ray, tmp_path):
+    service.always = {"Title 2": "7"}
+    set_up = options(service, tmp_path / "w")
+    well(mer_ray("collect", *set_up))
+    assert [f["transient"] for f in Workspace(tmp_path / "w").failures("collect")] == [False]
+    service.calls.clear()
+    well(mer_ray("collect", *set_up))
+    assert asked_tracks(service) == []
+    well(mer_ray("collect", *set_up, "--retry-failed"))
+    assert asked_tracks(service) == ["Title 2"]
+
+
+def test_a_service_that_fails_on_every_track_ends_the_run_and_keeps_what_came(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "MAX_THREADS", 1)  # so that the tracks come in their order
+    service.songs += [Song("A", f"bad {i}") for i in range(100)]
+    service.always = {f"bad {i}": "29" for i in range(100)}
+    set_up = options(service, tmp_path / "w")
+    code, out, err = mer_ray("collect", *set_up)
+    assert code == 2
+    assert "10 tracks in a row" in err
+    assert "error 29" in err
+    assert len((out + err).strip().splitlines()) == 1
+    tries = Counter(asked_tracks(service))
+    assert stage.MAX_LOST_IN_A_ROW <= sum(title.startswith("bad") for title in tries) < 50
+
+    service.always = {}
+    service.calls.clear()
+    well(mer_ray("collect", *set_up))
+    assert set(asked_tracks(service)) == {song.title for song in service.songs[len(SONGS) :]}
+    assert titles(tmp_path / "w") == [song.title for song in service.songs]
+
+
+def test_ten_losses_that_do_not_stand_in_a_row_end_nothing(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "MAX_THREADS", 1)
+    row = stage.MAX_LOST_IN_A_ROW - 1
+    names = [f"bad {i}" for i in range(row)] + ["unknown"] + [f"bad {i}" for i in range(row, 2 * row)] + ["good"]
+    service.songs = [Song("A", name) for name in names]
+    service.always = {name: "29" for name in names if name.startswith("bad")} | {"unknown": "6"}
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert titles(tmp_path / "w") == ["good"]
+    lost = Counter(f["reason"] for f in Workspace(tmp_path / "w").failures("collect"))
+    assert lost == {"lastfm_error": 2 * row, "not_found": 1}
+
+
+def test_a_listing_that_fails_takes_nothing_away(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
+    well(mer_ray("collect", *options(service, tmp_path / "w", limit=3)))
+    before = tables(tmp_path / "w")
+    service.always = {"tag.getTopTracks": "8"}
+    code, _, err = mer_ray("collect", *options(service, tmp_path / "w", limit=6))
+    assert code == 2
+    assert "page 3" in err
+    assert tables(tmp_path / "w") == before
+
+
+def test_a_refused_key_ends_the_run_with_one_line(service, mer_ray, tmp_path):
+    service.always = {"track.getTopTags": "10"}
+    code, out, err = mer_ray("collect", *options(service, tmp_path / "w"))
+    assert code == 2
+    assert "LASTFM_API_KEY" in err
+    assert len((out + err).strip().splitlines()) == 1
+
+
+def test_no_key_is_said_before_anything_is_asked_or_made(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.delenv("LASTFM_API_KEY")
+    code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
+    assert code == 2
+    assert "LASTFM_API_KEY" in err
+    assert service.calls == []
+    assert not (tmp_path / "w" / "tracks").exists()
+
+
+def test_the_key_is_in_no_file(service, mer_ray, tmp_path):
+    service.always = {"Title 1": "6", "Title 2": "7", "Title 3": "29"}  # the server echoes it
+    out = well(mer_ray("collect", *options(service, tmp_path / "w")))
+    files = [path for path in (tmp_path / "w").rglob("*") if path.is_file()]
+    texts = {path: gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in files}
+    assert any(b"***" in text for path, text in texts.items() if path.suffix == ".gz")
+    assert not [path for path, text in texts.items() if service.key.encode() in text]
+    messages = [f["message"] for f in Workspace(tmp_path / "w").failures("collect")]
+    assert len([m for m in messages if "***" in m]) == 3
+    assert service.key not in out + "".join(messages)
+
+
+# what is there already --------------------------------------------------------------------------------------------
+
+
+def test_a_rerun_asks_nothing_and_rewrites_nothing(service, mer_ray, tmp_path):
+    service.always = {"Title 2": "6"}
+    service.songs += [Song("A", ""), Song("ARTIST 0", "Title 0")]
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    asked = len(service.calls)
+
+    def state() -> dict[Path, tuple[int, bytes]]:
+        files = [path for path in (tmp_path / "w").rglob("*") if path.is_file()]
+        return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    before = state()
+    out = well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert len(service.calls) == asked
+    assert state() == before
+    assert "nothing new" in out
+
+
+def test_a_higher_limit_asks_for_the_new_tracks_only(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
+    well(mer_ray("collect", *options(service, tmp_path / "w", limit=3)))
+    assert titles(tmp_path / "w") == ["Title 0", "Title 1", "Title 2"]
+    service.calls.clear()
+    out = well(mer_ray("collect", *options(service, tmp_path / "w", limit=5)))
+    assert "2 new" in out
+    assert titles(tmp_path / "w") == [f"Title {i}" for i in range(5)]
+    assert asked_tracks(service) == ["Title 3", "Title 4"]
+    assert [call.params["page"] for call in service.calls if "page" in call.params] == ["3"]
+
+    service.calls.clear()
+    well(mer_ray("collect", *options(service, tmp_path / "w", limit=2)))
+    assert titles(tmp_path / "w") == ["Title 0", "Title 1"]
+    assert service.calls == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"tag": "ost"}, {"min_tag_weight": 5}, {"min_seed_weight": 5}, {"details": True}, {"combine": "intersection"}],
+    ids=str,
+)
+def test_other_settings_are_refused_before_anything_is_asked(service, mer_ray, tmp_path, change):
+    well(mer_ray("collect", *options(service, tmp_path / "w", limit=2)))
+    before, asked = tables(tmp_path / "w"), len(service.calls)
+    code, _, err = mer_ray("collect", *options(service, tmp_path / "w", limit=2, **change))
+    assert code == 2
+    assert f"collect.{next(iter(change))} was" in err
+    assert len(service.calls) == asked
+    assert tables(tmp_path / "w") == before
+
+
+def test_the_answers_alone_make_the_same_tables_byte_for_byte(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 4)
+    service.songs += [Song("ARTIST 1", "Title 1 - 2001 Remaster"), Song("A", ""), Song("A", "unknown")]
+    service.always = {"unknown": "6"}
+    well(mer_ray("collect", *options(service, tmp_path / "w", details=True)))
+    service.__exit__(None, None, None)
+    monkeypatch.delenv("LASTFM_API_KEY")
+    set_up = options(service, tmp_path / "again", details=True, cache=str(tmp_path / "w" / "cache" / "lastfm"))
+    well(mer_ray("collect", "--offline", *set_up))
+    made = tables(tmp_path / "w")
+    assert tables(tmp_path / "again") == made
+    assert {name.split("/")[0] for name in made} == {"tracks", "merged"}
+    assert not (tmp_path / "again" / "cache").exists()
+
+    def failures(workspace: Path) -> list[tuple[str, str, str, bool]]:
+        lost = Workspace(workspace).failures("collect")
+        return sorted((f["track_id"], f["reason"], f["message"], f["transient"]) for f in lost)
+
+    assert {reason for _, reason, _, _ in failures(tmp_path / "w")} == {"not_found", "malformed"}
+    assert failures(tmp_path / "again") == failures(tmp_path / "w")
+
+
+def test_offline_says_where_the_answers_end(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
+    well(mer_ray("collect", *options(service, tmp_path / "w", limit=3)))
+    asked = len(service.calls)
+    out = well(mer_ray("collect", "--offline", *options(service, tmp_path / "w")))
+    assert "page 3 of 'soundtrack' was never asked for" in out
+    assert titles(tmp_path / "w") == ["Title 0", "Title 1", "Title 2"]
+    (failure,) = Workspace(tmp_path / "w").failures("collect")
+    assert (failure["reason"], failure["transient"]) == ("not_asked", True)
+    assert "Title 3" in failure["message"]
+    assert len(service.calls) == asked
+
+    out = well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert "never asked" not in out
+    assert titles(tmp_path / "w") == [song.title for song in SONGS]
+    assert Workspace(tmp_path / "w").failures("collect") == []
+    assert set(questions(service).values()) == {1}
+
+
+def test_offline_without_any_answer_is_one_line(service, mer_ray, tmp_path):
+    code, out, err = mer_ray("collect", "--offline", *options(service, tmp_path / "w"))
+    assert code == 2
+    assert "holds no answers to this" in err
+    assert len((out + err).strip().splitlines()) == 1
+    assert service.calls == []
+
+
+def test_offline_without_any_answer_takes_no_track_away(service, mer_ray, tmp_path):
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    before = tables(tmp_path / "w")
+    for file in (tmp_path / "w" / "cache" / "lastfm").iterdir():
+        file.unlink()  # as the note on storage tells people to
+    mer_ray("collect", "--offline", *options(service, tmp_path / "w"))
+    assert tables(tmp_path / "w") == before
+
+
+@pytest.mark.parametrize("lost_bytes", [1, 30])
+def test_a_run_that_was_killed_while_it_wrote_asks_for_that_answer_again(service, mer_ray, tmp_path, lost_bytes):
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    before = timeless(tmp_path / "w")
+    (file,) = (tmp_path / "w" / "cache" / "lastfm").iterdir()
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        last = json.loads(list(lines)[-1])["asked"]
+    os.truncate(file, file.stat().st_size - lost_bytes)
+    service.calls.clear()
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert [{k: call.params[k] for k in last} for call in service.calls] == [last]
+    assert timeless(tmp_path / "w").equals(before)
+
+    service.calls.clear()
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert service.calls == []
+
+
+@pytest.mark.timeout(180)
+def test_stopped_by_hand_and_continued(mer_ray, tmp_path):
+    # Whoever starts this test in the background may have interrupts ignored, and a child would inherit that.
+    script = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from mer_ray.cli import main; main(sys.argv[1:])"
+    )
+    with LastFm(songs=[Song("A", f"{i}") for i in range(150)]) as service:
+        set_up = options(service, tmp_path / "w", requests_per_s=50)
+        command = [sys.executable, "-c", script, "collect", *set_up]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            while len(service.calls) < 75:  # more than may be in flight: some answers were kept a second ago
+                assert process.poll() is None, "it ended before it could be stopped"
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        assert process.returncode == 130, out + err
+        assert err.strip().splitlines()[-1] == "mer-ray: stopped; the same command goes on from here"
+        assert "Traceback" not in out + err
+        assert not (tmp_path / "w" / "tracks").exists()
+        answers = Answers(tmp_path / "w" / "cache" / "lastfm")
+        assert answers.torn == 0
+        kept = {str(i) for i in range(150) if {"method": "track.getTopTags", "artist": "A", "track": str(i)} in answers}
+        assert 0 < len(kept) < 150
+
+        well(mer_ray("collect", *set_up))
+        asked = Counter(asked_tracks(service))
+        assert len(asked) == 150
+        assert {asked[title] for title in kept} == {1}
+        assert max(asked.values()) <= 2
+        assert sum(asked.values()) - 150 <= stage.MAX_THREADS
+        assert service.busiest_second() <= 50
+
+        well(mer_ray("collect", *options(service, tmp_path / "clean")))
+    assert timeless(tmp_path / "w").equals(timeless(tmp_path / "clean"))
+
+
+def test_two_workspaces_share_a_cache(service, mer_ray, tmp_path):
+    cache = str(tmp_path / "cache")
+    well(mer_ray("collect", *options(service, tmp_path / "a", cache=cache, limit=4)))
+    service.calls.clear()
+    well(mer_ray("collect", *options(service, tmp_path / "b", cache=cache, min_tag_weight=10)))
+    assert asked_tracks(service) == ["Title 4", "Title 5"]
+    assert titles(tmp_path / "b") == [song.title for song in SONGS]
+
+
+def test_an_answer_that_took_anothers_place_comes_into_the_tables(service, mer_ray, tmp_path):
+    cache = str(tmp_path / "cache")
+    service.always = {"Title 2": "6"}
+    for name in ("a", "b"):
+        well(mer_ray("collect", *options(service, tmp_path / name, cache=cache)))
+    service.always = {}
+    well(mer_ray("collect", *options(service, tmp_path / "a", cache=cache), "--retry-failed"))
+    service.calls.clear()
+    well(mer_ray("collect", *options(service, tmp_path / "b", cache=cache)))
+    assert service.calls == []
+    assert tables(tmp_path / "b") == tables(tmp_path / "a")
+    assert titles(tmp_path / "b") == [song.title for song in SONGS]
+
+
+def test_a_workspace_in_an_object_store_keeps_answers_and_tables_there(service, mer_ray):
+    where = f"fsspec+memory://mer-ray-test-{os.getpid()}/w"
+    well(mer_ray("collect", *options(service, where, limit=4)))
+    assert titles(where) == [f"Title {i}" for i in range(4)]
+    service.calls.clear()
+    well(mer_ray("collect", *options(service, where)))
+    assert asked_tracks(service) == ["Title 4", "Title 5"]
+    assert titles(where) == [song.title for song in SONGS]
+    Workspace(where).remove()
+
+
+# how much is stored -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_stored_is_said_and_warned_of_near_what_lastfm_allows(service, mer_ray, tmp_path, monkeypatch):
+    out = well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert "7 answers of Last.fm kept in" in out
+    assert "its terms allow" not in out
+
+    kept_mb = Answers(tmp_path / "w" / "cache" / "lastfm").size_bytes() / 1e6
+    for allowed, warned in ((kept_mb / 0.79, False), (kept_mb / 0.81, True)):
+        monkeypatch.setattr(stage, "STORAGE_MB", allowed)
+        out = well(mer_ray("collect", *options(service, tmp_path / "w")))
+        assert ("its terms allow" in out) is warned
+
+
+def test_too_much_is_warned_of_once_while_it_works(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "STORAGE_MB", 1e-6)
+    monkeypatch.setattr(stage, "LOOK_AT_SIZE_EVERY", 2)
+    code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
+    assert code == 0
+    assert err.count("its terms allow") == 1
+
+
+# many at once -----------------------------------------------------------------------------------------------------
+
+
+class Contexts:
+    """Counts the contexts that threads are in."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.entered = self.left = 0
+
+    @contextmanager
+    def make(self) -> Iterator[int]:
+        with self.lock:
+            self.entered += 1
+            mine = self.entered
+        try:
+            yield mine
+        finally:
+            with self.lock:
+                self.left += 1
+
+
+def test_every_job_comes_back_with_its_result_or_its_loss():
+    contexts = Contexts()
+
+    def work(context: int, job: int) -> int:
+        if job % 7 == 0:
+            raise TrackError("seven", str(job))
+        return job * job
+
+    results = dict(harvest.in_threads(contexts.make, work, range(3_000), 5))
+    assert len(results) == 3_000
+    lost = {job: result for job, result in results.items() if isinstance(result, TrackError)}
+    assert {job: error.message for job, error in lost.items()} == {job: str(job) for job in range(0, 3_000, 7)}
+    assert all(result == job * job for job, result in results.items() if job not in lost)
+    assert contexts.entered == contexts.left == 5
+
+
+def test_all_threads_work_at_once():
+    together = threading.Barrier(4, timeout=60)
+
+    def work(context: int, job: int) -> int:
+        together.wait()  # breaks unless four are at work
+        return context
+
+    results = [result for _, result in harvest.in_threads(Contexts().make, work, range(8), 4)]
+    assert set(results) == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("error", [ServiceError("gone"), KeyError("a bug"), KeyboardInterrupt()])
+def test_any_other_error_ends_the_work_and_is_raised_where_results_are_read(error):
+    done: list[int] = []
+
+    def work(context: int, job: int) -> int:
+        if job == 10:
+            raise error
+        done.append(job)
+        return job
+
+    with pytest.raises(type(error)) as caught:
+        list(harvest.in_threads(Contexts().make, work, range(100_000), 3))
+    assert caught.value is error
+    assert len(done) < 100_000
+
+
+def test_a_context_that_cannot_be_made_ends_the_work():
+    def make() -> Any:
+        raise ServiceError("no connection")
+
+    with pytest.raises(ServiceError, match="no connection"):
+        list(harvest.in_threads(make, lambda context, job: job, range(10), 2))
+
+
+def test_jobs_that_cannot_be_listed_end_the_work():
+    def jobs() -> Iterator[int]:
+        yield 1
+        raise ServiceError("no more jobs")
+
+    with pytest.raises(ServiceError, match="no more jobs"):
+        list(harvest.in_threads(Contexts().make, lambda context, job: job, jobs(), 2))
+
+
+def test_a_reader_that_stops_leaves_no_thread_behind():
+    contexts = Contexts()
+    results = harvest.in_threads(contexts.make, lambda context, job: job, iter(int, 1), 4)  # endless jobs
+    assert next(results) == (0, 0)
+    results.close()
+    deadline = time.monotonic() + 60
+    while contexts.left < contexts.entered and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert contexts.left == contexts.entered > 0
