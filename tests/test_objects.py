@@ -220,3 +220,11 @@ def test_what_is_shown_of_an_address() -> None:
     assert objects.shown("ftp://me@host/a\nb") == "ftp://host/a b"
     assert objects.shown("foo://a:b@[broken/x") == "foo://[broken/x"
     assert objects.shown("/music/me@home.wav") == "/music/me@home.wav"
+
+
+def test_a_failed_extraction_does_not_show_an_address_s_secrets() -> None:
+    from mer_ray.stages.extract import _named
+
+    said = _named("cannot be decoded", "ftp://me:sesame@host/music/a.wav?token=geheim")
+    assert said == "ftp://host/music/a.wav: cannot be decoded"
+    assert _named("/music/a.wav cannot be decoded", "/music/a.wav") == "/music/a.wav cannot be decoded"

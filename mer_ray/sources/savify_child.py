@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -217,7 +218,18 @@ def _options(max_bytes: int) -> dict[str, Any]:
         "socket_timeout": 20,
         "retries": 3,
         "progress_hooks": [progress],
+        "js_runtimes": _runtimes(),
     }
+
+
+def _runtimes() -> dict[str, dict[str, str]]:
+    """What may run YouTube's JavaScript: anything that yt-dlp knows and finds, and the deno that is installed along."""
+    found: dict[str, dict[str, str]] = {name: {} for name in ("deno", "node", "bun", "quickjs")}
+    with suppress(ImportError, FileNotFoundError):
+        import deno
+
+        found["deno"] = {"path": deno.find_deno_bin()}
+    return found
 
 
 def _downloader(temporary: Path, wanted: Hit, order: Mapping[str, Any]) -> type[Any]:

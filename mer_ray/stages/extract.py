@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from mer_ray import features
+from mer_ray.audio import objects
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError
@@ -131,4 +132,6 @@ def commit(workspace: Workspace, spec: FeatureSpec, frames: dict[str, Any]) -> N
 
 
 def _named(message: str, uri: str) -> str:
-    return message if uri in message else f"{uri}: {message}"
+    """With the file that it is about; of an object's address, what may be shown of it."""
+    place = objects.shown(uri) if objects.is_object(uri) else uri
+    return message if place in message else f"{place}: {message}"
