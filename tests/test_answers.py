@@ -229,6 +229,7 @@ def test_torn_answers_of_one_file_hide_nothing_in_another(tmp_path: Path) -> Non
         b"\x1f\x8b\x08\x04",
         bytes(range(256)) * 10,
     ],
+    ids=["zeros", "text", "gzip", "header", "all bytes"],
 )
 def test_foreign_bytes_are_no_answers(tmp_path: Path, foreign: bytes) -> None:
     file = filled(tmp_path)

@@ -156,7 +156,7 @@ def test_addresses_that_are_none(tmp_path: Path, url: str) -> None:
     assert "sesame" not in str(caught.value)
 
 
-@pytest.mark.parametrize("host", [f"127.0.0.1:{closed_port()}", "nowhere.invalid"])
+@pytest.mark.parametrize("host", [f"127.0.0.1:{closed_port()}", "nowhere.invalid"], ids=["port", "host"])
 def test_nobody_there(tmp_path: Path, host: str) -> None:
     with pytest.raises(TrackError) as caught:
         http.fetch(f"http://{host}/a.wav", tmp_path / "x", 5, 1)

@@ -20,6 +20,8 @@ from mer_ray.stages.harvest import MAX_THREADS
 from mer_ray.tables import Workspace
 
 SONGS = 9_000
+FEWER = 9_000 if os.environ.get("MER_RAY_LONG_TESTS") else 3_000
+"""For several workers: the rate is not reached on two cores, and a run with all of them takes minutes."""
 RATE = 300
 
 
@@ -35,16 +37,16 @@ def rows(workspace: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(shard) for shard in shards]).drop_columns(["fetched_at"])
 
 
-def check_complete(server: Storm, workspace: Path) -> None:
+def check_complete(server: Storm, workspace: Path, songs: int = SONGS) -> None:
     """Every track that the server lists is a row or a failure, and nothing is there twice."""
     ids = Counter(rows(workspace)["track_id"].to_pylist())
     assert set(ids.values()) == {1}
     failures = Workspace(workspace).failures("collect")
     assert {f["reason"] for f in failures} == {"not_found"}
     assert not {f["track_id"] for f in failures} & set(ids)
-    assert len(ids) + len(failures) == server.n_songs == SONGS
+    assert len(ids) + len(failures) == server.n_songs == songs
     untagged = sum(not tags for tags in rows(workspace)["tags"].to_pylist())
-    assert 0.03 * SONGS < untagged < 0.05 * SONGS
+    assert 0.03 * songs < untagged < 0.05 * songs
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +87,13 @@ def test_workers_of_a_cluster_get_the_same_together(
     undisturbed: Path, ray_session, mer_ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     monkeypatch.setenv("LASTFM_API_KEY", KEY)
-    with storm(SONGS) as server:
+    with storm(FEWER) as server:
         code, out, err = mer_ray("collect", *options(server, tmp_path / "w", workers))
         assert code == 0, out + err
         check_weather(server)
-        check_complete(server, tmp_path / "w")
-    assert rows(tmp_path / "w").equals(rows(undisturbed))
+        check_complete(server, tmp_path / "w", FEWER)
+    found = rows(tmp_path / "w")
+    assert found.equals(rows(undisturbed).slice(0, len(found)))
     assert len(list((tmp_path / "w" / "cache" / "lastfm").iterdir())) == workers + 1  # each wrote, and the driver
 
 

@@ -23,7 +23,7 @@ from mer_ray.sources.answers import Answers
 from mer_ray.sources.lastfm import Client, Question, details_question, lost, page_question, tags_question
 from mer_ray.sources.variants import Variant, piece
 
-WAVE = 16
+WAVE = 32
 """Pages that are asked for before it is looked at what they hold."""
 MAX_STALE_PAGES = 5
 """Pages in a row without a new track, after which a listing is taken for endless."""

@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
+LATE_S = 0.1
+"""A delay between two takings that the next ones may make up for."""
+
 
 class Limiter(Protocol):
     """Waits for a place under a name; the place is taken inside of the context."""
@@ -26,8 +29,8 @@ class Limiter(Protocol):
 class Gate:
     """The bookkeeping of one name's places, on a clock that the caller reads (seconds, monotonic). Not locked.
 
-    capacity: how many places. hold_s: how long one stays taken after it was given back. gap_s: the least time between
-    two takings. lease_s: after this time, a place counts as given back: its holder is dead.
+    capacity: how many places. hold_s: how long one stays taken after it was given back. gap_s: the time between
+    two takings, on the average. lease_s: after this time, a place counts as given back: its holder is dead.
     """
 
     def __init__(self, capacity: int, hold_s: float, gap_s: float, lease_s: float, now: float) -> None:
@@ -48,7 +51,8 @@ class Gate:
             return None, self._next - now
         if len(self._taken) + len(self._resting) >= self.capacity:
             return None, (self._resting[0] if self._resting else min(self._taken.values())) - now
-        self._next = now + self.gap_s
+        # Who wakes late may be followed sooner, or all the small delays would add up; `capacity` holds all the same.
+        self._next = max(self._next, now - LATE_S) + self.gap_s
         ticket = next(self._tickets)
         self._taken[ticket] = now + self.lease_s
         return ticket, 0.0
