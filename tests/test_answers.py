@@ -272,15 +272,26 @@ def test_a_byte_that_changed_in_an_answer_is_never_passed_on_as_its_text(tmp_pat
     whole = file.read_bytes()
     starts = members(file)
     body = range(starts[2] + module._HEADER, starts[3])
+    seen = 0
     for at in body:
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
         answers = Answers(tmp_path)
-        with pytest.raises(WorkspaceError, match=rf"{re.escape(str(file))} is damaged at byte {starts[2]}.*remove it"):
-            answers.get(ask(2))
+        said = ""
+        try:
+            found = answers.get(ask(2))
+        except WorkspaceError as error:
+            said = str(error)
+        if said:
+            assert re.search(rf"{re.escape(str(file))} is damaged at byte {starts[2]}.*remove it", said)
+            seen += 1
+        else:  # of the last byte of a deflate stream, some bits mean nothing
+            assert found is not None
+            assert found.text == "<answer 2>" * 20
         for i in (0, 1, 3, 4):
             found = answers.get(ask(i))
             assert found is not None
             assert found.text == f"<answer {i}>" * 20
+    assert seen >= len(body) - 1
 
 
 def test_a_byte_that_changed_in_a_header_gives_nobody_anothers_answer(tmp_path: Path) -> None:

@@ -160,7 +160,9 @@ def _environment(folder: Path) -> dict[str, str]:
     search = os.environ.get("PATH", os.defpath)
     if shutil.which("ffmpeg") is None:
         search = f"{_bundled_ffmpeg(folder)}{os.pathsep}{search}"
-    return {**os.environ, "PATH": search, "PYTHONPATH": pythonpath, "TMPDIR": str(folder)}
+    # Unbuffered, so that the last line of its log is the last that it said.
+    ours = {"PATH": search, "PYTHONPATH": pythonpath, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **ours}
 
 
 def _bundled_ffmpeg(folder: Path) -> Path:
