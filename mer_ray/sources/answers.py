@@ -20,7 +20,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.identity import digest
@@ -171,15 +171,15 @@ def _new_name() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{uuid.uuid4().hex[:8]}{SUFFIX}"
 
 
-class _Sink:
+class _Sink(Protocol):
     def write(self, member: bytes) -> None:
-        raise NotImplementedError
+        """Take an answer."""
 
     def close(self) -> None:
-        raise NotImplementedError
+        """Make all of them durable."""
 
 
-class _LocalSink(_Sink):
+class _LocalSink:
     """Appends to one file; the operating system has each answer at once, the disk some seconds later."""
 
     def __init__(self, folder: Workspace) -> None:
@@ -219,7 +219,7 @@ class _LocalSink(_Sink):
         )
 
 
-class _RemoteSink(_Sink):
+class _RemoteSink:
     """Writes an object for every so many answers, or seconds."""
 
     def __init__(self, folder: Workspace) -> None:
