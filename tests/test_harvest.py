@@ -661,3 +661,38 @@ def test_a_reader_that_stops_leaves_no_thread_behind():
     while contexts.left < contexts.entered and time.monotonic() < deadline:
         time.sleep(0.01)
     assert contexts.left == contexts.entered > 0
+
+
+def test_tables_that_were_not_finished_are_made_once_more(service, mer_ray, tmp_path, monkeypatch):
+    from mer_ray.tables import Workspace
+
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    before = tables(tmp_path / "w")
+    Workspace(tmp_path / "w").discard("tracks")
+
+    def killed(self: Workspace, table: str, shards: object) -> None:
+        if table == "merged":  # the tracks are there, the rest is not
+            raise KeyboardInterrupt
+        replace(self, table, shards)
+
+    replace = Workspace.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(Workspace, "replace", killed)
+        assert mer_ray("collect", *options(service, tmp_path / "w"))[0] == 130
+    made = Workspace(tmp_path / "w").read_json("settings", "harvest.json")
+    assert made is None
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert tables(tmp_path / "w") == before
+    assert Workspace(tmp_path / "w").read_json("settings", "harvest.json") is not None
+
+
+def test_an_empty_listing_takes_no_track_away(service, mer_ray, tmp_path):
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    before = tables(tmp_path / "w")
+    for file in (tmp_path / "w" / "cache" / "lastfm").iterdir():
+        file.unlink()
+    service.songs = []
+    code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
+    assert code == 2
+    assert "no track was collected" in err
+    assert tables(tmp_path / "w") == before

@@ -68,16 +68,17 @@ def run(config: Config, workspace: Workspace) -> Summary:
             asked = {track.id for track, _ in jobs}
             losses = crew.ask(jobs) if jobs else {}
             answers.reload()
-        if settings.offline and not listed.tracks:
-            raise InputError(
-                f"{cache} holds no answers to this", "check collect.cache, collect.tag and collect.combine"
-            )
+        if not listed.tracks:  # no reason to take away the tables that are there
+            hint = "check collect.cache, collect.tag and collect.combine"
+            what = f"{cache} holds no answers to this" if settings.offline else "no track was collected, none is listed"
+            raise InputError(what, hint)
         made = {
             "answers": len(answers),
             "bytes": answers.size_bytes(),
             "wanted": asdict(wanted) | {"tags": list(wanted.tags)},
         }
         if asked or not workspace.has("tracks") or workspace.read_json(*MADE) != made:
+            workspace.write_json(None, *MADE)  # killed from here on, the next run makes them once more
             _make(workspace, settings, listed, wanted, answers, losses, asked)
             if not losses:
                 workspace.write_json(made, *MADE)
