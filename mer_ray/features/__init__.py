@@ -2,7 +2,8 @@
 
 A feature has two lives. In the driver, ``resolve`` turns settings into a `FeatureSpec`: plain data that says exactly
 what will be computed, cheap to make, and stored beside everything made with it. In a worker, `load` turns the spec
-into an `Extractor`: the thing with weights and tables that does the work.
+into an `Extractor`: the thing with weights and tables that does the work. It starts a `FrameStream` for each piece of
+audio, which takes samples block by block, so that ten hours need no more memory than three minutes.
 
 To add a feature: write ``features/NAME.py`` with a ``Params`` model, ``resolve`` and ``load``; add its name to
 `MODULES` and its ``Params`` to ``ExtractConfig`` in ``mer_ray/config.py``.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -21,18 +23,30 @@ from pydantic import BaseModel
 
 from mer_ray.identity import digest
 
-MODULES = {"mfcc": "mer_ray.features.mfcc", "vggish": "mer_ray.features.vggish"}
+MODULES = {
+    "mfcc": "mer_ray.features.mfcc",
+    "logmel": "mer_ray.features.logmel",
+    "chroma": "mer_ray.features.chroma",
+    "spectral": "mer_ray.features.spectral",
+    "vggish": "mer_ray.features.vggish",
+}
+"""The features that have a name of their own."""
+
+FAMILIES = {"hub": "mer_ray.features.hub", "brought": "mer_ray.features.brought"}
+"""Modules that make any number of features, which the settings name: ``extract.hub.NAME``, ``extract.brought.NAME``."""
 
 
 @dataclass(frozen=True)
 class FeatureSpec:
     """What a feature computes, exactly. JSON-able.
 
-    name: its key in `MODULES`. version: raised when the same parameters give other numbers than before.
-    sample_rate_hz: the rate of the mono samples it wants. hop_s: seconds between the starts of two frames.
-    n_dims: F, the width of a frame. params: JSON values. weights: where they come from (``kind``, ``location``,
-    ``sha256``), None for a feature without weights. note: what a reader of its results has to know, or "". runtime: how
-    the work is done (batch sizes, time limits), which changes no number.
+    name: a key of `MODULES`, or the settings' own name for a feature of a family. version: raised when the same
+    parameters give other numbers than before. sample_rate_hz: the rate of the mono samples it wants; 0 for frames that
+    are brought along, not computed. hop_s: seconds between the starts of two frames. n_dims: F, the width of a frame.
+    params: JSON values. weights: where they come from (``kind``, ``location``, ``sha256``), None for a feature without
+    weights. note: what a reader of its results has to know, or "". runtime: how the work is done (batch sizes, time
+    limits), which changes no number. family: a key of `FAMILIES`, or "". excerpt: the part of each track that is used,
+    as ``audio.excerpt.Excerpt.to_json`` gives it; None for all of it.
     """
 
     name: str
@@ -44,6 +58,8 @@ class FeatureSpec:
     weights: dict[str, Any] | None = None
     note: str = ""
     runtime: dict[str, Any] = field(default_factory=dict)
+    family: str = ""
+    excerpt: dict[str, Any] | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -66,30 +82,68 @@ class FeatureSpec:
         return cls(**{k: v for k, v in value.items() if k != "fingerprint"})
 
 
-class Extractor(Protocol):
+class FrameStream(Protocol):
+    """One piece of audio on its way into frames: `push` any number of times, `finish` once, then `frames`.
+
+    What has been pushed may wait for other streams of the same extractor, to be worked on in one batch with theirs:
+    finish all of them before you ask the first for its frames.
+    """
+
+    def push(self, samples: np.ndarray) -> None:
+        """The next samples: mono float32 of shape (n,), in [-1, 1], at the extractor's rate; n may be 0.
+
+        The numbers must not depend on how the audio was cut into blocks. The array belongs to the caller, who may
+        write something else into it afterwards.
+        """
+        ...
+
+    def finish(self) -> None:
+        """There are no more samples."""
+        ...
+
+    def frames(self) -> np.ndarray:
+        """(n_frames, F) float32; n_frames is 0 where the audio is too short."""
+        ...
+
+
+class Extractor(ABC):
     """A loaded feature."""
 
     spec: FeatureSpec
 
+    @abstractmethod
+    def start(self) -> FrameStream:
+        """A stream for the next piece of audio. Several may be open at once."""
+
     def __call__(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Frames of each piece of audio.
+        """Frames of each piece of audio that is in memory already.
 
         batch: mono float32 samples of shapes (n_i,), in [-1, 1], at ``spec.sample_rate_hz``.
         Returns float32 matrices of shapes (n_frames_i, ``spec.n_dims``); n_frames_i is 0 where the audio is too short.
         """
-        ...
+        streams = []
+        for samples in batch:
+            stream = self.start()
+            stream.push(samples)
+            stream.finish()
+            streams.append(stream)
+        return [stream.frames() for stream in streams]
 
 
-def resolve(name: str, params: BaseModel, demo: bool = False) -> FeatureSpec:
+def resolve(name: str, params: BaseModel, demo: bool = False, family: str = "") -> FeatureSpec:
     """Settings → spec, in the driver. ``demo`` permits seeded random weights where there are no real ones.
 
     Raises ConfigError or ServiceError saying how to get the weights.
     """
-    spec: FeatureSpec = importlib.import_module(MODULES[name]).resolve(params, demo)
+    if family:
+        spec: FeatureSpec = importlib.import_module(FAMILIES[family]).resolve(name, params)
+    else:
+        spec = importlib.import_module(MODULES[name]).resolve(params, demo)
     return spec
 
 
 def load(spec: FeatureSpec) -> Extractor:
     """Spec → extractor, in a worker. Raises ModelError if the weights are gone or are others."""
-    extractor: Extractor = importlib.import_module(MODULES[spec.name]).load(spec)
+    module = FAMILIES[spec.family] if spec.family else MODULES[spec.name]
+    extractor: Extractor = importlib.import_module(module).load(spec)
     return extractor

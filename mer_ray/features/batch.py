@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from mer_ray.audio.decode import decode, resample
+from mer_ray.audio import decode
+from mer_ray.audio.excerpt import Excerpt
 from mer_ray.audio.location import local_copy
 from mer_ray.errors import TrackError
-from mer_ray.features import Extractor
+from mer_ray.features import Extractor, FrameStream
+
+if TYPE_CHECKING:
+    from mer_ray.audio.decode import Block
+
+
+class Stream(Protocol):
+    """How a file becomes blocks of samples: `audio.decode.stream`, or the same in a process of its own."""
+
+    def __call__(
+        self, path: Path, rates: Sequence[int], excerpt: Excerpt | None = None, min_duration_s: float = 0.0
+    ) -> Iterator[Block]:
+        """See `audio.decode.stream`."""
+        ...
 
 
 @dataclass
@@ -26,27 +42,64 @@ class Extracted:
 
 
 def extract(
-    files: Sequence[tuple[str, str, Sequence[str]]], extractors: Mapping[str, Extractor], min_duration_s: float
+    files: Sequence[tuple[str, str, Sequence[str]]],
+    extractors: Mapping[str, Extractor],
+    min_duration_s: float,
+    stream: Stream | None = None,
 ) -> Extracted:
     """files: (track id, URI, features wanted). A file that cannot be used becomes an error; the others go on."""
     result = Extracted(frames={name: {} for name in extractors})
-    waiting: dict[str, dict[str, np.ndarray]] = {name: {} for name in extractors}
+    opened: list[tuple[str, str, list[FrameStream]]] = []
     for track_id, uri, wanted in files:
+        chosen = {name: extractors[name] for name in wanted}
         try:
             with local_copy(uri) as path:
-                samples, rate = decode(path, min_duration_s)
+                streams, seconds = _read(path, chosen, min_duration_s, stream or decode.stream)
         except TrackError as error:
             result.errors["", track_id] = error
             continue
-        result.seconds += len(samples) / rate
-        for name in wanted:
-            waiting[name][track_id] = resample(samples, rate, extractors[name].spec.sample_rate_hz)
-    for name, batch in waiting.items():
-        for track_id, frames in zip(batch, extractors[name](list(batch.values())) if batch else [], strict=True):
-            if len(frames) == 0:
-                result.errors[name, track_id] = TrackError("too_short", f"too short for one frame of {name}")
-            elif not np.isfinite(frames).all():
-                result.errors[name, track_id] = TrackError("not_finite", f"{name} gave NaN or infinite frames")
-            else:
-                result.frames[name][track_id] = frames
+        result.seconds += seconds
+        opened.extend((name, track_id, pieces) for name, pieces in streams.items())
+    # Only now: until all files are read, what they have in common is gathered into full batches.
+    for name, track_id, pieces in opened:
+        try:
+            result.frames[name][track_id] = _frames(name, pieces)
+        except TrackError as error:
+            result.errors[name, track_id] = error
     return result
+
+
+def _read(
+    path: Path, extractors: Mapping[str, Extractor], min_duration_s: float, stream: Stream
+) -> tuple[dict[str, list[FrameStream]], float]:
+    """A file's samples, pushed into a stream per feature and piece. Features with one excerpt share the decoding."""
+    streams: dict[str, list[FrameStream]] = {name: [] for name in extractors}
+    seconds = 0.0
+    excerpts = {name: Excerpt.from_json(e.spec.excerpt) for name, e in extractors.items()}
+    for excerpt in dict.fromkeys(excerpts.values()):
+        sharing = {name: e for name, e in extractors.items() if excerpts[name] == excerpt}
+        rates = sorted({e.spec.sample_rate_hz for e in sharing.values()})
+        for block in stream(path, rates, excerpt, min_duration_s):
+            seconds += block.seconds
+            for name, extractor in sharing.items():
+                pieces = streams[name]
+                if len(pieces) <= block.piece:
+                    for piece in pieces[-1:]:
+                        piece.finish()
+                    pieces.append(extractor.start())
+                pieces[-1].push(block.samples[extractor.spec.sample_rate_hz])
+    for pieces in streams.values():
+        for piece in pieces[-1:]:
+            piece.finish()
+    return streams, seconds
+
+
+def _frames(name: str, pieces: Sequence[FrameStream]) -> np.ndarray:
+    """The frames of all pieces, one after the other. Raises TrackError."""
+    frames = [piece.frames() for piece in pieces]
+    whole = frames[0] if len(frames) == 1 else np.concatenate(frames)
+    if len(whole) == 0:
+        raise TrackError("too_short", f"too short for one frame of {name}")
+    if not np.isfinite(whole).all():
+        raise TrackError("not_finite", f"{name} gave NaN or infinite frames")
+    return whole
