@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
+import imageio_ffmpeg
 import numpy as np
 import soundfile
 
@@ -93,3 +95,87 @@ def hostile_names(folder: Path) -> list[Path]:
     names = [b"two  blanks.wav", b"line\nbreak.wav", "émoji 🎻.wav".encode(), b"caf\xe9 \xff.wav", b"100% %41?#;.wav"]
     names += [b"-rf.wav", b"[red]markup.wav", b"a;b,c\"d'e.wav", b"UPPER.WAV", b"\xe2\x80\xaegnp.wav"]
     return [write(folder / os.fsdecode(name), tone(200 + 20 * i)) for i, name in enumerate(names)]
+
+
+# what ffmpeg makes -------------------------------------------------------------------------------------------------
+
+CODECS = {
+    "pcm16.wav": [],
+    "pcm24.wav": ["-c:a", "pcm_s24le"],
+    "pcm8.wav": ["-c:a", "pcm_u8"],
+    "float.wav": ["-c:a", "pcm_f32le"],
+    "a.w64": ["-f", "w64"],
+    "a.aiff": [],
+    "a.au": [],
+    "a.caf": [],
+    "a.flac": [],
+    "24 bits.flac": ["-sample_fmt", "s32"],
+    "stream.flac": ["-f", "flac", "pipe:1"],
+    "vorbis.ogg": ["-c:a", "libvorbis"],
+    "flac in.ogg": ["-c:a", "flac"],
+    "a.opus": ["-c:a", "libopus"],
+    "cbr.mp3": ["-b:a", "128k"],
+    "no xing.mp3": ["-q:a", "4", "-write_xing", "0"],
+    "aac.m4a": ["-c:a", "aac"],
+    "alac.m4a": ["-c:a", "alac"],
+    "adts.aac": ["-c:a", "aac"],
+    "opus.webm": ["-c:a", "libopus"],
+    "vorbis.mka": ["-c:a", "libvorbis"],
+    "a.wma": ["-c:a", "wmav2"],
+    "a.wv": [],
+    "a.tta": [],
+    "a.ac3": [],
+}
+"""Names of files and the options that make ffmpeg write them; every format that is promised to be read."""
+
+
+def ffmpeg(source: Path, target: Path, *options: str) -> Path:
+    """``source`` in the format of ``target``. With ``pipe:1`` as the last option, as a stream without a way back."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", "-i", str(source), *options]
+    if options[-1:] == ("pipe:1",):
+        target.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+    else:
+        subprocess.run([*command, str(target)], check=True)
+    return target
+
+
+def ffmpeg_decoded(path: Path, channels: int) -> np.ndarray:
+    """What the ffmpeg program makes of a file: (n, channels) float32 at the file's rate."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", str(path), "-f", "f32le", "pipe:1"]
+    data = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(data, np.float32).reshape(-1, channels)
+
+
+def ogg_pages(data: bytes) -> list[bytes]:
+    """The pages of an Ogg file."""
+    pages = []
+    while data:
+        segments = data[26]
+        size = 27 + segments + sum(data[27 : 27 + segments])
+        pages.append(data[:size])
+        data = data[size:]
+    return pages
+
+
+def ogg_page_moved(page: bytes, samples: int) -> bytes:
+    """A page whose granule position is so much greater, with its checksum put right."""
+    moved = bytearray(page)
+    position = int.from_bytes(moved[6:14], "little", signed=True) + samples
+    moved[6:14] = position.to_bytes(8, "little", signed=True)
+    moved[22:26] = bytes(4)
+    crc = 0
+    for byte in moved:
+        crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC[crc >> 24 ^ byte]
+    moved[22:26] = crc.to_bytes(4, "little")
+    return bytes(moved)
+
+
+def _crc_of(byte: int) -> int:
+    crc = byte << 24
+    for _ in range(8):
+        crc = crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)
+        crc &= 0xFFFFFFFF
+    return crc
+
+
+_CRC = [_crc_of(byte) for byte in range(256)]

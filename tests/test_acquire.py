@@ -12,6 +12,7 @@ import pytest
 import sounds
 from services import Files, closed_port, wav_bytes
 
+from mer_ray.audio.decode import check
 from mer_ray.errors import TrackError
 from mer_ray.identity import digest, file_digest
 from mer_ray.sources import Track, http
@@ -36,7 +37,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def keep(workspace: Workspace) -> Keep:
-    return partial(acquire._keep, workspace)
+    return partial(acquire._keep, workspace, check)
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_a_workspace_in_a_store_keeps_media_too(tmp_path: Path, workspace: Works
     workspace.is_local, workspace.uri = False, "s3://bucket/w?region=eu-central-1"
     sha256 = digest(AUDIO)
     Path(workspace.path("media", sha256[:2])).mkdir(parents=True)  # a store has no folders to be made
-    made = fetch(Track("A", "T", uri=f"{files.url}/a.wav"), ALL, {}, partial(acquire._keep, workspace), LIMITS)
+    made = fetch(Track("A", "T", uri=f"{files.url}/a.wav"), ALL, {}, partial(acquire._keep, workspace, check), LIMITS)
     assert made.held.uri == f"s3://bucket/w/media/{sha256[:2]}/{sha256}.wav?region=eu-central-1"
     assert Path(workspace.path("media", sha256[:2], f"{sha256}.wav")).read_bytes() == AUDIO
 

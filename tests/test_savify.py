@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from services import Spotify, Video, closed_port, wav_bytes
 
-from mer_ray.audio.decode import decode
+from mer_ray.audio.decode import check, decode
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.sources import Track, savify
 from mer_ray.sources.fetch import Limits
@@ -284,7 +284,7 @@ def test_it_is_on_record_what_failed_before_and_which_track_it_is(
 
     row = {"track_id": "1", "artist": "Nobuo Uematsu", "title": "Aerith's Theme", "spotify_id": None, "attempts": 0}
     row |= {"duration_s": 0.5, "uri": str(tmp_path / "gone.flac")}
-    keep = partial(acquire._keep, workspace)
+    keep = partial(acquire._keep, workspace, check)
     made = acquire._one(row, ["uri", "folder", "savify"], {}, keep, Limits(120.0, 1.0, slot))
     assert (made["provider"], made["spotify_id"], asked) == ("savify", SPOTIFY_ID, ["savify"])
     assert [(t["provider"], t["reason"]) for t in made["tried"]] == [("file", "missing")]

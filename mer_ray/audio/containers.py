@@ -1,6 +1,6 @@
-"""How much a file's own structure announces, held against what is there.
+"""What a file is, by its first bytes, and how much its structure announces, held against what is there.
 
-libsndfile plays what it finds: of a WAV, Ogg or MP3 file that breaks off it reads the beginning and says nothing.
+Decoders play what they find: of a WAV, Ogg or MP3 file that breaks off they read the beginning and say nothing.
 """
 
 from __future__ import annotations
@@ -14,17 +14,25 @@ from typing import Literal, NamedTuple
 STREAMED = 0x7F000000
 """A size from here on was written by a program that could not go back to fill it in."""
 
+ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+ASF_PROPERTIES = b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11"
+"""The first halves of the identifiers of an ASF file's header and of its object "file properties"."""
+
 LARGEST_OGG_PAGE = 27 + 255 + 255 * 255
 
 
 @dataclass(frozen=True)
 class Extent:
-    """announced, held: in ``unit``; None where the file does not say. duration_s: of MPEG frames, by counting them."""
+    """announced, held: in ``unit``; None where the file does not say. duration_s: of MPEG frames, by counting them.
+
+    ended: False where the last page of an Ogg stream does not say that it is the last.
+    """
 
     unit: str = "bytes"
     announced: int | None = None
     held: int = 0
     duration_s: float | None = None
+    ended: bool = True
 
     @property
     def breaks_off(self) -> bool:
@@ -34,7 +42,7 @@ class Extent:
 
 
 def extent(path: Path) -> Extent:
-    """What a WAV, AIFF, AU, Ogg or MP3 file announces and holds; of other files it says nothing. Raises OSError."""
+    """What a WAV, AIFF, AU, Ogg, ASF or MP3 file announces and holds; others say nothing. Raises OSError."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         head = data[:12]
         if head[:4] == b"RIFF" and head[8:] == b"WAVE":
@@ -45,7 +53,9 @@ def extent(path: Path) -> Extent:
             return _bytes(int.from_bytes(head[4:8], "big"), int.from_bytes(head[8:12], "big"), len(data))
         if head[:4] == b"OggS":
             return _last_page(data)
-        return _mpeg(data)
+        if head[:8] == ASF:
+            return _asf(data)
+        return _mpeg(data) if kind(path) in ("mp3", "") else Extent()
 
 
 def _bytes(start: int, announced: int, size: int) -> Extent:
@@ -71,22 +81,56 @@ def _last_page(data: mmap.mmap) -> Extent:
     held = len(data) - start
     segments = data[start + 26] if held > 26 else 0
     needed = 27 + segments + sum(data[start + 27 : start + 27 + segments])
-    return Extent("bytes", needed, min(held, needed))
+    return Extent("bytes", needed, min(held, needed), ended=held > 5 and bool(data[start + 5] & 4))
 
 
-def with_length(path: Path) -> bytes | None:
-    """An MP3 file that does not announce its length, with a header that does; None for any other. Raises OSError.
+def _asf(data: mmap.mmap) -> Extent:
+    properties = data.find(ASF_PROPERTIES, 0, SEARCHED)
+    size = int.from_bytes(data[properties + 40 : properties + 48], "little") if properties > 0 else 0
+    return _bytes(0, size, len(data))
 
-    libsndfile estimates such a file's length from its first frame, and reads no further than that.
+
+def kind(path: Path) -> str:
+    """``wav``, ``flac``, ``vorbis``, ``ogg`` (other Ogg), ``mp3``, ``iso`` (MP4), ``matroska``, ``asf``; else ``""``.
+
+    A file with an ID3 tag counts as what comes behind the tag, and as MP3 where that is unknown. Raises OSError.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = _after_tags(data)
+        head = data[start : start + 64]
+        if head[:4] == b"OggS":
+            return _ogg_kind(data, start)
+        for mark, at, name in _MARKS:
+            if head[at : at + len(mark)] == mark:
+                return name
+        layer_3 = _frame(head[:4]) is not None
+        return "mp3" if layer_3 or start > 0 else ""
+
+
+_MARKS = (
+    (b"fLaC", 0, "flac"),
+    (b"WAVE", 8, "wav"),
+    (b"ftyp", 4, "iso"),
+    (b"\x1aE\xdf\xa3", 0, "matroska"),
+    (ASF, 0, "asf"),
+)
+
+
+def _ogg_kind(data: mmap.mmap, start: int) -> str:
+    packet = start + 27 + data[start + 26] if len(data) > start + 26 else start
+    # Several streams, one after the other or side by side, are nothing for a decoder that knows only one.
+    last = data.rfind(b"OggS", max(0, len(data) - LARGEST_OGG_PAGE))
+    single = data[last + 14 : last + 18] in (data[start + 14 : start + 18], b"")
+    if single and data[packet : packet + 7] == b"\x01vorbis":
+        return "vorbis"
+    return "flac" if single and data[packet : packet + 5] == b"\x7fFLAC" else "ogg"
+
+
+def announces_length(path: Path) -> bool:
+    """Whether an MP3 file's first frame says how many there are. Raises OSError."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         place, first = next(_frames(data, _after_tags(data)), (0, None))
-        if first is None or _announced(data[place : place + first.size], first) is not None:
-            return None
-        n = sum(1 for _ in _frames(data, place))
-        count = b"Info" + (1).to_bytes(4, "big") + n.to_bytes(4, "big")
-        head = data[place : place + 4] + bytes(first.side) + count
-        return head.ljust(first.size, b"\0") + data[place:]
+        return first is not None and _announced(data[place : place + first.size], first) is not None
 
 
 # MPEG layer III ----------------------------------------------------------------------------------------------------

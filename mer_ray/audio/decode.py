@@ -1,32 +1,33 @@
-"""A file → mono float32 at a rate. Every way in which audio can be bad ends here, as a TrackError that says which."""
+"""A file → mono float32 at the rates wanted, block by block. Every way in which audio can be bad ends here.
+
+What comes out is a TrackError that says which. The memory needed does not depend on how long a file is.
+"""
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mer_ray.audio import containers
+from mer_ray.audio.decoders import BLOCK, DecodingError, Ffmpeg, Reader, open_reader
+from mer_ray.audio.excerpt import Excerpt
 from mer_ray.errors import TrackError
 from mer_ray.identity import one_line
 
-EXTENSIONS = frozenset({".aif", ".aiff", ".au", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".wav"})
-"""What a folder is searched for: the containers that libsndfile reads."""
+_LIBSNDFILE = {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"}
+_FFMPEG = {".aac", ".ac3", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".tta", ".webm", ".wma", ".wv"}
+EXTENSIONS = frozenset(_LIBSNDFILE | _FFMPEG)
+"""What a folder is searched for. A file's content decides what it is; other names are decoded too if they are given."""
 
 SILENT_PEAK = 1e-3
 """Full scale is 1; a file that never exceeds -60 dBFS holds no music."""
 
-
-UNKNOWN_LENGTH = 2**63 - 1
-"""What libsndfile says of a FLAC stream whose encoder could not go back to fill in its length."""
-
-BLOCK = 1 << 20  # frames
+MISSING_S = 0.5
+"""So much less than its header announces makes a file that FFmpeg reads a truncated one."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,34 @@ class Probe:
     suffix: str = ""
 
 
+@dataclass(frozen=True)
+class Block:
+    """The next few seconds of a file.
+
+    piece: which window of the excerpt; 0 for a whole track. samples: wanted rate in hertz → the next mono float32
+    samples (n,) of that piece at that rate, full scale 1; n differs between the rates and may be 0. seconds: of audio
+    decoded for it, with what had to be passed over.
+    """
+
+    piece: int
+    samples: dict[int, np.ndarray]
+    seconds: float
+
+
 def probe(path: str | Path) -> Probe:
-    """Read a file's header. Raises TrackError (missing, empty, corrupt)."""
+    """Read a file's header; where that does not tell the length, count. Raises TrackError (missing, empty, corrupt)."""
     file = _readable(path)
-    with _opened(file) as sound:
-        frames = sound.frames if sound.frames != UNKNOWN_LENGTH else sum(len(block) for block in _blocks(sound))
-        if frames <= 0 or sound.samplerate <= 0:
+    with _opened(file) as reader:
+        frames = _length(file, reader)
+        if frames <= 0:
             raise TrackError("empty", f"{_name(file)} holds no audio")
-        return Probe(frames / sound.samplerate, int(sound.samplerate), int(sound.channels), _suffix(sound))
+        return Probe(frames / reader.rate, reader.rate, reader.channels, reader.suffix)
 
 
 def check(path: str | Path) -> Probe:
     """Whether a file will decode: its header, its structure, and its first second, one in its middle and its last.
 
+    Of formats in which nothing but decoding it all would lead to the middle, only the first second is decoded.
     Raises TrackError: missing, unreadable, empty, corrupt, or ``truncated`` where it holds less than it announces.
     """
     file = _readable(path)
@@ -63,51 +79,83 @@ def check(path: str | Path) -> Probe:
     if extent.breaks_off:
         said = f"{extent.held:,} of {extent.announced:,} {extent.unit}"
         raise TrackError("truncated", f"{_name(file)} breaks off: {said} that its header announces are there")
-    with _opened(file) as sound:
-        if sound.frames == UNKNOWN_LENGTH:
-            return probed  # decoded from beginning to end already, to learn its length
-        length = min(sound.samplerate, sound.frames)
-        for start in sorted({0, (sound.frames - length) // 2, sound.frames - length}):
-            sound.seek(start)
-            got = len(sound.read(length, dtype="float32"))
-            # An MP3's frames are counted; where nothing announces them, its end is a guess of libsndfile's.
-            if got < (length if extent.unit != "frames" else start == 0):
+    if not extent.ended:
+        raise TrackError("truncated", f"{_name(file)} breaks off: its last Ogg page is not marked as the last")
+    with _opened(file) as reader:
+        announced_s = reader.announced_s if isinstance(reader, Ffmpeg) else None
+        if announced_s is not None and announced_s > probed.duration_s + MISSING_S:
+            said = f"{probed.duration_s:.1f} of {announced_s:.1f} s"
+            raise TrackError("truncated", f"{_name(file)} breaks off: {said} that its header announces are there")
+        frames = round(probed.duration_s * probed.sample_rate)
+        length = min(probed.sample_rate, frames)
+        starts = {0, (frames - length) // 2, frames - length} if reader.quick_seek and reader.frames else {0}
+        for start in sorted(starts):
+            reader.seek(start)
+            got = sum(map(len, _blocks(reader, length)))
+            # The frames of an MP3 are counted, and so are packets: both may be off by what encoders pad.
+            if got < (length if extent.unit != "frames" and reader.quick_seek else min(1, length) if start == 0 else 0):
                 raise TrackError("truncated", f"{_name(file)} breaks off before its end")
     if extent.duration_s is not None and extent.announced is None:
         return replace(probed, duration_s=extent.duration_s)
     return probed
 
 
-def decode(path: str | Path, min_duration_s: float = 0.0) -> tuple[np.ndarray, int]:
-    """A whole file as mono: (float32 samples of shape (n,), about -1..1, sample rate in hertz).
+def stream(
+    path: str | Path, rates: Sequence[int], excerpt: Excerpt | None = None, min_duration_s: float = 0.0
+) -> Iterator[Block]:
+    """Mono audio at each of ``rates`` (in hertz), a few seconds at a time; channels are averaged.
 
-    Channels are averaged. Raises TrackError: missing, unreadable, empty, corrupt, not_finite, too_short, silent.
+    With ``excerpt`` only its pieces come, the same samples as in a decoding of the whole file. They are placed by the
+    length that the file announces; where it announces none, its packets are counted first, or else its samples.
+    min_duration_s: of the whole file.
+
+    Raises TrackError, at whatever point it is known: missing, unreadable, empty, corrupt, too_big (for the memory there
+    is), not_finite, too_short, silent (no channel exceeds -60 dBFS) or cancelled (one does, and their mean does not).
+    What came before it is void.
     """
     file = _readable(path)
-    try:
-        with _opened(file, whole=True) as sound:
-            rate = sound.samplerate
-            if sound.frames == UNKNOWN_LENGTH:
-                samples = np.concatenate([np.zeros((0, sound.channels), np.float32), *_blocks(sound)])
-            else:
-                samples = sound.read(dtype="float32", always_2d=True)
-    except MemoryError as error:  # damaged headers announce years of audio
-        raise TrackError("corrupt", f"{_name(file)} announces more audio than fits into memory") from error
-    if samples.size == 0:
-        raise TrackError("empty", f"{_name(file)} holds no audio")
-    # A product with a constant vector is a tenth of the cost of ndarray.mean over a short axis.
-    mono = (
-        samples[:, 0]
-        if samples.shape[1] == 1
-        else samples @ np.full(samples.shape[1], 1 / samples.shape[1], np.float32)
-    )
-    if not np.isfinite(mono).all():
-        raise TrackError("not_finite", f"{_name(file)} holds NaN or infinite samples")
-    if mono.size < min_duration_s * rate:
-        raise TrackError("too_short", f"{_name(file)} lasts {mono.size / rate:.2f} s, less than {min_duration_s:g} s")
-    if max(mono.max(), -mono.min()) < SILENT_PEAK:
-        raise TrackError("silent", f"{_name(file)} never exceeds -60 dBFS")
-    return np.ascontiguousarray(mono), int(rate)
+    with _opened(file) as reader:
+        yield from _stream(file, reader, rates, excerpt, min_duration_s)
+
+
+def decode(path: str | Path, min_duration_s: float = 0.0, excerpt: Excerpt | None = None) -> tuple[np.ndarray, int]:
+    """A whole file in memory as mono: (float32 samples of shape (n,), about -1..1, sample rate in hertz).
+
+    The pieces of an excerpt come one behind the other. Raises TrackError as `stream` does.
+    """
+    file = _readable(path)
+    with _opened(file) as reader:
+        blocks = _stream(file, reader, [reader.rate], excerpt, min_duration_s)
+        return np.concatenate([block.samples[reader.rate] for block in blocks]), reader.rate
+
+
+def _stream(
+    file: Path, reader: Reader, rates: Sequence[int], excerpt: Excerpt | None, min_duration_s: float
+) -> Iterator[Block]:
+    rate = reader.rate
+    pieces: list[tuple[int, int | None]] = [(0, None)]
+    if excerpt is not None:
+        length = _length(file, reader)
+        _long_enough(file, length, rate, min_duration_s)
+        pieces = [*excerpt.pieces(length, rate)]
+    done, level = 0, _Level()
+    for piece, (start, n) in enumerate(pieces):
+        for passed in _go_to(reader, start):
+            yield Block(piece, {wanted: np.zeros(0, np.float32) for wanted in rates}, passed / rate)
+        resamplers = {wanted: _Resampler(rate, wanted) for wanted in dict.fromkeys(rates)}
+        for samples in _blocks(reader, n):
+            mono = _mono(samples)
+            if not np.isfinite(mono).all():
+                raise TrackError("not_finite", f"{_name(file)} holds NaN or infinite samples")
+            level.hear(samples, mono)
+            done += len(mono)
+            yield Block(piece, {wanted: r.push(mono) for wanted, r in resamplers.items()}, len(mono) / rate)
+        yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0)
+    if done == 0:
+        raise _empty(file, reader.frames)
+    if excerpt is None:
+        _long_enough(file, done, rate, min_duration_s)
+    level.judge(file)
 
 
 def resample(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
@@ -120,35 +168,110 @@ def resample(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
     return out.astype(np.float32, copy=False)
 
 
-@contextmanager
-def _opened(file: Path, whole: bool = False) -> Iterator[Any]:
-    """A soundfile.SoundFile whose errors, then and later, are TrackErrors. whole: one that is read to its very end."""
-    import soundfile
+class _Resampler:
+    """`resample`, block by block."""
 
-    try:
-        with soundfile.SoundFile(_native(file)) as sound:
-            if sound.frames == UNKNOWN_LENGTH:
-                sound.seekable = lambda: False  # soundfile would seek to where it has read, and fail
-            data = containers.with_length(file) if whole and sound.format in ("MP3", "MPEG") else None
-            if data is None:
-                yield sound
-                return
-        with soundfile.SoundFile(io.BytesIO(data)) as sound:
-            yield sound
-    except (soundfile.LibsndfileError, RuntimeError, ValueError, OSError) as error:
-        raise _corrupt(file, error) from error
+    def __init__(self, rate_hz: int, wanted_hz: int) -> None:
+        import soxr
+
+        same = rate_hz == wanted_hz
+        self._stream = None if same else soxr.ResampleStream(rate_hz, wanted_hz, 1, dtype="float32", quality="HQ")
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        if self._stream is None:
+            return samples
+        out: np.ndarray = self._stream.resample_chunk(samples)
+        return out
+
+    def flush(self) -> np.ndarray:
+        rest = np.zeros(0, np.float32)
+        if self._stream is None:
+            return rest
+        out: np.ndarray = self._stream.resample_chunk(rest, last=True)
+        return out
 
 
-def _blocks(sound: Any) -> Iterator[np.ndarray]:
-    """The rest of a file, in pieces of shape (n, channels)."""
-    while len(block := sound.read(BLOCK, dtype="float32", always_2d=True)):
+class _Level:
+    """Whether anything is to be heard, in any channel and in their mean. Once something is, it costs nothing."""
+
+    def __init__(self) -> None:
+        self._channels = self._mono = False
+
+    def hear(self, samples: np.ndarray, mono: np.ndarray) -> None:
+        """samples: (n, channels), n > 0; mono: (n,)."""
+        self._mono = self._mono or _peak(mono) >= SILENT_PEAK
+        self._channels = self._channels or self._mono or _peak(samples) >= SILENT_PEAK
+
+    def judge(self, file: Path) -> None:
+        """Raises TrackError: silent, cancelled."""
+        if not self._channels:
+            raise TrackError("silent", f"{_name(file)} never exceeds -60 dBFS")
+        if not self._mono:
+            raise TrackError("cancelled", f"{_name(file)}: its channels cancel each other out (opposite phases)")
+
+
+def _peak(samples: np.ndarray) -> float:
+    return float(max(samples.max(), -samples.min()))
+
+
+def _mono(samples: np.ndarray) -> np.ndarray:
+    """(n, channels) → (n,), a new array. A product with a constant vector is a tenth of the cost of ndarray.mean."""
+    channels = samples.shape[1]
+    return samples[:, 0].copy() if channels == 1 else samples @ np.full(channels, 1 / channels, np.float32)
+
+
+def _blocks(reader: Reader, length: int | None) -> Iterator[np.ndarray]:
+    """The next ``length`` frames, or all the rest, in blocks (n, channels), n > 0."""
+    while length is None or length > 0:
+        block = reader.read(BLOCK if length is None else min(BLOCK, length))
+        if len(block) == 0:
+            return
+        length = None if length is None else length - len(block)
         yield block
 
 
-def _suffix(sound: Any) -> str:
-    if sound.subtype == "OPUS":
-        return ".opus"
-    return {"WAVEX": ".wav", "RF64": ".wav", "MPEG": ".mp3"}.get(sound.format, f".{sound.format.lower()}")
+def _go_to(reader: Reader, frame: int) -> Iterator[int]:
+    """How many frames have been decoded only to get there, a block at a time: it may take as long as the rest."""
+    if reader.quick_seek:
+        reader.seek(frame)
+    while not reader.quick_seek and reader.at < frame and (n := len(reader.read(min(BLOCK, frame - reader.at)))):
+        yield n
+
+
+def _length(file: Path, reader: Reader) -> int:
+    """Frames in a file: as it says, or counted by decoding it."""
+    if reader.frames is not None:
+        return reader.frames
+    with _opened(file) as another:
+        return sum(map(len, _blocks(another, None)))
+
+
+def _long_enough(file: Path, frames: int, rate: int, min_duration_s: float) -> None:
+    if frames < min_duration_s * rate:
+        raise TrackError("too_short", f"{_name(file)} lasts {frames / rate:.2f} s, less than {min_duration_s:g} s")
+
+
+def _empty(file: Path, announced: int | None) -> TrackError:
+    if announced:
+        return TrackError("corrupt", f"{_name(file)} holds none of the audio that its header announces")
+    return TrackError("empty", f"{_name(file)} holds no audio")
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Reader]:
+    """A reader whose errors, then and later, are TrackErrors."""
+    reader: Reader | None = None
+    try:
+        reader = open_reader(file)
+        yield reader
+    except MemoryError as error:
+        raise TrackError("too_big", f"{_name(file)} needs more memory to be decoded than there is") from error
+    except (DecodingError, OSError, ValueError) as error:
+        said = one_line(str(error), 120) or type(error).__name__
+        raise TrackError("corrupt", f"{_name(file)} cannot be decoded ({said})") from error
+    finally:
+        if reader is not None:
+            reader.close()
 
 
 def _readable(path: str | Path) -> Path:
@@ -162,15 +285,6 @@ def _readable(path: str | Path) -> Path:
             return file
     except (OSError, ValueError) as error:
         raise TrackError("unreadable", f"{_name(file)} cannot be opened ({one_line(str(error), 120)})") from error
-
-
-def _native(file: Path) -> bytes | str:
-    # As text, libsndfile would refuse a name that is not UTF-8.
-    return os.fsencode(file) if os.name == "posix" else str(file)
-
-
-def _corrupt(file: Path, error: Exception) -> TrackError:
-    return TrackError("corrupt", f"{_name(file)} cannot be decoded ({one_line(str(error).split(':')[-1], 120)})")
 
 
 def _name(file: Path) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pyarrow as pa
 from pyarrow.fs import FileType
 
-from mer_ray.audio.decode import check as check_audio
+from mer_ray.audio.decode import Probe
+from mer_ray.audio.isolated import Decoder
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError
@@ -22,9 +24,11 @@ from mer_ray.sources import Track
 from mer_ray.sources import fetch as sources
 from mer_ray.sources.http import replacing
 from mer_ray.sources.limits import Limiter
-from mer_ray.stages import limits, session
+from mer_ray.stages import blocks, limits, session
 from mer_ray.tables import Workspace, failure
 
+FEW_TRACKS = 64
+"""Up to so many are got in this process, with `THREADS` threads, before Ray's workers would have started."""
 BATCH = 16  # tracks of a commit, which is what a killed worker loses
 THREADS = 8  # of a worker
 CPUS = 0.5  # of a worker, which waits for the network for the most part
@@ -53,17 +57,19 @@ def run(config: Config, workspace: Workspace) -> Summary:
     todo, attempts = workspace.pending("acquire", tracks["track_id"].to_pylist(), done, config.retry_failed)
     summary = Summary("acquire", unit="audio files", done_before=len(done))
     if todo:
-        session.connect(config.address)
         rows = tracks.filter(pa.compute.is_in(tracks["track_id"], pa.array(todo)))
         rows = rows.append_column(
             "attempts", pa.array([attempts.get(i, 0) for i in rows["track_id"].to_pylist()], pa.int32())
         )
-        size = session.balanced(len(rows), BATCH, session.n_cpus())
+        here = len(rows) <= FEW_TRACKS and session.few(config.address)
+        if not here:
+            session.connect(config.address)
+        lease_s = settings.timeout_s + LEASE_S
         arguments = {
             "workspace": workspace,
             "providers": list(settings.providers),
             "folder": _index(settings.folder),
-            "limiter": limits.shared("acquire", settings.per_host, lease_s=settings.timeout_s + LEASE_S),
+            "limiter": limits.shared("acquire", settings.per_host, lease_s=lease_s, local=here),
             "bounds": {
                 "timeout_s": settings.timeout_s,
                 "max_mb": settings.max_mb,
@@ -72,9 +78,13 @@ def run(config: Config, workspace: Workspace) -> Summary:
             },
         }
         with progress("acquire", len(rows)) as ticker:
-            for answered in session.map_blocks(
-                session.split(rows, size), _Acquire, arguments, settings.workers, cpus=CPUS
-            ):
+            if here:
+                answers = session.map_here(blocks.split(rows, BATCH), _Acquire, arguments)
+            else:
+                size = blocks.balanced(len(rows), BATCH, session.n_cpus())
+                batches = blocks.split(rows, size)
+                answers = session.map_blocks(batches, _Acquire, arguments, settings.workers, cpus=CPUS)
+            for answered in answers:
                 summary.made += sum(a["made"] for a in answered)
                 ticker.advance(sum(a["made"] + a["failed"] for a in answered))
     summary.failed = len(workspace.failures("acquire"))
@@ -107,7 +117,8 @@ class _Acquire:
         bounds: dict[str, float],
     ) -> None:
         self.workspace = workspace
-        keep = partial(_keep, workspace)
+        self.decoder, self.decoding = Decoder(), Lock()
+        keep = partial(_keep, workspace, self.check)
         limits = sources.Limits(slot=limiter.slot, **bounds)
         self.get = partial(_one, providers=providers, folder=folder, keep=keep, limits=limits)
 
@@ -119,6 +130,11 @@ class _Acquire:
         self.workspace.append_rows("failures", lost)
         self.workspace.append_rows("audio", made)
         return pa.table({"made": [len(made)], "failed": [len(lost)]})
+
+    def check(self, path: Path) -> Probe:
+        """Whether a file will decode. Raises TrackError."""
+        with self.decoding:  # the threads share one process that decodes
+            return self.decoder.check(path)
 
 
 def _one(
@@ -148,9 +164,9 @@ def _one(
     }
 
 
-def _keep(workspace: Workspace, path: Path, uri: str | None) -> sources.Held:
+def _keep(workspace: Workspace, check: Callable[[Path], Probe], path: Path, uri: str | None) -> sources.Held:
     """Check a file; one that has no place of its own goes into the workspace, under the hash of its bytes."""
-    probe = check_audio(path)
+    probe = check(path)
     sha256 = file_digest(path)
     if uri is not None:
         return sources.Held(uri, sha256, probe)
