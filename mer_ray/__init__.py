@@ -43,18 +43,23 @@ def score(
     """
     import pyarrow as pa
 
-    from mer_ray.audio.decode import decode
     from mer_ray.audio.location import to_uri
+    from mer_ray.features.batch import extract
     from mer_ray.identity import digest
     from mer_ray.scoring.predictor import Predictor, score_row
     from mer_ray.tables import SCHEMAS
 
     predictor = model if isinstance(model, Predictor) else load_model(model)
+    feature = predictor.model.feature.name
     rows = []
     for file in files:
-        prediction = predictor.predict(*decode(os.fspath(file), min_duration_s))
         uri = to_uri(os.fspath(file))
-        rows.append(score_row(digest(uri.encode())[:16], "", "", uri, prediction, predictor.name))
+        track_id = digest(uri.encode())[:16]
+        result = extract([(track_id, uri, [feature])], {feature: predictor.extractor}, min_duration_s)
+        for error in result.errors.values():
+            raise error
+        prediction = predictor.predict_frames([result.frames[feature][track_id]])[0]
+        rows.append(score_row(track_id, "", "", uri, prediction, predictor.name))
     return pa.Table.from_pylist(rows, schema=SCHEMAS["scores"])
 
 

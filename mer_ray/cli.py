@@ -104,9 +104,8 @@ def _one(stage: str, config: Config, workspace: Workspace) -> None:
     from mer_ray.console import show
 
     module = importlib.import_module(f"mer_ray.stages.{stage}")
-    if hasattr(module, "check"):
-        module.check(config)
-    show(module.run(config, workspace))
+    checked = module.check(config) if hasattr(module, "check") else None
+    show(module.run(config, workspace) if checked is None else module.run(config, workspace, checked))
 
 
 @main.command()

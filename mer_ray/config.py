@@ -9,14 +9,29 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
+from mer_ray.audio.excerpt import Place
 from mer_ray.errors import ConfigError
+from mer_ray.features import FAMILIES
 from mer_ray.features import MODULES as FEATURES
+from mer_ray.features.brought import Params as BroughtParams
+from mer_ray.features.chroma import Params as ChromaParams
+from mer_ray.features.hub import Params as HubParams
+from mer_ray.features.logmel import Params as LogmelParams
 from mer_ray.features.mfcc import Params as MfccParams
+from mer_ray.features.spectral import Params as SpectralParams
 from mer_ray.features.vggish import Params as VggishParams
 from mer_ray.models import NETWORKS
 
@@ -31,6 +46,8 @@ def _names(value: Any) -> Any:
 
 PROVIDERS = ("uri", "folder", "savify")
 Names = Annotated[list[str], BeforeValidator(_names)]
+FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+"""What a folder, a plot and a row of a table can be called."""
 
 
 def _check_names(kind: str, names: Sequence[str], known: Sequence[str] | dict[str, Any]) -> None:
@@ -136,21 +153,57 @@ class AcquireConfig(_Section):
         return self
 
 
+class ExcerptConfig(_Section):
+    """The part of each track that is used: see `audio.excerpt.Excerpt`."""
+
+    seconds: float = Field(gt=0)
+    place: Place = "centre"
+    windows: int = Field(1, ge=1, le=1_000)
+
+    @model_validator(mode="after")
+    def _spread(self) -> ExcerptConfig:
+        if self.windows > 1 and self.place != "spread":
+            raise ValueError("several windows need place=spread")
+        return self
+
+
 class ExtractConfig(_Section):
-    """Which features are computed, and how."""
+    """Which features are computed, and how.
+
+    hub, brought: features that the user names, and that ``features`` may list: TensorFlow Hub modules, and tables of
+    frames. excerpt: None for whole tracks. batch_minutes: audio of a block at the most, which is what a killed worker
+    loses.
+    """
 
     features: Names = ["mfcc", "vggish"]
     mfcc: MfccParams = MfccParams()
+    logmel: LogmelParams = LogmelParams()
+    chroma: ChromaParams = ChromaParams()
+    spectral: SpectralParams = SpectralParams()
     vggish: VggishParams = VggishParams()
+    hub: dict[FeatureName, HubParams] = {}
+    brought: dict[FeatureName, BroughtParams] = {}
+    excerpt: ExcerptConfig | None = None
     min_duration_s: float = Field(1.0, gt=0)
-    batch_tracks: int = Field(8, ge=1, le=1_024)
+    batch_minutes: float = Field(30.0, gt=0, le=10_000)
     workers: int | None = Field(None, ge=1)
     gpus_per_worker: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
     def _known(self) -> ExtractConfig:
-        _check_names("feature", self.features, FEATURES)
+        named = [*FEATURES, *(name for family in FAMILIES for name in getattr(self, family))]
+        for name in named:
+            if named.count(name) > 1:
+                raise ValueError(f"{name!r} is the name of two features")
+        _check_names("feature", self.features, named)
         return self
+
+    def params(self, name: str) -> tuple[str, BaseModel]:
+        """(the family of a feature, or "", its settings)."""
+        for family in FAMILIES:
+            if name in getattr(self, family):
+                return family, getattr(self, family)[name]
+        return "", getattr(self, name)
 
 
 class TrainConfig(_Section):
@@ -275,8 +328,13 @@ def _explain(error: dict[str, Any]) -> str:
 def _keys_at(path: list[str]) -> list[str]:
     model: Any = Config
     for part in path:
+        if isinstance(model, dict):  # of sections under names that the user chose
+            model = model[""]
+            continue
         info = model.model_fields.get(part)
-        model = info.annotation if info is not None else None
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        kinds = [info.annotation, *get_args(info.annotation)] if info is not None else []
+        sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not sections:
             return []
-    return list(model.model_fields)
+        model = {"": sections[0]} if get_origin(kinds[0]) is dict else sections[0]
+    return [] if isinstance(model, dict) else list(model.model_fields)

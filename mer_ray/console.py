@@ -7,20 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LOG_EVERY_S = 15.0
 
@@ -63,54 +54,66 @@ def show(summary: Summary) -> None:
 
 
 class Ticker:
-    """Counts up. ``advance`` may be told how many, and a word on what is happening."""
+    """Counts up. ``advance`` may be told how many, a word on what is happening, and how much work that was.
 
-    def __init__(self, what: str, total: int | None, bar: Progress | None) -> None:
+    total: how many there are, if that is known. work: all the work there is, in any unit, where the things differ so
+    much in size that their number says little of the time that is left.
+    """
+
+    def __init__(self, what: str, total: int | None, bar: Progress | None, work: float | None = None) -> None:
         self.what, self.total, self.count = what, total, 0
+        self._work, self._worked = work, 0.0
         self._bar, self._start = bar, time.monotonic()
         self._said = self._start
-        self._task = bar.add_task(escape(what), total=total, note="") if bar is not None else None
+        if bar is not None:
+            self._task = bar.add_task(escape(what), total=total if work is None else work, note="", **self._counts())
 
-    def advance(self, n: int = 1, note: str = "") -> None:
+    def advance(self, n: int = 1, note: str = "", work: float = 0.0) -> None:
         """n more are done."""
         self.count += n
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, advance=n, note=escape(note))
+        self._worked += work
+        if self._bar is not None:
+            done = self.count if self._work is None else self._worked
+            self._bar.update(self._task, completed=done, note=escape(note), **self._counts())
             return
         now = time.monotonic()
         if now - self._said >= LOG_EVERY_S:
             self._said = now
             err.print(escape(self._line(now - self._start, note)))
 
+    def _counts(self) -> dict[str, Any]:
+        rate = self.count / max(1e-3, time.monotonic() - self._start)
+        return {
+            "count": f"{self.count:,}" + (f"/{self.total:,}" if self.total else ""),
+            "rate": f"{rate:.1f}/s" if self.count else "",
+        }
+
     def _line(self, elapsed: float, note: str) -> str:
         rate = self.count / elapsed
         line = f"{self.what}: {self.count:,}" + (f" of {self.total:,}" if self.total else "") + f", {rate:.1f}/s"
-        if self.total and self.count:
-            line += f", about {(self.total - self.count) / rate:.0f} s left"
-        return f"{line} {note}".rstrip()
-
-
-class _Rate(ProgressColumn):
-    """How many a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+        done, all_of_it = (self.count, self.total) if self._work is None else (self._worked, self._work)
+        if all_of_it and done:
+            line += f", about {max(0.0, all_of_it - done) / done * elapsed:.0f} s left"
+        return f"{line}, {note}" if note else line
 
 
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator[Ticker]:
-    """A bar with count, rate and ETA where standard error is a terminal, else a log line every quarter of a minute."""
+def progress(what: str, total: int | None = None, work: float | None = None) -> Iterator[Ticker]:
+    """A bar with count, rate and ETA where standard error is a terminal, else a log line every quarter of a minute.
+
+    work: see `Ticker`.
+    """
     if not sys.stderr.isatty():
-        yield Ticker(what, total, None)
+        yield Ticker(what, total, None, work)
         return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
+        TextColumn("{task.fields[count]}"),
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),
     )
-    with Progress(*columns, console=err, transient=True) as bar:
-        yield Ticker(what, total, bar)
+    with Progress(*columns, console=err, transient=True, speed_estimate_period=300) as bar:
+        yield Ticker(what, total, bar, work)

@@ -84,7 +84,7 @@ def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, said):
         ("train.networks=cnn,gru", ["train", "unknown network 'gru'", "known: cnn, lstm"]),
         ("train.networks=cnn,cnn", ["train", "named twice"]),
         ("train.networks=[]", ["train", "at least one network"]),
-        ("extract.features=chroma", ["extract", "unknown feature 'chroma'", "mfcc, vggish"]),
+        ("extract.features=tempo", ["extract", "unknown feature 'tempo'", "mfcc, logmel"]),
         ("acquire.providers=torrent", ["acquire", "unknown provider 'torrent'", "savify"]),
         ("acquire.providers=[]", ["acquire", "at least one provider"]),
         ("collect.source=spotify", ["collect.source", "spotify", "lastfm"]),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
+import random
+import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -154,36 +156,79 @@ def test_lastfm_to_labels(mer_ray, tmp_path, monkeypatch):
     assert not [p for p in (tmp_path / "w").rglob("*") if p.is_file() and key in p.read_bytes()]
 
 
-@pytest.mark.timeout(300)
-def test_killed_in_the_middle_of_extract_and_run_again(ray_session, mer_ray, tmp_path):
-    music, workspace, clean = tmp_path / "music", tmp_path / "w", tmp_path / "clean"
-    write_tunes(music, 60, seconds=12)
-    source = ["--set", f"collect.folder={music}", *FOLDER, "--set", "extract.batch_tracks=1"]
-    stages(mer_ray, ["collect", "acquire"], "--workspace", workspace, *source)
-    stages(mer_ray, ["collect", "acquire", "extract"], "--workspace", clean, *source)
+@pytest.mark.timeout(400)
+def test_extract_killed_five_times_in_a_row_and_finished(ray_session, mer_ray, tmp_path):
+    import ray
 
-    command = [sys.executable, "-m", "mer_ray", "extract", "--workspace", str(workspace), *source]
-    # In a Ray of its own: the killed driver takes it along.
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        deadline = time.monotonic() + 240
-        while len(list((workspace / "features" / "mfcc").glob("part-*"))) < 5:
-            assert process.poll() is None, "extract ended before it could be killed"
-            assert time.monotonic() < deadline, "extract made nothing to kill"
-            time.sleep(0.02)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    survived = raw_ids(workspace, "features/mfcc")
-    assert 5 <= len(survived) < 60
+    n, rng = 60, random.Random(4)
+    music, workspace, clean = tmp_path / "music", tmp_path / "w", tmp_path / "clean"
+    write_tunes(music, n, seconds=12)
+    source = ["--set", f"collect.folder={music}", *FOLDER, "--set", "extract.batch_minutes=0.2"]
+    stages(mer_ray, ["collect", "acquire", "extract"], "--workspace", clean, *source)
+    stages(mer_ray, ["collect", "acquire"], "--workspace", workspace, *source)
+
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-m", "mer_ray", "extract", "--workspace", workspace, "--address", address, *source]
+    shards = workspace / "features" / "mfcc"
+    for _ in range(5):
+        before = len(list(shards.glob("part-*")))
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+        try:
+            deadline, more = time.monotonic() + 60, rng.randrange(1, 6)
+            while len(list(shards.glob("part-*"))) < before + more:
+                assert process.poll() is None, process.stderr.read().decode()
+                assert time.monotonic() < deadline, "extract made nothing to kill"
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 0.1))
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+    assert 5 <= len(raw_ids(workspace, "features/mfcc")) < n, "the kills came too late to say anything"
 
     stages(mer_ray, ["extract"], "--workspace", workspace, *source)
     ids = raw_ids(workspace, "features/mfcc")
-    assert len(ids) == 60
+    assert len(ids) == n
     assert set(ids.values()) == {1}
     by_id = [Workspace(w).read("features/mfcc").sort_by("track_id") for w in (workspace, clean)]
-    assert by_id[0].equals(by_id[1])
+    assert by_id[0].equals(by_id[1])  # to the bit
     assert Workspace(workspace).failures() == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, check=False
+    )
+    if not mounted or mounted.returncode:
+        pytest.skip("a disk of its own can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_ends_extract_with_one_line_and_no_damage(mer_ray, ray_session, small_disk, tmp_path):
+    music, workspace = tmp_path / "music", small_disk / "w"
+    write_tunes(music, 30, seconds=12)
+    options = ["--workspace", workspace, "--set", f"collect.folder={music}", *FOLDER]
+    options += ["--set", "extract.batch_minutes=0.4", "--set", "extract.mfcc.n_mfcc=128"]
+    stages(mer_ray, ["collect", "acquire"], *options)
+    code, out, err = mer_ray("extract", *options)
+    assert code == 2
+    said = err.split("mer-ray: error:")[1]
+    assert "No space left on device" in said
+    assert "free some space" in said
+    assert "Traceback" not in out + said
+    some = raw_ids(workspace, "features/mfcc")  # reads every shard that is there
+    assert 0 < len(some) < 30
+    assert not list((workspace / ".tmp").glob("*"))
+
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    stages(mer_ray, ["extract"], *options)
+    assert set(raw_ids(workspace, "features/mfcc").values()) == {1}
+    assert len(raw_ids(workspace, "features/mfcc")) == 30
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path):

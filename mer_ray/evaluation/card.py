@@ -11,6 +11,9 @@ def card(model: Model) -> str:
     """Markdown for a person who finds the folder."""
     details, feature = model.details, model.feature
     settings = details["settings"]
+    source = f"{feature.sample_rate_hz:,} Hz" if feature.sample_rate_hz else "frames that were brought along"
+    if feature.excerpt is not None:
+        source += f" of {feature.excerpt['seconds']:g} s ({feature.excerpt['place']}) of each track"
     lines = [
         f"# {display(model.network)} on {display(feature.name)}",
         "",
@@ -18,7 +21,7 @@ def card(model: Model) -> str:
         f"An ensemble of {len(model.members)} networks, {settings['members']} for each of {settings['folds']} folds.",
         "",
         f"- Data: {details['n_tracks']:,} tracks by {details['n_artists']:,} artists, fingerprint `{details['data']}`.",
-        f"- Feature: {feature.name}, {feature.sample_rate_hz:,} Hz, fingerprint `{feature.fingerprint}`;",
+        f"- Feature: {feature.name}, {source}, fingerprint `{feature.fingerprint}`;",
         "  frames of any other are refused.",
         f"- Seed {settings['seed']}, windows of {settings['window_s']:g} s, trained {details['trained_at']}.",
     ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mer_ray.evaluation.metrics import Metrics
 
-NAMES = {"vggish": "VGGish"}
+NAMES = {"vggish": "VGGish", "logmel": "log-mel", "chroma": "chroma", "spectral": "spectral", "yamnet": "YAMNet"}
 CONSTANT = "constant mean"
 COLUMNS = ("Network", "Feature", "MSE", "MAE", "R²")
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mer_ray.audio.decode import resample
+from mer_ray.audio.excerpt import Excerpt
 from mer_ray.errors import TrackError
 from mer_ray.features import Extractor
 from mer_ray.features import load as load_feature
@@ -51,8 +52,11 @@ class Predictor:
 
     def predict(self, samples: np.ndarray, rate: int) -> Prediction:
         """Score one piece of mono audio: samples (n,) in [-1, 1] at ``rate`` hertz. Raises TrackError (too_short)."""
-        wanted = resample(np.asarray(samples, np.float32), rate, self.model.feature.sample_rate_hz)
-        return self.predict_frames(self.extractor([wanted]))[0]
+        spec = self.model.feature
+        excerpt = Excerpt.from_json(spec.excerpt)
+        pieces = excerpt.pieces(len(samples), rate) if excerpt else [(0, len(samples))]
+        wanted = [resample(np.asarray(samples[a : a + n], np.float32), rate, spec.sample_rate_hz) for a, n in pieces]
+        return self.predict_frames([np.concatenate(self.extractor(wanted))])[0]
 
     def predict_frames(self, tracks: Sequence[np.ndarray]) -> list[Prediction]:
         """Score frames (n_i, F) of the model's feature, n_i >= 1."""

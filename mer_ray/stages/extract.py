@@ -1,26 +1,52 @@
-"""``audio`` → ``features/NAME``: decode once, compute every feature that is missing, commit a shard per batch."""
+"""``audio`` → ``features/NAME``: decode once, compute every feature that is missing, commit a shard per block.
+
+Frames that the user brings along come from their table instead, and need no audio.
+"""
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mer_ray import features
 from mer_ray.audio import objects
+from mer_ray.audio.excerpt import Excerpt
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
-from mer_ray.errors import InputError
+from mer_ray.errors import InputError, TrackError, WorkspaceError
 from mer_ray.features import FeatureSpec
-from mer_ray.stages import session
+from mer_ray.stages import blocks, session
 from mer_ray.tables import Workspace, failure, features_schema, features_table, ragged_column
+
+FEW_S = 600.0
+"""Up to so many seconds of audio are done in this process, before Ray's workers would have started."""
+SMALLEST_S = 180.0
+"""Blocks of less audio than this would spend themselves on shards and half-filled batches."""
+BROUGHT_TRACKS = 64  # of a shard
 
 
 def check(config: Config) -> dict[str, FeatureSpec]:
     """The features, exactly. Raises ConfigError or ServiceError where weights cannot be had."""
     settings = config.extract
-    return {name: features.resolve(name, getattr(settings, name), config.is_demo) for name in settings.features}
+    excerpt = Excerpt(**settings.excerpt.model_dump()).to_json() if settings.excerpt else None
+    specs = {}
+    for name in settings.features:
+        family, params = settings.params(name)
+        spec = features.resolve(name, params, config.is_demo, family)
+        specs[name] = replace(spec, excerpt=excerpt) if needs_audio(spec) else spec
+    return specs
+
+
+def needs_audio(spec: FeatureSpec) -> bool:
+    """Whether its frames are computed; the others are brought along."""
+    return spec.sample_rate_hz > 0
 
 
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
@@ -28,96 +54,185 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     started = time.monotonic()
     settings = config.extract
     specs = specs or check(config)
-    audio = workspace.require("audio", "acquire", ["track_id", "uri", "duration_s"])
-    ids = audio["track_id"].to_pylist()
-    wanted: dict[str, list[str]] = {i: [] for i in ids}
-    attempts: dict[str, int] = {}
     summary = Summary("extract", unit="feature rows")
     # Nothing is made with it, but what it made fail is tried again when it changes.
-    workspace.claim("extract", "features", {"min_duration_s": settings.min_duration_s})
-    for name, spec in specs.items():
-        table, stage = features_table(name), f"extract:{name}"
-        workspace.claim(stage, table, spec.identity)
-        done = workspace.ids(table)
-        summary.done_before += len(done)
-        todo, tries = workspace.pending(stage, ids, done, config.retry_failed)
-        decodable, more_tries = workspace.pending("extract", todo, set(), config.retry_failed)
-        attempts |= tries | more_tries
-        for i in decodable:
-            wanted[i].append(name)
-        if spec.note:
-            summary.notes.append(spec.note)
-
-    rows = audio.append_column("wanted", pa.array([wanted[i] for i in ids], pa.list_(pa.string())))
-    rows = rows.append_column("attempts", pa.array([attempts.get(i, 0) for i in ids], pa.int32()))
-    rows = rows.filter(pa.compute.greater(pa.compute.list_value_length(rows["wanted"]), 0))
-    if len(rows):
-        session.connect(config.address)
-        size = session.balanced(len(rows), settings.batch_tracks, session.n_cpus())
-        arguments = {
-            "workspace": workspace,
-            "specs": [s.to_json() for s in specs.values()],
-            "min_duration_s": settings.min_duration_s,
-            "gpus": settings.gpus_per_worker,
-        }
-        hours, began = 0.0, time.monotonic()
-        blocks = session.split(rows, size)
-        with progress("extract", len(rows)) as ticker:
-            for answered in session.map_blocks(blocks, _Extract, arguments, settings.workers, settings.gpus_per_worker):
-                for a in answered:
-                    summary.made += a["made"]
-                    hours += a["seconds"] / 3600
-                    speed = 3600 * hours / (time.monotonic() - began)
-                    ticker.advance(a["tracks"], f"{hours:.2f} h of audio, {speed:.0f}x real time")
-        summary.notes.append(f"{hours:.2f} h of audio in {time.monotonic() - began:.0f} s")
+    excerpt = settings.excerpt and settings.excerpt.model_dump()
+    workspace.claim("extract", "features", {"min_duration_s": settings.min_duration_s, "excerpt": excerpt})
+    computed = {name: spec for name, spec in specs.items() if needs_audio(spec)}
+    n_tracks = 0
+    for spec in (spec for spec in specs.values() if not needs_audio(spec)):
+        tracks = workspace.require("tracks", "collect", ["track_id", "uri"])
+        n_tracks = max(n_tracks, len(tracks))
+        _bring(config, workspace, spec, tracks, summary)
+    if computed:
+        audio = workspace.require("audio", "acquire", ["track_id", "uri", "duration_s"])
+        n_tracks = max(n_tracks, len(audio))
+        rows = _todo(config, workspace, computed, audio, summary)
+        if len(rows):
+            _compute(config, workspace, list(computed.values()), rows, summary)
     summary.failed = len(workspace.failures("extract"))
     summary.seconds = time.monotonic() - started
     if not any(workspace.has(features_table(name)) for name in specs):
         raise InputError(
-            f"no features for any of {len(ids):,} tracks", f"see `mer-ray status --workspace {workspace.uri}`"
+            f"no features for any of {n_tracks:,} tracks", f"see `mer-ray status --workspace {workspace.uri}`"
         )
     return summary
+
+
+def _todo(
+    config: Config, workspace: Workspace, specs: Mapping[str, FeatureSpec], audio: pa.Table, summary: Summary
+) -> pa.Table:
+    """The rows of ``audio`` that lack a feature, with columns ``wanted``, ``attempts`` and ``planned_s``."""
+    ids = audio["track_id"].to_pylist()
+    wanted: dict[str, list[str]] = {i: [] for i in ids}
+    attempts: dict[str, int] = {}
+    for name, spec in specs.items():
+        lacking, tries = _lacking(config, workspace, spec, ids, summary)
+        # What could not be decoded for one feature cannot be for another.
+        lacking, more = workspace.pending("extract", lacking, set(), config.retry_failed)
+        attempts |= tries | more
+        for i in lacking:
+            wanted[i].append(name)
+    longest = config.extract.excerpt.seconds if config.extract.excerpt else np.inf
+    rows = audio.append_column("wanted", pa.array([wanted[i] for i in ids], pa.list_(pa.string())))
+    rows = rows.append_column("attempts", pa.array([attempts.get(i, 0) for i in ids], pa.int32()))
+    rows = rows.append_column("planned_s", pa.array(np.clip(audio["duration_s"].to_numpy(), 1e-3, longest)))
+    return rows.filter(pa.compute.greater(pa.compute.list_value_length(rows["wanted"]), 0))
+
+
+def _lacking(
+    config: Config, workspace: Workspace, spec: FeatureSpec, ids: list[str], summary: Summary
+) -> tuple[list[str], dict[str, int]]:
+    """The tracks without a feature, and the tries that they have had. Raises WorkspaceError where it is another one."""
+    table, stage = features_table(spec.name), f"extract:{spec.name}"
+    workspace.claim(stage, table, spec.identity)
+    done = workspace.ids(table)
+    summary.done_before += len(done)
+    if spec.note:
+        summary.notes.append(spec.note)
+    return workspace.pending(stage, ids, done, config.retry_failed)
+
+
+def _compute(config: Config, workspace: Workspace, specs: list[FeatureSpec], rows: pa.Table, summary: Summary) -> None:
+    """Share the rows out to workers, or do a little work here."""
+    settings = config.extract
+    seconds, largest_s = rows["planned_s"].to_pylist(), 60 * settings.batch_minutes
+    arguments = {
+        "workspace": workspace,
+        "specs": [s.to_json() for s in specs],
+        "min_duration_s": settings.min_duration_s,
+        "gpus": settings.gpus_per_worker,
+    }
+    began = time.time()
+    answers: Iterator[list[dict[str, Any]]]
+    # One track cannot be shared out, however long it is.
+    if session.few(config.address) and not settings.gpus_per_worker and (sum(seconds) <= FEW_S or len(rows) == 1):
+        batches = blocks.by_duration(rows, seconds, 1, SMALLEST_S, largest_s)
+        answers = session.map_here(batches, _Extract, arguments)
+    else:
+        session.connect(config.address)
+        workers = settings.workers or session.n_cpus()
+        batches = blocks.by_duration(rows, seconds, workers, SMALLEST_S, largest_s)
+        answers = session.map_blocks(batches, _Extract, arguments, workers, settings.gpus_per_worker)
+    done_s, ready = 0.0, began
+    hours = sum(seconds) / 3600
+    with progress("extract", len(rows), work=sum(seconds)) as ticker:
+        for answered in answers:
+            for a in answered:
+                ready = a["ready"] if not done_s else min(ready, a["ready"])
+                summary.made += a["made"]
+                done_s += a["seconds"]
+                speed = done_s / max(1e-3, time.time() - ready)
+                note = f"{done_s / 3600:.2f} of {hours:.2f} h of audio, {speed:.0f}x real time"
+                ticker.advance(a["tracks"], note, a["planned_s"])
+    took = time.time() - ready
+    summary.notes.append(
+        f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({done_s / max(1e-3, took):.0f}x real time), "
+        f"{max(0.0, ready - began):.1f} s after the start"
+    )
+
+
+def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.Table, summary: Summary) -> None:
+    """Copy the frames that the user brought for the tracks that lack them."""
+    from mer_ray.features import brought
+
+    uris = dict(zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True))
+    for row in workspace.read("audio", ["track_id", "uri"]).to_pylist():  # where the source did not know it
+        uris[row["track_id"]] = uris.get(row["track_id"]) or row["uri"]
+    lacking, attempts = _lacking(config, workspace, spec, list(uris), summary)
+    found = brought.rows(spec, uris, lacking)
+    with progress(f"bring {spec.name}", len(lacking)) as ticker:
+        while chunk := list(islice(found, BROUGHT_TRACKS)):
+            frames = {i: f for i, f in chunk if not isinstance(f, TrackError)}
+            errors = {(spec.name, i): e for i, e in chunk if isinstance(e, TrackError)}
+            _report(workspace, errors, uris, attempts)
+            if frames:
+                commit(workspace, spec, frames)
+            summary.made += len(frames)
+            ticker.advance(len(chunk))
 
 
 class _Extract:
     """A worker: loads its features once, then turns blocks of files into shards."""
 
     def __init__(self, workspace: Workspace, specs: list[dict[str, Any]], min_duration_s: float, gpus: float) -> None:
+        from mer_ray.audio.isolated import Decoder
+
         session.prepare_worker(gpus)
         self.workspace = workspace
         self.min_duration_s = min_duration_s
         self.extractors = {s["name"]: features.load(FeatureSpec.from_json(s)) for s in specs}
+        self.decoder = Decoder()
+        self.ready = time.time()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         from mer_ray.features.batch import extract
 
         rows = batch.to_pylist()
-        tries = {r["track_id"]: r["attempts"] + 1 for r in rows}
+        files = [(r["track_id"], r["uri"], r["wanted"]) for r in rows]
+        try:
+            result = extract(files, self.extractors, self.min_duration_s, self.decoder.stream)
+        except OSError as error:  # not a file's fault: long tracks wait for their end in temporary files
+            said = error.strerror or type(error).__name__
+            hint = "free some space there, or set TMPDIR to another folder"
+            raise WorkspaceError(f"cannot work in {tempfile.gettempdir()}: {said}", hint) from error
         uris = {r["track_id"]: r["uri"] for r in rows}
-        result = extract([(r["track_id"], r["uri"], r["wanted"]) for r in rows], self.extractors, self.min_duration_s)
-        self.workspace.append_rows(
-            "failures",
-            [
-                failure(
-                    f"extract:{name}" if name else "extract",
-                    i,
-                    e.reason,
-                    _named(e.message, uris[i]),
-                    e.transient,
-                    tries[i],
-                )
-                for (name, i), e in result.errors.items()
-            ],
-        )
-        made = 0
+        _report(self.workspace, result.errors, uris, {r["track_id"]: r["attempts"] for r in rows})
         for name, frames in result.frames.items():
             if frames:
                 commit(self.workspace, self.extractors[name].spec, frames)
-                made += len(frames)
-        return pa.table({"tracks": [len(rows)], "made": [made], "seconds": [result.seconds]})
+        answer = {
+            "tracks": len(rows),
+            "made": sum(len(frames) for frames in result.frames.values()),
+            "seconds": result.seconds,
+            "planned_s": float(sum(r["planned_s"] for r in rows)),
+            "ready": self.ready,
+        }
+        return pa.Table.from_pylist([answer])
 
 
-def commit(workspace: Workspace, spec: FeatureSpec, frames: dict[str, Any]) -> None:
+def _report(
+    workspace: Workspace,
+    errors: Mapping[tuple[str, str], TrackError],
+    uris: Mapping[str, str | None],
+    attempts: Mapping[str, int],
+) -> None:
+    """Rows of ``failures``. errors: (feature or "" for all, track id) → what went wrong."""
+    rows = [
+        failure(
+            f"extract:{name}" if name else "extract",
+            i,
+            error.reason,
+            _named(error.message, uris[i] or ""),
+            error.transient,
+            attempts.get(i, 0) + 1,
+        )
+        for (name, i), error in errors.items()
+    ]
+    workspace.append_rows("failures", rows)
+
+
+def commit(workspace: Workspace, spec: FeatureSpec, frames: Mapping[str, np.ndarray]) -> None:
     """Write one shard of ``features/NAME``: track id → (n_frames, F)."""
     ids = sorted(frames)
     columns = [

@@ -14,11 +14,14 @@ def run(config: Config, workspace: Workspace) -> Iterator[Summary]:
     """Check everything that can be checked before the first stage starts, then yield each stage's summary."""
     collect.check(config)
     label.check(config)
-    acquire.check(config)
     specs = extract.check(config)
+    audio = any(extract.needs_audio(spec) for spec in specs.values())
+    if audio:
+        acquire.check(config)
     yield collect.run(config, workspace)
     yield label.run(config, workspace)
-    yield acquire.run(config, workspace)
+    if audio:
+        yield acquire.run(config, workspace)
     yield extract.run(config, workspace, specs)
     yield train.run(config, workspace, specs)
     yield report.run(config, workspace)

@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, ModelError, TrackError, WorkspaceError
+from mer_ray.features.batch import Stream, extract
 from mer_ray.identity import digest
 from mer_ray.scoring import store
 from mer_ray.scoring.predictor import Predictor, score_row
 from mer_ray.scoring.predictor import load as load_model
 from mer_ray.sources import Found, Track
-from mer_ray.stages import session
+from mer_ray.stages import blocks, session
 from mer_ray.tables import SCHEMAS, Workspace, failure, features_table, ragged_arrays
 
 FORMATS = (".parquet", ".csv")
@@ -144,11 +145,11 @@ def _map(
 ) -> Iterator[list[dict[str, Any]]]:
     """The workers' answers, block by block; ``here`` does without Ray."""
     if here:
-        yield from session.map_here(session.split(rows, largest), worker, arguments)
+        yield from session.map_here(blocks.split(rows, largest), worker, arguments)
         return
     session.connect(config.address)
-    blocks = session.split(rows, session.balanced(len(rows), largest, session.n_cpus()))
-    yield from session.map_blocks(blocks, worker, arguments, config.score.workers, config.score.gpus_per_worker)
+    batches = blocks.split(rows, blocks.balanced(len(rows), largest, session.n_cpus()))
+    yield from session.map_blocks(batches, worker, arguments, config.score.workers, config.score.gpus_per_worker)
 
 
 def _catalog(config: Config, catalog: str) -> tuple[list[Track], list[dict[str, Any]]]:
@@ -228,25 +229,26 @@ class _ScoreFiles:
     """A worker that scores audio files."""
 
     def __init__(self, workspace: Workspace, model: str, gpus: float, min_duration_s: float) -> None:
+        from mer_ray.audio.isolated import Decoder
+
         session.prepare_worker(gpus)
         self.workspace, self.predictor, self.min_duration_s = workspace, load_model(model), min_duration_s
+        self.decoder = Decoder()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        scores, lost = score_files(self.predictor, batch.to_pylist(), self.min_duration_s)
+        scores, lost = score_files(self.predictor, batch.to_pylist(), self.min_duration_s, self.decoder.stream)
         self.workspace.append_rows("failures", lost)
         self.workspace.append_rows("scores", scores)
         return pa.table({"made": [len(scores)], "failed": [len(lost)]})
 
 
 def score_files(
-    predictor: Predictor, files: list[dict[str, Any]], min_duration_s: float
+    predictor: Predictor, files: list[dict[str, Any]], min_duration_s: float, stream: Stream
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """files: dicts with track_id, artist, title, uri → rows of ``scores`` and rows of ``failures``."""
-    from mer_ray.features.batch import extract
-
     feature = predictor.model.feature.name
     result = extract(
-        [(f["track_id"], f["uri"], [feature]) for f in files], {feature: predictor.extractor}, min_duration_s
+        [(f["track_id"], f["uri"], [feature]) for f in files], {feature: predictor.extractor}, min_duration_s, stream
     )
     by_id = {f["track_id"]: f for f in files}
     frames = result.frames[feature]

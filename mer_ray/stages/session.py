@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -67,6 +68,11 @@ def _unreachable(address: str, error: Exception) -> ServiceError:
     )
 
 
+def few(address: str | None) -> bool:
+    """Whether a little work may be done in this process: no cluster was asked for."""
+    return not (address or os.environ.get("RAY_ADDRESS"))
+
+
 def close() -> None:
     """Leave the cluster, or end the one that `connect` started."""
     global _owned
@@ -89,9 +95,8 @@ def prepare_worker(gpus: float, threads: int = 1) -> None:
 
     Has an effect only before those libraries are imported, and none in the user's own process.
     """
-    import ray
-
-    if not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
+    ray = sys.modules.get("ray")  # a worker of Ray has it; to import it takes a second or more
+    if not ray or not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
         return
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"):
         os.environ[variable] = str(threads)
@@ -169,13 +174,3 @@ class _Guarded:
 
 def _guarded(block: pa.Table, worker: Callable[..., Any], arguments: dict[str, Any]) -> pa.Table:
     return _Guarded(worker, arguments)(block)
-
-
-def split(rows: pa.Table, size: int) -> list[pa.Table]:
-    """Blocks of ``size`` rows."""
-    return [rows.slice(start, size).combine_chunks() for start in range(0, rows.num_rows, size)]
-
-
-def balanced(n_rows: int, largest: int, workers: int) -> int:
-    """A block size: at most ``largest``, and small enough that every worker gets a few."""
-    return max(1, min(largest, -(-n_rows // (4 * workers))))

@@ -1,0 +1,45 @@
+"""How a stage's rows are cut into blocks for its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+SHARES = 4
+"""A worker's share of what is left is cut into so many blocks, so that all workers end at about the same time."""
+
+
+def split(rows: pa.Table, size: int) -> list[pa.Table]:
+    """Blocks of ``size`` rows."""
+    return [rows.slice(start, size).combine_chunks() for start in range(0, rows.num_rows, size)]
+
+
+def balanced(n_rows: int, largest: int, workers: int) -> int:
+    """A block size: at most ``largest``, and small enough that every worker gets a few."""
+    return max(1, min(largest, -(-n_rows // (SHARES * workers))))
+
+
+def by_duration(
+    rows: pa.Table, seconds: Sequence[float], workers: int, smallest_s: float, largest_s: float
+) -> list[pa.Table]:
+    """Blocks of about equal work, the longest tracks first.
+
+    seconds: > 0, of each row. A block has the share of what is left that keeps ``workers`` busy to the end (guided
+    self-scheduling: Polychronopoulos & Kuck 1987), between ``smallest_s`` and ``largest_s``; one longer track is a
+    block of its own.
+    """
+    order = np.argsort(-np.asarray(seconds, np.float64), kind="stable")
+    left = float(np.sum(seconds))
+    blocks: list[list[int]] = []
+    held = wanted = 0.0
+    for i in order.tolist():
+        if not blocks or held + seconds[i] / 2 > wanted:
+            wanted = min(largest_s, max(smallest_s, left / (SHARES * workers)))
+            blocks.append([])
+            held = 0.0
+        blocks[-1].append(i)
+        held += seconds[i]
+        left -= seconds[i]
+    return [rows.take(pa.array(block)).combine_chunks() for block in blocks]
