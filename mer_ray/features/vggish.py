@@ -1,125 +1,187 @@
 """VGGish embeddings: 128 numbers per 0.96 s.
 
 Hershey et al. (2017), "CNN architectures for large-scale audio classification", ICASSP; the AudioSet VGGish release and
-its TensorFlow Hub module ``google/vggish/1``. The numbers are the raw embeddings of both: before activation, PCA and
-quantisation.
+its TensorFlow Hub module ``google/vggish/1``. The numbers are the raw embeddings of both, before activation, PCA and
+quantisation, unless ``postprocess`` asks for the release's last two.
 
-A SavedModel runs in TensorFlow, as published; the original checkpoint, and the random stand-in of the demo, in JAX.
+The weights are imported once from where they lie, and the network runs in code of our own: on CPUs in `vggish_cpu`, on
+GPUs in `vggish_network`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from mer_ray.errors import ConfigError, ModelError, ServiceError
+from mer_ray.errors import ConfigError, ServiceError
 from mer_ray.features import Extractor, FeatureSpec
 from mer_ray.features import vggish_frontend as frontend
 from mer_ray.features import vggish_network as network
 from mer_ray.features import vggish_weights as sources
-from mer_ray.identity import one_line
+from mer_ray.features.vggish_postprocess import Postprocess
+
+Embed = Callable[[np.ndarray], np.ndarray]
+"""(n, 15600) float32 samples → (n, 128) float32 embeddings, each of which follows from its own samples alone."""
 
 
 class Params(BaseModel):
     """Settings under ``extract.vggish``.
 
-    weights: ``auto`` (the handle of the TensorFlow Hub module), another handle, the path of a SavedModel folder or of
-    the original checkpoint, or ``random`` (the demo only). seed: of the random weights. batch_patches: patches per run
-    of the network. timeout_s: longest wait for a hub's answer.
+    weights: ``auto`` (the handle of the TensorFlow Hub module), another handle, the path of a SavedModel folder, of the
+    original checkpoint, or of a ``.safetensors`` that was made from them, or ``random`` (the demo only). seed: of the
+    random weights. batch_patches: patches that wait for each other; multiples of 64 serve a CPU best, some hundreds a
+    GPU. timeout_s: longest wait for a hub's answer. precision: of the factors of products; ``tf32`` and ``bfloat16``
+    need a GPU. postprocess: ``false``, or the path of the release's ``vggish_pca_params.npz`` for embeddings that are
+    PCA-whitened and quantised to the integers 0..255, as in the AudioSet data.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     weights: str = Field("auto", min_length=1)
     seed: int = Field(0, ge=0)
-    batch_patches: int = Field(64, ge=1, le=4_096)
+    batch_patches: int = Field(64, ge=1, le=8_192)
     timeout_s: float = Field(5.0, gt=0, le=3_600)
+    precision: network.Precision = "float32"
+    postprocess: Literal[False] | str = False
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:
     """Settings → spec. Only the demo may use random weights: if asked to, or if ``auto`` and the hub gives none.
 
-    Raises ConfigError or ServiceError naming the ways to real weights.
+    Raises ConfigError, ServiceError or ModelError naming the ways to real weights, and ConfigError for a
+    ``postprocess`` that cannot be read.
     """
+    pca = Postprocess.read(params.postprocess) if params.postprocess else None
     weights, note = _weights(params, demo)
     return FeatureSpec(
         name="vggish",
-        version=1,
+        version=2,
         sample_rate_hz=frontend.SAMPLE_RATE_HZ,
         hop_s=frontend.PATCH_HOP / frontend.SAMPLE_RATE_HZ,
         n_dims=network.N_DIMS,
+        params={"precision": params.precision, "postprocess": pca.sha256 if pca else None},
         weights=weights,
         note=note,
-        runtime={"batch_patches": params.batch_patches, "timeout_s": params.timeout_s},
+        runtime={
+            "batch_patches": params.batch_patches,
+            "timeout_s": params.timeout_s,
+            "postprocess": params.postprocess and str(Path(params.postprocess).expanduser().resolve()),
+        },
     )
 
 
 def load(spec: FeatureSpec) -> Extractor:
-    """Spec → extractor. Raises ModelError if the weights are gone, damaged, others, or not VGGish's."""
+    """Spec → extractor.
+
+    Raises ModelError if the weights are gone, damaged, others, or not VGGish's, ConfigError for a precision that this
+    machine does not have.
+    """
     weights, runtime = spec.weights or {}, Params(**spec.runtime)
-    if weights["kind"] == "random":
-        return Vggish(spec, network.random_weights(weights["seed"]), runtime.batch_patches)
-    path = sources.locate(weights, runtime.timeout_s)
-    if weights["kind"] == "checkpoint":
-        return Vggish(spec, sources.read_checkpoint(path), runtime.batch_patches)
-    return SavedVggish(spec, path, runtime.batch_patches)
+    precision, on_gpu = spec.params["precision"], _has_gpu()
+    if precision != "float32" and not on_gpu:
+        raise ConfigError(
+            f"extract.vggish.precision: {precision} needs a GPU, and this worker has none",
+            "set it to float32, or give workers a GPU with extract.gpus_per_worker",
+        )
+    pca = Postprocess.read(runtime.postprocess, spec.params["postprocess"]) if runtime.postprocess else None
+    random = weights["kind"] == "random"
+    arrays = network.random_weights(weights["seed"]) if random else sources.load(weights, runtime.timeout_s)
+    embed = network.Network(arrays, runtime.batch_patches, precision) if on_gpu else _on_cpu(arrays)
+    return Vggish(spec, embed, runtime.batch_patches, pca)
 
 
-class Vggish:
-    """The network in JAX, patches batched across tracks."""
+class Vggish(Extractor):
+    """Patches of all open streams go through the network together, ``batch_patches`` at a time."""
 
-    def __init__(self, spec: FeatureSpec, weights: dict[str, np.ndarray], batch_patches: int) -> None:
+    def __init__(self, spec: FeatureSpec, embed: Embed, batch_patches: int, pca: Postprocess | None = None) -> None:
         self.spec = spec
-        self._network = network.Network(weights, batch_patches)
+        self.batch_patches = batch_patches
+        self._embed = embed
+        self._pca = pca
+        # Samples rather than patches: on a GPU the front end is part of the network's program.
+        self._windows = np.empty((batch_patches, frontend.PATCH_SAMPLES), np.float32)
+        self._owners: list[_Stream] = []  # of the windows that wait
 
-    def __call__(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """See `mer_ray.features.Extractor`."""
-        empty = np.zeros((0, network.N_DIMS), np.float32)
-        parts = [self._network(block) for block in frontend.blocks(batch, self._network.batch)]
-        ends = np.cumsum([frontend.n_patches(samples.size) for samples in batch], dtype=int)
-        return np.split(np.concatenate([empty, *parts]), ends[:-1]) if len(batch) else []
+    def start(self) -> _Stream:
+        """See `mer_ray.features.Extractor`. Of a stream that is dropped, at most a batch of windows is kept."""
+        return _Stream(self)
+
+    def add(self, stream: _Stream, window: np.ndarray) -> None:
+        """A stream's next 15,600 samples, which are copied."""
+        if len(self._owners) == self.batch_patches:
+            self.flush()
+        self._windows[len(self._owners)] = window
+        self._owners.append(stream)
+
+    def flush(self) -> None:
+        """Give all that waits to the network, and the results to the streams."""
+        embeddings = self._embed(self._windows[: len(self._owners)])
+        owners, self._owners = self._owners, []  # only now: what fails can be tried again
+        for stream, embedding in zip(owners, embeddings, strict=True):
+            stream.receive(embedding)
+
+    def finished(self, embeddings: np.ndarray) -> np.ndarray:
+        """(n, 128) raw embeddings → what the settings ask for."""
+        return self._pca(embeddings) if self._pca else embeddings
 
 
-class SavedVggish:
-    """A SavedModel with the signature of the TensorFlow Hub module: (n,) float32 at 16 kHz → (N, 128)."""
+class _Stream:
+    """See `mer_ray.features.FrameStream`. Holds one window of samples, and the embeddings so far."""
 
-    def __init__(self, spec: FeatureSpec, folder: Path, batch_patches: int) -> None:
-        self.spec = spec
-        self._folder = folder
-        self._batch = batch_patches
-        self._model = _load_saved_model(folder)
-        # A module of another kind is found out here, not in the first track.
-        self._embed(np.zeros(frontend.PATCH_SAMPLES, np.float32))
+    def __init__(self, extractor: Vggish) -> None:
+        self._extractor = extractor
+        self._window = np.empty(frontend.PATCH_SAMPLES, np.float32)
+        self._filled = 0
+        self._sent = 0
+        self._embeddings: list[np.ndarray] = []
 
-    def __call__(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """See `mer_ray.features.Extractor`."""
-        return [self._one(np.ascontiguousarray(samples, np.float32)) for samples in batch]
+    def push(self, samples: np.ndarray) -> None:
+        while samples.size:
+            part = samples[: frontend.PATCH_SAMPLES - self._filled]
+            self._window[self._filled : self._filled + part.size] = part
+            self._filled += part.size
+            samples = samples[part.size :]
+            if self._filled == frontend.PATCH_SAMPLES:
+                self._sent += 1
+                self._extractor.add(self, self._window)
+                self._filled -= frontend.PATCH_HOP
+                self._window[: self._filled] = self._window[frontend.PATCH_HOP :]
 
-    def _one(self, samples: np.ndarray) -> np.ndarray:
-        # In pieces of whole patches: the same numbers, and memory does not grow with the length of the audio.
-        n = frontend.n_patches(samples.size)
-        results = [np.zeros((0, network.N_DIMS), np.float32)]
-        for first in range(0, n, self._batch):
-            results.append(self._embed(frontend.piece(samples, first, min(self._batch, n - first))))
-        return np.concatenate(results)
+    def finish(self) -> None:
+        """Nothing to do: an incomplete window is no patch."""
 
-    def _embed(self, samples: np.ndarray) -> np.ndarray:
-        try:
-            result = np.asarray(self._model(samples))
-        except Exception as error:  # whatever a foreign graph raises
-            reason = one_line(str(error), 200)
-            raise ModelError(f"{self._folder} does not run as VGGish ({reason})", sources.ways()) from error
-        wanted = (frontend.n_patches(samples.size), network.N_DIMS)
-        if result.shape != wanted:
-            raise ModelError(
-                f"{self._folder} is no VGGish: {samples.size} samples must give {wanted}, it gave {result.shape}",
-                sources.ways(),
-            )
-        return result.astype(np.float32, copy=False)
+    def receive(self, embedding: np.ndarray) -> None:
+        self._embeddings.append(embedding.copy())
+
+    def frames(self) -> np.ndarray:
+        if len(self._embeddings) < self._sent:
+            self._extractor.flush()
+        return self._extractor.finished(np.array(self._embeddings, np.float32).reshape(-1, network.N_DIMS))
+
+
+def _has_gpu() -> bool:
+    """Whether JAX has an accelerator. Without its plug-in, or where JAX is told to use CPUs, JAX need not be asked."""
+    if os.environ.get("JAX_PLATFORMS") == "cpu" or not (find_spec("jax_plugins") or find_spec("libtpu")):
+        return False
+    import jax
+
+    return bool(jax.default_backend() != "cpu")
+
+
+def _on_cpu(weights: dict[str, np.ndarray]) -> Embed:
+    """The fast network; JAX's where the fast one would round a patch differently in another place of a batch."""
+    from mer_ray.features import vggish_cpu
+
+    if not vggish_cpu.rows_are_alike():
+        return network.Network(weights, vggish_cpu.BATCH)
+    run = vggish_cpu.Network(weights)
+    return lambda windows: run(frontend.patches(windows))
 
 
 def _weights(params: Params, demo: bool) -> tuple[dict[str, Any], str]:
@@ -137,30 +199,3 @@ def _weights(params: Params, demo: bool) -> tuple[dict[str, Any], str]:
         if not (demo and auto):
             raise
         return stand_in, f"{note}: {error.message}"
-
-
-def _load_saved_model(folder: Path) -> Callable[[np.ndarray], Any]:
-    """The callable in a SavedModel: the object itself, or its serving signature."""
-    tf = sources.import_tensorflow()
-    try:
-        import tensorflow_hub as hub
-    except ImportError as error:  # it wants pkg_resources
-        raise ModelError(f"tensorflow-hub cannot be imported ({error})", 'pip install "setuptools<81"') from error
-    try:
-        model = hub.load(str(folder))
-    except Exception as error:  # TensorFlow has no common exception for what it cannot read
-        reason = one_line(str(error), 200)
-        raise ModelError(f"{folder} cannot be read as a SavedModel ({reason})", sources.ways()) from error
-    if callable(model):
-        return lambda samples: model(tf.constant(samples))
-    serving = getattr(model, "signatures", {}).get("serving_default")
-    inputs = list(serving.structured_input_signature[1]) if serving else []
-    outputs = list(serving.structured_outputs) if serving else []
-    if len(inputs) != 1 or len(outputs) != 1:
-        raise ModelError(f"{folder} is no VGGish: it offers no function of one waveform", sources.ways())
-
-    def call(samples: np.ndarray) -> Any:
-        # The function is found through the model each time, since it lives only as long as the model does.
-        return model.signatures["serving_default"](**{inputs[0]: tf.constant(samples)})[outputs[0]]
-
-    return call

@@ -1,4 +1,4 @@
-"""The VGGish network in JAX: log-mel patches → 128-dimensional embeddings.
+"""The VGGish network: its shapes, and the whole of it in JAX, from samples to 128-dimensional embeddings.
 
 Hershey et al. (2017), "CNN architectures for large-scale audio classification", ICASSP; layers, names and layouts of
 the AudioSet VGGish release: 3×3 SAME convolutions and 2×2 max pools over (time, band), then three dense layers. The
@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from mer_ray.features.vggish_frontend import N_BANDS, PATCH_FRAMES
+from mer_ray.features import vggish_frontend as frontend
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""What the factors of products are rounded to on a GPU; sums are float32."""
 
 N_DIMS = 128
 CONVOLUTIONS = {  # name: output channels, whether a pool follows
@@ -30,10 +33,11 @@ DENSE = {"fc1/fc1_1": 4_096, "fc1/fc1_2": 4_096, "fc2": N_DIMS}  # name: outputs
 def shapes() -> dict[str, tuple[int, ...]]:
     """The shape of every array, under its name in the original checkpoint.
 
-    Kernels are (height, width, in, out) and (in, out), biases (out,).
+    Kernels are (height, width, in, out), biases (out,). Dense kernels are (out, in), the other way round than in the
+    checkpoint: matrix products on CPUs are faster so.
     """
     result: dict[str, tuple[int, ...]] = {}
-    height, width, channels = PATCH_FRAMES, N_BANDS, 1
+    height, width, channels = frontend.PATCH_FRAMES, frontend.N_BANDS, 1
     for name, (outputs, pooled) in CONVOLUTIONS.items():
         result[f"vggish/{name}/weights"] = (3, 3, channels, outputs)
         result[f"vggish/{name}/biases"] = (outputs,)
@@ -42,7 +46,7 @@ def shapes() -> dict[str, tuple[int, ...]]:
             height, width = height // 2, width // 2
     inputs = height * width * channels
     for name, outputs in DENSE.items():
-        result[f"vggish/{name}/weights"] = (inputs, outputs)
+        result[f"vggish/{name}/weights"] = (outputs, inputs)
         result[f"vggish/{name}/biases"] = (outputs,)
         inputs = outputs
     return result
@@ -59,38 +63,52 @@ def random_weights(seed: int) -> dict[str, np.ndarray]:
         if len(shape) == 1:
             weights[name] = np.zeros(shape, np.float32)
             continue
+        inputs = math.prod(shape[:-1]) if len(shape) == 4 else shape[1]
         kernel = np.random.Generator(np.random.PCG64([seed, index])).standard_normal(shape, np.float32)
-        kernel *= np.float32(math.sqrt(2.0 / math.prod(shape[:-1])))
+        kernel *= np.float32(math.sqrt(2 / inputs))
         weights[name] = kernel
     return weights
 
 
-def convolve(weights: Mapping[str, Any], patches: Any) -> Any:
-    """The convolutions: (B, 96, 64) log-mel patches → (B, 12288) activations, flattened from (time, band, channel)."""
+def log_mel(windows: Any) -> Any:
+    """(B, 15600) samples → (B, 96, 64) patches: `vggish_frontend.patch` for arrays of JAX."""
+    import jax.numpy as jnp
+    from jax import lax
+
+    window, mel = frontend.tables()
+    starts = np.arange(frontend.PATCH_FRAMES) * frontend.HOP
+    frames = windows[:, starts[:, None] + np.arange(frontend.FRAME)]
+    magnitude = jnp.abs(jnp.fft.rfft(frames * window.astype(np.float32), frontend.N_FFT))
+    return jnp.log(jnp.dot(magnitude, mel, precision=lax.Precision.HIGHEST) + frontend.LOG_OFFSET)
+
+
+def embed(weights: Mapping[str, Any], patches: Any, precision: Precision = "float32") -> Any:
+    """(B, 96, 64) patches → (B, 128) float32 embeddings, the last layer without activation."""
     import jax.numpy as jnp
     from jax import lax, nn
 
-    x = jnp.asarray(patches, jnp.float32)[..., None]
+    # Only HIGHEST keeps GPUs and TPUs from rounding the factors to 10 or 7 bits.
+    accuracy = lax.Precision.HIGHEST if precision == "float32" else lax.Precision.DEFAULT
+    factor = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+
+    x = patches[..., None].astype(jnp.float32)
     for name, (_, pooled) in CONVOLUTIONS.items():
-        kernel = weights[f"vggish/{name}/weights"]
-        # HIGHEST, since GPUs and TPUs would else round the factors to 10 or 7 bits and give other features than CPUs.
         x = lax.conv_general_dilated(
-            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=lax.Precision.HIGHEST
+            x.astype(factor),
+            weights[f"vggish/{name}/weights"].astype(factor),
+            (1, 1),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=accuracy,
+            preferred_element_type=jnp.float32,
         )
         x = nn.relu(x + weights[f"vggish/{name}/biases"])
         if pooled:
             x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    return x.reshape(x.shape[0], -1)
-
-
-def embed(weights: Mapping[str, Any], activations: Any) -> Any:
-    """The dense layers: (B, 12288) activations → (B, 128) embeddings, the last layer without activation."""
-    import jax.numpy as jnp
-    from jax import lax, nn
-
-    x = activations
+    x = x.reshape(len(x), -1)
     for name in DENSE:
-        x = jnp.dot(x, weights[f"vggish/{name}/weights"], precision=lax.Precision.HIGHEST)
+        kernel = weights[f"vggish/{name}/weights"].astype(factor)
+        x = jnp.dot(x.astype(factor), kernel.T, precision=accuracy, preferred_element_type=jnp.float32)
         x = x + weights[f"vggish/{name}/biases"]
         if name != "fc2":
             x = nn.relu(x)
@@ -98,37 +116,21 @@ def embed(weights: Mapping[str, Any], activations: Any) -> Any:
 
 
 class Network:
-    """VGGish on the default JAX device, compiled once, for ``batch`` patches at a time.
+    """Samples → embeddings in one program on the default JAX device, compiled for ``batch`` windows at a time."""
 
-    In two functions. On CPUs the convolutions run in slices of 8 patches, whose activations stay in the caches, and
-    which cost a short piece of music little padding; the dense layers want all patches at once, to read their 270 MB
-    of weights seldom. As one function, 2 to 8 patches take several times as long (jax 0.10 on CPUs).
-    """
-
-    def __init__(self, weights: Mapping[str, np.ndarray], batch: int) -> None:
+    def __init__(self, weights: Mapping[str, np.ndarray], batch: int, precision: Precision = "float32") -> None:
         import jax
 
-        self.batch = batch
-        self.slice = min(batch, 8) if jax.default_backend() == "cpu" else batch
+        self._batch = batch
         self._weights = jax.device_put(dict(weights))
-        self._convolve = jax.jit(convolve)
-        self._embed = jax.jit(embed)
+        self._run = jax.jit(lambda weights, windows: embed(weights, log_mel(windows), precision))
 
-    def __call__(self, patches: np.ndarray) -> np.ndarray:
-        """(n, 96, 64) patches, at most ``batch`` → (n, 128) float32 embeddings."""
-        n = len(patches)
-        parts = []
-        for start in range(0, n, self.slice):
-            part = patches[start : start + self.slice]
-            parts.append(self._convolve(self._weights, _padded(part, self.slice))[: len(part)])
-        if not parts:
-            return np.zeros((0, N_DIMS), np.float32)
-        activations = np.concatenate([np.asarray(part) for part in parts])
-        return np.asarray(self._embed(self._weights, _padded(activations, self.batch)))[:n]
-
-
-def _padded(array: np.ndarray, n: int) -> np.ndarray:
-    """(m, …) → (n, …), with zeros: one shape, so that JAX compiles once."""
-    if len(array) == n:
-        return array
-    return np.concatenate([array, np.zeros((n - len(array), *array.shape[1:]), array.dtype)])
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        """(n, 15600) samples → (n, 128) float32 embeddings."""
+        result = np.empty((len(windows), N_DIMS), np.float32)
+        for first in range(0, len(windows), self._batch):
+            block = windows[first : first + self._batch]
+            # One shape, so that JAX compiles once, and the results do not depend on how many windows there are.
+            padded = np.pad(block, ((0, self._batch - len(block)), (0, 0)))
+            result[first : first + self._batch] = np.asarray(self._run(self._weights, padded))[: len(block)]
+        return result

@@ -1,18 +1,23 @@
-"""Where VGGish's weights lie: a TensorFlow Hub handle, a SavedModel folder, or the original checkpoint.
+"""Where VGGish's weights lie: a TensorFlow Hub handle, a SavedModel folder, the original checkpoint, or an import.
 
-Everything here works without TensorFlow, except reading a checkpoint, so that `find` answers within seconds. Modules
-from a hub are kept as tensorflow-hub keeps them, under ``TFHUB_CACHE_DIR/SHA-1 of the handle``: what either has
-fetched, both find.
+Weights are imported once (`vggish_import`) into a ``.safetensors`` in the cache, under a name that follows from the
+content of what it was made from. Workers map that file into memory, so that they share it; TensorFlow is needed for the
+import alone, in a process of its own. Modules from a hub are kept as tensorflow-hub keeps them, under
+``TFHUB_CACHE_DIR/SHA-1 of the handle``: what either has fetched, both find.
 """
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import hashlib
 import json
 import lzma
+import math
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import tempfile
 import threading
@@ -23,7 +28,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from mer_ray.errors import ConfigError, MerRayError, ModelError, ServiceError
+from mer_ray.errors import ConfigError, ModelError, ServiceError
 from mer_ray.features.vggish_network import shapes
 from mer_ray.identity import digest, file_digest, one_line
 
@@ -31,74 +36,132 @@ HANDLE = "https://tfhub.dev/google/vggish/1"
 DOWNLOAD_LIMIT_S = 1_800.0
 SIZE_LIMIT = 2 << 30  # bytes; the module has 0.3 GB
 SAVED_MODEL = "saved_model.pb"
+IMPORTED = ".safetensors"
 
 
 def ways() -> str:
     """How to get real weights: the hint of every error about missing ones."""
     return (
-        "let this machine reach tfhub.dev, or set extract.vggish.weights to a local SavedModel folder or to the "
-        f"original vggish_model.ckpt, or set TFHUB_CACHE_DIR to a TensorFlow Hub cache that holds {HANDLE}"
+        "let this machine reach tfhub.dev, or set extract.vggish.weights to a local SavedModel folder, to the "
+        "original vggish_model.ckpt, or to a .safetensors that mer-ray made of them, or set TFHUB_CACHE_DIR to a "
+        f"TensorFlow Hub cache that holds {HANDLE}"
     )
 
 
 def find(setting: str, timeout_s: float) -> dict[str, Any]:
-    """A handle or path → ``kind`` (saved_model, checkpoint), ``location`` and ``sha256`` of the content.
+    """A handle or path → ``kind`` (imported), ``location`` and ``sha256`` of the arrays; imports them if need be.
 
     Fetches what is not in the cache yet; ``timeout_s`` bounds the seconds until the hub answers, and every silence
     after. The location of a hub's module is its handle, which means the same on every machine; of the others, an
-    absolute path.
-    Raises ConfigError for a path that holds no weights, ServiceError for a hub that does not give them.
+    absolute path. The hash is the same for equal numbers, whatever they were imported from.
+    Raises ConfigError for a path that holds no weights, ServiceError for a hub that does not give them, ModelError for
+    what is there and is not VGGish.
     """
-    if _is_handle(setting):
-        return _describe("saved_model", setting, fetch(setting, timeout_s))
-    path = Path(setting).expanduser().resolve()
-    if (path / SAVED_MODEL).is_file():
-        return _describe("saved_model", str(path), path)
-    if not path.is_dir() and _files("checkpoint", path):
-        return _describe("checkpoint", str(path), path)
-    what = f"holds no {SAVED_MODEL}" if path.is_dir() else "does not exist"
-    raise ConfigError(f"extract.vggish.weights: {path} {what}", ways())
+    location = setting if _is_handle(setting) else str(Path(setting).expanduser().resolve())
+    path = fetch(setting, timeout_s) if _is_handle(setting) else Path(location)
+    if not _files(path):
+        what = f"holds no {SAVED_MODEL}" if path.is_dir() else "does not exist"
+        raise ConfigError(f"extract.vggish.weights: {path} {what}", ways())
+    return {"kind": "imported", "location": location, "sha256": content_hash(read(imported(path)))}
 
 
-def locate(weights: dict[str, Any], timeout_s: float) -> Path:
-    """What `find` found, on this machine, unchanged: the path of the folder or checkpoint.
+def load(weights: dict[str, Any], timeout_s: float) -> dict[str, np.ndarray]:
+    """What `find` found, on this machine, unchanged: arrays of `vggish_network.shapes`, read-only, in shared memory.
 
     Raises ModelError if the weights are gone or are others, ServiceError if their hub does not give them.
     """
-    kind, location = weights["kind"], weights["location"]
+    location = weights["location"]
     path = fetch(location, timeout_s) if _is_handle(location) else Path(location)
-    if not _files(kind, path):
+    if not _files(path):
         raise ModelError(f"the VGGish weights {location} are gone", f"put them back, or {ways()}")
-    if _describe(kind, location, path)["sha256"] != weights["sha256"]:
+    arrays = read(imported(path))
+    if content_hash(arrays) != weights["sha256"]:
         raise ModelError(
             f"the VGGish weights {location} are not those that the features were made with",
             f"set extract.vggish.weights to those of SHA-256 {weights['sha256'][:16]}…, or extract again with these",
         )
-    return path
+    return arrays
 
 
-def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of the original TensorFlow 1 checkpoint (V1 file or V2 prefix), float32, under their names there.
+def imported(path: Path) -> Path:
+    """The ``.safetensors`` made of a SavedModel or checkpoint; made now, once, if there is none. Itself, if it is one.
+
+    Takes half a minute and 2 GB of memory, in a process that ends after it. Raises ModelError if the source is damaged
+    or not VGGish's, ConfigError if the cache cannot be written.
+    """
+    if path.suffix == IMPORTED:
+        return path
+    target = place(path)
+    if target.is_file():
+        return target
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of one machine would each need the 2 GB
+            if not target.is_file():
+                _import(path, target)
+            target.with_suffix(".lock").unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot keep the import of {path} in {target.parent} ({error})",
+            "set TFHUB_CACHE_DIR to a folder that can be written",
+        ) from error
+    return target
+
+
+def place(path: Path) -> Path:
+    """Where the import of a source lies in the cache. Equal content has one import, wherever it lies."""
+    content = [[name, file_digest(file)] for name, file in sorted(_files(path).items())]
+    return cache_folder() / f"vggish-{digest(json.dumps(content).encode())[:32]}{IMPORTED}"
+
+
+def _import(path: Path, target: Path) -> None:
+    """`vggish_import.convert` in a process of its own. Raises ModelError with what it said."""
+    command = [sys.executable, "-m", "mer_ray.features.vggish_import", str(path), str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+    if done.returncode == 0 and target.is_file():
+        return
+    try:
+        message, hint = json.loads(done.stdout)
+    except ValueError:
+        said = one_line(done.stderr[-300:], 300)
+        message, hint = f"{path}: the import of VGGish's weights ended with {done.returncode} ({said})", ""
+    raise ModelError(message, hint or ways())
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an import, mapped into memory: no copy of them is made, and processes share them.
 
     Raises ModelError if it is damaged or not VGGish's.
     """
-    tf = import_tensorflow()
     try:
-        reader = tf.train.load_checkpoint(str(path))
-        present = reader.get_variable_to_shape_map()
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > 1 << 20:
+                raise ValueError("no header")
+            header = json.loads(file.read(length))
+        data = np.memmap(path, np.uint8, "r", offset=8 + length)
+        arrays = {}
         for name, shape in shapes().items():
-            found = tuple(present[name]) if name in present else None
-            if found != shape:
-                raise ModelError(f"{path} is no VGGish checkpoint: {name} must be {shape}, found {found}", ways())
-        arrays = {name: np.asarray(reader.get_tensor(name), np.float32) for name in shapes()}
-    except MerRayError:
-        raise
-    except Exception as error:  # TensorFlow has no common exception for what it cannot read
-        raise ModelError(f"{path} cannot be read as a checkpoint ({one_line(str(error), 200)})", ways()) from error
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ModelError(f"{path} is damaged: {name} holds values that are not finite", ways())
+            entry = header.get(name, {"dtype": "none", "shape": []})
+            found = entry["dtype"], tuple(entry["shape"])
+            if found != ("F32", shape):
+                raise ModelError(f"{path} is no VGGish: {name} must be F32 {shape}, found {found}", ways())
+            start = entry["data_offsets"][0]
+            array = data[start : start + 4 * math.prod(shape)].view("<f4").reshape(shape)
+            arrays[name] = array.view(np.ndarray)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ModelError(f"{path} cannot be read as safetensors ({one_line(str(error), 200)})", ways()) from error
     return arrays
+
+
+def content_hash(arrays: dict[str, np.ndarray]) -> str:
+    """SHA-256 over names, shapes and numbers."""
+    result = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        result.update(json.dumps([name, array.shape]).encode())
+        result.update(np.ascontiguousarray(array, "<f4").data)
+    return result.hexdigest()
 
 
 def import_tensorflow() -> Any:
@@ -153,9 +216,9 @@ def _is_handle(text: str) -> bool:
     return text.startswith(("http://", "https://"))
 
 
-def _files(kind: str, path: Path) -> dict[str, Path]:
+def _files(path: Path) -> dict[str, Path]:
     """The files that make up the weights, by names that do not depend on where they lie; none if incomplete."""
-    if kind == "saved_model":
+    if path.is_dir():
         files = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
         return files if SAVED_MODEL in files else {}
     if path.is_file():
@@ -163,11 +226,6 @@ def _files(kind: str, path: Path) -> dict[str, Path]:
     parts = {p.name.removeprefix(path.name): p for p in path.parent.glob("*") if p.name.startswith(f"{path.name}.")}
     parts = {suffix: p for suffix, p in parts.items() if suffix == ".index" or suffix.startswith(".data-")}
     return parts if ".index" in parts and len(parts) > 1 else {}
-
-
-def _describe(kind: str, location: str, path: Path) -> dict[str, Any]:
-    content = [[name, file_digest(file)] for name, file in sorted(_files(kind, path).items())]
-    return {"kind": kind, "location": location, "sha256": digest(json.dumps(content).encode())}
 
 
 class _Download:
