@@ -1,10 +1,11 @@
 """`mer-ray extract` against the same functions in a process pool: wall time, CPU, memory, from 1 to 20 hours of audio.
 
-    python benchmarks/extract.py --music FOLDER [--hours 20] [--features mfcc,vggish] [--weights PATH] [--json FILE]
+    python benchmarks/extract.py --music FOLDER [--hours 1,10,20] [--features mfcc,vggish] [--weights PATH]
+                                 [--ten-hours FOLDER] [--json FILE]
 
-The soundtracks under FOLDER are listed as often as it takes to fill the hours, each time under another name. The pool
-has as many processes as the machine has cores; each makes the very worker that Ray's actors make, and writes the same
-shards. VGGish's weights are random ones that the script makes (speed does not depend on their values) unless given.
+The soundtracks under FOLDER are listed as often as it takes to fill the hours, each time under another name. The last
+of the sizes is also done by the pool, which has as many processes as the machine has cores; each makes the very worker
+that Ray's actors make, and writes the same shards. VGGish's weights are random ones that the script makes (speed does not depend on their values) unless given.
 
 Bars (2 cores): MFCC and VGGish together at most 1.10 x the pool's wall time, start-up included; MFCC alone at most
 1.10 x after Ray's start-up; twice the audio at most 2.1 x the CPU; peak memory flat, under 1.5 GiB a worker. 20 hours
@@ -191,16 +192,16 @@ def random_weights(target: Path) -> Path:
 
 
 def sizes(args: Any, work: Path, features: str, weights: Path | None) -> dict[str, Any]:
-    """Ray beside the pool at the full size, Ray alone at an hour and at half of it."""
+    """Each size by Ray, and the last also by the pool."""
     files = common.soundtracks(args.music)
     figures: dict[str, Any] = {}
-    for hours in sorted({min(1.0, args.hours), args.hours / 2, args.hours}):
+    for hours in args.hours:
         listed = work / f"{features}-{hours:g}.csv"
         real = manifest(files, hours, listed)
         options = settings(features, weights, listed)
         workspace = prepared(work, f"ray-{features}-{hours:g}", listed)
         figures[f"{hours:g}"] = {"hours": real, "ray": by_ray(workspace, options)}
-        if hours == args.hours:
+        if hours == args.hours[-1]:
             other = prepared(work, f"pool-{features}-{hours:g}", listed)
             figures[f"{hours:g}"] |= {"pool": by_pool(other, options)}
             figures[f"{hours:g}"]["same"] = all(same(workspace, other, f) for f in features.split(","))
@@ -220,11 +221,14 @@ def table(features: str, figures: dict[str, Any]) -> None:
                 )
     columns = ["hours of audio", "by", "wall s", "of that start-up s", "x real time after it", "CPU s", "MiB a worker"]
     common.show(features, columns, rows)
-    *_, half, full = figures.values()
+    *smaller, full = figures.values()
     ray, other = full["ray"], full["pool"]
     print(f"\nray / pool, wall: {ray['wall_s'] / other['wall_s']:.3f} in all,", end=" ")
     print(f"{(ray['wall_s'] - ray['start_s']) / (other['wall_s'] - other['start_s']):.3f} after each one's start-up")
-    print(f"CPU, twice the audio: {ray['cpu_s'] / half['ray']['cpu_s']:.3f} x; same bits by both: {full['same']}")
+    for size in smaller:
+        times, cpu = full["hours"] / size["hours"], ray["cpu_s"] / size["ray"]["cpu_s"]
+        print(f"{times:.2f} times the audio costs {cpu:.3f} times the CPU")
+    print(f"the same bits by both: {full['same']}")
 
 
 def ten_hours(work: Path) -> dict[str, Any]:
@@ -256,7 +260,7 @@ def main() -> None:
         pool(sys.argv[2], sys.argv[3:])
         return
     parser = common.arguments(__doc__ or "")
-    parser.add_argument("--hours", type=float, default=20.0)
+    parser.add_argument("--hours", type=lambda text: sorted(map(float, text.split(","))), default=[1.0, 10.0, 20.0])
     parser.add_argument("--features", default="mfcc,vggish")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--ten-hours", type=Path, metavar="FOLDER")
