@@ -38,7 +38,8 @@ MIB = 1 << 20
 class Watched:
     """A command and all that it starts: wall and CPU seconds, and the largest memory of a worker with its decoder."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], alone: bool = False) -> None:
+        self.alone = alone  # the command itself is the worker
         self.cpu: dict[tuple[int, float], float] = {}
         self.peak_mib = 0.0
         self.workers: set[int] = set()
@@ -69,7 +70,8 @@ class Watched:
                     self.cpu[process.pid, process.create_time()] = times.user + times.system
                     name = " ".join(process.cmdline())
                     is_decoder = "mer_ray.audio" in name
-                    if is_decoder or "_Extract" in name or "MapWorker" in name or "spawn_main" in name:
+                    alone = self.alone and process == self.root
+                    if is_decoder or alone or "_Extract" in name or "MapWorker" in name or "spawn_main" in name:
                         owner = process.ppid() if is_decoder else process.pid
                         memory[owner] = memory.get(owner, 0.0) + process.memory_full_info().uss / MIB
                 except (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
@@ -250,7 +252,8 @@ def ten_hours(work: Path) -> dict[str, Any]:
         for stage in ("collect", "acquire"):
             command = [sys.executable, "-m", "mer_ray", stage, "--workspace", str(folder / "w"), *options]
             subprocess.run(command, check=True, capture_output=True)
-        ran = Watched([sys.executable, "-m", "mer_ray", "extract", "--workspace", str(folder / "w"), *options])
+        command = [sys.executable, "-m", "mer_ray", "extract", "--workspace", str(folder / "w"), *options]
+        ran = Watched(command, alone=True)
         figures[name] = {"wall_s": ran.wall_s, "cpu_s": ran.cpu_s, "mib": ran.peak_mib, "said": ran.output}
     return figures
 

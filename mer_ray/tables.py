@@ -289,7 +289,9 @@ class Workspace:
         Answers the file's name.
         """
         sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="zstd")
+        # Frames hardly repeat a number: to look for repeats takes eight times as long, and gigabytes for ten hours.
+        repeats = not table.startswith(features_table(""))
+        pq.write_table(rows, sink, compression="zstd", use_dictionary=repeats)
         name = f"part-{digest(shard.encode())[:24]}.parquet"
         self.write_bytes(sink.getvalue().to_pybytes(), table, name)
         return name
