@@ -33,6 +33,9 @@ from mer_ray.identity import one_line
 START_S = 60.0
 """What a child is given on top for its first answer: it has libraries to load."""
 
+FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
+"""What a file does not do to a decoder: a job that is ended does, or a machine without memory. Worth another try."""
+
 SLOTS = 2
 SLOT_BYTES = 8 << 20
 """More than blocks usually need; memory that is never written costs nothing."""
@@ -79,8 +82,8 @@ class Decoder:
     ) -> Iterator[Block]:
         """As `decode.stream`. Raises TrackError as that does, and
 
-        ``crashed``: the child died of the file; ``stuck``: it did not answer for ``stall_s``. Here ``too_big`` means
-        that it needed more than ``memory_mb``.
+        ``crashed``: the child died of the file, or (then transient) was ended from outside; ``stuck``: it did not
+        answer for ``stall_s``. Here ``too_big`` means that it needed more than ``memory_mb``.
         """
         request = {"rates": [int(r) for r in rates], "excerpt": excerpt.to_json() if excerpt else None}
         for child, answer in self._answers(path, {**request, "min_duration_s": min_duration_s}):
@@ -117,7 +120,9 @@ class Decoder:
         except (OSError, EOFError) as error:
             finished = True
             died = self._forget(child)
-            raise TrackError("crashed", f"{name}: the decoder died of it ({died})") from error
+            outside = died in FROM_OUTSIDE
+            said = "the decoder was ended from outside" if outside else "the decoder died of it"
+            raise TrackError("crashed", f"{name}: {said} ({died})", outside) from error
         finally:
             if not finished and self._child is child and self._number == number:
                 with suppress(OSError):  # whether it lives is for the next file to find out
