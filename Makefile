@@ -22,7 +22,8 @@ demo: $(READY)
 	$(BIN)/mer-ray run -c configs/demo.yaml
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/pytest -m alone
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -153,10 +153,14 @@ def train(config: Config, workspace: Workspace) -> None:
 
 
 @main.command()
+@click.option("--against", metavar="RUN", help="Only compare with this: .../runs/NAME, or another workspace.")
 @_stage
-def report(config: Config, workspace: Workspace) -> None:
-    """Compare the models: a table and a plot for each dimension."""
-    _one("report", config, workspace)
+def report(config: Config, workspace: Workspace, against: str | None) -> None:
+    """Compare the models: a table and plots for each dimension, with 95 % intervals."""
+    from mer_ray.console import show
+    from mer_ray.stages import report as stage
+
+    show(stage.run(config, workspace, against))
 
 
 @main.command()

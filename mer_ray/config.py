@@ -206,25 +206,58 @@ class ExtractConfig(_Section):
         return "", getattr(self, name)
 
 
-class TrainConfig(_Section):
-    """Which networks are trained on each feature, and how."""
+class SearchConfig(_Section):
+    """How settings are searched for, inside each fold's training tracks. trials: of each fold; 0 for no search.
 
-    networks: Names = ["cnn", "lstm"]
+    method: draws of a seed, or Optuna's TPE. scheduler: asha stops what is behind after ``grace_epochs``, three times
+    as many, and so on, and depends on the order in which trials get there; with none, a seed gives the same choice
+    again.
+    """
+
+    trials: int = Field(0, ge=0, le=10_000)
+    method: Literal["random", "optuna"] = "random"
+    scheduler: Literal["asha", "none"] = "asha"
+    grace_epochs: int = Field(5, ge=1)
+
+
+class TrainConfig(_Section):
+    """Which networks are trained on each feature, and how.
+
+    repeats: cross-validations, each with other folds. members: networks per fold, whose answers are averaged. heads:
+    one network for V, A and D, or one each. weigh_labels: by their standard errors, where labels have some. workers:
+    processes that train one network together. mlflow: a tracking URI or a folder, to log the trials there too.
+    What is None is the network's own (`models.defaults`).
+    """
+
+    networks: Names = ["cnn", "lstm", "kernel"]
     folds: int = Field(5, ge=2, le=50)
+    repeats: int = Field(1, ge=1, le=20)
     members: int = Field(2, ge=1, le=20)
     seed: int = Field(0, ge=0, le=MAX_SEED)
-    window_s: float = Field(5.0, gt=0)
-    epochs: int = Field(40, ge=1)
-    patience: int = Field(8, ge=1)
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.1, ge=0)
+    heads: Literal["joint", "separate"] = "joint"
+    loss: Literal["mse", "huber", "ccc", "nll"] | None = None
+    window_s: float | None = Field(None, gt=0)
+    epochs: int | None = Field(None, ge=1)
+    patience: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(None, ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+    weight_decay: float | None = Field(None, ge=0)
+    mask_share: float | None = Field(None, ge=0, le=0.5)
+    mixup: float | None = Field(None, ge=0, le=10)
+    ema: float | None = Field(None, ge=0, lt=1)
+    weigh_labels: bool = True
+    baselines: bool = True
+    search: SearchConfig = SearchConfig()
+    workers: int = Field(1, ge=1, le=1_024)
     cpus_per_trial: float = Field(1.0, gt=0)
     gpus_per_trial: float = Field(0.0, ge=0)
+    mlflow: str | None = None
 
     @model_validator(mode="after")
     def _known(self) -> TrainConfig:
         _check_names("network", self.networks, NETWORKS)
+        if self.workers > 1 and (self.batch_size or 32) % self.workers:
+            raise ValueError(f"train.batch_size must be a multiple of train.workers ({self.workers})")
         return self
 
 

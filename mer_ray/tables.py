@@ -54,6 +54,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("artist", pa.string(), "as the source spells it; may be empty"),
             _field("title", pa.string(), "as the source spells it"),
             _field("album", pa.string(), "as the source spells it", True),
+            _field("composer", pa.string(), "as the source spells it", True),
             _field("mbid", pa.string(), "MusicBrainz recording id", True),
             _field("spotify_id", pa.string(), "Spotify track id", True),
             _field("duration_s", pa.float64(), "s, as the source says; null where it does not", True),

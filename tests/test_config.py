@@ -42,7 +42,7 @@ def test_the_original_recipe_is_9000_soundtracks():
     recipe = config.load(next(f for f in CONFIGS if f.name == "lastfm-soundtracks.yaml"))
     assert (recipe.collect.source, recipe.collect.tag, recipe.collect.limit) == ("lastfm", "soundtrack", 9_000)
     assert recipe.extract.features == ["mfcc", "vggish"]
-    assert recipe.train.networks == ["cnn", "lstm"]
+    assert recipe.train.networks == ["cnn", "lstm", "kernel"]
     assert not recipe.is_demo
 
 
@@ -81,7 +81,7 @@ def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, said):
         ("train.window_s=.inf", ["train.window_s", "finite"]),
         ("train.learning_rate=.nan", ["train.learning_rate"]),
         ("train=5", ["train", "5"]),
-        ("train.networks=cnn,gru", ["train", "unknown network 'gru'", "known: cnn, lstm"]),
+        ("train.networks=cnn,gru", ["train", "unknown network 'gru'", "known: cnn, lstm, kernel"]),
         ("train.networks=cnn,cnn", ["train", "named twice"]),
         ("train.networks=[]", ["train", "at least one network"]),
         ("extract.features=tempo", ["extract", "unknown feature 'tempo'", "mfcc, logmel"]),

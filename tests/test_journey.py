@@ -33,27 +33,26 @@ def finished(toy, mer_ray) -> Path:
     return toy
 
 
-def test_the_whole_way_makes_three_tables_of_five_rows(toy, mer_ray):
+def test_the_whole_way_makes_three_tables_of_twelve_rows(toy, mer_ray):
     code, out, err = mer_ray("run", "--workspace", toy, *TOY)
     assert code == 0, out + err
     with (toy / "report" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["dimension", "network", "feature", "mse", "mae", "r2", "n", "label_sd"]
+    figures = ["mse", "mae", "rmse", "r2", "r", "ccc"]
+    assert list(rows[0])[: 5 + len(figures)] == ["dimension", "network", "feature", *figures, "n", "label_sd"]
     assert [(r["network"], r["feature"]) for r in rows if r["dimension"] == "arousal"] == [
         ("constant mean", "-"),
-        ("cnn", "mfcc"),
-        ("cnn", "vggish"),
-        ("lstm", "mfcc"),
-        ("lstm", "vggish"),
+        ("constant median", "-"),
+        *((n, f) for n in ("ridge", "svr", "cnn", "lstm", "kernel") for f in ("mfcc", "vggish")),
     ]
-    assert Counter(r["dimension"] for r in rows) == dict.fromkeys(DIMENSIONS, 5)
+    assert Counter(r["dimension"] for r in rows) == dict.fromkeys(DIMENSIONS, 12)
     assert {int(r["n"]) for r in rows} == {16}
     for dimension in DIMENSIONS:
         assert dimension.capitalize() in out
         assert (toy / "report" / f"{dimension}.png").read_bytes().startswith(b"\x89PNG")
     assert "seeded random weights (seed 0)" in out
     markdown = (toy / "report" / "report.md").read_text()
-    assert markdown.count("| constant mean |") == 3
+    assert markdown.count("| constant mean |") == 2 * 3  # the full tables, and those in the original's form
     assert "16 tracks by 4 artists" in markdown
     assert "seeded random weights" in markdown
 
@@ -71,10 +70,10 @@ def test_every_table_has_every_track_once(finished):
 
 def test_a_run_folder_is_a_model_without_pickles(finished):
     runs = sorted(p.name for p in (finished / "runs").iterdir())
-    assert runs == ["cnn-mfcc", "cnn-vggish", "lstm-mfcc", "lstm-vggish"]
+    assert runs == sorted(f"{n}-{f}" for n in ("cnn", "lstm", "kernel") for f in ("mfcc", "vggish"))
     for name in runs:
         files = {p.name for p in (finished / "runs" / name).iterdir()}
-        assert files == {"model.json", "weights.safetensors", "predictions.parquet", "README.md"}
+        assert files == {"model.json", "weights.safetensors", "predictions.parquet", "curves.parquet", "README.md"}
     described = json.loads((finished / "runs" / "lstm-vggish" / "model.json").read_text())
     assert described["feature"]["weights"] == {"kind": "random", "seed": 0}
     predictions = pq.read_table(finished / "runs" / "cnn-mfcc" / "predictions.parquet").to_pylist()
@@ -87,7 +86,8 @@ def test_a_run_folder_is_a_model_without_pickles(finished):
 
 def test_every_trial_has_tensorboard_events(finished):
     folders = {p.parent.name.rsplit("-", 1)[0] for p in (finished / "tune").rglob("events.out.tfevents.*")}
-    assert folders == {"cnn-mfcc", "cnn-vggish", "lstm-mfcc", "lstm-vggish"}
+    networks = {f"{n}-{f}" for n in ("baselines", "cnn", "lstm", "kernel") for f in ("mfcc", "vggish")}
+    assert folders == networks
 
 
 def test_run_again_finds_everything_done(finished, mer_ray):

@@ -25,6 +25,9 @@ FEWER = 9_000 if os.environ.get("MER_RAY_LONG_TESTS") else 1_200
 RATE = 300
 
 
+pytestmark = pytest.mark.alone
+
+
 def options(server: Storm, workspace: Path, workers: int) -> list[str]:
     settings = {"source": "lastfm", "api_url": server.url, "requests_per_s": RATE, "timeout_s": 2, "workers": workers}
     sets = [part for name, value in settings.items() for part in ("--set", f"collect.{name}={value}")]

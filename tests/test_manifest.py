@@ -23,6 +23,7 @@ ROWS = [
         "artist": "Zoë, the “quoted”",
         "title": "One; two",
         "album": "First",
+        "composer": "Zoë & Ann",
         "mbid": "m-1",
         "spotify_id": "s-1",
         "tags": [("dark: night", 1.0), ("sad", 80.0), ("slow", 20.5)],
@@ -80,6 +81,7 @@ def test_each_format_gives_the_same_tracks(tmp_path, suffix):
         artist="Zoë, the “quoted”",
         title="One; two",
         album="First",
+        composer="Zoë & Ann",
         mbid="m-1",
         spotify_id="s-1",
         uri=str(tmp_path / "a  b.wav"),
@@ -88,6 +90,7 @@ def test_each_format_gives_the_same_tracks(tmp_path, suffix):
     )
     assert first.id == track_id("zoe, the “quoted”", "ONE; TWO")
     assert (second.artist, second.title, second.uri, second.tags, second.given) == ("", "b", "/abs/b.mp3", (), None)
+    assert (second.album, second.composer) == (None, None)
     assert (third.uri, third.id) == ("https://example.org/c.ogg", track_id("B", "Three"))
     assert (fourth.uri, fourth.tags, fourth.given) == (None, (("calm", 1.0),), None)
     manifest.check(tmp_path / f"m{suffix}")

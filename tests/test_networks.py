@@ -6,18 +6,23 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from mer_ray import models
 from mer_ray.models import NETWORKS
+from mer_ray.models.cnn import Convolution
 from mer_ray.models.pooling import masked_mean_sd, pool_time
+from mer_ray.models.recurrence import lstm
 
 HOPS = {"mfcc": 512 / 22_050, "vggish": 0.96}
 LENGTHS = [1, 7, 22, 29]
 BOTH = [(n, h) for n in NETWORKS for h in HOPS]
+STEPPED = [pair for pair in BOTH if not models.is_solved(pair[0])]
 each_network = pytest.mark.parametrize(("name", "hop"), BOTH, ids=["-".join(pair) for pair in BOTH])
+each_stepped_network = pytest.mark.parametrize(("name", "hop"), STEPPED, ids=["-".join(pair) for pair in STEPPED])
 
 
 def piece(n_dims: int = 20, time: int = 29, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -27,10 +32,19 @@ def piece(n_dims: int = 20, time: int = 29, seed: int = 0) -> tuple[np.ndarray, 
     return x * mask[:, :, None], mask
 
 
+def built(name: str, n_dims: int, hop_s: float, seed: int = 0, outputs: int = 3) -> nnx.Module:
+    """A network with random weights, those that the solver would set too."""
+    net = models.build(name, n_dims, hop_s, seed, outputs)
+    if models.is_solved(name):
+        for i, weights in enumerate((net.components, net.head.kernel)):
+            weights[...] = jax.random.normal(jax.random.key(seed + i), weights.shape) / np.sqrt(n_dims)
+    return net
+
+
 @lru_cache
 def network(name: str, hop: str, n_dims: int = 20, seed: int = 0) -> Callable[..., np.ndarray]:
     """(x, mask, dropout seed or None) → answers, compiled: op by op, these tests would take minutes."""
-    graph, state = nnx.split(models.build(name, n_dims, HOPS[hop], seed))
+    graph, state = nnx.split(built(name, n_dims, HOPS[hop], seed))
 
     @jax.jit
     def plain(state, x, mask):
@@ -100,7 +114,7 @@ def test_every_part_of_a_piece_is_heard(name, hop):
         assert np.array_equal(after[:3], before[:3])
 
 
-@each_network
+@each_stepped_network
 def test_dropout_is_on_only_with_rngs(name, hop):
     net, (x, mask) = network(name, hop), piece()
     assert np.array_equal(net(x, mask), net(x, mask))
@@ -111,6 +125,13 @@ def test_dropout_is_on_only_with_rngs(name, hop):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
+def test_the_answer_is_as_wide_as_the_loss_needs(name):
+    x, mask = piece()
+    graph, state = nnx.split(built(name, 20, 0.96, outputs=6))
+    assert jax.eval_shape(lambda state: nnx.merge(graph, state)(x, mask), state).shape == (4, 6)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in STEPPED}))
 def test_the_seed_makes_the_weights(name):
     def weights(seed: int) -> list[np.ndarray]:
         state = nnx.state(models.build(name, 20, 0.5, seed), nnx.Param)
@@ -120,7 +141,7 @@ def test_the_seed_makes_the_weights(name):
     assert any(not np.array_equal(a, b) for a, b in zip(weights(1), weights(2), strict=True))
 
 
-@each_network
+@each_stepped_network
 def test_every_parameter_learns(name, hop):
     x, mask = piece()
     graph, parameters, rest = nnx.split(models.build(name, 20, HOPS[hop], 0), nnx.Param, ...)
@@ -129,6 +150,43 @@ def test_every_parameter_learns(name, hop):
         values = np.asarray(gradient.get_value())
         assert np.isfinite(values).all(), path
         assert np.abs(values).max() > 0, path
+
+
+@pytest.mark.parametrize(("time", "stride"), [(1, 4), (7, 4), (8, 4), (9, 2), (5, 1)])
+def test_a_convolution_is_one(time, stride):
+    layer = Convolution(3, 5, stride, nnx.Rngs(0))
+    layer.bias[...] = jnp.arange(5.0)
+    x = jax.random.normal(jax.random.key(1), (2, time, 3))
+    n_out = -(-time // stride)
+    padded = jnp.pad(x, ((0, 0), (0, (n_out + 1) * stride - time), (0, 0)))
+    here, ahead = jnp.split(layer.halves.kernel[...].reshape(stride, 3, 10), 2, axis=-1)
+    kernel = jnp.concatenate([here, ahead])
+    wanted = jax.lax.conv_general_dilated(padded, kernel, (stride,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"))
+    assert layer(x).shape == (2, n_out, 5)
+    assert np.allclose(layer(x), wanted + jnp.arange(5.0), atol=1e-5)
+
+
+def test_the_recurrence_is_that_of_flax_and_so_is_its_gradient():
+    cell = nnx.OptimizedLSTMCell(6, 6, rngs=nnx.Rngs(0))
+    graph, weights = nnx.split(nnx.RNN(cell, return_carry=False), nnx.Param, ...)[:2]
+    x = jax.random.normal(jax.random.key(1), (3, 5, 6))
+    rest = nnx.split(nnx.RNN(cell), nnx.Param, ...)[2]
+
+    def theirs(weights, x):
+        zeros = jnp.zeros((3, 6))
+        return nnx.merge(graph, weights, rest)(x, initial_carry=(zeros, zeros))
+
+    def ours(weights, x):
+        cell = weights["cell"]
+        recurrent, given = cell["dense_h"], cell["dense_i"]
+        inputs = x.swapaxes(0, 1) @ given["kernel"][...] + recurrent["bias"][...]
+        return lstm(inputs, recurrent["kernel"][...]).swapaxes(0, 1)
+
+    wave = jnp.sin(jnp.arange(90.0)).reshape(3, 5, 6)
+    found, wanted = (jax.vjp(f, weights, x) for f in (ours, theirs))
+    assert np.allclose(found[0], wanted[0], atol=1e-6)
+    for a, b in zip(*(jax.tree.leaves(pull(wave)) for _, pull in (found, wanted)), strict=True):
+        assert np.allclose(a, b, atol=1e-5)
 
 
 def test_means_and_deviations_are_over_what_is_there():

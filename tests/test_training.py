@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections import Counter
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,64 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mer_ray import features
-from mer_ray.errors import InputError, MerRayError, ModelError, TrackError, WorkspaceError
+from mer_ray.errors import MerRayError, ModelError, TrackError, WorkspaceError
 from mer_ray.features.mfcc import Params
 from mer_ray.scoring import predictor, store
 from mer_ray.tables import DIMENSIONS, Workspace, features_schema, ragged_column
 from mer_ray.training import data
-from mer_ray.training.crossval import cross_validate
-from mer_ray.training.fit import Member, Recipe, Scaler, fit, forward, track_means
-from mer_ray.training.splits import grouped_folds, grouped_holdout
+from mer_ray.training.crossval import cross_validate, parts
+from mer_ray.training.fit import Recipe, fit, label_weights
+from mer_ray.training.forward import forward, track_means
+from mer_ray.training.member import Member, Scaler
+from mer_ray.training.splits import grouped_folds
 from mer_ray.training.windows import all_cuts, cut, random_cuts, starts, window_frames
 
-# splits ------------------------------------------------------------------------------------------------------------
-
-groups = st.lists(st.sampled_from([f"artist {i}" for i in range(12)] + ["", "Ünï 🎻"]), min_size=1, max_size=80)
-
 SPEC = features.resolve("mfcc", Params())
-
-
-@given(groups, st.integers(2, 8), st.integers(0, 2**31))
-def test_no_artist_stands_on_both_sides(names, folds, seed):
-    if len(set(names)) < folds:
-        with pytest.raises(InputError, match=f"{len(set(names))} artists cannot make {folds} folds"):
-            grouped_folds(names, folds, seed)
-        return
-    fold = grouped_folds(names, folds, seed)
-    assert all(len(set(fold[np.array(names) == n])) == 1 for n in set(names))
-    sizes = Counter(fold.tolist())
-    assert set(sizes) == set(range(folds))
-    assert max(sizes.values()) - min(sizes.values()) <= max(Counter(names).values())
-    assert np.array_equal(fold, grouped_folds(names, folds, seed))
-
-
-def test_another_seed_is_another_split():
-    names = [f"artist {i}" for i in range(40)]
-    splits = {tuple(grouped_folds(names, 5, seed)) for seed in range(5)}
-    assert len(splits) == 5
-    assert all(Counter(s) == dict.fromkeys(range(5), 8) for s in splits)
-
-
-@given(groups, st.floats(0.05, 0.4), st.integers(0, 2**31))
-def test_a_holdout_is_some_artists_and_never_all(names, share, seed):
-    held = grouped_holdout(names, share, seed)
-    assert np.array_equal(held, grouped_holdout(names, share, seed))
-    inside = {n for n, h in zip(names, held, strict=True) if h}
-    assert not inside & {n for n, h in zip(names, held, strict=True) if not h}
-    if len(set(names)) > 1:
-        assert 0 < held.sum() < len(names)
-        # more than its share by half an artist at most, or else the smallest artist alone
-        assert held.sum() <= share * len(names) + max(Counter(names)[n] for n in inside) / 2 or (
-            len(inside) == 1 and held.sum() == min(Counter(names).values())
-        )
-    else:
-        assert not held.any()
-
-
-def test_an_artist_with_most_of_the_tracks_is_not_held_out():
-    names = ["prolific"] * 90 + [f"artist {i}" for i in range(10)]
-    assert all(5 <= grouped_holdout(names, 0.15, seed).sum() <= 15 for seed in range(20))
-
 
 # windows -----------------------------------------------------------------------------------------------------------
 
@@ -206,30 +161,94 @@ def test_scaling_gives_means_of_0_and_deviations_of_1():
 @pytest.fixture(scope="module")
 def crossed():
     recipe = replace(RECIPE, epochs=15)
-    return recipe, cross_validate(recipe, TRACKS, LABELS, ARTISTS, folds=3, members=2, seed=0)
+    fold = np.stack([grouped_folds(ARTISTS, 3, seed) for seed in (0, 1)])
+    return recipe, cross_validate(recipe, TRACKS, LABELS, ARTISTS, fold, members=2, seed=0)
 
 
 def test_every_track_is_predicted_by_those_who_have_not_heard_its_artist(crossed):
     recipe, result = crossed
-    assert len(result.members) == 6
-    assert result.predicted.shape == (96, 3)
+    assert len(result.members) == len(result.plan) == len(result.curves) == 12
+    assert len({part.seed for part in result.plan}) == 12
+    assert result.predicted.shape == (2, 96, 3)
     assert (result.predicted >= 0).all()
     assert (result.predicted <= 1).all()
     network = forward(recipe.network, 4, recipe.hop_s, recipe.window)
-    for k in range(3):
-        outside = np.flatnonzero(result.fold == k)
-        assert not {ARTISTS[i] for i in outside} & {ARTISTS[i] for i in np.flatnonzero(result.fold != k)}
+    for r, k in product(range(2), range(3)):
+        outside = np.flatnonzero(result.fold[r] == k)
+        assert not {ARTISTS[i] for i in outside} & {ARTISTS[i] for i in np.flatnonzero(result.fold[r] != k)}
         mine = []
-        for member in result.members[2 * k : 2 * k + 2]:
-            values, owner = network.windows(member, [TRACKS[i] for i in outside])
-            mine.append(track_means(np.clip(values, 0, 1), owner, len(outside)))
-        assert np.allclose(np.mean(mine, axis=0), result.predicted[outside], atol=1e-6)
+        for part, member in zip(result.plan, result.members, strict=True):
+            if (part.repeat, part.fold) == (r, k):
+                values, owner = network.windows(member, [TRACKS[i] for i in outside])
+                mine.append(track_means(np.clip(values, 0, 1), owner, len(outside)))
+        assert len(mine) == 2
+        assert np.allclose(np.mean(mine, axis=0), result.predicted[r, outside], atol=1e-6)
 
 
 def test_three_artists_are_enough_for_two_folds():
     recipe = replace(RECIPE, epochs=1)
-    result = cross_validate(recipe, TRACKS[:6], LABELS[:6], list("aaabbc"), folds=2, members=1, seed=0)
+    fold = grouped_folds(list("aaabbc"), 2, 0)[None]
+    result = cross_validate(recipe, TRACKS[:6], LABELS[:6], list("aaabbc"), fold, members=1, seed=0)
     assert np.isfinite(result.predicted).all()
+
+
+def test_separate_heads_answer_for_one_dimension_each():
+    recipe, fold = replace(RECIPE, epochs=2), grouped_folds(ARTISTS, 2, 0)[None]
+    result = cross_validate(recipe, TRACKS, LABELS, ARTISTS, fold, members=1, seed=0, separate=True)
+    assert [(p.fold, p.target) for p in result.plan] == [(k, t) for k in (0, 1) for t in (0, 1, 2)]
+    assert [m.targets for m in result.members[:3]] == [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    network = forward(recipe.network, 4, recipe.hop_s, recipe.window)
+    outside = np.flatnonzero(fold[0] == 0)
+    for d, member in enumerate(result.members[:3]):
+        values, owner = network.windows(member, [TRACKS[i] for i in outside])
+        alone = track_means(np.clip(values, 0, 1), owner, len(outside))[:, d]
+        assert np.allclose(alone, result.predicted[0, outside, d], atol=1e-6)
+
+
+def test_every_part_has_a_seed_of_its_own():
+    plan = parts("lstm", folds=5, repeats=3, members=2, separate=True, seed=7)
+    assert len(plan) == len({p.seed for p in plan}) == len({p.number for p in plan}) == 90
+    assert len(parts("kernel", folds=5, repeats=3, members=2, separate=True, seed=7)) == 15
+
+
+@pytest.mark.parametrize("loss", ["huber", "ccc", "nll"])
+def test_every_loss_learns_the_planted_signal(loss):
+    recipe = replace(RECIPE, loss=loss, epochs=25, mixup=0.2, mask_share=0.1)
+    member = fit(recipe, TRACKS, LABELS, HELD, 3)
+    fresh, truth, _ = planted(seed=1)
+    network = forward(recipe.network, 4, recipe.hop_s, recipe.window, recipe.outputs)
+    values, owner = network.windows(member, fresh)
+    r2 = 1 - ((track_means(values, owner, len(fresh)) - truth) ** 2).mean(axis=0) / truth.var(axis=0)
+    assert r2.min() > 0.4
+
+
+def test_uncertain_labels_count_less():
+    errors = np.full(LABELS.shape, 0.05)
+    errors[0], errors[1] = 0.3, np.nan
+    weights = label_weights(LABELS, errors)
+    assert np.allclose(weights.mean(axis=0), 1, atol=1e-5)
+    assert (weights[0] < weights[2]).all()
+    assert (weights[1] == weights[0]).all()  # unknown: as the least certain
+    assert (label_weights(LABELS, np.full(LABELS.shape, np.nan)) == 1).all()
+    assert (label_weights(LABELS, None) == 1).all()
+    wrong = LABELS.copy()
+    wrong[:40] = 1 - wrong[:40]
+    uncertain = np.where(np.arange(len(LABELS)) < 40, 1.0, 0.01)[:, None] * np.ones(3)
+    trusted = fit(RECIPE, TRACKS, wrong, HELD, 3, weights=label_weights(wrong, uncertain))
+    deceived = fit(RECIPE, TRACKS, wrong, HELD, 3)
+    fresh, truth, _ = planted(seed=1)
+    miss = [((answers(m, fresh) - truth) ** 2).mean() for m in (trusted, deceived)]
+    assert miss[0] < 0.7 * miss[1]
+
+
+def test_frames_that_are_never_negative_are_rooted():
+    rng = np.random.default_rng(0)
+    tracks = [np.stack([rng.exponential(size=50), rng.normal(size=50)], axis=1) for _ in range(4)]
+    scaler = Scaler.of(tracks, np.zeros((4, 3)))
+    assert scaler.x_root.tolist() == [1, 0]
+    rooted = np.sqrt(np.concatenate(tracks)[:, 0])
+    assert scaler.x_mean[0] == pytest.approx(rooted.mean(), rel=1e-5)
+    assert np.isfinite(scaler.frames(np.array([[-1.0, 2.0]]))).all()
 
 
 # models on disk ----------------------------------------------------------------------------------------------------
@@ -239,7 +258,7 @@ def test_three_artists_are_enough_for_two_folds():
 def model(trained) -> store.Model:
     """Trained on 4 MFCCs a half second, as its spec says."""
     feature = features.resolve("mfcc", Params(n_mfcc=4, sample_rate_hz=8_000, hop_length=4_000, n_mels=16))
-    figures = {d: {"mse": 0.01, "mae": 0.1, "r2": 0.5, "n": 96, "label_sd": 0.17} for d in DIMENSIONS}
+    figures = {d: {"mse": 0.01, "mae": 0.1, "r2": 0.5, "n": 96, "label_sd": 0.17, "intervals": {}} for d in DIMENSIONS}
     members = [trained[0], Member({k: v * 0.9 for k, v in trained[0].parameters.items()}, trained[0].scaler)]
     return store.Model("lstm-mfcc", "lstm", feature, RECIPE.window, members, [0.1, 0.2, 0.9], figures, {"seed": 0})
 
@@ -365,7 +384,7 @@ def workspace(tmp_path) -> Workspace:
     from mer_ray.tables import now
 
     made = Workspace(tmp_path / "workspace")
-    nothing = {"album": None, "mbid": None, "spotify_id": None, "uri": None, "tags": [], "given": None}
+    nothing = {"album": None, "composer": None, "mbid": None, "spotify_id": None, "uri": None, "tags": [], "given": None}
     named = {"d": ("Björk", "1"), "a": ("BJORK", "2"), "c": ("", "3"), "b": ("B", "4"), "e": ("E", "5")}
     made.append_rows(
         "tracks",

@@ -2,47 +2,114 @@
 
 from __future__ import annotations
 
-from mer_ray.evaluation.tables import display
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mer_ray.evaluation.escape import markdown_text
+from mer_ray.evaluation.metrics import FIGURES
+from mer_ray.evaluation.tables import HEADS, Cells, display, lines, with_ends
 from mer_ray.scoring.store import Model
 from mer_ray.tables import DIMENSIONS
 
 
-def card(model: Model) -> str:
-    """Markdown for a person who finds the folder."""
+def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Markdown for a person who finds the folder.
+
+    baselines: ridge, svr, ... → what `summary.evaluate` answers for it, on the same feature, tracks and folds.
+    """
+    parts = [_head(model), _data(model), _metrics(model, baselines or {}), _settings(model), _use(model), LIMITS]
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def _head(model: Model) -> list[str]:
+    return [
+        f"# {markdown_text(display(model.network))} on {markdown_text(display(model.feature.name))}",
+        "",
+        "Predicts valence, arousal and dominance (each 0..1) of music from its audio.",
+        f"An ensemble of {len(model.members)} networks, whose answers are averaged.",
+    ]
+
+
+def _data(model: Model) -> list[str]:
     details, feature = model.details, model.feature
-    settings = details["settings"]
+    settings, repeats = details["settings"], details.get("repeats", 1)
     source = f"{feature.sample_rate_hz:,} Hz" if feature.sample_rate_hz else "frames that were brought along"
     if feature.excerpt is not None:
         source += f" of {feature.excerpt['seconds']:g} s ({feature.excerpt['place']}) of each track"
-    lines = [
-        f"# {display(model.network)} on {display(feature.name)}",
+    said = [
+        "## Data",
         "",
-        "Predicts valence, arousal and dominance (each 0..1) of music from its audio.",
-        f"An ensemble of {len(model.members)} networks, {settings['members']} for each of {settings['folds']} folds.",
-        "",
-        f"- Data: {details['n_tracks']:,} tracks by {details['n_artists']:,} artists, fingerprint `{details['data']}`.",
-        f"- Feature: {feature.name}, {source}, fingerprint `{feature.fingerprint}`;",
+        f"- {details['n_tracks']:,} tracks by {details['n_artists']:,} artists, fingerprint `{details['data']}`.",
+    ]
+    if details.get("labels"):
+        said.append(f"- Labels: {markdown_text(details['labels'], 1_000)}")
+    seeds = (
+        f"seed {settings['seed']}" if repeats == 1 else f"seeds {settings['seed']} to {settings['seed'] + repeats - 1}"
+    )
+    said += [
+        f"- Feature: {markdown_text(feature.name)}, {source}, fingerprint `{feature.fingerprint}`;",
         "  frames of any other are refused.",
-        f"- Seed {settings['seed']}, windows of {settings['window_s']:g} s, trained {details['trained_at']}.",
+        f"- Splits: {settings['folds']} folds × {repeats} repeats ({seeds}). Tracks of an artist, an album or a",
+        "  composer, and near-duplicates, are one group, and a group is never on both sides of a split.",
     ]
     if feature.note:
-        lines.append(f"- Note: {feature.note}.")
-    lines += [
-        "",
-        "Out-of-fold, no artist on both sides of a split:",
-        "",
-        "| Dimension | MSE | MAE | R² | Label SD | 90 % interval |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+        said.append(f"- Note: {markdown_text(feature.note, 1_000)}.")
+    return said
+
+
+def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    rows: Cells = []
     for i, dimension in enumerate(DIMENSIONS):
-        m = model.metrics[dimension]
-        lines.append(
-            f"| {dimension.capitalize()} | {m['mse']:.4f} | {m['mae']:.4f} | {m['r2']:.3f} "
-            f"| {m['label_sd']:.3f} | ± {model.radius[i]:.3f} |"
-        )
-    lines += [
-        "",
-        "Limits: the figures hold for music like the training tracks and labels made the same way. The ensemble has",
-        "heard every training track; for those, use the out-of-fold values in `predictions.parquet`.",
+        m: Mapping[str, Any] = model.metrics[dimension]
+        unknown = [float("nan")] * 2
+        figures = [with_ends(f, m.get(f, np.nan), m.get("intervals", {}).get(f, unknown)) for f in FIGURES]
+        others = [f"{baseline[dimension]['r2']:.3f}" for baseline in baselines.values()]
+        texts = [dimension.capitalize(), *figures, f"{m['label_sd']:.3f}", *others, f"± {model.radius[i]:.3f}"]
+        rows.append([(text, False) for text in texts])
+    others = [f"R² of the {display(name)}" for name in baselines]
+    heads = ["Dimension", *HEADS.values(), "Label SD", *others, "90 % of errors"]
+    about = "Out of fold; figures are means over the repeats, in brackets their 95 % intervals (bootstrap over groups)."
+    told = [
+        "R² is against the mean of these labels, whose MSE is the label SD squared. 90 % of errors: half the width of",
+        "the prediction interval that comes with each score.",
     ]
-    return "\n".join(lines) + "\n"
+    if baselines:
+        told[-1] += " Baselines: on mean and SD of the same feature, same folds."
+    return ["## Metrics", "", about, "", *lines(heads, rows, n_texts=1), "", *told]
+
+
+def _settings(model: Model) -> list[str]:
+    settings = model.details["settings"]
+    told = ", ".join(f"{key} {settings[key]}" for key in sorted(settings))
+    return ["## Training", "", f"Trained {model.details['trained_at']}: {markdown_text(told, 2_000)}."]
+
+
+def _use(model: Model) -> list[str]:
+    return [
+        "## Use",
+        "",
+        "```sh",
+        f"mer-ray score MUSIC_FOLDER --model runs/{model.name} --out scores.csv",
+        "```",
+        "",
+        "```python",
+        "import mer_ray",
+        "",
+        f'prediction = mer_ray.load_model("runs/{model.name}").predict(samples, rate)  # mono, in [-1, 1]',
+        "prediction.vad, prediction.lower, prediction.upper  # valence, arousal, dominance",
+        "```",
+    ]
+
+
+LIMITS = [
+    "## Limits",
+    "",
+    "- The figures hold for music like the training tracks, and for labels made the same way.",
+    "- Labels that come from tags say what listeners write about music. That is not what a person feels who hears it,",
+    "  and nothing here measures that.",
+    "- The ensemble has heard every training track; for those, use the out-of-fold values in `predictions.parquet`.",
+    "- The intervals tell what another sample of tracks would change, not what another training would.",
+    "- Not for judging, sorting or treating people by the music they hear or make, nor for clinical use.",
+]

@@ -4,27 +4,56 @@ A network reads frames ``x`` (B, T, F), standardised, with ``mask`` (B, T), 1 fo
 answers (B, 3): valence, arousal and dominance, standardised. Dropout is on where ``rngs`` is given. Every network has
 to give the same answer whatever stands in the padding.
 
-To add one: write ``models/NAME.py`` with ``build(n_dims, hop_s, rngs)`` and add it to `NETWORKS`.
+To add one: write ``models/NAME.py`` with ``build(n_dims, hop_s, rngs, outputs)`` and ``DEFAULTS``, and add it to
+`NETWORKS`.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flax import nnx
 
-NETWORKS = {"cnn": "mer_ray.models.cnn", "lstm": "mer_ray.models.lstm"}
+NETWORKS = {
+    "cnn": "mer_ray.models.cnn",
+    "lstm": "mer_ray.models.lstm",
+    "kernel": "mer_ray.models.kernel",
+}
 N_TARGETS = 3
+DEFAULTS: dict[str, Any] = {
+    "window_s": 5.0,
+    "epochs": 40,
+    "patience": 8,
+    "batch_size": 32,
+    "loss": "mse",
+    "learning_rate": 2e-3,
+    "weight_decay": 0.1,
+    "mask_share": 0.0,
+    "mixup": 0.0,
+    "ema": 0.98,
+}
+"""What a network that says nothing else is trained with."""
 
 
-def build(network: str, n_dims: int, hop_s: float, seed: int) -> nnx.Module:
+def build(network: str, n_dims: int, hop_s: float, seed: int, outputs: int = N_TARGETS) -> nnx.Module:
     """A network with fresh weights.
 
-    n_dims: F, the width of a frame. hop_s: seconds between frames, from which a network takes its strides.
+    n_dims: F, the width of a frame. hop_s: seconds between frames, from which a network takes its strides. outputs:
+    width of the answer, 3 or what the loss needs (`training.losses.outputs`).
     """
     from flax import nnx
 
-    module: nnx.Module = importlib.import_module(NETWORKS[network]).build(n_dims, hop_s, nnx.Rngs(seed))
+    module: nnx.Module = importlib.import_module(NETWORKS[network]).build(n_dims, hop_s, nnx.Rngs(seed), outputs)
     return module
+
+
+def is_solved(network: str) -> bool:
+    """Whether the network's weights are a closed form (`training.solve`), not the end of many small steps."""
+    return bool(getattr(importlib.import_module(NETWORKS[network]), "SOLVED", False))
+
+
+def defaults(network: str) -> dict[str, Any]:
+    """The network's own settings, for those that train.* leaves open: window_s, epochs, learning_rate, ..."""
+    return {**DEFAULTS, **importlib.import_module(NETWORKS[network]).DEFAULTS}

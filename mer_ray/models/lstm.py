@@ -7,36 +7,39 @@ import jax.numpy as jnp
 from flax import nnx
 
 from mer_ray.models import N_TARGETS
-from mer_ray.models.pooling import masked_mean_sd, pool_time
+from mer_ray.models.pooling import pool_time
+from mer_ray.models.recurrence import lstm
 
+DEFAULTS = {"window_s": 15.0, "mixup": 0.4, "learning_rate": 1e-3, "epochs": 60, "patience": 12}
 STEP_S = 0.5
 
 
 class Lstm(nnx.Module):
     """Mean and deviation of each half second → LSTM (Hochreiter & Schmidhuber 1997) → mean over the steps."""
 
-    def __init__(self, n_dims: int, hop_s: float, rngs: nnx.Rngs, width: int = 64, dropout: float = 0.4) -> None:
+    def __init__(
+        self, n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS, width: int = 64, dropout: float = 0.4
+    ) -> None:
         self.stride = max(1, round(STEP_S / hop_s))
         inputs = n_dims if self.stride == 1 else 2 * n_dims
         self.project = nnx.Linear(inputs, width, rngs=rngs)
-        self.lstm = nnx.RNN(nnx.OptimizedLSTMCell(width, width, rngs=rngs))
+        self.gates = nnx.Linear(width, 4 * width, rngs=rngs)
+        square = nnx.initializers.orthogonal()
+        self.recurrent = nnx.Param(jnp.concatenate([square(rngs.params(), (width, width)) for _ in range(4)], axis=1))
         self.norm = nnx.LayerNorm(2 * width, rngs=rngs)
         self.dropout = nnx.Dropout(dropout)
-        self.head = nnx.Linear(2 * width, N_TARGETS, rngs=rngs)
+        self.head = nnx.Linear(2 * width, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
         """x (B, T, F), mask (B, T) → (B, 3). Padding stands at the end, where the past cannot see it."""
-        h, mask = pool_time(jnp.where(mask[:, :, None] > 0, x, 0), mask, self.stride)
-        h = nnx.relu(self.project(h))
-        h = self.dropout(h, deterministic=rngs is None, rngs=rngs)
-        zeros = jnp.zeros((h.shape[0], h.shape[-1]))
-        states = self.lstm(h, initial_carry=(zeros, zeros))
-        heard, _ = masked_mean_sd(states, mask)
-        direct, _ = masked_mean_sd(h, mask)
-        pooled = self.norm(jnp.concatenate([heard, direct], axis=-1))
+        x, mask = pool_time(jnp.where(mask[:, :, None] > 0, x, 0), mask, self.stride)
+        x, share = x.swapaxes(0, 1), (mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1e-6)).T[:, :, None]
+        h = self.dropout(nnx.relu(self.project(x)), deterministic=rngs is None, rngs=rngs)
+        heard = lstm(self.gates(h), self.recurrent[...])
+        pooled = self.norm(jnp.concatenate([(heard * share).sum(axis=0), (h * share).sum(axis=0)], axis=-1))
         return self.head(self.dropout(pooled, deterministic=rngs is None, rngs=rngs))
 
 
-def build(n_dims: int, hop_s: float, rngs: nnx.Rngs) -> Lstm:
+def build(n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS) -> Lstm:
     """See `mer_ray.models.build`."""
-    return Lstm(n_dims, hop_s, rngs)
+    return Lstm(n_dims, hop_s, rngs, outputs)

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 def masked_mean_sd(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation over time: x (B, T, F), mask (B, T) → two arrays (B, F). No frames give zeros."""
-    weight = mask[:, :, None]
-    count = jnp.maximum(weight.sum(axis=1), 1e-6)
-    mean = (x * weight).sum(axis=1) / count
-    variance = (jnp.square(x - mean[:, None]) * weight).sum(axis=1) / count
+    # Sums as products with a row: XLA's reductions over the middle axis take three times as long on CPUs. In full
+    # precision, or GPUs would round the frames to 10 bits.
+    share = mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1e-6)
+    mean = jnp.einsum("bt,btf->bf", share, x, precision="highest")
+    variance = jnp.einsum("bt,btf->bf", share, jnp.square(x - mean[:, None]), precision="highest")
     return mean, jnp.sqrt(variance + 1e-6)
 
 

@@ -16,7 +16,7 @@ from mer_ray.features import load as load_feature
 from mer_ray.identity import one_line
 from mer_ray.scoring import store
 from mer_ray.tables import DIMENSIONS
-from mer_ray.training.fit import forward, track_means
+from mer_ray.training.forward import ensemble, forward, track_means
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Predictor:
     def __init__(self, model: store.Model) -> None:
         self.model = model
         spec = model.feature
-        self.forward = forward(model.network, spec.n_dims, spec.hop_s, model.window)
+        self.forward = forward(model.network, spec.n_dims, spec.hop_s, model.window, model.outputs)
         self.name = model.id
         self._extractor: Extractor | None = None
 
@@ -64,8 +64,7 @@ class Predictor:
             raise TrackError("too_short", f"the audio is too short for one frame of {self.model.feature.name}")
         if not tracks:
             return []
-        outs = [self.forward.windows(member, tracks) for member in self.model.members]
-        values, owner = np.mean([np.clip(v, 0, 1) for v, _ in outs], axis=0), outs[0][1]
+        values, owner = ensemble(self.forward, self.model.members, tracks)
         means = track_means(values, owner, len(tracks))
         radius = np.asarray(self.model.radius)
         hop_s = max(1, self.model.window // 2) * self.model.feature.hop_s

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,11 +15,11 @@ from mer_ray.errors import ModelError, WorkspaceError
 from mer_ray.features import MODULES as FEATURES
 from mer_ray.features import FeatureSpec
 from mer_ray.identity import digest, one_line
-from mer_ray.models import NETWORKS
+from mer_ray.models import N_TARGETS, NETWORKS
 from mer_ray.tables import Workspace
-from mer_ray.training.fit import Member, Scaler
+from mer_ray.training.member import Member, Scaler
 
-FORMAT = 1
+FORMAT = 2
 AGAIN = "train it again, or copy the whole folder"
 
 
@@ -27,7 +28,8 @@ class Model:
     """An ensemble of members, one or more per fold.
 
     feature: what it reads; frames of another fingerprint are refused. window: frames per window (T). radius: half-width
-    of the 90 % prediction interval of V, A, D. metrics: per dimension, out of fold. details: settings and data.
+    of the 90 % prediction interval of V, A, D. metrics: per dimension, out of fold, with their 95 % intervals. details:
+    settings and data. outputs: width of the networks' answers, of which the first three are V, A, D.
     """
 
     name: str
@@ -36,8 +38,9 @@ class Model:
     window: int
     members: list[Member]
     radius: list[float]
-    metrics: dict[str, dict[str, float]]
+    metrics: dict[str, dict[str, Any]]
     details: dict[str, Any] = field(default_factory=dict)
+    outputs: int = N_TARGETS
 
     @property
     def id(self) -> str:
@@ -55,8 +58,11 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
     from safetensors.numpy import save as to_bytes
 
     tensors: dict[str, np.ndarray] = {}
+    shared = _shared(model.members)
+    tensors |= {f"shared.network.{k}": np.ascontiguousarray(v) for k, v in shared.items()}
     for index, member in enumerate(model.members):
-        tensors |= {f"member{index}.network.{k}": np.ascontiguousarray(v) for k, v in member.parameters.items()}
+        own = {k: v for k, v in member.parameters.items() if k not in shared}
+        tensors |= {f"member{index}.network.{k}": np.ascontiguousarray(v) for k, v in own.items()}
         tensors |= {f"member{index}.scaler.{k}": np.ascontiguousarray(v) for k, v in asdict(member.scaler).items()}
     weights = to_bytes(tensors)
     workspace.write_bytes(weights, *folder, "weights.safetensors")
@@ -66,7 +72,8 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
         "network": model.network,
         "feature": model.feature.to_json(),
         "window": model.window,
-        "members": len(model.members),
+        "outputs": model.outputs,
+        "members": [list(member.targets) for member in model.members],
         "radius": model.radius,
         "metrics": model.metrics,
         "details": model.details,
@@ -104,7 +111,8 @@ def load(uri: str) -> Model:
         if digest(data) != value["weights_sha256"]:
             raise ModelError(f"{uri}/weights.safetensors does not belong to its model.json", "train the model again")
         tensors = from_bytes(data)
-        members = [_member(tensors, f"member{i}.") for i in range(value["members"])]
+        shared = _part(tensors, "shared.network.")
+        members = [_member(tensors, f"member{i}.", shared, targets) for i, targets in enumerate(value["members"])]
         feature = FeatureSpec.from_json(value["feature"])
         if value["network"] not in NETWORKS or feature.name not in FEATURES:
             raise ModelError(f"model {uri} is {value['network']} on {feature.name}, which this version does not have")
@@ -117,13 +125,26 @@ def load(uri: str) -> Model:
             value["radius"],
             value["metrics"],
             {**value["details"], "weights_sha256": value["weights_sha256"]},
+            value["outputs"],
         )
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise ModelError(f"model {uri} is damaged ({one_line(str(error), 200)})", AGAIN) from error
 
 
-def _member(tensors: dict[str, np.ndarray], prefix: str) -> Member:
-    part = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-    network = {k.removeprefix("network."): v for k, v in part.items() if k.startswith("network.")}
-    scaler = Scaler(**{k.removeprefix("scaler."): v for k, v in part.items() if k.startswith("scaler.")})
-    return Member(network, scaler)
+def _member(
+    tensors: dict[str, np.ndarray], prefix: str, shared: dict[str, np.ndarray], targets: Sequence[int]
+) -> Member:
+    own, scaler = _part(tensors, f"{prefix}network."), _part(tensors, f"{prefix}scaler.")
+    return Member({**shared, **own}, Scaler(**scaler), tuple(targets))
+
+
+def _part(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _shared(members: Sequence[Member]) -> dict[str, np.ndarray]:
+    """The parameters that are the same in all of several members: what a network draws once and does not learn."""
+    if len(members) < 2:
+        return {}
+    first, others = members[0].parameters, members[1:]
+    return {k: v for k, v in first.items() if all(np.array_equal(v, m.parameters.get(k, ())) for m in others)}

@@ -25,6 +25,7 @@ class Track:
     artist: str
     title: str
     album: str | None = None
+    composer: str | None = None
     mbid: str | None = None
     spotify_id: str | None = None
     duration_s: float | None = None

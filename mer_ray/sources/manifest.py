@@ -1,10 +1,10 @@
 """A manifest: one row a track, as CSV, JSON lines or Parquet.
 
 Columns: ``path`` or ``uri`` (relative paths start at the manifest's folder; http, https, file, and the stores of
-`mer_ray.audio.objects`), ``artist``, ``title``, ``album``, ``mbid``, ``spotify_id``, ``duration_s``, ``tags``
-(``name:weight; name:weight`` or ``name; name``, or in JSON and Parquet a list of names or of name and weight), and
-``valence``, ``arousal``, ``dominance`` on a declared scale. A row needs artist and title, or a path. Other columns are
-ignored.
+`mer_ray.audio.objects`), ``artist``, ``title``, ``album``, ``composer``, ``mbid``, ``spotify_id``, ``duration_s``,
+``tags`` (``name:weight; name:weight`` or ``name; name``, or in JSON and Parquet a list of names or of name and weight),
+and ``valence``, ``arousal``, ``dominance`` on a declared scale. A row needs artist and title, or a path. Other columns
+are ignored.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ def _track(row: Mapping[str, Any], folder: Path, scale: tuple[float, float]) -> 
         artist=artist,
         title=title or one_line(Path(_bare(place)).stem),
         album=_text(row, "album") or None,
+        composer=_text(row, "composer") or None,
         mbid=_text(row, "mbid") or None,
         spotify_id=_text(row, "spotify_id") or None,
         duration_s=_duration_s(row),

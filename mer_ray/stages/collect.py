@@ -130,6 +130,7 @@ def row(track: Track, source: str, at: datetime | None) -> dict[str, Any]:
         "artist": one_line(track.artist),
         "title": one_line(track.title),
         "album": track.album,
+        "composer": track.composer,
         "mbid": track.mbid,
         "spotify_id": track.spotify_id,
         "duration_s": track.duration_s,

@@ -6,67 +6,98 @@ import os
 import time
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from mer_ray.config import Config
 from mer_ray.console import Summary, Ticker, progress
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.identity import one_line
 from mer_ray.stages import extract, session
-from mer_ray.tables import DIMENSIONS, Workspace, failure, now
+from mer_ray.tables import Workspace, failure, now
 
-RESOURCES = ("networks", "cpus_per_trial", "gpus_per_trial")
+RESOURCES = ("networks", "baselines", "workers", "cpus_per_trial", "gpus_per_trial", "mlflow")
 """Settings that say what is trained and where, not what comes out of a trial."""
+RESTARTS = 3
+"""How often a trial whose process died is started again; it continues from its checkpoints."""
 
 
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
     """Train the networks that the workspace lacks on each feature, in parallel."""
-    from mer_ray.scoring import store
-    from mer_ray.training import data
-
     started = time.monotonic()
     specs = specs or extract.check(config)
-    settings = config.train.model_dump(exclude=set(RESOURCES))
     summary = Summary("train", unit="models")
-    trials = []
-    for name, spec in specs.items():
-        dataset = data.load(workspace, spec)
-        _check_size(dataset, config)
-        for network in config.train.networks:
-            run_name = f"{network}-{name}"
-            finished = store.describe(workspace, "runs", run_name)
-            if finished is not None:
-                _check_settings(workspace, run_name, finished["details"]["settings"], settings)
-                if finished["details"]["data"] == dataset.fingerprint(spec):
-                    summary.done_before += 1
-                    continue
-                summary.notes.append(f"{run_name} is trained again: its data changed")
-            trials.append({"name": run_name, "network": network, "feature": spec.to_json()})
+    trials = _plan(config, workspace, specs, summary)
     if trials:
         session.connect(config.address)
-        total = len(trials) * config.train.folds * config.train.members
-        with progress("train", total) as ticker:
-            errors = _tune(config, workspace, settings, trials, ticker)
+        _search(config, workspace, trials)
+        with progress("train", sum(t["members"] for t in trials)) as ticker:
+            errors = _train(config, workspace, trials, ticker)
         workspace.append_rows("failures", [failure("train", name, "trial_failed", e) for name, e in errors.items()])
-        summary.made = len(trials) - len(errors)
+        made = [t for t in trials if t["name"] not in errors]
+        summary.made = sum(t["network"] is not None for t in made)
         summary.failed = len(errors)
-        if len(errors) == len(trials):
+        if not made:
             raise MerRayError(
                 f"all {len(trials)} trials failed ({next(iter(errors.values()))})",
                 "the trials' folders under tune/ have their logs",
             )
+        _write_cards(workspace)
     summary.seconds = time.monotonic() - started
     return summary
 
 
+def settings_of(config: Config, network: str | None) -> dict[str, Any]:
+    """The train section, with the network's own values where the section leaves them open."""
+    from mer_ray import models
+
+    given = config.train.model_dump(exclude=set(RESOURCES))
+    own = models.defaults(network) if network else {}
+    return {k: own.get(k) if v is None else v for k, v in given.items()}
+
+
+def _plan(
+    config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], summary: Summary
+) -> list[dict[str, Any]]:
+    """What is to be trained: a dict per trial, for `trial.network`, or, without a network, for `trial.baselines`."""
+    from mer_ray.scoring import store
+    from mer_ray.stages import trial as work
+    from mer_ray.training import data, grouped
+    from mer_ray.training.crossval import parts
+
+    groups = grouped.make(workspace, list(specs.values()))
+    summary.notes += groups.about
+    train, trials = config.train, []
+    for name, spec in specs.items():
+        dataset = data.load(workspace, spec, groups.of)
+        _check_size(dataset, config)
+        common = {"feature": spec.to_json(), "data": dataset.fingerprint(spec), "choices": []}
+        del dataset  # the next feature's frames need the room
+        if train.baselines:
+            wanted = {"name": f"baselines-{name}", "network": None, "members": 1, **common}
+            there = workspace.read_json("baselines", f"{name}.json")
+            settings = settings_of(config, None)
+            if there is None or there["made_for"] != work.key({"trial": wanted, "settings": settings}):
+                trials.append({**wanted, "settings": settings})
+        for network in train.networks:
+            run_name, settings = f"{network}-{name}", settings_of(config, network)
+            finished = store.describe(workspace, "runs", run_name)
+            if finished is not None:
+                _check_settings(workspace, run_name, finished["details"]["settings"], settings)
+                if finished["details"]["data"] == common["data"]:
+                    summary.done_before += 1
+                    continue
+                summary.notes.append(f"{run_name} is trained again: its data changed")
+            separate = train.heads == "separate"
+            n_parts = len(parts(network, train.folds, train.repeats, train.members, separate, train.seed))
+            trials.append({"name": run_name, "network": network, "members": n_parts, **common, "settings": settings})
+    return trials
+
+
 def _check_size(dataset: Any, config: Config) -> None:
-    artists = len(set(dataset.groups))
-    if artists < config.train.folds or len(dataset.ids) < 2 * config.train.folds:
+    groups = len(set(dataset.groups))
+    if groups < config.train.folds or len(dataset.ids) < 2 * config.train.folds:
         raise InputError(
-            f"{len(dataset.ids)} labelled tracks by {artists} artists are too few for {config.train.folds} folds",
+            f"{len(dataset.ids)} labelled tracks in {groups} groups (artists, albums) are too few for "
+            f"{config.train.folds} folds",
             "collect more tracks, or lower train.folds: each fold needs an artist of its own and two tracks",
         )
 
@@ -80,12 +111,84 @@ def _check_settings(workspace: Workspace, name: str, recorded: dict[str, Any], s
         )
 
 
-def _tune(
-    config: Config, workspace: Workspace, settings: dict[str, Any], trials: list[dict[str, Any]], ticker: Ticker
-) -> dict[str, str]:
+def _search(config: Config, workspace: Workspace, trials: list[dict[str, Any]]) -> None:
+    """Fills in each trial's choices, where a search is wanted and the network has something to search."""
+    if not config.train.search.trials:
+        return
+    from mer_ray.stages import search
+    from mer_ray.stages import trial as work
+    from mer_ray.training import data, grouped
+    from mer_ray.training.crossval import Part, partitions
+
+    train, groups = config.train, grouped.read(workspace)
+    for trial in (t for t in trials if t["network"] is not None):
+        feature = FeatureSpec.from_json(trial["feature"])
+        dataset = data.load(workspace, feature, groups.of)
+        fold = partitions(dataset.groups, dataset.labels, train.folds, train.repeats, train.seed)
+        recipe = work.recipes(trial, feature, trial["settings"])(Part(0, 0, 0, None, 0, 0))
+        trial["choices"] = search.choose(workspace, trial["name"], feature, recipe, train, dataset, fold)
+
+
+def _storage(workspace: Workspace) -> str:
+    return workspace.path("tune") if workspace.is_local else f"{workspace.uri.rstrip('/')}/tune"
+
+
+def _train(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ticker: Ticker) -> dict[str, str]:
     """Run the trials; the error messages of those that failed, by name."""
+    together = [t for t in trials if config.train.workers > 1 and not _alone(t["network"])]
+    errors = _tune(config, workspace, [t for t in trials if t not in together], ticker)
+    for trial in together:
+        errors |= _group(config, workspace, trial)
+        ticker.advance(trial["members"], trial["name"])
+    return errors
+
+
+def _alone(network: str | None) -> bool:
+    """Whether several processes would not help: baselines and networks that are solved."""
+    from mer_ray import models
+
+    return network is None or models.is_solved(network)
+
+
+def _given(config: Config, workspace: Workspace) -> dict[str, Any]:
+    """What every trial is told beside its own."""
+    threads = max(1, int(config.train.cpus_per_trial))
+    return {"workspace": workspace.uri, "threads": threads, "gpus": config.train.gpus_per_trial}
+
+
+def _group(config: Config, workspace: Workspace, trial: dict[str, Any]) -> dict[str, str]:
+    """One trial over ``train.workers`` processes."""
+    from mer_ray.stages import trial as work
+    from mer_ray.stages.group import run_group
+
+    train = config.train
+    told = {**_given(config, workspace), "trial": trial, "settings": trial["settings"]}
+    try:
+        name = f"{trial['name']}-{now():%Y%m%d-%H%M%S}"
+        run_group(
+            work.group_trial,
+            told,
+            train.workers,
+            train.cpus_per_trial,
+            train.gpus_per_trial,
+            _storage(workspace),
+            name,
+            grows=config.address is not None,
+        )
+    except MerRayError as error:
+        return {trial["name"]: error.message}
+    return {}
+
+
+def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ticker: Ticker) -> dict[str, str]:
+    """The trials that are one process each, side by side."""
+    if not trials:
+        return {}
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     from ray import tune
+
+    from mer_ray.stages import tracking
+    from mer_ray.stages import trial as work
 
     class Progress(tune.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -97,27 +200,30 @@ def _tune(
                 self.members[trial.trial_id] = result["members_done"]
                 ticker.advance(result["members_done"] - before, trial.config["trial"]["name"])
 
+    name = f"train-{now():%Y%m%d-%H%M%S}"
     resources = {"cpu": config.train.cpus_per_trial, "gpu": config.train.gpus_per_trial}
-    storage = workspace.path("tune") if workspace.is_local else f"{workspace.uri.rstrip('/')}/tune"
     tuner = tune.Tuner(
-        tune.with_resources(_trial, resources),
+        tune.with_resources(work.tune_trial, resources),
         param_space={
             "trial": tune.grid_search(trials),
-            "workspace": workspace.uri,
-            "settings": settings,
-            "threads": max(1, int(config.train.cpus_per_trial)),
-            "gpus": config.train.gpus_per_trial,
+            "settings": tune.sample_from(lambda spec: spec.config.trial["settings"]),
+            **_given(config, workspace),
         },
-        tune_config=tune.TuneConfig(trial_dirname_creator=_folder, trial_name_creator=_folder),
+        tune_config=tune.TuneConfig(trial_dirname_creator=_folder, trial_name_creator=_folder, reuse_actors=True),
         run_config=tune.RunConfig(
-            name=f"train-{now():%Y%m%d-%H%M%S}", storage_path=storage, verbose=0, callbacks=[Progress()]
+            name=name,
+            storage_path=_storage(workspace),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=RESTARTS),
+            callbacks=[Progress(), *tracking.callbacks(config.train.mlflow, name)],
         ),
     )
-    results = tuner.fit()
     errors = {}
-    for trial, result in zip(trials, results, strict=True):
+    for trial, result in zip(trials, tuner.fit(), strict=True):
         if result.error is not None:
             errors[trial["name"]] = one_line(str(result.error).strip().splitlines()[-1])
+        elif result.metrics and result.metrics.get("error"):
+            errors[trial["name"]] = result.metrics["error"]
     return errors
 
 
@@ -125,71 +231,21 @@ def _folder(trial: Any) -> str:
     return f"{trial.config['trial']['name']}-{trial.trial_id[-5:]}"
 
 
-def _trial(config: dict[str, Any]) -> None:
-    """One trial, in a process of its own: cross-validate a network on a feature and write the run's folder."""
-    session.prepare_worker(config["gpus"], config["threads"])
-    from ray import tune
-
+def _write_cards(workspace: Workspace) -> None:
+    """Each model's card once more, beside the baselines of its feature, which are there by now."""
+    from mer_ray.evaluation import predictions
     from mer_ray.evaluation.card import card
-    from mer_ray.evaluation.metrics import interval_radius, metrics
+    from mer_ray.evaluation.summary import evaluate
     from mer_ray.scoring import store
-    from mer_ray.training import data
-    from mer_ray.training.crossval import cross_validate
-    from mer_ray.training.fit import Recipe
-    from mer_ray.training.windows import window_frames
 
-    workspace, settings = Workspace(config["workspace"]), config["settings"]
-    name, network = config["trial"]["name"], config["trial"]["network"]
-    feature = FeatureSpec.from_json(config["trial"]["feature"])
-    dataset = data.load(workspace, feature)
-    recipe = Recipe(
-        network=network,
-        hop_s=feature.hop_s,
-        window=window_frames(settings["window_s"], feature.hop_s),
-        **{k: settings[k] for k in ("epochs", "patience", "batch_size", "learning_rate", "weight_decay")},
-    )
-
-    def on_epoch(member: int, epoch: int, train: float, valid: float) -> None:
-        tune.report({"members_done": member, "epoch": epoch, "train_loss": train, "valid_loss": valid})
-
-    result = cross_validate(
-        recipe,
-        dataset.frames,
-        dataset.labels,
-        dataset.groups,
-        settings["folds"],
-        settings["members"],
-        settings["seed"],
-        on_epoch,
-    )
-    figures = {d: vars(metrics(dataset.labels[:, i], result.predicted[:, i])) for i, d in enumerate(DIMENSIONS)}
-    model = store.Model(
-        name=name,
-        network=network,
-        feature=feature,
-        window=recipe.window,
-        members=result.members,
-        radius=interval_radius(result.predicted - dataset.labels).tolist(),
-        metrics=figures,
-        details={
-            "settings": settings,
-            "data": dataset.fingerprint(feature),
-            "n_tracks": len(dataset.ids),
-            "n_artists": len(set(dataset.groups)),
-            "trained_at": now().isoformat(),
-        },
-    )
-    rows = {
-        "track_id": dataset.ids,
-        "artist": dataset.artists,
-        "title": dataset.titles,
-        "fold": result.fold.astype(np.int32),
-        **{d: dataset.labels[:, i] for i, d in enumerate(DIMENSIONS)},
-        **{f"predicted_{d}": result.predicted[:, i] for i, d in enumerate(DIMENSIONS)},
-    }
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(rows), sink)
-    workspace.write_bytes(sink.getvalue().to_pybytes(), "runs", name, "predictions.parquet")
-    workspace.write_bytes(card(model).encode(), "runs", name, "README.md")
-    store.save(model, workspace, "runs", name)
-    tune.report({"members_done": len(result.members), **{f"r2_{d}": f["r2"] for d, f in figures.items()}})
+    figures: dict[str, dict[str, Any]] = {}
+    for name in workspace.names("baselines"):
+        if name.endswith(".parquet"):
+            of = predictions.read(workspace, "baselines", name)
+            feature = name.removesuffix(".parquet")
+            figures[feature] = {m: evaluate(p.labels, p.predicted, p.groups) for m, p in of.items()}
+    for name in workspace.names("runs"):
+        if store.describe(workspace, "runs", name) is not None:
+            model = store.load(f"{workspace.uri.rstrip('/')}/runs/{name}")
+            text = card(model, figures.get(model.feature.name))
+            workspace.write_bytes(text.encode(), "runs", name, "README.md")

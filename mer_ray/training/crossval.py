@@ -1,14 +1,20 @@
-"""A network trained once per fold, and judged on the tracks that it has not heard."""
+"""A network trained once per fold, and judged on the tracks that it has not heard; repeated with other folds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
-from mer_ray.training.fit import Member, Recipe, fit, forward, track_means
+from mer_ray import models
+from mer_ray.models import N_TARGETS
+from mer_ray.training.checkpoint import NOTHING, Checkpoint
+from mer_ray.training.fit import Recipe, fit, label_weights
+from mer_ray.training.forward import ensemble, forward, track_means
+from mer_ray.training.member import Member
+from mer_ray.training.placement import Placement
 from mer_ray.training.splits import grouped_folds, grouped_holdout
 
 HOLDOUT = 0.15
@@ -16,48 +22,132 @@ HOLDOUT = 0.15
 
 
 @dataclass(frozen=True)
+class Part:
+    """One network of a cross-validation: its place in it, and where its random numbers start."""
+
+    repeat: int
+    fold: int
+    member: int
+    target: int | None
+    number: int
+    seed: int
+
+
+@dataclass(frozen=True)
 class Result:
-    """predicted: out-of-fold (N, 3), in 0..1. fold: (N,). members: ``members`` per fold, in fold order."""
+    """predicted: out-of-fold (R, N, 3), in 0..1. fold: (R, N). plan: as `parts` gives it.
+
+    members, curves: one of each part; a curve is (E, 2), training and validation loss by epoch.
+    """
 
     predicted: np.ndarray
     fold: np.ndarray
+    plan: list[Part]
     members: list[Member]
+    curves: list[np.ndarray]
+
+
+class Shelf(Protocol):
+    """Where finished members and the state of the unfinished one are kept."""
+
+    def finished(self, number: int) -> tuple[Member, np.ndarray] | None:
+        """A member that was put here, with its curve."""
+
+    def put(self, number: int, member: Member, curve: np.ndarray) -> None:
+        """Keep a finished member."""
+
+    def checkpoint(self, number: int) -> Checkpoint:
+        """Where a member that is being trained keeps its state."""
+
+
+class _NoShelf:
+    def finished(self, number: int) -> None:
+        return None
+
+    def put(self, number: int, member: Member, curve: np.ndarray) -> None:
+        return None
+
+    def checkpoint(self, number: int) -> Checkpoint:
+        return NOTHING
+
+
+NO_SHELF: Shelf = _NoShelf()
+"""Keeps nothing."""
+
+
+def partitions(groups: Sequence[str], labels: np.ndarray, folds: int, repeats: int, seed: int) -> np.ndarray:
+    """The folds of each repeat, (R, N): grouped, stratified on VAD, repeat r by the seed ``seed + r``."""
+    return np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
+
+
+def parts(network: str, folds: int, repeats: int, members: int, separate: bool, seed: int) -> list[Part]:
+    """All networks of a cross-validation, in their order. A solved network has one member per fold."""
+    members = 1 if models.is_solved(network) else members
+    targets: list[int | None] = list(range(N_TARGETS)) if separate and not models.is_solved(network) else [None]
+    places = [(r, k, m, t) for r in range(repeats) for k in range(folds) for m in range(members) for t in targets]
+    return [Part(r, k, m, t, n, seed * 10_000 + n) for n, (r, k, m, t) in enumerate(places)]
 
 
 def cross_validate(
-    recipe: Recipe,
+    recipe: Recipe | Callable[[Part], Recipe],
     tracks: Sequence[np.ndarray],
     labels: np.ndarray,
     groups: Sequence[str],
-    folds: int,
+    fold: np.ndarray,
     members: int,
     seed: int,
     on_epoch: Callable[[int, int, float, float], None] = lambda member, epoch, train, valid: None,
+    errors: np.ndarray | None = None,
+    separate: bool = False,
+    shelf: Shelf = NO_SHELF,
+    placement: Placement | None = None,
 ) -> Result:
-    """Grouped K-fold: tracks (n_i, F), labels (N, 3) in 0..1, groups (N,) such as artists.
+    """Grouped K-fold: tracks (n_i, F), labels (N, 3) in 0..1, groups (N,) such as artists, fold (R, N).
 
     Each fold trains ``members`` networks that differ in seed and in the tracks that stop them; their answers are
-    averaged. on_epoch(member, epoch, training loss, validation loss); member counts over all folds.
+    averaged. recipe: one for all, or one for each part. errors: the labels' standard errors (N, 3), by which they are
+    weighted. separate: a network per dimension. on_epoch(number of the part, epoch, training loss, validation loss).
     """
-    fold = grouped_folds(groups, folds, seed)
-    network = forward(recipe.network, tracks[0].shape[1], recipe.hop_s, recipe.window)
-    predicted = np.zeros((len(tracks), labels.shape[1]))
+    repeats, folds = len(fold), int(fold.max()) + 1
+    recipe_of = recipe if callable(recipe) else lambda part: recipe
+    plan = parts(recipe_of(Part(0, 0, 0, None, 0, 0)).network, folds, repeats, members, separate, seed)
+    predicted = np.zeros((repeats, len(tracks), N_TARGETS))
     trained: list[Member] = []
-    for k in range(folds):
-        inside, outside = np.flatnonzero(fold != k).tolist(), np.flatnonzero(fold == k).tolist()
-        for m in range(members):
-            number = k * members + m
-            member_seed = seed * 10_000 + number
-            stop = grouped_holdout([groups[i] for i in inside], HOLDOUT, member_seed)
+    curves: list[np.ndarray] = []
+    for part in plan:
+        kept = shelf.finished(part.number)
+        if kept is None:
+            inside = np.flatnonzero(fold[part.repeat] != part.fold).tolist()
+            curve: list[tuple[float, float]] = []
+
+            def note(epoch: int, train: float, valid: float, part: Part = part, curve: Any = curve) -> None:
+                curve.append((train, valid))
+                on_epoch(part.number, epoch, train, valid)
+
+            inner = [groups[i] for i in inside]
             member = fit(
-                recipe,
+                replace(recipe_of(part), target=part.target),
                 [tracks[i] for i in inside],
                 labels[inside],
-                stop,
-                member_seed,
-                partial(on_epoch, number),
+                grouped_holdout(inner, HOLDOUT, part.seed, labels[inside]),
+                part.seed,
+                note,
+                label_weights(labels[inside], None if errors is None else errors[inside]),
+                placement,
+                shelf.checkpoint(part.number),
+                inner,
             )
-            values, owner = network.windows(member, [tracks[i] for i in outside])
-            predicted[outside] += track_means(np.clip(values, 0, 1), owner, len(outside)) / members
-            trained.append(member)
-    return Result(predicted, fold, trained)
+            kept = member, np.array(curve).reshape(-1, 2)
+            if placement is None or placement.is_first:
+                shelf.put(part.number, *kept)
+        trained.append(kept[0])
+        curves.append(kept[1])
+    for r in range(repeats):
+        for k in range(folds):
+            outside = np.flatnonzero(fold[r] == k).tolist()
+            mine = [(p, m) for p, m in zip(plan, trained, strict=True) if (p.repeat, p.fold) == (r, k)]
+            used = recipe_of(mine[0][0])
+            network = forward(used.network, tracks[0].shape[1], used.hop_s, used.window, used.outputs)
+            values, owner = ensemble(network, [m for _, m in mine], [tracks[i] for i in outside])
+            predicted[r, outside] = track_means(values, owner, len(outside))
+    return Result(predicted, fold, plan, trained, curves)

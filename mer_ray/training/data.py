@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.features import FeatureSpec
-from mer_ray.identity import digest, normalise
+from mer_ray.identity import digest
 from mer_ray.tables import DIMENSIONS, Workspace, features_table, ragged_arrays
+from mer_ray.training.groups import track_groups
+
+ERRORS = tuple(f"se_{d}" for d in DIMENSIONS)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Tracks in the order of their ids: frames (n_i, F) float32, labels (N, 3) in 0..1, and groups for the folds."""
+    """Tracks in the order of their ids: frames (n_i, F) float32, labels (N, 3) in 0..1, and groups for the folds.
+
+    errors: the labels' standard errors (N, 3), NaN where none is known. lexicons: where the labels come from.
+    """
 
     ids: list[str]
     artists: list[str]
     titles: list[str]
+    albums: list[str]
+    composers: list[str]
     groups: list[str]
     labels: np.ndarray
+    errors: np.ndarray
+    lexicons: list[str]
     frames: list[np.ndarray]
 
     def fingerprint(self, feature: FeatureSpec) -> str:
         """16 hexadecimal digits of what a network learns from: which tracks, labels, groups and feature."""
-        content = [feature.fingerprint, self.ids, self.groups, self.labels.round(9).tolist()]
+        errors = np.nan_to_num(self.errors, nan=-1).round(9).tolist()
+        content = [feature.fingerprint, self.ids, self.groups, self.labels.round(9).tolist(), errors]
         return digest(json.dumps(content).encode())[:16]
 
 
-def load(workspace: Workspace, feature: FeatureSpec) -> Dataset:
-    """The labelled tracks that have ``feature``; their artists are the groups, and a track without one is its own.
+def load(workspace: Workspace, feature: FeatureSpec, groups: Mapping[str, str] | None = None) -> Dataset:
+    """The labelled tracks that have ``feature``.
 
-    Raises WorkspaceError where the frames are not of this very feature.
+    groups: track id → its group, for the folds; without it, or where it lacks one of the tracks, artist, composer and
+    album make them. Raises WorkspaceError where the frames are not of this very feature.
     """
-    labels = workspace.require("labels", "label", ["track_id", *DIMENSIONS]).sort_by("track_id")
-    described = workspace.require("tracks", "collect", ["track_id", "artist", "title"]).to_pylist()
-    names = {r["track_id"]: (r["artist"], r["title"]) for r in described}
+    labels = workspace.require("labels", "label", ["track_id", *DIMENSIONS, *ERRORS, "lexicon"]).sort_by("track_id")
+    wanted = ["track_id", "artist", "title", "album", "composer"]
+    described = {r["track_id"]: r for r in workspace.require("tracks", "collect", wanted).to_pylist()}
     table = features_table(feature.name)
     rows = workspace.require(table, "extract", ["track_id", "frames", "fingerprint"])
     if set(rows["fingerprint"].to_pylist()) != {feature.fingerprint}:
@@ -48,14 +62,29 @@ def load(workspace: Workspace, feature: FeatureSpec) -> Dataset:
     frames = dict(zip(rows["track_id"].to_pylist(), ragged_arrays(rows["frames"]), strict=True))
 
     ids = labels["track_id"].to_pylist()
-    keep = [index for index, i in enumerate(ids) if i in frames and i in names]
-    values = np.stack([labels[d].to_numpy() for d in DIMENSIONS], axis=1)
+    keep = [index for index, i in enumerate(ids) if i in frames and i in described]
     kept = [ids[index] for index in keep]
+    values, errors = (
+        np.stack([labels[c].to_numpy().astype(float) for c in columns], axis=1)[keep]
+        for columns in (DIMENSIONS, ERRORS)
+    )
+    artists, titles, albums, composers = ([described[i][c] or "" for i in kept] for c in wanted[1:])
+    if groups is None or not all(i in groups for i in kept):
+        groups = dict(zip(kept, track_groups(kept, artists, albums, composers), strict=True))
     return Dataset(
         ids=kept,
-        artists=[names[i][0] for i in kept],
-        titles=[names[i][1] for i in kept],
-        groups=[normalise(names[i][0]) or i for i in kept],
-        labels=values[keep],
+        artists=artists,
+        titles=titles,
+        albums=albums,
+        composers=composers,
+        groups=[groups[i] for i in kept],
+        labels=values,
+        errors=errors,
+        lexicons=sorted(set(labels["lexicon"].take(keep).to_pylist())),
         frames=[frames[i] for i in kept],
     )
+
+
+def _columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
+    """Side by side (N, columns), NaN for null."""
+    return np.stack([table[name].to_numpy().astype(float) for name in names], axis=1)

@@ -1,29 +1,38 @@
-"""The training of one network on one split: pure functions of arrays, on whatever device JAX has."""
+"""The training of one network on one split: pure functions of arrays, on whatever devices JAX has."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
 from mer_ray import models
-from mer_ray.errors import InputError, ModelError
-from mer_ray.training.windows import all_cuts, random_cuts
-
-EVAL_BATCH = 64
-EMA_DECAY = 0.98
+from mer_ray.errors import InputError
+from mer_ray.models import N_TARGETS
+from mer_ray.training import losses
+from mer_ray.training.augment import mixup, spec_augment
+from mer_ray.training.checkpoint import NOTHING, Checkpoint
+from mer_ray.training.feed import Feed
+from mer_ray.training.forward import flat, forward, split, track_means
+from mer_ray.training.member import Member, Scaler
+from mer_ray.training.placement import Placement
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. window: frames (T). Learning rate decays to 0 over the epochs along a cosine."""
+    """How to train. window: frames (T). Learning rate decays to 0 over the epochs along a cosine.
+
+    mask_share: see `spec_augment`; 0 is off. mixup: alpha, see `mixup`; 0 is off. ema: decay, per step, of the moving
+    average of the weights that is kept; 0 keeps the weights themselves. target: the one dimension (0..2) to train on;
+    None for all.
+    """
 
     network: str
     hop_s: float
@@ -33,48 +42,31 @@ class Recipe:
     batch_size: int
     learning_rate: float
     weight_decay: float
+    loss: losses.Loss = "mse"
+    mask_share: float = 0.0
+    mixup: float = 0.0
+    ema: float = 0.98
+    target: int | None = None
+
+    @property
+    def outputs(self) -> int:
+        """Width of the network's answer."""
+        return losses.outputs(self.loss, N_TARGETS)
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """1 for each dimension that is trained on, 0 for the others."""
+        return tuple(int(self.target in (None, i)) for i in range(N_TARGETS))
 
 
 @dataclass(frozen=True)
-class Scaler:
-    """Means and deviations: of the frames, shape (F,), and of the labels, shape (3,)."""
+class _Objective:
+    """The part of a recipe that is compiled into a step."""
 
-    x_mean: np.ndarray
-    x_sd: np.ndarray
-    y_mean: np.ndarray
-    y_sd: np.ndarray
-
-    @classmethod
-    def of(cls, tracks: Sequence[np.ndarray], labels: np.ndarray) -> Scaler:
-        """From training tracks (n_i, F) and labels (N, 3). A constant column gets the deviation 1."""
-        frames = np.concatenate(tracks).astype(np.float64)
-        x_sd, y_sd = frames.std(axis=0), labels.std(axis=0)
-        f32 = np.float32
-        return cls(
-            frames.mean(axis=0).astype(f32),
-            np.where(x_sd > 1e-6, x_sd, 1).astype(f32),
-            labels.mean(axis=0).astype(f32),
-            np.where(y_sd > 1e-6, y_sd, 1).astype(f32),
-        )
-
-    def frames(self, track: np.ndarray) -> np.ndarray:
-        """Standardised frames (n, F), float32."""
-        scaled: np.ndarray = ((track - self.x_mean) / self.x_sd).astype(np.float32)
-        return scaled
-
-
-@dataclass(frozen=True)
-class Member:
-    """A trained network: its flat parameters (name → array) and the scaling that it was trained with."""
-
-    parameters: dict[str, np.ndarray]
-    scaler: Scaler
-
-
-@lru_cache(maxsize=8)
-def forward(network: str, n_dims: int, hop_s: float, window: int) -> Forward:
-    """The `Forward` of a shape: one per process, as its compilation takes seconds."""
-    return Forward(network, n_dims, hop_s, window)
+    loss: losses.Loss
+    mask_share: float
+    mixup: float
+    ema: float
 
 
 @lru_cache(maxsize=8)
@@ -84,48 +76,23 @@ def _optimizer(learning_rate: float, weight_decay: float, steps: int) -> optax.G
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay))
 
 
-class Forward:
-    """A network compiled once for prediction, for any number of members that share its shape."""
+def label_weights(labels: np.ndarray, errors: np.ndarray | None) -> np.ndarray:
+    """How much each label counts: labels (N, 3), their standard errors (N, 3) or None → (N, 3) of mean 1.
 
-    def __init__(self, network: str, n_dims: int, hop_s: float, window: int) -> None:
-        self.window = window
-        # What is not a parameter (the seeds that Flax's cells keep) takes no part in the answer.
-        self.graph, self.parameters, self.rest = _split(network, n_dims, hop_s, 0)
-        self._apply = jax.jit(lambda state, x, mask: nnx.merge(self.graph, state, self.rest)(x, mask))
-
-    def state(self, member: Member) -> Any:
-        """A member's parameters as the network's own tree. Raises ModelError where they do not fit."""
-        state = nnx.to_flat_state(self.parameters)
-        wanted = {_name(k): v.get_value().shape for k, v in state}
-        if wanted != {k: v.shape for k, v in member.parameters.items()}:
-            raise ModelError("the model's weights are of another network", "train it again with this version")
-        return nnx.from_flat_state([(k, v.replace(jnp.asarray(member.parameters[_name(k)]))) for k, v in state])
-
-    def windows(self, member: Member, tracks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Predictions (N, 3) in 0..1, not clipped, for every window, and the track that each belongs to (N,)."""
-        x, mask, owner = all_cuts([member.scaler.frames(t) for t in tracks], self.window)
-        out = self.standardised(self.state(member), x, mask)
-        return out * member.scaler.y_sd + member.scaler.y_mean, owner
-
-    def standardised(self, state: Any, x: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """The network's own answers (N, 3) on (N, T, F), in batches of one shape."""
-        out = []
-        for i in range(0, len(x), EVAL_BATCH):
-            part, part_mask = x[i : i + EVAL_BATCH], mask[i : i + EVAL_BATCH]
-            missing = EVAL_BATCH - len(part)
-            if missing:
-                part = np.pad(part, ((0, missing), (0, 0), (0, 0)))
-                part_mask = np.pad(part_mask, ((0, missing), (0, 0)))
-            out.append(np.asarray(self._apply(state, part, part_mask))[: EVAL_BATCH - missing])
-        return np.concatenate(out)
-
-
-def track_means(values: np.ndarray, owner: np.ndarray, n_tracks: int) -> np.ndarray:
-    """Mean per track: values (N, 3), owner (N,) → (n_tracks, 3)."""
-    sums = np.zeros((n_tracks, values.shape[1]))
-    np.add.at(sums, owner, values)
-    means: np.ndarray = sums / np.bincount(owner, minlength=n_tracks)[:, None]
-    return means
+    The inverse of the label's variance around the model, whose own part is taken to be half of the labels' variance
+    (random-effects weighting, DerSimonian & Laird 1986). An unknown error (NaN) counts as the largest known one: it is
+    what a single term leaves. A dimension without any gets equal weights.
+    """
+    weights = np.ones(labels.shape, np.float32)
+    if errors is None:
+        return weights
+    for d in range(labels.shape[1]):
+        known = np.isfinite(errors[:, d])
+        if known.any() and labels[:, d].std() > 0:
+            se = np.where(known, errors[:, d], errors[known, d].max())
+            weight = 1 / (labels[:, d].var() / 2 + se**2)
+            weights[:, d] = weight / weight.mean()
+    return weights
 
 
 def fit(
@@ -135,63 +102,111 @@ def fit(
     validation: np.ndarray,
     seed: int,
     on_epoch: Callable[[int, float, float], None] = lambda epoch, train, valid: None,
+    weights: np.ndarray | None = None,
+    placement: Placement | None = None,
+    checkpoint: Checkpoint = NOTHING,
+    groups: Sequence[str] | None = None,
 ) -> Member:
     """Train one network with early stopping.
 
     tracks: frames (n_i, F). labels: (N, 3) in 0..1. validation: mask (N,) of the tracks that only decide when to stop;
-    without any, the training tracks do.
-    on_epoch(epoch, training loss, validation loss) is called after each epoch; losses are MSE of standardised labels.
-    Returns the exponential moving average of the weights at the epoch of the lowest validation loss.
+    without any, the training tracks do. weights: (N, 3), see `label_weights`. placement: the devices; every process
+    of a group makes the same call. checkpoint: where the training continues, and where it leaves its state. groups:
+    (N,), artists, for networks that are solved and not stepped (`models.is_solved`); those need no validation.
+
+    on_epoch(epoch, training loss, validation loss) is called after each epoch, from where it continues on; the
+    validation loss is the MSE of standardised labels. Returns the moving average of the weights at the epoch of the
+    lowest validation loss. The same arguments give the same bits on the same machine, interrupted or not.
     """
+    if models.is_solved(recipe.network):
+        from mer_ray.training.solve import solve
+
+        groups = groups if groups is not None else [str(i) for i in range(len(tracks))]
+        weights = weights if weights is not None else np.ones(labels.shape, np.float32)
+        r = recipe
+        return solve(r.network, r.hop_s, r.window, r.outputs, tracks, labels, groups, seed, on_epoch, weights)
+    placement = placement or Placement.single()
     fit_index, valid_index = np.flatnonzero(~validation).tolist(), np.flatnonzero(validation).tolist()
     valid_index = valid_index or fit_index
     scaler = Scaler.of([tracks[i] for i in fit_index], labels[fit_index])
-    scaled = [scaler.frames(t) for t in tracks]
-    targets = ((labels - scaler.y_mean) / scaler.y_sd).astype(np.float32)
+    targets = scaler.labels(labels)
+    counts = (weights if weights is not None else np.ones_like(targets)) * np.array(recipe.targets, np.float32)
+    counts = (counts * N_TARGETS / sum(recipe.targets)).astype(np.float32)
+    feed = Feed([scaler.frames(tracks[i]) for i in fit_index], recipe.window, placement)
+    valid_tracks = [scaler.frames(tracks[i]) for i in valid_index]
+    judged = np.array(recipe.targets, bool)
 
-    network = forward(recipe.network, tracks[0].shape[1], recipe.hop_s, recipe.window)
-    graph, state, rest = _split(recipe.network, tracks[0].shape[1], recipe.hop_s, seed)
-    batches = max(1, len(fit_index) // recipe.batch_size)
+    n_dims = tracks[0].shape[1]
+    network = forward(recipe.network, n_dims, recipe.hop_s, recipe.window, recipe.outputs)
+    graph, state, rest = split(recipe.network, n_dims, recipe.hop_s, seed, recipe.outputs)
+    size = min(recipe.batch_size, len(fit_index)) if placement.mesh is None else recipe.batch_size
+    batches = max(1, len(fit_index) // size)
     optimizer = _optimizer(recipe.learning_rate, recipe.weight_decay, recipe.epochs * batches)
-    optimizer_state, average = optimizer.init(state), state
-    rng, key = np.random.default_rng(seed), jax.random.key(seed)
-    valid_x, valid_mask, valid_owner = all_cuts([scaled[i] for i in valid_index], recipe.window)
+    objective = _Objective(recipe.loss, recipe.mask_share, recipe.mixup, recipe.ema)
+    rng = np.random.default_rng(seed)
+    now = _State(state, state, state, optimizer.init(state), jax.random.key_data(jax.random.key(seed)))
+    progress: dict[str, Any] = {"epoch": 0, "best_loss": np.inf, "waited": 0, "losses": []}
+    kept = checkpoint.load()
+    if kept is not None:
+        now, progress = _State(*jax.tree.unflatten(jax.tree.structure(now.all), kept.arrays)), kept.progress
+        rng.bit_generator.state = progress["rng"]
+        for epoch, (train_loss, valid_loss) in enumerate(progress["losses"]):
+            on_epoch(epoch, train_loss, valid_loss)
+    now, rest = _State(*placement.replicate(now.all)), placement.replicate(rest)
 
-    best, best_loss, waited = average, np.inf, 0
-    for epoch in range(recipe.epochs):
-        losses = []
+    saved = time.monotonic()
+    while progress["epoch"] < recipe.epochs and progress["waited"] < recipe.patience:
+        step_losses = []
         # Batches of one size, so that one compilation serves: the rest of a permutation waits for the next epoch.
-        for chosen in np.resize(rng.permutation(fit_index), batches * recipe.batch_size).reshape(batches, -1):
-            x, mask = random_cuts([scaled[i] for i in chosen], recipe.window, rng)
-            key, used = jax.random.split(key)
-            state, average, optimizer_state, loss = _step(
-                graph, optimizer, state, rest, average, optimizer_state, used, x, mask, targets[chosen]
+        for chosen in np.resize(rng.permutation(len(fit_index)), batches * size).reshape(batches, -1):
+            x, mask = feed.cut(chosen, rng)
+            mine = np.array(fit_index)[chosen[placement.rows(size)]]
+            y, weight = (placement.batch(a[mine]) for a in (targets, counts))
+            stepped = _step(
+                graph, optimizer, objective, now.state, rest, now.average, now.optimizer, now.key, x, mask, y, weight
             )
-            losses.append(loss)
-        predicted = track_means(network.standardised(average, valid_x, valid_mask), valid_owner, len(valid_index))
-        valid_loss = float(np.mean((predicted - targets[valid_index]) ** 2))
-        on_epoch(epoch, float(np.mean(jax.device_get(losses))), valid_loss)
-        if valid_loss < best_loss:
-            best, best_loss, waited = average, valid_loss, 0
+            now = replace(now, state=stepped[0], average=stepped[1], optimizer=stepped[2], key=stepped[3])
+            step_losses.append(stepped[4])
+        out, owner = network.standardised(placement.local(now.average), valid_tracks)
+        error = track_means(out, owner, len(valid_index)) - targets[valid_index]
+        valid_loss = placement.agree(float(np.mean(error[:, judged] ** 2)))
+        train_loss = float(np.mean([np.asarray(placement.local(v)) for v in step_losses]))
+        progress["losses"].append([train_loss, valid_loss])
+        on_epoch(progress["epoch"], train_loss, valid_loss)
+        progress["epoch"] += 1
+        if valid_loss < progress["best_loss"]:
+            now, progress["best_loss"], progress["waited"] = replace(now, best=now.average), valid_loss, 0
         else:
-            waited += 1
-            if waited >= recipe.patience:
-                break
-    if not np.isfinite(best_loss):
+            progress["waited"] += 1
+        if placement.is_first and time.monotonic() - saved >= checkpoint.every_s:
+            progress["rng"] = rng.bit_generator.state
+            checkpoint.save([np.asarray(a) for a in jax.tree.leaves(placement.local(now.all))], progress)
+            saved = time.monotonic()
+    if not np.isfinite(progress["best_loss"]):
         raise InputError("the training diverged: its loss was never finite", "lower train.learning_rate")
-    return Member({_name(k): np.asarray(v.get_value()) for k, v in nnx.to_flat_state(best)}, scaler)
+    return Member(flat(placement.local(now.best)), scaler, recipe.targets)
 
 
-def _split(network: str, n_dims: int, hop_s: float, seed: int) -> tuple[Any, Any, Any]:
-    """A fresh network as its structure, its parameters, and the rest of its state."""
-    graph, parameters, *rest = nnx.split(models.build(network, n_dims, hop_s, seed), nnx.Param, ...)
-    return graph, parameters, rest[0]
+@dataclass(frozen=True)
+class _State:
+    """What changes from step to step. key: the data of a `jax.random` key."""
+
+    state: Any
+    average: Any
+    best: Any
+    optimizer: Any
+    key: Any
+
+    @property
+    def all(self) -> tuple[Any, ...]:
+        return (self.state, self.average, self.best, self.optimizer, self.key)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _step(
     graph: Any,
     optimizer: optax.GradientTransformation,
+    objective: _Objective,
     state: Any,
     rest: Any,
     average: Any,
@@ -200,17 +215,20 @@ def _step(
     x: jax.Array,
     mask: jax.Array,
     y: jax.Array,
-) -> tuple[Any, Any, Any, jax.Array]:
+    weight: jax.Array,
+) -> tuple[Any, Any, Any, jax.Array, jax.Array]:
+    following, dropout, masks, mixing = jax.random.split(jax.random.wrap_key_data(key), 4)
+    if objective.mask_share:
+        x = spec_augment(masks, x, objective.mask_share)
+    if objective.mixup:
+        x, mask, y, weight = mixup(mixing, objective.mixup, x, mask, y, weight)
+
     def loss_of(state: Any) -> jax.Array:
-        predicted = nnx.merge(graph, state, rest)(x, mask, nnx.Rngs(dropout=key))
-        return jnp.mean(jnp.square(predicted - y))
+        out = nnx.merge(graph, state, rest)(x, mask, nnx.Rngs(dropout=dropout))
+        return losses.loss_value(objective.loss, out, y, weight)
 
     loss, gradients = jax.value_and_grad(loss_of)(state)
     updates, optimizer_state = optimizer.update(gradients, optimizer_state, state)
     state = optax.apply_updates(state, updates)
-    average = jax.tree.map(lambda a, s: EMA_DECAY * a + (1 - EMA_DECAY) * s, average, state)
-    return state, average, optimizer_state, loss
-
-
-def _name(path: tuple[Any, ...]) -> str:
-    return ".".join(str(part) for part in path)
+    average = jax.tree.map(lambda a, s: objective.ema * a + (1 - objective.ema) * s, average, state)
+    return state, average, optimizer_state, jax.random.key_data(following), loss

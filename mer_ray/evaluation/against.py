@@ -1,0 +1,126 @@
+"""One run against another, on the tracks that both predicted."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mer_ray.errors import InputError
+from mer_ray.evaluation.bootstrap import difference, resample
+from mer_ray.evaluation.escape import markdown_text
+from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
+from mer_ray.evaluation.predictions import Predictions, joined_groups, other_labels, shared_ids
+from mer_ray.evaluation.tables import HEADS, Cells, lines, number
+from mer_ray.tables import DIMENSIONS
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of two runs. this, that: their names. value: this less that, with its 95 % interval. n: tracks."""
+
+    dimension: str
+    this: str
+    that: str
+    figure: str
+    this_value: float
+    that_value: float
+    value: float
+    lower: float
+    upper: float
+    n: int
+
+    @property
+    def word(self) -> str:
+        """Whether this is better than that; – where the figure does not exist."""
+        if np.isnan(self.value):
+            return "–"
+        below, above = self.upper < 0, self.lower > 0
+        better = below if self.figure in SMALLER_IS_BETTER else above
+        return "better" if better else "worse" if below or above else "not distinguishable"
+
+
+def compare(this: Predictions, that: Predictions, names: tuple[str, str]) -> list[Difference]:
+    """Every figure of every dimension, paired over the tracks and groups of both.
+
+    Raises InputError where they have no track in common, or where their labels of one differ.
+    """
+    ids = shared_ids([this, that])
+    if not ids:
+        raise InputError(f"{names[0]} and {names[1]} have no track in common", "compare runs on the same catalog")
+    this, that = this.on(ids), that.on(ids)
+    if other := other_labels(this, that):
+        raise InputError(
+            f"{names[0]} and {names[1]} have other labels for {other:,} of the {len(ids):,} tracks that both predicted",
+            "compare runs that were trained on the same labels",
+        )
+    groups = joined_groups([this.groups, that.groups])
+    out = []
+    for i, dimension in enumerate(DIMENSIONS):
+        a, b = resample(this.labels[:, i], [this.predicted[..., i], that.predicted[..., i]], groups)
+        value, interval = difference(a, b)
+        for k, figure in enumerate(FIGURES):
+            lower, upper = interval[k].tolist()
+            figures = float(a.value[k]), float(b.value[k]), float(value[k])
+            out.append(Difference(dimension, *names, figure, *figures, lower, upper, len(ids)))
+    return out
+
+
+HEAD = ("This", "That", "Figure", "this", "that", "this − that", "95 % interval", "This is")
+
+
+def cells(differences: Sequence[Difference], dimension: str) -> Cells:
+    """The rows of one dimension, under `HEAD`."""
+
+    def signed(figure: str, value: float) -> str:
+        text = number(figure, value)
+        return f"+{text}" if value > 0 else text
+
+    return [
+        [
+            (text, False)
+            for text in (
+                *(d.this, d.that, HEADS[d.figure], number(d.figure, d.this_value), number(d.figure, d.that_value)),
+                signed(d.figure, d.value),
+                f"[{signed(d.figure, d.lower)}, {signed(d.figure, d.upper)}]",
+                d.word,
+            )
+        ]
+        for d in differences
+        if d.dimension == dimension
+    ]
+
+
+def caption(differences: Sequence[Difference]) -> str:
+    """What a reader of these tables has to know."""
+    counts = sorted({d.n for d in differences})
+    tracks = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    return (
+        f"On the {tracks} tracks that both predicted out of fold; 95 % intervals of the paired difference, bootstrap "
+        f"over groups. Not distinguishable: the interval includes 0. Each is one comparison, not corrected for their "
+        f"number."
+    )
+
+
+def markdown(differences: Sequence[Difference], place: str) -> str:
+    """``report/against.md``; place: where that lies."""
+    parts = [f"# This workspace's runs against {markdown_text(place, 500)}", ""]
+    for dimension in DIMENSIONS:
+        rows = cells(differences, dimension)
+        parts += [f"## {dimension.capitalize()}", "", *lines(HEAD, rows, n_texts=3, last_is_text=True), ""]
+    return "\n".join([*parts, caption(differences), ""])
+
+
+def to_csv(differences: Sequence[Difference]) -> str:
+    """``report/against.csv``, in full precision."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    values = ["this_value", "that_value", "difference", "lower", "upper"]
+    writer.writerow(["dimension", "this", "that", "figure", *values, "n", "this_is"])
+    for d in differences:
+        told = [d.this_value, d.that_value, d.value, d.lower, d.upper]
+        writer.writerow([d.dimension, d.this, d.that, d.figure, *map(repr, told), d.n, d.word])
+    return out.getvalue()

@@ -1,0 +1,136 @@
+"""How sure a figure is: a bootstrap of whole groups of tracks.
+
+Tracks of one artist are alike, and so are a model's errors on them: N tracks tell less than N independent ones would.
+So groups are drawn with replacement, all tracks of a group together (the cluster bootstrap: Davison and Hinkley 1997,
+Bootstrap Methods and their Application, 3.8). A figure needs no more of a group than its sums (`metrics.moments`); a
+resample is a weighted sum of groups, and all resamples are one matrix product.
+
+The interval is Efron and Tibshirani's (1993, An Introduction to the Bootstrap, 12-13) standard interval: the
+bootstrap's standard error times Student's t with G - 1 degrees of freedom, for G groups, on a scale on which the figure
+is about normal: log(MSE), log(MAE), log(1 - R²), Fisher's z of r and CCC; a difference of two predictions as it is. It
+stays within the figure's range and holds the figure itself. Of nominal 95 % it covered, in simulations with clustered
+labels and errors, five tracks a group on average and at most 30 (in brackets, what a percentile interval did):
+
+    groups  true R²  MSE          R²           CCC          difference in MSE
+        20     0.36  0.91 (0.87)  0.94 (0.91)  0.92 (0.91)  0.96 (0.93)
+        20     0.02  0.90 (0.87)  0.99 (0.86)  0.92 (0.92)  0.94 (0.90)
+       100     0.36  0.94 (0.93)  0.95 (0.94)  0.95 (0.94)  0.95 (0.94)
+       100     0.02  0.93 (0.93)  0.98 (0.93)  0.92 (0.93)  0.95 (0.95)
+       300     0.36  0.94 (0.93)  0.94 (0.94)  0.95 (0.95)  0.94 (0.94)
+
+What it does not know is how another training, on other tracks, would have turned out: the predictions are given, and
+tracks alone are resampled. No unbiased estimate of the variance of cross-validation exists (Bengio and Grandvalet 2004,
+JMLR 5, 1089-1105).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mer_ray.evaluation.metrics import moments, repeated_figures
+
+DRAWS = 2_000
+LEVEL = 0.95
+_CHUNK = 4_000_000  # drawn groups that are in memory at once
+_EDGE = 1e-12  # the scales end in infinity where a prediction is perfect
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """One prediction's figures: value (6,), and draws (B, 6) of resampled groups, in the order of `FIGURES`."""
+
+    value: np.ndarray
+    draws: np.ndarray
+    n_groups: int
+
+
+def resample(
+    labels: np.ndarray, predictions: Sequence[np.ndarray], groups: Sequence[str], draws: int = DRAWS, seed: int = 0
+) -> list[Resampled]:
+    """Draw groups with replacement: labels (N,), predictions (N,) or (R_i, N) each, groups (N,).
+
+    All predictions see the same draws, so that any two of one call can be compared by `difference`. A figure of repeats
+    is its mean over them, in every draw.
+    """
+    columns = [moments(labels, p) for p in predictions]  # of (R_i, N, 9)
+    repeats = [len(c) for c in columns]
+    sums = _group_sums(np.concatenate(columns), groups)  # (G, all repeats, 9)
+    n_groups = len(sums)
+    drawn = _draw(sums.reshape(n_groups, -1), draws, seed).reshape(draws, -1, sums.shape[-1])
+    whole = sums.sum(axis=0)
+    out, start = [], 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for r in repeats:
+            part = slice(start, start + r)
+            out.append(Resampled(repeated_figures(whole[part]), repeated_figures(drawn[:, part]), n_groups))
+            start += r
+    return out
+
+
+def interval(of: Resampled, level: float = LEVEL) -> np.ndarray:
+    """Lower and upper end for each figure, (6, 2). NaN where the figure is, and with fewer than two groups."""
+    scaled, draws = _to_scale(of.value), _to_scale(of.draws)
+    ends = scaled[:, None] + _half_width(draws, of.n_groups, level)[:, None] * np.array([-1, 1])
+    ends = np.sort(_from_scale(ends.T).T, axis=1)  # log(1 - R²) falls as R² rises
+    # Rounding on the way there and back must not leave the figure outside.
+    return np.stack([np.minimum(ends[:, 0], of.value), np.maximum(ends[:, 1], of.value)], axis=1)
+
+
+def difference(a: Resampled, b: Resampled, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+    """a minus b, two results of one `resample`: (6,), and the interval of each, (6, 2)."""
+    value = a.value - b.value
+    half = _half_width(a.draws - b.draws, a.n_groups, level)
+    return value, np.stack([value - half, value + half], axis=1)
+
+
+def _half_width(draws: np.ndarray, n_groups: int, level: float) -> np.ndarray:
+    from scipy.special import stdtrit
+
+    if n_groups < 2:
+        return np.full(draws.shape[1], np.nan)
+    # A draw of few groups can lack a figure (all labels the same); the others tell.
+    known = np.isfinite(draws)
+    n = known.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, draws, 0).sum(axis=0) / n
+        variance = np.where(known, (draws - mean) ** 2, 0).sum(axis=0) / (n - 1)
+    # The bootstrap's variance of a mean of G groups is (G - 1) / G of the unbiased one.
+    half: np.ndarray = stdtrit(n_groups - 1, (1 + level) / 2) * np.sqrt(variance * n_groups / (n_groups - 1))
+    return half
+
+
+def _to_scale(values: np.ndarray) -> np.ndarray:
+    """(..., 6) in the order of `FIGURES`: three errors, R², two correlations."""
+    errors = np.log(np.maximum(values[..., :3], _EDGE**2))
+    r2 = np.log(np.maximum(1 - values[..., 3:4], _EDGE))
+    return np.concatenate([errors, r2, np.arctanh(np.clip(values[..., 4:], _EDGE - 1, 1 - _EDGE))], axis=-1)
+
+
+def _from_scale(values: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.exp(values[..., :3]), 1 - np.exp(values[..., 3:4]), np.tanh(values[..., 4:])], axis=-1)
+
+
+def _group_sums(columns: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """(R, N, 9) → (G, R, 9), the groups in the order of their names."""
+    _, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    order = np.argsort(index, kind="stable")
+    starts = np.flatnonzero(np.diff(index[order], prepend=-1))
+    sums: np.ndarray = np.add.reduceat(columns[:, order], starts, axis=1).transpose(1, 0, 2)
+    return sums
+
+
+def _draw(sums: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Sums (G, C) → sums of G groups that were drawn with replacement, (draws, C)."""
+    n_groups = len(sums)
+    rng = np.random.default_rng(seed)
+    out = np.empty((draws, sums.shape[1]))
+    step = max(1, _CHUNK // n_groups)
+    for start in range(0, draws, step):
+        size = min(step, draws - start)
+        chosen = rng.integers(0, n_groups, (size, n_groups)) + np.arange(size)[:, None] * n_groups
+        counts = np.bincount(chosen.ravel(), minlength=size * n_groups).reshape(size, n_groups)
+        out[start : start + size] = counts.astype(float) @ sums
+    return out

@@ -1,0 +1,116 @@
+"""Rows of one dimension beside each other: which is best, which are as good, and which know nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mer_ray.evaluation.bootstrap import Resampled, difference, interval, resample
+from mer_ray.evaluation.metrics import FIGURES, Metrics, constant_mean, constant_median, metrics, spread
+
+CONSTANTS = {"constant mean": constant_mean, "constant median": constant_median}
+BASELINES = ("ridge", "svr")
+FLAT = 0.05
+"""Predictions that vary by less than this share of the labels' SD are the mean, whatever made them."""
+
+MSE, R2 = FIGURES.index("mse"), FIGURES.index("r2")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Predictions of one dimension (R, N) and their folds (R, N), by the names in the settings."""
+
+    network: str
+    feature: str
+    predicted: np.ndarray
+    fold: np.ndarray
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    network: a network, a baseline (ridge, svr) or a constant. feature: "-" for a constant. intervals: 95 %, (6, 2) in
+    the order of `FIGURES`. spread: SD of the predictions within folds over the labels' SD. best: has the highest R².
+    near_best: another row is best, and the interval of the difference in MSE includes 0. beats_mean: the interval of
+    the difference in MSE from the constant mean lies below 0; None for the constants. over_svr: R² less that of the SVR
+    on the same feature, and the ends of its interval; None where there is no such row.
+    """
+
+    network: str
+    feature: str
+    metrics: Metrics
+    intervals: np.ndarray
+    spread: float = 1.0
+    best: bool = False
+    near_best: bool = False
+    beats_mean: bool | None = None
+    over_svr: tuple[float, float, float] | None = None
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is one of `CONSTANTS`."""
+        return self.network in CONSTANTS
+
+    @property
+    def flat(self) -> bool:
+        """Whether it is a model that predicts the mean."""
+        return not self.constant and self.spread < FLAT
+
+    @property
+    def verdict(self) -> str:
+        """In words; "" where there is nothing to say."""
+        words = ["best"] if self.best else ["≈ best"] if self.near_best else []
+        if self.flat:
+            words.append("predicts the mean")
+        elif self.beats_mean is False:
+            words.append("not better than the mean")
+        return "; ".join(words)
+
+
+def judge(labels: np.ndarray, groups: Sequence[str], candidates: Sequence[Candidate]) -> list[Row]:
+    """Rows for the constants and then for each candidate: labels (N,), groups (N,).
+
+    The constants are those of the first candidate's folds. Every comparison is paired: the same draws of groups.
+    """
+    fold = candidates[0].fold
+    constants = [
+        Candidate(name, "-", np.stack([constant(labels, f) for f in fold]), fold)
+        for name, constant in CONSTANTS.items()
+    ]
+    rows = [*constants, *candidates]
+    resampled = resample(labels, [c.predicted for c in rows], groups)
+    r2 = np.array([r.value[R2] for r in resampled])
+    best = None if np.isnan(r2).all() else int(np.nanargmax(r2))
+    svr = {c.feature: r for c, r in zip(rows, resampled, strict=True) if c.network == "svr"}
+    out = []
+    for i, (row, mine) in enumerate(zip(rows, resampled, strict=True)):
+        model = row.network not in CONSTANTS
+        out.append(
+            Row(
+                row.network,
+                row.feature,
+                metrics(labels, row.predicted),
+                interval(mine),
+                spread(labels, row.predicted, row.fold),
+                best=i == best,
+                near_best=best is not None and i != best and includes_0(difference(mine, resampled[best])[1][MSE]),
+                beats_mean=bool(difference(mine, resampled[0])[1][MSE, 1] < 0) if model else None,
+                over_svr=_over(mine, svr.get(row.feature)) if model and row.network not in BASELINES else None,
+            )
+        )
+    return out
+
+
+def includes_0(ends: Sequence[float] | np.ndarray) -> bool:
+    """Whether an interval does not rule 0 out; one that does not exist does not."""
+    return not (ends[0] > 0 or ends[1] < 0)
+
+
+def _over(mine: Resampled, svr: Resampled | None) -> tuple[float, float, float] | None:
+    if svr is None:
+        return None
+    value, ends = difference(mine, svr)
+    return float(value[R2]), float(ends[R2, 0]), float(ends[R2, 1])

@@ -1,0 +1,119 @@
+"""``predictions.parquet`` → arrays."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from mer_ray.errors import WorkspaceError
+from mer_ray.identity import one_line
+from mer_ray.tables import DIMENSIONS, Workspace
+
+LABEL_TOLERANCE = 1e-6
+"""Labels that differ by less are the same: single precision on the way."""
+
+_TEXTS = ("artist", "title", "group")
+_PREDICTED = tuple(f"predicted_{d}" for d in DIMENSIONS)
+AGAIN = "remove its folder and run `mer-ray train` again"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a run predicted out of fold, tracks in the order of their ids.
+
+    ids, artists, titles, groups: (N,). labels: (N, 3) in 0..1. fold: (R, N). predicted: (R, N, 3) in 0..1.
+    """
+
+    ids: list[str]
+    artists: list[str]
+    titles: list[str]
+    groups: list[str]
+    labels: np.ndarray
+    fold: np.ndarray
+    predicted: np.ndarray
+
+    def on(self, ids: Sequence[str]) -> Predictions:
+        """These tracks alone, in this order."""
+        place = {i: k for k, i in enumerate(self.ids)}
+        k = [place[i] for i in ids]
+        artists, titles, groups = ([column[j] for j in k] for column in (self.artists, self.titles, self.groups))
+        return Predictions(list(ids), artists, titles, groups, self.labels[k], self.fold[:, k], self.predicted[:, k])
+
+
+def read(workspace: Workspace, *parts: str) -> dict[str, Predictions]:
+    """A Parquet file of predictions: those of each of its ``model``s, or of "" where it has no such column.
+
+    Raises WorkspaceError naming the file and what is wrong with it.
+    """
+    place = workspace.path(*parts)
+    try:
+        table = pq.read_table(io.BytesIO(workspace.read_bytes(*parts)))
+    except FileNotFoundError as error:
+        raise WorkspaceError(f"{place} is missing", AGAIN) from error
+    except (OSError, pa.ArrowException) as error:
+        raise WorkspaceError(f"{place} cannot be read ({one_line(str(error), 200)})", AGAIN) from error
+    if "model" not in table.column_names:
+        return {"": from_table(table, place)}
+    models = pc.unique(table["model"]).to_pylist()
+    return {m: from_table(table.filter(pc.equal(table["model"], m)), place) for m in models}
+
+
+def from_table(table: pa.Table, place: str) -> Predictions:
+    """One row per (repeat, track) → arrays. Raises WorkspaceError where that is not what it has."""
+    missing = {"track_id", *_TEXTS, "repeat", "fold", *DIMENSIONS, *_PREDICTED} - set(table.column_names)
+    if missing:
+        raise WorkspaceError(f"{place} is of another version: it has no {', '.join(sorted(missing))}", AGAIN)
+    table = table.sort_by([("repeat", "ascending"), ("track_id", "ascending")])
+    repeats = len(pc.unique(table["repeat"]))
+    n = table.num_rows // max(repeats, 1)
+    ids = table["track_id"].to_pylist()
+    if n == 0 or ids != ids[:n] * repeats or len(set(ids[:n])) != n:
+        raise WorkspaceError(f"{place} does not have each track once in each repeat", AGAIN)
+    first = table.slice(0, n)
+    labels = _matrix(first, DIMENSIONS)
+    predicted = _matrix(table, _PREDICTED).reshape(repeats, n, len(DIMENSIONS))
+    if not (np.isfinite(labels).all() and np.isfinite(predicted).all()):
+        raise WorkspaceError(f"{place} has a label or a prediction that is not a number", AGAIN)
+    artists, titles, groups = ([value or "" for value in first[name].to_pylist()] for name in _TEXTS)
+    return Predictions(
+        ids[:n], artists, titles, groups, labels, table["fold"].to_numpy().reshape(repeats, n), predicted
+    )
+
+
+def shared_ids(all_of_them: Sequence[Predictions]) -> list[str]:
+    """The tracks that all predicted, sorted."""
+    return sorted(set.intersection(*(set(p.ids) for p in all_of_them)))
+
+
+def other_labels(a: Predictions, b: Predictions) -> int:
+    """How many tracks have other labels in b than in a, both on the same tracks."""
+    return int((np.abs(a.labels - b.labels) > LABEL_TOLERANCE).any(axis=1).sum())
+
+
+def joined_groups(groupings: Sequence[Sequence[str]]) -> list[str]:
+    """Groups that keep together whatever any grouping of the same tracks (N,) keeps together."""
+    if all(list(g) == list(groupings[0]) for g in groupings):
+        return list(groupings[0])
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(groupings[0])
+    nodes, start = [], n
+    for grouping in groupings:
+        names, index = np.unique(np.asarray(grouping, dtype=object).astype(str), return_inverse=True)
+        nodes.append(index + start)
+        start += len(names)
+    edges = np.tile(np.arange(n), len(groupings)), np.concatenate(nodes)
+    graph = coo_array((np.ones(len(edges[0])), edges), shape=(start, start))
+    _, component = connected_components(graph, directed=False)
+    return [str(c) for c in component[:n]]
+
+
+def _matrix(table: pa.Table, columns: Sequence[str]) -> np.ndarray:
+    return np.stack([table[c].to_numpy().astype(float) for c in columns], axis=1)

@@ -1,0 +1,31 @@
+"""What a run's out-of-fold predictions are worth: the figures that go into ``model.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mer_ray.evaluation.bootstrap import interval, resample
+from mer_ray.evaluation.metrics import FIGURES, metrics
+from mer_ray.tables import DIMENSIONS
+
+
+def evaluate(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Metrics and their 95 % intervals per dimension, JSON-able.
+
+    labels: (N, 3) in 0..1. predicted: out of fold, (R, N, 3); a figure is its mean over the R repeats, never the figure
+    of the averaged predictions. groups: (N,), which the intervals resample.
+    Returns, for each dimension, mse, mae, rmse, r2, r, ccc, n, label_sd, and ``intervals``: figure → [lower, upper].
+    A figure that does not exist (see `Metrics`) is NaN.
+    """
+    out: dict[str, dict[str, Any]] = {}
+    for i, dimension in enumerate(DIMENSIONS):
+        [resampled] = resample(labels[:, i], [predicted[..., i]], groups)
+        ends = interval(resampled).tolist()
+        out[dimension] = {
+            **vars(metrics(labels[:, i], predicted[..., i])),
+            "intervals": dict(zip(FIGURES, ends, strict=True)),
+        }
+    return out

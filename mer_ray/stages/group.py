@@ -1,0 +1,143 @@
+"""One network trained by a group of processes: Ray Train starts them, JAX's distributed runtime connects them.
+
+Not Ray's `JaxTrainer`: on CPUs it never joins its workers (each trains a model of its own), and on GPUs it puts a range
+of its own in the place of the devices that Ray gave.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mer_ray.errors import InputError, MerRayError, ServiceError
+from mer_ray.identity import one_line
+from mer_ray.stages import session
+
+MAX_FAILURES = 3
+MAX_WAITS = 9
+"""How often Ray Train waits again (60 s each) for a cluster to have room for the group."""
+
+
+def run_group(
+    function: Callable[[dict[str, Any]], None],
+    config: dict[str, Any],
+    workers: int,
+    cpus: float,
+    gpus: float,
+    storage: str,
+    name: str,
+    max_failures: int = MAX_FAILURES,
+    grows: bool = True,
+) -> None:
+    """Call ``function(config)`` in each of the workers, inside which `Placement.everywhere` spans them all.
+
+    function: may come to be called again, so it resumes from what it has saved itself.
+    cpus, gpus: of each worker; GPUs are whole, as NCCL does not join two processes on one. storage, name: the folder
+    and the sub-folder that are Ray Train's own. grows: whether the cluster may yet get what it lacks; it is given ten
+    minutes for that. Ray is connected already.
+
+    A worker that dies takes the group with it, and all start again, ``max_failures`` times at most. A MerRayError of a
+    worker is raised here as it is, and at once, as trying again would not help (a ServiceError is tried again).
+    Raises MerRayError with the cause where the tries are used up, and InputError for a fraction of a GPU and for more
+    than there is.
+    """
+    import ray
+    from ray import train
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    if gpus != int(gpus):
+        raise InputError(
+            f"train.workers: {workers} processes cannot train on {gpus:g} of a GPU each",
+            "set train.gpus_per_trial to 0 or to a whole number: NCCL wants GPUs that it does not share",
+        )
+
+    resources = {"CPU": cpus, "GPU": int(gpus)} if gpus else {"CPU": cpus}
+    there = ray.cluster_resources()
+    for resource, each in resources.items():
+        if not grows and workers * each > there.get(resource, 0):
+            raise InputError(
+                f"train.workers: {workers} processes of {each:g} {resource} each do not fit into the "
+                f"{there.get(resource, 0):g} there are",
+                "lower train.workers or what each of them gets, or join a larger cluster with --address",
+            )
+
+    class Trainer(DataParallelTrainer):  # type: ignore[misc]
+        def _register_sigint_handler(self, controller: Any) -> None:
+            """Ctrl-C stays the command's own: Ray's handler would outlive the training, and end in exit code 0."""
+
+    class NoSecondTry(train.UserCallback):  # type: ignore[misc]
+        def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+            final = _ours(worker_exceptions)
+            if final is not None and not isinstance(final, ServiceError):
+                raise final  # an error of the controller is not tried again
+
+    trainer = Trainer(
+        partial(_member, function, config, gpus, max(1, int(cpus))),
+        scaling_config=train.ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
+        run_config=train.RunConfig(
+            name=name,
+            storage_path=storage,
+            failure_config=train.FailureConfig(max_failures=max_failures, controller_failure_limit=MAX_WAITS),
+            callbacks=[NoSecondTry()],
+            logging_config=train.LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        trainer.fit()
+    except train.TrainingFailedError as error:
+        raise _cause(error, workers) from error
+
+
+def _member(function: Callable[[dict[str, Any]], None], config: dict[str, Any], gpus: float, threads: int) -> None:
+    """One process of the group."""
+    session.prepare_worker(gpus, threads)
+    from ray import train
+    from ray.train import collective
+
+    from mer_ray.training import placement
+
+    context = train.get_context()
+    rank = context.get_world_rank()
+    coordinator = collective.broadcast_from_rank_zero(_free_address() if rank == 0 else None)
+    placement.initialize(coordinator, context.get_world_size(), rank)
+    function(config)
+    # Not after an error: it waits for the others, which may be waiting for this one.
+    placement.shutdown()
+
+
+def _free_address() -> str:
+    """An address of this machine, for the other workers, at a port that is free now."""
+    import ray
+
+    host = ray.util.get_node_ip_address()
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port = probe.getsockname()[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _ours(failures: dict[int, Exception]) -> MerRayError | None:
+    """The first error that a worker raised on purpose."""
+    return next((failure for failure in failures.values() if isinstance(failure, MerRayError)), None)
+
+
+def _cause(error: Any, workers: int) -> MerRayError:
+    """What a TrainingFailedError of Ray Train comes from: an error of ours, or one line about what failed where."""
+    failures: dict[int, Exception] = getattr(error, "worker_failures", {})
+    controller = getattr(error, "controller_failure", None)
+    ours = _ours(failures) or (controller if isinstance(controller, MerRayError) else None)
+    if ours is not None:
+        return ours
+    told = [f"worker {rank}: {_told(failure)}" for rank, failure in failures.items()] or [_told(controller or error)]
+    return MerRayError(
+        f"the training over {workers} workers failed ({one_line('; '.join(told))})",
+        "Ray's logs have each worker's own; train.workers: 1 trains in one process",
+    )
+
+
+def _told(error: Exception) -> str:
+    for wrapped in ("health_check_failure", "cause"):  # a worker that does not answer; an error of Ray's own
+        error = getattr(error, wrapped, error)
+    return f"{type(error).__name__}: {one_line(str(error), 200)}"

@@ -1,0 +1,243 @@
+"""Which tracks hang together, so that no split may part them: by artist, composer, album, or as one recording twice.
+
+What joins two tracks, the surest first:
+
+1. they are near-duplicates (`training.duplicates`);
+2. a person is artist or composer of both. Names that name nobody ("Various Artists", "Unknown", "Traditional") do not;
+3. their album is the same. A soundtrack joins all its tracks, whoever plays them; any other album with up to
+   `ALBUM_ARTISTS` artists does, too (guests, split releases); with more artists it is a compilation, which says nothing
+   of how its tracks sound. Names that many albums bear ("Greatest Hits", "Live") join nothing: within one artist, the
+   artist does.
+
+Joins chain: an orchestra that has played everyone, or the singers of many soundtracks, would end in one group with the
+whole catalogue. So a composer or an album joins nothing where the group would hold more than `LARGEST_SHARE` of all
+tracks; small ones come first, and `Grouping.left_out` names what was left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from mer_ray.identity import normalise, one_line
+from mer_ray.sources.variants import piece
+
+ALBUM_ARTISTS = 4
+LARGEST_SHARE = 0.2
+"""A fold of five: what is larger would be a fold of its own, and more."""
+NAMED = 5  # of those left out, in a sentence
+MAX_LENGTH = 500  # of an album's name; the pattern's cost grows with the square of it
+
+
+def _terms(text: str) -> frozenset[str]:
+    return frozenset(term.strip() for term in text.split(","))
+
+
+_NOBODY = _terms(
+    "various, various artists, various artist, various composers, va, v a, diverse, diverse interpreten, "
+    "verschiedene, verschiedene interpreten, varios, varios artistas, artisti vari, artistes divers, unknown, unknown "
+    "artist, unknown composer, artist unknown, composer unknown, unbekannt, unbekannter kunstler, anonymous, anon, "
+    "traditional, trad, public domain, no artist, none, null, nan, n a, na, artist, composer, soundtrack, original "
+    "soundtrack, ost, cast, original cast, original broadway cast, original london cast, original motion picture "
+    "soundtrack, compilation"
+)
+_GENERIC = _terms(
+    "a, an, and, at, by, for, from, in, no, of, on, the, to, vol, volume, disc, disk, cd, lp, ep, part, pt, edition, "
+    "deluxe, expanded, special, limited, anniversary, remaster, remastered, version, bonus, track, tracks, album, "
+    "albums, best, very, greatest, hit, hits, single, singles, collection, collections, collected, essential, "
+    "essentials, anthology, gold, platinum, classic, classics, ultimate, definitive, complete, works, selected, live, "
+    "concert, unplugged, mtv, session, sessions, acoustic, demo, demos, remix, remixes, b, side, sides, rarities, "
+    "unreleased, untitled, unknown, self, titled, title, s, t, soundtrack, soundtracks, original, motion, picture, "
+    "score, scores, ost, music, song, songs, film, movie, game, theme, themes, television, tv, christmas, xmas, "
+    "compilation, mixtape, mix, various, artists, favorites, favourites, none, null, n, i, ii, iii, iv, v, vi"
+)
+_SOUNDTRACK = re.compile(
+    r"\b(soundtrack|ost|score|motion picture|original cast|music (from|for|of) the|from the film)\b"
+)
+_NOT_WORDS = re.compile(r"[\W_]+")
+_BRACKETS_BEHIND = re.compile(r"^(.*\S)\s*[(\[][^()\[\]]*[)\]]$")
+_SEVERAL = re.compile(r"[;/|]")  # "Lennon/McCartney"; a comma may be in one name, "Zimmer, Hans"
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """groups: the name of each track's group, (N,). joins: how many times two groups became one, by what joined them.
+
+    left_out: albums and composers that would have made a group too large, and compilations, one line each.
+    """
+
+    groups: list[str]
+    joins: dict[str, int] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def largest(self) -> tuple[str, int]:
+        """The largest group's name and tracks; ("", 0) without any track."""
+        return Counter(self.groups).most_common(1)[0] if self.groups else ("", 0)
+
+    def sentence(self) -> str:
+        """For a report: how many groups, the largest and its share, what joined them, what did not."""
+        name, size = self.largest
+        said = (
+            f"{len(self.groups):,} tracks in {len(set(self.groups)):,} groups; the largest, {one_line(name, 80)}, has "
+            f"{size:,} ({size / max(len(self.groups), 1):.1%})"
+        )
+        joined = ", ".join(f"{what} {n:,}" for what, n in self.joins.items() if n)
+        said += f"; joined by {joined}" if joined else ""
+        if self.left_out:
+            rest = len(self.left_out) - NAMED
+            said += f"; not joined by {'; '.join(self.left_out[:NAMED])}" + (f"; and {rest:,} more" if rest > 0 else "")
+        return said + "."
+
+
+def track_groups(
+    ids: Sequence[str],
+    artists: Sequence[str | None],
+    albums: Sequence[str | None],
+    composers: Sequence[str | None],
+    duplicates: Iterable[tuple[int, int] | tuple[int, int, float]] = (),
+) -> list[str]:
+    """The name of each track's group, (N,): see `grouping`."""
+    return grouping(ids, artists, albums, composers, duplicates).groups
+
+
+def grouping(
+    ids: Sequence[str],
+    artists: Sequence[str | None],
+    albums: Sequence[str | None],
+    composers: Sequence[str | None],
+    duplicates: Iterable[tuple[int, int] | tuple[int, int, float]] = (),
+) -> Grouping:
+    """Groups of N tracks by the rules above.
+
+    ids, artists, albums, composers: (N,), the last three as the source spells them, empty or None where it does not
+    say; several composers may stand in one cell, with ``;`` or ``/`` between them. duplicates: places of two tracks.
+    A group bears the name of its commonest artist, normalised; the id of its first track where it has none. The result
+    does not depend on the order of the tracks but for that id.
+    """
+    n = len(ids)
+    sets = _Sets(n)
+    limit = max(2, int(LARGEST_SHARE * n))
+    joins = dict.fromkeys(("near-duplicates", "artist", "composer", "album"), 0)
+    left_out = []
+    for a, b, *_ in duplicates:
+        joins["near-duplicates"] += sets.join([a, b])
+
+    people = [_person(artist or "") for artist in artists]
+    by_artist = _places(people)
+    for places in by_artist.values():
+        joins["artist"] += sets.join(places)
+
+    for composer, places in _small_first(_composers(composers, by_artist)):
+        if sets.size_of(places) > limit and len(sets.roots(places)) > 1:
+            left_out.append(f"composer {one_line(composer, 60)} ({len(places):,} tracks)")
+        else:
+            joins["composer"] += sets.join(places)
+
+    keys = [_album(album or "") for album in albums]
+    full_names = defaultdict(set)
+    for key, album in zip(keys, albums, strict=True):
+        full_names[key].add(normalise(album or ""))
+    for album, places in _small_first(_places(keys)):
+        n_artists = len({people[i] for i in places})
+        soundtrack = any(_SOUNDTRACK.search(name) for name in full_names[album])
+        if n_artists > ALBUM_ARTISTS and not soundtrack:
+            left_out.append(f"album {one_line(album, 60)} (a compilation: {n_artists:,} artists)")
+        elif sets.size_of(places) > limit and len(sets.roots(places)) > 1:
+            left_out.append(f"album {one_line(album, 60)} ({len(places):,} tracks)")
+        else:
+            joins["album"] += sets.join(places)
+    return Grouping(_names(sets, ids, people), joins, left_out)
+
+
+class _Sets:
+    """Disjoint sets of 0..n-1 with their sizes."""
+
+    def __init__(self, n: int) -> None:
+        self.parent = list(range(n))
+        self.size = [1] * n
+
+    def root(self, i: int) -> int:
+        while self.parent[i] != i:
+            self.parent[i] = i = self.parent[self.parent[i]]
+        return i
+
+    def roots(self, places: Iterable[int]) -> set[int]:
+        return {self.root(i) for i in places}
+
+    def size_of(self, places: Iterable[int]) -> int:
+        """Of the set that they would be, joined."""
+        return sum(self.size[r] for r in self.roots(places))
+
+    def join(self, places: Sequence[int]) -> int:
+        """How many sets the fewer there are."""
+        first, *others = sorted(self.roots(places))
+        for other in others:
+            self.parent[other] = first
+            self.size[first] += self.size[other]
+        return len(others)
+
+
+def _places(keys: Sequence[str]) -> dict[str, list[int]]:
+    """Key → the places where it stands; the empty key joins nothing."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
+        if key:
+            found[key].append(i)
+    return dict(found)
+
+
+def _small_first(places: dict[str, list[int]]) -> list[tuple[str, list[int]]]:
+    return sorted(((k, p) for k, p in places.items() if len(p) > 1), key=lambda item: (len(item[1]), item[0]))
+
+
+def _words(text: str) -> str:
+    return _NOT_WORDS.sub(" ", text).strip()
+
+
+def _person(name: str) -> str:
+    """A name's key, without guests; empty if it names nobody."""
+    key = piece(name, "").artist
+    return "" if _words(key) in _NOBODY else key
+
+
+def _composers(composers: Sequence[str | None], by_artist: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Composer → the tracks that they composed or play."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for i, cell in enumerate(composers):
+        several = _SEVERAL.split(cell or "") if _person(cell or "") else []  # "n/a" is nobody, not two
+        for key in {_person(part) for part in several} - {""}:
+            found[key].append(i)
+    return {key: sorted({*places, *by_artist.get(key, ())}) for key, places in found.items()}
+
+
+def _album(name: str) -> str:
+    """An album's key, without what stands in brackets behind it; empty if many albums are called so."""
+    key = normalise(name[:MAX_LENGTH])
+    while (shorter := _BRACKETS_BEHIND.match(key)) and not _is_generic(shorter[1]):
+        key = shorter[1]
+    return "" if _is_generic(key) else key
+
+
+def _is_generic(name: str) -> bool:
+    return all(word in _GENERIC or word.isdecimal() for word in _words(name).split())
+
+
+def _names(sets: _Sets, ids: Sequence[str], people: Sequence[str]) -> list[str]:
+    """A name for each track's set: no two sets have the same."""
+    artists: dict[int, Counter[str]] = defaultdict(Counter)
+    first: dict[int, str] = {}
+    for i, person in enumerate(people):
+        root = sets.root(i)
+        first.setdefault(root, ids[i])
+        if person:
+            artists[root][person] += 1
+    names, taken = {}, set()
+    for root, track in first.items():
+        name = min(artists[root], key=lambda a: (-artists[root][a], a), default=track)
+        # One artist is one group; only an id can be the name of an artist of another.
+        names[root] = name if name not in taken else f"{name} ({track})"
+        taken.add(names[root])
+    return [names[sets.root(i)] for i in range(len(ids))]

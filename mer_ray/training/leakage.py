@@ -1,0 +1,104 @@
+"""What a split that lets an artist stand on both sides would have added to a score.
+
+The same model is cross-validated in folds that keep groups whole and in folds that do not. The difference of the two R²
+is what knowing the artist (or the recording itself, where it is there twice) is worth; it is no skill. See Flexer and
+Schnitzer 2010, Computer Music Journal 34(3), 20-28, on artist and album effects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mer_ray.evaluation.bootstrap import DRAWS, difference, resample
+from mer_ray.evaluation.metrics import FIGURES
+from mer_ray.identity import normalise
+from mer_ray.training.duplicates import Duplicate
+from mer_ray.training.pooled import out_of_fold
+from mer_ray.training.splits import grouped_folds, random_folds
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """R² of the SVR on pooled statistics, mean over the repeats; each array (3,).
+
+    leak: random minus grouped. leak_lower, leak_upper: its 95 % interval, from a bootstrap of whole groups
+    (`evaluation.bootstrap`).
+    """
+
+    grouped_r2: np.ndarray
+    random_r2: np.ndarray
+    leak: np.ndarray
+    leak_lower: np.ndarray
+    leak_upper: np.ndarray
+
+    def to_json(
+        self,
+        feature: str,
+        fingerprint: str,
+        data: str,
+        ids: Sequence[str],
+        artists: Sequence[str],
+        duplicates: Sequence[Duplicate],
+        notes: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """The content of ``baselines/FEATURE.json``. fingerprint: of the feature; data: of the data set.
+
+        ids, artists: (N,), which the places in ``duplicates`` are of. Two tracks without an artist have not the same.
+        notes: of `baselines.Baselines`.
+        """
+        pairs = [
+            {
+                "a": ids[d.a],
+                "b": ids[d.b],
+                "similarity": d.similarity,
+                "same_artist": normalise(artists[d.a]) == normalise(artists[d.b]) != "",
+            }
+            for d in duplicates
+        ]
+        return {
+            "feature": feature,
+            "fingerprint": fingerprint,
+            "data": data,
+            "model": "svr",
+            **{name: values.tolist() for name, values in vars(self).items()},
+            "notes": list(notes),
+            "duplicates": pairs,
+            "n_duplicates_across_artists": sum(not p["same_artist"] for p in pairs),
+        }
+
+
+def leakage(
+    x: np.ndarray, labels: np.ndarray, groups: Sequence[str], folds: int, repeats: int, seed: int, draws: int = DRAWS
+) -> Leakage:
+    """Statistics (N, P), labels (N, 3) in 0..1, groups (N,). Repeats have the seeds seed, seed + 1, ...
+
+    Raises InputError where there are fewer groups than folds.
+    """
+    fold = np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
+    return compare(out_of_fold("svr", x, labels, fold, seed), x, labels, groups, fold, seed, draws)
+
+
+def compare(
+    grouped: np.ndarray,
+    x: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str],
+    fold: np.ndarray,
+    seed: int,
+    draws: int = DRAWS,
+) -> Leakage:
+    """`leakage`, where the SVR's predictions (R, N, 3) in the grouped folds (R, N) are there already."""
+    repeats, n = fold.shape
+    mixed = np.stack([random_folds(n, int(fold.max()) + 1, seed + r, labels) for r in range(repeats)])
+    random = out_of_fold("svr", x, labels, mixed, seed)
+    r2 = FIGURES.index("r2")
+    columns = []
+    for d in range(labels.shape[1]):
+        with_leak, without = resample(labels[:, d], [random[..., d], grouped[..., d]], groups, draws, seed)
+        value, ends = difference(with_leak, without)
+        columns.append((without.value[r2], with_leak.value[r2], value[r2], *ends[r2]))
+    return Leakage(*np.array(columns).T)

@@ -1,0 +1,90 @@
+"""Finished members and the state of the unfinished one, in the workspace: what a killed trial continues from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+
+from mer_ray.errors import WorkspaceError
+from mer_ray.tables import Workspace
+from mer_ray.training.checkpoint import Checkpoint, Kept, from_bytes, to_bytes
+from mer_ray.training.member import Member, Scaler
+
+FOLDER = "checkpoints"
+EVERY_S = 20.0
+
+
+class WorkspaceShelf:
+    """A folder of safetensors, one per member: ``checkpoints/KEY``.
+
+    key: has to tell apart what must not be continued, so it holds a hash of data and settings.
+    """
+
+    def __init__(self, workspace: Workspace, key: str, every_s: float = EVERY_S) -> None:
+        self.workspace, self.key, self.every_s = workspace, key, every_s
+
+    def finished(self, number: int) -> tuple[Member, np.ndarray] | None:
+        """A member that was put here, with its curve (E, 2)."""
+        kept = _read(self.workspace, FOLDER, self.key, f"member{number:04d}.safetensors")
+        if kept is None:
+            return None
+        names = kept.progress["names"]
+        curve, scaler = kept.arrays[0], Scaler(*kept.arrays[1:6])
+        parameters = dict(zip(names, kept.arrays[6:], strict=True))
+        return Member(parameters, scaler, tuple(kept.progress["targets"])), curve
+
+    def put(self, number: int, member: Member, curve: np.ndarray) -> None:
+        """Keep a finished member, and forget the state of its training."""
+        scaler = member.scaler
+        arrays = [
+            curve,
+            scaler.x_root,
+            scaler.x_mean,
+            scaler.x_sd,
+            scaler.y_mean,
+            scaler.y_sd,
+            *member.parameters.values(),
+        ]
+        progress = {"names": list(member.parameters), "targets": list(member.targets)}
+        self.workspace.write_bytes(to_bytes(arrays, progress), FOLDER, self.key, f"member{number:04d}.safetensors")
+        self._forget(f"state{number:04d}.safetensors")
+
+    def checkpoint(self, number: int) -> Checkpoint:
+        """Where a member that is being trained keeps its state."""
+        return _State(self.workspace, self.key, number, self.every_s)
+
+    def clear(self) -> None:
+        """Remove the folder: the run is complete."""
+        with suppress(FileNotFoundError):
+            self.workspace.fs.delete_dir(self.workspace.path(FOLDER, self.key))
+
+    def _forget(self, name: str) -> None:
+        with suppress(FileNotFoundError):  # a short training leaves no state
+            self.workspace.fs.delete_file(self.workspace.path(FOLDER, self.key, name))
+
+
+class _State:
+    def __init__(self, workspace: Workspace, key: str, number: int, every_s: float) -> None:
+        self.workspace, self.place, self.every_s = workspace, (FOLDER, key, f"state{number:04d}.safetensors"), every_s
+
+    def load(self) -> Kept | None:
+        return _read(self.workspace, *self.place)
+
+    def save(self, arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> None:
+        self.workspace.write_bytes(to_bytes(arrays, progress), *self.place)
+
+
+def _read(workspace: Workspace, *parts: str) -> Kept | None:
+    from safetensors import SafetensorError
+
+    if not workspace.exists(*parts):
+        return None
+    try:
+        return from_bytes(workspace.read_bytes(*parts))
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise WorkspaceError(
+            f"{workspace.path(*parts)} is damaged", "remove it: what it held is trained again"
+        ) from error

@@ -1,0 +1,223 @@
+"""What an interrupted training leaves, and that nobody can tell from its result that it was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mer_ray.errors import WorkspaceError
+from mer_ray.tables import Workspace
+from mer_ray.training.checkpoint import Kept, from_bytes, to_bytes
+from mer_ray.training.crossval import cross_validate
+from mer_ray.training.fit import Recipe, fit
+from mer_ray.training.member import Member, Scaler
+from mer_ray.training.shelf import WorkspaceShelf
+from mer_ray.training.splits import grouped_folds
+
+RECIPE = Recipe(
+    network="cnn",
+    hop_s=0.25,
+    window=8,
+    epochs=4,
+    patience=4,
+    batch_size=8,
+    learning_rate=1e-2,
+    weight_decay=0.1,
+    mask_share=0.2,
+    mixup=0.3,
+)
+RNG = np.random.default_rng(0)
+LABELS = RNG.uniform(0.2, 0.8, (48, 3))
+TRACKS = [
+    (RNG.standard_normal((int(n), 4)) + 4 * LABELS[i, 0]).astype(np.float32)
+    for i, n in enumerate(np.resize(range(5, 21), 48))
+]
+ARTISTS = [f"artist {i // 3}" for i in range(48)]
+HELD = np.arange(48) % 24 >= 20
+
+
+def same(a: Member, b: Member) -> bool:
+    """Whether two members are the same to the bit, types and shapes included."""
+    pairs = [(a.parameters[k], b.parameters[k]) for k in a.parameters] + list(
+        zip(vars(a.scaler).values(), vars(b.scaler).values(), strict=True)
+    )
+    alike = all(x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in pairs)
+    return alike and list(a.parameters) == list(b.parameters) and a.targets == b.targets
+
+
+# bytes -------------------------------------------------------------------------------------------------------------
+
+ARRAYS = st.lists(
+    st.sampled_from([np.float32, np.float64, np.int32, np.uint32]).flatmap(
+        lambda kind: hnp.arrays(kind, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+    ),
+    min_size=1,
+    max_size=12,
+)
+NUMBERS = st.floats(allow_nan=False) | st.integers(0, 2**127)
+PROGRESS = st.dictionaries(st.text(max_size=5), NUMBERS | st.lists(st.lists(NUMBERS, max_size=2)) | st.text(max_size=9))
+
+
+@settings(deadline=None)
+@given(ARRAYS, PROGRESS)
+def test_arrays_and_progress_come_back_as_they_were(arrays, progress):
+    kept = from_bytes(to_bytes(arrays, progress))
+    assert kept.progress == progress
+    assert [(a.dtype, a.shape, a.tobytes()) for a in kept.arrays] == [(a.dtype, a.shape, a.tobytes()) for a in arrays]
+
+
+def test_arrays_that_are_views_come_back_in_their_order():
+    whole = np.arange(24, dtype=np.float32).reshape(4, 6)
+    views = [whole.T, whole[:, ::2], np.broadcast_to(whole[0], (3, 6))] * 40  # more than ten, more than a hundred
+    kept = from_bytes(to_bytes(views, {"best_loss": float("inf")}))
+    assert all(np.array_equal(a, b) for a, b in zip(kept.arrays, views, strict=True))
+    assert kept.progress == {"best_loss": float("inf")}
+
+
+# an interrupted fit ------------------------------------------------------------------------------------------------
+
+
+class Interrupted:
+    """Keeps every epoch, and is interrupted right after one of them."""
+
+    every_s = 0.0
+
+    def __init__(self, after: int) -> None:
+        self.after, self.saves, self.kept = after, 0, b""
+
+    def load(self) -> Kept | None:
+        return from_bytes(self.kept) if self.kept else None
+
+    def save(self, arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> None:
+        self.kept = to_bytes(arrays, progress)
+        self.saves += 1
+        if self.saves == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("network", "mixup"), [("cnn", 0.3), ("lstm", 0.0)])
+def test_an_interrupted_fit_ends_in_the_same_bits(network, mixup):
+    recipe = replace(RECIPE, network=network, mixup=mixup)
+    whole: list[tuple[int, float, float]] = []
+    member = fit(recipe, TRACKS, LABELS, HELD, 5, lambda *epoch: whole.append(epoch))
+    for after in range(1, recipe.epochs + 1):
+        checkpoint = Interrupted(after)
+        curve: list[tuple[int, float, float]] = []
+        with pytest.raises(KeyboardInterrupt):
+            fit(recipe, TRACKS, LABELS, HELD, 5, checkpoint=checkpoint)
+        again = fit(recipe, TRACKS, LABELS, HELD, 5, lambda *epoch, to=curve: to.append(epoch), checkpoint=checkpoint)
+        assert same(again, member), f"interrupted after epoch {after}"
+        assert curve == whole
+        assert checkpoint.saves == recipe.epochs, "epochs were trained twice"
+
+
+def test_patience_is_not_granted_anew():
+    # What is learnt makes it worse for those who judge.
+    labels, recipe = np.where(HELD[:, None], 1 - LABELS, LABELS), replace(RECIPE, patience=2)
+    whole: list[int] = []
+    member = fit(recipe, TRACKS, labels, HELD, 0, lambda epoch, train, valid: whole.append(epoch))
+    assert len(whole) == 3
+    checkpoint = Interrupted(2)  # it has waited for one epoch
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, TRACKS, labels, HELD, 0, checkpoint=checkpoint)
+    again = fit(recipe, TRACKS, labels, HELD, 0, checkpoint=checkpoint)
+    assert checkpoint.saves == 3
+    assert same(again, member)
+
+
+# the shelf ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def workspace(tmp_path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+def planted_member() -> Member:
+    parameters = {"head.kernel": RNG.standard_normal((4, 3)).astype(np.float32), "a.10.b": np.float32([1, -0.0])}
+    return Member(parameters, Scaler.of(TRACKS, LABELS), (0, 1, 0))
+
+
+def test_the_shelf_keeps_members_to_the_bit(workspace):
+    shelf, member, curve = WorkspaceShelf(workspace, "cnn-mfcc-12345678"), planted_member(), RNG.uniform(size=(7, 2))
+    assert shelf.finished(3) is None
+    shelf.put(3, member, curve)
+    kept, its_curve = WorkspaceShelf(workspace, "cnn-mfcc-12345678").finished(3)
+    assert same(kept, member)
+    assert np.array_equal(its_curve, curve)
+    assert shelf.finished(2) is None
+    assert WorkspaceShelf(workspace, "cnn-mfcc-87654321").finished(3) is None, "another key is another training"
+
+
+def test_a_finished_member_needs_no_state_and_a_finished_run_no_folder(workspace):
+    shelf = WorkspaceShelf(workspace, "cnn-mfcc-12345678")
+    state = shelf.checkpoint(0)
+    assert state.load() is None
+    state.save([np.float32([1, 2])], {"best_loss": float("inf")})
+    assert state.load().progress == {"best_loss": float("inf")}
+    shelf.put(0, planted_member(), np.zeros((0, 2)))
+    assert state.load() is None
+    assert shelf.finished(0)[1].shape == (0, 2)
+    shelf.clear()
+    shelf.clear()  # also by one who finds nothing
+    assert not workspace.exists("checkpoints", "cnn-mfcc-12345678")
+
+
+def cut_short(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def of_another_kind(data: bytes) -> bytes:
+    from safetensors.numpy import save
+
+    return save({"x": np.zeros(3, np.float32)})
+
+
+@pytest.mark.parametrize("damage", [cut_short, of_another_kind, lambda data: b"", lambda data: b"\xff" * 64])
+def test_a_damaged_file_is_named(workspace, damage):
+    shelf = WorkspaceShelf(workspace, "cnn-mfcc-12345678")
+    shelf.put(7, planted_member(), np.zeros((1, 2)))
+    shelf.checkpoint(8).save([np.zeros(3, np.float32)], {})
+    folder = ("checkpoints", "cnn-mfcc-12345678")
+    for name, read in [
+        ("member0007.safetensors", lambda: shelf.finished(7)),
+        ("state0008.safetensors", shelf.checkpoint(8).load),
+    ]:
+        workspace.write_bytes(damage(workspace.read_bytes(*folder, name)), *folder, name)
+        with pytest.raises(WorkspaceError, match=f"{name} is damaged") as caught:
+            read()
+        assert "remove it" in str(caught.value.hint)
+
+
+class Stopped(Exception):
+    """Somebody pulled the plug."""
+
+
+def test_an_interrupted_cross_validation_trains_no_member_twice(workspace):
+    recipe, fold = RECIPE, grouped_folds(ARTISTS, 2, 0)[None]
+
+    def run(shelf, on_epoch=lambda *epoch: None):
+        return cross_validate(recipe, TRACKS, LABELS, ARTISTS, fold, 2, 0, on_epoch, shelf=shelf)
+
+    def until_the_third(number: int, *epoch: float) -> None:
+        if (number, epoch[0]) == (2, 1):
+            raise Stopped
+
+    whole = run(WorkspaceShelf(workspace, "whole"))
+    with pytest.raises(Stopped):
+        run(WorkspaceShelf(workspace, "interrupted", every_s=0.0), until_the_third)
+    files = workspace.names("checkpoints", "interrupted")
+    assert sorted(files) == ["member0000.safetensors", "member0001.safetensors", "state0002.safetensors"]
+    heard: list[int] = []
+    again = run(WorkspaceShelf(workspace, "interrupted"), lambda number, *epoch: heard.append(number))
+    assert sorted(set(heard)) == [2, 3]
+    assert np.array_equal(again.predicted, whole.predicted)
+    assert all(same(a, b) for a, b in zip(again.members, whole.members, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(again.curves, whole.curves, strict=True))

@@ -1,0 +1,261 @@
+"""The stage ``report`` on workspaces with planted runs: what it writes, prints, and refuses."""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from markdown_it import MarkdownIt
+
+from mer_ray import cli, features
+from mer_ray.config import Config
+from mer_ray.errors import InputError, WorkspaceError
+from mer_ray.evaluation.metrics import FIGURES, metrics
+from mer_ray.evaluation.summary import evaluate
+from mer_ray.features.mfcc import Params
+from mer_ray.scoring import store
+from mer_ray.stages import report
+from mer_ray.tables import DIMENSIONS, Workspace
+
+HOSTILE = "A|B $x$ <b>c</b> [d](http://e) `f` **g** \\input{h} _i_ 100 %"
+REPEATS, TRACKS = 2, 120
+
+
+@dataclass
+class Catalog:
+    """Labels (N, 3) and groups (N,), from which runs of a known skill are planted."""
+
+    labels: np.ndarray
+    group: np.ndarray
+    first: int = 0
+
+    @classmethod
+    def make(cls, seed: int = 0, first: int = 0) -> Catalog:
+        rng = np.random.default_rng(seed)
+        group = rng.integers(0, 40, TRACKS)
+        labels = 0.5 + rng.normal(0, 0.08, (40, 3))[group] + rng.normal(0, 0.08, (TRACKS, 3))
+        return cls(np.clip(labels, 0, 1), group, first)
+
+    def predicted(self, noise: float, seed: int) -> np.ndarray:
+        return np.clip(self.labels + np.random.default_rng(seed).normal(0, noise, (REPEATS, *self.labels.shape)), 0, 1)
+
+    def table(self, predicted: np.ndarray, **more: str) -> pa.Table:
+        n = TRACKS * REPEATS
+        return pa.table(
+            {
+                "track_id": [f"{i + self.first:016x}" for i in range(TRACKS)] * REPEATS,
+                "artist": [f"Artist {g}" for g in self.group] * REPEATS,
+                "title": [HOSTILE] * n,
+                "group": [f"artist {g}" for g in self.group] * REPEATS,
+                "repeat": np.repeat(np.arange(REPEATS), TRACKS).astype(np.int32),
+                "fold": np.concatenate([(self.group + 7 * r) // 2 % 5 for r in range(REPEATS)]).astype(np.int32),
+                **{d: np.tile(self.labels[:, i], REPEATS) for i, d in enumerate(DIMENSIONS)},
+                **{f"predicted_{d}": predicted[..., i].ravel() for i, d in enumerate(DIMENSIONS)},
+                **{k: [v] * n for k, v in more.items()},
+            }
+        )
+
+    def run(self, workspace: Workspace, name: str, predicted: np.ndarray) -> None:
+        network, feature = name.split("-")
+        spec = replace(features.resolve("mfcc", Params()), name=feature, note="seeded *weights*")
+        details = {
+            "settings": {"folds": 5, "seed": 3, "members": 1, "window_s": 5.0},
+            "data": "0123",
+            "n_tracks": TRACKS,
+            "n_artists": 40,
+            "repeats": REPEATS,
+            "labels": "planted",
+            "trained_at": "2026-01-01",
+        }
+        put(workspace, self.table(predicted), "runs", name, "predictions.parquet")
+        figures = evaluate(self.labels, predicted, [str(g) for g in self.group])
+        store.save(store.Model(name, network, spec, 215, [], [0.1] * 3, figures, details), workspace, "runs", name)
+
+
+def put(workspace: Workspace, table: pa.Table, *parts: str) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink)
+    workspace.write_bytes(sink.getvalue().to_pybytes(), *parts)
+
+
+def typed(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(cli.main, [str(a) for a in arguments], env={"COLUMNS": "80"})
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory) -> tuple[Path, str]:
+    """A workspace whose CNN is the clear winner and whose LSTM predicts the mean, and what its report printed."""
+    folder = tmp_path_factory.mktemp("w")
+    workspace, catalog = Workspace(folder), Catalog.make()
+    catalog.run(workspace, "cnn-mfcc", catalog.predicted(0.03, 1))
+    catalog.run(
+        workspace, "lstm-mfcc", catalog.labels.mean(axis=0) + 0.01 * (catalog.predicted(0.2, 2) - catalog.labels)
+    )
+    baselines = [catalog.table(catalog.predicted(noise, 3), model=m) for m, noise in (("ridge", 0.1), ("svr", 0.07))]
+    put(workspace, pa.concat_tables(baselines), "baselines", "mfcc.parquet")
+    told = {"grouped_r2": [0.1] * 3, "random_r2": [0.3] * 3, "leak": [0.2] * 3, "leak_lower": [0.1] * 3}
+    pair = {"a": f"{0:016x}", "b": f"{1:016x}", "similarity": 0.987, "same_artist": False}
+    more = {"feature": "mfcc", "leak_upper": [0.3] * 3, "duplicates": [pair], "n_duplicates_across_artists": 1}
+    workspace.write_json({**told, **more}, "baselines", "mfcc.json")
+    epoch = np.tile(np.arange(4), 3)
+    curve = {"epoch": epoch.astype(np.int32), "train_loss": 1.0 / (1 + epoch), "valid_loss": 1.1 / (1 + epoch)}
+    whose = {k: np.zeros(12, np.int32) for k in ("repeat", "fold", "member")}
+    put(workspace, pa.table({**whose, **curve}), "runs", "cnn-mfcc", "curves.parquet")
+    code, out, err = typed("report", "--workspace", folder)
+    assert code == 0, out + err
+    return folder, out
+
+
+def test_the_csv_has_every_row_with_its_figures_and_verdicts(reported):
+    folder, _ = reported
+    with (folder / "report" / "metrics.csv").open() as file:
+        rows = [r for r in csv.DictReader(file) if r["dimension"] == "arousal"]
+    assert [(r["network"], r["feature"]) for r in rows] == [
+        ("constant mean", "-"),
+        ("constant median", "-"),
+        ("ridge", "mfcc"),
+        ("svr", "mfcc"),
+        ("cnn", "mfcc"),
+        ("lstm", "mfcc"),
+    ]
+    catalog = Catalog.make()
+    wanted = metrics(catalog.labels[:, 1], catalog.predicted(0.03, 1)[..., 1])
+    for figure in FIGURES:
+        assert float(rows[4][figure]) == pytest.approx(getattr(wanted, figure), abs=1e-9)
+        assert float(rows[4][f"{figure}_lower"]) < getattr(wanted, figure) < float(rows[4][f"{figure}_upper"])
+    assert [r["verdict"] for r in rows if r["network"] != "ridge"] == ["", "", "", "best", "predicts the mean"]
+    assert {r["n"] for r in rows} == {str(TRACKS)}
+
+
+def test_the_report_has_all_its_sections_and_no_text_is_markup(reported):
+    folder, _ = reported
+    text = (folder / "report" / "report.md").read_text()
+    heads = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    dimensions = [d.capitalize() for d in DIMENSIONS]
+    sections = ["As in the original", "Differences from the SVR", "Leakage", "Learning curves"]
+    assert heads == ["Metrics", *dimensions, *sections]
+    for said in (
+        f"120 tracks by {len(set(Catalog.make().group))} artists, label SD 0.1",
+        "5 folds, means over 2 repeats (seeds 3 to 4)",
+        "not corrected for their number",
+        "| CNN on MFCC | valence | +",
+        "| MFCC | arousal | 0.300 | 0.100 | +0.200 | [+0.100, +0.300] | inflated |",
+        "1 pair, 1 of them across artists",
+    ):
+        assert said in text, said
+    tokens = [t for block in MarkdownIt("commonmark").enable("table").parse(text) for t in block.children or []]
+    assert {t.type for t in tokens} <= {"text", "text_special", "strong_open", "strong_close", "image"}
+    assert any(HOSTILE in line for line in shown(text))
+    for name in re.findall(r"\]\((.*?)\)", text.replace(r"\]", "")):
+        assert (folder / "report" / name).read_bytes().startswith(b"\x89PNG"), name
+    assert text.count("](") >= 7
+
+
+def shown(text: str) -> list[str]:
+    """What a reader of the rendered document sees, paragraph by paragraph and cell by cell."""
+    return [
+        "".join(t.content for t in block.children)
+        for block in MarkdownIt("commonmark").enable("table").parse(text)
+        if block.children
+    ]
+
+
+def test_the_terminal_shows_the_verdicts_within_100_columns(reported):
+    _, out = reported
+    lines = [line.rstrip() for line in out.splitlines() if not line.strip().startswith(("tables and plots", "report"))]
+    assert max(map(len, lines)) <= 100
+    assert out.count("Predicts the mean: LSTM on MFCC.") == 3
+    assert re.search(
+        r"^ CNN +MFCC +\d\.\d{4} +\d\.\d{4} +\d\.\d{4} +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", out, re.MULTILINE
+    )
+    assert "…" not in out
+    assert "seeded *weights*." in out.replace("\n", " ")
+
+
+def test_the_latex_has_the_tables(reported):
+    folder, _ = reported
+    text = (folder / "report" / "report.tex").read_text()
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 6
+    assert r"\textbf{" in text
+    assert text.isascii()
+
+
+def test_a_run_is_compared_with_another_one(reported, tmp_path):
+    folder, _ = reported
+    code, out, err = typed("report", "--workspace", folder, "--against", folder / "runs" / "lstm-mfcc")
+    assert code == 0, out + err
+    with (folder / "report" / "against.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * len(FIGURES)  # not with itself
+    assert {(r["this"], r["that"], r["this_is"]) for r in rows} == {("cnn-mfcc", "lstm-mfcc", "better")}
+    assert (folder / "report" / "against.md").read_text().count("| better |") == len(rows)
+    assert max(map(len, (line.rstrip() for line in out.splitlines()[:-1]))) <= 100
+    assert out.count("better") == len(rows)
+
+
+def test_a_workspace_is_compared_with_another_run_by_run(reported, tmp_path):
+    folder, _ = reported
+    other, catalog = Workspace(tmp_path / "other"), Catalog.make()
+    catalog.run(other, "cnn-mfcc", catalog.predicted(0.03, 9))
+    catalog.run(other, "cnn-vggish", catalog.predicted(0.03, 9))
+    summary = report.run(Config(), Workspace(folder), other.uri)
+    assert summary.made == 1
+    text = (folder / "report" / "against.md").read_text()
+    assert "| cnn-mfcc | cnn-mfcc | MSE |" in text
+    assert "lstm" not in text.split("\n", 1)[1]
+    assert "not distinguishable" in text
+
+
+def test_what_cannot_be_compared_is_named(reported, tmp_path):
+    here = Workspace(reported[0])
+    with pytest.raises(InputError, match="neither a run nor a workspace"):
+        report.run(Config(), here, str(tmp_path / "nowhere"))
+    catalog = Catalog.make()
+    for name, changed in {
+        "others": replace(catalog, labels=catalog.labels + np.eye(1, TRACKS).T),
+        "apart": Catalog.make(first=1_000),
+    }.items():
+        changed.run(Workspace(tmp_path / name), "cnn-mfcc", changed.predicted(0.03, 1))
+    with pytest.raises(InputError, match="other labels for 1 of the 120 tracks"):
+        report.run(Config(), here, str(tmp_path / "others"))
+    with pytest.raises(InputError, match="no track in common"):
+        report.run(Config(), here, str(tmp_path / "apart"))
+    catalog.run(Workspace(tmp_path / "names"), "lstm-vggish", catalog.predicted(0.03, 1))
+    with pytest.raises(InputError, match=r"\(cnn-mfcc, lstm-mfcc\) has a namesake in .* \(lstm-vggish\)"):
+        report.run(Config(), here, str(tmp_path / "names"))
+    code, _, err = typed("report", "--workspace", here.uri, "--against", tmp_path / "apart")
+    assert code == 2
+    assert err.startswith("mer-ray: error: cnn-mfcc and cnn-mfcc have no track in common")
+    assert len(err.splitlines()) == 1
+
+
+def test_runs_that_do_not_belong_together_are_no_table(tmp_path):
+    workspace, catalog = Workspace(tmp_path), Catalog.make()
+    catalog.run(workspace, "cnn-mfcc", catalog.predicted(0.03, 1))
+    other = replace(catalog, labels=np.clip(catalog.labels + 0.01, 0, 1))
+    other.run(workspace, "lstm-mfcc", other.predicted(0.03, 1))
+    with pytest.raises(WorkspaceError, match="cnn-mfcc and lstm-mfcc were made with other labels for 120 of 120"):
+        report.run(Config(), workspace)
+    put(
+        workspace,
+        catalog.table(catalog.predicted(0.1, 2)).drop_columns("group"),
+        "runs",
+        "lstm-mfcc",
+        "predictions.parquet",
+    )
+    with pytest.raises(WorkspaceError, match=r"lstm-mfcc/predictions\.parquet .* has no group"):
+        report.run(Config(), workspace)
+    workspace.write_bytes(b"PAR1", "runs", "lstm-mfcc", "predictions.parquet")
+    with pytest.raises(WorkspaceError, match=r"lstm-mfcc/predictions\.parquet cannot be read"):
+        report.run(Config(), workspace)
+    (tmp_path / "runs" / "lstm-mfcc" / "predictions.parquet").unlink()
+    with pytest.raises(WorkspaceError, match=r"lstm-mfcc/predictions\.parquet is missing"):
+        report.run(Config(), workspace)

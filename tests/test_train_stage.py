@@ -1,0 +1,309 @@
+"""The stage ``train`` with real trials: what it writes, and that kills leave no trace in it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mer_ray import features
+from mer_ray.features.mfcc import Params
+from mer_ray.tables import DIMENSIONS, Workspace, features_schema, now, ragged_column
+
+MFCC = {"sample_rate_hz": 8_000, "hop_length": 4_000, "n_mels": 16, "n_mfcc": 8}
+FOLDS, REPEATS, MEMBERS, EPOCHS = 2, 2, 2, 60
+TRAIN = {"folds": FOLDS, "repeats": REPEATS, "members": MEMBERS, "epochs": EPOCHS, "patience": EPOCHS}
+TRAIN |= {"networks": "cnn", "batch_size": 8, "window_s": 4.0, "seed": 3}
+N_MEMBERS = FOLDS * REPEATS * MEMBERS
+N_TRACKS, N_FRAMES = 40, 60
+
+
+def options(workspace: Path, **train: object) -> list[object]:
+    values = {f"extract.mfcc.{k}": v for k, v in MFCC.items()} | {f"train.{k}": v for k, v in (TRAIN | train).items()}
+    sets = [part for key, value in values.items() for part in ("--set", f"{key}={value}")]
+    return ["--workspace", workspace, "--set", "collect.source=folder", "--set", "extract.features=mfcc", *sets]
+
+
+@pytest.fixture(scope="module")
+def seed(tmp_path_factory) -> Path:
+    """A workspace with all that training needs: ten artists, whose labels are the levels of three coefficients."""
+    folder = tmp_path_factory.mktemp("seed")
+    workspace, rng = Workspace(folder), np.random.default_rng(0)
+    ids, labels = [f"{i:016x}" for i in range(N_TRACKS)], rng.uniform(0.2, 0.8, (N_TRACKS, 3))
+    nothing = dict.fromkeys(["album", "composer", "mbid", "spotify_id", "duration_s", "uri", "given"])
+    told = {"source": "folder", "fetched_at": now(), "tags": [], **nothing}
+    tracks = [{"track_id": t, "artist": f"Artist {i % 10}", "title": f"Cue | {i}", **told} for i, t in enumerate(ids)]
+    workspace.append_rows("tracks", tracks)
+    more = {"evidence": [], "coverage": None, "n_matched": 0, "lexicon": "manifest"}
+    more |= {f"se_{d}": None for d in DIMENSIONS}
+    rows = [{"track_id": t, **dict(zip(DIMENSIONS, v, strict=True)), **more} for t, v in zip(ids, labels, strict=True)]
+    workspace.append_rows("labels", rows)
+    spec = features.resolve("mfcc", Params(**MFCC))
+    frames = rng.standard_normal((N_TRACKS, N_FRAMES, spec.n_dims)).astype(np.float32)
+    frames[:, :, :3] += 8 * labels[:, None].astype(np.float32)
+    columns = [
+        pa.array(ids),
+        ragged_column(list(frames), spec.n_dims),
+        pa.array([spec.hop_s] * N_TRACKS),
+        pa.array([spec.fingerprint] * N_TRACKS),
+    ]
+    workspace.append("features/mfcc", pa.Table.from_arrays(columns, schema=features_schema(spec.n_dims)), "all")
+    return folder
+
+
+@pytest.fixture
+def copied(seed, tmp_path) -> Path:
+    return Path(shutil.copytree(seed, tmp_path / "w"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_session, seed, tmp_path_factory) -> Path:
+    """A workspace that was trained and reported without a fault."""
+    from click.testing import CliRunner
+
+    from mer_ray import cli
+    from mer_ray.stages import session
+
+    folder = Path(shutil.copytree(seed, tmp_path_factory.mktemp("undisturbed") / "w"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "close", lambda: None)
+        for arguments in (["train", *options(folder)], ["report", "--workspace", folder]):
+            result = CliRunner().invoke(cli.main, [str(a) for a in arguments])
+            assert result.exit_code == 0, result.output
+    return folder
+
+
+def table(folder: Path, *parts: str) -> pa.Table:
+    return pq.read_table(io.BytesIO(folder.joinpath(*parts).read_bytes()))
+
+
+def members(workspace: Path, name: str = "cnn-mfcc") -> list[Path]:
+    """Files of finished members of a run that is not finished."""
+    return sorted((workspace / "checkpoints").glob(f"{name}-*/member*.safetensors"))
+
+
+def same_runs(one: Path, other: Path) -> bool:
+    names = ("predictions.parquet", "curves.parquet", "weights.safetensors", "README.md")
+    return all(
+        (one / "runs" / "cnn-mfcc" / n).read_bytes() == (other / "runs" / "cnn-mfcc" / n).read_bytes() for n in names
+    )
+
+
+# what is written ---------------------------------------------------------------------------------------------------
+
+
+def test_a_run_has_a_prediction_of_every_track_in_every_repeat(undisturbed):
+    rows = table(undisturbed, "runs", "cnn-mfcc", "predictions.parquet")
+    assert rows.num_rows == REPEATS * N_TRACKS
+    columns = ["track_id", "artist", "title", "group", "repeat", "fold", *DIMENSIONS]
+    assert rows.column_names == [*columns, *(f"predicted_{d}" for d in DIMENSIONS)]
+    assert rows.schema.field("repeat").type == rows.schema.field("fold").type == pa.int32()
+    labels, predicted = (np.stack([rows[p + d] for d in DIMENSIONS], axis=1) for p in ("", "predicted_"))
+    assert ((predicted >= 0) & (predicted <= 1)).all()
+    fold = np.reshape(rows["fold"], (REPEATS, N_TRACKS))
+    assert (fold[0] != fold[1]).any(), "a repeat has other folds"
+    group = rows["group"].to_pylist()[:N_TRACKS]
+    for of in fold:
+        assert len(set(zip(group, of, strict=True))) == len(set(group)) == 10
+    described = json.loads((undisturbed / "runs" / "cnn-mfcc" / "model.json").read_text())
+    for i, d in enumerate(DIMENSIONS):
+        squared = np.square(labels[:, i] - predicted[:, i]).reshape(REPEATS, N_TRACKS).mean(axis=1)
+        r2 = (1 - squared / labels[:N_TRACKS, i].var()).mean()
+        assert described["metrics"][d]["r2"] == pytest.approx(r2)
+        assert described["metrics"][d]["intervals"]["r2"][0] <= r2 <= described["metrics"][d]["intervals"]["r2"][1]
+        assert r2 > 0.3
+    wanted = {"settings", "data", "n_tracks", "n_artists", "repeats", "labels", "trained_at"}
+    assert wanted <= set(described["details"])
+    assert described["members"] == N_MEMBERS
+
+
+def test_the_curves_have_every_epoch_of_every_member(undisturbed):
+    rows = table(undisturbed, "runs", "cnn-mfcc", "curves.parquet")
+    assert rows.column_names == ["repeat", "fold", "member", "epoch", "train_loss", "valid_loss"]
+    assert [str(f.type) for f in rows.schema] == ["int32"] * 4 + ["double"] * 2
+    places = [tuple(r.values())[:4] for r in rows.to_pylist()]
+    assert places == [tuple(map(int, p)) for p in np.ndindex(REPEATS, FOLDS, MEMBERS, EPOCHS)]
+    losses = np.reshape(rows["train_loss"], (N_MEMBERS, EPOCHS))
+    assert (losses[:, -1] < losses[:, 0]).all()
+
+
+def test_the_baselines_stand_on_the_same_folds(undisturbed):
+    run, rows = (
+        table(undisturbed, "runs", "cnn-mfcc", "predictions.parquet"),
+        table(undisturbed, "baselines", "mfcc.parquet"),
+    )
+    assert set(rows["model"].to_pylist()) == {"ridge", "svr"}
+    shared = ["track_id", "artist", "title", "group", "repeat", "fold", *DIMENSIONS]
+    order = [("repeat", "ascending"), ("track_id", "ascending")]
+    for model in ("ridge", "svr"):
+        own = rows.filter(pa.compute.equal(rows["model"], model)).sort_by(order)
+        assert own.select(shared).equals(run.sort_by(order).select(shared))
+    report = json.loads((undisturbed / "baselines" / "mfcc.json").read_text())
+    described = json.loads((undisturbed / "runs" / "cnn-mfcc" / "model.json").read_text())
+    assert report["feature"] == "mfcc"
+    assert report["model"] == "svr"
+    assert report["data"] == described["details"]["data"]
+    assert report["fingerprint"] == features.resolve("mfcc", Params(**MFCC)).fingerprint
+    for name in ("grouped_r2", "random_r2", "leak", "leak_lower", "leak_upper"):
+        assert len(report[name]) == 3
+    assert np.allclose(np.subtract(report["random_r2"], report["grouped_r2"]), report["leak"])
+    assert report["duplicates"] == []
+    assert report["n_duplicates_across_artists"] == 0
+
+
+def test_the_card_names_the_baselines(undisturbed):
+    card = (undisturbed / "runs" / "cnn-mfcc" / "README.md").read_text()
+    assert "ridge" in card.lower()
+    assert "svr" in card.lower()
+
+
+def test_nothing_is_left_of_the_way_there_and_once_more_it_was_done(undisturbed, mer_ray):
+    assert not members(undisturbed)
+    assert not list((undisturbed / "checkpoints").glob("*"))
+    before = {p: p.stat().st_mtime_ns for p in (undisturbed / "runs").rglob("*") if p.is_file()}
+    code, out, err = mer_ray("train", *options(undisturbed))
+    assert code == 0, out + err
+    assert "1 done before" in out + err
+    assert before == {p: p.stat().st_mtime_ns for p in (undisturbed / "runs").rglob("*") if p.is_file()}
+
+
+# kills -------------------------------------------------------------------------------------------------------------
+
+
+def trial_processes() -> list[psutil.Process]:
+    """The processes of this session's Ray that train."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "tune_trial" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+class Watch(threading.Thread):
+    """Looks at the members' files as long as the training goes on, and kills its process when there are two."""
+
+    def __init__(self, workspace: Path) -> None:
+        super().__init__(daemon=True)
+        self.workspace, self.ended = workspace, threading.Event()
+        self.killed: list[int] = []
+        self.at_the_kill: list[str] = []
+        self.seen: dict[str, set[tuple[int, int]]] = defaultdict(set)
+
+    def run(self) -> None:
+        while not self.ended.wait(0.005):
+            there = members(self.workspace)
+            for path in there:
+                with suppress(FileNotFoundError):
+                    self.seen[path.name].add((path.stat().st_ino, path.stat().st_mtime_ns))
+            if len(there) >= 2 and not self.killed:
+                for process in trial_processes():
+                    process.send_signal(signal.SIGKILL)
+                    self.killed.append(process.pid)
+                self.at_the_kill = [p.name for p in members(self.workspace)]
+
+
+@contextmanager
+def watched(workspace: Path) -> Iterator[Watch]:
+    watch = Watch(workspace)
+    watch.start()
+    try:
+        yield watch
+    finally:
+        watch.ended.set()
+        watch.join()
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_trial_continues_and_ends_in_the_same_bits(undisturbed, copied, mer_ray):
+    shutil.copytree(undisturbed / "baselines", copied / "baselines")
+    with watched(copied) as watch:
+        code, out, err = mer_ray("train", *options(copied))
+    assert code == 0, out + err
+    assert watch.killed, "nothing was found to kill"
+    assert 2 <= len(watch.at_the_kill) < N_MEMBERS, "the kill came too late to say anything"
+    assert all(len(watch.seen[name]) == 1 for name in watch.at_the_kill), "a finished member was trained again"
+    assert same_runs(copied, undisturbed)
+    assert Workspace(copied).failures() == []
+    assert not list((copied / "checkpoints").glob("*"))
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_experiment_is_continued_by_the_next_command(undisturbed, copied, mer_ray):
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    command = [sys.executable, "-m", "mer_ray", "train", *map(str, options(copied)), "--address", address]
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 200
+        while len(members(copied)) < 2:
+            assert driver.poll() is None, driver.stderr.read().decode()
+            assert time.monotonic() < deadline, "train made nothing to kill"
+            time.sleep(0.005)
+    finally:
+        driver.kill()
+        trials = trial_processes()
+        for process in trials:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        driver.wait()
+        driver.stderr.close()
+    assert trials
+    psutil.wait_procs(trials, timeout=60)
+    finished = {p.name: (p.stat().st_ino, p.stat().st_mtime_ns) for p in members(copied)}
+    assert 2 <= len(finished) < N_MEMBERS, "the kill came too late to say anything"
+    assert not (copied / "runs" / "cnn-mfcc" / "model.json").exists()
+
+    seen: dict[str, set[tuple[int, int]]] = {}
+    watch = Watch(copied)
+    watch.killed = [os.getpid()]  # no kill this time
+    watch.start()
+    code, out, err = mer_ray("train", *options(copied))
+    watch.ended.set()
+    watch.join()
+    seen = watch.seen
+    assert code == 0, out + err
+    assert all(seen[name] == {identity} for name, identity in finished.items())
+    assert same_runs(copied, undisturbed)
+    assert not list((copied / "checkpoints").glob("*"))
+    code, out, err = mer_ray("report", "--workspace", copied)
+    assert code == 0, out + err
+    for name in ("metrics.csv", "report.md", "report.tex"):
+        assert (copied / "report" / name).read_bytes() == (undisturbed / "report" / name).read_bytes(), name
+    code, out, err = mer_ray("train", *options(copied))
+    assert code == 0, out + err
+    assert "1 done before" in out + err
+
+
+# failures ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(300)
+def test_a_trial_that_diverges_fails_alone_and_is_not_tried_again(undisturbed, copied, mer_ray):
+    shutil.copytree(undisturbed / "baselines", copied / "baselines")
+    short = {"epochs": 2, "repeats": 1, "members": 1, "baselines": False, "networks": "[cnn,kernel]"}
+    code, out, err = mer_ray("train", *options(copied, learning_rate="1e+30", **short))
+    assert code == 0, out + err
+    [row] = Workspace(copied).failures()
+    assert (row["stage"], row["track_id"], row["reason"], row["attempts"]) == ("train", "cnn-mfcc", "trial_failed", 1)
+    assert "the training diverged" in row["message"]
+    assert "Traceback" not in out + err
+    assert sorted(p.name for p in (copied / "runs").iterdir()) == ["kernel-mfcc"]
+    assert not list((copied / "tune").rglob("error.txt")), "Tune took an answer for a crash, and tried again"
