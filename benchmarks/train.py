@@ -37,7 +37,7 @@ N_TRACKS, N_HELD, BATCH = 9_000, 64, 32
 SHAPES = {"lstm": (31, 128, 0.96), "cnn": (1300, 40, 512 / 22_050)}  # frames, coefficients, hop in seconds
 HIDDEN = 128
 RATE, DECAY = 2e-3, 0.1
-GRID = [(n, r, d) for n in ("cnn", "lstm", "attention") for r in (1e-3, 3e-3) for d in (0.01, 0.1)]
+GRID = [(n, r, d) for n in ("cnn", "lstm", "kernel") for r in (1e-3, 3e-3) for d in (0.01, 0.1)]
 
 
 class Laps:

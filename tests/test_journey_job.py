@@ -103,7 +103,7 @@ def test_the_pipeline_as_a_submitted_job(head, tmp_path):
     first = submit(url, environment, "python", "jobs/run.py", *options)
     assert first.returncode == 0, first.stdout + first.stderr
     assert "all done" in first.stdout
-    assert (tmp_path / "w" / "report" / "metrics.csv").read_text().count("\n") == 1 + 3 * (2 + 2 + 3)  # dimensions; constants, baselines, networks
+    assert (tmp_path / "w" / "report" / "metrics.csv").read_text().count("\n") == 1 + 3 * (2 + 2 + 3)
     assert len(Workspace(tmp_path / "w").ids("scores")) == 16
     assert environment["RAY_AUTH_TOKEN"] not in first.stdout + first.stderr
 

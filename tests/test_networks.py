@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,10 @@ from mer_ray.models.recurrence import lstm
 HOPS = {"mfcc": 512 / 22_050, "vggish": 0.96}
 LENGTHS = [1, 7, 22, 29]
 BOTH = [(n, h) for n in NETWORKS for h in HOPS]
-STEPPED = [pair for pair in BOTH if not models.is_solved(pair[0])]
+STEPPED = [name for name in NETWORKS if not models.is_solved(name)]
+quickly_compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 each_network = pytest.mark.parametrize(("name", "hop"), BOTH, ids=["-".join(pair) for pair in BOTH])
-each_stepped_network = pytest.mark.parametrize(("name", "hop"), STEPPED, ids=["-".join(pair) for pair in STEPPED])
+each_stepped_network = pytest.mark.parametrize("name", STEPPED)
 
 
 def piece(n_dims: int = 20, time: int = 29, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -43,14 +44,14 @@ def built(name: str, n_dims: int, hop_s: float, seed: int = 0, outputs: int = 3)
 
 @lru_cache
 def network(name: str, hop: str, n_dims: int = 20, seed: int = 0) -> Callable[..., np.ndarray]:
-    """(x, mask, dropout seed or None) → answers, compiled: op by op, these tests would take minutes."""
+    """(x, mask, dropout seed or None) → answers, compiled, but not well: else these tests would take minutes."""
     graph, state = nnx.split(built(name, n_dims, HOPS[hop], seed))
 
-    @jax.jit
+    @quickly_compiled
     def plain(state, x, mask):
         return nnx.merge(graph, state)(x, mask)
 
-    @jax.jit
+    @quickly_compiled
     def dropping(state, x, mask, key):
         return nnx.merge(graph, state)(x, mask, nnx.Rngs(dropout=key))
 
@@ -62,9 +63,9 @@ def network(name: str, hop: str, n_dims: int = 20, seed: int = 0) -> Callable[..
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("n_dims", [1, 20, 128])
+@pytest.mark.parametrize("n_dims", [1, 20])
 def test_three_finite_answers_a_piece(name, n_dims):
-    out = network(name, "mfcc", n_dims)(*piece(n_dims))
+    out = network(name, "vggish", n_dims)(*piece(n_dims))
     assert out.shape == (4, 3)
     assert np.isfinite(out).all()
 
@@ -86,10 +87,9 @@ def test_what_stands_in_the_padding_changes_nothing(name, hop, garbage):
 
 
 @each_network
-@pytest.mark.parametrize("more", [1, 6])
-def test_more_padding_changes_nothing(name, hop, more):
+def test_more_padding_changes_nothing(name, hop):
     x, mask = piece()
-    longer = np.pad(x, ((0, 0), (0, more), (0, 0)), constant_values=7), np.pad(mask, ((0, 0), (0, more)))
+    longer = np.pad(x, ((0, 0), (0, 9), (0, 0)), constant_values=7), np.pad(mask, ((0, 0), (0, 9)))
     assert np.allclose(network(name, hop)(*longer), network(name, hop)(x, mask), atol=1e-5)
 
 
@@ -115,8 +115,8 @@ def test_every_part_of_a_piece_is_heard(name, hop):
 
 
 @each_stepped_network
-def test_dropout_is_on_only_with_rngs(name, hop):
-    net, (x, mask) = network(name, hop), piece()
+def test_dropout_is_on_only_with_rngs(name):
+    net, (x, mask) = network(name, "vggish"), piece()
     assert np.array_equal(net(x, mask), net(x, mask))
     first = net(x, mask, dropout=1)
     assert np.array_equal(first, net(x, mask, dropout=1))
@@ -131,7 +131,7 @@ def test_the_answer_is_as_wide_as_the_loss_needs(name):
     assert jax.eval_shape(lambda state: nnx.merge(graph, state)(x, mask), state).shape == (4, 6)
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in STEPPED}))
+@each_stepped_network
 def test_the_seed_makes_the_weights(name):
     def weights(seed: int) -> list[np.ndarray]:
         state = nnx.state(models.build(name, 20, 0.5, seed), nnx.Param)
@@ -142,51 +142,52 @@ def test_the_seed_makes_the_weights(name):
 
 
 @each_stepped_network
-def test_every_parameter_learns(name, hop):
+def test_every_parameter_learns(name):
     x, mask = piece()
-    graph, parameters, rest = nnx.split(models.build(name, 20, HOPS[hop], 0), nnx.Param, ...)
-    slope = jax.jit(jax.grad(lambda p: (nnx.merge(graph, p, rest)(x, mask) ** 2).sum()))
+    graph, parameters, rest = nnx.split(models.build(name, 20, HOPS["mfcc"], 0), nnx.Param, ...)
+    slope = quickly_compiled(jax.grad(lambda p: (nnx.merge(graph, p, rest)(x, mask) ** 2).sum()))
     for path, gradient in nnx.to_flat_state(slope(parameters)):
         values = np.asarray(gradient.get_value())
         assert np.isfinite(values).all(), path
         assert np.abs(values).max() > 0, path
 
 
-@pytest.mark.parametrize(("time", "stride"), [(1, 4), (7, 4), (8, 4), (9, 2), (5, 1)])
+@pytest.mark.parametrize(("time", "stride"), [(1, 4), (7, 4), (5, 1)])
 def test_a_convolution_is_one(time, stride):
     layer = Convolution(3, 5, stride, nnx.Rngs(0))
-    layer.bias[...] = jnp.arange(5.0)
-    x = jax.random.normal(jax.random.key(1), (2, time, 3))
+    layer.bias[...] = np.arange(5, dtype=np.float32)
+    x = np.random.default_rng(0).standard_normal((2, time, 3)).astype(np.float32)
+    found = np.asarray(layer(x))
     n_out = -(-time // stride)
-    padded = jnp.pad(x, ((0, 0), (0, (n_out + 1) * stride - time), (0, 0)))
-    here, ahead = jnp.split(layer.halves.kernel[...].reshape(stride, 3, 10), 2, axis=-1)
-    kernel = jnp.concatenate([here, ahead])
-    wanted = jax.lax.conv_general_dilated(padded, kernel, (stride,), "VALID", dimension_numbers=("NWC", "WIO", "NWC"))
-    assert layer(x).shape == (2, n_out, 5)
-    assert np.allclose(layer(x), wanted + jnp.arange(5.0), atol=1e-5)
+    assert found.shape == (2, n_out, 5)
+    padded = np.pad(x, ((0, 0), (0, (n_out + 1) * stride - time), (0, 0)))
+    kernel = np.concatenate(np.split(np.asarray(layer.halves.kernel[...]), 2, axis=1))
+    for t in range(n_out):
+        heard = padded[:, t * stride : (t + 2) * stride].reshape(2, -1)
+        assert np.allclose(found[:, t], heard @ kernel + np.arange(5), atol=1e-5)
 
 
-def test_the_recurrence_is_that_of_flax_and_so_is_its_gradient():
-    cell = nnx.OptimizedLSTMCell(6, 6, rngs=nnx.Rngs(0))
-    graph, weights = nnx.split(nnx.RNN(cell, return_carry=False), nnx.Param, ...)[:2]
-    x = jax.random.normal(jax.random.key(1), (3, 5, 6))
-    rest = nnx.split(nnx.RNN(cell), nnx.Param, ...)[2]
+def test_the_recurrence_is_an_lstm_and_its_gradient_is_the_one_that_jax_derives():
+    def step_by_step(inputs, kernel):
+        hidden = cell = jnp.zeros((3, 6))
+        heard = []
+        for x in inputs:
+            i, f, g, o = jnp.split(x + hidden @ kernel, 4, axis=-1)
+            cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+            hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+            heard.append(hidden)
+        return jnp.stack(heard)
 
-    def theirs(weights, x):
-        zeros = jnp.zeros((3, 6))
-        return nnx.merge(graph, weights, rest)(x, initial_carry=(zeros, zeros))
+    rng = np.random.default_rng(0)
+    inputs, kernel, slope = (rng.standard_normal(s).astype(np.float32) for s in ((4, 3, 24), (6, 24), (4, 3, 6)))
 
-    def ours(weights, x):
-        cell = weights["cell"]
-        recurrent, given = cell["dense_h"], cell["dense_i"]
-        inputs = x.swapaxes(0, 1) @ given["kernel"][...] + recurrent["bias"][...]
-        return lstm(inputs, recurrent["kernel"][...]).swapaxes(0, 1)
+    @partial(quickly_compiled, static_argnums=0)
+    def answer_and_gradient(function):
+        out, pull = jax.vjp(function, inputs, kernel)
+        return out, *pull(slope)
 
-    wave = jnp.sin(jnp.arange(90.0)).reshape(3, 5, 6)
-    found, wanted = (jax.vjp(f, weights, x) for f in (ours, theirs))
-    assert np.allclose(found[0], wanted[0], atol=1e-6)
-    for a, b in zip(*(jax.tree.leaves(pull(wave)) for _, pull in (found, wanted)), strict=True):
-        assert np.allclose(a, b, atol=1e-5)
+    for found, wanted in zip(answer_and_gradient(lstm), answer_and_gradient(step_by_step), strict=True):
+        assert np.allclose(found, wanted, atol=1e-5)
 
 
 def test_means_and_deviations_are_over_what_is_there():

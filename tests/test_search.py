@@ -33,6 +33,7 @@ def recipe_of(network: str = "lstm", **changes):
     return Recipe(**{"network": network, "hop_s": 0.5, "window": 8, "batch_size": 32, **own, **changes})
 
 
+@settings(deadline=None)
 @given(st.sampled_from(STEPPED), st.integers(1, 10_000), st.integers(0, 2**31 - 1))
 def test_draws_lie_in_their_ranges_and_follow_from_number_and_seed(network, number, seed):
     space = search.space(network)
@@ -56,6 +57,7 @@ def test_what_the_user_has_set_is_not_searched():
         search.space("cnn", list(search.SPACE))
 
 
+@settings(deadline=None)
 @given(st.lists(st.none() | st.floats(-5, 1) | st.just(math.nan) | st.just(search.WORST), min_size=1))
 def test_the_best_trial_wins_and_of_equals_the_earlier_one(scores):
     usable = [s for s in scores if s is not None and math.isfinite(s) and s > search.WORST]
@@ -68,6 +70,7 @@ def test_the_best_trial_wins_and_of_equals_the_earlier_one(scores):
             search.winner(scores)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 5) | st.just(math.nan), min_size=1))
 def test_a_score_never_falls_and_is_always_a_number(losses):
     curve = [[0.0, loss] for loss in losses]

@@ -384,7 +384,8 @@ def workspace(tmp_path) -> Workspace:
     from mer_ray.tables import now
 
     made = Workspace(tmp_path / "workspace")
-    nothing = {"album": None, "composer": None, "mbid": None, "spotify_id": None, "uri": None, "tags": [], "given": None}
+    nothing = dict.fromkeys(("album", "composer", "mbid", "spotify_id", "uri", "given"))
+    nothing["tags"] = []
     named = {"d": ("Björk", "1"), "a": ("BJORK", "2"), "c": ("", "3"), "b": ("B", "4"), "e": ("E", "5")}
     made.append_rows(
         "tracks",

@@ -100,7 +100,8 @@ def _directions(seed: int, size: int, count: int) -> np.ndarray:
         return (np.asarray(bits.random_raw(n) >> np.uint64(11), float) + 0.5) / 2.0**53
 
     def normal(n: int) -> np.ndarray:  # Box & Muller 1958
-        return np.sqrt(-2 * np.log(uniform(n))) * np.cos(2 * np.pi * uniform(n))
+        drawn: np.ndarray = np.sqrt(-2 * np.log(uniform(n))) * np.cos(2 * np.pi * uniform(n))
+        return drawn
 
     parts = []
     for first in range(0, count, size):

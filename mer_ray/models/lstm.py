@@ -10,7 +10,7 @@ from mer_ray.models import N_TARGETS
 from mer_ray.models.pooling import pool_time
 from mer_ray.models.recurrence import lstm
 
-DEFAULTS = {"window_s": 15.0, "mixup": 0.4, "learning_rate": 1e-3, "epochs": 60, "patience": 12}
+DEFAULTS: dict[str, float] = {}
 STEP_S = 0.5
 
 

@@ -126,7 +126,8 @@ def _search(config: Config, workspace: Workspace, trials: list[dict[str, Any]]) 
         dataset = data.load(workspace, feature, groups.of)
         fold = partitions(dataset.groups, dataset.labels, train.folds, train.repeats, train.seed)
         recipe = work.recipes(trial, feature, trial["settings"])(Part(0, 0, 0, None, 0, 0))
-        trial["choices"] = search.choose(workspace, trial["name"], feature, recipe, train, dataset, fold)
+        choices = search.choose(workspace, trial["name"], feature, recipe, train, dataset, fold)
+        trial["choices"] = [{k: c[k] for k in ("repeat", "fold", "target", "settings", "score")} for c in choices]
 
 
 def _storage(workspace: Workspace) -> str:
@@ -185,6 +186,7 @@ def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ti
     if not trials:
         return {}
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the command, not only Tune
     from ray import tune
 
     from mer_ray.stages import tracking
@@ -193,6 +195,9 @@ def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ti
     class Progress(tune.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             self.members: dict[str, int] = {}
+
+        def __reduce__(self) -> Any:
+            return object, ()  # Tune writes its tuner down; nothing reads that, and a progress bar cannot be written
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
             before = self.members.get(trial.trial_id, 0)

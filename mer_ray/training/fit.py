@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -64,16 +64,12 @@ class _Objective:
     """The part of a recipe that is compiled into a step."""
 
     loss: losses.Loss
-    mask_share: float
-    mixup: float
-    ema: float
+    masks: bool
+    mixes: bool
 
 
-@lru_cache(maxsize=8)
-def _optimizer(learning_rate: float, weight_decay: float, steps: int) -> optax.GradientTransformation:
-    # One object per schedule: the compiled step is found again by it.
-    schedule = optax.cosine_decay_schedule(learning_rate, steps)
-    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay))
+ADAM = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
+"""AdamW but for learning rate and decay, which `_step` takes as numbers: trials that differ in them compile once."""
 
 
 def label_weights(labels: np.ndarray, errors: np.ndarray | None) -> np.ndarray:
@@ -141,10 +137,13 @@ def fit(
     graph, state, rest = split(recipe.network, n_dims, recipe.hop_s, seed, recipe.outputs)
     size = min(recipe.batch_size, len(fit_index)) if placement.mesh is None else recipe.batch_size
     batches = max(1, len(fit_index) // size)
-    optimizer = _optimizer(recipe.learning_rate, recipe.weight_decay, recipe.epochs * batches)
-    objective = _Objective(recipe.loss, recipe.mask_share, recipe.mixup, recipe.ema)
+    objective = _Objective(recipe.loss, recipe.mask_share > 0, recipe.mixup > 0)
+    numbers = np.array([recipe.weight_decay, recipe.mask_share, recipe.mixup, recipe.ema], np.float32)
+    rates = (
+        recipe.learning_rate * (1 + np.cos(np.pi * np.arange(recipe.epochs * batches) / (recipe.epochs * batches))) / 2
+    )
     rng = np.random.default_rng(seed)
-    now = _State(state, state, state, optimizer.init(state), jax.random.key_data(jax.random.key(seed)))
+    now = _State(state, state, state, ADAM.init(state), jax.random.key_data(jax.random.key(seed)))
     progress: dict[str, Any] = {"epoch": 0, "best_loss": np.inf, "waited": 0, "losses": []}
     kept = checkpoint.load()
     if kept is not None:
@@ -158,12 +157,25 @@ def fit(
     while progress["epoch"] < recipe.epochs and progress["waited"] < recipe.patience:
         step_losses = []
         # Batches of one size, so that one compilation serves: the rest of a permutation waits for the next epoch.
-        for chosen in np.resize(rng.permutation(len(fit_index)), batches * size).reshape(batches, -1):
+        order = np.resize(rng.permutation(len(fit_index)), batches * size).reshape(batches, -1)
+        for rate, chosen in zip(rates[progress["epoch"] * batches :], order, strict=False):
             x, mask = feed.cut(chosen, rng)
             mine = np.array(fit_index)[chosen[placement.rows(size)]]
             y, weight = (placement.batch(a[mine]) for a in (targets, counts))
             stepped = _step(
-                graph, optimizer, objective, now.state, rest, now.average, now.optimizer, now.key, x, mask, y, weight
+                graph,
+                objective,
+                np.float32(rate),
+                numbers,
+                now.state,
+                rest,
+                now.average,
+                now.optimizer,
+                now.key,
+                x,
+                mask,
+                y,
+                weight,
             )
             now = replace(now, state=stepped[0], average=stepped[1], optimizer=stepped[2], key=stepped[3])
             step_losses.append(stepped[4])
@@ -202,11 +214,12 @@ class _State:
         return (self.state, self.average, self.best, self.optimizer, self.key)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1))
 def _step(
     graph: Any,
-    optimizer: optax.GradientTransformation,
     objective: _Objective,
+    rate: jax.Array,
+    numbers: jax.Array,
     state: Any,
     rest: Any,
     average: Any,
@@ -217,18 +230,19 @@ def _step(
     y: jax.Array,
     weight: jax.Array,
 ) -> tuple[Any, Any, Any, jax.Array, jax.Array]:
+    weight_decay, mask_share, alpha, ema = numbers
     following, dropout, masks, mixing = jax.random.split(jax.random.wrap_key_data(key), 4)
-    if objective.mask_share:
-        x = spec_augment(masks, x, objective.mask_share)
-    if objective.mixup:
-        x, mask, y, weight = mixup(mixing, objective.mixup, x, mask, y, weight)
+    if objective.masks:
+        x = spec_augment(masks, x, mask_share)
+    if objective.mixes:
+        x, mask, y, weight = mixup(mixing, alpha, x, mask, y, weight)
 
     def loss_of(state: Any) -> jax.Array:
         out = nnx.merge(graph, state, rest)(x, mask, nnx.Rngs(dropout=dropout))
         return losses.loss_value(objective.loss, out, y, weight)
 
     loss, gradients = jax.value_and_grad(loss_of)(state)
-    updates, optimizer_state = optimizer.update(gradients, optimizer_state, state)
-    state = optax.apply_updates(state, updates)
-    average = jax.tree.map(lambda a, s: objective.ema * a + (1 - objective.ema) * s, average, state)
+    updates, optimizer_state = ADAM.update(gradients, optimizer_state, state)
+    state = jax.tree.map(lambda s, u: s - rate * (u + weight_decay * s), state, updates)
+    average = jax.tree.map(lambda a, s: ema * a + (1 - ema) * s, average, state)
     return state, average, optimizer_state, jax.random.key_data(following), loss
