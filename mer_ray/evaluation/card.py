@@ -82,7 +82,8 @@ def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[s
 
 def _settings(model: Model) -> list[str]:
     settings = model.details["settings"]
-    told = ", ".join(f"{key} {settings[key]}" for key in sorted(settings))
+    searched = settings.get("search", {}).get("trials")
+    told = ", ".join(f"{key} {settings[key]}" for key in sorted(settings) if key != "search" or searched)
     return ["## Training", "", f"Trained {model.details['trained_at']}: {markdown_text(told, 2_000)}."]
 
 

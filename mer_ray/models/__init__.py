@@ -54,6 +54,15 @@ def is_solved(network: str) -> bool:
     return bool(getattr(importlib.import_module(NETWORKS[network]), "SOLVED", False))
 
 
+def fingerprint(network: str) -> str:
+    """8 hexadecimal digits of the network's own code: what was trained by another must not be continued."""
+    import inspect
+
+    from mer_ray.identity import digest
+
+    return digest(inspect.getsource(importlib.import_module(NETWORKS[network])).encode())[:8]
+
+
 def defaults(network: str) -> dict[str, Any]:
     """The network's own settings, for those that train.* leaves open: window_s, epochs, learning_rate, ..."""
     return {**DEFAULTS, **importlib.import_module(NETWORKS[network]).DEFAULTS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from typing import Any
@@ -177,7 +178,7 @@ def _group(config: Config, workspace: Workspace, trial: dict[str, Any]) -> dict[
             grows=config.address is not None,
         )
     except MerRayError as error:
-        return {trial["name"]: error.message}
+        return {trial["name"]: str(error)}
     return {}
 
 
@@ -191,6 +192,9 @@ def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ti
 
     from mer_ray.stages import tracking
     from mer_ray.stages import trial as work
+
+    # Tune would print the traceback of every process that died, though the trial goes on in another.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
     class Progress(tune.Callback):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -39,7 +39,7 @@ def tune_trial(config: dict[str, Any]) -> None:
         figures = baselines(config) if config["trial"]["network"] is None else network(config, report)
         tune.report({"members_done": config["trial"]["members"], **figures})
     except MerRayError as error:
-        tune.report({"members_done": 0, "error": error.message})
+        tune.report({"members_done": 0, "error": str(error)})
 
 
 def group_trial(config: dict[str, Any]) -> None:
@@ -133,13 +133,16 @@ def network(
         _write(workspace, trial["name"], "curves", _curves(result))
         workspace.write_bytes(card(model).encode(), "runs", trial["name"], "README.md")
         store.save(model, workspace, "runs", trial["name"])
-        shelf.clear()
+        shelf.clear(trial["name"])
     return {f"r2_{name}": figures[name]["r2"] for name in DIMENSIONS}
 
 
 def key(config: dict[str, Any]) -> str:
     """8 hexadecimal digits of all that decides what comes out of a trial."""
+    from mer_ray import models
+
     trial = {k: config["trial"][k] for k in ("name", "feature", "data", "choices")}
+    trial["code"] = models.fingerprint(config["trial"]["network"]) if config["trial"]["network"] else None
     return digest(json.dumps([trial, config["settings"]], sort_keys=True, default=str).encode())[:8]
 
 

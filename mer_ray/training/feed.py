@@ -50,14 +50,17 @@ class Feed:
         """rows: (B,) indices of tracks. Every process draws the same numbers."""
         starts = rng.integers(0, np.maximum(1, self.lengths[rows] - self.window + 1))
         if self.tracks is None:
-            return _cut(self.frames, self.first[rows] + starts, self.lengths[rows] - starts, self.window)
+            x, mask = _cut(self.frames, self.first[rows] + starts, self.lengths[rows] - starts, self.window)
+            return x, mask
         mine = self.placement.rows(len(rows))
         pairs = [
             cut(self.scale(self.tracks[i][s : s + self.window]), 0, self.window)
             for i, s in zip(rows[mine], starts[mine], strict=True)
         ]
-        x, mask = np.stack([x for x, _ in pairs]), np.stack([m for _, m in pairs])
-        return self.placement.batch(x), self.placement.batch(mask)
+        return (
+            self.placement.batch(np.stack([x for x, _ in pairs])),
+            self.placement.batch(np.stack([mask for _, mask in pairs])),
+        )
 
 
 @partial(jax.jit, static_argnums=3)

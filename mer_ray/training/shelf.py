@@ -56,10 +56,11 @@ class WorkspaceShelf:
         """Where a member that is being trained keeps its state."""
         return _State(self.workspace, self.key, number, self.every_s)
 
-    def clear(self) -> None:
-        """Remove the folder: the run is complete."""
-        with suppress(FileNotFoundError):
-            self.workspace.fs.delete_dir(self.workspace.path(FOLDER, self.key))
+    def clear(self, name: str = "") -> None:
+        """Remove the folder; and with a run's name those that other settings or data of it (NAME-HASH) have left."""
+        for key in self.workspace.names(FOLDER):
+            if key == self.key or (name and key.rpartition("-")[0] == name):
+                self.workspace.fs.delete_dir(self.workspace.path(FOLDER, key))
 
     def _forget(self, name: str) -> None:
         with suppress(FileNotFoundError):  # a short training leaves no state
