@@ -4,7 +4,7 @@
     python benchmarks/train.py --tracks 600          # a quick look; the seconds are brought up to 9,000 tracks
     python benchmarks/train.py --gpu                 # and a grid of 12 trials; says so where JAX sees no GPU
 
-Needs jax, flax, optax, numpy, and this repository's files; no network, no Ray. 6 GB of memory with all tracks.
+Needs jax, flax, optax, numpy, and this repository's files; no network, no Ray. About 8 GB of memory with all tracks.
 
 An epoch is every track once: batches of 32, forward, backward, update; the first one, which compiles, is left out, and
 the best of the others is shown. Both sides have all cores. "lstm" is a sequence like VGGish's, 31 frames of 128, hidden
@@ -13,10 +13,11 @@ the best of the others is shown. Both sides have all cores. "lstm" is a sequence
 
 "ours" is `mer_ray.training.fit` itself: it also clips gradients, averages weights, masks padding, and validates on 64
 tracks inside the time shown. The plain LSTM has our layers and sizes. Of the plain CNNs, "same filters" has ours as
-`nnx.Conv`, and "image" is what a tutorial would do: 5 × 3 filters, SAME, max pooling, 16, 16 and 32 channels, which is
+`nnx.Conv`, and "image" is what a tutorial does: 5 × 3 filters, SAME, max pooling, 16, 16 and 32 channels, which is
 another network with more products. The labels are planted in the frames: "error" is the MSE of the standardised labels
 of those 64 tracks after the last epoch, where 1 is a constant. Figures of two rows compare only where both are well
-below that. Expect ours in less time than the plain loop of the same layers, and several times faster than the image.
+below that. Expect ours a third faster than the plain LSTM, about even with the same filters, and many times faster than
+the image.
 """
 
 from __future__ import annotations

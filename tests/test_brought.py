@@ -108,7 +108,8 @@ def test_tensors_of_one_shape(tmp_path: Path) -> None:
         found = answers(resolve(file, hop_s=0.5), dict.fromkeys("ab"))
         np.testing.assert_array_equal(np.stack([found["a"], found["b"]]), both)
     unclear = as_ray_writes_it(pa.array(flat, pa.large_list(F32)), "\\x80", tmp_path / "unclear.parquet")
-    with pytest.raises(ConfigError, match="holds no matrices"):
+    # Once Ray Data is loaded in the process, its own type refuses the file before we see it.
+    with pytest.raises(ConfigError, match=r"holds no matrices|cannot be read as Parquet"):
         resolve(unclear, hop_s=0.5)
 
 

@@ -13,7 +13,6 @@ from flax import nnx
 
 from mer_ray import models
 from mer_ray.models import NETWORKS
-from mer_ray.models.cnn import Convolution
 from mer_ray.models.pooling import masked_mean_sd, pool_time
 from mer_ray.models.recurrence import lstm
 
@@ -150,21 +149,6 @@ def test_every_parameter_learns(name):
         values = np.asarray(gradient.get_value())
         assert np.isfinite(values).all(), path
         assert np.abs(values).max() > 0, path
-
-
-@pytest.mark.parametrize(("time", "stride"), [(1, 4), (7, 4), (5, 1)])
-def test_a_convolution_is_one(time, stride):
-    layer = Convolution(3, 5, stride, nnx.Rngs(0))
-    layer.bias[...] = np.arange(5, dtype=np.float32)
-    x = np.random.default_rng(0).standard_normal((2, time, 3)).astype(np.float32)
-    found = np.asarray(layer(x))
-    n_out = -(-time // stride)
-    assert found.shape == (2, n_out, 5)
-    padded = np.pad(x, ((0, 0), (0, (n_out + 1) * stride - time), (0, 0)))
-    kernel = np.concatenate(np.split(np.asarray(layer.halves.kernel[...]), 2, axis=1))
-    for t in range(n_out):
-        heard = padded[:, t * stride : (t + 2) * stride].reshape(2, -1)
-        assert np.allclose(found[:, t], heard @ kernel + np.arange(5), atol=1e-5)
 
 
 def test_the_recurrence_is_an_lstm_and_its_gradient_is_the_one_that_jax_derives():

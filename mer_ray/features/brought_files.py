@@ -206,7 +206,7 @@ class Source:
     def _opened(self, number: int) -> pq.ParquetFile:
         try:
             return pq.ParquetFile(self.fs.open_input_file(self.files[number]))
-        except READING as error:
+        except (*READING, ValueError) as error:  # Ray's, on a tensor's broken type, where Ray Data is loaded
             raise self._unreadable(self.files[number], error) from error
 
     def _unreadable(self, path: str, error: Exception) -> ConfigError:

@@ -16,8 +16,9 @@ class Cnn(nnx.Module):
     """Three convolutions, each thinning time; then mean and deviation over time of every channel of every layer.
 
     A filter spans all coefficients (Dieleman & Schrauwen 2014, ICASSP): those of a frame are not interchangeable as
-    pixels are. The mean and deviation of the frames themselves stand beside: few tracks do not teach a convolution to
-    pass them on. Between the layers whole channels drop out (Tompson et al. 2015, CVPR).
+    pixels are, and on CPUs XLA is several times slower with small filters over few channels. The mean and deviation of
+    the frames themselves stand beside: few tracks do not teach a convolution to pass them on. Before each layer whole
+    channels drop out (Tompson et al. 2015, CVPR).
     """
 
     def __init__(
@@ -26,7 +27,12 @@ class Cnn(nnx.Module):
         # Frames closer than about 0.1 s are thinned by every convolution, coarser ones by the first only.
         stride = 2 if hop_s < 0.1 else 1
         strides, inputs = (2 * stride, stride, stride), (n_dims, width, width)
-        self.convolutions = nnx.List(Convolution(c, width, s, rngs) for c, s in zip(inputs, strides, strict=True))
+        # Over two strides; zeros only behind the last frame, or padding appended to a piece would shift its frames.
+        self.convolutions = nnx.List(
+            nnx.Conv(c, width, (2 * s,), strides=s, padding=((0, 2 * s - 1),), rngs=rngs)
+            for c, s in zip(inputs, strides, strict=True)
+        )
+        self.strides = strides
         n_pooled = 2 * n_dims + 2 * width * len(strides)
         self.norm = nnx.LayerNorm(n_pooled, rngs=rngs)
         self.channel_dropout = nnx.Dropout(dropout / 2, broadcast_dims=(1,))
@@ -38,33 +44,13 @@ class Cnn(nnx.Module):
         still = rngs is None
         h = jnp.where(mask[:, :, None] > 0, x, 0)
         pooled = [*masked_mean_sd(h, mask)]
-        for convolution in self.convolutions:
-            mask = mask[:, :: convolution.stride]
+        for convolution, stride in zip(self.convolutions, self.strides, strict=True):
+            mask = mask[:, ::stride]
             # Masked again after each layer, or the edge of the music would leak into the padding and back.
             h = nnx.relu(convolution(self.channel_dropout(h, deterministic=still, rngs=rngs))) * mask[:, :, None]
             pooled += masked_mean_sd(h, mask)
         normed = self.norm(jnp.concatenate(pooled, axis=-1))
         return self.head(self.dropout(normed, deterministic=still, rngs=rngs))
-
-
-class Convolution(nnx.Module):
-    """Filters over two strides of time, a stride apart: (B, T, C) → (B, ceil(T / stride), C').
-
-    One matrix product of whole strides with both halves of the filters, and one addition, shifted: on CPUs XLA's own
-    convolutions and their gradients take several times as long.
-    """
-
-    def __init__(self, inputs: int, outputs: int, stride: int, rngs: nnx.Rngs) -> None:
-        self.stride = stride
-        self.halves = nnx.Linear(stride * inputs, 2 * outputs, use_bias=False, rngs=rngs)
-        self.bias = nnx.Param(jnp.zeros(outputs))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Zeros stand behind the last frame."""
-        batch, time, channels = x.shape
-        x = jnp.pad(x, ((0, 0), (0, -time % self.stride), (0, 0)))
-        here, ahead = jnp.split(self.halves(x.reshape(batch, -1, self.stride * channels)), 2, axis=-1)
-        return here + jnp.pad(ahead[:, 1:], ((0, 0), (0, 1), (0, 0))) + self.bias[...]
 
 
 def build(n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS) -> Cnn:

@@ -128,7 +128,7 @@ def fit(
     targets = scaler.labels(labels)
     counts = (weights if weights is not None else np.ones_like(targets)) * np.array(recipe.targets, np.float32)
     counts = (counts * N_TARGETS / sum(recipe.targets)).astype(np.float32)
-    feed = Feed([scaler.frames(tracks[i]) for i in fit_index], recipe.window, placement)
+    feed = Feed([tracks[i] for i in fit_index], recipe.window, placement, scaler.frames)
     valid_tracks = [scaler.frames(tracks[i]) for i in valid_index]
     judged = np.array(recipe.targets, bool)
 
