@@ -13,7 +13,7 @@ from mer_ray.sources.limits import Gate, Limiter, LocalLimiter
 
 NAMESPACE = "mer-ray"
 LEASE_S = 600.0
-TRIES = 5
+PATIENCE_S = 120.0  # for an actor that is being started anew: on a busy node that takes tens of seconds
 PAUSE_S = 0.5
 _held: dict[tuple[str, str], Any] = {}  # by job and name: the actors that live as long as this process
 
@@ -62,17 +62,18 @@ class _ClusterLimiter:
     def _take(self, name: str) -> tuple[Any, int]:
         import ray
 
-        for attempt in range(TRIES):
-            keeper = self._actor or self._find()
+        give_up = time.monotonic() + PATIENCE_S
+        while True:
             try:
+                keeper = self._actor or self._find()
                 return keeper, ray.get(keeper.take.remote(name))
             except ray.exceptions.RayActorError:
-                # It ended with the job that made it, and we are another: the next one is ours. Its name is free soon.
+                # It is being started anew; or it ended with the job that made it, and the next one, under the name that
+                # will soon be free, is ours.
                 self._actor = None
-                if attempt == TRIES - 1:
+                if time.monotonic() > give_up:
                     raise
-                time.sleep(PAUSE_S * attempt)
-        raise AssertionError("unreachable")
+                time.sleep(PAUSE_S)
 
     @property
     def _full_name(self) -> str:
