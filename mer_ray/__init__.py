@@ -4,8 +4,8 @@ The functions here need neither Ray nor a workspace:
 
     import mer_ray
 
-    table = mer_ray.score(["a.ogg", "b.mp3"], model="work/demo/runs/lstm-mfcc")
-    prediction = mer_ray.load_model("work/demo/runs/lstm-mfcc").predict(samples, rate)
+    table = mer_ray.score(["a.ogg", "b.mp3"])                     # the packaged model; or model="work/mine/runs/NAME"
+    prediction = mer_ray.load_model().predict(samples, rate)
     label = mer_ray.vad_from_tags({"sad": 80, "epic": 20}, mer_ray.load_lexicon("NRC-VAD-Lexicon.txt"))
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,40 +28,51 @@ __version__ = "0.1.0"
 __all__ = ["load_lexicon", "load_model", "score", "vad_from_tags"]
 
 
-def load_model(path: str | os.PathLike[str]) -> Predictor:
-    """A model folder (``runs/NAME`` of a workspace), ready to predict. Raises ModelError."""
+def load_model(path: str | os.PathLike[str] | None = None) -> Predictor:
+    """A model folder (``runs/NAME`` of a workspace), or the packaged model, ready to predict. Raises ModelError."""
     from mer_ray.scoring.predictor import load
 
-    return load(os.fspath(path))
+    return load(path)
 
 
 def score(
-    files: Iterable[str | os.PathLike[str]], model: Predictor | str | os.PathLike[str], min_duration_s: float = 1.0
+    files: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+    model: Predictor | str | os.PathLike[str] | None = None,
+    min_duration_s: float = 1.0,
 ) -> pa.Table:
     """Score audio files in this process: a table with the columns of ``scores``, one row a file, in order.
 
-    model: a loaded model or its folder. Raises TrackError for the first file that cannot be scored.
+    files: paths, or one path. model: a loaded model, its folder, or None for the packaged one. Without Ray and without
+    TensorFlow, unless the model's own feature needs it. Raises TrackError for the first file that cannot be scored.
     """
     import pyarrow as pa
 
     from mer_ray.audio.location import to_uri
     from mer_ray.features.batch import extract
-    from mer_ray.identity import digest
-    from mer_ray.scoring.predictor import Predictor, score_row
+    from mer_ray.scoring.catalog import file_id
+    from mer_ray.scoring.predictor import Predictor
+    from mer_ray.scoring.rows import scores_table
+    from mer_ray.scoring.waveform import HOP_S, Waveform
+    from mer_ray.sources.folder import describe
     from mer_ray.tables import SCHEMAS
 
     predictor = model if isinstance(model, Predictor) else load_model(model)
+    extractors = predictor.extractors()
     feature = predictor.model.feature.name
-    rows = []
-    for file in files:
-        uri = to_uri(os.fspath(file))
-        track_id = digest(uri.encode())[:16]
-        result = extract([(track_id, uri, [feature])], {feature: predictor.extractor}, min_duration_s)
+    tables = [SCHEMAS["scores"].empty_table()]
+    for file in [files] if isinstance(files, str | os.PathLike) else files:
+        path = Path(file).absolute()
+        uri = to_uri(path)
+        track = {"track_id": file_id(uri), "uri": uri}
+        result = extract([(track["track_id"], uri, list(extractors))], extractors, min_duration_s)
         for error in result.errors.values():
             raise error
-        prediction = predictor.predict_frames([result.frames[feature][track_id]])[0]
-        rows.append(score_row(track_id, "", "", uri, prediction, predictor.name))
-    return pa.Table.from_pylist(rows, schema=SCHEMAS["scores"])
+        found = describe(path)
+        track |= {"artist": found.artist, "title": found.title, "album": found.album or ""}
+        ((frames,), (peaks,)) = (list(result.frames[name].values()) for name in (feature, Waveform.NAME))
+        predictions = predictor.predict_frames([frames])
+        tables.append(scores_table([track], predictions, [len(peaks) * HOP_S], predictor.name, [peaks]))
+    return pa.concat_tables(tables)
 
 
 def load_lexicon(path: str | os.PathLike[str], scale: tuple[float, float] | None = None) -> Lexicon:

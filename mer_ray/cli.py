@@ -164,25 +164,44 @@ def report(config: Config, workspace: Workspace, against: str | None) -> None:
 
 
 @main.command()
-@click.argument("catalog", required=False)
-@click.option("--model", metavar="DIR", help="A model folder; without one, the workspace's best.")
-@click.option("--out", "output", metavar="FILE", help="Where a catalog's scores go: .parquet or .csv.")
+@click.argument("catalog", nargs=-1)
+@click.option(
+    "--model", metavar="DIR", help="A model folder; else the packaged one, and for the workspace's own tracks its best."
+)
+@click.option(
+    "--out", "output", metavar="PLACE", help="Of a catalog's scores: .parquet, .csv, or a folder. [scores.parquet]"
+)
+@click.option("--keep-features", is_flag=True, help="Also keep the features, in the folder that --out names.")
 @_stage
-def score(config: Config, workspace: Workspace, catalog: str | None, model: str | None, output: str | None) -> None:
-    """Score CATALOG, a folder of audio or a manifest; without one, the workspace's own tracks."""
-    from mer_ray.console import show
+def score(
+    config: Config,
+    workspace: Workspace,
+    catalog: tuple[str, ...],
+    model: str | None,
+    output: str | None,
+    keep_features: bool,
+) -> None:
+    """Valence, arousal and dominance of everything in CATALOG; without one, of the workspace's own tracks.
+
+    CATALOG: folders of audio, audio files, manifests, tables of frames (Parquet), s3:// and gs:// addresses. What the
+    same model has scored into the same place is not scored again.
+    """
+    from mer_ray.console import out, show
     from mer_ray.stages import score as stage
 
-    if catalog is None:
-        if output is not None:
+    if not catalog:
+        if output is not None or keep_features:
             raise InputError("--out needs a CATALOG", "the workspace's own scores are its table scores/")
         if model is not None:
             config = config.model_copy(update={"score": config.score.model_copy(update={"model": model})})
         show(stage.run(config, workspace))
         return
-    if output is None:
-        raise InputError(f"catalog {catalog} needs --out FILE", "a name that ends in .parquet or .csv")
-    show(stage.run_catalog(config, catalog, output, model or config.score.model or stage.best_model(workspace)))
+    from mer_ray.scoring import glance
+
+    target = output or "scores.parquet"
+    show(stage.run_catalog(config, catalog, target, model or config.score.model, keep_features))
+    for shown in glance.tables(target, out.width):
+        out.print(shown)
 
 
 @main.command()
@@ -208,9 +227,84 @@ def run(config: Config, workspace: Workspace) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 @_stage
-def status(config: Config, workspace: Workspace) -> None:
-    """Show the workspace's tables, models, and failures by reason."""
+def status(config: Config, workspace: Workspace, as_json: bool) -> None:
+    """Show the workspace's tables and models, what is lost and why, and what comes next."""
     from mer_ray.stages import status as stage
 
-    stage.run(config, workspace)
+    stage.run(config, workspace, as_json)
+
+
+def _reader(function: Callable[..., list[str]]) -> Callable[..., None]:
+    """For commands that only read files: print their remarks, and errors as one line."""
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(function)
+    def command(debug: bool, **own: Any) -> None:
+        from rich.markup import escape
+
+        from mer_ray.console import out
+
+        try:
+            for line in function(**own):
+                out.print(escape(line))
+        except MerRayError as error:
+            if debug:
+                raise
+            click.echo(f"mer-ray: error: {' '.join(str(error).split())}", err=True)
+            raise SystemExit(2) from None
+
+    return command
+
+
+@main.command()
+@click.argument("scores")
+@click.option("--where", metavar="CONDITION", help="Which tracks: valence < 0.35 and arousal > 0.6 and 'war' in title.")
+@click.option("--sort", metavar="COLUMN", help="Lowest first; with a minus, highest first: -arousal.")
+@click.option("-n", "limit", type=click.IntRange(min=1), help="At most so many tracks.")
+@click.option("--sure", "certain", is_flag=True, help="Only where it holds for all ends of the 90 % intervals.")
+@click.option("--out", "output", metavar="FILE", help="The playlist, .m3u8; without it, the tracks are listed here.")
+@click.option("--absolute", is_flag=True, help="Absolute paths, instead of relative to the playlist.")
+@_reader
+def playlist(**own: Any) -> list[str]:
+    """Choose tracks from SCORES, a file that `mer-ray score` wrote or a workspace, and list them or write a playlist.
+
+    A CONDITION is made of numbers, 'text', and, or, not, < <= == != >= >, + - * /, 'text' in COLUMN, and the columns
+    valence, arousal, dominance, their 90 % intervals' ends as in lower_valence and upper_valence and mean width, and
+    duration_s, novelty, in_distribution, artist, title, album, uri, model. What is not known fulfils no comparison.
+    """
+    from mer_ray.scoring import playlist as module
+
+    return module.run(**own)
+
+
+@main.command()
+@click.argument("scores")
+@click.argument("track")
+@click.option("-n", "n", type=click.IntRange(min=1), default=10, show_default=True, help="How many.")
+@click.option(
+    "--by",
+    type=click.Choice(["both", "feeling", "sound"]),
+    default="both",
+    show_default=True,
+    help="Alike in what they make feel, in how they sound, or in both.",
+)
+@_reader
+def neighbours(**own: Any) -> list[str]:
+    """Show the tracks in SCORES that are most like TRACK: its id, its file, or a part of its artist and title."""
+    from mer_ray.scoring import neighbours as module
+
+    return module.run(**own)
+
+
+@main.command()
+@click.argument("scores")
+@click.option("--out", "output", metavar="FILE", default="explore.html", show_default=True, help="The page, .html.")
+@click.option("--title", metavar="TEXT", default="Soundtrack catalog", show_default=True, help="Its heading.")
+@_reader
+def explore(**own: Any) -> list[str]:
+    """Make one HTML page of SCORES to search, filter, listen and pick playlists in; it opens offline."""
+    from mer_ray.explorer import page
+
+    return page.run(**own)

@@ -265,7 +265,7 @@ class ScoreConfig(_Section):
     """How catalogs are scored."""
 
     model: str | None = None
-    batch_tracks: int = Field(8, ge=1, le=1_024)
+    batch_minutes: float = Field(30.0, gt=0)
     workers: int | None = Field(None, ge=1)
     gpus_per_worker: float = Field(0.0, ge=0)
 

@@ -100,15 +100,21 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
     "scores": pa.schema(
         [
-            _field("track_id", pa.string(), "as in tracks"),
+            _field("track_id", pa.string(), "as in tracks, or a hash of the file's address"),
             _field("artist", pa.string(), "as the source spells it; may be empty"),
             _field("title", pa.string(), "as the source spells it"),
+            _field("album", pa.string(), "as the source spells it", True),
             _field("uri", pa.string(), "path of the audio file"),
+            _field("duration_s", pa.float64(), "s, of what was scored"),
             *_vad(),
             *_vad("lower_", "lower end of the 90 % prediction interval, 0..1"),
             *_vad("upper_", "upper end of the 90 % prediction interval, 0..1"),
-            _field("curve", pa.list_(pa.list_(pa.float32(), 3)), "V, A, D per window, in time order; 0..1"),
+            _field("in_distribution", pa.bool_(), "whether it is like the training tracks; null if unknown", True),
+            _field("novelty", pa.float64(), "how unlike it is: above 1 is out of distribution; null if unknown", True),
+            _field("curve", pa.list_(pa.list_(pa.float32(), 3)), "V, A, D around i + 1/2 hops from the start; 0..1"),
             _field("curve_hop_s", pa.float64(), "s between two points of the curve"),
+            _field("sound", pa.list_(pa.float32()), "what it sounds like: neighbours are alike; null if unknown", True),
+            _field("waveform", pa.list_(pa.uint8()), "highest |sample| in equal stretches, 255 is full scale", True),
             _field("model", pa.string(), "name and fingerprint of the model"),
         ]
     ),

@@ -12,7 +12,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mer_ray.models import functionals, kernel
+from mer_ray.models import functionals, kernel, layout
 from mer_ray.training.crossval import cross_validate
 from mer_ray.training.fit import Recipe, fit
 from mer_ray.training.forward import forward, track_means
@@ -146,10 +146,10 @@ def miss(n_waves: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     values = np.random.default_rng(2).standard_normal((40, 12)).astype(np.float32)
     waves = np.asarray(module.waves(jnp.asarray(values)), float)
     products = np.einsum("ibkw,jbkw->bkij", waves, waves)
-    out = np.zeros(len(kernel.BANDWIDTHS))
+    out = np.zeros(len(layout.BANDWIDTHS))
     for block, part in enumerate(np.split(values.astype(float), 2, axis=1)):
         squared = np.square(part[:, None] - part[None]).sum(axis=2)
-        for k, bandwidth in enumerate(kernel.BANDWIDTHS):
+        for k, bandwidth in enumerate(layout.BANDWIDTHS):
             out[k] += np.abs(products[block, k] - np.exp(-bandwidth * squared / reach**2)).mean() / 2
     return out
 
@@ -188,8 +188,8 @@ def bands(x: np.ndarray) -> np.ndarray:
     return np.exp(np.asarray(out, float)).reshape(-1, x.shape[1]) - functionals.FLOOR
 
 
-SEGMENT = functionals.segment_frames(HOP_S)
-EDGES = functionals.band_edges(SEGMENT)
+SEGMENT = layout.segment_frames(HOP_S)
+EDGES = layout.band_edges(SEGMENT)
 _modulation = jax.jit(lambda x, mask: functionals.modulation(x, mask, SEGMENT))
 
 

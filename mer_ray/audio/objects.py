@@ -10,9 +10,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from mer_ray.errors import TrackError
+from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import one_line
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs", "ftp", "sftp", "memory")
@@ -69,6 +69,32 @@ def copy(uri: str, target: Path, timeout_s: float, max_mb: float) -> None:
         raise _explained(error, uri) from error
     finally:
         late.set()
+
+
+def listing(uri: str, timeout_s: float = 600.0) -> list[str]:
+    """The addresses of all objects under a prefix, sorted. Raises InputError."""
+    try:
+        if not is_object(uri):
+            raise TrackError("bad_uri", f"{shown(uri)}: only {', '.join(SCHEMES)} can be opened")
+        return _within(timeout_s, lambda: _listed(uri))
+    except (FileNotFoundError, TimeoutError) as error:
+        said = "is not there" if isinstance(error, FileNotFoundError) else "did not answer in time"
+        raise InputError(f"{shown(uri)} {said}", "check the address, or try again") from error
+    except TrackError as error:
+        raise InputError(error.message) from error
+    except Exception as error:  # a border: each driver has errors of its own
+        raise InputError(_explained(error, uri).message, "check the address and the credentials") from error
+
+
+def _listed(uri: str) -> list[str]:
+    from pyarrow.fs import FileSelector, FileType
+
+    fs, place = _open(uri)
+    root = place.rstrip("/")
+    bare, _, query = uri.partition("?")
+    found = fs.get_file_info(FileSelector(root, recursive=True))
+    inside = [str(info.path).removeprefix(root).lstrip("/") for info in found if info.type == FileType.File]
+    return sorted(f"{bare.rstrip('/')}/{quote(path)}" + (f"?{query}" if query else "") for path in inside)
 
 
 def _within(seconds: float, work: Callable[[], _T]) -> _T:

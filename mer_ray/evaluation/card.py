@@ -28,8 +28,16 @@ def _head(model: Model) -> list[str]:
         f"# {markdown_text(display(model.network))} on {markdown_text(display(model.feature.name))}",
         "",
         "Predicts valence, arousal and dominance (each 0..1) of music from its audio.",
-        f"An ensemble of {len(model.members)} networks, whose answers are averaged.",
+        _members(model),
     ]
+
+
+def _members(model: Model) -> str:
+    if len(model.members) > 1:
+        return f"An ensemble of {len(model.members)} networks, whose answers are averaged."
+    return (
+        "One network, solved on all of its tracks; its figures come from networks that lacked the tracks in question."
+    )
 
 
 def _data(model: Model) -> list[str]:
@@ -61,19 +69,21 @@ def _data(model: Model) -> list[str]:
 
 def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows: Cells = []
+    typical = model.intervals.mean * model.intervals.factor
+    covered = [f"{100 * share:.1f} %" for share in model.details.get("coverage", [float("nan")] * len(DIMENSIONS))]
     for i, dimension in enumerate(DIMENSIONS):
         m: Mapping[str, Any] = model.metrics[dimension]
         unknown = [float("nan")] * 2
         figures = [with_ends(f, m.get(f, np.nan), m.get("intervals", {}).get(f, unknown)) for f in FIGURES]
         others = [f"{baseline[dimension]['r2']:.3f}" for baseline in baselines.values()]
-        texts = [dimension.capitalize(), *figures, f"{m['label_sd']:.3f}", *others, f"± {model.radius[i]:.3f}"]
+        texts = [dimension.capitalize(), *figures, f"{m['label_sd']:.3f}", *others, f"± {typical[i]:.3f}", covered[i]]
         rows.append([(text, False) for text in texts])
     others = [f"R² of the {display(name)}" for name in baselines]
-    heads = ["Dimension", *HEADS.values(), "Label SD", *others, "90 % of errors"]
+    heads = ["Dimension", *HEADS.values(), "Label SD", *others, "90 % interval", "holds"]
     about = "Out of fold; figures are means over the repeats, in brackets their 95 % intervals (bootstrap over groups)."
     told = [
-        "R² is against the mean of these labels, whose MSE is the label SD squared. 90 % of errors: half the width of",
-        "the prediction interval that comes with each score.",
+        "R² is against the mean of these labels, whose MSE is the label SD squared. 90 % interval: half of its usual",
+        "width; holds: the share of labels in it, of artists that neither the model nor the interval had met.",
     ]
     if baselines:
         told[-1] += " Baselines: on mean and SD of the same feature, same folds."

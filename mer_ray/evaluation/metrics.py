@@ -112,15 +112,3 @@ def spread(true: np.ndarray, predicted: np.ndarray, fold: np.ndarray) -> float:
         level = np.bincount(index, values) / np.bincount(index)
         sds.append(np.sqrt(np.mean((values - level[index]) ** 2)))
     return float(np.mean(sds)) / label_sd
-
-
-def interval_radius(residuals: np.ndarray, level: float = 0.9) -> np.ndarray:
-    """Half-width of a prediction interval per column: residuals (n, 3) → (3,).
-
-    The ceil((n + 1) level)-th smallest absolute residual of split conformal prediction (Lei et al. 2018, JASA
-    113(523), 1094-1111), taken over out-of-fold residuals; the largest one where n is too small for the level.
-    """
-    n = len(residuals)
-    rank = min(n, int(np.ceil((n + 1) * level)))
-    radius: np.ndarray = np.sort(np.abs(residuals), axis=0)[rank - 1]
-    return radius

@@ -12,13 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mer_ray.models.layout import FLOOR, TEXTURE_S, band_edges, segment_frames
 from mer_ray.models.pooling import masked_mean_sd, pool_time
-
-TEXTURE_S = 0.5
-MODULATION_S = 6.0
-MIN_STRIDE = 4
-MAX_BANDS = 10
-FLOOR = 1e-3
 
 
 def functionals(x: jax.Array, mask: jax.Array, hop_s: float) -> list[jax.Array]:
@@ -37,22 +32,6 @@ def functionals(x: jax.Array, mask: jax.Array, hop_s: float) -> list[jax.Array]:
     (_, level_sd), (spread_mean, spread_sd) = masked_mean_sd(level, weight), masked_mean_sd(spread, weight)
     blocks.append(jnp.concatenate([level_sd, spread_mean, spread_sd], axis=-1))
     return [*blocks, modulation(x, mask, segment_frames(hop_s))]
-
-
-def is_fine(hop_s: float) -> bool:
-    """Whether half a second has frames enough to tell of movement."""
-    return round(TEXTURE_S / hop_s) >= MIN_STRIDE
-
-
-def segment_frames(hop_s: float) -> int:
-    """Length of the segments of the modulation spectrum: the power of 2 nearest to 6 s."""
-    return int(2 ** round(np.log2(MODULATION_S / hop_s)))
-
-
-def band_edges(segment: int) -> list[int]:
-    """Bins between which the bands of the modulation spectrum lie, each about half an octave wide or one bin."""
-    edges = np.unique(np.round(np.geomspace(1, segment // 2, MAX_BANDS + 1)).astype(int))
-    return [int(e) for e in edges]
 
 
 def modulation(x: jax.Array, mask: jax.Array, segment: int) -> jax.Array:

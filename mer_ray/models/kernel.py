@@ -7,27 +7,19 @@ network that was trained by gradients came near it.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from mer_ray.models import N_TARGETS
-from mer_ray.models.functionals import functionals, is_fine
+from mer_ray.models.functionals import functionals
+from mer_ray.models.layout import BANDWIDTHS, CLIP, N_WAVES, directions, n_components
+from mer_ray.models.layout import sizes as block_sizes
 from mer_ray.models.pooling import masked_mean_sd
 
 SOLVED = True
 DEFAULTS = {"window_s": 30.0}
-
-N_COMPONENTS = 40
-N_WAVES = 5_120
-"""Of all blocks together."""
-BANDWIDTHS = (0.5, 1.0, 2.0)
-"""b of the kernels exp(-b d² / median d²), d the distance of two tracks in one block of statistics."""
-CLIP = 5.0
-"""Statistics that lie further than so many deviations from the training tracks' mean are brought back to it."""
 
 
 class Kernel(nnx.Module):
@@ -39,8 +31,8 @@ class Kernel(nnx.Module):
 
     def __init__(self, n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS) -> None:
         self.hop_s = hop_s
-        self.n_components = min(n_dims, N_COMPONENTS) if is_fine(hop_s) else 0
-        sizes = _sizes(n_dims, self.n_components, hop_s)
+        self.n_components = n_components(n_dims, hop_s)
+        sizes = block_sizes(n_dims, hop_s)
         waves = N_WAVES // len(sizes)
         # The solver sets these from the training tracks, as it does the head.
         self.components = nnx.Param(jnp.zeros((n_dims, self.n_components)))
@@ -51,7 +43,7 @@ class Kernel(nnx.Module):
         self.head = nnx.Linear(n_inputs, outputs, kernel_init=nnx.initializers.zeros, rngs=rngs)
         self.ends = tuple(int(e) for e in np.cumsum(sizes)[:-1])
         # Not learnt and not stored: drawn again, the same whatever the seed.
-        self.directions = nnx.List(nnx.Variable(jnp.asarray(_directions(i, n, waves))) for i, n in enumerate(sizes))
+        self.directions = nnx.List(nnx.Variable(jnp.asarray(directions(i, n, waves))) for i, n in enumerate(sizes))
 
     def blocks(self, x: jax.Array, mask: jax.Array) -> list[jax.Array]:
         """Statistics as they come: (B, T, F), (B, T) → arrays (B, P_i)."""
@@ -80,33 +72,3 @@ class Kernel(nnx.Module):
 def build(n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS) -> Kernel:
     """See `mer_ray.models.build`."""
     return Kernel(n_dims, hop_s, rngs, outputs)
-
-
-def _sizes(n_dims: int, n_components: int, hop_s: float) -> list[int]:
-    """P_i, the widths of the blocks."""
-    if not n_components:
-        return [n_dims, n_dims]
-    made = jax.eval_shape(lambda x: functionals(x, x[:, :, 0], hop_s), jnp.zeros((1, 2, n_components)))
-    return [n_dims, *(block.shape[1] for block in made)]
-
-
-@lru_cache(maxsize=32)
-def _directions(seed: int, size: int, count: int) -> np.ndarray:
-    """(size, count) float32: normal directions made orthogonal as far as they can be, which approximates a kernel
-    better (Yu et al. 2016, NeurIPS). From the bits of a counter, which NumPy keeps the same in all versions."""
-    bits = np.random.Philox(key=seed)
-
-    def uniform(n: int) -> np.ndarray:
-        return (np.asarray(bits.random_raw(n) >> np.uint64(11), float) + 0.5) / 2.0**53
-
-    def normal(n: int) -> np.ndarray:  # Box & Muller 1958
-        drawn: np.ndarray = np.sqrt(-2 * np.log(uniform(n))) * np.cos(2 * np.pi * uniform(n))
-        return drawn
-
-    parts = []
-    for first in range(0, count, size):
-        q, _ = np.linalg.qr(normal(size * size).reshape(size, size))
-        lengths = np.sqrt(np.square(normal(size * size)).reshape(size, size).sum(axis=0))
-        parts.append((q * lengths)[:, : count - first])
-    directions: np.ndarray = np.concatenate(parts, axis=1).astype(np.float32)
-    return directions

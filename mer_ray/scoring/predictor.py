@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from mer_ray.audio.decode import resample
 from mer_ray.audio.excerpt import Excerpt
-from mer_ray.errors import TrackError
+from mer_ray.errors import ModelError, TrackError
 from mer_ray.features import Extractor
 from mer_ray.features import load as load_feature
-from mer_ray.identity import one_line
 from mer_ray.scoring import store
-from mer_ray.tables import DIMENSIONS
-from mer_ray.training.forward import ensemble, forward, track_means
+from mer_ray.scoring.waveform import Waveform
+from mer_ray.training.answers import answers
+from mer_ray.training.reference import mean_statistics
+
+DEFAULT = str(Path(__file__).parents[1] / "default_model")
+"""The model that comes with the package: audio only, small."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """vad, lower, upper: (3,) arrays of V, A, D in 0..1, the bounds those of a 90 % interval.
+    """What a model says of one track.
 
-    curve: (n, 3), one point a window, the first at the start of the track, ``hop_s`` seconds apart.
+    vad, lower, upper: (3,) arrays of V, A, D in 0..1, the bounds those of a 90 % interval. curve: (n, 3), point i at
+    (i + 1/2) hop_s seconds. novelty: how unlike the training tracks it is, above 1 it is out of distribution. sound:
+    (S,), coordinates in which neighbours sound alike.
     """
 
     vad: np.ndarray
@@ -31,68 +37,79 @@ class Prediction:
     upper: np.ndarray
     curve: np.ndarray
     hop_s: float
+    novelty: float
+    sound: np.ndarray
+
+    @property
+    def in_distribution(self) -> bool:
+        """Whether it is like what the model was trained on; if not, its intervals promise nothing."""
+        return self.novelty <= 1
 
 
 class Predictor:
-    """A model folder, loaded. Its members' answers are averaged; a track's value is the mean over its windows."""
+    """A model folder, loaded."""
 
     def __init__(self, model: store.Model) -> None:
         self.model = model
         spec = model.feature
-        self.forward = forward(model.network, spec.n_dims, spec.hop_s, model.window, model.outputs)
+        self.answers = answers(model.network, spec.n_dims, spec.hop_s, model.window, model.members, model.outputs)
+        own = model.members[0].parameters
+        # The kernel network looks at the very statistics that tell what is new: they are made once.
+        self._shared = model.network == "kernel" and all(
+            np.array_equal(own[name], getattr(model.reference.statistics, name))
+            for name in ("components", "shift", "scale")
+        )
         self.name = model.id
         self._extractor: Extractor | None = None
 
     @property
     def extractor(self) -> Extractor:
-        """The feature that the model reads, loaded when it is first needed."""
+        """The feature that the model reads, loaded when it is first needed. Raises ModelError if it needs no audio."""
         if self._extractor is None:
+            if not self.model.feature.sample_rate_hz:
+                raise ModelError(
+                    f"{self.name} reads the frames {self.model.feature.name}, which were brought along",
+                    "give the table that has them, or a model that reads audio",
+                )
             self._extractor = load_feature(self.model.feature)
         return self._extractor
 
     def predict(self, samples: np.ndarray, rate: int) -> Prediction:
         """Score one piece of mono audio: samples (n,) in [-1, 1] at ``rate`` hertz. Raises TrackError (too_short)."""
         spec = self.model.feature
+        samples = np.asarray(samples, np.float32)
+        if samples.ndim != 1:
+            raise ValueError(f"samples must be mono, of shape (n,), not {samples.shape}: take the mean of the channels")
         excerpt = Excerpt.from_json(spec.excerpt)
         pieces = excerpt.pieces(len(samples), rate) if excerpt else [(0, len(samples))]
-        wanted = [resample(np.asarray(samples[a : a + n], np.float32), rate, spec.sample_rate_hz) for a, n in pieces]
+        wanted = [resample(samples[a : a + n], rate, spec.sample_rate_hz) for a, n in pieces]
         return self.predict_frames([np.concatenate(self.extractor(wanted))])[0]
 
     def predict_frames(self, tracks: Sequence[np.ndarray]) -> list[Prediction]:
-        """Score frames (n_i, F) of the model's feature, n_i >= 1."""
+        """Score frames (n_i, F) of the model's feature, n_i >= 1. Raises TrackError (too_short)."""
+        model = self.model
         if any(len(t) == 0 for t in tracks):
-            raise TrackError("too_short", f"the audio is too short for one frame of {self.model.feature.name}")
+            raise TrackError("too_short", f"the audio is too short for one frame of {model.feature.name}")
         if not tracks:
             return []
-        values, owner = ensemble(self.forward, self.model.members, tracks)
-        means = track_means(values, owner, len(tracks))
-        radius = np.asarray(self.model.radius)
-        hop_s = max(1, self.model.window // 2) * self.model.feature.hop_s
-        return [
-            Prediction(m, np.clip(m - radius, 0, 1), np.clip(m + radius, 0, 1), values[owner == i], hop_s)
-            for i, m in enumerate(means)
-        ]
+        out = []
+        answered = self.answers(tracks)
+        lower, upper = model.intervals.ends(np.stack([a.value for a in answered]))
+        for i, (track, answer) in enumerate(zip(tracks, answered, strict=True)):
+            mean = answer.statistics if self._shared else None
+            if mean is None:
+                mean = mean_statistics(model.reference.statistics, track, model.window, model.feature.hop_s)
+            sound = model.reference.coordinates(mean)
+            novelty = float(model.reference.novelty(sound))
+            out.append(Prediction(answer.value, lower[i], upper[i], answer.curve, answer.hop_s, novelty, sound))
+        return out
+
+    def extractors(self) -> dict[str, Extractor]:
+        """What a file is read with: the model's feature, and the waveform, from the same samples."""
+        spec = self.model.feature
+        return {spec.name: self.extractor, Waveform.NAME: Waveform(spec)}
 
 
-def load(path: str) -> Predictor:
-    """Load a model folder. Raises ModelError."""
-    return Predictor(store.load(path))
-
-
-def score_row(track_id: str, artist: str, title: str, uri: str, prediction: Prediction, model: str) -> dict[str, Any]:
-    """A row of ``scores``."""
-    values = {
-        f"{prefix}{d}": float(vector[i])
-        for prefix, vector in (("", prediction.vad), ("lower_", prediction.lower), ("upper_", prediction.upper))
-        for i, d in enumerate(DIMENSIONS)
-    }
-    return {
-        "track_id": track_id,
-        "artist": one_line(artist),
-        "title": one_line(title),
-        "uri": uri,
-        **values,
-        "curve": prediction.curve.astype("float32").tolist(),
-        "curve_hop_s": prediction.hop_s,
-        "model": model,
-    }
+def load(path: str | os.PathLike[str] | None = None) -> Predictor:
+    """Load a model folder; the packaged one without a path. Raises ModelError."""
+    return Predictor(store.load(DEFAULT if path is None else os.fspath(path)))

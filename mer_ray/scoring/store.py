@@ -12,24 +12,27 @@ from typing import Any
 import numpy as np
 
 from mer_ray.errors import ModelError, WorkspaceError
+from mer_ray.evaluation.intervals import Intervals
 from mer_ray.features import MODULES as FEATURES
 from mer_ray.features import FeatureSpec
 from mer_ray.identity import digest, one_line
 from mer_ray.models import N_TARGETS, NETWORKS
 from mer_ray.tables import Workspace
 from mer_ray.training.member import Member, Scaler
+from mer_ray.training.reference import Reference
+from mer_ray.training.statistics import Statistics
 
-FORMAT = 2
+FORMAT = 3
 AGAIN = "train it again, or copy the whole folder"
 
 
 @dataclass(frozen=True)
 class Model:
-    """An ensemble of members, one or more per fold.
+    """An ensemble of members, one or more per fold; or one network that was solved on all tracks.
 
-    feature: what it reads; frames of another fingerprint are refused. window: frames per window (T). radius: half-width
-    of the 90 % prediction interval of V, A, D. metrics: per dimension, out of fold, with their 95 % intervals. details:
-    settings and data. outputs: width of the networks' answers, of which the first three are V, A, D.
+    feature: what it reads; frames of another fingerprint are refused. window: frames per window (T). intervals: how far
+    it may be off. reference: what its training tracks sound like. metrics: per dimension, out of fold, with their 95 %
+    intervals. details: settings and data. outputs: width of the networks' answers, the first three being V, A, D.
     """
 
     name: str
@@ -37,7 +40,8 @@ class Model:
     feature: FeatureSpec
     window: int
     members: list[Member]
-    radius: list[float]
+    intervals: Intervals
+    reference: Reference
     metrics: dict[str, dict[str, Any]]
     details: dict[str, Any] = field(default_factory=dict)
     outputs: int = N_TARGETS
@@ -64,6 +68,7 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
         own = {k: v for k, v in member.parameters.items() if k not in shared}
         tensors |= {f"member{index}.network.{k}": np.ascontiguousarray(v) for k, v in own.items()}
         tensors |= {f"member{index}.scaler.{k}": np.ascontiguousarray(v) for k, v in asdict(member.scaler).items()}
+    tensors |= _of_reference(model.reference)
     weights = to_bytes(tensors)
     workspace.write_bytes(weights, *folder, "weights.safetensors")
     described = {
@@ -74,7 +79,7 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
         "window": model.window,
         "outputs": model.outputs,
         "members": [list(member.targets) for member in model.members],
-        "radius": model.radius,
+        "intervals": model.intervals.to_json(),
         "metrics": model.metrics,
         "details": model.details,
         "weights_sha256": digest(weights),
@@ -122,7 +127,8 @@ def load(uri: str) -> Model:
             feature,
             value["window"],
             members,
-            value["radius"],
+            Intervals.from_json(value["intervals"]),
+            _reference(tensors),
             value["metrics"],
             {**value["details"], "weights_sha256": value["weights_sha256"]},
             value["outputs"],
@@ -136,6 +142,21 @@ def _member(
 ) -> Member:
     own, scaler = _part(tensors, f"{prefix}network."), _part(tensors, f"{prefix}scaler.")
     return Member({**shared, **own}, Scaler(**scaler), tuple(targets))
+
+
+def _of_reference(reference: Reference) -> dict[str, np.ndarray]:
+    own = reference.statistics
+    arrays = {"basis": reference.basis, "limit": np.array([reference.limit])}
+    arrays |= {name: getattr(own, name) for name in ("components", "shift", "scale")}
+    arrays |= {f"scaler.{k}": v for k, v in asdict(own.scaler).items()}
+    return {f"reference.{k}": np.ascontiguousarray(v) for k, v in arrays.items()}
+
+
+def _reference(tensors: dict[str, np.ndarray]) -> Reference:
+    own = _part(tensors, "reference.")
+    scaler = Scaler(**_part(own, "scaler."))
+    statistics = Statistics(scaler, own["components"], own["shift"], own["scale"])
+    return Reference(statistics, own["basis"], float(own["limit"][0]))
 
 
 def _part(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

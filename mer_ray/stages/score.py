@@ -1,34 +1,35 @@
-"""A model and a catalog → ``scores``: the workspace's own tracks from their features, or any files from their audio."""
+"""A model and a catalog → ``scores``: audio files, tables of frames, or the workspace's own tracks."""
 
 from __future__ import annotations
 
-import io
 import math
+import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
-from mer_ray.errors import InputError, ModelError, TrackError, WorkspaceError
+from mer_ray.errors import InputError, TrackError, WorkspaceError
 from mer_ray.features.batch import Stream, extract
 from mer_ray.identity import digest
-from mer_ray.scoring import store
-from mer_ray.scoring.predictor import Predictor, score_row
-from mer_ray.scoring.predictor import load as load_model
-from mer_ray.sources import Found, Track
+from mer_ray.scoring import output, predictor, store
+from mer_ray.scoring.catalog import find
+from mer_ray.scoring.frames import Frames, unit_rows
+from mer_ray.scoring.predictor import Predictor
+from mer_ray.scoring.rows import scores_table
+from mer_ray.scoring.waveform import HOP_S, Waveform
 from mer_ray.stages import blocks, session
-from mer_ray.tables import SCHEMAS, Workspace, failure, features_table, ragged_arrays
+from mer_ray.tables import Workspace, failure, features_table
 
-FORMATS = (".parquet", ".csv")
-SHARDS_PER_BLOCK = 16
-FEW_TRACKS, FEW_FILES = 2_000, 4
-"""Up to so many tracks with features, or audio files, the work is done before Ray's workers would have started."""
+ROWS_AT_ONCE = 1_024
+"""Rows of frames that are scored and written together."""
+FEW_ROWS, FEW_S = 2_000, 3_600.0
+"""Up to so many rows of frames, or seconds of audio, the work is done before Ray's workers would have started."""
+SMALLEST_S = 180.0
 
 
 def best_model(workspace: Workspace) -> str:
@@ -52,218 +53,246 @@ def run(config: Config, workspace: Workspace) -> Summary:
     started = time.monotonic()
     path = config.score.model or best_model(workspace)
     model = store.load(path)
-    feature = model.feature.name
-    if not workspace.has(features_table(feature)):
+    feature = features_table(model.feature.name)
+    if not workspace.has(feature):
         raise WorkspaceError(
-            f"workspace {workspace.uri} has no features/{feature}, which {path} reads", "run `mer-ray extract` first"
+            f"workspace {workspace.uri} has no {feature}, which {path} reads", "run `mer-ray extract` first"
         )
-    scored = workspace.read("scores", ["track_id", "model"])
-    if len(set(scored["model"].to_pylist()) - {model.id}):
-        # Another model is the best by now: its scores replace the old ones.
-        workspace.discard("scores")
-        scored = scored.slice(0, 0)
-    done = set(scored["track_id"].to_pylist())
-    summary = Summary("score", done_before=len(done))
-    todo = len(workspace.ids(features_table(feature)) - done)
-    if todo:
-        shards = [n for n in workspace.names(features_table(feature)) if n.endswith(".parquet")]
-        arguments = {"workspace": workspace, "model": path, "gpus": config.score.gpus_per_worker}
-        with progress("score", len(shards)) as ticker:
-            for answered in _map(
-                config, pa.table({"shard": shards}), SHARDS_PER_BLOCK, _ScoreFeatures, arguments, todo <= FEW_TRACKS
-            ):
-                summary.made += sum(a["made"] for a in answered)
-                ticker.advance(sum(a["shards"] for a in answered))
+    if set(workspace.read("scores", ["model"])["model"].unique().to_pylist()) - {model.id}:
+        workspace.discard("scores")  # another model is the best by now: its scores replace the old ones
+    summary = Summary("score", done_before=len(workspace.ids("scores")))
+    shards = [workspace.path(feature, n) for n in workspace.names(feature) if n.endswith(".parquet")]
+    _score_frames(config, workspace, workspace, path, model, shards, summary)
+    summary.failed = len(workspace.failures("score"))
     summary.seconds = time.monotonic() - started
-    summary.notes.append(
-        f"model {model.id}, mean R² {model.mean_r2:.3f}" + (f"; {model.feature.note}" if model.feature.note else "")
-    )
+    summary.notes.append(f"model {model.id}, mean R² {model.mean_r2:.3f}{_note(model)}")
     return summary
 
 
-def run_catalog(config: Config, catalog: str, output: str, model: str) -> Summary:
-    """Score a folder or manifest into a Parquet or CSV file: one row per file, or one in OUTPUT's ``.failures`` file.
+def run_catalog(
+    config: Config, places: Sequence[str], target: str, model: str | None = None, keep_features: bool = False
+) -> Summary:
+    """Score catalogs into a Parquet or CSV file, or a folder of shards: one row per file, or one in its failures.
 
-    Works in shards beside the output (``OUTPUT.parts``), so that a killed run goes on where it was.
+    target: ends in .parquet or .csv, or is a folder. What the same model has scored there stays, and is not scored
+    again. Works in shards (in the folder, or in ``TARGET.parts`` beside the file), so that a killed run goes on where
+    it was. model: a folder; the packaged one without it. keep_features: into the folder, as a table features/NAME.
     """
     started = time.monotonic()
-    target = Path(output).expanduser()
-    if target.suffix.lower() not in FORMATS:
-        raise InputError(f"--out {target} must end in {' or '.join(FORMATS)}")
-    if not target.parent.is_dir():
-        raise InputError(f"folder {target.parent} for --out does not exist", "make it first")
-    loaded = store.load(model)
-    parts = Workspace(f"{target.resolve()}.parts")
-    tracks, lost = _catalog(config, catalog)
-    parts.claim(
-        "score",
-        "scores",
-        {"catalog": str(Path(catalog).expanduser().resolve()), "model": loaded.id},
-        restart=True,
-    )
-    parts.append_rows("failures", lost)
-    done = parts.ids("scores")
-    rows = [{"track_id": t.id, "artist": t.artist, "title": t.title, "uri": t.uri} for t in tracks if t.id not in done]
+    path = os.path.abspath(model) if model and "://" not in model else model or predictor.DEFAULT  # noqa: PTH100
+    loaded = store.load(path)
+    out = output.Output(target, loaded.id)
+    if keep_features and out.file is not None:
+        raise InputError(f"--keep-features needs a folder for its tables, and --out {target} is a file")
+    catalog = find(places, config.collect.scale)
+    work = out.open({"model": loaded.id})
+    work.append_rows("failures", catalog.lost)
+    done = out.done()
     summary = Summary("score", done_before=len(done))
+    rows = [t for t in catalog.tracks if t["track_id"] not in done]
     if rows:
-        arguments = {
-            "workspace": parts,
-            "model": str(Path(model).resolve()) if "://" not in model else model,
-            "gpus": config.score.gpus_per_worker,
-            "min_duration_s": config.extract.min_duration_s,
-        }
-        table = pa.Table.from_pylist(rows)
-        with progress("score", len(rows)) as ticker:
-            for answered in _map(
-                config, table, config.score.batch_tracks, _ScoreFiles, arguments, len(rows) <= FEW_FILES
-            ):
-                summary.made += sum(a["made"] for a in answered)
-                ticker.advance(sum(a["made"] + a["failed"] for a in answered))
-    failed = parts.failures()
-    scores = parts.read("scores").sort_by("uri")
+        _score_files(config, work, path, rows, keep_features, summary)
+    if catalog.tables:
+        summary.done_before -= len(done) if not catalog.tracks else 0
+        _score_frames(config, work, None, path, loaded, catalog.tables, summary)
+    failed = work.failures()
     summary.failed = len(failed)
-    beside = target.with_name(f"{target.stem}.failures{target.suffix}")
-    if failed:
-        _write(pa.Table.from_pylist(failed, schema=SCHEMAS["failures"]), beside)
-        summary.notes.append(f"what failed and why: {beside}")
-    else:
-        beside.unlink(missing_ok=True)
-    if scores.num_rows == 0:
+    if not work.has("scores") and not done:
+        first = f"{failed[0]['message']} ({failed[0]['reason']})" if failed else "there are no rows"
+        beside = out.finish(failed)
         raise InputError(
-            f"none of the {len(tracks) + len(lost)} tracks in {catalog} could be scored",
-            f"the first: {failed[0]['message']} ({failed[0]['reason']}); the others: {beside}",
+            f"none of the {len(catalog.tracks) + len(catalog.lost)} tracks in {', '.join(places)} could be scored",
+            f"the first: {first}; the others: {beside}",
         )
-    _write(scores, target)
-    parts.remove()
-    summary.notes.insert(0, f"{target}, by {loaded.id}" + (f"; {loaded.feature.note}" if loaded.feature.note else ""))
+    beside = out.finish(failed)
+    summary.notes.append(f"{out.place}, by {loaded.id}{_note(loaded)}")
+    if failed:
+        summary.notes.append(f"what failed and why: {beside}")
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _note(model: store.Model) -> str:
+    return f"; {model.feature.note}" if model.feature.note else ""
+
+
+def _score_files(
+    config: Config, work: Workspace, path: str, rows: list[dict[str, Any]], keep_features: bool, summary: Summary
+) -> None:
+    settings = config.score
+    arguments = {
+        "workspace": work,
+        "model": path,
+        "gpus": settings.gpus_per_worker,
+        "min_duration_s": config.extract.min_duration_s,
+        "keep_features": keep_features,
+    }
+    table, seconds = pa.Table.from_pylist(rows), [r["planned_s"] for r in rows]
+    largest_s = 60 * settings.batch_minutes
+    here = session.few(config.address) and not settings.gpus_per_worker and (sum(seconds) <= FEW_S or len(rows) == 1)
+    if not here:
+        session.connect(config.address)
+    workers = 1 if here else settings.workers or session.n_cpus()
+    batches = blocks.by_duration(table, seconds, workers, SMALLEST_S, largest_s)
+    done_s, began = 0.0, time.monotonic()
+    with progress("score", len(rows), work=sum(seconds)) as ticker:
+        for answered in _map(batches, _ScoreFiles, arguments, workers, settings.gpus_per_worker, here):
+            for a in answered:
+                summary.made += a["made"]
+                done_s += a["seconds"]
+                speed = done_s / max(1e-3, time.monotonic() - began)
+                note = f"{done_s / 3600:.2f} h of audio, {speed:.0f}x real time"
+                ticker.advance(a["made"] + a["failed"], note, a["planned_s"])
+    took = time.monotonic() - began
+    summary.notes.append(f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({done_s / max(1e-3, took):.0f}x real time)")
+
+
+def _score_frames(
+    config: Config,
+    work: Workspace,
+    known: Workspace | None,
+    path: str,
+    model: store.Model,
+    files: Sequence[str],
+    summary: Summary,
+) -> None:
+    """Score tables of frames, row group by row group. known: the workspace that has the tracks' names."""
+    filesystem = known.fs if known is not None else None
+    there = set(work.names("scores"))
+    units, todo = [], 0
+    for file in files:
+        for unit in unit_rows(file, filesystem, ROWS_AT_ONCE, model.id):
+            missing = [s for s in unit["shards"] if f"part-{digest(s.encode())[:24]}.parquet" not in there]
+            if missing:
+                units.append({"file": unit["file"], "group": unit["group"], "rows": unit["rows"]})
+                todo += unit["rows"]
+    if not units:
+        return
+    arguments = {"workspace": work, "known": known, "model": path, "gpus": config.score.gpus_per_worker}
+    here = session.few(config.address) and not config.score.gpus_per_worker and todo <= FEW_ROWS
+    if not here:
+        session.connect(config.address)
+    workers = 1 if here else config.score.workers or session.n_cpus()
+    batches = blocks.split(pa.Table.from_pylist(units), blocks.balanced(len(units), 16, workers))
+    with progress("score", todo) as ticker:
+        for answered in _map(batches, _ScoreFrames, arguments, workers, config.score.gpus_per_worker, here):
+            for a in answered:
+                summary.made += a["made"]
+                ticker.advance(a["rows"])
 
 
 def _map(
-    config: Config, rows: pa.Table, largest: int, worker: type, arguments: dict[str, Any], here: bool
+    batches: list[pa.Table], worker: type, arguments: dict[str, Any], workers: int, gpus: float, here: bool
 ) -> Iterator[list[dict[str, Any]]]:
-    """The workers' answers, block by block; ``here`` does without Ray."""
     if here:
-        yield from session.map_here(blocks.split(rows, largest), worker, arguments)
-        return
-    session.connect(config.address)
-    batches = blocks.split(rows, blocks.balanced(len(rows), largest, session.n_cpus()))
-    yield from session.map_blocks(batches, worker, arguments, config.score.workers, config.score.gpus_per_worker)
+        return session.map_here(batches, worker, arguments)
+    return session.map_blocks(batches, worker, arguments, workers, gpus)
 
 
-def _catalog(config: Config, catalog: str) -> tuple[list[Track], list[dict[str, Any]]]:
-    """The tracks of a folder or manifest, identified by their files: two files of one title are two rows."""
-    from mer_ray.sources import folder, manifest
+class _ScoreFrames:
+    """A worker that scores row groups of frames, and commits them a thousand rows at a time."""
 
-    place = Path(catalog).expanduser()
-    if not place.exists():
-        raise InputError(
-            f"catalog {place} does not exist", "give a folder with audio, or a manifest (CSV, JSON lines, Parquet)"
-        )
-    found: list[Found] = list(folder.tracks(place) if place.is_dir() else manifest.tracks(place, config.collect.scale))
-    tracks: dict[str, Track] = {}
-    lost = []
-    for item in found:
-        track, error = item if isinstance(item, tuple) else (item, None)
-        if error is None and track.uri is None:
-            error = TrackError("no_audio", f"{track.artist} – {track.title}: the manifest names no path or uri for it")
-        if error is not None:
-            lost.append(failure("score", track.id, error.reason, error.message, error.transient))
-            continue
-        by_file = Track(track.artist, track.title, uri=track.uri, key=digest((track.uri or "").encode())[:16])
-        tracks.setdefault(by_file.id, by_file)
-    return list(tracks.values()), lost
-
-
-def _write(table: pa.Table, target: Path) -> None:
-    """One file, whole or not at all. CSV has no lists: there the curve is left out."""
-    sink = io.BytesIO()
-    if target.suffix.lower() == ".csv":
-        pacsv.write_csv(table.drop_columns([c for c in ("curve", "curve_hop_s") if c in table.column_names]), sink)
-    else:
-        pq.write_table(table, sink, compression="zstd")
-    Workspace(target.parent).write_bytes(sink.getvalue(), target.name)
-
-
-class _ScoreFeatures:
-    """A worker that scores shards of features."""
-
-    def __init__(self, workspace: Workspace, model: str, gpus: float) -> None:
+    def __init__(self, workspace: Workspace, known: Workspace | None, model: str, gpus: float) -> None:
         session.prepare_worker(gpus)
-        self.workspace, self.predictor = workspace, load_model(model)
-        self.table = features_table(self.predictor.model.feature.name)
-        tracks = workspace.read("tracks", ["track_id", "artist", "title"]).to_pylist()
-        uris = dict(
-            zip(
-                *(workspace.read("audio", ["track_id", "uri"])[c].to_pylist() for c in ("track_id", "uri")), strict=True
-            )
-        )
-        self.known = {t["track_id"]: (t["artist"], t["title"], uris.get(t["track_id"], "")) for t in tracks}
+        self.workspace, self.known = workspace, known
+        self.predictor = predictor.load(model)
+        self.names = None if known is None else _Names(known)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        made, done = 0, self.workspace.ids("scores")
-        for shard in batch["shard"].to_pylist():
-            rows = pq.read_table(self.workspace.path(self.table, shard), filesystem=self.workspace.fs)
-            if set(rows["fingerprint"].to_pylist()) != {self.predictor.model.feature.fingerprint}:
-                raise ModelError(
-                    f"{self.predictor.name} does not fit the frames in {self.workspace.path(self.table, shard)}",
-                    "extract the features with the settings that the model was trained with",
-                )
-            rows = rows.filter(
-                pa.compute.invert(pa.compute.is_in(rows["track_id"], pa.array(sorted(done), pa.string())))
-            )
-            if len(rows):
-                ids = rows["track_id"].to_pylist()
-                predictions = self.predictor.predict_frames(ragged_arrays(rows["frames"]))
-                scores = [
-                    score_row(i, *self.known.get(i, ("", "", "")), prediction=p, model=self.predictor.name)
-                    for i, p in zip(ids, predictions, strict=True)
-                ]
-                self.workspace.append_rows("scores", scores)
-                made += len(ids)
-        return pa.table({"shards": [len(batch)], "made": [made]})
+        made = rows = 0
+        there = set(self.workspace.names("scores"))
+        spec = self.predictor.model.feature
+        for unit in batch.to_pylist():
+            fs = self.known.fs if self.known is not None else None
+            frames = Frames(unit["file"], unit["group"], fs, spec)
+            rows += unit["rows"]
+            for shard, piece in frames.pieces(ROWS_AT_ONCE, self.predictor.name):
+                if f"part-{digest(shard.encode())[:24]}.parquet" in there:
+                    continue
+                tracks, arrays, lost = frames.read(piece)
+                self.workspace.append_rows("failures", lost)
+                if self.names is not None:
+                    tracks = self.names.of([t["track_id"] for t in tracks])
+                predictions = self.predictor.predict_frames(arrays)
+                durations = [len(a) * spec.hop_s for a in arrays]
+                table = scores_table(tracks, predictions, durations, self.predictor.name)
+                self.workspace.append("scores", table, shard)
+                made += len(table)
+        return pa.table({"made": [made], "rows": [rows]})
+
+
+class _Names:
+    """Artist, title, album and address by track_id, held as Arrow: a million tracks take 150 MB."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        tracks = workspace.read("tracks", ["track_id", "artist", "title", "album"])
+        audio = workspace.read("audio", ["track_id", "uri"])
+        self.table = tracks.join(audio, "track_id").sort_by("track_id")
+        self.ids = self.table["track_id"].to_numpy(zero_copy_only=False)
+
+    def of(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """What is known of each, and at least its id."""
+        if not len(self.ids):
+            return [{"track_id": i} for i in ids]
+        wanted = np.array(ids, object)
+        places = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
+        rows = self.table.take(pa.array(places)).to_pylist()
+        return [row if row["track_id"] == i else {"track_id": i} for i, row in zip(ids, rows, strict=True)]
 
 
 class _ScoreFiles:
     """A worker that scores audio files."""
 
-    def __init__(self, workspace: Workspace, model: str, gpus: float, min_duration_s: float) -> None:
+    def __init__(
+        self, workspace: Workspace, model: str, gpus: float, min_duration_s: float, keep_features: bool
+    ) -> None:
         from mer_ray.audio.isolated import Decoder
 
         session.prepare_worker(gpus)
-        self.workspace, self.predictor, self.min_duration_s = workspace, load_model(model), min_duration_s
+        self.workspace, self.predictor, self.min_duration_s = workspace, predictor.load(model), min_duration_s
+        self.extractors = self.predictor.extractors()  # a model that cannot read audio says so now
+        self.keep_features = keep_features
         self.decoder = Decoder()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        scores, lost = score_files(self.predictor, batch.to_pylist(), self.min_duration_s, self.decoder.stream)
+        from mer_ray.stages.extract import commit
+
+        files = batch.to_pylist()
+        scores, frames, lost, seconds = score_files(self.predictor, files, self.min_duration_s, self.decoder.stream)
         self.workspace.append_rows("failures", lost)
-        self.workspace.append_rows("scores", scores)
-        return pa.table({"made": [len(scores)], "failed": [len(lost)]})
+        if len(scores):
+            if self.keep_features:
+                commit(self.workspace, self.predictor.model.feature, frames)
+            ids = "\n".join([self.predictor.name, *scores["track_id"].to_pylist()])
+            self.workspace.append("scores", scores, ids)
+        planned = float(sum(f["planned_s"] for f in files))
+        answer = {"made": len(scores), "failed": len(lost), "seconds": seconds, "planned_s": planned}
+        return pa.Table.from_pylist([answer])
 
 
 def score_files(
-    predictor: Predictor, files: list[dict[str, Any]], min_duration_s: float, stream: Stream
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """files: dicts with track_id, artist, title, uri → rows of ``scores`` and rows of ``failures``."""
-    feature = predictor.model.feature.name
-    result = extract(
-        [(f["track_id"], f["uri"], [feature]) for f in files], {feature: predictor.extractor}, min_duration_s, stream
-    )
+    model: Predictor, files: list[dict[str, Any]], min_duration_s: float, stream: Stream | None = None
+) -> tuple[pa.Table, dict[str, np.ndarray], list[dict[str, Any]], float]:
+    """files: dicts with track_id, artist, title, album, uri → rows of ``scores``, the frames by track_id, rows of
+    ``failures``, and the seconds of audio."""
+    feature = model.model.feature.name
+    extractors = model.extractors()
+    wanted = list(extractors)
+    result = extract([(f["track_id"], f["uri"], wanted) for f in files], extractors, min_duration_s, stream)
     by_id = {f["track_id"]: f for f in files}
-    frames = result.frames[feature]
-    scores = [
-        score_row(i, by_id[i]["artist"], by_id[i]["title"], by_id[i]["uri"], p, predictor.name)
-        for i, p in zip(frames, predictor.predict_frames(list(frames.values())), strict=True)
-    ]
-    lost = [
-        failure(
-            "score",
-            i,
-            e.reason,
-            e.message if by_id[i]["uri"] in e.message else f"{by_id[i]['uri']}: {e.message}",
-            e.transient,
-        )
-        for (_, i), e in result.errors.items()
-    ]
-    return scores, lost
+    frames, peaks = result.frames[feature], result.frames[Waveform.NAME]
+    tracks = [by_id[i] for i in frames]
+    scores = scores_table(
+        tracks,
+        model.predict_frames(list(frames.values())),
+        [len(peaks[i]) * HOP_S for i in frames],
+        model.name,
+        [peaks[i] for i in frames],
+    )
+    lost = [_lost(by_id[i], error) for (name, i), error in result.errors.items() if name in ("", feature)]
+    return scores, frames, lost, result.seconds
+
+
+def _lost(file: dict[str, Any], error: TrackError) -> dict[str, Any]:
+    message = error.message if file["uri"] in error.message else f"{file['uri']}: {error.message}"
+    return failure("score", file["track_id"], error.reason, message, error.transient)

@@ -1,25 +1,104 @@
-"""What a workspace holds, and what it lost."""
+"""What a workspace holds, what it lost and what to do about it, and what comes next."""
 
 from __future__ import annotations
 
+import json
+import math
+import sys
 from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs
+from rich import box
 from rich.markup import escape
 from rich.table import Table as RichTable
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, out
-from mer_ray.errors import WorkspaceError
+from mer_ray.errors import ModelError, WorkspaceError
+from mer_ray.identity import one_line
 from mer_ray.scoring import store
+from mer_ray.stages.advice import advice
 from mer_ray.tables import DIMENSIONS, Workspace, features_table
 
 EXAMPLES = 2
+SHOWN_REASONS = 15
+SHOWN_CHARACTERS = 120  # of an example's message
+MANY_ROWS = 1_000_000
+"""Up to so many rows, those of the same track_id count once; beyond, Parquet's own counts are added up."""
 
 
 def counts(workspace: Workspace) -> dict[str, int]:
     """Rows per table; ``runs`` counts finished models."""
-    tables = [
+    rows = {table: _rows(workspace, table) for table in _tables(workspace)}
+    rows["runs"] = sum(store.describe(workspace, "runs", name) is not None for name in workspace.names("runs"))
+    return rows
+
+
+def look(workspace: Workspace) -> dict[str, Any]:
+    """All that is to say about a workspace, JSON-able.
+
+    ``workspace``; ``tables``: name, rows, bytes, settings_since and last_written (ISO 8601, UTC) of each; ``other``:
+    bytes of the other folders; ``audio_s``: s of audio; ``models``: name, network, feature, n_tracks, trained_at, r2
+    (per dimension: value, lower, upper; the ends of the 95 % interval), best, and problem where it cannot be read;
+    ``failures``: stage, reason, count, transient (how many of them), advice, examples, the commonest first; ``next``:
+    command and why, or null. Raises WorkspaceError where there is no workspace.
+    """
+    if not workspace.exists("settings"):
+        raise WorkspaceError(f"there is no workspace at {workspace.uri}", "give the one that you ran with --workspace")
+    files = _files(workspace)
+    tables = []
+    for name in _tables(workspace):
+        own = [f for f in files if f.path.rpartition("/")[0] == workspace.path(name)]
+        stage = {"tracks": "collect", "labels": "label", "audio": "acquire"}.get(name, "")
+        recorded = workspace.read_json("settings", f"{stage or name.replace('features/', 'extract-')}.json") or {}
+        tables.append(
+            {
+                "name": name,
+                "rows": _rows(workspace, name),
+                "bytes": sum(f.size for f in own),
+                "settings_since": recorded.get("since"),
+                "last_written": max((f.mtime.isoformat() for f in own if f.mtime), default=None),
+            }
+        )
+    models, failures = _models(workspace), _failures(workspace.failures())
+    other = Counter[str]()
+    for file in files:
+        top = file.path.removeprefix(workspace.root.rstrip("/") + "/").split("/")[0]
+        if top not in {t["name"].split("/")[0] for t in tables}:
+            other[top] += file.size
+    return {
+        "workspace": workspace.uri,
+        "tables": tables,
+        "other": dict(other.most_common()),
+        "audio_s": _audio_s(workspace),
+        "models": models,
+        "failures": failures,
+        "next": _next(workspace, {t["name"]: t["rows"] for t in tables}, models, failures, files),
+    }
+
+
+def run(config: Config, workspace: Workspace, as_json: bool = False) -> Summary:
+    """Print what `look` finds: for people, or as one JSON object."""
+    found = look(workspace)
+    if as_json:
+        sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    else:
+        _print(found)
+    failed = sum(f["count"] for f in found["failures"])
+    return Summary("status", unit="rows", made=sum(t["rows"] for t in found["tables"]), failed=failed)
+
+
+# what there is -----------------------------------------------------------------------------------------------------
+
+
+def _tables(workspace: Workspace) -> list[str]:
+    return [
         "tracks",
         *(["merged"] if workspace.has("merged") else []),
         "labels",
@@ -27,44 +106,215 @@ def counts(workspace: Workspace) -> dict[str, int]:
         *(features_table(f) for f in workspace.names("features")),
         "scores",
     ]
-    rows = {table: workspace.read(table, ["track_id"]).num_rows for table in tables}
-    rows["runs"] = sum(store.describe(workspace, "runs", name) is not None for name in workspace.names("runs"))
-    return rows
 
 
-def run(config: Config, workspace: Workspace) -> Summary:
-    """Print the tables with their rows, the models with their R², and the failures by stage and reason."""
-    if not workspace.exists("settings"):
-        raise WorkspaceError(f"there is no workspace at {workspace.uri}", "give the one that you ran with --workspace")
-    rows = counts(workspace)
-    table = RichTable(title=f"Workspace {escape(workspace.uri)}", title_justify="left")
-    table.add_column("Table", no_wrap=True)
-    table.add_column("Rows", justify="right")
-    for name, count in rows.items():
-        table.add_row(escape(name), f"{count:,}")
-    out.print(table)
+def _rows(workspace: Workspace, table: str) -> int:
+    shards = [workspace.path(table, n) for n in workspace.names(table) if n.endswith(".parquet")]
+    try:
+        rows = int(ds.dataset(shards, format="parquet", filesystem=workspace.fs).count_rows()) if shards else 0
+    except (pa.ArrowException, OSError):
+        rows = 0  # a damaged shard: to read the table says which
+    return rows if rows > MANY_ROWS else int(workspace.read(table, ["track_id"]).num_rows)
+
+
+def _audio_s(workspace: Workspace) -> float:
+    durations = (pc.sum(b["duration_s"]).as_py() for b in workspace.batches("audio", ["duration_s"]))
+    return float(sum(d or 0.0 for d in durations))
+
+
+def _files(workspace: Workspace) -> list[Any]:
+    """Information on the workspace's files; of one in an object store, only on those of its tables and models."""
+    places = [()] if workspace.is_local else [(t,) for t in (*_tables(workspace), "runs", "report")]
+    found: list[Any] = []
+    for place in places:
+        selector = pyarrow.fs.FileSelector(workspace.path(*place), allow_not_found=True, recursive=True)
+        found += [f for f in workspace.fs.get_file_info(selector) if f.type == pyarrow.fs.FileType.File]
+    return found
+
+
+def _models(workspace: Workspace) -> list[dict[str, Any]]:
+    """The finished models, the best first: by mean R², as `mer-ray score` chooses."""
+    models = []
     for name in workspace.names("runs"):
-        described = store.describe(workspace, "runs", name)
+        try:
+            described = store.describe(workspace, "runs", name)
+        except ModelError as error:
+            models.append({"name": name, "best": False, "problem": str(error)})
+            continue
         if described is not None:
-            figures = ", ".join(f"{d} {described['metrics'][d]['r2']:.3f}" for d in DIMENSIONS)
-            out.print(f"model {escape(name)}: R² {figures}")
-    failures = workspace.failures()
-    _print_failures(failures)
-    return Summary("status", unit="rows", made=sum(rows.values()), failed=len(failures))
+            details, metrics = described["details"], described["metrics"]
+            r2 = {
+                d: [_finite(x) for x in (metrics[d]["r2"], *metrics[d].get("intervals", {}).get("r2", [None, None]))]
+                for d in DIMENSIONS
+            }
+            models.append(
+                {
+                    "name": name,
+                    "network": described["network"],
+                    "feature": described["feature"]["name"],
+                    "n_tracks": details.get("n_tracks"),
+                    "trained_at": details.get("trained_at"),
+                    "r2": r2,
+                    "best": False,
+                }
+            )
+
+    def mean_r2(model: Mapping[str, Any]) -> float:
+        figures = [model.get("r2", {}).get(d, [None])[0] for d in DIMENSIONS]
+        return -math.inf if None in figures else sum(figures)
+
+    models.sort(key=mean_r2, reverse=True)
+    if models and "problem" not in models[0]:
+        models[0]["best"] = True
+    return models
+
+
+def _finite(x: float | None) -> float | None:
+    return None if x is None or not math.isfinite(x) else x
+
+
+def _failures(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["stage"], row["reason"]), []).append(row)
+    return [
+        {
+            "stage": stage,
+            "reason": reason,
+            "count": len(own),
+            "transient": sum(r["transient"] for r in own),
+            "advice": advice(reason),
+            "examples": [r["message"] for r in own[:EXAMPLES]],
+        }
+        for (stage, reason), own in sorted(groups.items(), key=lambda g: (-len(g[1]), g[0]))
+    ]
+
+
+def _next(
+    workspace: Workspace,
+    rows: Mapping[str, int],
+    models: list[dict[str, Any]],
+    failures: list[dict[str, Any]],
+    files: list[Any],
+) -> dict[str, str] | None:
+    """The first stage that has something left to do."""
+    lost = Counter[str]()
+    for failure in failures:
+        lost[failure["stage"]] += failure["count"]
+    features = [t for t in rows if t.startswith(features_table(""))]
+    behind = [t for t in features if rows[t] + lost["extract"] + lost[f"extract:{t[9:]}"] < rows["audio"]]
+    without_label = rows["tracks"] - rows["labels"] - lost["label"]
+    without_audio = rows["tracks"] - rows["audio"] - lost["acquire"]
+    written = {f.path: f.mtime for f in files}
+    made = [m for p, m in written.items() if p.endswith("/model.json") and p.startswith(workspace.path("runs"))]
+    reported = written.get(workspace.path("report", "report.md"))
+    best = next((m for m in models if m["best"]), None)
+    to_score = rows.get(features_table(best["feature"]), 0) - rows["scores"] if best else 0
+    needs_audio = rows["audio"] > 0 or not features  # those that are brought along need none
+    steps = [
+        ("collect", rows["tracks"] == 0, "there are no tracks yet"),
+        ("label", without_label > 0 or rows["labels"] == 0, f"{max(0, without_label):,} tracks have no label yet"),
+        ("acquire", without_audio > 0 and needs_audio, f"{without_audio:,} tracks have no audio yet"),
+        ("extract", not features, "there are no features yet"),
+        ("extract", bool(behind), f"{', '.join(behind)}: some tracks are left"),
+        ("train", best is None, "there is no trained model yet"),
+        ("report", reported is None or any(m and m > reported for m in made), "there are models that it does not show"),
+        ("score", to_score > 0, f"{to_score:,} tracks are not scored yet"),
+    ]
+    return next(({"command": f"mer-ray {stage}", "why": why} for stage, due, why in steps if due), None)
+
+
+# how it is shown ---------------------------------------------------------------------------------------------------
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    out.print(f"[bold]Workspace {escape(found['workspace'])}[/bold]")
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("Table")
+    for column in ("Rows", "Size", "Last written"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in found["tables"]:
+        table.add_row(escape(row["name"]), f"{row['rows']:,}", _size(row["bytes"]), _when(row["last_written"]))
+    out.print(table)
+    if found["audio_s"]:
+        out.print(f"\n{found['audio_s'] / 3600:,.1f} hours of audio")
+    other = [f"{one_line(name, 40)} {_size(size)}" for name, size in found["other"].items() if size >= 1e6]
+    if other:
+        out.print(escape(f"Beside the tables: {', '.join(other)}"))
+    _print_models(found["models"])
+    _print_failures(found["failures"])
+    if found["next"] is None:
+        out.print("\nAll stages are done; `mer-ray score MUSIC --out scores.parquet` scores other music.")
+    else:
+        out.print(f"\nNext: [bold]{escape(found['next']['command'])}[/bold] ({escape(found['next']['why'])})")
+
+
+def _print_models(models: list[dict[str, Any]]) -> None:
+    if not models:
+        return
+    out.print(f"\n[bold]{_number(len(models), 'model')}[/bold], R² out of fold with 95 % intervals; * is the best")
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.padding = (0, 1, 0, 0)
+    table.add_column("", no_wrap=True)
+    table.add_column("Model", overflow="fold")
+    for column in (*(d.capitalize() for d in DIMENSIONS), "Tracks", "Trained"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for m in models:
+        if "problem" in m:
+            table.add_row("!", escape(m["name"]), "cannot be read", *[""] * 4)
+            continue
+        figures = [_with_ends(m["r2"][d]) for d in DIMENSIONS]
+        n_tracks = "" if m["n_tracks"] is None else f"{m['n_tracks']:,}"
+        table.add_row("*" if m["best"] else "", escape(m["name"]), *figures, n_tracks, _when(m["trained_at"])[:10])
+    out.print(table)
+    for m in models:
+        if "problem" in m:
+            out.print(escape(f"! {m['problem']}"))
+
+
+def _with_ends(figures: list[float | None]) -> str:
+    value, lower, upper = figures
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + ("" if lower is None or upper is None else f"\n[dim]{lower:.3f}–{upper:.3f}[/dim]")
 
 
 def _print_failures(failures: list[dict[str, Any]]) -> None:
     if not failures:
-        out.print("no failures")
+        out.print("\nNo failures.")
         return
-    table = RichTable(title=f"{len(failures):,} failures", title_justify="left", show_lines=True)
-    for column, justify in (("Stage", "left"), ("Reason", "left"), ("Rows", "right"), ("For example", "left")):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for (stage, reason), count in Counter((f["stage"], f["reason"]) for f in failures).most_common():
-        examples = [f["message"] for f in failures if (f["stage"], f["reason"]) == (stage, reason)][:EXAMPLES]
-        table.add_row(escape(stage), escape(reason), f"{count:,}", escape("\n".join(examples)))
+    n, passing = sum(f["count"] for f in failures), sum(f["transient"] for f in failures)
+    out.print(f"\n[bold]{_number(n, 'failure')}[/bold]")
+    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("Stage", overflow="fold")
+    table.add_column("Reason", no_wrap=True)
+    table.add_column("Rows", justify="right", no_wrap=True)
+    table.add_column("What to do, and examples", overflow="fold")
+    for f in failures[:SHOWN_REASONS]:
+        examples = "\n".join(f"[dim]{escape(one_line(e, SHOWN_CHARACTERS))}[/dim]" for e in f["examples"])
+        table.add_row(escape(f["stage"]), escape(f["reason"]), f"{f['count']:,}", f"{escape(f['advice'])}\n{examples}")
     out.print(table)
-    if any(f["transient"] for f in failures):
-        out.print("Failures that may pass are tried again by the next run; --retry-failed tries all of them.")
+    hidden = failures[SHOWN_REASONS:]
+    if hidden:
+        out.print(f"and {sum(f['count'] for f in hidden):,} for {len(hidden)} other reasons: see --json")
+    if passing:
+        out.print(f"The next run tries {passing:,} of them again, as they may pass; --retry-failed tries all.")
     else:
         out.print("--retry-failed tries them again, after you mended what they name.")
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def _size(n: int) -> str:
+    """Bytes as people read them: 812 B, 3.4 MB."""
+    size, units = float(n), ["B", "kB", "MB", "GB", "TB"]
+    while size >= 999.5 and len(units) > 1:
+        size, units = size / 1000, units[1:]
+    return f"{size:.0f} {units[0]}" if size >= 10 or units[0] == "B" else f"{size:.1f} {units[0]}"
+
+
+def _when(moment: str | None) -> str:
+    """A moment in this machine's time, to the minute."""
+    return "" if moment is None else f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"

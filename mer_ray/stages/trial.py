@@ -72,12 +72,13 @@ def network(
     config: dict[str, Any], report: Callable[[dict[str, Any], bool], None], placement: Any = None
 ) -> dict[str, float]:
     """Cross-validate, continue from what an interrupted attempt has left, write ``runs/NAME``; R² per dimension."""
+    from mer_ray import models
     from mer_ray.evaluation.card import card
-    from mer_ray.evaluation.metrics import interval_radius
+    from mer_ray.evaluation.intervals import coverage, intervals
     from mer_ray.evaluation.summary import evaluate
     from mer_ray.scoring import store
-    from mer_ray.training import data, grouped
-    from mer_ray.training.crossval import cross_validate, partitions
+    from mer_ray.training import data, grouped, reference
+    from mer_ray.training.crossval import cross_validate, partitions, whole
     from mer_ray.training.shelf import WorkspaceShelf
 
     workspace, settings, trial = Workspace(config["workspace"]), config["settings"], config["trial"]
@@ -108,14 +109,21 @@ def network(
     )
     figures = evaluate(d.labels, result.predicted, d.groups)
     if placement is None or placement.is_first:
-        first = recipe_of(result.plan[0])
+        first, members = recipe_of(result.plan[0]), result.members
+        if models.is_solved(trial["network"]):
+            number = len(result.plan)
+            weigh = d.errors if settings["weigh_labels"] else None
+            members = [whole(first, d.frames, d.labels, d.groups, settings["seed"], number, weigh, shelf)]
+        own = _statistics(trial["network"], members[0], d, first.window, feature.hop_s)
+        means = [reference.mean_statistics(own, t, first.window, feature.hop_s) for t in d.frames]
         model = store.Model(
             name=trial["name"],
             network=trial["network"],
             feature=feature,
             window=first.window,
-            members=result.members,
-            radius=interval_radius((result.predicted - d.labels).reshape(-1, len(DIMENSIONS))).tolist(),
+            members=members,
+            intervals=intervals(d.labels, result.predicted, d.groups),
+            reference=reference.fit(own, np.stack(means), d.groups, settings["seed"]),
             metrics=figures,
             details={
                 "settings": settings,
@@ -125,6 +133,7 @@ def network(
                 "n_artists": len(set(d.artists)),
                 "n_groups": len(set(d.groups)),
                 "labels": _origin(d.lexicons),
+                "coverage": coverage(d.labels, result.predicted, d.groups).tolist(),
                 "trained_at": now().isoformat(),
             },
             outputs=first.outputs,
@@ -160,6 +169,16 @@ def recipes(trial: dict[str, Any], feature: FeatureSpec, settings: dict[str, Any
         return Recipe(network=trial["network"], hop_s=feature.hop_s, window=window, **{k: own[k] for k in names})
 
     return recipe_of
+
+
+def _statistics(network: str, member: Any, d: Any, window: int, hop_s: float) -> Any:
+    """Those that the network itself looks at, if it does; else others of the same kind."""
+    from mer_ray.training import statistics
+
+    if network == "kernel":
+        own = member.parameters
+        return statistics.Statistics(member.scaler, own["components"], own["shift"], own["scale"])
+    return statistics.fit(d.frames, d.labels, window, hop_s, 0)
 
 
 def _origin(lexicons: list[str]) -> str:

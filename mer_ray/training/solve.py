@@ -16,10 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from mer_ray.models.kernel import BANDWIDTHS, CLIP, Kernel
+from mer_ray.models.kernel import Kernel
+from mer_ray.models.layout import BANDWIDTHS, CLIP
 from mer_ray.training.forward import flat, split
 from mer_ray.training.member import Member, Scaler
 from mer_ray.training.splits import grouped_folds
+from mer_ray.training.statistics import components
 from mer_ray.training.windows import cut, starts
 
 SMOOTHING = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
@@ -29,7 +31,6 @@ MAX_CHOICE = 2_048
 """Choices are made on at most so many of the training tracks, whole artists: they take the cube of the number."""
 BATCH = 32
 CHUNK = 64
-MAX_FRAMES = 200_000
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def solve(
     module: Kernel = nnx.merge(graph, state, rest)
     scaled = [scaler.frames(t) for t in tracks]
     if module.n_components:
-        module.components[...] = jnp.asarray(_components(scaled, module.n_components, seed))
+        module.components[...] = jnp.asarray(components(scaled, module.n_components, seed))
     values, owner = _statistics(module, scaled, window)
     _standardise(module, values)
     waves = _track_waves(module, values, owner, len(tracks))
@@ -147,18 +148,6 @@ def _smoothed(gram: np.ndarray, targets: np.ndarray, weights: np.ndarray, known:
         for j, smoothing in enumerate(SMOOTHING):
             out[j][:, columns] = left @ (right / (values + smoothing)[:, None]) + mean
     return list(out)
-
-
-def _components(tracks: Sequence[np.ndarray], count: int, seed: int) -> np.ndarray:
-    """Whitening principal components (F, count) of standardised frames, from at most 200,000 of them."""
-    total = sum(len(t) for t in tracks)
-    step = max(1, total // MAX_FRAMES)
-    frames = np.concatenate([t[(seed % step) :: step] for t in tracks]).astype(np.float64)
-    variance, directions = np.linalg.eigh(frames.T @ frames / max(1, len(frames)))
-    variance, directions = variance[::-1][:count], directions[:, ::-1][:, :count]
-    # The sign of an eigenvector is the library's whim.
-    directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), range(count)])
-    return np.asarray(directions / np.sqrt(np.maximum(variance, 1e-4 * max(variance[0], 1e-12))), np.float32)
 
 
 def _statistics(module: Kernel, tracks: Sequence[np.ndarray], window: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,191 @@
+"""Statistics of many overlapping passages of one track at once, by running sums: a curve for the price of a point.
+
+The same statistics as `mer_ray.models.kernel.Kernel.blocks` has for one window, in NumPy, since tracks have any length
+and XLA would compile for each. What a passage shares with its neighbours is computed once: frames are gathered in
+atoms of half a second, or one frame where these are further apart, and a passage is a run of atoms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mer_ray.models.layout import FLOOR, TEXTURE_S, VARIANCE, band_edges, is_fine, segment_frames
+
+POINT_S = 1.0
+"""About the time between two points of a curve."""
+AT_ONCE = 32
+"""Segments whose spectra are in the processor's cache together."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a track of ``n_frames`` is cut: atoms of ``size`` frames, and passages, which are runs of them.
+
+    first, last: (n,) atoms, a passage is [first, last). whole: (n,), whether it has its full length. hop_s: between
+    two points of the curve; point i lies at (i + 1/2) hop_s.
+    """
+
+    n_frames: int
+    size: int
+    first: np.ndarray
+    last: np.ndarray
+    whole: np.ndarray
+    hop_s: float
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(A,) frames of each atom: ``size``, but for the last one."""
+        first = self.size * np.arange(-(-self.n_frames // self.size))
+        return np.asarray(np.minimum(self.n_frames - first, self.size))
+
+    @property
+    def first_frame(self) -> np.ndarray:
+        """(n,)."""
+        return np.asarray(self.first * self.size)
+
+    @property
+    def last_frame(self) -> np.ndarray:
+        """(n,), exclusive."""
+        return np.asarray(np.minimum(self.last * self.size, self.n_frames))
+
+
+def grid(n_frames: int, window: int, hop_s: float) -> tuple[Grid, int]:
+    """Passages of about ``window`` frames around points about a second apart, and how many points there are.
+
+    Around the first and the last point half of the passage is there. Where none is whole, the track as a whole is
+    one more passage, after those of the points.
+    """
+    size = max(1, round(TEXTURE_S / hop_s)) if is_fine(hop_s) else 1
+    atoms = -(-n_frames // size)
+    step = max(1, round(POINT_S / (size * hop_s)))
+    length = max(step, round(window / size))
+    n = max(1, round(atoms / step))
+    middle = (np.arange(n) + 0.5) * step
+    first = np.floor(middle - length / 2).astype(int)
+    last = first + length
+    whole = (first >= 0) & (last <= atoms)
+    first, last = np.clip(first, 0, atoms - 1), np.clip(last, 1, atoms)
+    if not whole.any():
+        first, last, whole = np.append(first, 0), np.append(last, atoms), np.append(whole, True)
+    return Grid(n_frames, size, first, last, whole, step * size * hop_s), n
+
+
+def statistics(x: np.ndarray, components: np.ndarray, places: Grid, hop_s: float) -> np.ndarray:
+    """x (n_frames, F) standardised, components (F, K) → (n, P), a row for each passage, blocks side by side.
+
+    K = 0 for embeddings: mean and deviation.
+    """
+    weights = places.counts / places.size
+    level = _means(x, places.size)
+    if not components.shape[1]:
+        return np.concatenate(_mean_sd(weights, level, None, places), axis=1).astype(np.float32)
+    y = x @ components
+    inner, inner_spread = _means(y, places.size), _variances(y, places.size)
+    mean, sd = _mean_sd(weights, inner, inner_spread, places)
+    _, level_sd = _mean_sd(weights, inner, None, places)
+    texture = np.sqrt(inner_spread + VARIANCE)
+    spread_mean, spread_sd = _mean_sd(weights, texture, None, places)
+    out = [
+        _mean_sd(weights, level, None, places)[0],
+        mean,
+        np.log(sd + FLOOR),
+        np.log(_moved(y, places) + FLOOR),
+        level_sd,
+        spread_mean,
+        spread_sd,
+        _modulation(y, places, segment_frames(hop_s)),
+    ]
+    return np.concatenate(out, axis=1).astype(np.float32)
+
+
+def _means(x: np.ndarray, size: int) -> np.ndarray:
+    """Means (A, F) of every ``size`` frames; the last atom may have fewer."""
+    whole = len(x) // size
+    parts = [x[: whole * size].reshape(whole, size, x.shape[1]).mean(axis=1)]
+    if whole * size < len(x):
+        parts.append(x[whole * size :].mean(axis=0, keepdims=True))
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _variances(x: np.ndarray, size: int) -> np.ndarray:
+    """Variances (A, F) within every ``size`` frames."""
+    return np.asarray(np.maximum(_means(np.square(x), size) - np.square(_means(x, size)), 0))
+
+
+def _sums(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """Sums of rows [first, last): values (A, ...) float64 → (n, ...)."""
+    total = np.zeros((len(values) + 1, *values.shape[1:]))
+    np.cumsum(values, axis=0, out=total[1:])
+    return np.asarray(total[last] - total[first])
+
+
+def _mean_sd(
+    weights: np.ndarray, mean: np.ndarray, variance: np.ndarray | None, places: Grid
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each passage, from its atoms' weights (A,), means (A, F) and variances within them."""
+    weight = _sums(weights, places.first, places.last)[:, None]
+    square = np.square(mean) if variance is None else np.square(mean) + variance
+    first, second = (_sums(weights[:, None] * v, places.first, places.last) / weight for v in (mean, square))
+    return first, np.sqrt(np.maximum(second - np.square(first), 0) + VARIANCE)
+
+
+def _moved(y: np.ndarray, places: Grid) -> np.ndarray:
+    """Deviation (n, K) of the differences of neighbouring frames that both lie in the passage."""
+    steps = np.zeros_like(y)
+    np.subtract(y[1:], y[:-1], out=steps[1:])
+    frames = (places.last_frame - places.first_frame)[:, None]
+    # An atom's first step comes from the atom before: a passage does without that of its first atom.
+    into = steps[places.first_frame].astype(np.float64)
+    sums, squares = (
+        _sums(places.counts[:, None] * _means(v, places.size), places.first, places.last)
+        for v in (steps, np.square(steps))
+    )
+    total = np.maximum(frames - 1, 1e-6)
+    sums, squares = sums - into, squares - np.square(into)
+    return np.asarray(np.sqrt(np.maximum(squares / total - np.square(sums / total), 0) + VARIANCE))
+
+
+def _modulation(y: np.ndarray, places: Grid, segment: int) -> np.ndarray:
+    """`functionals.modulation` over the segments that lie in the passage: y (n_frames, K) → (n, bands K).
+
+    The segments lie as they do from the start of the track; those that its end cuts short belong to the last passages.
+    """
+    n, hop = len(y), segment // 2
+    count = -(-n // hop)
+    share = np.minimum(n - hop * np.arange(count), segment) / segment
+    weight = np.maximum(share - 0.5, 0) + 1e-3 * share
+    bands = np.concatenate([_power(y, j, min(j + AT_ONCE, count), segment) for j in range(0, count, AT_ONCE)])
+    first = -(-places.first_frame // hop)
+    last = np.where(places.last_frame == n, count, (places.last_frame - segment) // hop + 1)
+    # A passage shorter than a segment has the one that lies nearest.
+    nearest = np.clip(np.round(((places.first_frame + places.last_frame) / 2 - hop) / hop).astype(int), 0, count - 1)
+    short = last <= first
+    first, last = np.where(short, nearest, np.minimum(first, count - 1)), np.where(short, nearest + 1, last)
+    total = np.maximum(_sums(weight, first, last), 1e-9)[:, None]
+    mean = _sums(weight[:, None] * bands.reshape(count, -1), first, last) / total
+    return np.asarray(np.log(np.maximum(mean, 0) + FLOOR))
+
+
+def _power(y: np.ndarray, first: int, last: int, segment: int) -> np.ndarray:
+    """Power (S, bands, K) of the segments first to last."""
+    import scipy.fft
+
+    hop, n = segment // 2, len(y)
+    piece = y[first * hop : (last - 1) * hop + segment]
+    padded = np.zeros((y.shape[1], (last - first + 1) * hop), np.float32)
+    padded[:, : len(piece)] = piece.T
+    there = (np.arange(padded.shape[1]) + first * hop < n).astype(np.float32)
+    cut = np.lib.stride_tricks.sliding_window_view
+    pieces, mask = cut(padded, segment, axis=1)[:, ::hop], cut(there, segment)[::hop]
+    mean = (pieces.sum(axis=2) / mask.sum(axis=1))[:, :, None]
+    taper = np.hanning(segment + 1)[:-1].astype(np.float32) * mask
+    squares = scipy.fft.rfft((pieces - mean) * taper, axis=2).view(np.float32)
+    np.square(squares, out=squares)
+    edges = band_edges(segment)
+    # Real and imaginary parts lie side by side; what comes after the last band falls away.
+    bands = np.add.reduceat(squares, 2 * np.array(edges), axis=2)[:, :, :-1]
+    bands /= np.diff(edges).astype(np.float32)
+    bands /= np.maximum(np.square(taper).sum(axis=1), 1e-6)[:, None]
+    return np.ascontiguousarray(bands.transpose(1, 2, 0), np.float64)

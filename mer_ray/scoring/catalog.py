@@ -1,0 +1,134 @@
+"""What there is to score: audio files, wherever they are listed, and tables of frames that are ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mer_ray.audio import objects
+from mer_ray.audio.decode import EXTENSIONS
+from mer_ray.audio.location import is_url, to_path, to_uri
+from mer_ray.errors import InputError, TrackError
+from mer_ray.identity import digest, one_line
+from mer_ray.sources import Found, Track, folder, manifest
+from mer_ray.tables import failure
+
+BYTES_PER_S = 20_000
+"""Of compressed audio, about: only to share the files out evenly."""
+USUAL_S = 240.0
+LEAST_S = 1.0
+
+
+@dataclass
+class Catalog:
+    """tracks: dicts with track_id, artist, title, album, uri and planned_s, one a file. lost: rows of ``failures``.
+    tables: Parquet files with frames."""
+
+    tracks: list[dict[str, Any]] = field(default_factory=list)
+    lost: list[dict[str, Any]] = field(default_factory=list)
+    tables: list[str] = field(default_factory=list)
+
+
+def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catalog:
+    """Look through folders, manifests, audio files, tables of frames, and objects or folders in a store.
+
+    scale: of labels that a manifest may bring. A file that comes twice is there once. Raises InputError.
+    """
+    catalog = Catalog()
+    by_id: dict[str, dict[str, Any]] = {}
+    for place in places:
+        for item in _look(place, scale, catalog):
+            track, error = item if isinstance(item, tuple) else (item, None)
+            if error is None and track.uri is None:
+                said = f"{track.artist} – {track.title}: the manifest names no path or uri for it"
+                error = TrackError("no_audio", said)
+            if error is not None:
+                catalog.lost.append(failure("score", track.id, error.reason, error.message, error.transient))
+                continue
+            row = _row(track)
+            by_id.setdefault(row["track_id"], row)
+    catalog.tracks = list(by_id.values())
+    return catalog
+
+
+def file_id(uri: str) -> str:
+    """The track_id of a file that is scored: two files of one title are two rows."""
+    return digest(uri.encode())[:16]
+
+
+def has_frames(path: str | Path) -> bool:
+    """Whether a Parquet file is a table of frames."""
+    try:
+        return "frames" in pq.read_schema(path).names
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[Found]:
+    if is_url(text):
+        raise InputError(
+            f"{objects.shown(text)} is a web address",
+            "fetch it first: list it in a manifest, and run `mer-ray collect` and `mer-ray acquire`",
+        )
+    if objects.scheme(text) not in ("", "file"):
+        yield from (_object(uri) for uri in _objects(text))
+        return
+    place = to_path(text).expanduser()
+    if not place.exists():
+        raise InputError(
+            f"catalog {one_line(str(place))} does not exist",
+            "give a folder with audio, a manifest (CSV, JSON lines, Parquet), or a table of frames",
+        )
+    if place.is_dir():
+        shards = sorted(str(f) for f in place.absolute().glob("*.parquet") if not f.name.startswith((".", "_")))
+        if shards and has_frames(shards[0]):
+            catalog.tables.extend(shards)
+        else:
+            yield from folder.tracks(place)
+    elif place.suffix.lower() in EXTENSIONS:
+        try:
+            yield folder.describe(place.absolute())
+        except OSError as error:
+            said = f"{one_line(str(place), 300)} cannot be read ({error.strerror})"
+            yield Track("", place.stem, uri=to_uri(place)), TrackError("unreadable", said)
+    elif place.suffix.lower() == ".parquet" and has_frames(place):
+        catalog.tables.append(str(place.absolute()))
+    else:
+        yield from manifest.tracks(place, scale)
+
+
+def _objects(uri: str) -> list[str]:
+    """One object, or all audio under a prefix that ends with a slash."""
+    if not uri.endswith("/"):
+        return [uri]
+    found = [u for u in objects.listing(uri) if Path(u).suffix.lower() in EXTENSIONS]
+    if not found:
+        raise InputError(f"{objects.shown(uri)} holds no audio files", f"looked for {' '.join(sorted(EXTENSIONS))}")
+    return found
+
+
+def _object(uri: str) -> Track:
+    return Track("", one_line(Path(uri).stem), uri=uri)
+
+
+def _row(track: Track) -> dict[str, Any]:
+    uri = track.uri or ""
+    planned = track.duration_s or USUAL_S
+    if not track.duration_s and objects.scheme(uri) in ("", "file"):
+        try:
+            planned = to_path(uri).stat().st_size / BYTES_PER_S
+        except OSError:
+            planned = LEAST_S  # it is gone: a row of failures, soon
+    return {
+        "track_id": file_id(uri),
+        "artist": track.artist,
+        "title": track.title,
+        "album": track.album,
+        "uri": uri,
+        "planned_s": max(LEAST_S, planned),
+    }

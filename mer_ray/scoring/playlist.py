@@ -1,0 +1,158 @@
+"""A condition and a catalog's scores → a playlist that any player opens: extended M3U in UTF-8 (``.m3u8``).
+
+``#EXTINF:SECONDS,ARTIST - TITLE`` as in RFC 8216, section 4.3.2.1, with whole seconds, and -1 for an unknown length, as
+players have it since Winamp.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import unicodedata
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+
+from mer_ray.audio.location import to_path
+from mer_ray.audio.objects import scheme
+from mer_ray.errors import InputError
+from mer_ray.identity import one_line
+from mer_ray.scoring.table import SCHEMA, listing, read
+from mer_ray.scoring.where import mask, order
+from mer_ray.tables import DIMENSIONS, Workspace
+
+_SHOWN = 50  # rows that are listed on a terminal where no limit is given
+_UNSAYABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, separators of lines
+
+
+def sure(expression: str, table: pa.Table) -> np.ndarray:
+    """Which rows the condition holds for wherever in their 90 % intervals V, A and D are: (N,) bool.
+
+    It is asked for at the eight corners of the box that the three intervals span. Where it holds in all of them, it
+    does in the whole box, if it is made of linear inequalities joined by ``and``; with ``or``, ``not`` or products, the
+    inside may differ.
+    """
+    holds = np.ones(table.num_rows, bool)
+    for ends in itertools.product(("lower", "upper"), repeat=len(DIMENSIONS)):
+        corner = table
+        for end, d in zip(ends, DIMENSIONS, strict=True):
+            corner = corner.set_column(corner.column_names.index(d), d, table[f"{end}_{d}"])
+        holds &= mask(expression, corner)
+    return holds
+
+
+def choose(table: pa.Table, where: str | None = None, sort: str | None = None, certain: bool = False) -> np.ndarray:
+    """The numbers of the rows that fulfil the condition, (n,), in the table's order or by `where.order`.
+
+    certain: only those of which that is `sure`.
+    """
+    holds = np.ones(table.num_rows, bool) if where is None else (sure if certain else mask)(where, table)
+    rows = np.arange(table.num_rows) if sort is None else order(sort, table)
+    return rows[holds[rows]]
+
+
+def m3u8(table: pa.Table, rows: Iterable[int], folder: Path, absolute: bool = False) -> str:
+    """The playlist's text. Local files are named relative to its folder, unless ``absolute``; rows need a ``uri``."""
+    lines = ["#EXTM3U"]
+    chosen = table.select(["artist", "title", "uri", "duration_s"]).take(pa.array(list(rows), pa.int64()))
+    for row in chosen.to_pylist():
+        seconds = row["duration_s"]
+        length = round(seconds) if seconds is not None and math.isfinite(seconds) and seconds >= 0 else -1
+        title = " - ".join(part for part in (row["artist"], row["title"]) if part)
+        lines += [f"#EXTINF:{length},{one_line(title)}", entry(row["uri"], folder, absolute)]
+    return "\n".join(lines) + "\n"
+
+
+def entry(uri: str, folder: Path, absolute: bool = False) -> str:
+    """One address as a playlist's line: a path where it is one of this machine, else the URI as it is.
+
+    A relative ``uri`` counts from the current folder. A path that M3U cannot say (line breaks, bytes that are not
+    UTF-8) is a ``file:`` URI.
+    """
+    if scheme(uri) not in ("", "file"):
+        return "".join(quote(c, errors="replace") if unicodedata.category(c) in _UNSAYABLE else c for c in uri)
+    path = to_path(uri).expanduser().absolute()
+    text = str(path) if absolute else os.path.relpath(path, folder.resolve())
+    if text != text.strip() or any(unicodedata.category(c) in _UNSAYABLE for c in text):
+        return path.as_uri()
+    return f"./{text}" if text.startswith("#") else text
+
+
+def run(
+    scores: str,
+    where: str | None = None,
+    output: str | None = None,
+    sort: str | None = None,
+    limit: int | None = None,
+    certain: bool = False,
+    absolute: bool = False,
+) -> list[str]:
+    """Write the playlist, or print it where there is no ``output``. Answers what to tell people, line by line."""
+    from mer_ray.console import out
+
+    target = None if output is None else Path(output).expanduser()
+    if target is not None and target.suffix.lower() != ".m3u8":
+        raise InputError(
+            f"--out {one_line(str(target))} must end in .m3u8", "that ending tells players that it is UTF-8"
+        )
+    if target is not None and not target.parent.is_dir():
+        raise InputError(f"folder {one_line(str(target.parent))} for --out does not exist", "make it first")
+    table = read(scores, [f.name for f in SCHEMA if not pa.types.is_nested(f.type)])
+    rows = choose(table, where, sort, certain)
+    if len(rows) == 0:
+        return [
+            _nothing(table, where, certain) + ("" if target is None else f"; {one_line(str(target))} is not written")
+        ]
+    if target is None:
+        shown = rows[: limit or _SHOWN]
+        out.print(listing(table, shown))
+        if len(shown) == len(rows):
+            return [f"{len(rows):,} of {table.num_rows:,} tracks"]
+        more = "" if limit else " (-n shows more)"
+        return [f"the first {len(shown):,} of {len(rows):,} that match, of {table.num_rows:,} tracks{more}"]
+    uris = table["uri"].take(pa.array(rows)).to_pylist()
+    addressed = rows[[bool(uri) for uri in uris]]
+    left_out = len(rows) - len(addressed)
+    if len(addressed) == 0:
+        return [
+            f"{len(rows):,} tracks match, and the table has no file for any; {one_line(str(target))} is not written"
+        ]
+    addressed = addressed[:limit]
+    text = m3u8(table, addressed, target.parent, absolute)
+    _write(text, target)
+    seconds = np.nansum(table["duration_s"].take(pa.array(addressed)).to_numpy(zero_copy_only=False))
+    said = f"{one_line(str(target))}: {len(addressed):,} of {table.num_rows:,} tracks, {duration(float(seconds))}"
+    return [said, *([f"left out, as the table has no file for them: {left_out:,}"] if left_out else [])]
+
+
+def _write(text: str, target: Path) -> None:
+    """The whole file, or the old one; no folder stays behind in one that may be full of music."""
+    temporary = target.parent / ".tmp"
+    is_new = not temporary.exists()
+    Workspace(target.parent).write_bytes(text.encode(), target.name)
+    if is_new:
+        with suppress(OSError):  # another process has begun to write there
+            temporary.rmdir()
+
+
+def duration(seconds: float) -> str:
+    """A length in words: 45 s, 12 min, 3 h 20 min, 1,200 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours >= 100:
+        return f"{hours:,} h"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _nothing(table: pa.Table, where: str | None, certain: bool) -> str:
+    if where is None:
+        return "the table has no tracks"
+    said = f"no track of {table.num_rows:,} fulfils {one_line(where, 200)}"
+    loose = len(choose(table, where)) if certain else 0
+    return f"{said} for sure ({loose:,} do by their predictions, without --sure)" if certain else said

@@ -1,0 +1,69 @@
+"""What to do about a failure: a sentence for every reason that a row of ``failures`` can have."""
+
+from __future__ import annotations
+
+ADVICE = {
+    # collect
+    "bad_duration": "Mend the row's duration_s: seconds, over 0; or leave the cell empty.",
+    "bad_label": "Mend the row's labels: all of V, A and D, on the scale that collect.scale gives.",
+    "bad_row": "Mend the row: one JSON object a line.",
+    "bad_tags": "Mend the row's tags: names, or name:weight with a weight over 0.",
+    "bad_uri": "Mend the address: a path, http(s)://, s3://, gs:// or another store's.",
+    "duplicate": "Nothing, if they are the same music: one is kept. Else tell them apart by title, or give track_id.",
+    "incomplete": "Give the row an artist and a title, or a path.",
+    "lastfm_error": "Run `mer-ray collect` again; if it comes back, ask Last.fm for that track by hand.",
+    "malformed": "Nothing: Last.fm lists no artist or title for it.",
+    "not_asked": "Run `mer-ray collect` without --offline: it goes on where it was.",
+    "not_found": "Check the spelling of artist and title; or give the music as files (acquire.folder, or a uri).",
+    "off_topic": "Nothing, if it is not what you look for; else lower collect.min_seed_weight.",
+    # label
+    "low_coverage": "Lower label.min_coverage, or take a larger lexicon.",
+    "no_known_tag": "Take a larger lexicon (label.lexicon), or give the track a label in a manifest.",
+    "no_label": "Give the manifest columns valence, arousal, dominance for it; or set label.lexicon and use its tags.",
+    "no_tags": "Nobody has tagged it: give it tags or a label in a manifest, or score it with a model.",
+    "too_few_terms": "Lower label.min_terms, or take a larger lexicon.",
+    # acquire
+    "bad_spotify_id": "Mend or remove its spotify_id in the manifest: 22 letters and digits.",
+    "bad_url": "Mend its uri in the manifest: a complete http:// or https:// address.",
+    "no_audio": "Put the file in acquire.folder as “Artist - Title”, or give its path or URL as uri in the manifest.",
+    "no_driver": "Install or set up what the message names, then run with --retry-failed.",
+    "rate_limited": "Run again later; lower acquire.per_host if it comes back.",
+    "savify_error": "Run again; if it comes back, bring yt-dlp up to date (pip install -U yt-dlp yt-dlp-ejs).",
+    "timeout": "Run again; raise acquire.timeout_s for slow places.",
+    "too_big": "Raise acquire.max_mb, if that file is meant.",
+    "unreachable": "Check the network and the address, then run again.",
+    "wrong_duration": "Another version was found: give the file yourself, or raise acquire.duration_tolerance.",
+    "wrong_title": "Another piece was found: give its spotify_id or the file, or lower acquire.min_similarity.",
+    # decoding
+    "cancelled": "Run again: it was stopped while it worked on this file.",
+    "corrupt": "Get the file again: it is damaged, or no audio.",
+    "crashed": "Get the file again, or convert it (ffmpeg -i IN OUT.flac), then run with --retry-failed.",
+    "empty": "Get the file again: there is nothing in it.",
+    "missing": "Put the file back, or mend its path; then run with --retry-failed.",
+    "not_finite": "Convert the file (ffmpeg -i IN OUT.flac): it holds numbers that are no sound.",
+    "silent": "Get the file again: there is no sound in it.",
+    "stuck": "Convert the file (ffmpeg -i IN OUT.flac), then run with --retry-failed.",
+    "too_short": "Nothing, for a jingle; else get the whole file, or lower extract.min_duration_s.",
+    "truncated": "Get the file again: its end is missing.",
+    "unreadable": "See what the message says (rights, disk, a mount that is gone), then run with --retry-failed.",
+    # features
+    "ambiguous": "Give more of the paths in the file of features, or track_id, so that each row is of one track.",
+    "bad_frames": "Mend the row in the file of features: frames of the same width as the others.",
+    "not_brought": "Add the track to the file of features, or leave that feature out of extract.features.",
+    "not_computed": "See the message: the model fails on this file. Mend either, then run with --retry-failed.",
+    "too_long": "Use a part of it (extract.excerpt), or raise extract.hub.NAME.max_s.",
+    # train
+    "trial_failed": "See the trial's log under tune/, then run `mer-ray train` again: it goes on where it was.",
+}
+
+
+def advice(reason: str) -> str:
+    """What to do about failures of that reason; empty for one that is not known."""
+    if reason.startswith("http_"):
+        status = reason.removeprefix("http_")
+        if status in ("401", "403"):
+            return "The server wants a login, or refuses: get the file by hand and give its path."
+        if status in ("404", "410"):
+            return "It is gone from there: mend its uri in the manifest."
+        return "Run again later; if it comes back, mend its uri in the manifest."
+    return ADVICE.get(reason, "")

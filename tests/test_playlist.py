@@ -1,0 +1,149 @@
+"""Playlists: what is in them, and that a player finds the files from where the playlist lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mer_ray.audio.location import to_uri
+from mer_ray.cli import main
+from mer_ray.scoring.playlist import choose, duration, entry, m3u8, sure
+from mer_ray.tables import DIMENSIONS, SCHEMAS
+
+SCHEMA = SCHEMAS["scores"]
+
+
+def table(rows: list[tuple[float, float, str]], width: float = 0.2, **changes: object) -> pa.Table:
+    """Rows of (valence, arousal, uri), with intervals of that width."""
+    out = []
+    for i, (valence, arousal, uri) in enumerate(rows):
+        vad = dict(zip(DIMENSIONS, (valence, arousal, 0.5), strict=True))
+        ends = {f"lower_{d}": max(0.0, v - width / 2) for d, v in vad.items()}
+        ends |= {f"upper_{d}": min(1.0, v + width / 2) for d, v in vad.items()}
+        own = {"track_id": f"{i:016x}", "artist": "A", "title": f"T{i}", "uri": uri, "duration_s": 61.7, "model": "m"}
+        out.append({**own, **vad, **ends, "curve": [], "curve_hop_s": 1.0, **changes})
+    return pa.Table.from_pylist(out, schema=SCHEMA)
+
+
+def typed(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_format():
+    rows = table([(0.1, 0.9, "/music/a.mp3"), (0.1, 0.9, "https://x/b.mp3?k=%20")])
+    assert m3u8(rows, [1, 0], Path("/lists")) == (
+        "#EXTM3U\n#EXTINF:62,A - T1\nhttps://x/b.mp3?k=%20\n#EXTINF:62,A - T0\n../music/a.mp3\n"
+    )
+    odd = table([(0.1, 0.9, "a.mp3")], duration_s=None, artist="", title="line\r\nbreak, #EXTINF:9\u2028x")
+    assert m3u8(odd, [0], Path.cwd()) == "#EXTM3U\n#EXTINF:-1,line break, #EXTINF:9 x\na.mp3\n"
+
+
+@pytest.mark.parametrize(
+    ("uri", "line"),
+    [
+        ("/lists/sad/a.mp3", "sad/a.mp3"),
+        ("/lists/#1.mp3", "./#1.mp3"),
+        ("/lists/100%25.mp3", "100%25.mp3"),
+        ("file:///lists/100%25%20%C3%A4.mp3", "100% ä.mp3"),
+        ("file:///m/%E9.mp3", "file:///m/%E9.mp3"),
+        ("/m/two\nlines.mp3", "file:///m/two%0Alines.mp3"),
+        ("/lists/ a.mp3", "file:///lists/%20a.mp3"),
+        ("s3://bucket/a b.mp3", "s3://bucket/a b.mp3"),
+        ("s3://bucket/a\n#EXTM3U", "s3://bucket/a%0A#EXTM3U"),
+    ],
+)
+def test_an_address_as_a_line(uri, line):
+    assert entry(uri, Path("/lists")) == line
+
+
+def test_absolute_paths():
+    assert entry("/music/a.mp3", Path("/lists"), absolute=True) == "/music/a.mp3"
+    assert entry("a.mp3", Path("/lists"), absolute=True) == str(Path.cwd() / "a.mp3")
+
+
+@given(st.binary(min_size=1, max_size=12).filter(lambda b: not {0, 47} & set(b) and b not in (b".", b"..")))
+def test_any_file_name_is_found_again_from_its_line(name):
+    path = Path("/music") / os.fsdecode(name)
+    line = entry(to_uri(path), Path("/lists"))
+    assert line.splitlines() == [line]
+    assert not line.startswith("#")
+    found = unquote(urlparse(line).path, errors="surrogateescape") if line.startswith("file://") else f"/lists/{line}"
+    assert os.path.normpath(found) == str(path)
+
+
+def test_sure_asks_for_every_corner_of_the_intervals():
+    rows = table([(0.2, 0.8, "a"), (0.2, 0.65, "b"), (0.32, 0.8, "c")])
+    assert sure("valence < 0.35 and arousal > 0.6", rows).tolist() == [True, False, False]
+    assert choose(rows, "valence < 0.35 and arousal > 0.6").tolist() == [0, 1, 2]
+    assert sure("arousal - valence > 0.5", rows).tolist() == [False, False, False]
+    assert sure("arousal - valence > 0.3", rows).tolist() == [True, False, False]
+    assert choose(rows, "valence < 0.35", "-arousal", certain=True).tolist() == [0, 1]
+
+
+def test_a_playlist_from_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lists").mkdir()
+    rows = [(0.1, 0.7, "music/b.mp3"), (0.2, 0.9, (tmp_path / "music" / "ä b.mp3").as_uri()), (0.2, 0.8, "")]
+    pq.write_table(table([*rows, (0.9, 0.9, "music/glad.mp3")]), "s.parquet")
+    query = ["playlist", "s.parquet", "--where", "valence < 0.35 and arousal > 0.6"]
+    code, out, err = typed(*query, "--sort", "-arousal", "--out", "lists/sad.m3u8")
+    assert (code, err) == (0, "")
+    assert "lists/sad.m3u8: 2 of 4 tracks, 2 min" in out
+    assert "left out, as the table has no file for them: 1" in out
+    written = (tmp_path / "lists" / "sad.m3u8").read_text(encoding="utf-8")
+    assert written == "#EXTM3U\n#EXTINF:62,A - T1\n../music/ä b.mp3\n#EXTINF:62,A - T0\n../music/b.mp3\n"
+    assert [p.name for p in (tmp_path / "lists").iterdir()] == ["sad.m3u8"]
+    assert "the first 1 of 3 that match, of 4 tracks" in typed(*query, "-n", 1)[1]
+    assert typed(*query, "-n", 1, "--absolute", "--out", "one.m3u8")[0] == 0
+    assert (tmp_path / "one.m3u8").read_text().splitlines()[2:] == [str(tmp_path / "music" / "b.mp3")]
+    code, out, _ = typed(*query, "--sort", "arousal")
+    assert code == 0
+    assert [line.split()[3] for line in out.splitlines() if "A – T" in line] == ["T0", "T2", "T1"]
+    assert "3 of 4 tracks" in out
+
+
+def test_nothing_matches_and_nothing_is_written(tmp_path):
+    pq.write_table(table([(0.3, 0.7, "a.mp3")]), tmp_path / "s.parquet")
+    target = tmp_path / "none.m3u8"
+    query = ["playlist", tmp_path / "s.parquet", "--out", target, "--where"]
+    code, out, err = typed(*query, "valence < 0.1")
+    assert (code, err) == (0, "")
+    assert out == f"no track of 1 fulfils valence < 0.1; {target} is not written\n"
+    code, out, err = typed(*query, "valence < 0.35", "--sure")
+    assert (code, err) == (0, "")
+    assert "for sure (1 do by their predictions, without --sure)" in out
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "x.txt"], "must end in .m3u8"),
+        (["--out", "gone/x.m3u8"], "gone for --out does not exist"),
+        (["--where", "valnce < 1"], "did you mean valence?"),
+        (["--sort", "-mod"], "there is no column mod; did you mean model?"),
+        (["--sort", "valence < 1"], "a number or text is needed"),
+    ],
+)
+def test_a_slip_is_one_line(tmp_path, monkeypatch, options, said):
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(table([(0.3, 0.7, "a.mp3")]), "s.parquet")
+    code, out, err = typed("playlist", "s.parquet", *options)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_length_in_words():
+    assert [duration(s) for s in (45, 720, 12_000, 360_000)] == ["45 s", "12 min", "3 h 20 min", "100 h"]

@@ -1,0 +1,137 @@
+"""Scores from wherever they are, and the one row that somebody means."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from mer_ray.errors import InputError
+from mer_ray.scoring.table import clock, find, listing, name, read
+from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace
+
+SCHEMA = SCHEMAS["scores"]
+NEWER = ("album", "novelty", "sound", "waveform")
+
+
+def row(i: int, artist: str = "A", title: str = "", **changes: object) -> dict[str, object]:
+    scored = {f"{end}{d}": v for end, v in (("", 0.5), ("lower_", 0.4), ("upper_", 0.6)) for d in DIMENSIONS}
+    own = {"track_id": f"{i:016x}", "artist": artist, "title": title or f"T{i}", "uri": f"/m/{i}.mp3", "model": "m"}
+    rest = {"duration_s": 60.0, "curve": [[0.5] * 3], "curve_hop_s": 1.0, "sound": [0.0], "waveform": [7]}
+    return {**own, **scored, **rest, **changes}
+
+
+def table(*rows: dict[str, object]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+
+
+def test_a_file_a_folder_of_shards_and_a_workspace_read_alike(tmp_path):
+    rows = table(row(1), row(2))
+    pq.write_table(rows, tmp_path / "s.parquet")
+    Workspace(tmp_path / "w").append("scores", rows.slice(0, 1), "a")
+    Workspace(tmp_path / "w").append("scores", rows, "b")  # two processes scored the first track
+    assert read(tmp_path / "s.parquet").equals(rows)
+    for place in (tmp_path / "w", tmp_path / "w" / "scores", (tmp_path / "w").as_uri()):
+        assert sorted(read(place)["track_id"].to_pylist()) == rows["track_id"].to_pylist()
+    assert read(tmp_path / "w", ["uri", "valence"]).column_names == ["uri", "valence"]
+
+
+def test_what_an_older_file_lacks_is_null(tmp_path):
+    pq.write_table(table(row(1)).drop_columns([*NEWER, "artist"]), tmp_path / "old.parquet")
+    found = read(tmp_path / "old.parquet")
+    assert found.schema.names == SCHEMA.names
+    assert all(found[c].null_count == 1 for c in NEWER)
+    assert found["artist"].to_pylist() == [""]
+
+
+def test_csv_comes_back_but_for_its_lists(tmp_path):
+    nasty = 'NA, "quoted"\n=1+1'
+    rows = table(row(1, title=nasty, in_distribution=False, novelty=1.5), row(2, album="", artist=""))
+    lists = ["curve", "curve_hop_s", "sound", "waveform"]
+    pacsv.write_csv(rows.drop_columns(lists), tmp_path / "s.csv")
+    found = read(tmp_path / "s.csv")
+    assert found.drop_columns(lists).to_pylist() == rows.drop_columns(lists).to_pylist()
+    assert found["curve"].null_count == 2
+
+
+def test_hostile_text_is_listed_as_text():
+    rows = table(row(1, "[bold]A[/bold]", "x\ny\x1b[31m\u202e", uri="[link=http://x]/m"), row(2, duration_s=3725.4))
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(listing(rows, [1, 0], np.array([0.25, 1.5])))
+    lines = [line.split() for line in console.export_text().splitlines() if line.strip()]
+    assert lines[2] == ["1", "A", "–", "T2", "0.50", "0.50", "0.50", "0.25", "1:02:05", "/m/2.mp3"]
+    assert lines[3][:5] == ["2", "[bold]A[/bold]", "–", "x", "y"]
+    assert "[link=http://x]/m" in lines[3]
+
+
+def test_a_time_reads_as_on_a_player():
+    assert [clock(s) for s in (0, 59.6, 187, 3600, None, float("nan"))] == ["0:00", "1:00", "3:07", "1:00:00", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("gone.parquet", "do not exist"),
+        ("scores.xlsx", "neither .parquet nor .csv"),
+        ("text.parquet", "cannot be read"),
+        ("labels.parquet", "no column lower_valence"),
+        ("labels.csv", "no column lower_valence"),
+        ("wrong.csv", "cannot be read"),
+        ("empty", "holds no scores"),
+        ("range.parquet", "arousal of track 0000000000000002 is 1.5"),
+        ("null.csv", "valence of track x is nan"),
+    ],
+)
+def test_anything_else_is_refused_by_name(tmp_path, file, said):
+    for text in "scores.xlsx", "text.parquet":
+        (tmp_path / text).write_text("PAR1")
+    (tmp_path / "empty").mkdir()
+    labels = table(row(1)).select(["track_id", *DIMENSIONS])
+    pq.write_table(labels, tmp_path / "labels.parquet")
+    pacsv.write_csv(labels, tmp_path / "labels.csv")
+    pq.write_table(table(row(1), row(2, arousal=1.5)), tmp_path / "range.parquet")
+    header = ",".join(["track_id", *(f"{e}{d}" for e in ("", "lower_", "upper_") for d in DIMENSIONS)])
+    (tmp_path / "wrong.csv").write_text(f"{header}\nx,high{',0.5' * 8}\n")
+    (tmp_path / "null.csv").write_text(f"{header}\nx,{',0.5' * 8}\n")
+    with pytest.raises(InputError) as error:
+        read(tmp_path / file)
+    assert said in str(error.value)
+    assert file in str(error.value)
+    assert "mer-ray score" in str(error.value) or "score that track again" in str(error.value)
+
+
+def test_the_row_that_is_meant(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = table(
+        row(1, "Hans Zimmer", "Time", uri="music/time.flac"),
+        row(2, "Hans Zimmer", "Time (Reprise)", uri=(tmp_path / "Ä b.mp3").as_uri()),
+        row(3, "Ólafur Arnalds", "Saman", uri="s3://bucket/saman.ogg"),
+    )
+    for query, i in (
+        ("0000000000000002", 1),
+        ("music/time.flac", 0),
+        ("./music/../music/time.flac", 0),
+        (str(tmp_path / "Ä b.mp3"), 1),
+        ("s3://bucket/saman.ogg", 2),
+        ("hans zimmer - time", 0),
+        ("time", 0),
+        ("reprise", 1),
+        ("olafur", 2),
+    ):
+        assert find(rows, query) == i, query
+    with pytest.raises(InputError, match=r"2 tracks .*'zimmer'.*Hans Zimmer – Time \(0{15}1\); .*Reprise"):
+        find(rows, "zimmer")
+    with pytest.raises(InputError, match="no track is or contains 'Williams'"):
+        find(rows, "Williams")
+    with pytest.raises(InputError, match="3 tracks"):
+        find(rows, "")
+
+
+def test_a_name_is_one_line():
+    assert name("A\nB", "C\x1b[0m") == "A B – C [0m"
+    assert name("", "C") == name(None, "C") == "C"
