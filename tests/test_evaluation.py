@@ -30,7 +30,6 @@ from mer_ray.evaluation.metrics import (
     Metrics,
     constant_mean,
     constant_median,
-    interval_radius,
     metrics,
     spread,
 )
@@ -108,21 +107,6 @@ def test_the_spread_of_a_constant_is_none_though_each_fold_has_another():
     assert spread(true, constant_mean(true, fold), fold) == pytest.approx(0, abs=1e-12)
     assert spread(true, true, np.zeros(40)) == pytest.approx(1)
     assert np.isnan(spread(np.full(40, 0.3), true, fold))
-
-
-@pytest.mark.parametrize("n", [30, 100, 1_000])
-def test_an_interval_covers_nine_in_ten(n):
-    rng = np.random.default_rng(n)
-    inside = [
-        (np.abs(rng.standard_normal((500, 3))) <= interval_radius(rng.standard_normal((n, 3)))).mean()
-        for _ in range(40)
-    ]
-    assert 0.885 < np.mean(inside) < 0.935
-
-
-def test_an_interval_of_few_residuals_is_their_largest():
-    residuals = np.array([[0.1, -0.2, 0.0], [-0.3, 0.1, 0.0]])
-    assert interval_radius(residuals).tolist() == [0.3, 0.2, 0.0]
 
 
 def test_the_summary_of_a_run_is_metrics_and_intervals():

@@ -69,9 +69,7 @@ def _folders(rolled: pa.Table, wide: bool) -> RichTable:
         out.add_column(head, justify="right", no_wrap=True)
     folders = [r for r in rolled.to_pylist() if r["kind"] == "folder"]
     for row in folders[:MANY]:
-        values = [
-            f"{row[f'mean_{d}']:.2f} [dim]{row[f'lower_{d}']:.2f}–{row[f'upper_{d}']:.2f}[/dim]" for d in DIMENSIONS
-        ]
+        values = [_value(row[f"mean_{d}"], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in DIMENSIONS]
         like = "" if row["in_distribution"] is None else f"{100 * row['in_distribution']:.0f} %"
         out.add_row(escape(one_line(row["name"])), f"{row['n']:,}", *values, table.clock(row["duration_s"]), like)
     out.caption = ("mean, and where 8 of 10 tracks lie" if wide else "means") + (

@@ -1,0 +1,80 @@
+"""The valence-arousal plane as a Bokeh figure: empty, for the page fills it with what the filters let through.
+
+Bokeh draws on a plain canvas, without WebGL: 10,000 marks in some tens of milliseconds. The words at the corners are
+those of the circumplex: Russell, A circumplex model of affect, J. Pers. Soc. Psychol. 39 (1980).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+QUADRANTS = (
+    (0.0, 1.0, "left", "top", "tense · angry"),
+    (1.0, 1.0, "right", "top", "excited · happy"),
+    (0.0, 0.0, "left", "bottom", "sad · gloomy"),
+    (1.0, 0.0, "right", "bottom", "calm · content"),
+)
+"""(valence, arousal, horizontal and vertical anchor, words)."""
+FONT = "system-ui, sans-serif"
+
+
+def script() -> str:
+    """BokehJS, without widgets, tables and WebGL."""
+    from bokeh.resources import Resources
+
+    return "\n".join(Resources(mode="inline", components=["bokeh"], minified=True, log_level="error").js_raw)
+
+
+def palettes() -> dict[str, list[str]]:
+    """Viridis, which colour-blind people can read, without the end that the page's ground would swallow."""
+    from bokeh.palettes import Viridis256
+
+    return {"light": list(Viridis256[:222]), "dark": list(Viridis256[56:])}
+
+
+def figure(n: int) -> dict[str, Any]:
+    """The figure for n tracks, as JSON for ``Bokeh.embed.embed_item``. The page finds its parts by their names."""
+    from bokeh.embed import json_item
+    from bokeh.models import ColumnDataSource, Label, LinearColorMapper, Range1d, Span
+    from bokeh.models.tools import BoxSelectTool, LassoSelectTool, PanTool, WheelZoomTool
+    from bokeh.plotting import figure as new_figure
+
+    mapper = LinearColorMapper(palette=palettes()["light"], low=0, high=1, name="dominance")
+    size = 9 if n < 1_000 else 6 if n < 5_000 else 4
+    colour = {"field": "d", "transform": mapper}
+    ranges = [Range1d(-0.03, 1.03, bounds=(-0.1, 1.1), min_interval=0.01, name=f"{axis}_range") for axis in "xy"]
+    plane = new_figure(
+        x_range=ranges[0], y_range=ranges[1], tools=[], toolbar_location=None, sizing_mode="stretch_both", name="plane",
+        background_fill_color=None, border_fill_color=None, outline_line_color=None, min_border=8,
+        lod_threshold=None,  # while it moves, too, every track is there
+    )  # fmt: skip
+    pan, wheel = PanTool(name="move"), WheelZoomTool(name="wheel")
+    plane.add_tools(pan, wheel, BoxSelectTool(name="box"), LassoSelectTool(name="lasso", continuous=False))
+    plane.toolbar.active_drag, plane.toolbar.active_scroll, plane.toolbar.logo = pan, wheel, None
+    for dimension in ("width", "height"):
+        plane.add_layout(
+            Span(location=0.5, dimension=dimension, line_dash="dotted", level="underlay", name=f"{dimension}_span")
+        )
+    for x, y, align, baseline, words in QUADRANTS:
+        plane.add_layout(Label(
+            x=x, y=y, text=words, text_align=align, text_baseline=baseline, x_offset=6 if x == 0 else -6,
+            y_offset=-6 if y else 6, text_font=FONT, text_font_size="13px", level="underlay", tags=["words"],
+        ))  # fmt: skip
+    for name, marker in (("like", "circle"), ("unlike", "x")):
+        source = ColumnDataSource({"x": [], "y": [], "d": []}, name=name)
+        line = {"line_color": None} if name == "like" else {"line_color": colour, "line_width": 1.6}
+        plane.scatter(
+            "x", "y", source=source, marker=marker, size=size + 3 * (name == "unlike"),
+            fill_color=colour, fill_alpha=0.85, name=f"{name}_marks",
+            nonselection_fill_alpha=0.15, nonselection_line_alpha=0.2, **line,
+        )  # fmt: skip
+    for axis, words in ((plane.xaxis[0], "Valence"), (plane.yaxis[0], "Arousal")):
+        axis.axis_label = f"{words} →"
+        axis.axis_label_text_font = axis.major_label_text_font = FONT
+        axis.axis_label_text_font_style, axis.axis_label_text_font_size = "normal", "13px"
+        axis.minor_tick_line_color = axis.major_tick_line_color = axis.axis_line_color = None
+        axis.ticker.desired_num_ticks = 5
+        axis.tags = ["axis"]
+    for grid in plane.grid:
+        grid.tags = ["grid"]
+    return dict(json_item(plane))

@@ -1,0 +1,394 @@
+"""The explorer's page, driven in a real browser, from real files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mer_ray.cli import main
+from mer_ray.errors import InputError
+from mer_ray.explorer import page as explorer
+from mer_ray.explorer.pack import averaged, links, peaks, quantise, script_json
+from mer_ray.tables import DIMENSIONS, SCHEMAS
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "</script><script>alert(1)</script>",
+    "<!--<script>",
+    "{{data}} &lt;b&gt; \"quoted\" 'quoted'",
+    "=cmd()|'/c calc'!A1",
+    "@SUM(1)",
+    "\u202eright to left\u202c שלום",
+    "two\nlines\r\n#EXTM3U",
+]
+
+
+def scores(n: int, **own: list[object] | pa.Array) -> pa.Table:
+    """n scores on a diagonal of the plane, with short curves; ``own`` columns instead of the usual ones."""
+    at = (np.arange(n) + 0.5) / max(1, n)
+    flat = pa.array(np.repeat(at, 12).astype(np.float32))
+    curve = pa.ListArray.from_arrays(np.arange(n + 1, dtype=np.int32) * 4, pa.FixedSizeListArray.from_arrays(flat, 3))
+    columns: dict[str, object] = {
+        "track_id": [f"{i:016x}" for i in range(n)],
+        "artist": [f"Artist {i % 7}" for i in range(n)],
+        "title": [f"Tune {i:05d}" for i in range(n)],
+        "album": [None] * n,
+        "uri": [f"/music/{i}.flac" for i in range(n)],
+        "duration_s": [60.0] * n,
+        "in_distribution": [i % 10 != 9 for i in range(n)],
+        "novelty": [0.5] * n,
+        "curve": curve,
+        "curve_hop_s": [15.0] * n,
+        "sound": [[float(i), 1.0] for i in range(n)],
+        "waveform": [[0, 128, 255]] * n,
+        "model": ["cnn 1a2b"] * n,
+        **{
+            end + d: np.clip(at + by, 0, 1)
+            for end, by in (("", 0), ("lower_", -0.1), ("upper_", 0.1))
+            for d in DIMENSIONS
+        },
+    }
+    schema = SCHEMAS["scores"]
+    arrays = {**columns, **own}
+    return pa.Table.from_arrays(
+        [a if isinstance(a := arrays[f.name], pa.Array) else pa.array(a, f.type) for f in schema], schema=schema
+    )
+
+
+def write(folder: Path, table: pa.Table, title: str = "Library") -> Path:
+    pq.write_table(table, folder / "scores.parquet")
+    explorer.run(str(folder / "scores.parquet"), str(folder / "explore.html"), title)
+    return folder / "explore.html"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
+        )
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def view(browser, tmp_path):
+    """Shows a table's page. At the end: no dialog, no error, and no request but for local files."""
+    wrong: list[str] = []
+    context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="light")
+    context.set_default_timeout(60_000)
+
+    def show(table: pa.Table, title: str = "Library"):
+        page = context.new_page()
+        page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on(
+            "console",
+            lambda m: wrong.append(m.text) if m.type == "error" and "ERR_FILE_NOT_FOUND" not in m.text else None,
+        )
+        page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "blob:", "data:")) else None)
+        page.goto(write(tmp_path, table, title).as_uri())
+        page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield show
+    context.close()
+    assert wrong == []
+
+
+def count(page) -> str:
+    return page.inner_text("#count")
+
+
+def titles(page) -> list[str]:
+    return page.locator("#list .row:visible .title").all_inner_texts()
+
+
+def downloaded(page, button: str) -> str:
+    with page.expect_download() as download:
+        page.click(button)
+    return Path(download.value.path()).read_bytes().decode("utf-8")
+
+
+def slide(page, slider: str, value: float) -> None:
+    page.eval_on_selector(
+        f"#{slider}", "(el, v) => { el.value = v; el.dispatchEvent(new Event('input', {bubbles: true})); }", value
+    )
+
+
+def spot(page, valence: float, arousal: float) -> tuple[float, float]:
+    """Where a value is on the screen, while the whole plane is shown."""
+    box = page.locator("#overlay").bounding_box()
+    x, y = ((value + 0.03) / 1.06 for value in (valence, arousal))
+    return box["x"] + x * box["width"], box["y"] + (1 - y) * box["height"]
+
+
+def until(page, condition: str) -> None:
+    """Waits for a condition in the page (playwright's own way needs the eval that the page forbids)."""
+    for _ in range(600):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never: {condition}")
+
+
+def point_at(page, value: float, title: str) -> None:
+    """The mouse goes to where V = A = value, once the plane has found its size."""
+    for _ in range(100):
+        page.mouse.move(*spot(page, value, value))
+        if page.is_visible("#hover") and page.inner_text("#hover strong") == title:
+            return
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(100)
+    raise AssertionError(f"never: {title} at {value}")
+
+
+def click(page) -> None:
+    page.mouse.down()
+    page.mouse.up()
+
+
+def test_ten_thousand_tracks_open_filter_search_and_sort(view):
+    page = view(scores(10_000))
+    assert count(page) == "10,000 tracks"
+    assert page.locator("#list .row").count() < 60
+    slide(page, "valence-highest", 0.1)
+    assert re.fullmatch(r"1,0\d\d of 10,000 tracks", count(page))
+    page.check("#only-like")
+    assert re.fullmatch(r"9\d\d of 10,000 tracks", count(page))
+    page.fill("#search", "TUNE 0050 artíst")
+    assert count(page) == "10 of 10,000 tracks"  # 00050, 00500 to 00508; 00509 is out of distribution
+    page.click("#columns .valence")
+    page.click("#columns .valence")
+    assert titles(page)[0] == "Tune 00508"
+    page.click("#reset")
+    assert count(page) == "10,000 tracks"
+    page.fill("#search", "no such tune")
+    assert count(page) == "0 of 10,000 tracks"
+    assert page.is_visible("#nothing")
+
+
+def test_a_click_on_the_plane_opens_the_track_with_its_curve_and_similar_tracks(view):
+    page = view(scores(5))
+    point_at(page, 0.5, "Tune 00002")
+    assert page.locator("#overlay .interval").count() == 1
+    click(page)
+    assert page.inner_text("#t-title") == "Tune 00002"
+    assert page.locator("#curve .line").count() == 3
+    assert page.locator("#curve .wave").count() == 1
+    assert page.locator("#ticks span").all_inner_texts()[-1] == "1:00"
+    assert "0.40 – 0.60" in page.inner_text("#numbers")
+    assert page.locator("#similar li").count() == 4
+    page.click("#similar li >> nth=0")
+    assert page.inner_text("#t-title") in ("Tune 00001", "Tune 00003")
+
+
+def test_hostile_text_stays_text_everywhere(view):
+    n = len(HOSTILE)
+    uris = [*(f"/music/{h}.mp3" for h in HOSTILE[:-1]), "https://example.invalid/<b>.mp3"]
+    page = view(
+        scores(n, title=HOSTILE, artist=HOSTILE, album=HOSTILE, uri=uris, model=HOSTILE),
+        "</title><script>alert(1)</script>",
+    )
+    plain = [" ".join("".join(c if c.isprintable() else " " for c in h).split()) for h in HOSTILE]
+    assert page.title() == "</title><script>alert(1)</script>"
+    assert sorted(re.sub(" ×$", "", t) for t in titles(page)) == sorted(plain)
+    for i, text in enumerate(plain):
+        point_at(page, (i + 0.5) / n, text)
+        click(page)
+        assert page.inner_text("#t-title") == text
+    assert page.locator("main img, main b > *, main script").count() == 0
+    page.click("#all")
+    lines = downloaded(page, "#playlist").split("\n")
+    assert lines[0] == "#EXTM3U"
+    assert len(lines) == 2 + 2 * n + 1
+    assert [line for line in lines[2:-1:2] if not line.startswith("#EXTINF:60,")] == []
+    assert {f"#EXTINF:60,{t} - {t}" for t in plain} == set(lines[2:-1:2])
+    assert not [line for line in lines[3::2] if line.startswith("#")]
+    rows = list(csv.DictReader(io.StringIO(downloaded(page, "#csv").removeprefix("\ufeff"))))
+    assert len(rows) == n
+    for row in rows:
+        assert row["title"].lstrip("'") in plain
+        assert not row["title"].startswith(("=", "+", "-", "@"))
+
+
+def test_the_selection_becomes_a_playlist_and_a_table(view, tmp_path):
+    own = [(tmp_path / "mu sic" / f"{i} %.flac").as_posix() for i in range(5)]
+    page = view(scores(6, uri=[*own, ""]))
+    page.click("[data-tool=box]")
+    page.mouse.move(*spot(page, 0.02, 0.02))
+    page.mouse.down()
+    page.mouse.move(*spot(page, 0.3, 0.3), steps=4)
+    page.mouse.up()
+    until(page, "document.getElementById('picked').textContent === '2 selected'")
+    page.locator("#list .row", has_text="Tune 00005").locator("input").check()
+    assert page.inner_text("#picked") == "3 selected"
+    text = downloaded(page, "#playlist")
+    assert text.splitlines() == [
+        "#EXTM3U", "#PLAYLIST:Library",
+        "#EXTINF:60,Artist 0 - Tune 00000", own[0],
+        "#EXTINF:60,Artist 1 - Tune 00001", own[1],
+    ]  # fmt: skip
+    assert "1 left out" in page.inner_text("#picked")
+    rows = list(csv.DictReader(io.StringIO(downloaded(page, "#csv").removeprefix("\ufeff"))))
+    assert [row["title"] for row in rows] == ["Tune 00000", "Tune 00001", "Tune 00005"]
+    assert float(rows[0]["valence"]) == pytest.approx(1 / 12, abs=1e-4)
+    page.click("#none")
+    assert page.is_disabled("#playlist")
+
+
+def test_everything_is_done_without_a_mouse(view):
+    page = view(scores(40))
+    page.keyboard.press("/")
+    page.keyboard.type("0001")
+    assert count(page) == "11 of 40 tracks"
+    for key in ("Enter", "ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    assert page.inner_text("#t-title") == "Tune 00015"
+    active = page.get_attribute("#list", "aria-activedescendant")
+    assert page.inner_text(f"#{active} .title") == "Tune 00015"
+    page.keyboard.press("x")
+    assert page.inner_text("#picked") == "1 selected"
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#track")
+    page.keyboard.press("Escape")
+    assert page.inner_text("#picked") == "Nothing selected"
+    page.keyboard.press("Escape")
+    assert count(page) == "40 tracks"
+    page.keyboard.press("End")
+    assert page.locator("#list .row.active .title").inner_text().startswith("Tune")
+
+
+def test_one_track(view):
+    page = view(scores(1))
+    assert count(page) == "1 track"
+    page.click("#list .row")
+    assert page.inner_text("#no-similar") == "There is no other track."
+
+
+def test_no_track_says_what_to_do(view):
+    page = view(scores(0))
+    assert "mer-ray score" in page.inner_text("#empty")
+    assert page.is_hidden("#main")
+
+
+def test_what_is_not_known_is_left_out(view):
+    curve = pa.array([None, []], SCHEMAS["scores"].field("curve").type)
+    unknown = {name: [None, None] for name in ("in_distribution", "novelty", "sound", "waveform")}
+    empty = {"artist": ["", ""], "uri": ["", ""], "title": ["", "B"], "duration_s": [float("nan"), 0.0]}
+    page = view(scores(2, curve=curve, **unknown, **empty))
+    assert page.is_hidden("#only")
+    assert titles(page) == ["B", "(no title)"]
+    for i in range(2):
+        page.click(f"#list .row >> nth={i}")
+        assert page.inner_text("#curve-empty") == "No curve is known of this track"
+        assert page.is_disabled("#play")
+        assert page.inner_text("#audio-note") == "No audio file is known of this track."
+
+
+def test_the_audio_plays_through_its_link_and_a_click_in_the_curve_seeks(view, tmp_path):
+    file = tmp_path / "mu sic" / "100 % #1? é'.wav"
+    file.parent.mkdir()
+    soundfile.write(file, 0.1 * np.sin(np.arange(80_000) / 5), 8_000)
+    page = view(scores(1, uri=[str(file)], duration_s=[10.0]))
+    page.click("#list .row")
+    until(page, "document.getElementById('audio').readyState >= 1")
+    assert page.evaluate("document.getElementById('audio').duration") == pytest.approx(10)
+    box = page.locator("#curve").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 20)
+    until(page, "Math.abs(document.getElementById('audio').currentTime - 5) < 0.1")
+    page.keyboard.press("Space")
+    until(page, "document.getElementById('audio').currentTime > 5.2")
+    assert page.inner_text("#play") == "Pause"
+    page.keyboard.press("Space")
+    until(page, "document.getElementById('audio').paused")
+    page.focus("#curve")
+    page.keyboard.press("End")
+    assert page.get_attribute("#curve", "aria-valuetext") == "0:10 of 0:10"
+
+
+# without a browser --------------------------------------------------------------------------------------------------
+
+
+def test_the_page_allows_its_own_scripts_and_no_network(tmp_path):
+    text = write(tmp_path, scores(3)).read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert not re.search(r"unsafe-eval|https?:|\*|connect-src|script-src[^;]*unsafe-inline", policy)
+    assert not re.search(r"<(script|link|img|iframe|audio|form)[^>]*\s(src|href|action)=", text)
+
+
+def test_the_command_writes_a_page_that_names_no_absolute_path(tmp_path):
+    pq.write_table(scores(3, uri=[str(tmp_path / "a.wav")] * 3), tmp_path / "scores.parquet")
+    page = tmp_path / "page.html"
+    done = CliRunner().invoke(
+        main, ["explore", str(tmp_path / "scores.parquet"), "--out", str(page), "--title", "A & B"]
+    )
+    assert done.exit_code == 0, done.output
+    assert f"{page}: 3 tracks" in done.output
+    text = page.read_text(encoding="utf-8")
+    assert "<title>A &amp; B</title>" in text
+    assert str(tmp_path) not in text
+
+
+def test_only_a_page_is_written(tmp_path):
+    pq.write_table(scores(1), tmp_path / "scores.parquet")
+    with pytest.raises(InputError, match=r"must end in \.html"):
+        explorer.run(str(tmp_path / "scores.parquet"), str(tmp_path / "scores.parquet"), "x")
+
+
+@given(
+    st.recursive(
+        st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    )
+)
+def test_json_in_a_script_is_the_same_value_and_holds_no_markup(value):
+    text = script_json(value)
+    assert json.loads(text) == value
+    assert not set("<>&\u2028\u2029") & set(text)
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=500), st.integers(1, 120))
+def test_a_shorter_curve_keeps_mean_and_range(values, points):
+    curve = np.array(values)[:, None]
+    short = averaged(curve, points)
+    assert len(short) == min(points, len(curve))
+    assert short.mean() == pytest.approx(curve.mean(), abs=1e-9)
+    assert curve.min() - 1e-9 <= short.min() <= short.max() <= curve.max() + 1e-9
+    assert np.abs(quantise(curve, "u1") / 254 - curve).max() <= 0.5 / 254 + 1e-12
+    highest = peaks((curve[:, 0] * 255).astype("u1"), points)
+    assert highest.max() == (curve * 255).astype("u1").max()
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_link_leads_back_to_its_file(parts):
+    path = Path("/music", *parts)
+    (link,) = links([str(path)], Path("/pages/here"))
+    assert re.fullmatch(r"[A-Za-z0-9_.~/%-]+", link)
+    if not {".", ".."} & set(parts):
+        assert Path("/pages/here", unquote(link)).as_posix().replace("/pages/here/../..", "") == path.as_posix()

@@ -1,0 +1,69 @@
+"""Prediction intervals: they hold what they promise, and are wide where the model errs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mer_ray.evaluation.intervals import Intervals, coverage, intervals
+
+
+def catalog(seed: int, n: int = 300, repeats: int = 2) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Labels, predictions whose errors grow with predicted valence and are shared within artists, and artists."""
+    rng = np.random.default_rng(seed)
+    artist = rng.integers(0, n // 2, n)
+    truth = rng.uniform(0.2, 0.8, (n, 3))
+    shared = rng.standard_normal((n, 3))[artist] * 0.5 + rng.standard_normal((n, 3))
+    labels = truth + 0.15 * (0.3 + truth[:, :1]) * shared
+    return labels, np.stack([truth + 0.005 * rng.standard_normal((n, 3)) for _ in range(repeats)]), artist.astype(str)
+
+
+def test_nine_in_ten_labels_of_new_artists_lie_inside():
+    found, told = [], []
+    for seed in range(12):
+        labels, predicted, groups = catalog(seed)
+        made = intervals(labels, predicted, groups)
+        new_labels, new_predicted, _ = catalog(seed + 1_000)
+        found.append((np.abs(new_predicted[0] - new_labels) <= made.radius(new_predicted[0])).mean(axis=0))
+        told.append(coverage(labels, predicted, groups))
+    assert np.mean(found, axis=0) == pytest.approx(0.9, abs=0.02)
+    assert np.mean(told, axis=0) == pytest.approx(0.9, abs=0.02)
+
+
+def test_intervals_are_wider_where_errors_are_larger():
+    labels, predicted, groups = catalog(0, 2_000)
+    made = intervals(labels, predicted, groups)
+    low, high = made.radius(np.array([[0.25, 0.5, 0.5], [0.75, 0.5, 0.5]]))
+    assert (high / low > 1.4).all()
+    # In each half of the predictions, too, nine in ten lie inside.
+    inside = np.abs(predicted[0] - labels) <= made.radius(predicted[0])
+    upper_half = predicted[0, :, 0] > 0.5
+    assert inside[upper_half].mean() == pytest.approx(0.9, abs=0.03)
+    assert inside[~upper_half].mean() == pytest.approx(0.9, abs=0.03)
+
+
+@given(arrays(float, (5, 3), elements=st.floats(0, 1)), st.integers(0, 5))
+def test_ends_enclose_the_prediction_and_stay_on_the_scale(predicted, seed):
+    made = intervals(*catalog(seed, 40))
+    lower, upper = made.ends(predicted)
+    assert (lower >= 0).all()
+    assert (upper <= 1).all()
+    assert (lower <= predicted).all()
+    assert (predicted <= upper).all()
+    assert (made.radius(predicted) > 0).all()
+
+
+def test_they_are_the_same_after_a_way_through_json():
+    made = intervals(*catalog(1, 50))
+    again = Intervals.from_json(made.to_json())
+    x = np.random.default_rng(0).uniform(size=(10, 3))
+    assert (again.radius(x) == made.radius(x)).all()
+
+
+def test_one_artist_alone_has_intervals_and_no_coverage():
+    labels, predicted, _ = catalog(2, 20)
+    assert (intervals(labels, predicted, ["a"] * 20).radius(predicted[0]) > 0).all()
+    assert np.isnan(coverage(labels, predicted, ["a"] * 20)).all()
