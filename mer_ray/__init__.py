@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,12 +46,12 @@ def score(
     """
     import pyarrow as pa
 
-    from mer_ray.audio.location import to_uri
+    from mer_ray.audio.location import to_path, to_uri
     from mer_ray.features.batch import extract
     from mer_ray.scoring.catalog import file_id
     from mer_ray.scoring.predictor import Predictor
     from mer_ray.scoring.rows import scores_table
-    from mer_ray.scoring.waveform import HOP_S, Waveform
+    from mer_ray.scoring.waveform import Waveform, duration_s
     from mer_ray.sources.folder import describe
     from mer_ray.tables import SCHEMAS
 
@@ -61,7 +60,7 @@ def score(
     feature = predictor.model.feature.name
     tables = [SCHEMAS["scores"].empty_table()]
     for file in [files] if isinstance(files, str | os.PathLike) else files:
-        path = Path(file).absolute()
+        path = to_path(os.fspath(file)).expanduser().absolute()
         uri = to_uri(path)
         track = {"track_id": file_id(uri), "uri": uri}
         result = extract([(track["track_id"], uri, list(extractors))], extractors, min_duration_s)
@@ -71,7 +70,7 @@ def score(
         track |= {"artist": found.artist, "title": found.title, "album": found.album or ""}
         ((frames,), (peaks,)) = (list(result.frames[name].values()) for name in (feature, Waveform.NAME))
         predictions = predictor.predict_frames([frames])
-        tables.append(scores_table([track], predictions, [len(peaks) * HOP_S], predictor.name, [peaks]))
+        tables.append(scores_table([track], predictions, [duration_s(peaks)], predictor.name, [peaks]))
     return pa.concat_tables(tables)
 
 

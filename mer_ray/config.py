@@ -225,7 +225,8 @@ class TrainConfig(_Section):
 
     repeats: cross-validations, each with other folds. members: networks per fold, whose answers are averaged. heads:
     one network for V, A and D, or one each. weigh_labels: by their standard errors, where labels have some. workers:
-    processes that train one network together. mlflow: a tracking URI or a folder, to log the trials there too.
+    processes that train one network together. mlflow: a tracking URI or a folder, to log the trials there too. about: a
+    line on the tracks and their labels, for the model card.
     What is None is the network's own (`models.defaults`).
     """
 
@@ -252,6 +253,7 @@ class TrainConfig(_Section):
     cpus_per_trial: float = Field(1.0, gt=0)
     gpus_per_trial: float = Field(0.0, ge=0)
     mlflow: str | None = None
+    about: str | None = None
 
     @model_validator(mode="after")
     def _known(self) -> TrainConfig:

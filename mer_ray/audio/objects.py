@@ -18,6 +18,9 @@ from mer_ray.identity import one_line
 SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs", "ftp", "sftp", "memory")
 """What can be opened: stores of plain files, none that runs code, reads other processes or wraps another address."""
 
+AS_IT_IS = ("az", "webhdfs", "memory")
+"""Their drivers take an address to the letter; in the others' addresses, %20 is a blank."""
+
 PACKAGES = {
     "az": "adlfs",
     "sftp": "paramiko",
@@ -94,7 +97,8 @@ def _listed(uri: str) -> list[str]:
     bare, _, query = uri.partition("?")
     found = fs.get_file_info(FileSelector(root, recursive=True))
     inside = [str(info.path).removeprefix(root).lstrip("/") for info in found if info.type == FileType.File]
-    return sorted(f"{bare.rstrip('/')}/{quote(path)}" + (f"?{query}" if query else "") for path in inside)
+    spelled = str if scheme(uri) in AS_IT_IS else quote
+    return sorted(f"{bare.rstrip('/')}/{spelled(path)}" + (f"?{query}" if query else "") for path in inside)
 
 
 def _within(seconds: float, work: Callable[[], _T]) -> _T:

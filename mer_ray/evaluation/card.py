@@ -51,6 +51,8 @@ def _data(model: Model) -> list[str]:
         "",
         f"- {details['n_tracks']:,} tracks by {details['n_artists']:,} artists, fingerprint `{details['data']}`.",
     ]
+    if details.get("about"):
+        said.append(f"- {markdown_text(details['about'], 1_000)}")
     if details.get("labels"):
         said.append(f"- Labels: {markdown_text(details['labels'], 1_000)}")
     seeds = (
@@ -120,7 +122,8 @@ LIMITS = [
     "- The figures hold for music like the training tracks, and for labels made the same way.",
     "- Labels that come from tags say what listeners write about music. That is not what a person feels who hears it,",
     "  and nothing here measures that.",
-    "- The ensemble has heard every training track; for those, use the out-of-fold values in `predictions.parquet`.",
-    "- The intervals tell what another sample of tracks would change, not what another training would.",
+    "- It has heard every training track; for those, use the out-of-fold values in `predictions.parquet`.",
+    "- The intervals of the figures tell what another sample of tracks would change, not what another training would.",
+    "- A track that is unlike the training tracks is marked (`in_distribution`); its interval promises nothing.",
     "- Not for judging, sorting or treating people by the music they hear or make, nor for clinical use.",
 ]

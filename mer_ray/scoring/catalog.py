@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,7 +46,7 @@ def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Cata
         for item in _look(place, scale, catalog):
             track, error = item if isinstance(item, tuple) else (item, None)
             if error is None and track.uri is None:
-                said = f"{track.artist} – {track.title}: the manifest names no path or uri for it"
+                said = f"{place}: {track.artist} – {track.title} has no path or uri"
                 error = TrackError("no_audio", said)
             if error is not None:
                 catalog.lost.append(failure("score", track.id, error.reason, error.message, error.transient))
@@ -53,6 +54,7 @@ def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Cata
             row = _row(track)
             by_id.setdefault(row["track_id"], row)
     catalog.tracks = list(by_id.values())
+    catalog.tables = list(dict.fromkeys(catalog.tables))
     return catalog
 
 
@@ -78,46 +80,59 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
     if objects.scheme(text) not in ("", "file"):
         yield from (_object(uri) for uri in _objects(text))
         return
-    place = to_path(text).expanduser()
+    place = _absolute(to_path(text).expanduser())
     if not place.exists():
         raise InputError(
-            f"catalog {one_line(str(place))} does not exist",
+            f"catalog {one_line(text)} does not exist",
             "give a folder with audio, a manifest (CSV, JSON lines, Parquet), or a table of frames",
         )
     if place.is_dir():
-        shards = sorted(str(f) for f in place.absolute().glob("*.parquet") if not f.name.startswith((".", "_")))
+        shards = sorted(str(f) for f in place.glob("*.parquet") if not f.name.startswith((".", "_")))
         if shards and has_frames(shards[0]):
             catalog.tables.extend(shards)
         else:
             yield from folder.tracks(place)
     elif place.suffix.lower() in EXTENSIONS:
         try:
-            yield folder.describe(place.absolute())
+            yield folder.describe(place)
         except OSError as error:
             said = f"{one_line(str(place), 300)} cannot be read ({error.strerror})"
-            yield Track("", place.stem, uri=to_uri(place)), TrackError("unreadable", said)
+            uri = to_uri(place)
+            yield Track("", place.stem, uri=uri, key=file_id(uri)), TrackError("unreadable", said)
     elif place.suffix.lower() == ".parquet" and has_frames(place):
-        catalog.tables.append(str(place.absolute()))
+        catalog.tables.append(str(place))
     else:
         yield from manifest.tracks(place, scale)
 
 
 def _objects(uri: str) -> list[str]:
     """One object, or all audio under a prefix that ends with a slash."""
-    if not uri.endswith("/"):
+    if not _name(uri).endswith("/"):
         return [uri]
-    found = [u for u in objects.listing(uri) if Path(u).suffix.lower() in EXTENSIONS]
+    found = [u for u in objects.listing(uri) if PurePosixPath(_name(u)).suffix.lower() in EXTENSIONS]
     if not found:
         raise InputError(f"{objects.shown(uri)} holds no audio files", f"looked for {' '.join(sorted(EXTENSIONS))}")
     return found
 
 
 def _object(uri: str) -> Track:
-    return Track("", one_line(Path(uri).stem), uri=uri)
+    return Track("", one_line(unquote(PurePosixPath(_name(uri)).stem)), uri=uri)
+
+
+def _name(uri: str) -> str:
+    """An object's address without its query, in which there may be settings and secrets."""
+    return uri.partition("?")[0]
+
+
+def _absolute(path: Path) -> Path:
+    """One path for one file, however it was typed: without ``..``, but links stay what they are called."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def _row(track: Track) -> dict[str, Any]:
     uri = track.uri or ""
+    if objects.scheme(uri) in ("", "file"):
+        uri = to_uri(_absolute(to_path(uri)))
     planned = track.duration_s or USUAL_S
     if not track.duration_s and objects.scheme(uri) in ("", "file"):
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from mer_ray.features import FeatureSpec
 from mer_ray.identity import one_line
 from mer_ray.tables import failure, ragged_arrays
 
+AT_ONCE, VALUES_AT_ONCE = 1_024, 10**8
+"""So many rows are scored and written together, or fewer where their frames are so many numbers."""
 KNOWN = ("track_id", "artist", "title", "album", "uri")
 
 
-def unit_rows(file: str, filesystem: Any, at_once: int, model: str) -> Iterator[dict[str, Any]]:
-    """A file's row groups: file, group, rows, and ``shards``, the keys under which their scores are committed.
+def unit_rows(file: str, filesystem: Any, model: str) -> Iterator[dict[str, Any]]:
+    """A file's row groups: file, group, rows, at_once (rows of a piece), and key, which changes with what is in them.
 
     Raises InputError where the file cannot be read.
     """
@@ -28,9 +30,31 @@ def unit_rows(file: str, filesystem: Any, at_once: int, model: str) -> Iterator[
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{one_line(file)} cannot be read ({one_line(str(error), 200)})") from error
     for group in range(metadata.num_row_groups):
-        rows = metadata.row_group(group).num_rows
-        shards = [_key(file, group, start, model) for start in range(0, rows, at_once)]
-        yield {"file": file, "group": group, "rows": rows, "shards": shards}
+        about = metadata.row_group(group)
+        columns = [about.column(i) for i in range(about.num_columns)]
+        rows, packed = about.num_rows, sum(c.total_compressed_size for c in columns)
+        values = sum(c.num_values for c in columns if c.path_in_schema.startswith("frames."))
+        yield {
+            "file": file,
+            "group": group,
+            "rows": rows,
+            "at_once": max(1, min(AT_ONCE, VALUES_AT_ONCE * rows // max(1, values))),
+            "key": f"{model} {file} {group} {rows} {packed}",
+        }
+
+
+def shards(unit: Mapping[str, Any]) -> list[str]:
+    """The names under which the pieces of a row group are committed."""
+    return [f"{unit['key']} {start}" for start in range(0, unit["rows"], unit["at_once"])]
+
+
+def ids(unit: Mapping[str, Any], filesystem: Any) -> list[str]:
+    """The track_ids of a row group."""
+    opened = pq.ParquetFile(unit["file"], filesystem=filesystem)
+    if "track_id" not in opened.schema_arrow.names:
+        return []
+    column = opened.read_row_group(unit["group"], ["track_id"])["track_id"]
+    return [str(i) for i in column.to_pylist()]
 
 
 class Frames:
@@ -39,8 +63,10 @@ class Frames:
     Raises InputError or ModelError where the model cannot read it.
     """
 
-    def __init__(self, file: str, group: int, filesystem: Any, spec: FeatureSpec) -> None:
-        self.file, self.group, self.spec = file, group, spec
+    def __init__(self, unit: Mapping[str, Any], filesystem: Any, spec: FeatureSpec) -> None:
+        """unit: as `unit_rows` gives it."""
+        self.unit, self.spec = unit, spec
+        self.file = file = unit["file"]
         self._opened = pq.ParquetFile(file, filesystem=filesystem)
         names = self._opened.schema_arrow.names
         if "track_id" not in names:
@@ -53,17 +79,17 @@ class Frames:
             )
         self._columns = [n for n in (*KNOWN, "frames", "fingerprint") if n in names]
 
-    def pieces(self, at_once: int, model: str) -> Iterator[tuple[str, pa.Table]]:
-        """The key of each piece of ``at_once`` rows, and the piece."""
-        start, held = 0, pa.table({})
-        for batch in self._opened.iter_batches(at_once, row_groups=[self.group], columns=self._columns):
+    def pieces(self) -> Iterator[tuple[str, pa.Table]]:
+        """The pieces of the row group, each with its name in `shards`."""
+        names, held, at_once = iter(shards(self.unit)), pa.table({}), self.unit["at_once"]
+        for batch in self._opened.iter_batches(at_once, row_groups=[self.unit["group"]], columns=self._columns):
             table = pa.Table.from_batches([batch])
             held = pa.concat_tables([held, table]) if held.num_rows else table
             while held.num_rows >= at_once:
-                yield _key(self.file, self.group, start, model), held.slice(0, at_once)
-                held, start = held.slice(at_once), start + at_once
+                yield next(names), held.slice(0, at_once)
+                held = held.slice(at_once)
         if held.num_rows:
-            yield _key(self.file, self.group, start, model), held
+            yield next(names), held
 
     def read(self, piece: pa.Table) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]]]:
         """What is known of the tracks, their frames (n_i, F), and rows of ``failures`` for those that have none."""
@@ -75,11 +101,13 @@ class Frames:
                     f"reads {self.spec.fingerprint} ({self.spec.name})",
                     "extract the features with the settings that the model was trained with",
                 )
-        empty = pc.fill_null(pc.equal(pc.list_value_length(piece["frames"]), 0), True).to_numpy(zero_copy_only=False)
-        usable = piece.filter(pa.array(~empty))
         kind = pa.list_(pa.list_(pa.float32(), self.spec.n_dims))
         try:
-            arrays = ragged_arrays(usable["frames"].cast(kind).combine_chunks())
+            frames = piece["frames"].cast(kind).combine_chunks()
+            if frames.flatten().null_count:
+                raise ValueError("some are null")
+            empty = pc.fill_null(pc.equal(pc.list_value_length(frames), 0), True).to_numpy(zero_copy_only=False)
+            arrays = ragged_arrays(frames.filter(pa.array(~empty)) if empty.any() else frames)
         except (pa.ArrowException, ValueError) as error:
             raise InputError(
                 f"{one_line(self.file)}: its frames are not {self.spec.n_dims} numbers wide "
@@ -87,19 +115,28 @@ class Frames:
                 f"the model reads {self.spec.name}",
             ) from error
         finite = np.array([bool(np.isfinite(a).all()) for a in arrays], bool)
-        ids = piece["track_id"].to_pylist()
+        known = self._known(piece)
+        ids = known["track_id"].to_pylist()
+        # Not the plain stage: a shard that is there does not meet its failures again, and they count on.
+        stage = f"score:{self.spec.name}"
         lost = [
-            failure("score", str(ids[i]), "too_short", f"{self.file}: row {ids[i]} has no frames")
+            failure(stage, ids[i], "too_short", f"{self.file}: row {ids[i]} has no frames")
             for i in np.flatnonzero(empty)
         ]
-        tracks = usable.select([n for n in KNOWN if n in usable.column_names]).to_pylist()
+        tracks = known.filter(pa.array(~empty)).to_pylist()
         for track, good in zip(tracks, finite, strict=True):
             if not good:
-                i = str(track["track_id"])
-                lost.append(failure("score", i, "not_finite", f"{self.file}: row {i} has NaN or infinite frames"))
+                i = track["track_id"]
+                lost.append(failure(stage, i, "not_finite", f"{self.file}: row {i} has NaN or infinite frames"))
         kept = np.flatnonzero(finite)
         return [tracks[i] for i in kept], [arrays[i] for i in kept], lost
 
-
-def _key(file: str, group: int, start: int, model: str) -> str:
-    return f"{model} {file} {group} {start}"
+    def _known(self, piece: pa.Table) -> pa.Table:
+        try:
+            known = pa.table({n: piece[n].cast(pa.string()) for n in KNOWN if n in piece.column_names})
+        except pa.ArrowException as error:
+            said = f"{one_line(self.file)}: {', '.join(KNOWN)} must be text ({one_line(str(error), 100)})"
+            raise InputError(said) from error
+        if known["track_id"].null_count:
+            raise InputError(f"{one_line(self.file)} has rows without track_id", "name each row's track")
+        return known

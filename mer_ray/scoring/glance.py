@@ -21,7 +21,8 @@ COLUMNS = ["artist", "title", "album", "uri", "duration_s", "in_distribution"]
 
 
 def tables(path: str | os.PathLike[str], width: int) -> Iterator[RichTable]:
-    """The tracks of a scores file, or its folders where there are more than 40; nothing of a very large one.
+    """The tracks of a scores file, or its folders (or else albums) where there are more than 40; nothing of a very
+    large one.
 
     width: of the terminal, in characters; intervals are shown where there is room for them.
     """
@@ -30,7 +31,10 @@ def tables(path: str | os.PathLike[str], width: int) -> Iterator[RichTable]:
     if len(rows) <= MANY:
         yield _tracks(rows, width >= WIDE)
     elif len(rows) <= TOO_MANY:
-        yield _folders(rollups.rollups(rows), width >= WIDE)
+        rolled = rollups.rollups(rows)
+        kinds = set(rolled["kind"].to_pylist())
+        if kinds:  # frames may come without address and album
+            yield _rolled(rolled, "folder" if "folder" in kinds else "album", width >= WIDE)
 
 
 def _empty(first: str) -> RichTable:
@@ -61,18 +65,18 @@ def _tracks(rows: pa.Table, wide: bool) -> RichTable:
     return out
 
 
-def _folders(rolled: pa.Table, wide: bool) -> RichTable:
+def _rolled(rolled: pa.Table, kind: str, wide: bool) -> RichTable:
     from rich.markup import escape
 
-    out = _empty("Folder")
+    out = _empty(kind.capitalize())
     for head in ("Tracks", *(d.capitalize() for d in DIMENSIONS), "Time", "Like training"):
         out.add_column(head, justify="right", no_wrap=True)
-    folders = [r for r in rolled.to_pylist() if r["kind"] == "folder"]
-    for row in folders[:MANY]:
+    rows = [r for r in rolled.to_pylist() if r["kind"] == kind]
+    for row in rows[:MANY]:
         values = [_value(row[f"mean_{d}"], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in DIMENSIONS]
         like = "" if row["in_distribution"] is None else f"{100 * row['in_distribution']:.0f} %"
         out.add_row(escape(one_line(row["name"])), f"{row['n']:,}", *values, table.clock(row["duration_s"]), like)
     out.caption = ("mean, and where 8 of 10 tracks lie" if wide else "means") + (
-        f"; {len(folders) - MANY:,} more folders in the file of roll-ups" if len(folders) > MANY else ""
+        f"; {len(rows) - MANY:,} more {kind}s in the file of roll-ups" if len(rows) > MANY else ""
     )
     return out

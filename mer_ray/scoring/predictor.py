@@ -75,21 +75,31 @@ class Predictor:
         return self._extractor
 
     def predict(self, samples: np.ndarray, rate: int) -> Prediction:
-        """Score one piece of mono audio: samples (n,) in [-1, 1] at ``rate`` hertz. Raises TrackError (too_short)."""
+        """Score one piece of mono audio: samples (n,) in [-1, 1] at ``rate`` hertz.
+
+        Raises TrackError (too_short, not_finite).
+        """
         spec = self.model.feature
         samples = np.asarray(samples, np.float32)
         if samples.ndim != 1:
             raise ValueError(f"samples must be mono, of shape (n,), not {samples.shape}: take the mean of the channels")
+        if not np.isfinite(samples).all():
+            raise TrackError("not_finite", "the samples hold NaN or infinite values")
         excerpt = Excerpt.from_json(spec.excerpt)
         pieces = excerpt.pieces(len(samples), rate) if excerpt else [(0, len(samples))]
         wanted = [resample(samples[a : a + n], rate, spec.sample_rate_hz) for a, n in pieces]
         return self.predict_frames([np.concatenate(self.extractor(wanted))])[0]
 
     def predict_frames(self, tracks: Sequence[np.ndarray]) -> list[Prediction]:
-        """Score frames (n_i, F) of the model's feature, n_i >= 1. Raises TrackError (too_short)."""
+        """Score frames (n_i, F) of the model's feature, n_i >= 1. Raises TrackError (too_short, not_finite)."""
         model = self.model
+        for t in tracks:
+            if t.ndim != 2 or t.shape[1] != model.feature.n_dims:
+                raise ValueError(f"frames must be of shape (n, {model.feature.n_dims}), not {t.shape}")
         if any(len(t) == 0 for t in tracks):
             raise TrackError("too_short", f"the audio is too short for one frame of {model.feature.name}")
+        if not all(np.isfinite(t).all() for t in tracks):
+            raise TrackError("not_finite", f"frames of {model.feature.name} hold NaN or infinite values")
         if not tracks:
             return []
         out = []

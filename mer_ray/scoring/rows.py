@@ -24,7 +24,7 @@ def scores_table(
     """A table of `SCHEMAS` ["scores"].
 
     tracks: track_id, artist, title, album and uri of each; only track_id has to be there. durations: s. waveforms:
-    frames (n, 1) of `mer_ray.scoring.waveform.Waveform`.
+    frames (n, 2) of `mer_ray.scoring.waveform.Waveform`.
     """
     drawn_ones = [None if w is None else drawn(w) for w in waveforms or [None] * len(tracks)]
     columns: dict[str, Any] = {

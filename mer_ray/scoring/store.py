@@ -13,8 +13,8 @@ import numpy as np
 
 from mer_ray.errors import ModelError, WorkspaceError
 from mer_ray.evaluation.intervals import Intervals
+from mer_ray.features import FAMILIES, FeatureSpec
 from mer_ray.features import MODULES as FEATURES
-from mer_ray.features import FeatureSpec
 from mer_ray.identity import digest, one_line
 from mer_ray.models import N_TARGETS, NETWORKS
 from mer_ray.tables import Workspace
@@ -119,7 +119,8 @@ def load(uri: str) -> Model:
         shared = _part(tensors, "shared.network.")
         members = [_member(tensors, f"member{i}.", shared, targets) for i, targets in enumerate(value["members"])]
         feature = FeatureSpec.from_json(value["feature"])
-        if value["network"] not in NETWORKS or feature.name not in FEATURES:
+        known = feature.family in FAMILIES if feature.family else feature.name in FEATURES
+        if value["network"] not in NETWORKS or not known:
             raise ModelError(f"model {uri} is {value['network']} on {feature.name}, which this version does not have")
         return Model(
             value["name"],

@@ -14,23 +14,26 @@ POINTS = 300
 
 
 class Waveform(Extractor):
-    """Highest |sample| of every 50 ms: frames (n, 1) in 0..1. Reads what another feature reads."""
+    """Every 50 ms, the highest |sample|, and the seconds: frames (n, 2). Reads what another feature reads.
+
+    The last stretch of a piece is as long as what is left.
+    """
 
     NAME = "waveform"
 
     def __init__(self, beside: FeatureSpec) -> None:
-        self.spec = replace(beside, name=self.NAME, hop_s=HOP_S, n_dims=1, family="", weights=None, note="")
+        self.spec = replace(beside, name=self.NAME, hop_s=HOP_S, n_dims=2, family="", weights=None, note="")
 
     def start(self) -> WaveformStream:
         """See `mer_ray.features.Extractor`."""
-        return WaveformStream(max(1, round(self.spec.sample_rate_hz * HOP_S)))
+        return WaveformStream(self.spec.sample_rate_hz)
 
 
 class WaveformStream:
     """A `mer_ray.features.FrameStream`."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz, self._size = rate_hz, max(1, round(rate_hz * HOP_S))
         self._rest = np.zeros(0, np.float32)
         self._peaks: list[np.ndarray] = []
 
@@ -47,13 +50,22 @@ class WaveformStream:
             self._peaks.append(self._rest.max(keepdims=True))
 
     def frames(self) -> np.ndarray:
-        """(n, 1) float32."""
-        return np.concatenate(self._peaks)[:, None] if self._peaks else np.zeros((0, 1), np.float32)
+        """(n, 2) float32."""
+        peaks = np.concatenate(self._peaks) if self._peaks else np.zeros(0, np.float32)
+        sizes = np.full(len(peaks), self._size)
+        if len(self._rest):
+            sizes[-1] = len(self._rest)
+        return np.stack([peaks, sizes / self._rate_hz], axis=1, dtype=np.float32)
 
 
-def drawn(peaks: np.ndarray) -> np.ndarray:
-    """Frames (n, 1) of `Waveform` as at most 300 points (m,) uint8, 255 for full scale."""
-    n = len(peaks)
+def duration_s(frames: np.ndarray) -> float:
+    """Seconds of audio behind frames (n, 2) of `Waveform`, to the millisecond."""
+    return round(float(frames[:, 1].sum(dtype=np.float64)), 3)
+
+
+def drawn(frames: np.ndarray) -> np.ndarray:
+    """Frames (n, 2) of `Waveform` as at most 300 points (m,) uint8, 255 for full scale."""
+    n = len(frames)
     edges = np.unique(np.linspace(0, n, min(n, POINTS) + 1).astype(int))[:-1]
-    highest = np.maximum.reduceat(peaks[:, 0], edges) if n else peaks[:0, 0]
+    highest = np.maximum.reduceat(frames[:, 0], edges) if n else frames[:0, 0]
     return np.round(255 * np.clip(highest, 0, 1)).astype(np.uint8)

@@ -11,22 +11,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mer_ray.audio import objects
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
-from mer_ray.errors import InputError, TrackError, WorkspaceError
+from mer_ray.errors import InputError, MerRayError, TrackError, WorkspaceError
 from mer_ray.features.batch import Stream, extract
-from mer_ray.identity import digest
+from mer_ray.identity import digest, one_line
 from mer_ray.scoring import output, predictor, store
 from mer_ray.scoring.catalog import find
-from mer_ray.scoring.frames import Frames, unit_rows
+from mer_ray.scoring.frames import Frames, ids, shards, unit_rows
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
-from mer_ray.scoring.waveform import HOP_S, Waveform
+from mer_ray.scoring.waveform import Waveform, duration_s
 from mer_ray.stages import blocks, session
-from mer_ray.tables import Workspace, failure, features_table
+from mer_ray.tables import Workspace, failure, features_table, now
 
-ROWS_AT_ONCE = 1_024
-"""Rows of frames that are scored and written together."""
 FEW_ROWS, FEW_S = 2_000, 3_600.0
 """Up to so many rows of frames, or seconds of audio, the work is done before Ray's workers would have started."""
 SMALLEST_S = 180.0
@@ -60,9 +59,11 @@ def run(config: Config, workspace: Workspace) -> Summary:
         )
     if set(workspace.read("scores", ["model"])["model"].unique().to_pylist()) - {model.id}:
         workspace.discard("scores")  # another model is the best by now: its scores replace the old ones
-    summary = Summary("score", done_before=len(workspace.ids("scores")))
-    shards = [workspace.path(feature, n) for n in workspace.names(feature) if n.endswith(".parquet")]
-    _score_frames(config, workspace, workspace, path, model, shards, summary)
+    done = workspace.ids("scores")
+    summary = Summary("score", done_before=len(done))
+    tables = [workspace.path(feature, n) for n in workspace.names(feature) if n.endswith(".parquet")]
+    _score_frames(config, workspace, workspace, path, model, tables, done)
+    summary.made = len(workspace.ids("scores")) - len(done)
     summary.failed = len(workspace.failures("score"))
     summary.seconds = time.monotonic() - started
     summary.notes.append(f"model {model.id}, mean R² {model.mean_r2:.3f}{_note(model)}")
@@ -80,32 +81,40 @@ def run_catalog(
     """
     started = time.monotonic()
     path = os.path.abspath(model) if model and "://" not in model else model or predictor.DEFAULT  # noqa: PTH100
-    loaded = store.load(path)
-    out = output.Output(target, loaded.id)
+    out = output.Output(target)
     if keep_features and out.file is not None:
         raise InputError(f"--keep-features needs a folder for its tables, and --out {target} is a file")
+    loaded = store.load(path)
     catalog = find(places, config.collect.scale)
-    work = out.open({"model": loaded.id})
-    work.append_rows("failures", catalog.lost)
+    work = out.open(loaded.id)
+    work.append_rows("failures", [{**lost, "at": now()} for lost in catalog.lost])  # of this run
     done = out.done()
     summary = Summary("score", done_before=len(done))
-    rows = [t for t in catalog.tracks if t["track_id"] not in done]
-    if rows:
-        _score_files(config, work, path, rows, keep_features, summary)
-    if catalog.tables:
-        summary.done_before -= len(done) if not catalog.tracks else 0
-        _score_frames(config, work, None, path, loaded, catalog.tables, summary)
+    there = done & work.ids(features_table(loaded.feature.name)) if keep_features else done
+    rows = [t for t in catalog.tracks if t["track_id"] not in there]
+    try:
+        if rows:
+            _score_files(config, work, path, rows, keep_features, summary)
+        if catalog.tables:
+            _score_frames(config, work, None, path, loaded, catalog.tables, done)
+    except MerRayError:
+        out.abandon()
+        raise
     failed = work.failures()
-    summary.failed = len(failed)
-    if not work.has("scores") and not done:
-        first = f"{failed[0]['message']} ({failed[0]['reason']})" if failed else "there are no rows"
-        beside = out.finish(failed)
+    n_scored = len(out.done())
+    summary.made, summary.failed = n_scored - len(done), len(failed)
+    beside = out.finish(failed, n_scored > 0)
+    if not n_scored:
+        where = ", ".join(map(_shown, places))
+        if not failed:
+            raise InputError(f"there are no tracks in {where}", "give audio files, or tables of frames")
         raise InputError(
-            f"none of the {len(catalog.tracks) + len(catalog.lost)} tracks in {', '.join(places)} could be scored",
-            f"the first: {first}; the others: {beside}",
+            f"none of the {len(failed):,} tracks in {where} could be scored",
+            f"the first: {failed[0]['message']} ({failed[0]['reason']}); all of them: {beside}",
         )
-    beside = out.finish(failed)
     summary.notes.append(f"{out.place}, by {loaded.id}{_note(loaded)}")
+    if out.note:
+        summary.notes.append(out.note)
     if failed:
         summary.notes.append(f"what failed and why: {beside}")
     summary.seconds = time.monotonic() - started
@@ -138,13 +147,14 @@ def _score_files(
     with progress("score", len(rows), work=sum(seconds)) as ticker:
         for answered in _map(batches, _ScoreFiles, arguments, workers, settings.gpus_per_worker, here):
             for a in answered:
-                summary.made += a["made"]
                 done_s += a["seconds"]
                 speed = done_s / max(1e-3, time.monotonic() - began)
                 note = f"{done_s / 3600:.2f} h of audio, {speed:.0f}x real time"
                 ticker.advance(a["made"] + a["failed"], note, a["planned_s"])
     took = time.monotonic() - began
-    summary.notes.append(f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({done_s / max(1e-3, took):.0f}x real time)")
+    if done_s:
+        speed = done_s / max(1e-3, took)
+        summary.notes.append(f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({speed:.0f}x real time)")
 
 
 def _score_frames(
@@ -154,18 +164,20 @@ def _score_frames(
     path: str,
     model: store.Model,
     files: Sequence[str],
-    summary: Summary,
+    done: set[str],
 ) -> None:
-    """Score tables of frames, row group by row group. known: the workspace that has the tracks' names."""
+    """Score tables of frames, row group by row group. known: the workspace that has the tracks' names. done: ids."""
     filesystem = known.fs if known is not None else None
     there = set(work.names("scores"))
     units, todo = [], 0
     for file in files:
-        for unit in unit_rows(file, filesystem, ROWS_AT_ONCE, model.id):
-            missing = [s for s in unit["shards"] if f"part-{digest(s.encode())[:24]}.parquet" not in there]
-            if missing:
-                units.append({"file": unit["file"], "group": unit["group"], "rows": unit["rows"]})
-                todo += unit["rows"]
+        for unit in unit_rows(file, filesystem, model.id):
+            if there.issuperset(map(_shard_file, shards(unit))):
+                continue
+            if done and (found := ids(unit, filesystem)) and done.issuperset(found):
+                continue  # from a file, which does not remember its shards
+            units.append(unit)
+            todo += unit["rows"]
     if not units:
         return
     arguments = {"workspace": work, "known": known, "model": path, "gpus": config.score.gpus_per_worker}
@@ -177,8 +189,12 @@ def _score_frames(
     with progress("score", todo) as ticker:
         for answered in _map(batches, _ScoreFrames, arguments, workers, config.score.gpus_per_worker, here):
             for a in answered:
-                summary.made += a["made"]
                 ticker.advance(a["rows"])
+
+
+def _shard_file(shard: str) -> str:
+    """As `Workspace.append` names it."""
+    return f"part-{digest(shard.encode())[:24]}.parquet"
 
 
 def _map(
@@ -199,15 +215,15 @@ class _ScoreFrames:
         self.names = None if known is None else _Names(known)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        made = rows = 0
+        rows = 0
         there = set(self.workspace.names("scores"))
         spec = self.predictor.model.feature
         for unit in batch.to_pylist():
             fs = self.known.fs if self.known is not None else None
-            frames = Frames(unit["file"], unit["group"], fs, spec)
+            frames = Frames(unit, fs, spec)
             rows += unit["rows"]
-            for shard, piece in frames.pieces(ROWS_AT_ONCE, self.predictor.name):
-                if f"part-{digest(shard.encode())[:24]}.parquet" in there:
+            for shard, piece in frames.pieces():
+                if _shard_file(shard) in there:
                     continue
                 tracks, arrays, lost = frames.read(piece)
                 self.workspace.append_rows("failures", lost)
@@ -217,8 +233,7 @@ class _ScoreFrames:
                 durations = [len(a) * spec.hop_s for a in arrays]
                 table = scores_table(tracks, predictions, durations, self.predictor.name)
                 self.workspace.append("scores", table, shard)
-                made += len(table)
-        return pa.table({"made": [made], "rows": [rows]})
+        return pa.table({"rows": [rows]})
 
 
 class _Names:
@@ -263,8 +278,8 @@ class _ScoreFiles:
         if len(scores):
             if self.keep_features:
                 commit(self.workspace, self.predictor.model.feature, frames)
-            ids = "\n".join([self.predictor.name, *scores["track_id"].to_pylist()])
-            self.workspace.append("scores", scores, ids)
+            shard = "\n".join([self.predictor.name, *scores["track_id"].to_pylist()])
+            self.workspace.append("scores", scores, shard)
         planned = float(sum(f["planned_s"] for f in files))
         answer = {"made": len(scores), "failed": len(lost), "seconds": seconds, "planned_s": planned}
         return pa.Table.from_pylist([answer])
@@ -285,7 +300,7 @@ def score_files(
     scores = scores_table(
         tracks,
         model.predict_frames(list(frames.values())),
-        [len(peaks[i]) * HOP_S for i in frames],
+        [duration_s(peaks[i]) for i in frames],
         model.name,
         [peaks[i] for i in frames],
     )
@@ -293,6 +308,12 @@ def score_files(
     return scores, frames, lost, result.seconds
 
 
+def _shown(place: str) -> str:
+    """A path or address for messages, without passwords."""
+    return one_line(place) if objects.scheme(place) in ("", "file") else objects.shown(place)
+
+
 def _lost(file: dict[str, Any], error: TrackError) -> dict[str, Any]:
-    message = error.message if file["uri"] in error.message else f"{file['uri']}: {error.message}"
+    place = _shown(file["uri"])
+    message = error.message if place in error.message else f"{place}: {error.message}"
     return failure("score", file["track_id"], error.reason, message, error.transient)

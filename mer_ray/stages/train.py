@@ -15,7 +15,7 @@ from mer_ray.identity import one_line
 from mer_ray.stages import extract, session
 from mer_ray.tables import Workspace, failure, now
 
-RESOURCES = ("networks", "baselines", "workers", "cpus_per_trial", "gpus_per_trial", "mlflow")
+RESOURCES = ("networks", "baselines", "workers", "cpus_per_trial", "gpus_per_trial", "mlflow", "about")
 """Settings that say what is trained and where, not what comes out of a trial."""
 RESTARTS = 3
 """How often a trial whose process died is started again; it continues from its checkpoints."""
@@ -155,7 +155,8 @@ def _alone(network: str | None) -> bool:
 def _given(config: Config, workspace: Workspace) -> dict[str, Any]:
     """What every trial is told beside its own."""
     threads = max(1, int(config.train.cpus_per_trial))
-    return {"workspace": workspace.uri, "threads": threads, "gpus": config.train.gpus_per_trial}
+    about = {"about": config.train.about}
+    return {"workspace": workspace.uri, "threads": threads, "gpus": config.train.gpus_per_trial, **about}
 
 
 def _group(config: Config, workspace: Workspace, trial: dict[str, Any]) -> dict[str, str]:

@@ -133,6 +133,7 @@ def network(
                 "n_artists": len(set(d.artists)),
                 "n_groups": len(set(d.groups)),
                 "labels": _origin(d.lexicons),
+                "about": config.get("about"),
                 "coverage": coverage(d.labels, result.predicted, d.groups).tolist(),
                 "trained_at": now().isoformat(),
             },

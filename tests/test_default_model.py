@@ -1,0 +1,152 @@
+"""The model in the package: what its card says, and how it behaves on real and on odd sounds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+import mer_ray
+from mer_ray.evaluation.intervals import LEVEL
+from mer_ray.identity import digest
+from mer_ray.scoring.predictor import DEFAULT, Predictor
+from mer_ray.tables import DIMENSIONS
+
+RATE = 22_050
+MUSIC = Path(__file__).parents[2] / "shared" / "data" / "panda4q" / "audio"
+N_CLIPS = 12
+
+
+@pytest.fixture(scope="module")
+def model() -> Predictor:
+    return mer_ray.load_model()
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[np.ndarray]:
+    """Real music, mono at 22,050 Hz."""
+    if not MUSIC.is_dir():
+        pytest.skip(f"no real music at {MUSIC}")
+    files = sorted(MUSIC.rglob("*.mp3"))
+    return [soundfile.read(f, dtype="float32")[0] for f in files[:: len(files) // N_CLIPS][:N_CLIPS]]
+
+
+def test_it_is_small_and_whole_and_says_what_it_is():
+    folder = Path(DEFAULT)
+    told = json.loads((folder / "model.json").read_text())
+    assert sum(f.stat().st_size for f in folder.iterdir()) <= 3e6
+    assert digest((folder / "weights.safetensors").read_bytes()) == told["weights_sha256"]
+    assert {f.name for f in folder.iterdir()} == {"model.json", "weights.safetensors", "README.md"}
+    assert told["feature"]["sample_rate_hz"] == RATE
+    assert told["feature"]["weights"] is None
+
+
+def test_its_card_has_its_own_figures():
+    told = json.loads((Path(DEFAULT) / "model.json").read_text())
+    card = (Path(DEFAULT) / "README.md").read_text()
+    for dimension in DIMENSIONS:
+        r2 = told["metrics"][dimension]["r2"]
+        low, high = told["metrics"][dimension]["intervals"]["r2"]
+        assert f"{r2:.3f} [{low:.3f}, {high:.3f}]" in card
+    for said in ("472", "Panda", "NRC VAD", "never on both sides", told["feature"]["fingerprint"]):
+        assert said in card
+    assert all(0.87 <= share <= 0.93 for share in told["details"]["coverage"])
+    assert told["details"]["repeats"] == 3
+    assert LEVEL == 0.9
+
+
+def test_a_minute_of_music_has_a_minute_of_curve(model, clips):
+    samples = np.concatenate(clips[:2])
+    found = model.predict(samples, RATE)
+    seconds = len(samples) / RATE
+    assert len(found.curve) * found.hop_s == pytest.approx(seconds, abs=1.1)
+    assert 0.9 <= found.hop_s <= 1.1
+    assert (found.lower <= found.vad).all()
+    assert (found.vad <= found.upper).all()
+
+
+def odd_sounds(name: str) -> list[np.ndarray]:
+    """Ten of a kind that is no music."""
+    made = []
+    for i in range(10):
+        rng = np.random.default_rng(i)
+        n = int(RATE * rng.uniform(8, 20))
+        t, level = np.arange(n) / RATE, rng.uniform(0.05, 0.5)
+        if name == "white noise":
+            made.append(level * np.clip(rng.standard_normal(n) / 4, -1, 1))
+        elif name == "silence":
+            made.append(np.zeros(n) if i == 0 else 10 ** -rng.uniform(3.3, 4.5) * rng.standard_normal(n))
+        else:
+            low, high = rng.uniform(20, 200), rng.uniform(4_000, 11_000)
+            rise = np.log(high / low)
+            even, ratio = low * t + (high - low) * t**2 / (2 * t[-1]), low * t[-1] / rise * np.exp(t / t[-1] * rise)
+            made.append(level * np.sin(2 * np.pi * (even if i % 2 else ratio)))
+    return [m.astype(np.float32) for m in made]
+
+
+@pytest.mark.parametrize("name", ["white noise", "silence", "sine sweep"])
+def test_sounds_that_are_no_music_are_flagged(model, name):
+    assert sum(not model.predict(s, RATE).in_distribution for s in odd_sounds(name)) >= 9
+
+
+VOICES = ["en", "en-us", "de", "fr", "es", "en+f3", "en+m7", "it", "en+croak", "en-gb"]
+TEXT = """It was late in the evening when the letter came, and nobody in the house was willing to open it. She put it on
+the table, beside the lamp, and went back to her book. What could it say that was not known by now? The rain went on."""
+
+
+def test_speech_is_flagged(model, tmp_path):
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("espeak-ng is not installed")
+    flagged = 0
+    for i, voice in enumerate(VOICES):
+        file = tmp_path / f"{i}.wav"
+        subprocess.run(["espeak-ng", "-v", voice, "-s", str(130 + 7 * i), "-w", file, TEXT], check=True)
+        samples, rate = soundfile.read(file, dtype="float32")
+        flagged += not model.predict(samples, rate).in_distribution
+    assert flagged >= 9
+
+
+def test_real_music_is_not_flagged(model, clips):
+    assert sum(not model.predict(c, RATE).in_distribution for c in clips) <= 1
+
+
+def changes(model: Predictor, clips: list[np.ndarray], change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """(clips, 3): what a change of the audio does to V, A, D."""
+    before = np.stack([model.predict(c, RATE).vad for c in clips])
+    return np.stack([model.predict(change(c), RATE).vad for c in clips]) - before
+
+
+def filtered(samples: np.ndarray, folder: Path, *options: str, through: str = "out.wav") -> np.ndarray:
+    """The samples after a pass through FFmpeg, mono at 22,050 Hz again."""
+    import imageio_ffmpeg
+
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error", "-nostdin", "-i"]
+    soundfile.write(folder / "in.wav", samples, RATE)
+    subprocess.run([*command, folder / "in.wav", *options, folder / through], check=True)
+    subprocess.run([*command, folder / through, "-ac", "1", "-ar", str(RATE), folder / "back.wav"], check=True)
+    return soundfile.read(folder / "back.wav", dtype="float32")[0]
+
+
+def test_faster_music_has_more_arousal(model, clips, tmp_path):
+    assert changes(model, clips, lambda c: filtered(c, tmp_path, "-af", "atempo=1.25"))[:, 1].mean() > 0
+
+
+def test_louder_music_has_more_arousal(model, clips):
+    assert changes(model, clips, lambda c: np.clip(2 * c, -1, 1))[:, 1].mean() > 0
+
+
+def test_a_lower_level_changes_valence_by_less_than_its_interval(model, clips):
+    moved = np.abs(changes(model, clips, lambda c: c * np.float32(10 ** (-12 / 20)))[:, 0])
+    radius = model.model.intervals.radius(np.stack([model.predict(c, RATE).vad for c in clips]))[:, 0]
+    assert (moved < radius).all()
+
+
+def test_a_poor_encoding_moves_nothing_by_much(model, clips, tmp_path):
+    moved = changes(model, clips, lambda c: filtered(c, tmp_path, "-b:a", "64k", through="poor.mp3"))
+    assert np.abs(moved).mean(axis=0).max() <= 0.05

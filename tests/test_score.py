@@ -1,0 +1,433 @@
+"""``mer-ray score``: catalogs of all kinds into a file or a folder, again, after a kill; a workspace's own tracks."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sounds
+from conftest import write_tunes
+
+from mer_ray.features import FeatureSpec
+from mer_ray.models import layout
+from mer_ray.scoring import predictor, store
+from mer_ray.scoring.catalog import file_id
+from mer_ray.stages.score import FEW_ROWS
+from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace, ragged_column
+from mer_ray.training.member import Member, Scaler
+from mer_ray.training.reference import Reference
+from mer_ray.training.statistics import Statistics
+
+Typed = Callable[..., tuple[int, str, str]]
+N_DIMS = 4
+SPEC = FeatureSpec("vggish", 1, 16_000, 0.96, N_DIMS)
+FLAT = [n for n in SCHEMAS["scores"].names if n not in ("curve", "sound", "waveform")]
+
+
+@cache
+def packaged() -> predictor.Predictor:
+    return predictor.load()
+
+
+def save_model(folder: Path, seed: int = 0, r2: float = 0.5) -> Path:
+    """A small model of random weights, on frames of `SPEC`."""
+    rng = np.random.default_rng(seed)
+    sizes = layout.sizes(N_DIMS, SPEC.hop_s)
+    n_waves = layout.N_WAVES // len(sizes)
+    n_inputs = len(sizes) * len(layout.BANDWIDTHS) * 2 * n_waves
+    ones, f32 = np.ones, np.float32
+    scaler = Scaler(np.zeros(N_DIMS, f32), np.zeros(N_DIMS, f32), ones(N_DIMS, f32), ones(3, f32) / 2, ones(3, f32))
+    own = {"components": np.zeros((N_DIMS, 0), f32), "shift": np.zeros(sum(sizes), f32), "scale": ones(sum(sizes), f32)}
+    kernel = (0.05 * rng.standard_normal((n_inputs, 3))).astype(f32)
+    parameters = {"reach": ones(len(sizes), f32), "head.kernel": kernel, "head.bias": np.zeros(3, f32)}
+    reference = Reference(Statistics(scaler, **own), rng.standard_normal((sum(sizes), 3)).astype(f32), 9.0)
+    metrics = {d: {"r2": r2} for d in DIMENSIONS}
+    member = Member({**own, **parameters}, scaler)
+    model = store.Model(
+        folder.name, "kernel", SPEC, 5, [member], packaged().model.intervals, reference, metrics, {"seed": seed}
+    )
+    store.save(model, Workspace(folder))
+    return folder
+
+
+def frames_of(seed: int, spec: FeatureSpec = SPEC, n: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, spec.n_dims)).astype(np.float32)
+
+
+def frames_table(rows: Sequence[tuple[str, np.ndarray]], spec: FeatureSpec = SPEC) -> pa.Table:
+    """Rows of ``features/NAME``."""
+    return pa.table(
+        {
+            "track_id": [i for i, _ in rows],
+            "frames": ragged_column([f for _, f in rows], spec.n_dims),
+            "hop_s": [spec.hop_s] * len(rows),
+            "fingerprint": [spec.fingerprint] * len(rows),
+        }
+    )
+
+
+def many_frames(n: int) -> pa.Table:
+    return frames_table([(f"{i:016x}", frames_of(i)) for i in range(n)])
+
+
+def score(mer_ray: Typed, *arguments: object) -> str:
+    """What the command says when all goes well."""
+    code, out, err = mer_ray("score", *arguments)
+    assert code == 0, out + err
+    return out
+
+
+def refused(mer_ray: Typed, *arguments: object) -> str:
+    """The one line that it says when it does not."""
+    code, out, err = mer_ray("score", *arguments)
+    assert (code, out) == (2, ""), out + err
+    (line,) = [line for line in err.splitlines() if not line.startswith("Ray:")]
+    return line
+
+
+def values(table: pa.Table) -> dict[str, np.ndarray]:
+    """V, A, D by track_id, each of them there once."""
+    ids = table["track_id"].to_pylist()
+    assert len(set(ids)) == len(ids)
+    return dict(zip(ids, np.stack([table[d].to_numpy() for d in DIMENSIONS], axis=1), strict=True))
+
+
+def same(one: pa.Table, other: pa.Table) -> bool:
+    a, b = values(one), values(other)
+    return a.keys() == b.keys() and all(np.abs(a[i] - b[i]).max() < 1e-6 for i in a)
+
+
+def around(target: Path) -> set[str]:
+    """The names beside a file, hidden ones too."""
+    return {p.name for p in target.parent.iterdir() if p.name.lstrip(".").startswith(target.stem)}
+
+
+# all kinds of catalogs -----------------------------------------------------------------------------------------------
+
+
+def test_a_row_or_a_reason_for_everything_that_is_listed(mer_ray, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    music = Path("music")
+    (a, b) = write_tunes(music, 2)
+    sounds.write(music / "album" / "c.ogg", sounds.chirp(200, 2_000, 3.0))
+    (music / "broken.mp3").write_text("this is no music")
+    (music / "empty.wav").touch()
+    sounds.write(music / "silent.wav", np.zeros(30_000, np.float32))
+    single = sounds.write(Path("single.wav"), sounds.noise(2.0))
+    Path("lists").mkdir()
+    listed = Path("lists") / "list.csv"  # it has a file of the folder, spelled otherwise, and its paths start at itself
+    listed.write_text(f"artist,title,path\nX,Again,../{b}\nX,Gone,gone.wav\n,Other,{Path('../single.wav')}\nX,None,\n")
+    spec = packaged().model.feature
+    ready = tmp_path / "ready"
+    frames = packaged().extractor([sounds.noise(4.0)[:, 0]])[0]
+    Workspace(ready).append("frames", frames_table([("f" * 16, frames), ("e" * 16, frames[:0])], spec), "x")
+    out = score(mer_ray, music, single, listed, ready / "frames", "music/../single.wav", "--out", "out")
+    assert "5 tracks" in out
+    assert "6 failed" in out
+    rows = pq.read_table("out/scores").to_pylist()
+    expected = [tmp_path / p for p in (a, b, music / "album" / "c.ogg", single)]
+    assert Counter(r["uri"] for r in rows) == Counter([*map(str, expected), ""])
+    assert {r["track_id"] for r in rows} == {*(file_id(str(p)) for p in expected), "f" * 16}
+    lost = Workspace("out").failures()
+    reasons = {"broken.mp3": "corrupt", "empty.wav": "empty", "silent.wav": "silent", "gone.wav": "missing"}
+    reasons |= {"Gone": "", "None": "no_audio", "e" * 16: "too_short"}
+    found = {name: f["reason"] for f in lost for name in reasons if name in f["message"]}
+    assert found == {n: r for n, r in reasons.items() if r}
+    assert len(lost) == 6
+    assert all(str(tmp_path) in f["message"] for f in lost if f["reason"] != "no_audio")
+
+
+@pytest.mark.parametrize("name", ["s.parquet", "s.csv", "folder"])
+def test_the_same_command_again_finds_all_done_and_new_files_are_added(mer_ray, tmp_path, name):
+    music, target = tmp_path / "music", tmp_path / "out" / name
+    target.parent.mkdir()
+    write_tunes(music, 2, seconds=1.2)
+    (music / "bad.flac").write_text("no music")
+    assert "2 tracks · 1 failed" in score(mer_ray, music, "--out", target)
+    first = around(target)
+    again = score(mer_ray, music, "--out", target)
+    assert "2 tracks · nothing new, found everything done · 1 failed" in again
+    write_tunes(music, 4, seconds=1.2)
+    sounds.write(music / "bad.flac", sounds.noise(1.5))
+    third = score(mer_ray, music, "--out", target)
+    assert "5 tracks · 3 new" in third
+    assert "failed" not in third
+    assert around(target) == {n for n in first if "failures" not in n}
+    if name == "folder":
+        made = {p.name: pq.read_metadata(p).num_rows for p in (target / "scores").iterdir()}
+        assert sorted(made.values()) == [2, 3]
+        assert not list((target / ".tmp").iterdir())
+
+
+def test_files_and_folders_hold_the_same(mer_ray, tmp_path):
+    music = tmp_path / "music"
+    write_tunes(music, 2)
+    for name in ("s.parquet", "s.csv", "folder"):
+        score(mer_ray, music, "--out", tmp_path / name)
+    table = pq.read_table(tmp_path / "s.parquet")
+    assert table.schema.equals(SCHEMAS["scores"], check_metadata=False)
+    assert all(f.metadata[b"unit"] for f in table.schema)
+    assert same(table, pq.read_table(tmp_path / "folder" / "scores"))
+    with (tmp_path / "s.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == FLAT
+    for mine, other in zip(rows, table.to_pylist(), strict=True):
+        assert [mine["uri"], mine["model"]] == [other["uri"], packaged().name]
+        assert all(float(mine[c]) == pytest.approx(other[c], abs=1e-12) for c in ("duration_s", *DIMENSIONS))
+    assert around(tmp_path / "s.csv") == {"s.csv", "s.parquet", "s.rollups.csv"}
+    rolled = (tmp_path / "s.rollups.csv").read_text()
+    assert f'"folder","{music}",2,' in rolled
+    assert rolled == (tmp_path / "folder" / "rollups.csv").read_text()
+
+
+def test_a_row_says_what_is_in_the_file(mer_ray, tmp_path):
+    envelope = np.repeat(np.float32([0.9, 0.3, 0.0, 0.6]), 44_100 * 3)
+    wave = sounds.tone(440, 12.0, 44_100, peak=1.0) * envelope
+    path = sounds.write(tmp_path / "a.wav", wave, 44_100)
+    score(mer_ray, path, "--out", tmp_path / "s.parquet")
+    (row,) = pq.read_table(tmp_path / "s.parquet").to_pylist()
+    assert row["duration_s"] == pytest.approx(12.0, abs=1e-3)
+    assert len(row["waveform"]) <= 300
+    middles = np.array(row["waveform"])[(np.array([1, 3, 5, 7]) * len(row["waveform"])) // 8]
+    assert middles / 255 == pytest.approx([0.9, 0.3, 0.0, 0.6], abs=0.02)
+    assert len(row["curve"]) == pytest.approx(12, abs=1)
+    assert row["curve_hop_s"] * len(row["curve"]) == pytest.approx(12, abs=0.6)
+    assert len(row["sound"]) == 16
+    assert row["in_distribution"] is (row["novelty"] <= 1)
+    assert all(0 <= row[f"lower_{d}"] <= row[d] <= row[f"upper_{d}"] <= 1 for d in DIMENSIONS)
+
+
+def test_features_that_are_kept_score_the_same(mer_ray, tmp_path):
+    music, first, second = tmp_path / "music", tmp_path / "first", tmp_path / "second"
+    write_tunes(music, 2, seconds=3)
+    score(mer_ray, music, "--out", first)
+    score(mer_ray, music, "--out", first, "--keep-features")  # what is scored lacks them
+    spec = packaged().model.feature
+    kept = Workspace(first).read(f"features/{spec.name}")
+    assert set(kept["fingerprint"].to_pylist()) == {spec.fingerprint}
+    score(mer_ray, first / "features" / spec.name, "--out", second)
+    assert same(Workspace(first).read("scores"), Workspace(second).read("scores"))
+
+
+def test_another_model_makes_a_file_anew_and_does_not_mix_in_a_folder(mer_ray, tmp_path):
+    one, other = save_model(tmp_path / "one"), save_model(tmp_path / "other", seed=1)
+    few, more = tmp_path / "few.parquet", tmp_path / "more.parquet"
+    pq.write_table(many_frames(2), few)
+    pq.write_table(many_frames(5), more)
+    for target in (tmp_path / "s.parquet", tmp_path / "folder"):
+        score(mer_ray, few, "--model", one, "--out", target)
+        assert "5 tracks · 3 new" in score(mer_ray, more, "--model", one, "--out", target)
+    out = score(mer_ray, few, "--model", other, "--out", tmp_path / "s.parquet")
+    assert "2 tracks ·" in out
+    assert "held 5 scores by one:" in out
+    (name,) = set(pq.read_table(tmp_path / "s.parquet")["model"].to_pylist())
+    assert name.startswith("other:")
+    said = refused(mer_ray, few, "--model", other, "--out", tmp_path / "folder")
+    assert "holds scores by one:" in said
+    assert "choose another folder" in said
+    assert len(Workspace(tmp_path / "folder").read("scores")) == 5
+
+
+def test_what_a_killed_run_of_another_model_left_does_not_count(mer_ray, tmp_path):
+    one, other = save_model(tmp_path / "one"), save_model(tmp_path / "other", seed=1)
+    pq.write_table(many_frames(3), tmp_path / "f.parquet")
+    score(mer_ray, tmp_path / "f.parquet", "--model", one, "--out", tmp_path / "folder")
+    (tmp_path / "folder").rename(tmp_path / "s.parquet.parts")  # as if before the file was written
+    score(mer_ray, tmp_path / "f.parquet", "--model", other, "--out", tmp_path / "s.parquet")
+    assert len(pq.read_table(tmp_path / "s.parquet")) == 3
+    assert around(tmp_path / "s.parquet") == {"s.parquet", "s.rollups.csv"}
+
+
+def test_bad_requests_are_one_line(mer_ray, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    music = sounds.write(tmp_path / "music" / "a.wav", sounds.noise(1.5)).parent
+    (tmp_path / "none").mkdir()
+    Path("notes.csv").write_text("one,two\n1,2\n")
+    assert "catalog gone does not exist" in refused(mer_ray, "gone")
+    said = refused(mer_ray, "https://me:secret@example.org/a.mp3?key=k")
+    assert "is a web address" in said
+    assert "secret" not in said
+    assert "holds no audio files" in refused(mer_ray, "none")
+    assert "must end in .parquet or .csv" in refused(mer_ray, music, "--out", "scores.xlsx")
+    assert "folder nowhere for --out does not exist" in refused(mer_ray, music, "--out", "nowhere/s.csv")
+    Path("notes").touch()
+    assert "notes must end in .parquet or .csv" in refused(mer_ray, music, "--out", "notes")
+    assert "is not on this machine" in refused(mer_ray, music, "--out", "s3://bucket/s.parquet")
+    assert "--keep-features needs a folder" in refused(mer_ray, music, "--out", "s.csv", "--keep-features")
+    assert "notes.csv" in refused(mer_ray, music, "--out", "notes.csv")  # somebody's own file is not written over
+    assert "--out needs a CATALOG" in refused(mer_ray, "--out", "s.csv")
+    assert Path("notes.csv").read_text() == "one,two\n1,2\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["music", "none", "notes", "notes.csv"]
+
+
+def test_passwords_are_not_told(mer_ray, tmp_path):
+    for name in ("gone.wav?key=sesame", "gone.mp3#sesame"):
+        said = refused(mer_ray, f"memory://me:sesame@bucket/{name}", "--out", tmp_path / "s.csv")
+        assert "memory://bucket/gone" in said
+        assert "sesame" not in said + (tmp_path / "s.failures.csv").read_text()
+
+
+def test_nothing_that_can_be_scored_is_an_error_that_says_why(mer_ray, tmp_path):
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "a.mp3").write_text("no music")
+    said = refused(mer_ray, tmp_path / "music", "--out", tmp_path / "s.csv")
+    assert "none of the 1 tracks" in said
+    assert "(corrupt)" in said
+    assert around(tmp_path / "s.csv") == {"s.failures.csv"}
+
+
+# tables of frames ----------------------------------------------------------------------------------------------------
+
+
+def test_rows_without_frames_become_failures_and_stay_them(mer_ray, tmp_path):
+    model, target = save_model(tmp_path / "model"), tmp_path / "folder"
+    rows = [{"track_id": f"{i}", "frames": frames_of(i).tolist(), "fingerprint": SPEC.fingerprint} for i in range(6)]
+    rows[1]["frames"], rows[2]["frames"], rows[4]["frames"] = None, [], [[0.5, None, 1.0, float("nan")]]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "f.parquet", row_group_size=2)
+    assert "3 tracks · 3 failed" in score(mer_ray, tmp_path / "f.parquet", "--model", model, "--out", target)
+    lost = {f["track_id"]: f["reason"] for f in Workspace(target).failures()}
+    assert lost == {"1": "too_short", "2": "too_short", "4": "not_finite"}
+    again = score(mer_ray, tmp_path / "f.parquet", "--model", model, "--out", target)
+    assert "3 tracks · nothing new, found everything done · 3 failed" in again
+    rows[1]["frames"] = frames_of(1).tolist()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "f.parquet", row_group_size=2)
+    mended = score(mer_ray, tmp_path / "f.parquet", "--model", model, "--out", target)
+    assert "4 tracks · 1 new · 2 failed" in mended
+
+
+def test_frames_that_the_model_cannot_read_are_refused(mer_ray, tmp_path):
+    model, good = save_model(tmp_path / "model"), many_frames(2)
+    wide = frames_table([("a", frames_of(0, replace(SPEC, n_dims=5)))], replace(SPEC, n_dims=5))
+    other = pa.array(["feedfacefeedface"] * 2)
+    cases = {
+        "fingerprint": (good.set_column(3, "fingerprint", other), "holds frames of feedfacefeedface"),
+        "no fingerprint": (good.drop_columns("fingerprint"), "no column fingerprint"),
+        "null id": (good.set_column(0, "track_id", pa.array(["a", None])), "rows without track_id"),
+        "no id": (good.drop_columns("track_id"), "no column track_id"),
+        "width": (wide.set_column(3, "fingerprint", pa.array([SPEC.fingerprint])), "not 4 numbers wide"),
+        "title": (good.append_column("title", pa.array([["x"], ["y"]])), "must be text"),
+        "null frame": (good.set_column(1, "frames", pa.array([[[0.5] * 4, None], []])), "some are null"),
+        "kind": (good.set_column(1, "frames", pa.array(["x", "y"])), "not 4 numbers wide"),
+    }
+    for name, (table, said) in cases.items():
+        file = tmp_path / f"{name}.parquet"
+        pq.write_table(table, file)
+        line = refused(mer_ray, file, "--model", model, "--out", tmp_path / "s.parquet")
+        assert said in line
+        assert str(file) in line
+    assert not around(tmp_path / "s.parquet")
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_many_frames_are_shared_out(mer_ray, tmp_path):
+    model, n = save_model(tmp_path / "model"), FEW_ROWS + 100
+    table = many_frames(n)
+    pq.write_table(table.slice(0, 1_500), tmp_path / "a.parquet")  # more in a row group than are scored at once
+    pq.write_table(table.slice(1_500), tmp_path / "b.parquet", row_group_size=200)
+    places = [tmp_path / "a.parquet", tmp_path / "b.parquet", tmp_path / "a.parquet"]
+    assert f"{n:,} tracks" in score(mer_ray, *places, "--model", model, "--out", tmp_path / "s.parquet")
+    found = values(pq.read_table(tmp_path / "s.parquet"))
+    assert len(found) == n
+    chosen = [0, 1_023, 1_024, 1_499, 1_500, n - 1]
+    expected = predictor.load(model).predict_frames([frames_of(i) for i in chosen])
+    for i, e in zip(chosen, expected, strict=True):
+        assert found[f"{i:016x}"] == pytest.approx(e.vad, abs=1e-6)
+    again = score(mer_ray, *places, "--model", model, "--out", tmp_path / "s.parquet")
+    assert f"{n:,} tracks · nothing new" in again
+
+
+# kills ---------------------------------------------------------------------------------------------------------------
+
+
+def kill_once_there_are(shards: int, folder: Path, *arguments: object) -> None:
+    """Start the command, and kill it when so much of its work is there (or it has ended, on a fast machine)."""
+    command = [sys.executable, "-m", "mer_ray", "score", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        give_up = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < give_up:
+            with contextlib.suppress(FileNotFoundError):
+                if len(list(folder.iterdir())) >= shards:
+                    break
+            time.sleep(0.002)
+        process.kill()
+    assert time.monotonic() < give_up
+
+
+def test_frames_whose_scoring_was_killed_are_scored_once_each(mer_ray, tmp_path):
+    model, n = save_model(tmp_path / "model"), 1_200
+    rows = [(f"{i:016x}", frames_of(i)[: 0 if i % 100 == 7 else 3]) for i in range(n)]
+    pq.write_table(frames_table(rows), tmp_path / "f.parquet", row_group_size=20)
+    target = tmp_path / "s.parquet"
+    arguments = (tmp_path / "f.parquet", "--model", model, "--out", target)
+    kill_once_there_are(12, tmp_path / "s.parquet.parts" / "scores", *arguments)
+    assert f"{n - 12:,} tracks" in score(mer_ray, *arguments)
+    score(mer_ray, *arguments[:-1], tmp_path / "undisturbed.parquet")
+    table = pq.read_table(target)
+    assert len(values(table)) == n - 12
+    assert table.equals(pq.read_table(tmp_path / "undisturbed.parquet"))
+    lost = pq.read_table(tmp_path / "s.failures.parquet")["track_id"].to_pylist()
+    assert sorted(lost) == [f"{i:016x}" for i in range(7, n, 100)]
+    assert around(target) == {"s.parquet", "s.rollups.csv", "s.failures.parquet"}
+
+
+def test_files_whose_scoring_was_killed_are_scored_once_each(mer_ray, tmp_path):
+    music = tmp_path / "music"
+    for i in range(40):
+        sounds.write(music / f"{i}.wav", sounds.noise(2.0, 48_000, channels=4, seed=i), 48_000)  # 5 or so to a shard
+    (music / "bad.wav").write_text("no music")
+    target = tmp_path / "s.parquet"
+    kill_once_there_are(2, tmp_path / "s.parquet.parts" / "scores", music, "--out", target)
+    assert "40 tracks" in score(mer_ray, music, "--out", target)
+    table = pq.read_table(target)
+    assert sorted(table["uri"].to_pylist()) == sorted(str(music / f"{i}.wav") for i in range(40))
+    assert len(values(table)) == 40
+    assert pq.read_table(tmp_path / "s.failures.parquet")["reason"].to_pylist() == ["corrupt"]
+    assert around(target) == {"s.parquet", "s.rollups.csv", "s.failures.parquet"}
+
+
+# the workspace's own tracks ------------------------------------------------------------------------------------------
+
+
+def test_a_workspace_scores_what_is_new_and_anew_with_a_better_model(mer_ray, tmp_path):
+    workspace = Workspace(tmp_path / "w")
+    assert "no trained model" in refused(mer_ray, "--workspace", workspace.uri)
+    save_model(tmp_path / "w" / "runs" / "good", 0, r2=0.3)
+    assert "no features/vggish" in refused(mer_ray, "--workspace", workspace.uri)
+    table = many_frames(5)
+    workspace.append("features/vggish", table.slice(0, 3), "first")
+    track = {"track_id": f"{1:016x}", "artist": "A", "title": "T", "album": "L", "tags": [], "source": "folder"}
+    tracks = pa.Table.from_pylist([{**track, "fetched_at": 0}], schema=SCHEMAS["tracks"])
+    workspace.append("tracks", tracks, "x")
+    audio = {"track_id": f"{1:016x}", "uri": "/m/1.mp3", "provider": "folder", "sha256": "", "duration_s": 1.0}
+    audio |= {"sample_rate": 1, "channels": 1, "tried": []}
+    workspace.append("audio", pa.Table.from_pylist([audio], schema=SCHEMAS["audio"]), "x")
+    out = score(mer_ray, "--workspace", workspace.uri)
+    assert "3 tracks" in out
+    rows = {r["track_id"]: r for r in workspace.read("scores").to_pylist()}
+    named = rows.pop(f"{1:016x}")
+    assert [named[c] for c in ("artist", "title", "album", "uri")] == ["A", "T", "L", "/m/1.mp3"]
+    assert {(r["artist"], r["title"], r["album"], r["uri"], r["waveform"]) for r in rows.values()} == {
+        ("", "", None, "", None)
+    }
+    before = set(workspace.names("scores"))
+    assert "nothing new" in score(mer_ray, "--workspace", workspace.uri)
+    workspace.append("features/vggish", table.slice(3), "second")
+    assert "5 tracks · 2 new" in score(mer_ray, "--workspace", workspace.uri)
+    assert before < set(workspace.names("scores"))
+    save_model(tmp_path / "w" / "runs" / "better", 1, r2=0.4)
+    assert "5 tracks ·" in score(mer_ray, "--workspace", workspace.uri)
+    assert {m.split(":")[0] for m in workspace.read("scores")["model"].to_pylist()} == {"better"}
+    (tmp_path / "w").rename(tmp_path / "moved")
+    assert "5 tracks · nothing new" in score(mer_ray, "--workspace", tmp_path / "moved")
