@@ -39,13 +39,15 @@ def score(
     model: Predictor | str | os.PathLike[str] | None = None,
     min_duration_s: float = 1.0,
 ) -> pa.Table:
-    """Score audio files in this process: a table with the columns of ``scores``, one row a file, in order.
+    """Score audio files: a table with the columns of ``scores``, one row a file, in order.
 
     files: paths, or one path. model: a loaded model, its folder, or None for the packaged one. Without Ray and without
-    TensorFlow, unless the model's own feature needs it. Raises TrackError for the first file that cannot be scored.
+    TensorFlow, unless the model's own feature needs it; the decoder has a process of its own, so that no file can end
+    this one. Raises TrackError for the first file that cannot be scored.
     """
     import pyarrow as pa
 
+    from mer_ray.audio.isolated import Decoder
     from mer_ray.audio.location import to_path, to_uri
     from mer_ray.features.batch import extract
     from mer_ray.scoring.catalog import file_id
@@ -59,18 +61,19 @@ def score(
     extractors = predictor.extractors()
     feature = predictor.model.feature.name
     tables = [SCHEMAS["scores"].empty_table()]
-    for file in [files] if isinstance(files, str | os.PathLike) else files:
-        path = to_path(os.fspath(file)).expanduser().absolute()
-        uri = to_uri(path)
-        track = {"track_id": file_id(uri), "uri": uri}
-        result = extract([(track["track_id"], uri, list(extractors))], extractors, min_duration_s)
-        for error in result.errors.values():
-            raise error
-        found = describe(path)
-        track |= {"artist": found.artist, "title": found.title, "album": found.album or ""}
-        ((frames,), (peaks,)) = (list(result.frames[name].values()) for name in (feature, Waveform.NAME))
-        predictions = predictor.predict_frames([frames])
-        tables.append(scores_table([track], predictions, [duration_s(peaks)], predictor.name, [peaks]))
+    with Decoder() as decoder:
+        for file in [files] if isinstance(files, str | os.PathLike) else files:
+            path = to_path(os.fspath(file)).expanduser().absolute()
+            uri = to_uri(path)
+            track = {"track_id": file_id(uri), "uri": uri}
+            result = extract([(track["track_id"], uri, list(extractors))], extractors, min_duration_s, decoder.stream)
+            for error in result.errors.values():
+                raise error
+            found = describe(path)
+            track |= {"artist": found.artist, "title": found.title, "album": found.album or ""}
+            ((frames,), (peaks,)) = (list(result.frames[name].values()) for name in (feature, Waveform.NAME))
+            predictions = predictor.predict_frames([frames])
+            tables.append(scores_table([track], predictions, [duration_s(peaks)], predictor.name, [peaks]))
     return pa.concat_tables(tables)
 
 
