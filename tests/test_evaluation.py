@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from markdown_it import MarkdownIt
+from parts import blank_reference, even_intervals
 
 from mer_ray import features
 from mer_ray.errors import InputError, WorkspaceError
@@ -522,15 +523,19 @@ def test_the_card_says_what_the_model_is_how_good_and_what_for():
         "n_artists": 24,
         "repeats": 3,
         "labels": "weighted means of a *lexicon*",
+        "about": "Clips of *many* kinds.",
+        "coverage": [0.9, 0.91, 0.877],
         "data": "0123abcd",
         "trained_at": "2026-01-01",
     }
-    model = Model("cnn-mfcc", "cnn", feature, 215, [], [0.1, 0.2, 0.333], figures, details)
+    around = even_intervals([0.1, 0.2, 0.333]), blank_reference(feature.n_dims, feature.hop_s)
+    model = Model("cnn-mfcc", "cnn", feature, 215, [], *around, figures, details)
     text = card(model, {"svr": {d: {"r2": 0.222} for d in DIMENSIONS}})
     for said in (
         *("# CNN on MFCC", "1,096 tracks by 24 artists", r"weighted means of a \*lexicon\*", feature.fingerprint),
         *("5 folds × 3 repeats (seeds 11 to 13)", "near-duplicates"),
-        *("| 0.0123 [0.0100, 0.9900] |", "0.457 [0.010, 0.990]", "± 0.333", "R² of the SVR", "| 0.222 |"),
+        *("| 0.0123 [0.0100, 0.9900] |", "0.457 [0.010, 0.990]", "± 0.333 | 87.7 % |", "R² of the SVR", "| 0.222 |"),
+        r"Clips of \*many\* kinds.",
         *(r"window\_s 5.0", "--model runs/cnn-mfcc", "mer_ray.load_model", "what a person feels", "Not for"),
     ):
         assert said in text, said

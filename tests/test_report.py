@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
+from parts import blank_reference, even_intervals
 
 from mer_ray import cli, features
 from mer_ray.config import Config
@@ -76,7 +77,8 @@ class Catalog:
         }
         put(workspace, self.table(predicted), "runs", name, "predictions.parquet")
         figures = evaluate(self.labels, predicted, [str(g) for g in self.group])
-        store.save(store.Model(name, network, spec, 215, [], [0.1] * 3, figures, details), workspace, "runs", name)
+        around = even_intervals([0.1] * 3), blank_reference(spec.n_dims, spec.hop_s)
+        store.save(store.Model(name, network, spec, 215, [], *around, figures, details), workspace, "runs", name)
 
 
 def put(workspace: Workspace, table: pa.Table, *parts: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 import sounds
 from hypothesis import given
 from hypothesis import strategies as st
+from parts import blank_reference, even_intervals
 
 from mer_ray import features
 from mer_ray.errors import MerRayError, ModelError, TrackError, WorkspaceError
@@ -260,7 +261,8 @@ def model(trained) -> store.Model:
     feature = features.resolve("mfcc", Params(n_mfcc=4, sample_rate_hz=8_000, hop_length=4_000, n_mels=16))
     figures = {d: {"mse": 0.01, "mae": 0.1, "r2": 0.5, "n": 96, "label_sd": 0.17, "intervals": {}} for d in DIMENSIONS}
     members = [trained[0], Member({k: v * 0.9 for k, v in trained[0].parameters.items()}, trained[0].scaler)]
-    return store.Model("lstm-mfcc", "lstm", feature, RECIPE.window, members, [0.1, 0.2, 0.9], figures, {"seed": 0})
+    around = even_intervals([0.1, 0.2, 0.9]), blank_reference(feature.n_dims, feature.hop_s)
+    return store.Model("lstm-mfcc", "lstm", feature, RECIPE.window, members, *around, figures, {"seed": 0})
 
 
 @pytest.fixture
@@ -298,7 +300,7 @@ def test_a_model_folder_is_plain_data(folder):
     assert sorted(p.name for p in folder.iterdir()) == ["model.json", "weights.safetensors"]
     assert b"pickle" not in (folder / "weights.safetensors").read_bytes()
     tensors = load((folder / "weights.safetensors").read_bytes())
-    assert all(t.dtype == np.float32 for t in tensors.values())
+    assert all(t.dtype.kind == "f" for t in tensors.values())
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -356,8 +358,10 @@ def test_a_prediction_lies_in_its_interval_and_in_0_1(folder, rate):
     assert (prediction.lower <= prediction.vad).all()
     assert (prediction.vad <= prediction.upper).all()
     assert prediction.curve.shape[1] == 3
-    assert np.allclose(prediction.curve.mean(axis=0), prediction.vad, atol=1e-6)
-    assert prediction.hop_s == 1.5
+    # The curve runs through the answers for the windows whose mean the value is.
+    assert (prediction.curve.min(axis=0) <= prediction.vad + 1e-6).all()
+    assert (prediction.vad <= prediction.curve.max(axis=0) + 1e-6).all()
+    assert prediction.hop_s == pytest.approx(1, abs=0.1)
 
 
 def test_wild_frames_stay_in_0_1(folder):

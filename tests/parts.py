@@ -1,0 +1,28 @@
+"""Parts of models that say nothing: for tests of what stands around them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mer_ray.evaluation.intervals import Intervals
+from mer_ray.models import layout
+from mer_ray.training.member import Scaler
+from mer_ray.training.reference import Reference
+from mer_ray.training.statistics import Statistics
+
+
+def even_intervals(radius: Sequence[float]) -> Intervals:
+    """Of the same half-width wherever the prediction lies."""
+    mean = np.asarray(radius, float)
+    return Intervals(np.concatenate([mean[None], np.zeros((3, 3))]), mean, np.ones(3))
+
+
+def blank_reference(n_dims: int, hop_s: float) -> Reference:
+    """Nothing is new to it."""
+    size, ones = sum(layout.sizes(n_dims, hop_s)), np.ones(n_dims, np.float32)
+    scaler = Scaler(0 * ones, 0 * ones, ones, np.full(3, 0.5, np.float32), np.ones(3, np.float32))
+    components = np.zeros((n_dims, layout.n_components(n_dims, hop_s)), np.float32)
+    own = Statistics(scaler, components, np.zeros(size, np.float32), np.ones(size, np.float32))
+    return Reference(own, np.zeros((size, 16), np.float32), 1.0)
