@@ -6,6 +6,8 @@ Heavy imports stay inside the commands, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import functools
+import io
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,9 @@ def main() -> None:
     The stages, in their order: collect, label, acquire, extract, train, report, score; `run` is all of them. Each one
     does what is left to do in the workspace. Without a config file, they work on the embedded demo catalog.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a title is no reason to stop, whatever a log can hold
 
 
 def _stage(function: Callable[..., None]) -> Callable[..., None]:
@@ -92,8 +97,6 @@ def _open(config: Config) -> Workspace:
 
 
 def _leave_ray() -> None:
-    import sys
-
     if "mer_ray.stages.session" in sys.modules:
         sys.modules["mer_ray.stages.session"].close()
 

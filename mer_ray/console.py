@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-LOG_EVERY_S = 15.0
+LOG_FIRST_S, LOG_EVERY_S = 3.0, 15.0
+"""When a log gets its first line of a stage that is not done by then, and how often the next ones."""
 
 out = Console(highlight=False, soft_wrap=True)
 """Results, on standard output."""
@@ -53,18 +56,44 @@ def show(summary: Summary) -> None:
         out.print(f"         [dim]{escape(note)}[/dim]")
 
 
+def duration(seconds: float) -> str:
+    """As people say it: ``45 s``, ``12 min``, ``2 h 05 min``, ``3 d 4 h``. seconds: >= 0."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def pace(per_s: float) -> str:
+    """A rate with digits that say something: ``25.0/s``, ``1.8/min``, ``2.5/h``. per_s: >= 0."""
+    if per_s >= 0.1:
+        return f"{per_s:.1f}/s"
+    return f"{60 * per_s:.1f}/min" if per_s >= 0.1 / 60 else f"{3600 * per_s:.1f}/h"
+
+
 class Ticker:
     """Counts up. ``advance`` may be told how many, a word on what is happening, and how much work that was.
 
     total: how many there are, if that is known. work: all the work there is, in any unit, where the things differ so
-    much in size that their number says little of the time that is left.
+    much in size that their number says little of the time that is left. now: seconds, from whatever moment.
     """
 
-    def __init__(self, what: str, total: int | None, bar: Progress | None, work: float | None = None) -> None:
-        self.what, self.total, self.count = what, total, 0
+    def __init__(
+        self,
+        what: str,
+        total: int | None,
+        bar: Progress | None = None,
+        work: float | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.what, self.total, self.count, self.note = what, total, 0, ""
         self._work, self._worked = work, 0.0
-        self._bar, self._start = bar, time.monotonic()
-        self._said = self._start
+        self._bar, self._now, self._start = bar, now, now()
         if bar is not None:
             self._task = bar.add_task(escape(what), total=total if work is None else work, note="", **self._counts())
 
@@ -72,39 +101,42 @@ class Ticker:
         """n more are done."""
         self.count += n
         self._worked += work
+        self.note = note
         if self._bar is not None:
             done = self.count if self._work is None else self._worked
             self._bar.update(self._task, completed=done, note=escape(note), **self._counts())
-            return
-        now = time.monotonic()
-        if now - self._said >= LOG_EVERY_S:
-            self._said = now
-            err.print(escape(self._line(now - self._start, note)))
 
     def _counts(self) -> dict[str, Any]:
-        rate = self.count / max(1e-3, time.monotonic() - self._start)
-        return {
-            "count": f"{self.count:,}" + (f"/{self.total:,}" if self.total else ""),
-            "rate": f"{rate:.1f}/s" if self.count else "",
-        }
+        rate = self.count / max(1e-3, self._now() - self._start)
+        return {"count": self._of(), "rate": f"{rate:.1f}/s" if self.count else ""}
 
-    def _line(self, elapsed: float, note: str) -> str:
-        rate = self.count / elapsed
-        line = f"{self.what}: {self.count:,}" + (f" of {self.total:,}" if self.total else "") + f", {rate:.1f}/s"
+    def _of(self, between: str = "/") -> str:
+        return f"{self.count:,}" + (f"{between}{self.total:,}" if self.total else "")
+
+    def line(self) -> str:
+        """How it stands, for a log: count, rate, time so far, and what will be left of it at this rate."""
+        elapsed = self._now() - self._start
+        parts = [f"{self.what}: {self._of(' of ')}"]
+        if self.count:
+            parts.append(pace(self.count / max(1e-3, elapsed)))
+        parts.append(f"{duration(elapsed)} so far")
         done, all_of_it = (self.count, self.total) if self._work is None else (self._worked, self._work)
-        if all_of_it and done:
-            line += f", about {max(0.0, all_of_it - done) / done * elapsed:.0f} s left"
-        return f"{line}, {note}" if note else line
+        if all_of_it and 0 < done < all_of_it and math.isfinite(left := (all_of_it - done) / done * elapsed):
+            parts.append(f"about {duration(left)} left")
+        return ", ".join([*parts, self.note] if self.note else parts)
 
 
 @contextmanager
 def progress(what: str, total: int | None = None, work: float | None = None) -> Iterator[Ticker]:
     """A bar with count, rate and ETA where standard error is a terminal, else a log line every quarter of a minute.
 
+    The lines come also while nothing is finished: who reads a log wants to know that there is somebody.
     work: see `Ticker`.
     """
-    if not sys.stderr.isatty():
-        yield Ticker(what, total, None, work)
+    if not sys.stderr.isatty() or err.is_dumb_terminal:
+        ticker = Ticker(what, total, None, work)
+        with _logged(ticker):
+            yield ticker
         return
     columns = (
         TextColumn("{task.description}"),
@@ -117,3 +149,27 @@ def progress(what: str, total: int | None = None, work: float | None = None) -> 
     )
     with Progress(*columns, console=err, transient=True, speed_estimate_period=300) as bar:
         yield Ticker(what, total, bar, work)
+
+
+@contextmanager
+def _logged(ticker: Ticker) -> Iterator[None]:
+    """Lines in the log by a thread, and one last line if there were any."""
+    ended = threading.Event()
+    said = False
+
+    def talk() -> None:
+        nonlocal said
+        wait_s = LOG_FIRST_S
+        while not ended.wait(wait_s):
+            err.print(escape(ticker.line()))
+            said, wait_s = True, LOG_EVERY_S
+
+    thread = threading.Thread(target=talk, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        if said:
+            err.print(escape(ticker.line()))

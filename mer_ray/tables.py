@@ -7,14 +7,9 @@ a batch that is written again replaces itself. A stage asks which ids a table ha
 from __future__ import annotations
 
 import json
-import os
-import posixpath
-import time
-import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +21,9 @@ import pyarrow.parquet as pq
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.identity import digest, one_line
+from mer_ray.ids import Ids
+from mer_ray.lost import Lost, latest
+from mer_ray.storage import Storage, unreachable
 
 DIMENSIONS = ("valence", "arousal", "dominance")
 """The three targets, in the order in which arrays hold them; each in 0..1."""
@@ -195,98 +193,8 @@ def failure(
     }
 
 
-class Workspace:
-    """A folder of tables, at a local path or at any URI that pyarrow can open (s3://, gs://, file://).
-
-    Cheap to make and to send to another process: it holds only its URI and an open filesystem handle.
-    """
-
-    def __init__(self, uri: str | os.PathLike[str]) -> None:
-        text = os.fspath(uri)
-        self.is_local = "://" not in text or text.startswith("file://")
-        try:
-            if "://" in text:
-                self.fs, self.root = pyarrow.fs.FileSystem.from_uri(text)
-            else:
-                self.fs, self.root = pyarrow.fs.LocalFileSystem(), str(Path(text).expanduser().resolve())
-        except (pa.ArrowException, OSError, ValueError, RuntimeError) as error:
-            raise WorkspaceError(f"cannot open workspace {one_line(text)}: {one_line(str(error))}") from error
-        if self.is_local and Path(self.root).is_file():
-            raise WorkspaceError(f"workspace {self.root} is a file", "give a folder, or one that is to be made")
-        self.uri = self.root if self.is_local else text
-
-    def __reduce__(self) -> tuple[type[Workspace], tuple[str]]:
-        return type(self), (self.uri,)
-
-    def path(self, *parts: str) -> str:
-        """A path inside the workspace, for ``self.fs``."""
-        return posixpath.join(self.root, *parts)
-
-    # files ---------------------------------------------------------------------------------------------------------
-
-    def exists(self, *parts: str) -> bool:
-        """Whether there is a file or folder at that place."""
-        return bool(self.fs.get_file_info(self.path(*parts)).type != pyarrow.fs.FileType.NotFound)
-
-    def names(self, *parts: str) -> list[str]:
-        """The base names in a folder, sorted; empty if there is none. Hidden and temporary names are left out."""
-        selector = pyarrow.fs.FileSelector(self.path(*parts), allow_not_found=True)
-        names = (info.base_name for info in self.fs.get_file_info(selector))
-        return sorted(n for n in names if not n.startswith((".", "_")))
-
-    def read_bytes(self, *parts: str) -> bytes:
-        """A file's bytes. Raises FileNotFoundError."""
-        # As it is: by default, pyarrow unpacks and packs by the ending of the name.
-        with self.fs.open_input_stream(self.path(*parts), compression=None) as stream:
-            return bytes(stream.read())
-
-    def write_bytes(self, data: bytes, *parts: str) -> None:
-        """Write a file so that a reader meets the old one or the whole new one, never a part."""
-        target = self.path(*parts)
-        if not self.is_local:  # object stores show an object only once it is complete
-            try:
-                with self.fs.open_output_stream(target, compression=None) as stream:
-                    stream.write(data)
-            except OSError as error:
-                raise _unwritable(target, error) from error
-            return
-        temporary = Path(self.path(".tmp", uuid.uuid4().hex))
-        try:
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            Path(target).parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise _unwritable(target, error) from error
-
-    def read_json(self, *parts: str) -> Any:
-        """A JSON file's value, or None if there is no such file."""
-        if not self.exists(*parts):
-            return None
-        try:
-            return json.loads(self.read_bytes(*parts))
-        except ValueError as error:
-            raise WorkspaceError(
-                f"{self.path(*parts)} is not JSON ({error})", "remove it and run the stage again"
-            ) from error
-
-    def write_json(self, value: Any, *parts: str) -> None:
-        """Write a JSON file atomically."""
-        self.write_bytes(json.dumps(value, indent=2, sort_keys=True, default=str).encode() + b"\n", *parts)
-
-    def sweep(self, older_than_s: float = 86_400.0) -> None:
-        """Remove temporary files that killed processes left behind."""
-        folder = Path(self.path(".tmp"))
-        if self.is_local and folder.is_dir():
-            for file in folder.iterdir():
-                with suppress(FileNotFoundError):  # another process sweeps, or has just finished its file
-                    if time.time() - file.stat().st_mtime > older_than_s:
-                        file.unlink()
+class Workspace(Storage):
+    """A folder of tables, at a local path or in an object store (s3://, gs://)."""
 
     # tables --------------------------------------------------------------------------------------------------------
 
@@ -318,7 +226,7 @@ class Workspace:
         new = {name for rows in shards for name in self.append_rows(table, rows)}
         for name in self.names(table):
             if name.endswith(".parquet") and name not in new:
-                self.fs.delete_file(self.path(table, name))
+                self.delete(table, name)
 
     def has(self, table: str) -> bool:
         """Whether the table has any shard."""
@@ -350,32 +258,39 @@ class Workspace:
     def batches(self, table: str, columns: Sequence[str], rows: int = 50_000) -> Iterator[pa.Table]:
         """What `read` gives, in its order and in pieces of ``rows`` to twice as many rows (the last one: fewer).
 
-        Of the whole table, only its ids are held in memory.
+        Of the whole table, only its ids are held in memory, 8 bytes each.
         """
         wanted = list(dict.fromkeys([*columns, "track_id"]))
-        paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
-        seen: set[str] = set()
+        seen, held = Ids(), 0
         piece: list[pa.RecordBatch] = []
-        try:
-            found = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs).to_batches(
-                columns=wanted, batch_size=rows, batch_readahead=2, fragment_readahead=2
-            )
-            for batch in found if paths else ():
-                ids = batch["track_id"].to_pylist() if table not in LOGS else []
-                if seen.isdisjoint(ids) and len(set(ids)) == len(ids):
-                    seen.update(ids)
-                else:
-                    batch = batch.filter(pa.array(_first_seen(ids, seen), pa.bool_()))
-                piece.append(batch)
-                if sum(len(b) for b in piece) >= rows:
-                    yield pa.Table.from_batches(piece).combine_chunks().select(list(columns))
-                    piece = []
-        except (pa.ArrowException, OSError) as error:
-            raise self._unreadable(table, paths, error) from error
-        if piece:
+        for batch in self._scan(table, wanted, rows):
+            if table not in LOGS and not (new := seen.add(batch["track_id"])).all():
+                batch = batch.filter(pa.array(new))
+            piece.append(batch)
+            held += len(batch)
+            if held >= rows:
+                yield pa.Table.from_batches(piece).combine_chunks().select(list(columns))
+                piece, held = [], 0
+        if held:
             yield pa.Table.from_batches(piece).combine_chunks().select(list(columns))
 
+    def _scan(
+        self, table: str, columns: Sequence[str], rows: int = 50_000, filter: pc.Expression | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The shards' rows, as they are and in their order, in batches of at most ``rows``."""
+        paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
+        if not paths:
+            return
+        try:
+            yield from ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs).to_batches(
+                columns=list(columns), filter=filter, batch_size=rows, batch_readahead=2, fragment_readahead=2
+            )
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(table, paths, error) from error
+
     def _unreadable(self, table: str, paths: Sequence[str], error: Exception) -> WorkspaceError:
+        if not self.is_local and not isinstance(error, pa.ArrowInvalid):
+            return unreachable(self.uri, error)
         return WorkspaceError(
             f"table {table} in {self.uri} cannot be read ({one_line(str(error), 200)})",
             f"remove {next(filter(self._is_damaged, paths), 'the damaged shard')} and run its stage again",
@@ -395,18 +310,27 @@ class Workspace:
             raise WorkspaceError(f"workspace {self.uri} has no {table}", f"run `mer-ray {stage}` on it first")
         return rows
 
-    def discard(self, table: str) -> None:
-        """Remove a table's shards."""
-        if self.exists(table):
-            self.fs.delete_dir(self.path(table))
+    def ids(self, table: str) -> Ids:
+        """The track_ids that a table has, 8 bytes each."""
+        found = Ids()
+        for batch in self._scan(table, ["track_id"]):
+            found.add(batch["track_id"])
+        return found
 
-    def remove(self) -> None:
-        """Remove the workspace and all that is in it."""
-        self.fs.delete_dir(self.root)
+    def find(self, table: str, ids: Any, columns: Sequence[str]) -> pa.Table:
+        """The rows of these tracks (a list or a column of ids), as far as the table has them."""
+        schema = pa.schema([SCHEMAS.get(table, features_schema(1)).field(c) for c in columns])
+        wanted = pc.field("track_id").isin(
+            pa.array(ids, pa.string()) if isinstance(ids, list) else ids.combine_chunks()
+        )
+        return pa.Table.from_batches(list(self._scan(table, columns, filter=wanted)) if len(ids) else [], schema)
 
-    def ids(self, table: str) -> set[str]:
-        """The track_ids that a table has."""
-        return set(self.read(table, ["track_id"])["track_id"].to_pylist())
+    def distinct(self, table: str, column: str) -> set[str]:
+        """The different values of a column of texts."""
+        values: set[str] = set()
+        for batch in self._scan(table, [column]):
+            values.update(batch[column].unique().to_pylist())
+        return values
 
     # failures ------------------------------------------------------------------------------------------------------
 
@@ -416,29 +340,44 @@ class Workspace:
         stage: ``extract`` means all its features, ``extract:mfcc`` that one. Failures under settings that a stage has
         since given up do not count.
         """
-        latest: dict[tuple[str, str], dict[str, Any]] = {}
-        for row in sorted(self.read("failures").to_pylist(), key=lambda r: r["at"]):
-            if stage is None or stage in (row["stage"], row["stage"].split(":")[0]):
-                latest[row["stage"], row["track_id"]] = row
-        made: dict[str, set[str]] = {}
-        since: dict[str, datetime] = {}
-        for name in {stage for stage, _ in latest}:
-            made[name] = _made_by(self, name)
-            recorded = self.read_json("settings", _settings_file(name)) or {}
-            since[name] = datetime.fromisoformat(recorded.get("since", "1970-01-01T00:00:00+00:00"))
-        return [r for (name, i), r in latest.items() if i not in made[name] and r["at"] >= since[name]]
+        rows = self._lost(self._stages(stage), SCHEMAS["failures"].names).sort_by("at")
+        return list(rows.to_pylist())
 
-    def pending(
-        self, stage: str, ids: Iterable[str], done: set[str], retry_failed: bool = False
-    ) -> tuple[list[str], dict[str, int]]:
-        """Which of ``ids`` are still to do, in their order, and the tries that the failed ones among them had.
+    def reasons(self, stage: str) -> Counter[str]:
+        """How many rows `failures` has for each reason."""
+        rows = self._lost(self._stages(stage), ["stage", "track_id", "at", "reason"])
+        return Counter({str(r["values"]): int(r["counts"]) for r in rows["reason"].value_counts().to_pylist()})
 
-        Not to do: what is done, and what failed for good, unless ``retry_failed``. Failures that may pass (time-outs)
-        are always tried again.
-        """
-        lost = {r["track_id"]: r for r in self.failures() if r["stage"] == stage}
-        todo = [i for i in ids if i not in done and (retry_failed or i not in lost or lost[i]["transient"])]
-        return todo, {i: lost[i]["attempts"] for i in todo if i in lost}
+    def n_lost(self, stage: str) -> int:
+        """How many rows `failures` has."""
+        return self.reasons(stage).total()
+
+    def lost(self, stage: str) -> Lost:
+        """The failures of exactly this stage (``extract``, ``extract:mfcc``), without their messages."""
+        rows = self._lost([stage], ["stage", "track_id", "at", "transient", "attempts"]).combine_chunks()
+        ids = rows["track_id"].chunk(0) if len(rows) else pa.array([], pa.string())
+        return Lost(ids, rows["transient"].to_numpy(), rows["attempts"].to_numpy())
+
+    def _stages(self, stage: str | None) -> list[str]:
+        """The names under which the stage has failures."""
+        names = self.distinct("failures", "stage")
+        return sorted(n for n in names if stage is None or stage in (n, n.split(":")[0]))
+
+    def _lost(self, stages: Sequence[str], columns: Sequence[str]) -> pa.Table:
+        schema = pa.schema([SCHEMAS["failures"].field(c) for c in columns])
+        wanted = pc.field("stage").isin(list(stages))
+        pieces = list(self._scan("failures", columns, filter=wanted)) if stages else []
+        rows = latest(pa.Table.from_batches(pieces, schema))
+        kept = []
+        for stage in stages:
+            recorded = self.read_json("settings", _settings_file(stage)) or {}
+            since = datetime.fromisoformat(recorded.get("since", "1970-01-01T00:00:00+00:00"))
+            own = rows.filter((pc.field("stage") == stage) & (pc.field("at") >= pa.scalar(since, rows["at"].type)))
+            mended = own["track_id"] if (tables := _made_by(self, stage)) else own["track_id"][:0]
+            for table in tables:
+                mended = self.find(table, mended, ["track_id"])["track_id"]
+            kept.append(own.filter(pc.invert(pc.is_in(own["track_id"], mended))))
+        return pa.concat_tables(kept) if kept else schema.empty_table()
 
     # settings ------------------------------------------------------------------------------------------------------
 
@@ -464,33 +403,15 @@ class Workspace:
             self.write_json({"settings": settings, "since": now().isoformat()}, "settings", _settings_file(stage))
 
 
-def _first_seen(ids: Sequence[str], seen: set[str]) -> list[bool]:
-    """Which of the ids are new; they go into ``seen``."""
-    out = []
-    for i in ids:
-        before = len(seen)
-        seen.add(i)
-        out.append(len(seen) > before)
-    return out
-
-
-def _unwritable(place: str, error: OSError) -> WorkspaceError:
-    said = error.strerror or one_line(str(error), 200)
-    return WorkspaceError(
-        f"cannot write {place}: {said}", "free some space or choose another --workspace, then run again"
-    )
-
-
 def _settings_file(stage: str) -> str:
     return f"{stage.replace(':', '-')}.json"
 
 
-def _made_by(workspace: Workspace, stage: str) -> set[str]:
-    """The ids that a stage (``extract:mfcc``, ``label``, ...) has made."""
+def _made_by(workspace: Workspace, stage: str) -> list[str]:
+    """The tables that a stage (``extract:mfcc``, ``label``, ...) makes: a track that they all have is not lost."""
     name, _, feature = stage.partition(":")
-    tables = {"label": ["labels"], "acquire": ["audio"], "score": ["scores"]}.get(name, [])
     if name == "extract":
         # A file that could not be decoded is mended once every feature that was ever asked for has it.
         asked = [n[len("extract-") : -len(".json")] for n in workspace.names("settings") if n.startswith("extract-")]
-        tables = [features_table(f) for f in ([feature] if feature else asked or workspace.names("features"))]
-    return set.intersection(*(workspace.ids(t) for t in tables)) if tables else set()
+        return [features_table(f) for f in ([feature] if feature else asked or workspace.names("features"))]
+    return {"label": ["labels"], "acquire": ["audio"], "score": ["scores"]}.get(name, [])

@@ -1,4 +1,4 @@
-"""The files of cluster/: they parse, agree with each other and with the repository, and hold no secret.
+"""The files of cluster/: they fit the schemas of those who read them, agree with each other and hold no secret.
 
 Nothing here starts Ray, a container or a cluster.
 """
@@ -6,10 +6,15 @@ Nothing here starts Ray, a container or a cluster.
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -17,8 +22,11 @@ from mer_ray.config import load
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
+SCHEMAS = ROOT / "tests" / "schemas"
 KEYS = {"LASTFM_API_KEY", "SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET"}
 POOLS = ("extract.workers", "score.workers")
+PLAIN = ("cpu", "spot")
+KUBERNETES = ("1.28", "1.37")  # one that is old by now, and the newest whose schema is at hand
 
 
 def documents(name):
@@ -32,14 +40,20 @@ def job():
 
 
 @pytest.fixture(scope="module")
-def groups(job):
-    spec = job["spec"]["rayClusterSpec"]
-    return {"head": spec["headGroupSpec"], **{g["groupName"]: g for g in spec["workerGroupSpecs"]}}
+def cluster():
+    (document,) = documents("kuberay-raycluster.yaml")
+    return document
 
 
 @pytest.fixture(scope="module")
-def launcher():
-    (document,) = documents("aws.yaml")
+def groups(cluster):
+    spec = cluster["spec"]
+    return {"head": spec["headGroupSpec"], **{g["groupName"]: g for g in spec["workerGroupSpecs"]}}
+
+
+@pytest.fixture(scope="module", params=["aws.yaml", "gcp.yaml"])
+def launcher(request):
+    (document,) = documents(request.param)
     return document
 
 
@@ -66,35 +80,104 @@ def instructions():
 
 def test_every_yaml_file_parses():
     files = sorted(CLUSTER.glob("*.yaml"))
-    assert len(files) >= 3
+    assert len(files) >= 7
     for file in files:
         assert all(isinstance(d, dict) for d in documents(file.name)), file.name
 
 
-# The job on Kubernetes
+# Kubernetes
 
 
-def test_rayjob_has_the_required_fields(job):
-    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
-    assert re.fullmatch(r"[a-z]([-a-z0-9]*[a-z0-9])?", job["metadata"]["name"])
-    assert {"entrypoint", "rayClusterSpec", "shutdownAfterJobFinishes"} <= job["spec"].keys()
-    assert job["spec"]["shutdownAfterJobFinishes"] is True
-    assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is True
+def kuberay_errors(document):
+    """What KubeRay would not take, and what Kubernetes would not in the pods it is to make."""
+    schema = json.loads((SCHEMAS / "kuberay-1.6.json").read_text(encoding="utf-8"))
+    own = jsonschema.Draft7Validator(schema["definitions"][document["kind"]] | {"definitions": schema["definitions"]})
+    found = [f"{'/'.join(map(str, e.path))}: {e.message}" for e in own.iter_errors(document)]
+    spec = document["spec"]
+    pods = [spec["submitterPodTemplate"]] if "submitterPodTemplate" in spec else []
+    spec = spec.get("rayClusterSpec", spec)
+    pods += [g["template"] for g in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
+    return found + [e for pod in pods for e in kubernetes_errors({"apiVersion": "v1", "kind": "Pod", **pod})]
 
 
-def test_rayjob_has_no_unknown_fields(job, groups):
-    known_job = {"entrypoint", "submissionMode", "shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "backoffLimit"}
-    known_cluster = {"rayVersion", "authOptions", "enableInTreeAutoscaling", "autoscalerOptions", "headGroupSpec"}
-    known_group = {"groupName", "replicas", "minReplicas", "maxReplicas", "rayStartParams", "template"}
-    assert job["spec"].keys() <= known_job | {"rayClusterSpec"}
-    assert job["spec"]["rayClusterSpec"].keys() <= known_cluster | {"workerGroupSpecs"}
+def kubernetes_errors(document):
+    """What Kubernetes' own schema, unknown fields forbidden, says against an object."""
+    found = []
+    for release in KUBERNETES:
+        try:
+            kubernetes_validate.validate(document, release, strict=True)
+        except kubernetes_validate.ValidationError as error:
+            found.append(f"{document['kind']} on {release}: {error.message}")
+    return found
+
+
+@pytest.mark.parametrize("name", ["kuberay-raycluster.yaml", "kuberay-rayjob.yaml"])
+def test_kuberay_and_kubernetes_take_the_files(name):
+    (document,) = documents(name)
+    assert kuberay_errors(document) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "what"),
+    [
+        (("spec", "shutdownAfterJobFinish"), True),
+        (("spec", "submissionMode"), "K8sJob"),
+        (("spec", "activeDeadlineSeconds"), "172800"),
+        (("spec", "rayClusterSpec", "headGroupSpec", "rayStartParams", "num-cpus"), 0),
+        (("spec", "rayClusterSpec", "workerGroupSpecs", 0, "maxReplicas"), -1),
+        (("spec", "rayClusterSpec", "workerGroupSpecs", 1, "template", "spec", "toleration"), []),
+        (("spec", "rayClusterSpec", "headGroupSpec", "template", "spec", "containers", 0, "env"), {"A": "b"}),
+    ],
+)
+def test_a_slip_in_the_rayjob_would_be_found(job, where, what):
+    broken = json.loads(json.dumps(job))
+    inner = broken
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = what
+    assert len(kuberay_errors(broken)) in (1, len(KUBERNETES))
+
+
+def test_kubernetes_takes_the_shared_things_and_the_network_policy():
+    for name in ("kuberay-shared.yaml", "kuberay-network.yaml"):
+        for document in documents(name):
+            assert kubernetes_errors(document) == []
+
+
+def test_prometheus_operator_takes_the_pod_monitor(groups):
+    (monitor,) = documents("kuberay-metrics.yaml")
+    jsonschema.validate(monitor, json.loads((SCHEMAS / "podmonitor.json").read_text(encoding="utf-8")))
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     for name, group in groups.items():
-        known = {"serviceType", "enableIngress", "rayStartParams", "template"} if name == "head" else known_group
-        assert group.keys() <= known, name
+        assert {"name": endpoint["port"], "containerPort": 8080} in container(group)["ports"], name
 
 
-def test_rayjob_runs_the_ray_that_is_pinned(job):
-    assert job["spec"]["rayClusterSpec"]["rayVersion"] == pinned("ray")
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="no kubectl here")
+@pytest.mark.parametrize("name", sorted(p.name for p in CLUSTER.glob("kuberay-*.yaml")))
+def test_kubectl_reads_anchors_as_we_do(name):
+    command = ["kubectl", "label", "--local", "--filename", str(CLUSTER / name), "read=1", "--output", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    ours = documents(name)
+    for document in ours:
+        document["metadata"].setdefault("labels", {})["read"] = "1"
+    assert json.loads("[" + done.stdout.replace("\n}\n{", "\n},{") + "]") == ours  # one object after the other
+
+
+def test_the_job_brings_the_cluster_that_stands_alone(job, cluster):
+    assert job["spec"]["rayClusterSpec"] == cluster["spec"]
+
+
+def test_rayjob_ends_its_cluster_and_has_deadlines(job):
+    spec = job["spec"]
+    assert spec["shutdownAfterJobFinishes"] is True
+    assert 0 < spec["preRunningDeadlineSeconds"] < spec["activeDeadlineSeconds"]
+    assert spec["backoffLimit"] > 0
+    assert spec["rayClusterSpec"]["enableInTreeAutoscaling"] is True
+
+
+def test_kuberay_runs_the_ray_that_is_pinned(cluster):
+    assert cluster["spec"]["rayVersion"] == pinned("ray")
 
 
 def test_rayjob_runs_a_script_and_settings_that_exist(job):
@@ -109,23 +192,24 @@ def test_rayjob_runs_a_script_and_settings_that_exist(job):
 
 
 def test_rayjob_asks_for_as_many_workers_as_the_autoscaler_may_bring(job, groups):
-    most = groups["cpu"]["maxReplicas"] * int(container(groups["cpu"])["resources"]["requests"]["cpu"])
+    most = sum(groups[g]["maxReplicas"] * int(container(groups[g])["resources"]["requests"]["cpu"]) for g in PLAIN)
     assert {f"{pool}={most}" for pool in POOLS} <= set(shlex.split(job["spec"]["entrypoint"]))
 
 
-def test_every_group_has_one_image_resources_and_the_shared_folder(groups):
-    assert set(groups) == {"head", "cpu", "gpu"}
+def test_every_group_has_one_image_resources_and_the_shared_folder(groups, job):
+    assert set(groups) == {"head", *PLAIN, "gpu"}
     for name, group in groups.items():
         pod, only = group["template"]["spec"], container(group)
         assert only["image"] == container(groups["head"])["image"], name
         assert {"cpu", "memory"} <= only["resources"]["requests"].keys() & only["resources"]["limits"].keys(), name
-        assert "rayStartParams" in group, name
         claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"]}
         assert {m["mountPath"]: claims[m["name"]] for m in only["volumeMounts"]} == {"/shared": "mer-ray-shared"}, name
+    (submitter,) = job["spec"]["submitterPodTemplate"]["spec"]["containers"]
+    assert submitter["image"] == container(groups["head"])["image"]
 
 
 def test_worker_groups_scale_within_their_bounds(groups):
-    for name in ("cpu", "gpu"):
+    for name in (*PLAIN, "gpu"):
         group = groups[name]
         assert 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
         assert group["maxReplicas"] > 0
@@ -135,36 +219,103 @@ def test_worker_groups_scale_within_their_bounds(groups):
     assert groups["head"]["rayStartParams"]["num-cpus"] == "0"
 
 
+def brings(config, *demands):
+    """The nodes that Ray's own autoscaler starts on an empty cluster, for so many of each bundle of resources."""
+    from ray.autoscaler.v2.instance_manager.config import AutoscalingConfig
+    from ray.autoscaler.v2.scheduler import ResourceDemandScheduler, SchedulingRequest
+    from ray.core.generated.autoscaler_pb2 import ResourceRequest, ResourceRequestByCount
+
+    read = AutoscalingConfig(config, skip_content_hash=True)
+    request = SchedulingRequest(
+        disable_launch_config_check=True,
+        node_type_configs=read.get_node_type_configs(),
+        max_num_nodes=read.get_max_num_nodes(),
+        resource_requests=[
+            ResourceRequestByCount(request=ResourceRequest(resources_bundle=bundle), count=n) for bundle, n in demands
+        ],
+    )
+    return {launch.instance_type: launch.count for launch in ResourceDemandScheduler().schedule(request).to_launch}
+
+
+def test_rays_autoscaler_brings_cpu_pods_for_workers_and_a_gpu_pod_for_trials(job, cluster):
+    from ray.autoscaler._private.kuberay import autoscaling_config
+
+    named = cluster | {"metadata": cluster["metadata"] | {"namespace": "default"}}
+    config = autoscaling_config._derive_autoscaling_config_from_ray_cr(named)  # what runs in the head's pod
+    workers = int(re.search(r"extract\.workers=(\d+)", job["spec"]["entrypoint"])[1])
+    train = load(ROOT / "configs" / "cluster.yaml").train
+    trial = {"CPU": train.cpus_per_trial, "GPU": train.gpus_per_trial}
+    assert brings(config) == {"cpu": 1}
+    assert brings(config, ({"CPU": 1}, workers)) == {"cpu": 1, "spot": 3}
+    assert brings(config, (trial, 4)) == {"cpu": 1, "gpu": 1}
+
+
+def test_spot_workers_are_the_same_pods_and_the_head_is_none(groups):
+    spot, plain = (groups[g]["template"]["spec"] for g in ("spot", "cpu"))
+    assert {k: v for k, v in spot.items() if k != "tolerations"} == plain
+    assert "tolerations" not in groups["head"]["template"]["spec"]
+    assert groups["spot"]["minReplicas"] == 0
+
+
+def test_workers_drain_before_kubernetes_kills_them(groups):
+    for name in (*PLAIN, "gpu"):
+        drain = next(e["value"] for e in container(groups[name])["env"] if e["name"].endswith("DRAIN_TIMEOUT_S"))
+        assert 0 < float(drain) < groups[name]["template"]["spec"]["terminationGracePeriodSeconds"]
+
+
 def test_gpu_pods_have_room_for_the_trials_that_share_one(groups):
     train = load(CLUSTER.parent / "configs" / "cluster.yaml").train
     trials = 1 / train.gpus_per_trial
     assert int(container(groups["gpu"])["resources"]["requests"]["cpu"]) >= trials * train.cpus_per_trial
 
 
-def test_dashboard_is_not_exposed_and_asks_for_a_token(job, groups):
+def test_dashboard_is_not_exposed_and_asks_for_a_token(cluster, groups):
     assert groups["head"]["serviceType"] == "ClusterIP"
     assert groups["head"]["enableIngress"] is False
-    assert job["spec"]["rayClusterSpec"]["authOptions"]["mode"] == "token"
+    assert cluster["spec"]["authOptions"]["mode"] == "token"
+
+
+def test_network_policy_lets_nobody_else_in(groups, job):
+    (policy,) = documents("kuberay-network.yaml")
+    ours = policy["spec"]["podSelector"]["matchLabels"]
+    for name, template in {
+        **{n: g["template"] for n, g in groups.items()},
+        "submitter": job["spec"]["submitterPodTemplate"],
+    }.items():
+        assert ours.items() <= template["metadata"]["labels"].items(), name
+    among, *others = policy["spec"]["ingress"]
+    assert among == {"from": [{"podSelector": {"matchLabels": ours}}]}
+    assert [[p["port"] for p in rule["ports"]] for rule in others] == [[8265], [8080]]
+    assert all(peer["podSelector"]["matchLabels"] for rule in others for peer in rule["from"])
+
+
+def test_pods_run_without_privileges_and_only_the_head_talks_to_kubernetes(groups, job):
+    templates = [*(g["template"] for g in groups.values()), job["spec"]["submitterPodTemplate"]]
+    pods = [t["spec"] for t in templates] + [d["spec"] for d in documents("kuberay-shared.yaml") if d["kind"] == "Pod"]
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for only in pod["containers"]:
+            assert only["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    asks = [pod.get("automountServiceAccountToken", True) for pod in pods]
+    assert asks == [True] + [False] * (len(pods) - 1)
 
 
 def test_keys_come_from_one_secret_in_every_pod(groups):
     for name, group in groups.items():
-        entries = {e["name"]: e for e in container(group)["env"]}
-        assert entries.keys() >= KEYS, name
-        for key in KEYS:
-            assert "value" not in entries[key], (name, key)
-            reference = entries[key]["valueFrom"]["secretKeyRef"]
-            assert (reference["name"], reference["key"]) == ("mer-ray-keys", key), name
+        assert container(group)["envFrom"] == [{"secretRef": {"name": "mer-ray-keys", "optional": True}}], name
+        assert not KEYS & {e["name"] for e in container(group)["env"]}, name
 
 
 def test_shared_folder_can_be_written_by_every_node_and_looked_into(groups):
-    claim, pod = documents("kuberay-shared.yaml")
-    assert (claim["kind"], pod["kind"]) == ("PersistentVolumeClaim", "Pod")
+    claim, account, pod = documents("kuberay-shared.yaml")
+    assert (claim["kind"], account["kind"], pod["kind"]) == ("PersistentVolumeClaim", "ServiceAccount", "Pod")
     assert claim["metadata"]["name"] == "mer-ray-shared"
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
     (only,) = pod["spec"]["containers"]
     assert only["image"] == container(groups["head"])["image"]
     assert pod["spec"]["volumes"][0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    for group in groups.values():
+        assert group["template"]["spec"]["serviceAccountName"] == account["metadata"]["name"]
 
 
 # The cluster launcher
@@ -175,7 +326,7 @@ def test_launcher_file_fits_rays_schema(launcher):
 
     prepared = util.prepare_config(launcher)
     util.validate_config(prepared)
-    assert prepared["provider"]["type"] == "aws"
+    assert prepared["provider"]["type"] in ("aws", "gcp")
     assert "3.0.0.dev" not in json.dumps(prepared)  # Ray's defaults would install another Ray
 
 
@@ -183,9 +334,31 @@ def test_launcher_types_scale_and_share_one_image(launcher, groups):
     types = launcher["available_node_types"]
     assert launcher["head_node_type"] in types
     assert launcher["docker"]["image"] == container(groups["head"])["image"]
-    assert types["gpu"]["min_workers"] == 0
+    assert types["gpu"]["min_workers"] == types["spot"]["min_workers"] == 0
+    assert types["cpu"]["min_workers"] == 1
     assert launcher["max_workers"] == sum(t["max_workers"] for t in types.values())
     assert any("/shared:/shared" in option for option in launcher["docker"]["run_options"])
+
+
+def test_rays_autoscaler_brings_cpu_nodes_for_workers_and_a_gpu_node_for_trials(launcher):
+    from ray.autoscaler._private import util
+
+    config = util.prepare_config(json.loads(json.dumps(launcher)))
+    sizes = {"cpu": {"CPU": 16}, "spot": {"CPU": 16}, "gpu": {"CPU": 8, "GPU": 1}}
+    for name, size in sizes.items():  # on AWS Ray asks Amazon what an instance type has
+        config["available_node_types"][name]["resources"] = launcher["available_node_types"][name]["resources"] or size
+    readme = (CLUSTER / "README.md").read_text(encoding="utf-8")
+    workers = int(re.search(r"ray dashboard work/.*?extract\.workers=(\d+)", readme, re.DOTALL)[1])
+    assert brings(config) == {"cpu": 1}
+    assert brings(config, ({"CPU": 1}, workers)) == {"cpu": 1, "spot": 3}
+    assert brings(config, ({"CPU": 1, "GPU": 0.25}, 4)) == {"cpu": 1, "gpu": 1}
+
+
+def test_launcher_takes_spot_machines_for_spot_workers_only(launcher):
+    marks = {"spot", "SPOT"}
+    for name, kind in launcher["available_node_types"].items():
+        market = kind["node_config"].get("InstanceMarketOptions", {}) | kind["node_config"].get("scheduling", {})
+        assert bool(marks & set(market.values())) == (name == "spot"), name
 
 
 def test_launcher_keeps_the_dashboard_on_the_node_and_reads_the_token(launcher):
@@ -194,39 +367,125 @@ def test_launcher_keeps_the_dashboard_on_the_node_and_reads_the_token(launcher):
     ]
     assert len(starts) == 2
     assert all(c.startswith(". ~/.mer-ray/env && ") for c in starts)
+    assert all("--metrics-export-port=8080" in c for c in starts)
     assert "--dashboard-host=127.0.0.1" in starts[0]
     assert "~/.mer-ray" in launcher["file_mounts"]
+
+
+def test_launcher_installs_nothing_without_its_version(launcher):
+    commands = launcher["setup_commands"] + launcher["head_setup_commands"]
+    assert [c for c in commands if "pip install" in c and "==" not in c] == []
+
+
+def test_launcher_commands_are_bash(launcher):
+    for key in (k for k in launcher if k.endswith("commands")):
+        for command in launcher[key]:
+            done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
+            assert done.returncode == 0, (command, done.stderr)
+
+
+# Slurm (tests/test_slurm.py runs the script)
+
+
+def test_slurm_script_passes_shellcheck():
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    for command in (["bash", "-n"], [str(shellcheck), "--severity=warning"]):
+        done = subprocess.run([*command, str(CLUSTER / "slurm.sh")], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_slurm_options_stand_before_the_first_command_and_are_told_apart():
+    lines = (CLUSTER / "slurm.sh").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "#!/usr/bin/env bash"
+    options = [i for i, x in enumerate(lines) if x.startswith("#SBATCH ")]
+    first = next(i for i, x in enumerate(lines) if x and not x.startswith("#"))
+    assert options
+    assert max(options) < first  # Slurm reads no further
+    given = [lines[i].split()[1].split("=")[0] for i in options]
+    assert len(given) == len(set(given))
+    assert {"--requeue", "--no-kill", "--signal", "--open-mode"} <= set(given)
 
 
 # The image, and what is uploaded
 
 
+def stages():
+    """The Dockerfile's instructions, from each FROM to the next; what stands before the first comes first."""
+    found = [[]]
+    for word, rest in instructions():
+        if word == "FROM":
+            found.append([])
+        found[-1].append((word, rest.strip()))
+    return found
+
+
+def copied():
+    """Paths of the repository that the Dockerfile copies."""
+    lines = [shlex.split(rest) for word, rest in instructions() if word == "COPY"]
+    return {source for words in lines if not words[0].startswith("--from") for source in words[:-1]}
+
+
 def test_dockerfile_copies_what_exists_and_the_context_holds():
-    allowed = [x[1:] for x in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if x.startswith("!")]
-    sources = [s for word, rest in instructions() if word == "COPY" for s in shlex.split(rest)[:-1]]
-    assert {"pyproject.toml", "constraints.txt", "mer_ray", "jobs", "configs"} <= set(sources)
-    assert sorted(sources) == sorted(allowed)
-    assert [s for s in sources if not (ROOT / s).exists()] == []
+    allowed = {x[1:] for x in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if x.startswith("!")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"pyproject.toml", "constraints.txt", "mer_ray", "jobs", "configs"} <= copied()
+    assert {project["readme"], *project["license-files"]} <= copied()  # the package is not built without them
+    assert copied() == allowed
+    assert [s for s in copied() if not (ROOT / s).exists()] == []
 
 
 def test_dockerfile_has_a_python_and_extras_that_the_package_takes():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    (base,) = [rest for word, rest in instructions() if word == "FROM"]
-    found = re.fullmatch(r"python:(\d+)\.(\d+)-slim", base.strip())
+    before, *built = stages()
+    (base,) = [rest for word, rest in before if word == "ARG"]
+    found = re.fullmatch(r"PYTHON=(\d+)\.(\d+)\.\d+-slim-[a-z]+", base)
     assert found, base
+    assert [stage[0][1].split()[0] for stage in built] == ["python:${PYTHON}"] * 2
     needed = re.fullmatch(r">=(\d+)\.(\d+)", project["requires-python"])
     assert needed
     assert tuple(map(int, found.groups())) >= max((3, 11), tuple(map(int, needed.groups())))
     assert "cuda" in project["optional-dependencies"]
-    assert ("ARG", 'EXTRA=""') in [(w, r.strip()) for w, r in instructions()]
+    assert ("ARG", 'EXTRA=""') in built[0]
+
+
+@pytest.mark.parametrize("extra", ["", "cuda"])
+def test_dockerfile_installs_what_pyproject_names(extra, tmp_path):
+    """The line that lists the packages, run as it stands."""
+    (listing,) = [rest for word, rest in instructions() if word == "RUN" and "needed.txt" in rest]
+    command = listing.split("> needed.txt")[0]
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    python = Path(sys.executable).parent
+    environment = {"EXTRA": extra, "PATH": f"{python}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + (project["optional-dependencies"][extra] if extra else [])
+    assert done.stdout.splitlines() == wanted, done.stderr
+    assert "--constraint constraints.txt --constraint constraints-cuda.txt" in listing
+
+
+def test_cuda_constraints_pin_and_do_not_contradict_ours():
+    lines = (CLUSTER / "constraints-cuda.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(x.split("==") for x in lines if x and not x.startswith("#"))
+    assert {"jax-cuda12-plugin", "jax-cuda12-pjrt"} <= pins.keys()
+    assert {pins["jax-cuda12-plugin"], pins["jax-cuda12-pjrt"]} == {pinned("jax")}
+    ours = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower()
+    assert [name for name in pins if re.search(rf"^{name.lower()}==", ours, re.MULTILINE)] == []
 
 
 def test_image_has_what_kuberay_and_the_launcher_call():
-    installed = next(rest for word, rest in instructions() if word == "RUN" and "apt-get install" in rest)
+    last = stages()[-1]
+    installed = next(rest for word, rest in last if word == "RUN" and "apt-get install" in rest)
     assert {"wget", "rsync", "openssh-client"} <= set(installed.split())
-    environment = next(rest for word, rest in instructions() if word == "ENV")
-    assert {"HOME=/home/ray", "XLA_PYTHON_CLIENT_PREALLOCATE=false"} <= set(environment.split())
-    assert ("USER", "ray") in [(w, r.strip()) for w, r in instructions()]
+    environment = next(rest for word, rest in last if word == "ENV")
+    assert {"HOME=/home/ray", "RAY_AUTH_MODE=token", "XLA_PYTHON_CLIENT_PREALLOCATE=false"} <= set(environment.split())
+    assert ("USER", "ray") in last
+    assert [word for word, _ in last[last.index(("USER", "ray")) :]] == ["USER", "CMD"]
+
+
+def test_image_is_given_no_secret():
+    for word, rest in instructions():
+        if word in ("ARG", "ENV"):
+            assert not re.search(r"(?i)(key|secret|token|password)\w*=(?!token\b)", rest), rest
 
 
 def test_job_upload_has_what_a_job_runs_and_little_else():
@@ -246,6 +505,34 @@ def test_job_upload_has_what_a_job_runs_and_little_else():
     assert [p for p in left if not any(rule(ROOT / p) for rule in rules)] == []
 
 
+# What the README tells to fill in
+
+FILLED = {
+    "IMAGE": "registry.example/mer-ray:1",
+    "CLASS": "fast",
+    "REGION": "eu-1",
+    "ZONE": "eu-1-a",
+    "AMI": "ami-1",
+    "FILE_SYSTEM": "files.example:/share",
+    "PROJECT": "project-1",
+    "SOURCE_IMAGE": "projects/x/global/images/y",
+}
+
+
+@pytest.mark.parametrize("name", ["aws", "gcp", "kuberay-shared", "kuberay-rayjob", "kuberay-raycluster"])
+def test_readme_fills_in_everything(name):
+    readme = (CLUSTER / "README.md").read_text(encoding="utf-8")
+    (command,) = re.findall(rf"^ +(sed (?:[^\n]|\\\n)*? cluster/{name}\.yaml)(?= [|>])", readme, re.MULTILINE)
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=FILLED, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    filled, given = list(yaml.safe_load_all(done.stdout)), documents(f"{name}.yaml")
+    assert filled != given
+    left = re.findall(
+        r"mer-ray:0\.1\.0|shared-files|\b(?:AMI|REGION|ZONE|FILE_SYSTEM|PROJECT|SOURCE_IMAGE)\b", json.dumps(filled)
+    )
+    assert left == []
+
+
 # Secrets
 
 
@@ -255,6 +542,6 @@ def test_no_file_holds_a_secret_or_a_package_index():
         text = file.read_text(encoding="utf-8")
         assert not re.search(r"\b[0-9a-fA-F]{32,}\b|\bAKIA[0-9A-Z]{16}\b|BEGIN [A-Z ]*PRIVATE KEY", text), file.name
         assert not re.search(r"(?i)index-url|pypi\.|/simple\b", text), file.name
-        for key in KEYS | {"RAY_AUTH_TOKEN"}:
+        for key in KEYS | {"RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY"}:
             for value in re.findall(rf"{key}=(\S*)", text):
                 assert re.fullmatch(r"(\"?\$.*|…|\.\.\.)", value), f"{file.name}: {key}={value}"

@@ -1,8 +1,13 @@
-"""The whole pipeline by ``ray job submit``, on a Ray head of its own with token authentication."""
+"""The whole pipeline by ``ray job submit``, on a Ray head of its own with token authentication.
+
+Its log, what is counted of it, who may do what there, and that no secret of the environment is written anywhere.
+"""
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -11,16 +16,73 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+import soundfile
+from conftest import write_tunes
+from test_metrics import drawn
 
 from mer_ray.tables import Workspace
 
 REPO = Path(__file__).parent.parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+SECRETS = (
+    *("LASTFM_API_KEY", "SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD"),
+    "RAY_AUTH_TOKEN",
+)
+OPEN_TO_ALL = {"/", "/favicon.ico", "/api/authentication_mode", "/api/gcs_healthz"}
+"""What Ray 2.60 answers without a token: the empty page, and that it is there."""
+
+
+@dataclass
+class Head:
+    """A running head: its dashboard, the agent beside it, its metrics, its folder, and who may talk to it."""
+
+    url: str
+    agent_url: str
+    metrics_url: str
+    folder: Path
+    environment: dict[str, str]
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header that opens it."""
+        return {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
+
+    def submit(self, *entrypoint: object) -> subprocess.CompletedProcess[str]:
+        """``ray job submit`` from the repository's root."""
+        command = [*RAY, "job", "submit", "--address", self.url, "--working-dir", ".", "--", *map(str, entrypoint)]
+        return subprocess.run(
+            command, env=self.environment, cwd=REPO, capture_output=True, encoding="utf-8", timeout=500
+        )
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """What Ray knows of the jobs that were submitted."""
+        jobs: list[dict[str, Any]] = httpx.get(f"{self.url}/api/jobs/", headers=self.bearer, timeout=60).json()
+        return jobs
+
+    def metrics(self) -> httpx.Response:
+        """What Prometheus would get from this node."""
+        return httpx.get(self.metrics_url, timeout=60)
+
+    def counters(self) -> dict[tuple[str, ...], float]:
+        """Our counters as Prometheus would read them: (name, stage, reason or "") → sum over the processes."""
+        found: Counter[tuple[str, ...]] = Counter()
+        pattern = r"^ray_(mer_ray_\w+)_total\{(.*)\} (\S+)$"
+        for name, labels, value in re.findall(pattern, self.metrics().text, re.MULTILINE):
+            tags = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+            found[name, tags["stage"], tags.get("reason", "")] += float(value)
+        return dict(found)
 
 
 def free_ports(n: int) -> list[int]:
@@ -35,42 +97,48 @@ def free_ports(n: int) -> list[int]:
     raise AssertionError("no free ports")
 
 
-@pytest.fixture
-def head() -> Iterator[tuple[str, dict[str, str]]]:
-    """The address of a Ray head, and the environment that may talk to it."""
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """A Ray head with the shipped settings, and in its environment a secret under each of the names."""
     folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))  # Ray's sockets want a short path
-    gcs, dashboard, client, agent = free_ports(4)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment |= {
         "HOME": str(folder),
         # A job's `python` is what the head's PATH says, activated environment or not.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
         "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        **{name: secrets.token_hex(32) for name in SECRETS},
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
     }
+    try:
+        for attempt in range(3):  # Ray gives its own processes 30 seconds to find each other: few, on a busy machine
+            with running(folder / str(attempt), environment) as started:
+                if started is not None:
+                    yield started
+                    return
+        raise AssertionError((folder / "2" / "head.log").read_text())
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def running(folder: Path, environment: dict[str, str]) -> Iterator[Head | None]:
+    """A head with its files in the folder, or None if it has ended before it answered."""
+    folder.mkdir()
+    gcs, dashboard, client, agent, metrics = free_ports(5)
     command = [
         *RAY,
         *("start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", f"--temp-dir={folder}"),
         *(f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"),
         *(f"--dashboard-agent-listen-port={agent}", "--min-worker-port=0", "--max-worker-port=0"),
-        "--object-store-memory=200000000",
+        *(f"--metrics-export-port={metrics}", "--object-store-memory=200000000"),
     ]
     log = (folder / "head.log").open("wb")
     process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    url = f"http://127.0.0.1:{dashboard}"
+    url, agent_url, metrics_url = (f"http://127.0.0.1:{port}" for port in (dashboard, agent, metrics))
+    head = Head(url, agent_url, f"{metrics_url}/metrics", folder, environment)
     try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert process.poll() is None, (folder / "head.log").read_text()
-            assert time.monotonic() < deadline, (folder / "head.log").read_text()
-            try:
-                bearer = {"Authorization": f"Bearer {environment['RAY_AUTH_TOKEN']}"}
-                if httpx.get(f"{url}/api/version", headers=bearer, timeout=2).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                time.sleep(0.5)
-        yield url, environment
+        yield head if answers(head, process) else None
     finally:
         process.terminate()
         try:
@@ -82,35 +150,180 @@ def head() -> Iterator[tuple[str, dict[str, str]]]:
         except ProcessLookupError:
             log.write(b"all of the head's processes had ended\n")
         log.close()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def submit(url: str, environment: dict[str, str], *entrypoint: str) -> subprocess.CompletedProcess[str]:
-    """``ray job submit`` from the repository's root."""
-    command = [*RAY, "job", "submit", "--address", url, "--working-dir", ".", "--", *entrypoint]
-    return subprocess.run(command, env=environment, cwd=REPO, capture_output=True, text=True, timeout=500)
+def answers(head: Head, process: subprocess.Popen[bytes]) -> bool:
+    """Wait until Ray says that it has started, and its dashboard answers; False if it ends instead."""
+    deadline = time.monotonic() + 180
+    while process.poll() is None:
+        assert time.monotonic() < deadline, (head.folder / "head.log").read_text()
+        if b"Ray runtime started" in (head.folder / "head.log").read_bytes():
+            try:
+                if httpx.get(f"{head.url}/api/version", headers=head.bearer, timeout=2).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                time.sleep(0.5)
+        time.sleep(0.2)
+    time.sleep(2)  # in which a head that has lost one of its processes ends
+    return process.poll() is None
+
+
+def manifest_of(folder: Path) -> Path:
+    """A labelled catalog: 16 tunes by four artists, one of them twice, and three that are lost on the way."""
+    paths = write_tunes(folder, 16, seconds=3)
+    damaged, silent = folder / "damaged.flac", folder / "silent.flac"
+    damaged.write_bytes(b"fLaC" + bytes(1_000))
+    soundfile.write(silent, np.zeros(50_000), 22_050)
+    rng = np.random.default_rng(1)
+    manifest = folder / "manifest.csv"
+    with manifest.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "artist", "title", "valence", "arousal", "dominance"])
+        for i, path in enumerate([*paths, paths[0], damaged, silent, folder / "gone.flac"]):
+            rows.writerow([path, f"Þórr {i % 4}", f"Dvořák · {path.stem}", *rng.random(3).round(3)])
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """Of a small run: everything that the pipeline does, in a workspace of its own."""
+    folder = tmp_path_factory.mktemp("job")
+    sets = (
+        *("collect.source=manifest", f"collect.manifest={manifest_of(folder / 'music')}", "extract.features=mfcc"),
+        *("train.folds=2", "train.epochs=2", "train.members=1", "train.batch_size=8"),
+    )
+    return ["--workspace", folder / "w", *(word for one in sets for word in ("--set", one))]
+
+
+@pytest.fixture(scope="module")
+def first(head: Head, options: list[object]) -> str:
+    """The log of the first run, which does everything."""
+    done = head.submit("python", "jobs/run.py", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.timeout(900)
-def test_the_pipeline_as_a_submitted_job(head, tmp_path):
-    url, environment = head
-    assert httpx.get(f"{url}/api/jobs/", timeout=10).status_code == 401  # nobody submits without the token
-    options = [
-        *("-c", "configs/demo.yaml", "--workspace", str(tmp_path / "w"), "--set", "extract.features=mfcc"),
-        *("--set", "collect.demo.cues=16", "--set", "collect.demo.seconds=3", "--set", "train.folds=2"),
-        *("--set", "train.epochs=2", "--set", "train.members=1", "--set", "train.batch_size=8"),
-    ]
-    first = submit(url, environment, "python", "jobs/run.py", *options)
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert "all done" in first.stdout
-    assert (tmp_path / "w" / "report" / "metrics.csv").read_text().count("\n") == 1 + 3 * (2 + 2 + 3)
-    assert len(Workspace(tmp_path / "w").ids("scores")) == 16
-    assert environment["RAY_AUTH_TOKEN"] not in first.stdout + first.stderr
+def test_the_pipeline_as_a_submitted_job(first, options):
+    assert "all done" in first
+    workspace = Workspace(options[1])
+    assert workspace.read_bytes("report", "metrics.csv").count(b"\n") == 1 + 3 * (2 + 2 + 3)
+    assert len(workspace.read("scores")) == 16
 
-    again = submit(url, environment, "python", "jobs/run.py", *options)
+
+def test_its_log_is_fit_for_a_log(first):
+    ours = [line for line in first.splitlines() if " cli.py:" not in line]  # Ray's own lines about the job are bold
+    assert not [line for line in ours if "\x1b" in line or "\r" in line]
+    assert re.search(r"^extract +16 feature rows · ", first, re.MULTILINE)
+    assert re.search(r"^train: \d of 7, .*so far", first, re.MULTILINE)
+
+
+def test_what_is_counted_is_what_the_tables_have(head, first, options):
+    workspace = Workspace(options[1])
+    tables = {"collect": "tracks", "label": "labels", "acquire": "audio", "extract": "features/mfcc", "score": "scores"}
+    expected = {("mer_ray_tracks", stage, ""): len(workspace.read(table)) for stage, table in tables.items()}
+    failures = Counter((f["stage"].partition(":")[0], f["reason"]) for f in workspace.read("failures").to_pylist())
+    assert sum(failures.values()) == 4
+    expected |= {("mer_ray_failures", *which): n for which, n in failures.items()}
+    expected["mer_ray_models", "train", ""] = 3
+    deadline = time.monotonic() + 60  # Ray's processes report every ten seconds
+    while True:
+        counted = head.counters()
+        names = {n for n, *_ in expected}
+        if {k: v for k, v in counted.items() if k[0] in names} == expected:
+            break
+        assert time.monotonic() < deadline, f"{counted} is not {expected}"
+        time.sleep(0.5)
+    audio = {row["track_id"]: row["duration_s"] for row in workspace.read("audio").to_pylist()}
+    assert counted["mer_ray_audio_seconds", "acquire", ""] == pytest.approx(sum(audio.values()))
+    extracted = sum(audio[i] for i in workspace.read("features/mfcc")["track_id"].to_pylist())
+    assert counted["mer_ray_audio_seconds", "extract", ""] == pytest.approx(extracted, rel=0.01)
+
+
+def test_the_board_draws_what_ray_exports(head, first):
+    missing, deadline = drawn(), time.monotonic() + 60
+    while missing:
+        missing -= set(re.findall(r"^(\w+)\{", head.metrics().text, re.MULTILINE))
+        assert time.monotonic() < deadline, f"Ray exports no {missing}"
+
+
+@pytest.mark.timeout(300)
+def test_submitted_again_it_finds_everything_done(head, first, options):
+    again = head.submit("python", "jobs/run.py", *options)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "everything was done already" in again.stdout
 
-    alone = submit(url, environment, "python", "jobs/status.py", "--workspace", str(tmp_path / "w"))
+
+def test_a_job_of_one_stage_works_and_one_that_cannot_fails(head, first, options, tmp_path):
+    with ThreadPoolExecutor() as threads:  # both at once, to save time
+        submitted = threads.submit(head.submit, "python", "jobs/status.py", *options[:2])
+        failed = head.submit("python", "jobs/label.py", "--workspace", tmp_path / "empty")
+    alone = submitted.result()
     assert alone.returncode == 0, alone.stdout + alone.stderr
     assert "features/mfcc" in alone.stdout
+    assert failed.returncode != 0
+    assert "mer-ray: error: workspace" in failed.stdout
+    jobs = head.jobs()
+    told = {job["entrypoint"].split()[1]: (job["status"], job["driver_exit_code"]) for job in jobs}
+    assert told["jobs/label.py"] == ("FAILED", 2)
+    assert told["jobs/status.py"] == ("SUCCEEDED", 0)
+
+
+# security ------------------------------------------------------------------------------------------------------------
+
+
+def routes() -> set[tuple[str, str]]:
+    """(method, path) of all that the installed Ray's dashboard and agents answer, but what waits or profiles."""
+    import ray.dashboard
+
+    folder = Path(ray.dashboard.__file__).parent
+    pattern = re.compile(r'routes\.(get|post|put|delete|patch)\(\s*"([^"]+)"')
+    found = {r for file in folder.rglob("*.py") for r in pattern.findall(file.read_text(encoding="utf-8"))}
+    assert {("post", "/api/jobs/"), ("get", "/api/v0/actors"), ("get", "/nodes")} <= found
+    return {r for r in found if not re.search("delay|profile|traceback", r[1])}
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer " + "0" * 64}], ids=["no token", "a wrong token"])
+def test_nobody_does_or_reads_anything_without_the_token(head, header):
+    order = {"entrypoint": "touch /tmp/mer-ray-was-here", "runtime_env": {}}
+    with httpx.Client(headers=header, timeout=60) as client:
+        refused = client.post(f"{head.url}/api/jobs/", json=order)
+        assert refused.status_code == (403 if header else 401)
+        for method, path in sorted(routes()):
+            for url in (head.url, head.agent_url):
+                answer = client.request(method, url + re.sub(r"\{.*?\}", "x", path))
+                if url == head.url and path in OPEN_TO_ALL:
+                    assert not [s for s in SECRETS if head.environment[s] in answer.text]
+                elif not path.endswith("healthz"):
+                    assert answer.status_code in (401, 403), f"{method} {url}{path} answers {answer.status_code}"
+    jobs = head.jobs()
+    assert not [job for job in jobs if job["entrypoint"] == order["entrypoint"]]
+
+
+def test_no_secret_of_the_environment_is_written_or_shown(head, first, options):
+    """Every file of Ray and of the workspace, and every answer of the dashboard and of the metrics' port."""
+    wanted = {name: head.environment[name].encode() for name in SECRETS}
+    seen = {"the job's log": first.encode()}
+    with httpx.Client(base_url=head.url, headers=head.bearer, timeout=120) as client:
+        job = next(job for job in client.get("/api/jobs/").json() if "jobs/run.py" in job["entrypoint"])
+        listed = {
+            kind: client.get(f"/api/v0/{kind}").json()["data"]["result"]["result"] for kind in ("nodes", "actors")
+        }
+        node, actor = listed["nodes"][0]["node_id"], listed["actors"][0]["actor_id"]
+        known = {"job_or_submission_id": job["submission_id"], "job_id": job["job_id"], "node_id": node}
+        known |= {"actor_id": actor, "media_type": "file"}
+        for method, path in sorted(routes()):
+            # A tail is a websocket; Ray keeps the headers of one that it cannot open, token included, in dashboard.log.
+            if method == "get" and not path.endswith("/tail") and not re.search(r"\{(?!" + "|".join(known) + ")", path):
+                query = f"?node_id={node}&detail=1&filename=runtime_env_agent.log&view=details"
+                place = re.sub(r"\{(\w+)\}", lambda m: known[m[1]], path) + query
+                seen[place] = client.get(place).content
+    seen["metrics"] = head.metrics().content
+    for folder in (head.folder, Path(options[1])):
+        for file in folder.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                seen[str(file)] = file.read_bytes()
+    assert len(seen) > 150
+    assert any(b"Successfully created runtime env" in content for content in seen.values())  # the logs were searched
+    shown = {place: [n for n, s in wanted.items() if s in content] for place, content in seen.items()}
+    assert {place: names for place, names in shown.items() if names} == {}

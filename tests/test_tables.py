@@ -20,6 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from mer_ray import tables
 from mer_ray.errors import WorkspaceError
+from mer_ray.ids import Ids
 from mer_ray.tables import SCHEMAS, Workspace, failure, features_schema, ragged_arrays, ragged_column
 
 
@@ -232,13 +233,13 @@ def test_the_last_failure_of_a_track_counts(workspace, clock):
 def test_what_failed_for_good_is_left_and_the_rest_is_tried_again(workspace, clock):
     fail(workspace, "acquire", "gone", "http_404")
     fail(workspace, "acquire", "slow", "timeout", True, attempts=3)
-    ids = ["new", "slow", "done", "gone"]
-    assert workspace.pending("acquire", ids, {"done"}) == (["new", "slow"], {"slow": 3})
-    assert workspace.pending("acquire", ids, {"done"}, retry_failed=True) == (
-        ["new", "slow", "gone"],
-        {"slow": 3, "gone": 1},
-    )
-    assert workspace.pending("label", ids, set()) == (ids, {})
+    ids, done = pa.array(["new", "slow", "done", "gone"]), Ids(["done"])
+    todo, attempts = workspace.lost("acquire").todo(ids, done)
+    assert (todo.tolist(), attempts.tolist()) == ([True, True, False, False], [0, 3, 0, 1])
+    todo, attempts = workspace.lost("acquire").todo(ids, done, retry_failed=True)
+    assert (todo.tolist(), attempts.tolist()) == ([True, True, False, True], [0, 3, 0, 1])
+    todo, attempts = workspace.lost("label").todo(ids, Ids())
+    assert (todo.tolist(), attempts.tolist()) == ([True] * 4, [0] * 4)
 
 
 def test_a_later_success_mends_a_failure(workspace, clock):
@@ -254,7 +255,8 @@ def test_failures_under_settings_since_given_up_do_not_count(workspace, clock):
     assert len(workspace.failures("label")) == 1
     workspace.claim("label", "labels", {"lexicon": "other"})
     assert workspace.failures("label") == []
-    assert workspace.pending("label", ["a"], set()) == (["a"], {})
+    assert len(workspace.lost("label")) == 0
+    assert workspace.reasons("label").total() == 0
 
 
 def test_a_stage_that_meets_its_failures_again_starts_them_anew(workspace, clock):
@@ -275,6 +277,8 @@ def test_a_feature_that_failed_is_not_mended_by_another(workspace, clock):
         ("extract", "b"),
     }
     assert [f["track_id"] for f in workspace.failures("extract:vggish")] == ["a"]
+    assert workspace.reasons("extract") == {"too_short": 1, "missing": 1}
+    assert workspace.lost("extract").ids.to_pylist() == ["b"]
     workspace.append("features/vggish", frames_table({"a": np.ones((1, 2)), "b": np.ones((1, 2))}, 2), "x")
     assert workspace.failures() == []
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import os
-import re
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
 
 from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import one_line
+from mer_ray.storage import REQUEST_TIMEOUT_S, open_store, within, without_secrets
+from mer_ray.storage import scheme as scheme
+from mer_ray.storage import shown as shown
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs", "ftp", "sftp", "memory")
 """What can be opened: stores of plain files, none that runs code, reads other processes or wraps another address."""
@@ -27,28 +25,15 @@ PACKAGES = {
     "webhdfs": "requests",
     "hdfs": "Java and Hadoop, with JAVA_HOME and HADOOP_HOME",
 }
-CONNECT_TIMEOUT_S = 10.0
-STALL_TIMEOUT_S = 30.0
+OPENED_BY_PYARROW = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "hdfs")
+ATTEMPTS = 3
+"""Of a request: a track that fails by then is tried again by the next run."""
 CHUNK = 1 << 20  # bytes
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_T = TypeVar("_T")
-
-
-def scheme(uri: str) -> str:
-    """What stands before ``://``, in small letters; empty for a path."""
-    found = _SCHEME.match(uri)
-    return found[1].lower() if found else ""
 
 
 def is_object(uri: str) -> bool:
     """Whether it is the address of an object that can be opened here. A chain of fsspec's (``a::b``) is none."""
     return scheme(uri) in SCHEMES and "::" not in uri
-
-
-def shown(uri: str) -> str:
-    """A URI for messages: without user, password and query."""
-    bare = re.split(r"[?#]", uri, maxsplit=1)[0]
-    return one_line(re.sub(r"^([^/]*//)[^/]*@", r"\1", bare), 300)
 
 
 def copy(uri: str, target: Path, timeout_s: float, max_mb: float) -> None:
@@ -61,7 +46,7 @@ def copy(uri: str, target: Path, timeout_s: float, max_mb: float) -> None:
         raise TrackError("bad_uri", f"{shown(uri)}: only {', '.join(SCHEMES)} can be opened")
     late = threading.Event()
     try:
-        _within(timeout_s, lambda: _copy(uri, target, max_mb * 1e6, late))
+        within(timeout_s, lambda: _copy(uri, target, max_mb * 1e6, late))
     except TimeoutError as error:
         raise TrackError("timeout", f"{shown(uri)} did not deliver in time", transient=True) from error
     except FileNotFoundError as error:
@@ -79,7 +64,7 @@ def listing(uri: str, timeout_s: float = 600.0) -> list[str]:
     try:
         if not is_object(uri):
             raise TrackError("bad_uri", f"{shown(uri)}: only {', '.join(SCHEMES)} can be opened")
-        return _within(timeout_s, lambda: _listed(uri))
+        return within(timeout_s, lambda: _listed(uri))
     except (FileNotFoundError, TimeoutError) as error:
         said = "is not there" if isinstance(error, FileNotFoundError) else "did not answer in time"
         raise InputError(f"{shown(uri)} {said}", "check the address, or try again") from error
@@ -99,20 +84,6 @@ def _listed(uri: str) -> list[str]:
     inside = [str(info.path).removeprefix(root).lstrip("/") for info in found if info.type == FileType.File]
     spelled = str if scheme(uri) in AS_IT_IS else quote
     return sorted(f"{bare.rstrip('/')}/{spelled(path)}" + (f"?{query}" if query else "") for path in inside)
-
-
-def _within(seconds: float, work: Callable[[], _T]) -> _T:
-    """Do it in a thread that is left behind after so many seconds: not every driver has a time limit."""
-    future: Future[_T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future.result(seconds)
 
 
 def _copy(uri: str, target: Path, max_bytes: float, late: threading.Event) -> None:
@@ -136,51 +107,23 @@ def _copy(uri: str, target: Path, max_bytes: float, late: threading.Event) -> No
 
 def _open(uri: str) -> tuple[Any, str]:
     """(a pyarrow filesystem, the object's path in it)."""
-    import pyarrow.fs as pafs
-
     kind, parts = scheme(uri), urlsplit(uri)
-    if kind in ("s3", "s3a"):
-        bucket = parts.netloc.rpartition("@")[2]
-        return _s3(bucket, parts.username, parts.password, parts.query), f"{bucket}{unquote(parts.path)}"
-    if kind in ("gs", "gcs"):
-        limit = "" if "retry_limit_seconds=" in parts.query else f"&retry_limit_seconds={CONNECT_TIMEOUT_S:g}"
-        uri = parts._replace(scheme="gs", query=parts.query + limit).geturl()
-    if kind in ("gs", "gcs", "abfs", "abfss", "hdfs"):
-        fs, place = pafs.FileSystem.from_uri(uri)
-        return fs, str(place)
+    if kind in OPENED_BY_PYARROW:
+        return open_store(uri, ATTEMPTS)
     import fsspec  # type: ignore[import-untyped]
+    import pyarrow.fs as pafs
 
     # Not from fsspec's cache: several threads would speak on one connection.
     if kind in ("ftp", "sftp"):
         account = {"username": parts.username, "password": parts.password, "port": parts.port}
         options = {k: unquote(v) if isinstance(v, str) else v for k, v in account.items() if v}
-        fs = fsspec.filesystem(kind, host=parts.hostname, timeout=STALL_TIMEOUT_S, skip_instance_cache=True, **options)
+        fs = fsspec.filesystem(
+            kind, host=parts.hostname, timeout=REQUEST_TIMEOUT_S, skip_instance_cache=True, **options
+        )
         place = unquote(parts.path)
     else:
         fs, place = fsspec.core.url_to_fs(uri, skip_instance_cache=True)
     return pafs.PyFileSystem(pafs.FSSpecHandler(fs)), str(place)
-
-
-@functools.lru_cache(maxsize=64)
-def _s3(bucket: str, user: str | None, password: str | None, query: str) -> Any:
-    """As pyarrow's own reading of a URI, which however knows no time-outs: it tries a dead endpoint for minutes."""
-    import pyarrow.fs as pafs
-
-    asked = dict(parse_qsl(query))
-    options: dict[str, Any] = {k: asked[k] for k in ("region", "endpoint_override", "scheme") if k in asked}
-    elsewhere = "endpoint_override" in options or {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"} & set(os.environ)
-    if not elsewhere and "region" not in options and not {"AWS_REGION", "AWS_DEFAULT_REGION"} & set(os.environ):
-        options["region"] = pafs.resolve_s3_region(bucket)
-    if user == "anonymous" and not password:
-        options["anonymous"] = True
-    elif user:
-        options |= {"access_key": unquote(user), "secret_key": unquote(password or "")}
-    return pafs.S3FileSystem(
-        **options,
-        connect_timeout=CONNECT_TIMEOUT_S,
-        request_timeout=STALL_TIMEOUT_S,
-        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=3),
-    )
 
 
 def _explained(error: Exception, uri: str) -> TrackError:
@@ -188,16 +131,5 @@ def _explained(error: Exception, uri: str) -> TrackError:
     lacking = isinstance(error, ImportError) or "libjvm" in str(error) or "libhdfs" in str(error)
     if lacking:
         return TrackError("no_driver", f"{shown(uri)}: {kind}:// needs {PACKAGES.get(kind, error)}; install it", True)
-    said = str(error) or type(error).__name__
-    for secret in _secrets(uri):
-        said = said.replace(secret, "***")
+    said = without_secrets(str(error) or type(error).__name__, uri)
     return TrackError("unreadable", f"{shown(uri)} cannot be read ({one_line(said, 160)})", transient=True)
-
-
-def _secrets(uri: str) -> list[str]:
-    try:
-        parts = urlsplit(uri)
-        given = [parts.username, parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]
-    except ValueError:
-        return [uri]
-    return [s for text in given if text for s in {text, unquote(text)} if len(s) > 3]

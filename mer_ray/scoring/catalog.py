@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
@@ -16,6 +16,7 @@ from mer_ray.audio.decode import EXTENSIONS
 from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import digest, one_line
+from mer_ray.ids import Ids
 from mer_ray.sources import Found, Track, folder, manifest
 from mer_ray.tables import failure
 
@@ -23,16 +24,56 @@ BYTES_PER_S = 20_000
 """Of compressed audio, about: only to share the files out evenly."""
 USUAL_S = 240.0
 LEAST_S = 1.0
+_AT_ONCE = 10_000
 
 
-@dataclass
+SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("track_id", "artist", "title", "album", "uri")] + [("planned_s", pa.float64())]
+)
+
+
 class Catalog:
-    """tracks: dicts with track_id, artist, title, album, uri and planned_s, one a file. lost: rows of ``failures``.
-    tables: Parquet files with frames."""
+    """tracks: how many files there are to score; `windows` has their rows. lost: rows of ``failures``. tables: Parquet
+    files with frames.
 
-    tracks: list[dict[str, Any]] = field(default_factory=list)
-    lost: list[dict[str, Any]] = field(default_factory=list)
-    tables: list[str] = field(default_factory=list)
+    The rows are in a temporary file, not in memory, where a million files would take a gigabyte.
+    """
+
+    def __init__(self) -> None:
+        self.lost: list[dict[str, Any]] = []
+        self.tables: list[str] = []
+        self._ids = Ids()
+        self._held: list[dict[str, Any]] = []
+        self._file = tempfile.TemporaryFile(prefix="mer-ray-")  # noqa: SIM115  gone with this process, however it ends
+        self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
+
+    @property
+    def tracks(self) -> int:
+        """Files, each counted once, when it is complete."""
+        return len(self._ids)
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Put a file in, unless it is there."""
+        self._held.append(row)
+        if len(self._held) == _AT_ONCE:
+            self._flush()
+
+    def close(self) -> None:
+        """It is complete: `windows` may be called."""
+        self._flush()
+        self._writer.close()
+        self.tables = list(dict.fromkeys(self.tables))
+
+    def windows(self, rows: int) -> Iterator[pa.Table]:
+        """track_id, artist, title, album, uri and planned_s, so many rows at a time."""
+        self._file.seek(0)
+        for batch in pq.ParquetFile(self._file).iter_batches(rows):
+            yield pa.Table.from_batches([batch])
+
+    def _flush(self) -> None:
+        rows = pa.Table.from_pylist(self._held, schema=SCHEMA)
+        self._writer.write_table(rows.filter(pa.array(self._ids.add(rows["track_id"]))))
+        self._held = []
 
 
 def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catalog:
@@ -41,7 +82,6 @@ def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Cata
     scale: of labels that a manifest may bring. A file that comes twice is there once. Raises InputError.
     """
     catalog = Catalog()
-    by_id: dict[str, dict[str, Any]] = {}
     for place in places:
         for item in _look(place, scale, catalog):
             track, error = item if isinstance(item, tuple) else (item, None)
@@ -51,10 +91,8 @@ def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Cata
             if error is not None:
                 catalog.lost.append(failure("score", track.id, error.reason, error.message, error.transient))
                 continue
-            row = _row(track)
-            by_id.setdefault(row["track_id"], row)
-    catalog.tracks = list(by_id.values())
-    catalog.tables = list(dict.fromkeys(catalog.tables))
+            catalog.add(_row(track))
+    catalog.close()
     return catalog
 
 

@@ -16,6 +16,7 @@ from mer_ray.audio import objects
 from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError
 from mer_ray.identity import one_line
+from mer_ray.ids import Ids
 from mer_ray.scoring import rollups, table
 from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace
 
@@ -53,7 +54,7 @@ class Output:
     def open(self, model: str) -> Workspace:
         """The workspace to work in. Raises InputError where a folder has another model's scores, or a file is none."""
         self.model, work = model, self.workspace
-        others = set(work.read("scores", ["model"])["model"].unique().to_pylist()) - {self.model}
+        others = work.distinct("scores", "model") - {self.model}
         if others and self.file is None:
             raise InputError(
                 f"--out {self.place} holds scores by {one_line(', '.join(sorted(others)), 200)}, and the model is now "
@@ -74,10 +75,12 @@ class Output:
         work.claim("score", "scores", {"model": self.model}, restart=True)
         return work
 
-    def done(self) -> set[str]:
+    def done(self) -> Ids:
         """The ids that this model has scored."""
-        before = set() if self._before is None else set(self._before["track_id"].to_pylist())
-        return self.workspace.ids("scores") | before
+        found = self.workspace.ids("scores")
+        if self._before is not None:
+            found.add(self._before["track_id"])
+        return found
 
     def abandon(self) -> None:
         """Leave no working folder behind if there is nothing in it to go on from."""
@@ -117,9 +120,7 @@ class Output:
         n = len(new.read("scores", ["track_id"])) + (0 if self._before is None else len(self._before))
         before = self._before
         if before is not None and new.has("scores"):
-            before = before.filter(
-                pc.invert(pc.is_in(before["track_id"], pa.array(sorted(new.ids("scores")), pa.string())))
-            )
+            before = before.filter(pa.array(~new.ids("scores").mask(before["track_id"])))
         if n <= SORTED_ROWS:
             parts = [new.read("scores")] + ([before] if before is not None else [])
             yield pa.concat_tables(parts).sort_by([("uri", "ascending"), ("track_id", "ascending")])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,9 +21,8 @@ from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import file_digest, one_line
 from mer_ray.sources import Track
 from mer_ray.sources import fetch as sources
-from mer_ray.sources.http import replacing
 from mer_ray.sources.limits import Limiter
-from mer_ray.stages import blocks, limits, session
+from mer_ray.stages import blocks, limits, metrics, session
 from mer_ray.tables import Workspace, failure
 
 FEW_TRACKS = 64
@@ -52,16 +50,22 @@ def run(config: Config, workspace: Workspace) -> Summary:
     """Get the audio of the tracks that have none."""
     started = time.monotonic()
     settings = config.acquire
-    tracks = workspace.require("tracks", "collect", COLUMNS)
-    done = workspace.ids("audio")
-    todo, attempts = workspace.pending("acquire", tracks["track_id"].to_pylist(), done, config.retry_failed)
+    done, lost = workspace.ids("audio"), workspace.lost("acquire")
     summary = Summary("acquire", unit="audio files", done_before=len(done))
-    if todo:
-        rows = tracks.filter(pa.compute.is_in(tracks["track_id"], pa.array(todo)))
-        rows = rows.append_column(
-            "attempts", pa.array([attempts.get(i, 0) for i in rows["track_id"].to_pylist()], pa.int32())
-        )
-        here = len(rows) <= FEW_TRACKS and session.few(config.address)
+
+    def lacking(tracks: pa.Table) -> pa.Table:
+        todo, attempts = lost.todo(tracks["track_id"], done, config.retry_failed)
+        rows = tracks.append_column("attempts", pa.array(attempts, pa.int32()))
+        return rows.filter(pa.array(todo))
+
+    n_tracks = n_todo = 0
+    for tracks in workspace.batches("tracks", ["track_id"]):
+        n_tracks += len(tracks)
+        n_todo += len(lacking(tracks))
+    if not n_tracks:
+        workspace.require("tracks", "collect", ["track_id"])
+    if n_todo:
+        here = n_todo <= FEW_TRACKS and session.few(config.address)
         if not here:
             session.connect(config.address)
         lease_s = settings.timeout_s + LEASE_S
@@ -77,21 +81,26 @@ def run(config: Config, workspace: Workspace) -> Summary:
                 "min_similarity": settings.min_similarity,
             },
         }
-        with progress("acquire", len(rows)) as ticker:
-            if here:
-                answers = session.map_here(blocks.split(rows, BATCH), _Acquire, arguments)
-            else:
-                size = blocks.balanced(len(rows), BATCH, session.n_cpus())
-                batches = blocks.split(rows, size)
-                answers = session.map_blocks(batches, _Acquire, arguments, settings.workers, cpus=CPUS)
-            for answered in answers:
+
+        def answers() -> Iterator[list[dict[str, Any]]]:
+            for rows in blocks.windows(map(lacking, workspace.batches("tracks", COLUMNS))):
+                if here:
+                    yield from session.map_here(blocks.split(rows, BATCH), _Acquire, arguments)
+                else:
+                    batches = blocks.split(rows, blocks.balanced(len(rows), BATCH, session.n_cpus()))
+                    yield from session.map_blocks(batches, _Acquire, arguments, settings.workers, cpus=CPUS)
+
+        with progress("acquire", n_todo) as ticker:
+            for answered in answers():
                 summary.made += sum(a["made"] for a in answered)
                 ticker.advance(sum(a["made"] + a["failed"] for a in answered))
-    summary.failed = len(workspace.failures("acquire"))
+                for a in answered:
+                    metrics.count("acquire", a["made"], a["seconds"], a["lost"])
+    summary.failed = workspace.n_lost("acquire")
     summary.seconds = time.monotonic() - started
     if not workspace.has("audio"):
         raise InputError(
-            f"no audio for any of {len(tracks):,} tracks", f"see `mer-ray status --workspace {workspace.uri}`"
+            f"no audio for any of {n_tracks:,} tracks", f"see `mer-ray status --workspace {workspace.uri}`"
         )
     return summary
 
@@ -129,7 +138,16 @@ class _Acquire:
         made = [r for r in results if "stage" not in r]
         self.workspace.append_rows("failures", lost)
         self.workspace.append_rows("audio", made)
-        return pa.table({"made": [len(made)], "failed": [len(lost)]})
+        seconds, reasons = sum(r["duration_s"] for r in made), [r["reason"] for r in lost]
+        return pa.table({"made": [len(made)], "failed": [len(lost)], "seconds": [seconds], "lost": [reasons]})
+
+    @staticmethod
+    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+        """A track on which workers die, however often it is tried: see `pool.Pool`."""
+        told = f"{one_line(row['artist'])} - {one_line(row['title'])}: {message}"
+        lost = failure("acquire", row["track_id"], "worker_died", told, attempts=row["attempts"] + 1)
+        arguments["workspace"].append_rows("failures", [lost])
+        return [{"made": 0, "failed": 1, "seconds": 0.0, "lost": ["worker_died"]}]
 
     def check(self, path: Path) -> Probe:
         """Whether a file will decode. Raises TrackError."""
@@ -171,21 +189,7 @@ def _keep(workspace: Workspace, check: Callable[[Path], Probe], path: Path, uri:
     if uri is not None:
         return sources.Held(uri, sha256, probe)
     parts = ("media", sha256[:2], f"{sha256}{probe.suffix}")
-    target = workspace.path(*parts)
-    there = workspace.fs.get_file_info(target)
+    there = workspace.fs.get_file_info(workspace.path(*parts))
     if there.type != FileType.File or there.size != path.stat().st_size:
-        _copy(workspace, path, target)
-    if workspace.is_local:
-        return sources.Held(target, sha256, probe)
-    base, mark, query = workspace.uri.partition("?")
-    return sources.Held(f"{base.rstrip('/')}/{'/'.join(parts)}{mark}{query}", sha256, probe)
-
-
-def _copy(workspace: Workspace, path: Path, target: str) -> None:
-    with path.open("rb") as source:
-        if workspace.is_local:
-            with replacing(Path(target), Path(workspace.path(".tmp"))) as file:
-                shutil.copyfileobj(source, file, 1 << 20)
-        else:  # object stores show an object only once it is complete
-            with workspace.fs.open_output_stream(target) as stream:
-                shutil.copyfileobj(source, stream, 1 << 20)
+        workspace.write_file(path, *parts)
+    return sources.Held(workspace.at(*parts), sha256, probe)

@@ -52,6 +52,7 @@ ADVICE = {
     "not_brought": "Add the track to the file of features, or leave that feature out of extract.features.",
     "not_computed": "See the message: the model fails on this file. Mend either, then run with --retry-failed.",
     "too_long": "Use a part of it (extract.excerpt), or raise extract.hub.NAME.max_s.",
+    "worker_died": "Give workers more memory, or use a part of it (extract.excerpt); then run with --retry-failed.",
     # train
     "trial_failed": "See the trial's log under tune/, then run `mer-ray train` again: it goes on where it was.",
 }

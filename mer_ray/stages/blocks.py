@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
+WINDOW = 100_000
+"""Rows that are planned at a time: what a command holds in memory grows with the catalog by its ids alone."""
 SHARES = 4
 """A worker's share of what is left is cut into so many blocks, so that all workers end at about the same time."""
+
+
+def windows(pieces: Iterable[pa.Table], rows: int = WINDOW) -> Iterator[pa.Table]:
+    """The rows of all the pieces in tables of at least ``rows`` rows (the last one: fewer), none of them empty."""
+    held: list[pa.Table] = []
+    for piece in pieces:
+        held.append(piece)
+        if sum(map(len, held)) >= rows:
+            yield pa.concat_tables(held).combine_chunks()
+            held = []
+    if any(map(len, held)):
+        yield pa.concat_tables(held).combine_chunks()
 
 
 def split(rows: pa.Table, size: int) -> list[pa.Table]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from datetime import datetime
 from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError
 from mer_ray.identity import digest, one_line
+from mer_ray.ids import Ids
 from mer_ray.sources import Found, Track
+from mer_ray.stages import metrics
 from mer_ray.tables import DIMENSIONS, Workspace, failure, now
 
 SHARD_ROWS = 500
@@ -53,24 +57,36 @@ def run(config: Config, workspace: Workspace) -> Summary:
         identity |= settings.demo.model_dump()
     elif settings.source == "manifest":
         identity |= {"scale": settings.scale}
-    tries = {row["track_id"]: row["attempts"] for row in workspace.failures("collect")}
+    before = workspace.lost("collect")
+    tries = dict(zip(before.ids.to_pylist(), before.attempts.tolist(), strict=True))
     # Every run meets all the rows of its source again, so only the failures of this run count.
     workspace.claim("collect", "tracks", identity, restart=True)
 
     known = workspace.ids("tracks")
     summary = Summary("collect", done_before=len(known))
-    seen: dict[str, str] = {}
-    rows: list[dict[str, Any]] = []
+    seen = Ids()
+    held: list[Track] = []
     failures: list[dict[str, Any]] = []
 
     def lose(track_id: str, reason: str, message: str, transient: bool = False) -> None:
         failures.append(failure("collect", track_id, reason, message, transient, tries.get(track_id, 0) + 1))
 
     def flush() -> None:
+        ids = [track.id for track in held]
+        first = seen.add(ids)
+        fresh = first & ~known.mask(ids)
+        workspace.append_rows("tracks", [row(held[i], settings.source, now()) for i in np.flatnonzero(fresh)])
+        again = [held[i] for i in np.flatnonzero(~first)]
+        kept = _places(workspace, {track.id for track in again})
+        for track in again:
+            said = f"{_place(track)} is the same artist and title as {kept[track.id]}, which was kept"
+            lose(digest(f"{track.uri} {track.id}".encode())[:16], "duplicate", said)
         workspace.append_rows("failures", failures)
-        workspace.append_rows("tracks", rows)
+        made = int(fresh.sum())
+        summary.made += made
+        metrics.count("collect", made, lost=[f["reason"] for f in failures])
         failures.clear()
-        rows.clear()
+        held.clear()
 
     with progress("collect", settings.limit) as ticker:
         try:
@@ -79,23 +95,13 @@ def run(config: Config, workspace: Workspace) -> Summary:
                 track, error = found if isinstance(found, tuple) else (found, None)
                 if error is not None:
                     lose(track.id, error.reason, error.message, error.transient)
-                elif track.id in seen:
-                    again = digest(f"{track.uri} {track.id}".encode())[:16]
-                    lose(
-                        again,
-                        "duplicate",
-                        f"{_place(track)} is the same artist and title as {seen[track.id]}, which was kept",
-                    )
                 else:
-                    seen[track.id] = _place(track)
-                    if track.id not in known:
-                        rows.append(row(track, settings.source, now()))
-                        summary.made += 1
-                if len(rows) + len(failures) >= SHARD_ROWS:
+                    held.append(track)
+                if len(held) + len(failures) >= SHARD_ROWS:
                     flush()
         finally:
             flush()  # what was asked for is kept, also when the source breaks off
-    summary.failed = len(workspace.failures("collect"))
+    summary.failed = workspace.n_lost("collect")
     summary.seconds = time.monotonic() - started
     if not workspace.has("tracks"):
         raise InputError(
@@ -117,6 +123,12 @@ def _source(config: Config) -> Iterator[Found]:
     from mer_ray.sources import demo
 
     return demo.tracks(settings.demo.cues, settings.demo.seconds, settings.demo.seed)
+
+
+def _places(workspace: Workspace, ids: Set[str]) -> dict[str, str]:
+    """Where the tracks that are kept come from."""
+    rows = workspace.find("tracks", sorted(ids), ["track_id", "artist", "title", "uri"]).to_pylist()
+    return {r["track_id"]: one_line(r["uri"] or f"{r['artist']} – {r['title']}", 200) for r in rows}
 
 
 def _place(track: Track) -> str:

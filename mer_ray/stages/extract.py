@@ -22,7 +22,9 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError, WorkspaceError
 from mer_ray.features import FeatureSpec
-from mer_ray.stages import blocks, session
+from mer_ray.ids import Ids
+from mer_ray.lost import Lost
+from mer_ray.stages import blocks, metrics, session
 from mer_ray.tables import Workspace, failure, features_schema, features_table, ragged_column
 
 FEW_S = 600.0
@@ -58,86 +60,104 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     # Nothing is made with it, but what it made fail is tried again when it changes.
     excerpt = settings.excerpt and settings.excerpt.model_dump()
     workspace.claim("extract", "features", {"min_duration_s": settings.min_duration_s, "excerpt": excerpt})
-    computed = {name: spec for name, spec in specs.items() if needs_audio(spec)}
-    n_tracks = 0
     for spec in (spec for spec in specs.values() if not needs_audio(spec)):
-        tracks = workspace.require("tracks", "collect", ["track_id", "uri"])
-        n_tracks = max(n_tracks, len(tracks))
-        _bring(config, workspace, spec, tracks, summary)
+        _bring(config, workspace, spec, workspace.require("tracks", "collect", ["track_id", "uri"]), summary)
+    computed = [spec for spec in specs.values() if needs_audio(spec)]
     if computed:
-        audio = workspace.require("audio", "acquire", ["track_id", "uri", "duration_s"])
-        n_tracks = max(n_tracks, len(audio))
-        rows = _todo(config, workspace, computed, audio, summary)
-        if len(rows):
-            _compute(config, workspace, list(computed.values()), rows, summary)
-    summary.failed = len(workspace.failures("extract"))
+        _compute(config, workspace, _Plan(config, workspace, computed, summary), summary)
+    summary.failed = workspace.n_lost("extract")
     summary.seconds = time.monotonic() - started
     if not any(workspace.has(features_table(name)) for name in specs):
         raise InputError(
-            f"no features for any of {n_tracks:,} tracks", f"see `mer-ray status --workspace {workspace.uri}`"
+            f"no features for any track; {summary.failed:,} failed", f"see `mer-ray status --workspace {workspace.uri}`"
         )
     return summary
 
 
-def _todo(
-    config: Config, workspace: Workspace, specs: Mapping[str, FeatureSpec], audio: pa.Table, summary: Summary
-) -> pa.Table:
-    """The rows of ``audio`` that lack a feature, with columns ``wanted``, ``attempts`` and ``planned_s``."""
-    ids = audio["track_id"].to_pylist()
-    wanted: dict[str, list[str]] = {i: [] for i in ids}
-    attempts: dict[str, int] = {}
-    for name, spec in specs.items():
-        lacking, tries = _lacking(config, workspace, spec, ids, summary)
+class _Plan:
+    """Which tracks lack which features. Of the whole catalog it holds the ids that are done, and what was lost."""
+
+    def __init__(self, config: Config, workspace: Workspace, specs: list[FeatureSpec], summary: Summary) -> None:
+        self.specs, self._workspace, self._retry = specs, workspace, config.retry_failed
+        self._longest_s = config.extract.excerpt.seconds if config.extract.excerpt else np.inf
+        self._own = [_so_far(workspace, spec, summary) for spec in specs]
+        self._undecoded = workspace.lost("extract")
+        self.tracks, self.seconds = 0, 0.0
+        n_audio = 0
+        for audio in workspace.batches("audio", ["track_id", "duration_s"]):
+            rows = self._lacking(audio)
+            n_audio += len(audio)
+            self.tracks += len(rows)
+            self.seconds += float(np.sum(rows["planned_s"].to_numpy()))
+        if not n_audio:
+            workspace.require("audio", "acquire", ["track_id"])
+
+    def windows(self) -> Iterator[pa.Table]:
+        """The rows of ``audio`` that lack a feature, with columns ``wanted``, ``attempts`` and ``planned_s``."""
+        audio = self._workspace.batches("audio", ["track_id", "uri", "duration_s"])
+        return blocks.windows(map(self._lacking, audio))
+
+    def _lacking(self, audio: pa.Table) -> pa.Table:
+        ids = audio["track_id"]
         # What could not be decoded for one feature cannot be for another.
-        lacking, more = workspace.pending("extract", lacking, set(), config.retry_failed)
-        attempts |= tries | more
-        for i in lacking:
-            wanted[i].append(name)
-    longest = config.extract.excerpt.seconds if config.extract.excerpt else np.inf
-    rows = audio.append_column("wanted", pa.array([wanted[i] for i in ids], pa.list_(pa.string())))
-    rows = rows.append_column("attempts", pa.array([attempts.get(i, 0) for i in ids], pa.int32()))
-    rows = rows.append_column("planned_s", pa.array(np.clip(audio["duration_s"].to_numpy(), 1e-3, longest)))
-    return rows.filter(pa.compute.greater(pa.compute.list_value_length(rows["wanted"]), 0))
+        final, attempts = self._undecoded.look_up(ids)
+        lacks = np.zeros((len(audio), len(self.specs)), bool)
+        for column, (done, lost) in enumerate(self._own):
+            lacks[:, column], tries = lost.todo(ids, done, self._retry)
+            attempts = np.maximum(attempts, tries)
+        if not self._retry:
+            lacks[final] = False
+        some = np.flatnonzero(lacks.any(1))
+        wanted = [[spec.name for spec, lack in zip(self.specs, row, strict=True) if lack] for row in lacks[some]]
+        rows = audio.take(pa.array(some))
+        rows = rows.append_column("wanted", pa.array(wanted, pa.list_(pa.string())))
+        rows = rows.append_column("attempts", pa.array(attempts[some], pa.int32()))
+        return rows.append_column("planned_s", pa.array(np.clip(rows["duration_s"].to_numpy(), 1e-3, self._longest_s)))
 
 
-def _lacking(
-    config: Config, workspace: Workspace, spec: FeatureSpec, ids: list[str], summary: Summary
-) -> tuple[list[str], dict[str, int]]:
-    """The tracks without a feature, and the tries that they have had. Raises WorkspaceError where it is another one."""
+def _so_far(workspace: Workspace, spec: FeatureSpec, summary: Summary) -> tuple[Ids, Lost]:
+    """The tracks that have a feature, and those that lost it. Raises WorkspaceError where it is another one."""
     table, stage = features_table(spec.name), f"extract:{spec.name}"
     workspace.claim(stage, table, spec.identity)
     done = workspace.ids(table)
     summary.done_before += len(done)
     if spec.note:
         summary.notes.append(spec.note)
-    return workspace.pending(stage, ids, done, config.retry_failed)
+    return done, workspace.lost(stage)
 
 
-def _compute(config: Config, workspace: Workspace, specs: list[FeatureSpec], rows: pa.Table, summary: Summary) -> None:
+def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary) -> None:
     """Share the rows out to workers, or do a little work here."""
+    if not plan.tracks:
+        return
     settings = config.extract
-    seconds, largest_s = rows["planned_s"].to_pylist(), 60 * settings.batch_minutes
     arguments = {
         "workspace": workspace,
-        "specs": [s.to_json() for s in specs],
+        "specs": [s.to_json() for s in plan.specs],
         "min_duration_s": settings.min_duration_s,
         "gpus": settings.gpus_per_worker,
     }
     began = time.time()
-    answers: Iterator[list[dict[str, Any]]]
     # One track cannot be shared out, however long it is.
-    if session.few(config.address) and not settings.gpus_per_worker and (sum(seconds) <= FEW_S or len(rows) == 1):
-        batches = blocks.by_duration(rows, seconds, 1, SMALLEST_S, largest_s)
-        answers = session.map_here(batches, _Extract, arguments)
-    else:
+    few = plan.seconds <= FEW_S or plan.tracks == 1
+    here = session.few(config.address) and not settings.gpus_per_worker and few
+    if not here:
         session.connect(config.address)
-        workers = settings.workers or session.n_cpus()
-        batches = blocks.by_duration(rows, seconds, workers, SMALLEST_S, largest_s)
-        answers = session.map_blocks(batches, _Extract, arguments, workers, settings.gpus_per_worker)
+
+    def answers() -> Iterator[list[dict[str, Any]]]:
+        for rows in plan.windows():
+            workers = 1 if here else settings.workers or session.n_cpus()
+            seconds = rows["planned_s"].to_pylist()
+            batches = blocks.by_duration(rows, seconds, workers, SMALLEST_S, 60 * settings.batch_minutes)
+            if here:
+                yield from session.map_here(batches, _Extract, arguments)
+            else:
+                yield from session.map_blocks(batches, _Extract, arguments, workers, settings.gpus_per_worker)
+
     done_s, ready = 0.0, began
-    hours = sum(seconds) / 3600
-    with progress("extract", len(rows), work=sum(seconds)) as ticker:
-        for answered in answers:
+    hours = plan.seconds / 3600
+    with progress("extract", plan.tracks, work=plan.seconds) as ticker:
+        for answered in answers():
             for a in answered:
                 ready = a["ready"] if not done_s else min(ready, a["ready"])
                 summary.made += a["made"]
@@ -145,6 +165,7 @@ def _compute(config: Config, workspace: Workspace, specs: list[FeatureSpec], row
                 speed = done_s / max(1e-3, time.time() - ready)
                 note = f"{done_s / 3600:.2f} of {hours:.2f} h of audio, {speed:.0f}x real time"
                 ticker.advance(a["tracks"], note, a["planned_s"])
+                metrics.count("extract", a["done"], a["seconds"], a["lost"])
     took = time.time() - ready
     summary.notes.append(
         f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({done_s / max(1e-3, took):.0f}x real time), "
@@ -159,7 +180,10 @@ def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.T
     uris = dict(zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True))
     for row in workspace.read("audio", ["track_id", "uri"]).to_pylist():  # where the source did not know it
         uris[row["track_id"]] = uris.get(row["track_id"]) or row["uri"]
-    lacking, attempts = _lacking(config, workspace, spec, list(uris), summary)
+    done, lost = _so_far(workspace, spec, summary)
+    wanted, tries = lost.todo(pa.array(list(uris)), done, config.retry_failed)
+    attempts = dict(zip(uris, tries.tolist(), strict=True))
+    lacking = [i for i, wants in zip(uris, wanted, strict=True) if wants]
     found = brought.rows(spec, uris, lacking)
     with progress(f"bring {spec.name}", len(lacking)) as ticker:
         while chunk := list(islice(found, BROUGHT_TRACKS)):
@@ -170,6 +194,7 @@ def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.T
                 commit(workspace, spec, frames)
             summary.made += len(frames)
             ticker.advance(len(chunk))
+            metrics.count("extract", len(frames), lost=[e.reason for e in errors.values()])
 
 
 class _Extract:
@@ -203,12 +228,22 @@ class _Extract:
                 commit(self.workspace, self.extractors[name].spec, frames)
         answer = {
             "tracks": len(rows),
+            "done": len(set().union(*result.frames.values())),  # tracks with a feature more
             "made": sum(len(frames) for frames in result.frames.values()),
+            "lost": [error.reason for error in result.errors.values()],
             "seconds": result.seconds,
             "planned_s": float(sum(r["planned_s"] for r in rows)),
             "ready": self.ready,
         }
         return pa.Table.from_pylist([answer])
+
+    @staticmethod
+    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+        """A track on which workers die, however often it is tried: see `pool.Pool`."""
+        i, error = row["track_id"], TrackError("worker_died", message)
+        _report(arguments["workspace"], {("", i): error}, {i: row["uri"]}, {i: row["attempts"]})
+        nothing = {"tracks": 1, "done": 0, "made": 0, "lost": ["worker_died"], "seconds": 0.0}
+        return [{**nothing, "planned_s": row["planned_s"], "ready": time.time()}]
 
 
 def _report(

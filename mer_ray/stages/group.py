@@ -26,7 +26,7 @@ def run_group(
     workers: int,
     cpus: float,
     gpus: float,
-    storage: str,
+    storage: str | dict[str, Any],
     name: str,
     max_failures: int = MAX_FAILURES,
     grows: bool = True,
@@ -35,8 +35,8 @@ def run_group(
 
     function: may come to be called again, so it resumes from what it has saved itself.
     cpus, gpus: of each worker; GPUs are whole, as NCCL does not join two processes on one. storage, name: the folder
-    and the sub-folder that are Ray Train's own. grows: whether the cluster may yet get what it lacks; it is given ten
-    minutes for that. Ray is connected already.
+    (or `tracking.storage`) and the sub-folder that are Ray Train's own. grows: whether the cluster may yet get what it
+    lacks; it is given ten minutes for that. Ray is connected already.
 
     A worker that dies takes the group with it, and all start again, ``max_failures`` times at most. A MerRayError of a
     worker is raised here as it is, and at once, as trying again would not help (a ServiceError is tried again).
@@ -78,7 +78,7 @@ def run_group(
         scaling_config=train.ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
         run_config=train.RunConfig(
             name=name,
-            storage_path=storage,
+            **({"storage_path": storage} if isinstance(storage, str) else storage),
             failure_config=train.FailureConfig(max_failures=max_failures, controller_failure_limit=MAX_WAITS),
             callbacks=[NoSecondTry()],
             logging_config=train.LoggingConfig(log_level="ERROR"),

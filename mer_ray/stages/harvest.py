@@ -24,7 +24,7 @@ from mer_ray.sources.answers import Answers
 from mer_ray.sources.harvest import Listing, PageAt, Wanted
 from mer_ray.sources.lastfm import Client, Question
 from mer_ray.sources.limits import Limiter, per_second
-from mer_ray.stages import limits, session
+from mer_ray.stages import limits, metrics, session
 from mer_ray.stages.collect import row
 from mer_ray.tables import Workspace, failure
 
@@ -85,8 +85,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
         summary.notes = _notes(settings, listed, answers, cache)
     after = workspace.ids("tracks")
     summary.made = len(after - before)
+    metrics.count("collect", summary.made)
     summary.done_before = len(after & before)
-    summary.failed = len(workspace.failures("collect"))
+    summary.failed = workspace.n_lost("collect")
     summary.seconds = time.monotonic() - started
     if not after:
         raise InputError(
@@ -99,7 +100,7 @@ def cache_uri(settings: CollectConfig, workspace: Workspace) -> str:
     """Where the answers are kept."""
     if settings.cache is not None:
         return settings.cache
-    return workspace.path("cache", "lastfm") if workspace.is_local else f"{workspace.uri.rstrip('/')}/cache/lastfm"
+    return workspace.at("cache", "lastfm")
 
 
 # the tables -------------------------------------------------------------------------------------------------------
@@ -134,6 +135,7 @@ def _make(
     workspace.replace("tracks", _shards(rows()))
     workspace.replace("merged", _shards(_variants(listed)))
     workspace.append_rows("failures", failures)
+    metrics.count("collect", lost=[f["reason"] for f in failures])
 
 
 def _identity(settings: CollectConfig) -> dict[str, Any]:
@@ -204,6 +206,7 @@ class _Crew:
         with progress("collect", len(jobs)) as ticker:
             for done, (track, error) in enumerate(results, start=1):
                 ticker.advance(note=f"{len(losses):,} lost" if losses else "")
+                metrics.count("harvest", int(error is None))
                 if error is not None:
                     losses[track.id] = error
                 in_a_row = in_a_row + 1 if error is not None and error.reason == "lastfm_error" else 0

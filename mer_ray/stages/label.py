@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from mer_ray.labels import lexicon as lexicons
 from mer_ray.labels.lexicon import Lexicon, fold
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Batch
+from mer_ray.stages import metrics
 from mer_ray.tables import DIMENSIONS, Workspace, failure
 
 SHARD_ROWS = 50_000
@@ -64,9 +66,9 @@ def matcher_of(config: Config, lexicon: Lexicon, names: exclusions.Names) -> Mat
 
 @dataclass
 class _Survey:
-    """What one pass over ``tracks`` tells: their ids, how many bring a label, and the names in the catalogue."""
+    """What one pass over ``tracks`` tells: how many there are, how many bring a label, the names in the catalogue."""
 
-    ids: list[str] = field(default_factory=list)
+    tracks: int = 0
     with_given: int = 0
     names: exclusions.Names = field(default_factory=exclusions.Names)
 
@@ -76,12 +78,12 @@ def _survey(config: Config, workspace: Workspace) -> _Survey:
     wanted = ["track_id", "given", *(["artist", "album", "title"] if names else [])]
     found = _Survey()
     for tracks in workspace.batches("tracks", wanted):
-        found.ids += tracks["track_id"].to_pylist()
+        found.tracks += len(tracks)
         found.with_given += len(tracks) - tracks["given"].null_count
         if names:
             artists, albums = (tracks[c].unique().to_pylist() for c in ("artist", "album"))
             found.names.add(artists, albums, tracks["title"].to_pylist())
-    if not found.ids:
+    if not found.tracks:
         workspace.require("tracks", "collect", ["track_id"])
     return found
 
@@ -93,11 +95,11 @@ def run(config: Config, workspace: Workspace) -> Summary:
     survey = _survey(config, workspace)
     mode = config.label.source
     matcher = None
-    if mode == "manifest" or (mode == "auto" and survey.with_given == len(survey.ids)):
+    if mode == "manifest" or (mode == "auto" and survey.with_given == survey.tracks):
         identity: dict[str, Any] = {"source": "manifest"}
     elif lexicon is None:
         raise ConfigError(
-            f"label.lexicon is not set, and {len(survey.ids) - survey.with_given} tracks bring no label",
+            f"label.lexicon is not set, and {survey.tracks - survey.with_given} tracks bring no label",
             lexicons.WHERE_TO_GET,
         )
     else:
@@ -106,30 +108,35 @@ def run(config: Config, workspace: Workspace) -> Summary:
     workspace.claim("label", "labels", identity)
 
     done = workspace.ids("labels")
-    todo, attempts = workspace.pending("label", survey.ids, done, config.retry_failed)
+    lost = workspace.lost("label")
     summary = Summary("label", unit="labels", done_before=len(done))
     statistics = report.Statistics()
-    work = _Work(config, workspace, matcher, set(todo), attempts, statistics)
+
+    def wanted(ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+        return lost.todo(ids, done, config.retry_failed)
+
+    work = _Work(config, workspace, matcher, wanted, statistics)
+    todo = sum(int(wanted(t["track_id"])[0].sum()) for t in workspace.batches("tracks", ["track_id"]))
     if todo:
-        with progress("label", len(todo)) as ticker:
+        with progress("label", todo) as ticker:
             for tracks in workspace.batches("tracks", work.columns, SHARD_ROWS):
                 before = work.made + work.lost
                 work.do(tracks)
                 ticker.advance(work.made + work.lost - before)
     summary.made = work.made
-    failures = workspace.failures("label")
-    summary.failed = len(failures)
+    reasons = workspace.reasons("label")
+    summary.failed = reasons.total()
     if work.given and config.label.lexicon and mode == "auto":
         summary.notes.append(
             f"{work.given:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
         )
     if not workspace.has("labels"):
         raise InputError(
-            f"none of {len(survey.ids):,} tracks has a tag that the lexicon knows",
+            f"none of {survey.tracks:,} tracks has a tag that the lexicon knows",
             f"see `mer-ray status --workspace {workspace.uri}`",
         )
     if config.label.report and work.made:
-        _report(workspace, statistics, matcher, Counter(f["reason"] for f in failures))
+        _report(workspace, statistics, matcher, reasons)
         summary.notes.append(f"what the labels are like: {workspace.path('report', 'labels.md')}")
     summary.seconds = time.monotonic() - started
     return summary
@@ -165,8 +172,7 @@ class _Work:
     config: Config
     workspace: Workspace
     matcher: Matcher | None
-    wanted: set[str]
-    attempts: dict[str, int]
+    todo: Callable[[pa.ChunkedArray], tuple[np.ndarray, np.ndarray]]
     statistics: report.Statistics
     made: int = 0
     lost: int = 0
@@ -179,8 +185,7 @@ class _Work:
 
     def do(self, tracks: pa.Table) -> None:
         """Label the wanted ones among the tracks; the tags of all of them go into the statistics."""
-        ids = tracks["track_id"].to_pylist()
-        wanted = np.fromiter((i in self.wanted for i in ids), bool, len(ids))
+        wanted, attempts = self.todo(tracks["track_id"])
         if self.config.label.source != "tags":
             given = pc.is_valid(tracks["given"]).to_numpy(zero_copy_only=False)
         else:
@@ -191,9 +196,9 @@ class _Work:
             rows.append(columns.given_rows(_array(chosen["track_id"]), _array(chosen["given"])))
             self.given += len(chosen)
         tagged = tracks.filter(pa.array(~given)) if given.any() else tracks
-        asked = wanted[~given]
+        asked, tries = wanted[~given], attempts[~given]
         if self.matcher is None:
-            failures = self._failures(tagged, asked, None)
+            failures = self._failures(tagged, asked, tries, None)
         elif asked.any() or self.config.label.report:
             tags = columns.encode(tagged["tags"])
             self.statistics.add_tags(tags)
@@ -203,13 +208,14 @@ class _Work:
                 good = asked & self._is_enough(batch)
                 name = self.matcher.lexicon.name
                 rows.append(columns.label_rows(_array(tagged["track_id"]), tags.names, batch, good, name))
-                failures = self._failures(tagged, asked & ~good, batch)
+                failures = self._failures(tagged, asked & ~good, tries, batch)
         self.workspace.append_rows("failures", failures)
         labels = pa.concat_tables(rows) if rows else None
         if labels is not None and len(labels):
             self.workspace.append("labels", labels, "\n".join(labels["track_id"].to_pylist()))
             self.made += len(labels)
         self.lost += len(failures)
+        metrics.count("label", 0 if labels is None else len(labels), lost=[f["reason"] for f in failures])
 
     def _is_enough(self, batch: Batch) -> np.ndarray:
         settings = self.config.label
@@ -218,14 +224,15 @@ class _Work:
         )
         return out
 
-    def _failures(self, tracks: pa.Table, lost: np.ndarray, batch: Batch | None) -> list[dict[str, Any]]:
+    def _failures(
+        self, tracks: pa.Table, lost: np.ndarray, tries: np.ndarray, batch: Batch | None
+    ) -> list[dict[str, Any]]:
         at = np.flatnonzero(lost)
         out = []
         for i, track in zip(at, tracks.take(pa.array(at)).to_pylist(), strict=True):
             seen = None if batch is None else (int(batch.n_terms[i]), float(batch.coverage[i]))
             reason, message = self._why_not(track, seen)
-            attempts = self.attempts.get(track["track_id"], 0) + 1
-            out.append(failure("label", track["track_id"], reason, message, attempts=attempts))
+            out.append(failure("label", track["track_id"], reason, message, attempts=int(tries[i]) + 1))
         return out
 
     def _why_not(self, track: dict[str, Any], seen: tuple[int, float] | None) -> tuple[str, str]:

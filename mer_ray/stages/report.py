@@ -283,8 +283,8 @@ def _against(workspace: Workspace, models: Sequence[Run], uri: str) -> int:
     place = Workspace(uri)
     one = _model(place)
     if one is not None:
-        itself = place.uri.rstrip("/")
-        others = [r for r in models if f"{workspace.uri.rstrip('/')}/runs/{r.name}" != itself]
+        itself = place.at()
+        others = [r for r in models if workspace.at("runs", r.name) != itself]
         pairs = [(r, one) for r in others]
         if not pairs:
             raise InputError(f"{uri} is the only run of workspace {workspace.uri}", "name a run of another workspace")

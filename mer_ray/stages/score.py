@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,14 @@ from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, MerRayError, TrackError, WorkspaceError
 from mer_ray.features.batch import Stream, extract
 from mer_ray.identity import digest, one_line
+from mer_ray.ids import Ids
 from mer_ray.scoring import output, predictor, store
-from mer_ray.scoring.catalog import find
+from mer_ray.scoring.catalog import Catalog, find
 from mer_ray.scoring.frames import Frames, ids, shards, unit_rows
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
-from mer_ray.stages import blocks, session
+from mer_ray.stages import blocks, metrics, session
 from mer_ray.tables import Workspace, failure, features_table, now
 
 FEW_ROWS, FEW_S = 2_000, 3_600.0
@@ -44,7 +45,7 @@ def best_model(workspace: Workspace) -> str:
             f"workspace {workspace.uri} has no trained model",
             "run `mer-ray train` on it first, or give a model folder with --model",
         )
-    return f"{workspace.uri.rstrip('/')}/runs/{max(candidates)[1]}"
+    return workspace.at("runs", max(candidates)[1])
 
 
 def run(config: Config, workspace: Workspace) -> Summary:
@@ -57,14 +58,14 @@ def run(config: Config, workspace: Workspace) -> Summary:
         raise WorkspaceError(
             f"workspace {workspace.uri} has no {feature}, which {path} reads", "run `mer-ray extract` first"
         )
-    if set(workspace.read("scores", ["model"])["model"].unique().to_pylist()) - {model.id}:
+    if workspace.distinct("scores", "model") - {model.id}:
         workspace.discard("scores")  # another model is the best by now: its scores replace the old ones
     done = workspace.ids("scores")
     summary = Summary("score", done_before=len(done))
     tables = [workspace.path(feature, n) for n in workspace.names(feature) if n.endswith(".parquet")]
     _score_frames(config, workspace, workspace, path, model, tables, done)
     summary.made = len(workspace.ids("scores")) - len(done)
-    summary.failed = len(workspace.failures("score"))
+    summary.failed = workspace.n_lost("score")
     summary.seconds = time.monotonic() - started
     summary.notes.append(f"model {model.id}, mean R² {model.mean_r2:.3f}{_note(model)}")
     return summary
@@ -88,13 +89,12 @@ def run_catalog(
     catalog = find(places, config.collect.scale)
     work = out.open(loaded.id)
     work.append_rows("failures", [{**lost, "at": now()} for lost in catalog.lost])  # of this run
+    metrics.count("score", lost=[lost["reason"] for lost in catalog.lost])
     done = out.done()
     summary = Summary("score", done_before=len(done))
-    there = done & work.ids(features_table(loaded.feature.name)) if keep_features else done
-    rows = [t for t in catalog.tracks if t["track_id"] not in there]
+    there = [done, work.ids(features_table(loaded.feature.name))] if keep_features else [done]
     try:
-        if rows:
-            _score_files(config, work, path, rows, keep_features, summary)
+        _score_files(config, work, path, catalog, there, keep_features, summary)
         if catalog.tables:
             _score_frames(config, work, None, path, loaded, catalog.tables, done)
     except MerRayError:
@@ -126,8 +126,28 @@ def _note(model: store.Model) -> str:
 
 
 def _score_files(
-    config: Config, work: Workspace, path: str, rows: list[dict[str, Any]], keep_features: bool, summary: Summary
+    config: Config,
+    work: Workspace,
+    path: str,
+    catalog: Catalog,
+    there: Sequence[Ids],
+    keep_features: bool,
+    summary: Summary,
 ) -> None:
+    """Score the files that are not in each of ``there``."""
+
+    def lacking(rows: pa.Table) -> pa.Table:
+        has = np.all([ids.mask(rows["track_id"]) for ids in there], axis=0)
+        return rows.filter(pa.array(~has))
+
+    def windows() -> Iterator[pa.Table]:
+        return blocks.windows(map(lacking, catalog.windows(blocks.WINDOW)))
+
+    tracks, seconds = 0, 0.0
+    for rows in windows():
+        tracks, seconds = tracks + len(rows), seconds + float(np.sum(rows["planned_s"].to_numpy()))
+    if not tracks:
+        return
     settings = config.score
     arguments = {
         "workspace": work,
@@ -136,21 +156,26 @@ def _score_files(
         "min_duration_s": config.extract.min_duration_s,
         "keep_features": keep_features,
     }
-    table, seconds = pa.Table.from_pylist(rows), [r["planned_s"] for r in rows]
-    largest_s = 60 * settings.batch_minutes
-    here = session.few(config.address) and not settings.gpus_per_worker and (sum(seconds) <= FEW_S or len(rows) == 1)
+    here = session.few(config.address) and not settings.gpus_per_worker and (seconds <= FEW_S or tracks == 1)
     if not here:
         session.connect(config.address)
-    workers = 1 if here else settings.workers or session.n_cpus()
-    batches = blocks.by_duration(table, seconds, workers, SMALLEST_S, largest_s)
+
+    def answers() -> Iterator[list[dict[str, Any]]]:
+        for rows in windows():
+            workers = 1 if here else settings.workers or session.n_cpus()
+            planned = rows["planned_s"].to_pylist()
+            batches = blocks.by_duration(rows, planned, workers, SMALLEST_S, 60 * settings.batch_minutes)
+            yield from _map(batches, _ScoreFiles, arguments, workers, settings.gpus_per_worker, here)
+
     done_s, began = 0.0, time.monotonic()
-    with progress("score", len(rows), work=sum(seconds)) as ticker:
-        for answered in _map(batches, _ScoreFiles, arguments, workers, settings.gpus_per_worker, here):
+    with progress("score", tracks, work=seconds) as ticker:
+        for answered in answers():
             for a in answered:
                 done_s += a["seconds"]
                 speed = done_s / max(1e-3, time.monotonic() - began)
                 note = f"{done_s / 3600:.2f} h of audio, {speed:.0f}x real time"
                 ticker.advance(a["made"] + a["failed"], note, a["planned_s"])
+                metrics.count("score", a["made"], a["seconds"], a["lost"])
     took = time.monotonic() - began
     if done_s:
         speed = done_s / max(1e-3, took)
@@ -164,7 +189,7 @@ def _score_frames(
     path: str,
     model: store.Model,
     files: Sequence[str],
-    done: set[str],
+    done: Set[str],
 ) -> None:
     """Score tables of frames, row group by row group. known: the workspace that has the tracks' names. done: ids."""
     filesystem = known.fs if known is not None else None
@@ -174,7 +199,7 @@ def _score_frames(
         for unit in unit_rows(file, filesystem, model.id):
             if there.issuperset(map(_shard_file, shards(unit))):
                 continue
-            if done and (found := ids(unit, filesystem)) and done.issuperset(found):
+            if done and (found := ids(unit, filesystem)) and set(found) <= done:
                 continue  # from a file, which does not remember its shards
             units.append(unit)
             todo += unit["rows"]
@@ -190,6 +215,7 @@ def _score_frames(
         for answered in _map(batches, _ScoreFrames, arguments, workers, config.score.gpus_per_worker, here):
             for a in answered:
                 ticker.advance(a["rows"])
+                metrics.count("score", a["made"], lost=a["lost"])
 
 
 def _shard_file(shard: str) -> str:
@@ -215,7 +241,7 @@ class _ScoreFrames:
         self.names = None if known is None else _Names(known)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = 0
+        rows, made, reasons = 0, 0, list[str]()
         there = set(self.workspace.names("scores"))
         spec = self.predictor.model.feature
         for unit in batch.to_pylist():
@@ -233,7 +259,9 @@ class _ScoreFrames:
                 durations = [len(a) * spec.hop_s for a in arrays]
                 table = scores_table(tracks, predictions, durations, self.predictor.name)
                 self.workspace.append("scores", table, shard)
-        return pa.table({"rows": [rows]})
+                made += len(table)
+                reasons += [r["reason"] for r in lost]
+        return pa.table({"rows": [rows], "made": [made], "lost": [reasons]})
 
 
 class _Names:
@@ -282,7 +310,13 @@ class _ScoreFiles:
             self.workspace.append("scores", scores, shard)
         planned = float(sum(f["planned_s"] for f in files))
         answer = {"made": len(scores), "failed": len(lost), "seconds": seconds, "planned_s": planned}
-        return pa.Table.from_pylist([answer])
+        return pa.Table.from_pylist([{**answer, "lost": [r["reason"] for r in lost]}])
+
+    @staticmethod
+    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+        """A track on which workers die, however often it is tried: see `pool.Pool`."""
+        arguments["workspace"].append_rows("failures", [_lost(row, TrackError("worker_died", message))])
+        return [{"made": 0, "failed": 1, "seconds": 0.0, "planned_s": row["planned_s"], "lost": ["worker_died"]}]
 
 
 def score_files(

@@ -114,8 +114,7 @@ def choose(
             f"the search for {name} found nothing for {lost} of {len(searches)} folds ({error or 'it was ended'})",
             "the trials' folders under tune/ have their logs; run again to go on where it ended",
         )
-    if workspace.exists(FOLDER, name):
-        workspace.fs.delete_dir(workspace.path(FOLDER, name))
+    workspace.discard(FOLDER, name)
     return choices
 
 
@@ -220,7 +219,7 @@ def _tune(
         ),
         run_config=tune.RunConfig(
             name=f"search-{name}-{now():%Y%m%d-%H%M%S}",
-            storage_path=workspace.path("tune") if workspace.is_local else f"{workspace.uri.rstrip('/')}/tune",
+            **tracking.storage(workspace),
             failure_config=tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
             callbacks=tracking.callbacks(train.mlflow, f"mer-ray search {name}"),

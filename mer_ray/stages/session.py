@@ -6,13 +6,11 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from mer_ray import errors
 from mer_ray.console import err
 from mer_ray.errors import MerRayError, ServiceError
 from mer_ray.identity import one_line
@@ -109,7 +107,7 @@ def prepare_worker(gpus: float, threads: int = 1) -> None:
         os.environ["JAX_PLATFORMS"] = "cpu"
 
 
-def map_here(blocks: Sequence[pa.Table], worker: type, arguments: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+def map_here(blocks: Iterable[pa.Table], worker: type, arguments: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     """`map_blocks` in this process: for so little work that starting Ray and its workers would take longer."""
     here = worker(**arguments)
     for block in blocks:
@@ -117,7 +115,7 @@ def map_here(blocks: Sequence[pa.Table], worker: type, arguments: dict[str, Any]
 
 
 def map_blocks(
-    blocks: Sequence[pa.Table],
+    blocks: Iterable[pa.Table],
     worker: type | Callable[..., Any],
     arguments: dict[str, Any],
     workers: int | None = None,
@@ -128,49 +126,31 @@ def map_blocks(
 
     worker: a class, made once per process with ``arguments`` and then called with each block; or a function, called
     with block and ``arguments``. Either takes and returns an Arrow table. cpus: of a worker; a fraction for one that
-    waits for the network.
+    waits for the network. A block whose worker dies is given to another one: see `pool.Pool`.
+    """
+    from mer_ray.stages import pool
+
+    size = workers or n_cpus()
+    return pool.Pool(worker, arguments, size, cpus, gpus).map(blocks)
+
+
+def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What ``function(*arguments)`` answers in a worker of the cluster, where there is memory for it.
+
+    A worker that dies is replaced three times. Raises what the function raises.
     """
     import ray
 
-    context: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True, "num_cpus": cpus}
-    if gpus:
-        context["num_gpus"] = gpus
-    pool = min(workers or n_cpus(), len(blocks))
-    guarded = {"worker": worker, "arguments": arguments}
-    if isinstance(worker, type):
-        how: dict[str, Any] = {"fn_constructor_kwargs": guarded, "compute": ray.data.ActorPoolStrategy(size=pool)}
-        data = ray.data.from_arrow(list(blocks)).map_batches(_Guarded, **context, **how)
-    else:
-        how = {"fn_kwargs": guarded, "compute": ray.data.TaskPoolStrategy(size=pool)}
-        data = ray.data.from_arrow(list(blocks)).map_batches(_guarded, **context, **how)
-    for batch in data.iter_batches(batch_size=None, batch_format="pyarrow"):
-        rows = batch.to_pylist()
-        if rows and "error" in rows[0]:
-            raise getattr(errors, rows[0]["error"])(rows[0]["message"], rows[0]["hint"])
-        yield rows
+    answer, error = ray.get(ray.remote(_told).options(num_cpus=1, max_retries=3).remote(function, arguments))
+    if error is not None:
+        raise error
+    return answer
 
 
-class _Guarded:
-    """A worker whose MerRayError comes back as its answer.
-
-    Raised in a worker, it would be tried again, and Ray would print its traceback into the user's terminal.
-    """
-
-    def __init__(self, worker: type | Callable[..., Any], arguments: dict[str, Any]) -> None:
-        self.error: MerRayError | None = None
-        try:
-            self.work = worker(**arguments) if isinstance(worker, type) else partial(worker, **arguments)
-        except MerRayError as error:
-            self.error = error
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        try:
-            if self.error is not None:
-                raise self.error
-            return self.work(block)
-        except MerRayError as error:
-            return pa.table({"error": [type(error).__name__], "message": [error.message], "hint": [error.hint]})
-
-
-def _guarded(block: pa.Table, worker: Callable[..., Any], arguments: dict[str, Any]) -> pa.Table:
-    return _Guarded(worker, arguments)(block)
+def _told(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, MerRayError | None]:
+    """Raised in a worker, an error of ours would come with Ray's own traceback."""
+    prepare_worker(0)
+    try:
+        return function(*arguments), None
+    except MerRayError as error:
+        return None, error

@@ -12,7 +12,7 @@ from mer_ray.console import Summary, Ticker, progress
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.identity import one_line
-from mer_ray.stages import extract, session
+from mer_ray.stages import extract, keys, metrics, session
 from mer_ray.tables import Workspace, failure, now
 
 RESOURCES = ("networks", "baselines", "workers", "cpus_per_trial", "gpus_per_trial", "mlflow", "about")
@@ -26,9 +26,15 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     started = time.monotonic()
     specs = specs or extract.check(config)
     summary = Summary("train", unit="models")
-    trials = _plan(config, workspace, specs, summary)
+    # It takes all frames of a feature: on a cluster, no work for the node that only drives.
+    if session.few(config.address):
+        trials = _plan(config, workspace, specs, summary)
+    else:
+        session.connect(config.address)
+        trials, summary = session.elsewhere(_planned, config, workspace, specs, summary)
     if trials:
         session.connect(config.address)
+        keys.keep_home()
         _search(config, workspace, trials)
         with progress("train", sum(t["members"] for t in trials)) as ticker:
             errors = _train(config, workspace, trials, ticker)
@@ -36,6 +42,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
         made = [t for t in trials if t["name"] not in errors]
         summary.made = sum(t["network"] is not None for t in made)
         summary.failed = len(errors)
+        metrics.count("train", models=summary.made, lost=["trial_failed"] * len(errors))
         if not made:
             raise MerRayError(
                 f"all {len(trials)} trials failed ({next(iter(errors.values()))})",
@@ -53,6 +60,11 @@ def settings_of(config: Config, network: str | None) -> dict[str, Any]:
     given = config.train.model_dump(exclude=set(RESOURCES))
     own = models.defaults(network) if network else {}
     return {k: own.get(k) if v is None else v for k, v in given.items()}
+
+
+def _planned(*arguments: Any) -> tuple[list[dict[str, Any]], Summary]:
+    """`_plan`, for another process: with the summary as it has become."""
+    return _plan(*arguments), arguments[-1]
 
 
 def _plan(
@@ -131,10 +143,6 @@ def _search(config: Config, workspace: Workspace, trials: list[dict[str, Any]]) 
         trial["choices"] = [{k: c[k] for k in ("repeat", "fold", "target", "settings", "score")} for c in choices]
 
 
-def _storage(workspace: Workspace) -> str:
-    return workspace.path("tune") if workspace.is_local else f"{workspace.uri.rstrip('/')}/tune"
-
-
 def _train(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ticker: Ticker) -> dict[str, str]:
     """Run the trials; the error messages of those that failed, by name."""
     together = [t for t in trials if config.train.workers > 1 and not _alone(t["network"])]
@@ -161,6 +169,7 @@ def _given(config: Config, workspace: Workspace) -> dict[str, Any]:
 
 def _group(config: Config, workspace: Workspace, trial: dict[str, Any]) -> dict[str, str]:
     """One trial over ``train.workers`` processes."""
+    from mer_ray.stages import tracking
     from mer_ray.stages import trial as work
     from mer_ray.stages.group import run_group
 
@@ -174,7 +183,7 @@ def _group(config: Config, workspace: Workspace, trial: dict[str, Any]) -> dict[
             train.workers,
             train.cpus_per_trial,
             train.gpus_per_trial,
-            _storage(workspace),
+            tracking.storage(workspace),
             name,
             grows=config.address is not None,
         )
@@ -222,7 +231,7 @@ def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ti
         tune_config=tune.TuneConfig(trial_dirname_creator=_folder, trial_name_creator=_folder, reuse_actors=True),
         run_config=tune.RunConfig(
             name=name,
-            storage_path=_storage(workspace),
+            **tracking.storage(workspace),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
             callbacks=[Progress(), *tracking.callbacks(config.train.mlflow, name)],
@@ -256,6 +265,6 @@ def _write_cards(workspace: Workspace) -> None:
             figures[feature] = {m: evaluate(p.labels, p.predicted, p.groups) for m, p in of.items()}
     for name in workspace.names("runs"):
         if store.describe(workspace, "runs", name) is not None:
-            model = store.load(f"{workspace.uri.rstrip('/')}/runs/{name}")
+            model = store.load(workspace.at("runs", name))
             text = card(model, figures.get(model.feature.name))
             workspace.write_bytes(text.encode(), "runs", name, "README.md")

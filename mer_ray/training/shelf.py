@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -60,11 +59,10 @@ class WorkspaceShelf:
         """Remove the folder; and with a run's name those that other settings or data of it (NAME-HASH) have left."""
         for key in self.workspace.names(FOLDER):
             if key == self.key or (name and key.rpartition("-")[0] == name):
-                self.workspace.fs.delete_dir(self.workspace.path(FOLDER, key))
+                self.workspace.discard(FOLDER, key)
 
     def _forget(self, name: str) -> None:
-        with suppress(FileNotFoundError):  # a short training leaves no state
-            self.workspace.fs.delete_file(self.workspace.path(FOLDER, self.key, name))
+        self.workspace.delete(FOLDER, self.key, name)  # a short training has left none
 
 
 class _State:

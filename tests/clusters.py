@@ -1,0 +1,432 @@
+"""A Ray cluster of several machines on this one, and ways to hurt it.
+
+Each node is a raylet in a network namespace of its own, with an address of its own on a bridge, and with a temporary
+folder of its own. What they share is what a cluster shares: the file system with the workspace. The nodes of one
+cluster are named after the process that makes it, so that two can run side by side. Where namespaces cannot be made (it
+takes root and `ip`), the nodes are raylets on one host, with ports of their own, and `Cluster.separate` is False: there
+is then no network to cut.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+REPO = Path(__file__).parent.parent
+RAY = [sys.executable, "-m", "ray.scripts.scripts"]
+PREFIX = "mr"
+START_S = 90.0
+TRIES = 4
+STORE_BYTES = 100_000_000
+QUICK_TO_NOTICE = {
+    # Ray's defaults take up to a minute to give up a node that is silent; here it is 15 s. Sooner, a busy machine would
+    # lose nodes that nobody has touched.
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "5",
+}
+STATES = ("PENDING", "RUNNING")
+
+
+def ip(*arguments: str) -> str:
+    """``ip ARGUMENTS``: what it prints. Raises CalledProcessError."""
+    return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def can_separate() -> bool:
+    """Whether this process may make network namespaces, bridges and mounts."""
+    if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("mount") is None:
+        return False
+    name = f"{PREFIX}{os.getpid()}t"
+    try:
+        ip("netns", "add", name)
+        try:
+            ip("-n", name, "link", "add", f"{name}b", "type", "bridge")
+            ip("-n", name, "link", "add", f"{name}v", "type", "veth", "peer", "name", f"{name}w")
+            subprocess.run(["ip", "netns", "exec", name, "mount", "--bind", "/tmp", "/tmp"], check=True)
+        finally:
+            ip("netns", "del", name)
+    except (subprocess.CalledProcessError, OSError):
+        return False
+    return True
+
+
+@dataclass
+class Node:
+    """One machine of the cluster. number 0 is the head."""
+
+    number: int
+    address: str
+    folder: Path
+    cpu: int | None = None
+    namespace: str | None = None
+    link: str | None = None
+    process: subprocess.Popen[bytes] | None = None
+
+    def pids(self) -> list[int]:
+        """All processes of the node."""
+        if self.namespace is not None:
+            return [int(p) for p in ip("netns", "pids", self.namespace).split()]
+        if self.process is None:
+            return []
+        mark = f"MER_RAY_TEST_NODE={self.folder}".encode()
+        found = []
+        for process in psutil.process_iter():
+            with suppress(OSError, psutil.Error):
+                if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                    found.append(process.pid)
+        return found
+
+    def runs(self) -> bool:
+        """Whether its `ray start` has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    def raylet(self) -> psutil.Process | None:
+        """Ray's own process on the node, if it lives."""
+        return next((p for p, command in commands(self.pids()) if command[0].endswith("/raylet")), None)
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that work there, those that have something to do first."""
+        found = [(p, c[0]) for p, c in commands(self.pids()) if c[0].startswith("ray::")]
+        return [
+            p for p, name in sorted(found, key=lambda f: f[1].startswith("ray::IDLE")) if "JobSupervisor" not in name
+        ]
+
+
+def commands(pids: Sequence[int]) -> Iterator[tuple[psutil.Process, list[str]]]:
+    """Those of the processes that live, with their command lines."""
+    for pid in pids:
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            command = process.cmdline()
+            if command and process.status() != psutil.STATUS_ZOMBIE:
+                yield process, command
+
+
+@dataclass
+class Cluster:
+    """A head without CPUs and ``n`` nodes with one CPU each, behind a token. A context manager.
+
+    pin: node i on core i - 1, the head where there is room. Use `url` and `environment` for `ray job submit`.
+    """
+
+    n: int = 2
+    pin: bool = False
+    nodes: list[Node] = field(default_factory=list)
+    separate: bool = False
+    url: str = ""
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __enter__(self) -> Cluster:
+        sweep()
+        self.separate = can_separate()
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
+        self.token = secrets.token_hex(32)
+        proxies = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k.lower() not in proxies}
+        self.environment = kept | {
+            "HOME": str(self.folder),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": self.token,
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "JAX_PLATFORMS": "cpu",
+        }
+        try:
+            self._wire()
+            for node in self.nodes:
+                self.start(node)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # its parts -----------------------------------------------------------------------------------------------------
+
+    def _wire(self) -> None:
+        """Namespaces on a bridge: one of the 8,192 small networks of 198.18.0.0/15 (RFC 2544: for tests)."""
+        name = f"{PREFIX}{os.getpid()}"
+        base = (198 << 24) + (18 << 16) + 16 * (os.getpid() % 8192)
+        addresses = [socket.inet_ntoa((base + 1 + i).to_bytes(4, "big")) for i in range(self.n + 2)]
+        self.ports = _free_ports(6 * (self.n + 1))
+        if self.separate:
+            ip("link", "add", f"{name}b", "type", "bridge")
+            ip("address", "add", f"{addresses[0]}/28", "dev", f"{name}b")
+            ip("link", "set", f"{name}b", "up")
+        for i in range(self.n + 1):
+            folder = self.folder / str(i)
+            folder.mkdir()
+            address = addresses[i + 1] if self.separate else "127.0.0.1"
+            cpu = (i - 1) % (os.cpu_count() or 1) if self.pin and i else None
+            node = Node(i, address, folder, cpu)
+            if self.separate:
+                node.namespace, node.link = f"{name}n{i}", f"{name}v{i}"
+                ip("netns", "add", node.namespace)
+                ip("link", "add", node.link, "type", "veth", "peer", "name", "eth0", "netns", node.namespace)
+                ip("link", "set", node.link, "master", f"{name}b", "up")
+                ip("-n", node.namespace, "address", "add", f"{address}/28", "dev", "eth0")
+                ip("-n", node.namespace, "link", "set", "lo", "up")
+                ip("-n", node.namespace, "link", "set", "eth0", "up")
+            self.nodes.append(node)
+
+    def start(self, node: Node) -> None:
+        """`ray start` on the node, until Ray counts it. Ray gives its agents 15 s, which a busy machine exceeds."""
+        for _ in range(TRIES):
+            self._start(node)
+            deadline = time.monotonic() + START_S
+            while node.process is not None and node.process.poll() is None and time.monotonic() < deadline:
+                if self._counted(node):
+                    return
+                time.sleep(0.2)
+                if (self.folder / f"node{node.number}.log").read_text().count("timed out during startup") > 0:
+                    break
+            self.kill_node(node)
+        raise AssertionError(self._told(node))
+
+    def _start(self, node: Node) -> None:
+        gcs, dashboard, *_ = self.ports
+        own = self.ports[6 * node.number : 6 * node.number + 6]
+        command = [*RAY, "start", "--block", "--disable-usage-stats", f"--node-ip-address={node.address}"]
+        command += [
+            f"--temp-dir={node.folder}",
+            f"--object-store-memory={STORE_BYTES}",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+        ]
+        command += [f"--dashboard-agent-listen-port={own[2]}", f"--num-cpus={min(node.number, 1)}"]
+        if node.number == 0:
+            command += ["--head", f"--port={gcs}", "--dashboard-host=0.0.0.0", f"--dashboard-port={dashboard}"]
+            command += [f"--ray-client-server-port={own[3]}"]
+        else:
+            command += [f"--address={self.nodes[0].address}:{gcs}"]
+        if node.cpu is not None:
+            command = ["taskset", "-c", str(node.cpu), *command]
+        if node.namespace is not None:
+            command = ["ip", "netns", "exec", node.namespace, *command]
+        environment = self.environment | QUICK_TO_NOTICE | {"MER_RAY_TEST_NODE": str(node.folder)}
+        environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
+        with (self.folder / f"node{node.number}.log").open("wb") as log:
+            node.process = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
+            )
+        if node.number == 0:
+            self.url = f"http://{node.address}:{dashboard}"
+
+    def _counted(self, node: Node) -> bool:
+        """Whether Ray counts the node as it runs now, and not only as it ran before."""
+        known = {f"--node_id={n['raylet']['nodeId']}" for n in self._summary()}
+        return any(c[0].endswith("/raylet") and not known.isdisjoint(c) for _, c in commands(node.pids()))
+
+    def _told(self, node: Node) -> str:
+        return f"node {node.number}: " + (self.folder / f"node{node.number}.log").read_text()[-3000:]
+
+    def get(self, path: str) -> Any:
+        """What the dashboard answers, None while it does not."""
+        try:
+            headers = {"Authorization": f"Bearer {self.token}"}
+            answer = httpx.get(f"{self.url}{path}", headers=headers, timeout=5, trust_env=False)
+            return answer.json() if answer.status_code == 200 else None
+        except (httpx.HTTPError, ValueError):
+            return None
+
+    def alive(self) -> int:
+        """How many nodes Ray counts, the head among them."""
+        return len(self._summary())
+
+    def _summary(self) -> list[dict[str, Any]]:
+        answer = self.get("/nodes?view=summary") or {}
+        nodes = answer.get("data", {}).get("summary", [])
+        return [n for n in nodes if n.get("raylet", {}).get("state") == "ALIVE"]
+
+    def counts(self, node: Node) -> bool:
+        """Whether Ray still counts a node at that address, also when it has gone."""
+        return node.address in {n["raylet"]["nodeManagerAddress"] for n in self._summary()}
+
+    def wait_for(self, n: int) -> None:
+        """Until Ray counts n nodes."""
+        _until(lambda: self.alive() == n, START_S, f"{self.alive()} nodes of {n}")
+
+    def close(self) -> None:
+        """End everything that was started, and remove every trace."""
+        for node in self.nodes:
+            self.kill_node(node)
+        _remove(f"{PREFIX}{os.getpid()}")
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.nodes = []
+
+    # what can happen to it -----------------------------------------------------------------------------------------
+
+    def kill_worker(self, node: Node) -> str | None:
+        """kill -9 of a process that works there: its name, None if there is none."""
+        for worker in node.workers():
+            with suppress(psutil.Error):
+                name = worker.cmdline()[0]
+                worker.kill()
+                return name
+        return None
+
+    def kill_raylet(self, node: Node) -> None:
+        """kill -9 of Ray itself on the node; what it has started ends by itself, in its own time."""
+        raylet = node.raylet()
+        if raylet is not None:
+            raylet.kill()
+
+    def kill_node(self, node: Node) -> None:
+        """The machine loses power."""
+        while pids := (node.pids() if node.namespace is None or _there(node.namespace) else []):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        if node.process is not None:
+            node.process.wait(30)
+
+    def cut(self, node: Node) -> None:
+        """Its cable is pulled. Where nodes share a host, its processes are stopped instead: it is silent, too."""
+        if node.link is not None:
+            ip("link", "set", node.link, "down")
+            return
+        for pid in node.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
+    def join(self, node: Node) -> None:
+        """The cable is put in again."""
+        if node.link is not None:
+            ip("link", "set", node.link, "up")
+            return
+        for pid in node.pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def restart(self, node: Node, patience_s: float = 20.0) -> None:
+        """A node that is lost starts again. One that Ray has given up ends by itself when it hears of that."""
+        assert node.process is not None
+        with suppress(subprocess.TimeoutExpired):
+            node.process.wait(patience_s)
+        self.kill_node(node)
+        self.start(node)
+
+    # jobs ----------------------------------------------------------------------------------------------------------
+
+    def submit(self, *entrypoint: str) -> Job:
+        """`ray job submit` from the repository's root; answers at once."""
+        name = f"job-{secrets.token_hex(4)}"
+        command = [*RAY, "job", "submit", "--address", self.url, "--no-wait", "--submission-id", name]
+        command += ["--working-dir", ".", "--", *entrypoint]
+        done = subprocess.run(command, env=self.environment, cwd=REPO, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return Job(self, name)
+
+
+@dataclass
+class Job:
+    """A job that was submitted."""
+
+    cluster: Cluster
+    name: str
+
+    def log(self) -> str:
+        """What it has printed so far."""
+        file = self.cluster.nodes[0].folder / "session_latest" / "logs" / f"job-driver-{self.name}.log"
+        return file.read_text(errors="replace") if file.exists() else ""
+
+    def state(self) -> str:
+        """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+        return str((self.cluster.get(f"/api/jobs/{self.name}") or {}).get("status", "PENDING"))
+
+    def driver(self) -> psutil.Process | None:
+        """The process that runs the job's Python."""
+        of = self.name.encode()
+        for process, command in commands(self.cluster.nodes[0].pids()):
+            if any(part.endswith(".py") and part.startswith("jobs/") for part in command) and "python" in command[0]:
+                with suppress(OSError):
+                    if of in Path(f"/proc/{process.pid}/environ").read_bytes():
+                        return process
+        return None
+
+    def kill(self) -> bool:
+        """kill -9 of the driver. False if there is none."""
+        driver = self.driver()
+        if driver is None:
+            return False
+        with suppress(psutil.NoSuchProcess):
+            driver.kill()
+        return True
+
+    def wait(self, timeout_s: float) -> str:
+        """Its state when it has ended."""
+        _until(lambda: self.state() not in STATES, timeout_s, f"job {self.name}", self.log, 0.3)
+        return self.state()
+
+
+def sweep() -> None:
+    """Remove what processes that were killed themselves have left: namespaces with their processes, and bridges."""
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        return
+    owners = re.findall(rf"\b{PREFIX}(\d+)(?:n\d+|b|t)\b", ip("netns", "list") + ip("-o", "link", "list"))
+    for pid in {int(p) for p in owners}:
+        if not psutil.pid_exists(pid):
+            for namespace in _namespaces(f"{PREFIX}{pid}"):
+                for inside in ip("netns", "pids", namespace).split():
+                    with suppress(ProcessLookupError):
+                        os.kill(int(inside), signal.SIGKILL)
+            _remove(f"{PREFIX}{pid}")
+            for folder in Path("/tmp").glob(f"{PREFIX}{pid}-*"):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _namespaces(name: str) -> list[str]:
+    return [line.split()[0] for line in ip("netns", "list").splitlines() if re.match(rf"{name}(n\d+|t)\b", line)]
+
+
+def _there(namespace: str) -> bool:
+    return Path("/run/netns", namespace).exists()
+
+
+def _remove(name: str) -> None:
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        return
+    for namespace in _namespaces(name):
+        ip("netns", "del", namespace)
+    if Path("/sys/class/net", f"{name}b").exists():
+        ip("link", "del", f"{name}b")
+
+
+def _free_ports(n: int) -> list[int]:
+    """Ports that nobody listens on here, below those that the system and Ray give to clients and workers."""
+    found: list[int] = []
+    for port in range(20_000 + os.getpid() % 8_000, 32_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == n:
+            return found
+    raise AssertionError("no free ports")
+
+
+def _until(condition: Any, timeout_s: float, what: str, more: Any = None, pause_s: float = 0.2) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"gave up after {timeout_s:.0f} s: {what} {more() if more else ''}"
+        time.sleep(pause_s)

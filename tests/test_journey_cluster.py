@@ -1,0 +1,42 @@
+"""The whole pipeline as a job on a cluster of three nodes, while it is hurt in every stage.
+
+One repetition; MER_RAY_CHAOS=10 makes ten, each with another seed, and `benchmarks/cluster.py chaos` a table of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from chaos import Storm, catalogue, differences, undisturbed
+from clusters import Cluster
+
+from mer_ray.tables import Workspace
+
+REPEATS = int(os.environ.get("MER_RAY_CHAOS", "1"))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster(2) as made:
+        yield made
+
+
+@pytest.mark.timeout(600 + 600 * REPEATS)
+def test_what_is_lost_on_the_way_is_not_missing_at_the_end(cluster, tmp_path):
+    manifest = catalogue(tmp_path)
+    seconds = undisturbed(cluster, manifest, tmp_path / "calm")
+    calm = Workspace(tmp_path / "calm")
+    assert len(calm.ids("scores")) == 24
+    assert [f["reason"] for f in calm.failures()] == ["corrupt"]
+
+    for seed in range(1, 1 + REPEATS):
+        storm = Storm(cluster, manifest, tmp_path / f"storm-{seed}", seconds, seed)
+        storm.run()
+        print(
+            f"seed {seed}: {storm.struck}, missed {storm.plan}, {storm.submissions} submissions, {storm.wall_s:.0f} s"
+        )
+        assert storm.struck
+        assert storm.unexpected == []
+        assert differences(calm, Workspace(storm.workspace)) == []

@@ -1,0 +1,54 @@
+"""The whole pipeline on a real S3-compatible server that answers 500 and 503, loses answers and cuts them short."""
+
+from __future__ import annotations
+
+import object_servers as stores
+import pytest
+
+from mer_ray.tables import LOGS, Workspace
+
+CUES = 16
+
+
+def settings(uri: str) -> list[str]:
+    return [
+        *("-c", "configs/demo.yaml", "--workspace", uri, "--set", "extract.features=mfcc"),
+        *("--set", f"collect.demo.cues={CUES}", "--set", "collect.demo.seconds=3", "--set", "train.folds=2"),
+        *("--set", "train.networks=lstm", "--set", "train.epochs=2", "--set", "train.members=1"),
+        *("--set", "train.batch_size=8"),
+    ]
+
+
+@pytest.mark.timeout(600)
+def test_the_pipeline_in_a_store_with_faults(ray_session, mer_ray):
+    with (
+        stores.s3() as server,
+        stores.Watcher(server) as watcher,
+        stores.Proxy(server, seed=7, rate=0.05) as proxy,
+    ):
+        uri = stores.uri_of(proxy.at, "music", "w")
+        code, out, err = mer_ray("run", *settings(uri))
+        assert code == 0, out + err
+        assert set(proxy.injected) == set(stores.FAULTS)
+
+        workspace = Workspace(uri)
+        for table in "tracks", "audio", "labels", "features/mfcc", "scores":
+            ids = workspace.read(table, ["track_id"])["track_id"].to_pylist()
+            shards = sum(name.endswith(".parquet") for name in workspace.names(table))
+            assert (len(ids), len(set(ids)), shards > 0) == (CUES, CUES, True), table
+        assert not any(workspace.has(table) for table in LOGS)
+        assert "model.json" in workspace.names("runs", "lstm-mfcc")
+        assert workspace.names("checkpoints") == []
+        assert {"report.md", "metrics.csv"} <= set(workspace.names("report"))
+        assert all(u.startswith("s3://") for u in workspace.read("audio", ["uri"])["uri"].to_pylist())
+
+        code, out, err = mer_ray("status", "--workspace", uri)
+        assert (code, "features/mfcc" in out) == (0, True), out + err
+        before = proxy.asked["PUT"]
+        code, out, err = mer_ray("run", *settings(uri))
+        assert (code, "everything was done already" in out + err) == (0, True), out + err
+        assert len(workspace.ids("scores")) == CUES
+        assert proxy.asked["PUT"] - before < 12  # the report and what goes with it; no shard, no medium, no model
+    assert watcher.broken == []
+    assert {".parquet", ".json", ".safetensors"} <= set(watcher.seen)
+    assert watcher.seen["media"] >= CUES

@@ -1,0 +1,86 @@
+"""Blocks shared out to workers that die: each is answered once, and a row that ends every worker is given up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from ray import cloudpickle
+
+from mer_ray.errors import InputError, MerRayError, ServiceError
+from mer_ray.stages import pool, session
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see this folder
+
+
+class Squares:
+    """A worker. deadly: the rows that end it every time. frail: those that end it once."""
+
+    def __init__(self, folder: Path, deadly: tuple[int, ...] = (), frail: tuple[int, ...] = ()) -> None:
+        self.folder, self.deadly, self.frail = folder, deadly, frail
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        for x in block["x"].to_pylist():
+            mark = self.folder / f"{x}"
+            if x in self.deadly or (x in self.frail and not mark.exists()):
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return pa.table({"x": block["x"], "square": [x * x for x in block["x"].to_pylist()]})
+
+    @staticmethod
+    def lost(arguments, row, message):
+        return [{"x": row["x"], "square": None, "message": message}]
+
+
+class StillBorn:
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return block
+
+
+class Refuses:
+    def __call__(self, block: pa.Table) -> pa.Table:
+        raise InputError("no", "yes")
+
+
+def blocks(n: int, size: int) -> list[pa.Table]:
+    return [pa.table({"x": list(range(i, min(n, i + size)))}) for i in range(0, n, size)]
+
+
+def test_every_block_is_answered_once_though_workers_die(ray_session, tmp_path):
+    told = session.map_blocks(blocks(20, 4), Squares, {"folder": tmp_path, "frail": (5, 13)}, workers=2)
+    rows = [row for answer in told for row in answer]
+    assert sorted((r["x"], r["square"]) for r in rows) == [(x, x * x) for x in range(20)]
+    assert {p.name for p in tmp_path.iterdir()} == {"5", "13"}
+
+
+def test_a_row_that_ends_every_worker_is_given_up_and_the_others_are_not(ray_session, tmp_path):
+    told = session.map_blocks(blocks(6, 3), Squares, {"folder": tmp_path, "deadly": (4,)}, workers=2)
+    rows = {row["x"]: row for answer in told for row in answer}
+    assert {x: r["square"] for x, r in rows.items()} == {x: None if x == 4 else x * x for x in range(6)}
+    assert rows[4]["message"].startswith(f"{pool.TRIES} workers ended on it alone")
+
+
+def test_without_a_way_to_record_it_such_a_row_ends_the_run(ray_session, tmp_path):
+    def fatal(block: pa.Table) -> pa.Table:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return block
+
+    with pytest.raises(MerRayError, match="'x': 0"):
+        list(session.map_blocks(blocks(1, 1), fatal, {}, workers=1))
+
+
+def test_workers_that_cannot_begin_end_the_run(ray_session):
+    with pytest.raises(ServiceError, match="ended before they had begun"):
+        list(session.map_blocks(blocks(1, 1), StillBorn, {}, workers=1))
+
+
+def test_an_error_of_ours_arrives_as_it_was(ray_session):
+    with pytest.raises(InputError, match="no: yes"):
+        list(session.map_blocks(blocks(4, 1), Refuses, {}, workers=2))
