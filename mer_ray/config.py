@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -99,6 +100,8 @@ class CollectConfig(_Section):
             raise ValueError("scale must be [lowest, highest]")
         if not self.tags or not all(tag.strip() for tag in self.tags):
             raise ValueError("tag must be a name, or a list of names")
+        if "@" in urlsplit(self.api_url).netloc:
+            raise ValueError("api_url may hold no user or password: it is written into the workspace")
         return self
 
     @property

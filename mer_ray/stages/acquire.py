@@ -81,17 +81,18 @@ def run(config: Config, workspace: Workspace) -> Summary:
                 "min_similarity": settings.min_similarity,
             },
         }
+        size = BATCH if here else blocks.balanced(n_todo, BATCH, session.n_cpus())
 
-        def answers() -> Iterator[list[dict[str, Any]]]:
+        def batches() -> Iterator[pa.Table]:
             for rows in blocks.windows(map(lacking, workspace.batches("tracks", COLUMNS))):
-                if here:
-                    yield from session.map_here(blocks.split(rows, BATCH), _Acquire, arguments)
-                else:
-                    batches = blocks.split(rows, blocks.balanced(len(rows), BATCH, session.n_cpus()))
-                    yield from session.map_blocks(batches, _Acquire, arguments, settings.workers, cpus=CPUS)
+                yield from blocks.split(rows, size)
 
+        if here:
+            answers = session.map_here(batches(), _Acquire, arguments)
+        else:
+            answers = session.map_blocks(batches(), _Acquire, arguments, settings.workers, cpus=CPUS)
         with progress("acquire", n_todo) as ticker:
-            for answered in answers():
+            for answered in answers:
                 summary.made += sum(a["made"] for a in answered)
                 ticker.advance(sum(a["made"] + a["failed"] for a in answered))
                 for a in answered:

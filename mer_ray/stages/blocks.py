@@ -46,14 +46,15 @@ def by_duration(
     """
     order = np.argsort(-np.asarray(seconds, np.float64), kind="stable")
     left = float(np.sum(seconds))
-    blocks: list[list[int]] = []
+    starts: list[int] = []
     held = wanted = 0.0
-    for i in order.tolist():
-        if not blocks or held + seconds[i] / 2 > wanted:
+    for place, i in enumerate(order.tolist()):
+        if not starts or held + seconds[i] / 2 > wanted:
             wanted = min(largest_s, max(smallest_s, left / (SHARES * workers)))
-            blocks.append([])
+            starts.append(place)
             held = 0.0
-        blocks[-1].append(i)
         held += seconds[i]
         left -= seconds[i]
-    return [rows.take(pa.array(block)).combine_chunks() for block in blocks]
+    ordered = rows.take(pa.array(order)).combine_chunks()
+    ends = [*starts[1:], len(order)]
+    return [ordered.slice(start, end - start).combine_chunks() for start, end in zip(starts, ends, strict=False)]

@@ -144,20 +144,21 @@ def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary
     if not here:
         session.connect(config.address)
 
-    def answers() -> Iterator[list[dict[str, Any]]]:
-        for rows in plan.windows():
-            workers = 1 if here else settings.workers or session.n_cpus()
-            seconds = rows["planned_s"].to_pylist()
-            batches = blocks.by_duration(rows, seconds, workers, SMALLEST_S, 60 * settings.batch_minutes)
-            if here:
-                yield from session.map_here(batches, _Extract, arguments)
-            else:
-                yield from session.map_blocks(batches, _Extract, arguments, workers, settings.gpus_per_worker)
+    workers = 1 if here else settings.workers or session.n_cpus()
 
+    def batches() -> Iterator[pa.Table]:
+        for rows in plan.windows():
+            seconds = rows["planned_s"].to_pylist()
+            yield from blocks.by_duration(rows, seconds, workers, SMALLEST_S, 60 * settings.batch_minutes)
+
+    if here:
+        answers = session.map_here(batches(), _Extract, arguments)
+    else:
+        answers = session.map_blocks(batches(), _Extract, arguments, workers, settings.gpus_per_worker)
     done_s, ready = 0.0, began
     hours = plan.seconds / 3600
     with progress("extract", plan.tracks, work=plan.seconds) as ticker:
-        for answered in answers():
+        for answered in answers:
             for a in answered:
                 ready = a["ready"] if not done_s else min(ready, a["ready"])
                 summary.made += a["made"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -160,16 +160,17 @@ def _score_files(
     if not here:
         session.connect(config.address)
 
-    def answers() -> Iterator[list[dict[str, Any]]]:
-        for rows in windows():
-            workers = 1 if here else settings.workers or session.n_cpus()
-            planned = rows["planned_s"].to_pylist()
-            batches = blocks.by_duration(rows, planned, workers, SMALLEST_S, 60 * settings.batch_minutes)
-            yield from _map(batches, _ScoreFiles, arguments, workers, settings.gpus_per_worker, here)
+    workers = 1 if here else settings.workers or session.n_cpus()
 
+    def batches() -> Iterator[pa.Table]:
+        for rows in windows():
+            planned = rows["planned_s"].to_pylist()
+            yield from blocks.by_duration(rows, planned, workers, SMALLEST_S, 60 * settings.batch_minutes)
+
+    answers = _map(batches(), _ScoreFiles, arguments, workers, settings.gpus_per_worker, here)
     done_s, began = 0.0, time.monotonic()
     with progress("score", tracks, work=seconds) as ticker:
-        for answered in answers():
+        for answered in answers:
             for a in answered:
                 done_s += a["seconds"]
                 speed = done_s / max(1e-3, time.monotonic() - began)
@@ -224,7 +225,7 @@ def _shard_file(shard: str) -> str:
 
 
 def _map(
-    batches: list[pa.Table], worker: type, arguments: dict[str, Any], workers: int, gpus: float, here: bool
+    batches: Iterable[pa.Table], worker: type, arguments: dict[str, Any], workers: int, gpus: float, here: bool
 ) -> Iterator[list[dict[str, Any]]]:
     if here:
         return session.map_here(batches, worker, arguments)
