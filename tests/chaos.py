@@ -110,6 +110,10 @@ class Storm:
             self.wall_s = time.monotonic() - began
             for repair in self.repairs:
                 repair.join()
+            for node in self.cluster.nodes[1:]:
+                if not node.runs():
+                    self.accidents += 1
+                    self.cluster.restart(node)
             self.cluster.wait_for(len(self.cluster.nodes))
         finally:
             self.over.set()

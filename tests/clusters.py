@@ -94,19 +94,18 @@ class Node:
         return found
 
     def runs(self) -> bool:
-        """Whether its `ray start` has not ended."""
-        return self.process is not None and self.process.poll() is None
+        """Whether neither its `ray start` nor its raylet has ended."""
+        return self.process is not None and self.process.poll() is None and self.raylet() is not None
 
     def raylet(self) -> psutil.Process | None:
         """Ray's own process on the node, if it lives."""
         return next((p for p, command in commands(self.pids()) if command[0].endswith("/raylet")), None)
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that work there, those that have something to do first."""
+        """The processes that work there, those that have something to do first. Ray's agents are the node itself."""
         found = [(p, c[0]) for p, c in commands(self.pids()) if c[0].startswith("ray::")]
-        return [
-            p for p, name in sorted(found, key=lambda f: f[1].startswith("ray::IDLE")) if "JobSupervisor" not in name
-        ]
+        work = [(p, name) for p, name in found if "JobSupervisor" not in name and not name.endswith("Agent")]
+        return [p for p, _ in sorted(work, key=lambda f: f[1].startswith("ray::IDLE"))]
 
 
 def commands(pids: Sequence[int]) -> Iterator[tuple[psutil.Process, list[str]]]:
