@@ -53,18 +53,13 @@ def blocks(n: int, size: int) -> list[pa.Table]:
     return [pa.table({"x": list(range(i, min(n, i + size)))}) for i in range(0, n, size)]
 
 
-def test_every_block_is_answered_once_though_workers_die(ray_session, tmp_path):
-    told = session.map_blocks(blocks(20, 4), Squares, {"folder": tmp_path, "frail": (5, 13)}, workers=2)
-    rows = [row for answer in told for row in answer]
-    assert sorted((r["x"], r["square"]) for r in rows) == [(x, x * x) for x in range(20)]
-    assert {p.name for p in tmp_path.iterdir()} == {"5", "13"}
-
-
-def test_a_row_that_ends_every_worker_is_given_up_and_the_others_are_not(ray_session, tmp_path):
-    told = session.map_blocks(blocks(6, 3), Squares, {"folder": tmp_path, "deadly": (4,)}, workers=2)
-    rows = {row["x"]: row for answer in told for row in answer}
-    assert {x: r["square"] for x, r in rows.items()} == {x: None if x == 4 else x * x for x in range(6)}
-    assert rows[4]["message"].startswith(f"{pool.TRIES} workers ended on it alone")
+def test_every_block_is_answered_once_and_a_row_that_ends_every_worker_is_given_up(ray_session, tmp_path):
+    given = {"folder": tmp_path, "frail": (5, 13), "deadly": (10,)}
+    told = list(session.map_blocks(iter(blocks(20, 4)), Squares, given, workers=2))
+    rows = sorted((row for answer in told for row in answer), key=lambda row: row["x"])
+    assert [(r["x"], r["square"]) for r in rows] == [(x, None if x == 10 else x * x) for x in range(20)]
+    assert rows[10]["message"].startswith(f"{pool.TRIES} workers ended on it alone")
+    assert {p.name for p in tmp_path.iterdir()} == {"5", "10", "13"}
 
 
 def test_without_a_way_to_record_it_such_a_row_ends_the_run(ray_session, tmp_path):
@@ -84,3 +79,17 @@ def test_workers_that_cannot_begin_end_the_run(ray_session):
 def test_an_error_of_ours_arrives_as_it_was(ray_session):
     with pytest.raises(InputError, match="no: yes"):
         list(session.map_blocks(blocks(4, 1), Refuses, {}, workers=2))
+
+
+class Mistaken:
+    def __call__(self, block: pa.Table) -> pa.Table:
+        if block["x"][0].as_py() == 2:
+            raise KeyError("oops")
+        return block.slice(0, 0)
+
+
+def test_a_mistake_in_a_workers_code_ends_the_run(ray_session):
+    told = session.map_blocks(blocks(3, 1), Mistaken, {}, workers=1)
+    assert next(told) == []  # an answer without rows is one
+    with pytest.raises(Exception, match=r"KeyError: .oops."):
+        list(told)
