@@ -175,7 +175,7 @@ class Storm:
         if not nodes:
             return ""
         if kind == "worker":
-            busy = [n for n in nodes if any(not p.cmdline()[0].startswith("ray::IDLE") for p in n.workers())]
+            busy = [n for n in nodes if n.workers()]
             if not busy:
                 return ""
             node = busy[self.rng.integers(len(busy))]

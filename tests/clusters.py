@@ -66,6 +66,9 @@ def can_separate() -> bool:
         return False
     return True
 
+WORK = ("MapWorker", "ImplicitFunc")
+"""What Ray calls the processes that do our work."""
+
 
 @dataclass
 class Node:
@@ -102,10 +105,9 @@ class Node:
         return next((p for p, command in commands(self.pids()) if command[0].endswith("/raylet")), None)
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that work there, those that have something to do first. Ray's agents are the node itself."""
+        """The processes that have the work in hand: Ray Data's workers and Tune's trials, not what helps them."""
         found = [(p, c[0]) for p, c in commands(self.pids()) if c[0].startswith("ray::")]
-        work = [(p, name) for p, name in found if "JobSupervisor" not in name and not name.endswith("Agent")]
-        return [p for p, _ in sorted(work, key=lambda f: f[1].startswith("ray::IDLE"))]
+        return [p for p, name in found if any(work in name for work in WORK)]
 
 
 def commands(pids: Sequence[int]) -> Iterator[tuple[psutil.Process, list[str]]]:
