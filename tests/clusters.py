@@ -66,6 +66,7 @@ def can_separate() -> bool:
         return False
     return True
 
+
 WORK = ("MapWorker", "ImplicitFunc")
 """What Ray calls the processes that do our work."""
 
