@@ -22,7 +22,7 @@ demo: $(READY)
 	$(BIN)/mer-ray run -c configs/demo.yaml
 
 test: $(READY)
-	$(BIN)/pytest -n 2 --dist loadfile -m "not alone"
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
 	$(BIN)/pytest -m alone
 
 lint: $(READY)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import object_servers as stores
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -350,14 +351,16 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
 # object stores ----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with stores.s3() as at:
+        yield at
+
+
 @pytest.fixture
-def bucket() -> Iterator[str]:
-    """A folder in a file system that is not local and takes whole objects only."""
-    uri = f"fsspec+memory://answers-{uuid.uuid4().hex}/cache"
-    yield uri
-    store = Workspace(uri)
-    if store.exists():
-        store.remove()
+def bucket(server: str) -> str:
+    """A folder in a store, of this test alone."""
+    return stores.uri_of(server, uuid.uuid4().hex, "cache")
 
 
 def test_an_object_store_keeps_answers_too(bucket: str) -> None:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import object_servers as stores
 import pyarrow as pa
 import pytest
 from services import LastFm, Song
@@ -537,14 +538,14 @@ def test_an_answer_that_took_anothers_place_comes_into_the_tables(service, mer_r
 
 
 def test_a_workspace_in_an_object_store_keeps_answers_and_tables_there(service, mer_ray):
-    where = f"fsspec+memory://mer-ray-test-{os.getpid()}/w"
-    well(mer_ray("collect", *options(service, where, limit=4)))
-    assert titles(where) == [f"Title {i}" for i in range(4)]
-    service.calls.clear()
-    well(mer_ray("collect", *options(service, where)))
-    assert asked_tracks(service) == ["Title 4", "Title 5"]
-    assert titles(where) == [song.title for song in SONGS]
-    Workspace(where).remove()
+    with stores.s3() as server:
+        where = stores.uri_of(server, "w")
+        well(mer_ray("collect", *options(service, where, limit=4)))
+        assert titles(where) == [f"Title {i}" for i in range(4)]
+        service.calls.clear()
+        well(mer_ray("collect", *options(service, where)))
+        assert asked_tracks(service) == ["Title 4", "Title 5"]
+        assert titles(where) == [song.title for song in SONGS]
 
 
 # how much is stored -----------------------------------------------------------------------------------------------
