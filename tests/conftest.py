@@ -24,6 +24,13 @@ hypothesis.settings.load_profile("steady")
 RATE = 22_050
 
 
+@pytest.fixture
+def long_tests() -> None:
+    """For a test that takes minutes, beside others that look at the same from nearer by."""
+    if not os.environ.get("MER_RAY_LONG_TESTS"):
+        pytest.skip("it takes minutes: MER_RAY_LONG_TESTS=1 runs it")
+
+
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """A local Ray that every journey of the session uses: to start one takes 10-20 s."""

@@ -114,7 +114,7 @@ def terminals() -> Iterator[Terminals]:
 
 
 @pytest.mark.timeout(600)
-def test_the_rehearsal_works_as_typed(terminals):
+def test_the_rehearsal_works_as_typed(long_tests, terminals):
     *nodes, submit, status = rehearsal()
     assert len(nodes) == 3
     head, first, second = (terminals.start(block) for block in nodes)

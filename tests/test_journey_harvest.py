@@ -20,7 +20,7 @@ from mer_ray.stages.harvest import MAX_THREADS
 from mer_ray.tables import Workspace
 
 SONGS = 9_000
-FEWER = 9_000 if os.environ.get("MER_RAY_LONG_TESTS") else 1_200
+FEWER = 9_000 if os.environ.get("MER_RAY_LONG_TESTS") else 900
 """For several workers: the rate is not reached on two cores, and a run with all of them takes minutes."""
 RATE = 300
 

@@ -200,7 +200,7 @@ def interruption(after: int):
 
 
 @patch.dict(os.environ)
-def test_a_search_that_is_interrupted_goes_on_to_the_same_choices(ray_session, tmp_path, monkeypatch):
+def test_a_search_that_is_interrupted_goes_on_to_the_same_choices(long_tests, ray_session, tmp_path, monkeypatch):
     from mer_ray.stages import search as stage
     from mer_ray.stages import session
     from mer_ray.training.crossval import partitions

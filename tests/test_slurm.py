@@ -113,7 +113,9 @@ def running(process: psutil.Process) -> bool:
 
 
 @pytest.mark.timeout(500)
-def test_a_job_runs_on_its_nodes_asks_for_a_token_and_is_queued_again_when_time_is_up(slurm, scratch, tmp_path):
+def test_a_job_runs_on_its_nodes_asks_for_a_token_and_is_queued_again_when_time_is_up(
+    long_tests, slurm, scratch, tmp_path
+):
     ours = "import os, time; print('joins', os.environ['RAY_ADDRESS'], flush=True); time.sleep(600)"
     process = slurm(2, "python", "-c", ours)
     log = tmp_path / "log"
