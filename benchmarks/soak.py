@@ -4,7 +4,8 @@
 
 What must not grow: the memory of the command and of its workers, and their open files. What must not fall: the rate.
 The machine's other load is not ours to hold still, so the rate is given in tracks a CPU-second of all of Ray's and our
-processes, as well as a second. Quarters are of the tracks, not of the time.
+processes as well, and beside it what the same small piece of work cost the watcher meanwhile, in CPU-ms: where that
+rises, a CPU-second has become worth less. Quarters are of the tracks, not of the time.
 """
 
 from __future__ import annotations
@@ -34,18 +35,27 @@ def music(folder: Path, tracks: int, seconds: float) -> list[dict[str, Any]]:
     tones = np.sin(2 * np.pi * 55 * 2 ** (np.arange(60) / 12)[:, None] * t).astype(np.float32)
     rows = []
     for n in range(tracks):
-        rng = np.random.default_rng(n)
-        chord = (rng.uniform(0.02, 0.1, 5)[:, None] * tones[rng.choice(60, 5, replace=False)]).sum(0)
-        chord *= 0.5 + 0.5 * np.cos(2 * np.pi * rng.uniform(0.5, 4) * t)
         path = folder / f"{n // FILES:04d}" / f"{n:06d}.wav"
         if n % FILES == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            soundfile.write(path, chord, RATE)
+            rng = np.random.default_rng(n)
+            chord = (rng.uniform(0.02, 0.1, 5)[:, None] * tones[rng.choice(60, 5, replace=False)]).sum(0)
+            soundfile.write(path, chord * (0.5 + 0.5 * np.cos(2 * np.pi * rng.uniform(0.5, 4) * t)), RATE)
         about = {"provider": "file", "sha256": f"{n:064x}", "duration_s": len(t) / RATE, "sample_rate": RATE}
         about |= {"channels": 1, "tried": [], "spotify_id": None}
         rows.append({"track_id": f"{n * 0x9E3779B97F4A7C15 % 2**64:016x}", "uri": str(path), **about})
     return rows
+
+
+def reference() -> float:
+    """CPU-ms that a fixed piece of work takes now."""
+    import numpy as np
+
+    began = time.process_time()
+    for _ in range(20):
+        np.fft.rfft(np.ones(1 << 15, np.float32))
+    return 1e3 * (time.process_time() - began)
 
 
 def watch(command: list[str], counted: Path, expected: int, every_s: float) -> list[dict[str, float]]:
@@ -79,7 +89,7 @@ def watch(command: list[str], counted: Path, expected: int, every_s: float) -> l
                 sample["worker_files"] = max(sample["worker_files"], files)
             else:
                 sample["ray_mb"] += memory
-        sample["workers_mb"] = most
+        sample |= {"workers_mb": most, "reference_ms": reference()}
         for shard in counted.glob("part-*.parquet") if counted.is_dir() else ():
             if shard.name not in known:
                 known[shard.name] = pq.read_metadata(shard).num_rows
@@ -109,6 +119,7 @@ def quarters(samples: list[dict[str, float]]) -> list[list[object]]:
         first, last = own[0], own[-1]
         n, wall, cpu = (last[c] - first[c] for c in ("done", "s", "cpu_s"))
         means = [float(np.median([s[c] for s in own])) for c in ("driver_mb", "workers_mb", "ray_mb")]
+        means.append(float(np.median([s["reference_ms"] for s in own])))
         files = [int(max(s[c] for s in own)) for c in ("driver_files", "worker_files")]
         out.append([k + 1, float(n / wall), float(n / max(cpu, 1e-9)), *means, *files])
     return out
@@ -142,6 +153,7 @@ def soak(given: argparse.Namespace, root: Path) -> None:
         workspace.append_rows("tracks", [{**r, "tags": [], "fetched_at": now()} for r in named])
     print(f"{given.tracks:,} tracks of {given.seconds:g} s are there", flush=True)
     titles = ["quarter", "tracks/s", "tracks/CPU-s", "driver MB", "largest worker MB", "Ray's own MB"]
+    titles += ["reference CPU-ms"]
     titles += ["driver files", "worker files"]
     figures: dict[str, Any] = {"tracks": given.tracks}
     stages = {"extract": ("features/logmel", []), "score": ("scores", ["--set", f"score.model={DEFAULT}"])}
