@@ -10,8 +10,9 @@
 #   MER_RAY_CONTAINER="apptainer exec --nv --bind /shared mer.sif"  or a container's words before each command
 #
 # Shortly before its time is up the job is queued again, and goes on where it stopped; so it does when it is preempted
-# or loses its first node. The loss of another node costs that node only. MER_RAY_SCRATCH (default /tmp) is where Ray
-# keeps its files on a node; keep it short.
+# or loses a node. With `sbatch --no-kill` the loss of a node costs that node only, but the loss of the first one leaves
+# the others waiting until the time is up. MER_RAY_SCRATCH (default /tmp) is where Ray keeps its files on a node; keep
+# it short.
 #SBATCH --job-name=mer-ray
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -20,7 +21,6 @@
 #SBATCH --time=24:00:00
 #SBATCH --signal=B:USR1@180
 #SBATCH --requeue
-#SBATCH --no-kill
 #SBATCH --open-mode=append
 #SBATCH --output=mer-ray-%j.log
 set -euo pipefail
@@ -48,6 +48,11 @@ folder=${MER_RAY_SCRATCH:-/tmp}/mer-ray-$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}
 n=${SLURM_JOB_NUM_NODES:-1}
 options=(--block --disable-usage-stats --log-color=false --temp-dir="$folder" --num-cpus="${SLURM_CPUS_PER_TASK:-1}"
   --dashboard-agent-listen-port=0 --min-worker-port=0 --max-worker-port=0)
+# Ray sees the memory of the whole node, not the job's share of it.
+megabytes=${SLURM_MEM_PER_NODE:-$((${SLURM_MEM_PER_CPU:-0} * ${SLURM_CPUS_PER_TASK:-1}))}
+if ((megabytes > 0)); then
+  options+=(--memory=$((megabytes * 7 / 10 * 2 ** 20)) --object-store-memory=$((megabytes / 5 * 2 ** 20)))
+fi
 step=(srun --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" --overlap
   --no-kill --kill-on-bad-exit=0 --wait=0) # one node's loss must not end the others
 

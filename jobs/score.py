@@ -1,6 +1,7 @@
 """Score a catalog, or without one the workspace's own tracks.
 
 ray job submit --working-dir . -- python jobs/score.py -c configs/cluster.yaml
+ray job submit --working-dir . -- python jobs/score.py s3://BUCKET/music/ --out s3://BUCKET/scores/
 """
 
 import sys

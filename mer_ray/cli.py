@@ -49,7 +49,7 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         try:
             settings = _settings(config, assignments, workspace, address, retry)
-            function(settings, _open(settings), **own)
+            function(settings, _open(settings, used=not own.get("catalog")), **own)
         except MerRayError as error:
             if debug:
                 raise
@@ -88,10 +88,14 @@ def _settings(
     return config.model_copy(update={k: v for k, v in changes.items() if v is not None})
 
 
-def _open(config: Config) -> Workspace:
+def _open(config: Config, used: bool) -> Workspace:
+    """used: whether the command will write there. A catalog's scores go elsewhere."""
+    from mer_ray.storage import check_lasting
     from mer_ray.tables import Workspace
 
     workspace = Workspace(config.workspace)
+    if used and workspace.is_local:
+        check_lasting(workspace.root, "--workspace")
     workspace.sweep()
     return workspace
 
@@ -172,7 +176,10 @@ def report(config: Config, workspace: Workspace, against: str | None) -> None:
     "--model", metavar="DIR", help="A model folder; else the packaged one, and for the workspace's own tracks its best."
 )
 @click.option(
-    "--out", "output", metavar="PLACE", help="Of a catalog's scores: .parquet, .csv, or a folder. [scores.parquet]"
+    "--out",
+    "output",
+    metavar="PLACE",
+    help="Of a catalog's scores: .parquet, .csv, or a folder; a path, s3:// or gs://. [scores.parquet]",
 )
 @click.option("--keep-features", is_flag=True, help="Also keep the features, in the folder that --out names.")
 @_stage

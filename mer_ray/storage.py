@@ -11,6 +11,7 @@ import os
 import posixpath
 import re
 import shutil
+import socket
 import threading
 import time
 import uuid
@@ -26,7 +27,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from mer_ray.errors import WorkspaceError
+from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.identity import one_line
 
 CONNECT_TIMEOUT_S = 10.0
@@ -41,6 +42,12 @@ GCS_FIRST_S = 5.0
 """How long Google's client tries again in all, later and at first; it counts time, not attempts."""
 KNOCK_S = 30.0
 """For all that opening a store may take: credentials are also looked for where nobody may answer."""
+TEMPORARY = ".tmp"
+"""The folder of what is to be gone when a run has ended."""
+MARK = "here"
+"""How the names of files begin by which nodes find out whether they see the same folder."""
+REACHED_S = 5.0
+"""What one machine has written may take so long to be seen by another, in a folder that they share."""
 S3 = ("s3", "s3a")
 GCS = ("gs", "gcs")
 QUERIES: dict[str, tuple[str, ...]] = {
@@ -81,6 +88,24 @@ def shown(uri: str) -> str:
     return one_line(re.sub(r"^([^/]*//)[^/]*@", r"\1", bare), 300)
 
 
+def check_lasting(path: str, option: str) -> None:
+    """Raises InputError for a place in the copy of the code in which Ray runs a job, and which it throws away."""
+    if {"runtime_resources", "working_dir_files"} <= set(Path(path).parts):
+        raise InputError(
+            f"{option} {path} is in the job's copy of the code, which Ray throws away when the job has ended",
+            "give an absolute path that all nodes reach, or a bucket (s3://, gs://)",
+        )
+
+
+def parted(uri: str) -> tuple[str, str]:
+    """(URI of the folder, name in it) of an object; the name is empty where the URI is a bucket's."""
+    bare, mark, query = uri.partition("?")
+    folder, _, name = bare.rstrip("/").rpartition("/")
+    if folder.endswith((":/", "/")):
+        return uri, ""
+    return folder + mark + query, unquote(name)
+
+
 def without_secrets(text: str, uri: str) -> str:
     """A driver's message, without what the URI has of user, password and query."""
     for secret in _secrets(uri):
@@ -89,8 +114,8 @@ def without_secrets(text: str, uri: str) -> str:
 
 
 def open_store(uri: str, attempts: int | None = None) -> tuple[pyarrow.fs.FileSystem, str]:
-    """(file system, path in it) of a URI whose scheme is in `STORES`. Nothing is asked of the store, but an S3 bucket's
-    region where neither URI nor environment tell it.
+    """(file system, path in it) of a URI: s3, gs and what else pyarrow knows. Nothing is asked of the store, but an S3
+    bucket's region where neither URI nor environment tell it.
 
     Credentials: as the stores' own tools find them (environment, profile, instance role), or, for audio that others
     have listed so, from the URI. Its query may say ``endpoint_override``, ``scheme`` and ``region``, as pyarrow's
@@ -154,15 +179,39 @@ class Storage:
         base, mark, query = self.uri.partition("?")
         return "/".join([base.rstrip("/"), *map(quote, parts)]) + mark + query
 
+    def check_reached(self, *parts: str) -> None:
+        """Raises WorkspaceError where this machine does not see what another one has put at that place.
+
+        A folder of the network may take a moment to show it.
+        """
+        give_up = time.monotonic() + REACHED_S
+        while self.is_local and not self.exists(*parts):
+            if time.monotonic() > give_up:
+                raise WorkspaceError(
+                    f"{socket.gethostname()}, a node of the cluster, does not see {self.path(*parts)}",
+                    "all nodes have to reach the workspace: give a folder that they share, at the same path, or a "
+                    "bucket (s3://, gs://)",
+                )
+            time.sleep(0.2)
+
     def exists(self, *parts: str) -> bool:
         """Whether there is a file or folder at that place."""
         return bool(self._asked(lambda: self.fs.get_file_info(self.path(*parts))).type != pyarrow.fs.FileType.NotFound)
+
+    def stamp(self, *parts: str) -> tuple[int | None, int | None]:
+        """(when it was written, in ns; bytes) of a file, by which one that took its place is known; Nones for none."""
+        info = self._asked(lambda: self.fs.get_file_info(self.path(*parts)))
+        return info.mtime_ns, info.size
 
     def names(self, *parts: str) -> list[str]:
         """The base names in a folder, sorted; empty if there is none. Hidden and temporary names are left out."""
         selector = pyarrow.fs.FileSelector(self.path(*parts), allow_not_found=True)
         names = (info.base_name for info in self._asked(lambda: self.fs.get_file_info(selector)))
         return sorted(n for n in names if not n.startswith((".", "_")))
+
+    def is_folder(self, *parts: str) -> bool:
+        """Whether there is a folder at that place; in a store, an object under it."""
+        return bool(self._asked(lambda: self.fs.get_file_info(self.path(*parts))).type == pyarrow.fs.FileType.Directory)
 
     def read_bytes(self, *parts: str) -> bytes:
         """A file's bytes. Raises FileNotFoundError."""
@@ -210,11 +259,13 @@ class Storage:
 
     def sweep(self, older_than_s: float = 86_400.0) -> None:
         """Remove temporary files that killed processes left behind. Object stores have none to remove: see README."""
-        folder = Path(self.path(".tmp"))
+        folder = Path(self.path(TEMPORARY))
         if self.is_local and folder.is_dir():
             for file in folder.iterdir():
                 with suppress(FileNotFoundError):  # another process sweeps, or has just finished its file
-                    if time.time() - file.stat().st_mtime > older_than_s:
+                    # A mark is looked for as long as its run goes on.
+                    longest_s = 30 * older_than_s if file.name.startswith(MARK) else older_than_s
+                    if time.time() - file.stat().st_mtime > longest_s:
                         file.unlink()
 
     def delete(self, *parts: str) -> None:
@@ -252,7 +303,7 @@ class Storage:
     @contextmanager
     def _replacing(self, *parts: str) -> Iterator[BinaryIO]:
         """A local file to write to, which takes the place of ``parts`` once all is well."""
-        target, temporary = Path(self.path(*parts)), Path(self.path(".tmp", uuid.uuid4().hex))
+        target, temporary = Path(self.path(*parts)), Path(self.path(TEMPORARY, uuid.uuid4().hex))
         try:
             temporary.parent.mkdir(parents=True, exist_ok=True)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,8 @@ from mer_ray.storage import Storage, unreachable
 
 DIMENSIONS = ("valence", "arousal", "dominance")
 """The three targets, in the order in which arrays hold them; each in 0..1."""
+COMPUTED = "features.json"
+"""In ``settings``: the features that were last computed from audio."""
 
 
 def _field(name: str, kind: pa.DataType, unit: str, nullable: bool = False) -> pa.Field:
@@ -172,9 +174,21 @@ def ragged_arrays(column: pa.ChunkedArray | pa.Array) -> list[np.ndarray]:
     return out
 
 
+_behind = timedelta()
+
+
+def keep_up(at: datetime) -> None:
+    """Sets `now` right in a process whose clock is behind that of another one, which said just now that it is ``at``.
+
+    Failures count from a moment of the driver's clock on. One that is ahead does no harm.
+    """
+    global _behind
+    _behind = max(timedelta(), at - datetime.now(UTC))
+
+
 def now() -> datetime:
     """The present, in UTC, to the millisecond."""
-    moment = datetime.now(UTC)
+    moment = datetime.now(UTC) + _behind
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
@@ -373,11 +387,38 @@ class Workspace(Storage):
             recorded = self.read_json("settings", _settings_file(stage)) or {}
             since = datetime.fromisoformat(recorded.get("since", "1970-01-01T00:00:00+00:00"))
             own = rows.filter((pc.field("stage") == stage) & (pc.field("at") >= pa.scalar(since, rows["at"].type)))
+            if stage == "train":
+                kept.append(self._untrained(own))
+                continue
             mended = own["track_id"] if (tables := _made_by(self, stage)) else own["track_id"][:0]
             for table in tables:
-                mended = self.find(table, mended, ["track_id"])["track_id"]
+                there = self.find(table, mended, ["track_id"])["track_id"]
+                if stage == "extract":  # the file was decoded then, but not fit for this feature
+                    there = pa.chunked_array([*there.chunks, *self._lost_since(own, table).chunks], pa.string())
+                mended = mended.filter(pc.is_in(mended, there))
             kept.append(own.filter(pc.invert(pc.is_in(own["track_id"], mended))))
         return pa.concat_tables(kept) if kept else schema.empty_table()
+
+    def _lost_since(self, undecoded: pa.Table, table: str) -> pa.ChunkedArray:
+        """The tracks of these rows of ``failures`` that have a later one for that feature alone."""
+        stage = pc.field("stage") == f"extract:{table.removeprefix('features/')}"
+        wanted = stage & pc.field("track_id").isin(undecoded["track_id"].combine_chunks())
+        schema = pa.schema([SCHEMAS["failures"].field(c) for c in ("stage", "track_id", "at")])
+        rows = latest(pa.Table.from_batches(list(self._scan("failures", schema.names, filter=wanted)), schema))
+        both = rows.join(undecoded.select(["track_id", "at"]), "track_id", right_suffix="_before", join_type="inner")
+        return both.filter(pc.field("at") > pc.field("at_before"))["track_id"]
+
+    def _untrained(self, rows: pa.Table) -> pa.Table:
+        """Failures of trials whose model (or baselines) has not been written since."""
+
+        def since(name: str, at: datetime) -> bool:
+            feature = name.removeprefix("baselines-")
+            made = ("runs", name, "model.json") if feature == name else ("baselines", f"{feature}.json")
+            written = self._asked(lambda: self.fs.get_file_info(self.path(*made))).mtime
+            return written is None or written < at
+
+        trials = zip(rows["track_id"].to_pylist(), rows["at"].to_pylist(), strict=True)
+        return rows.filter(pa.array([since(name, at) for name, at in trials], pa.bool_()))
 
     # settings ------------------------------------------------------------------------------------------------------
 
@@ -411,7 +452,9 @@ def _made_by(workspace: Workspace, stage: str) -> list[str]:
     """The tables that a stage (``extract:mfcc``, ``label``, ...) makes: a track that they all have is not lost."""
     name, _, feature = stage.partition(":")
     if name == "extract":
-        # A file that could not be decoded is mended once every feature that was ever asked for has it.
-        asked = [n[len("extract-") : -len(".json")] for n in workspace.names("settings") if n.startswith("extract-")]
-        return [features_table(f) for f in ([feature] if feature else asked or workspace.names("features"))]
+        # A file that could not be decoded is mended once every feature that was last asked for has it.
+        claimed = [n[len("extract-") : -len(".json")] for n in workspace.names("settings") if n.startswith("extract-")]
+        last = (workspace.read_json("settings", COMPUTED) or {}).get("features")
+        asked = last or claimed or workspace.names("features")
+        return [features_table(f) for f in ([feature] if feature else asked)]
     return {"label": ["labels"], "acquire": ["audio"], "score": ["scores"]}.get(name, [])

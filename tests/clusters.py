@@ -351,7 +351,10 @@ class Job:
     def log(self) -> str:
         """What it has printed so far."""
         file = self.cluster.nodes[0].folder / "session_latest" / "logs" / f"job-driver-{self.name}.log"
-        return file.read_text(errors="replace") if file.exists() else ""
+        try:
+            return file.read_text(errors="replace")
+        except FileNotFoundError:  # not there yet, or Ray is just setting the link to its folder anew
+            return ""
 
     def state(self) -> str:
         """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -22,6 +25,15 @@ hypothesis.settings.register_profile("steady", deadline=None, derandomize=not os
 hypothesis.settings.load_profile("steady")
 
 RATE = 22_050
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Many processes compile the same networks, those of Ray too: what one has compiled serves all of this run."""
+    if CACHE not in os.environ:  # else this is a worker of xdist, or somebody wants it elsewhere
+        folder = tempfile.mkdtemp(prefix="mer-ray-jax-")
+        os.environ |= {CACHE: folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture
@@ -80,3 +92,14 @@ def write_tunes(folder: Path, n: int, seconds: float = 1.5, suffix: str = ".flac
     for i, path in enumerate(paths):
         soundfile.write(path, tune_of(i, seconds), RATE)
     return paths
+
+
+def spoil(path: Path, group: int, column: str) -> None:
+    """Make the end of a column's pages in one row group of a Parquet file unreadable, and nothing else."""
+    about = pq.read_metadata(path).row_group(group)
+    (chunk,) = [c for c in map(about.column, range(about.num_columns)) if c.path_in_schema.split(".")[0] == column]
+    end = chunk.total_compressed_size + min(o for o in (chunk.dictionary_page_offset, chunk.data_page_offset) if o)
+    size = min(400, chunk.total_compressed_size)
+    data = bytearray(path.read_bytes())
+    data[end - size : end] = b"\xff" * size
+    path.write_bytes(data)

@@ -253,9 +253,24 @@ def test_rays_autoscaler_brings_cpu_pods_for_workers_and_a_gpu_pod_for_trials(jo
 
 def test_spot_workers_are_the_same_pods_and_the_head_is_none(groups):
     spot, plain = (groups[g]["template"]["spec"] for g in ("spot", "cpu"))
-    assert {k: v for k, v in spot.items() if k != "tolerations"} == plain
+    assert {k: v for k, v in spot.items() if k != "tolerations"} == plain | {"affinity": {}}
     assert "tolerations" not in groups["head"]["template"]["spec"]
     assert groups["spot"]["minReplicas"] == 0
+
+
+def test_nothing_that_must_stay_goes_to_a_spot_node(groups):
+    """Many spot nodes carry no taint that would keep pods off."""
+    text = (CLUSTER / "kuberay-rayjob.yaml").read_text(encoding="utf-8")
+    marks = {tuple(m.split(": ")) for m in re.findall(r"# nodeSelector: \{(.*)\}", text)}
+    for name in ("head", "cpu"):
+        term = groups[name]["template"]["spec"]["affinity"]["nodeAffinity"]
+        (only,) = term["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        kept_off = {
+            (e["key"], json.dumps(v) if v == "true" else v) for e in only["matchExpressions"] for v in e["values"]
+        }
+        assert kept_off == marks, name
+        assert {e["operator"] for e in only["matchExpressions"]} == {"NotIn"}
+    assert groups["gpu"]["template"]["spec"]["affinity"] == {}
 
 
 def test_workers_drain_before_kubernetes_kills_them(groups):
@@ -404,7 +419,8 @@ def test_slurm_options_stand_before_the_first_command_and_are_told_apart():
     assert max(options) < first  # Slurm reads no further
     given = [lines[i].split()[1].split("=")[0] for i in options]
     assert len(given) == len(set(given))
-    assert {"--requeue", "--no-kill", "--signal", "--open-mode"} <= set(given)
+    assert {"--requeue", "--signal", "--open-mode"} <= set(given)
+    assert "--no-kill" not in given  # the loss of the first node would not queue the job again
 
 
 # The image, and what is uploaded
@@ -446,10 +462,10 @@ def test_dockerfile_has_a_python_and_extras_that_the_package_takes():
     assert needed
     assert tuple(map(int, found.groups())) >= max((3, 11), tuple(map(int, needed.groups())))
     assert "cuda" in project["optional-dependencies"]
-    assert ("ARG", 'EXTRA=""') in built[0]
+    assert ("ARG", "EXTRA=youtube") in built[0]
 
 
-@pytest.mark.parametrize("extra", ["", "cuda"])
+@pytest.mark.parametrize("extra", ["", "youtube", "youtube,cuda"])
 def test_dockerfile_installs_what_pyproject_names(extra, tmp_path):
     """The line that lists the packages, run as it stands."""
     (listing,) = [rest for word, rest in instructions() if word == "RUN" and "needed.txt" in rest]
@@ -459,7 +475,9 @@ def test_dockerfile_installs_what_pyproject_names(extra, tmp_path):
     environment = {"EXTRA": extra, "PATH": f"{python}:/usr/bin:/bin"}
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = project["dependencies"] + (project["optional-dependencies"][extra] if extra else [])
+    wanted = [*project["dependencies"]]
+    for name in filter(None, extra.split(",")):
+        wanted += project["optional-dependencies"][name]
     assert done.stdout.splitlines() == wanted, done.stderr
     assert "--constraint constraints.txt --constraint constraints-cuda.txt" in listing
 

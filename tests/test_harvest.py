@@ -25,6 +25,7 @@ from mer_ray.errors import ServiceError, TrackError
 from mer_ray.sources import harvest, lastfm
 from mer_ray.sources.answers import Answers
 from mer_ray.stages import harvest as stage
+from mer_ray.stages import metrics
 from mer_ray.tables import Workspace
 
 SONGS = [Song(f"Artist {i}", f"Title {i}", (("soundtrack", 100 - i), ("mood", 40), ("rare", 3))) for i in range(6)]
@@ -546,6 +547,98 @@ def test_a_workspace_in_an_object_store_keeps_answers_and_tables_there(service, 
         well(mer_ray("collect", *options(service, where)))
         assert asked_tracks(service) == ["Title 4", "Title 5"]
         assert titles(where) == [song.title for song in SONGS]
+
+
+# workers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_that_does_not_see_the_answers_ends_the_harvest_and_makes_no_folder_of_its_own(
+    service, ray_session, mer_ray, tmp_path, monkeypatch
+):
+    def on_the_node(plan: stage._Plan) -> tuple[Any, ...]:
+        """As if each node had a disk of its own there: in a worker it is another folder."""
+        return stage._Plan, (plan.api_url, plan.limiter, plan.timeout_s, f"{plan.cache}-of-the-node", plan.key)
+
+    cache, set_up = tmp_path / "w" / "cache" / "lastfm", options(service, tmp_path / "w", workers=2)
+    with monkeypatch.context() as patched:
+        patched.setattr(stage._Plan, "__reduce__", on_the_node)
+        code, out, err = mer_ray("collect", *set_up)
+    assert code == 2, out + err
+    assert "does not see" in err
+    assert f"{cache}-of-the-node" in err
+    assert asked_tracks(service) == []
+    assert sorted(path.name for path in cache.parent.iterdir()) == ["lastfm"]
+
+    monkeypatch.chdir(tmp_path)  # where the workers are not
+    well(mer_ray("collect", *options(service, tmp_path / "w", workers=2, cache="w/cache/lastfm")))
+    assert titles(tmp_path / "w") == [song.title for song in SONGS]
+
+
+@pytest.mark.parametrize("stop", ["refused", "by hand"])
+def test_answers_that_wait_in_workers_for_a_bucket_are_kept_when_the_harvest_is_stopped(
+    service, ray_session, mer_ray, monkeypatch, stop
+):
+    monkeypatch.setattr(stage, "MAX_THREADS", 2)  # one of each worker
+    good = [Song("A", f"good {i}") for i in range(20)]
+    service.songs = [*good, Song("A", "bad")]
+    if stop == "refused":
+        service.always = {"bad": "10"}
+    else:
+
+        def count(what: str, *counts: Any, **more: Any) -> None:
+            if what == "harvest" and next(seen) == len(good):
+                raise interrupt
+
+        interrupt = KeyboardInterrupt()  # while it is held, so is what was under way
+        seen = iter(range(1, 100))
+        monkeypatch.setattr(metrics, "count", count)
+    with stores.s3() as server:
+        code, out, err = mer_ray("collect", *options(service, stores.uri_of(server, "w"), workers=2))
+        assert code == (130 if stop == "by hand" else 2), out + err
+        assert "may not have kept" not in err
+        answers = Answers(stores.uri_of(server, "w", "cache", "lastfm"))
+        kept = [s for s in good if {"method": "track.getTopTags", "artist": s.artist, "track": s.title} in answers]
+        assert len(kept) >= len(good) - 1  # what the other worker has in hand is not waited for
+
+
+class Asker:
+    """Ends as a worker of the harvest does, or does not."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def close(self) -> tuple[str, str, str] | None:
+        if self.how == "dies":
+            os._exit(1)
+        while self.how == "hangs":
+            time.sleep(1)
+        return ("WorkspaceError", "the bucket is\ngone", "") if self.how == "fails" else None
+
+
+@pytest.mark.parametrize(
+    ("how", "patience_s", "why"),
+    [
+        ("closes", 60.0, None),
+        ("fails", 60.0, "the bucket is gone"),
+        ("dies", 60.0, "died unexpectedly"),
+        ("hangs", 0.1, "no answer"),
+    ],
+)
+def test_a_worker_that_does_not_close_is_told_of_and_not_waited_for(
+    ray_session, monkeypatch, capsys, how, patience_s, why
+):
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
+    monkeypatch.setattr(stage, "CLOSE_S", patience_s)
+    workers = [ray.remote(num_cpus=0)(Asker).remote(how)]
+    stage._close(workers)
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == bool(why)
+    if why:
+        assert "1 of 1 workers may not have kept their last answers" in told
+        assert why in told
+    ray.kill(workers[0])
 
 
 # how much is stored -----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""9,000 tracks from a Last.fm in bad weather: complete and within the rate, whoever asks and whatever is killed."""
+"""Thousands of tracks from a Last.fm in bad weather: complete and within the rate, whoever asks, whatever is killed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from storms import KEY, Storm, answers_per_question, busiest_second, faults, sto
 from mer_ray.stages.harvest import MAX_THREADS
 from mer_ray.tables import Workspace
 
-SONGS = 9_000
-FEWER = 9_000 if os.environ.get("MER_RAY_LONG_TESTS") else 900
-"""For several workers: the rate is not reached on two cores, and a run with all of them takes minutes."""
+LONG = bool(os.environ.get("MER_RAY_LONG_TESTS"))
+SONGS, FEWER = (9_000, 9_000) if LONG else (3_000, 900)
+"""The second for several workers: the rate is not reached on two cores, and a run with all of them takes minutes."""
 RATE = 300
 
 
@@ -85,7 +85,7 @@ def test_one_process_gets_everything_at_the_rate_that_was_set(undisturbed: Path)
     assert len(Workspace(undisturbed).ids("tracks")) > 0.98 * SONGS
 
 
-@pytest.mark.parametrize("workers", [4, 16])
+@pytest.mark.parametrize("workers", [4, 16] if LONG else [8])
 def test_workers_of_a_cluster_get_the_same_together(
     undisturbed: Path, ray_session, mer_ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
@@ -97,7 +97,8 @@ def test_workers_of_a_cluster_get_the_same_together(
         check_complete(server, tmp_path / "w", FEWER)
     found = rows(tmp_path / "w")
     assert found.equals(rows(undisturbed).slice(0, len(found)))
-    assert len(list((tmp_path / "w" / "cache" / "lastfm").iterdir())) == workers + 1  # each wrote, and the driver
+    files = [p for p in (tmp_path / "w" / "cache" / "lastfm").iterdir() if p.is_file()]
+    assert len(files) == workers + 1  # each wrote, and the driver
 
 
 def test_killed_three_times_and_continued(undisturbed: Path, tmp_path: Path) -> None:

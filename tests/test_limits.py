@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import os
 import pickle
 import random
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mer_ray.errors import ServiceError
 from mer_ray.sources.limits import LATE_S, Gate, LocalLimiter, per_second
 from mer_ray.stages import limits
 
@@ -260,6 +265,88 @@ def test_names_do_not_wait_for_each_other() -> None:
     assert not both.broken
 
 
+# the keeper, in this process --------------------------------------------------------------------------------------
+
+LONG_S = 100.0
+"""What no test waits for."""
+
+
+def steps(what: Coroutine[Any, Any, object]) -> None:
+    """Runs it, but not for ever."""
+    asyncio.run(asyncio.wait_for(what, 60))
+
+
+def test_who_finds_no_place_hears_so_and_keeps_none() -> None:
+    async def play() -> None:
+        keeper = limits._Keeper(1, 0.0, 0.0, LONG_S)
+        first = await keeper.take("host", 0.0, 0.01)
+        assert first is not None
+        # The one in front waits for the place, the others wait for the one in front.
+        assert await asyncio.gather(*(keeper.take("host", 0.0, 0.01) for _ in range(3))) == [None] * 3
+        await keeper.give_back("host", first)
+        assert await keeper.take("host", 0.0, 0.0) is not None
+
+    steps(play())
+
+
+def test_no_place_is_lost_in_the_moment_in_which_a_wait_ends() -> None:
+    async def play() -> None:
+        keeper = limits._Keeper(3, 0.0, 0.0, LONG_S)
+        served = inside = most = 0
+
+        async def visit(number: int) -> None:
+            nonlocal served, inside, most
+            for _ in range(20):
+                waited_s = 0.0
+                while (ticket := await keeper.take("host", waited_s, 0.0005 * (number % 4))) is None:
+                    waited_s += 0.001
+                    await asyncio.sleep(0)
+                inside += 1
+                most = max(most, inside)
+                await asyncio.sleep(0.0005)
+                inside -= 1
+                served += 1
+                await keeper.give_back("host", ticket)
+
+        await asyncio.gather(*map(visit, range(12)))
+        assert (served, most) == (240, 3)
+        assert None not in [await keeper.take("host", 0.0, 0.0) for _ in range(3)]
+
+    steps(play())
+
+
+def test_who_asks_again_keeps_its_place_in_the_line() -> None:
+    async def play() -> None:
+        keeper = limits._Keeper(1, 0.0, 0.0, LONG_S)
+        ticket = await keeper.take("host", 0.0, LONG_S)
+        served: list[str] = []
+
+        async def visit(who: str, waited_s: float) -> None:
+            ticket = await keeper.take("host", waited_s, LONG_S)
+            assert ticket is not None
+            served.append(who)
+            await keeper.give_back("host", ticket)
+
+        async with asyncio.TaskGroup() as group:
+            for who, waited_s in (("new", 0.0), ("newer", 0.0), ("oldest", 20.0), ("old", 10.0)):
+                group.create_task(visit(who, waited_s))
+                await asyncio.sleep(0)  # it stands in the line
+            assert ticket is not None
+            await keeper.give_back("host", ticket)
+        assert served == ["oldest", "old", "new", "newer"]
+
+    steps(play())
+
+
+def test_a_place_that_rests_or_whose_lease_ends_goes_to_who_waits() -> None:
+    async def play() -> None:
+        keeper = limits._Keeper(1, 0.02, 0.0, 0.05)
+        taken = [await asyncio.gather(*(keeper.take("host", 0.0, LONG_S) for _ in range(3)))]
+        assert None not in taken[0]
+
+    steps(play())
+
+
 # the cluster ------------------------------------------------------------------------------------------------------
 
 
@@ -283,8 +370,6 @@ class Counter:
 
 def visit(limiter: Any, counter: Any, times: int, wait_for: int = 0) -> None:
     """Runs in a worker."""
-    import time
-
     import ray
 
     for _ in range(times):
@@ -303,6 +388,43 @@ def keeper(name: str, *bounds: float) -> Any:
 
     actor = f"limit-{digest(f'{name} {bounds}'.encode())[:16]}"
     return ray.get_actor(actor, namespace=limits.NAMESPACE)
+
+
+def in_line(keeper: Any, n: int) -> None:
+    """Returns when so many wait for a place."""
+    import ray
+
+    deadline = time.monotonic() + 60
+    while (found := ray.get(keeper.__ray_call__.remote(lambda self: len(self._lines.get("host", []))))) != n:
+        assert time.monotonic() < deadline, f"{found} wait"
+        time.sleep(0.01)
+
+
+def asked_often(keeper: Any, n: int, before: int = 0) -> int:
+    """Returns when a keeper was asked so often by others, in its next process after ``before``: that one's id."""
+    import ray
+
+    deadline = time.monotonic() + 60
+    asked = process = 0
+    while process == before or asked < n:
+        assert time.monotonic() < deadline, f"asked {asked} times"
+        time.sleep(0.01)
+        with suppress(ray.exceptions.RayActorError):  # it is being started anew
+            asked, process = ray.get(keeper.__ray_call__.remote(lambda self: (self._asked, os.getpid())))
+    return process
+
+
+class Clock:
+    """Stands in for the module ``time``: goes as the test says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -376,6 +498,109 @@ def test_those_who_wait_while_the_keeper_dies_are_served(cluster: Any) -> None:
     ray.kill(keeper("test orphans", 2, 0.0, 0.0, limits.LEASE_S), no_restart=False)
     ray.get(tasks, timeout=300)
     assert ray.get(counter.state.remote())[1:] == (80, 0)
+
+
+class Waiter:
+    """A worker whose threads wait for a place."""
+
+    def begin(self, limiter: Any, threads: int) -> None:
+        for _ in range(threads):
+            threading.Thread(target=limiter.slot("host").__enter__, daemon=True).start()
+
+
+def test_a_worker_that_dies_while_it_waits_gets_no_place(cluster: Any) -> None:
+    import ray
+
+    limiter = limits.shared("test dead waiters", 1)
+    entered = []
+    with limiter.slot("host"):
+        waiter = cluster(Waiter).remote()
+        ray.get(waiter.begin.remote(limiter, 4))
+        kept_by = keeper("test dead waiters", 1, 0.0, 0.0, limits.LEASE_S)
+        in_line(kept_by, 4)
+        ray.kill(waiter)
+        in_line(kept_by, 0)
+    with limiter.slot("host"):  # were one of theirs, it would be after LEASE_S
+        entered.append(1)
+    assert entered == [1]
+
+
+def test_who_waits_for_long_asks_again_until_there_is_a_place(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "ASK_S", 0.01)
+    limiter = limits.shared("test asks again", 1)
+    kept_by = keeper("test asks again", 1, 0.0, 0.0, limits.LEASE_S)
+    served = threading.Event()
+
+    def wait() -> None:
+        with limiter.slot("host"):
+            served.set()
+
+    with limiter.slot("host"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        asked_often(kept_by, 20)
+        assert not served.is_set()
+    thread.join(120)
+    assert served.is_set()
+
+
+def test_the_patience_with_a_keeper_begins_anew_with_each_of_its_deaths(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    clock = Clock()
+    monkeypatch.setattr(limits, "time", clock)
+    monkeypatch.setattr(limits, "ASK_S", 0.1)
+    bounds = (1, 1_000.0, 0.0, limits.LEASE_S)
+    limiter = limits.shared("test patience", 1, hold_s=1_000.0)  # a gate made anew rests for so long
+    ended: list[object] = []
+
+    def wait() -> None:
+        try:
+            with limiter.slot("host"):
+                ended.append("served")
+        except Exception as error:  # what a thread raises is seen by nobody
+            ended.append(error)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    kept_by, process = keeper("test patience", *bounds), 0
+    for _ in range(2):
+        process = asked_often(kept_by, 2, process)  # twice: it was told in between that there is no place
+        clock.now += 10 * limits.PATIENCE_S
+        ray.kill(kept_by, no_restart=False)
+    asked_often(kept_by, 1, process)
+    ray.get(kept_by.__ray_call__.remote(open_gate))
+    thread.join(60)
+    assert ended == ["served"]
+
+
+def open_gate(keeper: Any) -> None:
+    keeper._gates["host"]._next = 0.0
+
+
+class NoKeeper:
+    """Ends whenever it is started."""
+
+    def __init__(self, *bounds: float) -> None:
+        raise MemoryError
+
+    async def take(self, *asked: object) -> None:
+        """Never comes to this."""
+
+
+def test_a_keeper_that_stays_away_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(limits, "PAUSE_S", 0.0)
+    monkeypatch.setattr(limits, "_Keeper", NoKeeper)
+    with (
+        pytest.raises(ServiceError, match=r"gives out places at host\.test .*\(ActorDiedError\): see Ray's logs"),
+        limits.shared("test away", 1).slot("host.test"),
+    ):
+        pass
 
 
 def hold_and_die(limiter: Any) -> None:

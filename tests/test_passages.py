@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,9 +43,13 @@ def member(module: Kernel, n_dims: int = N_DIMS) -> Member:
     return Member(flat(nnx.state(module, nnx.Param)), scaler)
 
 
+@nnx.jit
+def blocks(module: Kernel, x: jax.Array) -> list[jax.Array]:
+    return module.blocks(x, jnp.ones(x.shape[:2]))
+
+
 def of_network(module: Kernel, x: np.ndarray) -> np.ndarray:
-    mask = jnp.ones((1, len(x)))
-    return np.concatenate([np.asarray(b) for b in module.blocks(jnp.asarray(x)[None], mask)], axis=1)[0]
+    return np.concatenate([np.asarray(b) for b in blocks(module, jnp.asarray(x)[None])], axis=1)[0]
 
 
 def whole_track(n: int, hop_s: float = HOP_S) -> passages.Grid:

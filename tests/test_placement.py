@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from mer_ray.errors import InputError, ServiceError
 from mer_ray.training import placement
+from mer_ray.training.crossval import cross_validate
 from mer_ray.training.fit import Recipe, fit
 from mer_ray.training.placement import Placement
 
@@ -46,6 +47,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def same(place: Placement, value: float) -> list[str]:
+    """What is said of a value, if anything."""
+    try:
+        place.check_same(value, "rank")
+    except ServiceError as error:
+        return [error.message]
+    return []
+
+
 def one_of_the_group(rank: int, port: int, folder: str) -> None:
     """What each process of the group does."""
     placement.initialize(f"127.0.0.1:{port}", PROCESSES, rank, timeout_s=60)
@@ -65,6 +75,7 @@ def one_of_the_group(rank: int, port: int, folder: str) -> None:
         first=place.is_first,
         total=place.local(jax.jit(jnp.sum)(split)),
         replicated=place.local(place.replicate({"a": np.full((2, 3), rank + 7)}))["a"],
+        same=same(place, rank),
         agreed=[place.agree(rank + 0.1), place.agree(math.inf if rank == 0 else 1)],
         devices=[jax.process_count(), len(jax.devices())],
     )
@@ -124,6 +135,22 @@ def test_the_first_process_decides(group):
     for member in group:
         assert member["agreed"].tolist() == [0.1, math.inf]
         np.testing.assert_array_equal(member["replicated"], np.full((2, 3), 7))
+
+
+def test_who_has_another_value_than_the_first_process_ends(group):
+    assert group[0]["same"].tolist() == []
+    assert group[1]["same"].tolist() == ["process 1 of the group found rank 1, and the first one 0"]
+
+
+def test_a_group_that_finds_different_files_does_not_train(monkeypatch):
+    """Gradients of different epochs, or of different folds, would be added up: their shapes are the same."""
+    monkeypatch.setattr(Placement, "agree", lambda self, value: value + 1)
+    with pytest.raises(ServiceError, match="found a checkpoint of epoch 0, and the first one 1"):
+        train(Placement.everywhere())
+    tracks, labels = [np.ones((FRAMES, DIMS), np.float32)] * 4, np.full((4, 3), 0.5)
+    recipe, fold = Recipe("lstm", 0.1, FRAMES, 1, 1, 2, 1e-2, 0.1), np.array([[0, 0, 1, 1]])
+    with pytest.raises(ServiceError, match="part 0 finished: 0, and the first one 1"):
+        cross_validate(recipe, tracks, labels, list("abcd"), fold, 1, 0, placement=Placement.everywhere())
 
 
 def test_on_one_device_arrays_pass_through_as_they_are():

@@ -11,8 +11,10 @@ import pyarrow as pa
 import pytest
 from ray import cloudpickle
 
-from mer_ray.errors import InputError, MerRayError, ServiceError
+from mer_ray.errors import InputError, MerRayError, ServiceError, WorkspaceError
 from mer_ray.stages import pool, session
+from mer_ray.storage import TEMPORARY
+from mer_ray.tables import Workspace
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see this folder
 
@@ -54,12 +56,12 @@ def blocks(n: int, size: int) -> list[pa.Table]:
 
 
 def test_every_block_is_answered_once_and_a_row_that_ends_every_worker_is_given_up(ray_session, tmp_path):
-    given = {"folder": tmp_path, "frail": (5, 13), "deadly": (10,)}
+    given = {"folder": tmp_path, "frail": (13,), "deadly": (10,)}
     told = list(session.map_blocks(iter(blocks(20, 4)), Squares, given, workers=2))
     rows = sorted((row for answer in told for row in answer), key=lambda row: row["x"])
     assert [(r["x"], r["square"]) for r in rows] == [(x, None if x == 10 else x * x) for x in range(20)]
     assert rows[10]["message"].startswith(f"{pool.TRIES} workers ended on it alone")
-    assert {p.name for p in tmp_path.iterdir()} == {"5", "10", "13"}
+    assert {p.name for p in tmp_path.iterdir()} == {"10", "13"}
 
 
 def test_without_a_way_to_record_it_such_a_row_ends_the_run(ray_session, tmp_path):
@@ -69,6 +71,36 @@ def test_without_a_way_to_record_it_such_a_row_ends_the_run(ray_session, tmp_pat
 
     with pytest.raises(MerRayError, match="'x': 0"):
         list(session.map_blocks(blocks(1, 1), fatal, {}, workers=1))
+
+
+class Reads:
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return pa.table({"seen": [str(self.workspace.read_json("settings", "x.json"))]})
+
+
+class Unshared(Workspace):
+    """A workspace on a disk that each node has for itself: in a worker it is another folder."""
+
+    def __reduce__(self):
+        return Workspace, (f"{self.uri}-of-the-node",)
+
+
+def test_a_workspace_that_a_node_does_not_see_ends_the_run(ray_session, tmp_path):
+    here = Unshared(tmp_path / "w")
+    there = Workspace(f"{here.uri}-of-the-node")
+    for workspace in (here, there):  # of an earlier run, on each of them
+        workspace.write_json(1, "settings", "x.json")
+    with pytest.raises(WorkspaceError, match=r"does not see .*-of-the-node") as caught:
+        list(session.map_blocks(blocks(2, 1), Reads, {"workspace": here}, workers=1))
+    assert "a folder that they share" in caught.value.hint
+    with pytest.raises(WorkspaceError, match="does not see"):
+        session.elsewhere(Workspace.names, here)
+    shared = Workspace(tmp_path / "w")
+    assert list(session.map_blocks(blocks(1, 1), Reads, {"workspace": shared}, workers=1)) == [[{"seen": "1"}]]
+    assert list((tmp_path / "w" / TEMPORARY).iterdir()) == []
 
 
 def test_workers_that_cannot_begin_end_the_run(ray_session):

@@ -19,7 +19,8 @@ def name(requirement: str) -> str:
 
 
 def test_it_has_the_packages_of_pyproject_but_for_ray():
-    needed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = project["dependencies"] + project["optional-dependencies"]["youtube"]
     assert RUNTIME_ENV["pip"]["packages"] == [PINNED, *(n for n in needed if name(n) != "ray")]
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import sounds
-from conftest import write_tunes
+from conftest import spoil, write_tunes
 
 from mer_ray.features import FeatureSpec
 from mer_ray.models import layout
@@ -264,7 +264,6 @@ def test_bad_requests_are_one_line(mer_ray, tmp_path, monkeypatch):
     assert "folder nowhere for --out does not exist" in refused(mer_ray, music, "--out", "nowhere/s.csv")
     Path("notes").touch()
     assert "notes must end in .parquet or .csv" in refused(mer_ray, music, "--out", "notes")
-    assert "is not on this machine" in refused(mer_ray, music, "--out", "s3://bucket/s.parquet")
     assert "--keep-features needs a folder" in refused(mer_ray, music, "--out", "s.csv", "--keep-features")
     assert "notes.csv" in refused(mer_ray, music, "--out", "notes.csv")  # somebody's own file is not written over
     assert "--out needs a CATALOG" in refused(mer_ray, "--out", "s.csv")
@@ -305,6 +304,56 @@ def test_rows_without_frames_become_failures_and_stay_them(mer_ray, tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "f.parquet", row_group_size=2)
     mended = score(mer_ray, tmp_path / "f.parquet", "--model", model, "--out", target)
     assert "4 tracks · 1 new · 2 failed" in mended
+
+
+@pytest.mark.parametrize("column", ["frames", "track_id"])
+def test_a_row_group_that_is_damaged_is_one_failure_and_the_rest_is_scored(mer_ray, tmp_path, column):
+    model, file = save_model(tmp_path / "model"), tmp_path / "f.parquet"
+    pq.write_table(many_frames(6), file, row_group_size=2)
+    whole = file.read_bytes()
+    spoil(file, 1, column)
+    arguments = (file, "--model", model, "--out")
+    for target in (tmp_path / "folder", tmp_path / "s.parquet"):
+        assert "4 tracks · 1 failed" in score(mer_ray, *arguments, target)
+        again = score(mer_ray, *arguments, target)
+        assert "4 tracks · nothing new, found everything done · 1 failed" in again
+    (lost,) = pq.read_table(tmp_path / "s.failures.parquet").to_pylist()
+    assert lost["reason"] == "unreadable"
+    assert f"{file}, row group 1 (2 rows) cannot be read" in lost["message"]
+
+    # A folder remembers it, until it is asked for.
+    folder = Workspace(tmp_path / "folder")
+    assert [f["attempts"] for f in folder.failures()] == [1]
+    assert "4 tracks · nothing new" in score(mer_ray, *arguments, folder.uri, "--retry-failed")
+    assert [f["attempts"] for f in folder.failures()] == [2]
+    file.write_bytes(whole)
+    assert "nothing new, found everything done · 1 failed" in score(mer_ray, *arguments, folder.uri)
+    assert [f["attempts"] for f in folder.failures()] == [2]
+    mended = score(mer_ray, *arguments, folder.uri, "--retry-failed")
+    assert "6 tracks · 2 new" in mended
+    assert "failed" not in mended
+    assert "6 tracks · 2 new" in score(mer_ray, *arguments, tmp_path / "s.parquet")
+    assert same(folder.read("scores"), pq.read_table(tmp_path / "s.parquet"))
+
+
+@pytest.mark.parametrize("name", ["folder", "s.parquet"])
+def test_a_track_that_is_listed_twice_is_scored_once_and_told(mer_ray, tmp_path, name):
+    model, rows = save_model(tmp_path / "model"), [("a", frames_of(0)), ("b", frames_of(1))]
+    rows += [("a", frames_of(2)), ("c", frames_of(3))]
+    pq.write_table(frames_table(rows), tmp_path / "f.parquet", row_group_size=2)
+    pq.write_table(frames_table([("b", frames_of(4)), ("d", frames_of(5))]), tmp_path / "g.parquet")
+    places = [tmp_path / "f.parquet", tmp_path / "g.parquet", tmp_path / "f.parquet"]
+    for said in ("4 tracks · 2 failed", "4 tracks · nothing new, found everything done · 2 failed"):
+        assert said in score(mer_ray, *places, "--model", model, "--out", tmp_path / name)
+        read = pq.read_table if name == "s.parquet" else None
+        lost = read(tmp_path / "s.failures.parquet").to_pylist() if read else Workspace(tmp_path / name).failures()
+        messages = sorted(f["message"] for f in lost)
+        assert [f["reason"] for f in lost] == ["duplicate"] * 2
+        assert f"{places[0]}, row 3: its track_id, a, is that of an earlier row" in messages[0]
+        assert f"{places[1]}, row 1: its track_id, b, is that of an earlier row" in messages[1]
+    one = score(mer_ray, tmp_path / "g.parquet", "--model", model, "--out", tmp_path / name)
+    assert "nothing new" in one
+    assert "failed" not in one
 
 
 def test_frames_that_the_model_cannot_read_are_refused(mer_ray, tmp_path):
@@ -423,8 +472,11 @@ def test_a_workspace_scores_what_is_new_and_anew_with_a_better_model(mer_ray, tm
     }
     before = set(workspace.names("scores"))
     assert "nothing new" in score(mer_ray, "--workspace", workspace.uri)
-    workspace.append("features/vggish", table.slice(3), "second")
-    assert "5 tracks · 2 new" in score(mer_ray, "--workspace", workspace.uri)
+    workspace.append("features/vggish", table.slice(2, 2), "second")
+    workspace.append("features/vggish", table.slice(3), "third")  # another process had the fourth one too
+    told = score(mer_ray, "--workspace", workspace.uri)
+    assert "5 tracks · 2 new" in told
+    assert "failed" not in told
     assert before < set(workspace.names("scores"))
     save_model(tmp_path / "w" / "runs" / "better", 1, r2=0.4)
     assert "5 tracks ·" in score(mer_ray, "--workspace", workspace.uri)

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from mer_ray.errors import InputError
-from mer_ray.scoring.table import clock, find, listing, name, read
+from mer_ray.scoring.table import clock, count, find, listing, name, pieces, read
 from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace
 
 SCHEMA = SCHEMAS["scores"]
@@ -57,6 +57,27 @@ def test_csv_comes_back_but_for_its_lists(tmp_path):
     found = read(tmp_path / "s.csv")
     assert found.drop_columns(lists).to_pylist() == rows.drop_columns(lists).to_pylist()
     assert found["curve"].null_count == 2
+
+
+def test_pieces_are_what_is_read_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("mer_ray.scoring.table._ROWS", 2)
+    rows = table(*(row(i, title=f"a\n{i}" if i % 2 else "") for i in range(7)), row(3, album="again"))
+    pq.write_table(rows, tmp_path / "s.parquet", row_group_size=3)
+    pq.write_table(rows.drop_columns([*NEWER, "artist"]), tmp_path / "old.parquet")
+    pacsv.write_csv(rows.drop_columns(["curve", "sound", "waveform", "novelty"]), tmp_path / "s.csv")
+    for i in range(len(rows)):
+        Workspace(tmp_path / "w").append("scores", rows.slice(i, 1), f"{i}")
+    for place in ("s.parquet", "old.parquet", "s.csv", "w", "w/scores"):
+        for columns in (None, ["model", "curve", "title"]):
+            found = list(pieces(tmp_path / place, columns))
+            assert max(map(len, found)) <= (7 if place == "s.csv" else 2)
+            assert pa.concat_tables(found).equals(read(tmp_path / place, columns))
+        assert count(tmp_path / place) == 8
+    with pytest.raises(InputError, match=r"gone\.parquet do not exist"):
+        list(pieces(tmp_path / "gone.parquet"))
+    pq.write_table(table(*map(row, range(5)), row(5, arousal=1.5)), tmp_path / "range.parquet")
+    with pytest.raises(InputError, match="arousal of track 0000000000000005"):
+        list(pieces(tmp_path / "range.parquet", ["title"]))
 
 
 def test_hostile_text_is_listed_as_text():

@@ -12,10 +12,11 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 import sounds
-from conftest import write_tunes
+from conftest import spoil, write_tunes
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -121,7 +122,7 @@ def test_row_groups_come_in_pieces_that_keep_their_names(tmp_path):
         assert [name for name, _ in pieces] == shards(unit)
         assert [len(p) for _, p in pieces][:-1] == [AT_ONCE] * (len(pieces) - 1)
         found += [i for _, p in pieces for i in p["track_id"].to_pylist()]
-        assert ids(unit, None) == [i for _, p in pieces for i in p["track_id"].to_pylist()]
+        assert ids(unit, None).to_pylist() == [i for _, p in pieces for i in p["track_id"].to_pylist()]
     assert found == [str(i) for i in range(3_000)]
     assert len({s for u in units for s in shards(u)}) == 4
 
@@ -151,7 +152,37 @@ def test_numbers_may_be_ids(tmp_path):
     assert [t["track_id"] for t in tracks] == ["7", "9"]
     assert [a.tolist() for a in arrays] == [[[0, 0]] * 2, [[2, 2]]]
     assert [(f["track_id"], f["reason"]) for f in lost] == [("8", "too_short")]
-    assert ids(unit, None) == ["7", "8", "9"]
+    assert ids(unit, None).to_pylist() == ["7", "8", "9"]
+
+
+def test_what_comes_before_the_damage_is_read(tmp_path):
+    frames = np.random.default_rng(0).standard_normal((3_000, 1, 2)).astype(np.float32)
+    own = {"track_id": [str(i) for i in range(3_000)], "fingerprint": [SPEC.fingerprint] * 3_000}
+    table = pa.table(own | {"frames": frames.tolist()})
+    path = tmp_path / "f.parquet"
+    pq.write_table(table, path, data_page_size=1_000, use_dictionary=False, write_batch_size=100)
+    spoil(path, 0, "frames")
+    (unit,) = unit_rows(str(path), None, "m")
+    assert len(ids(unit, None)) == 3_000
+    found = []
+    with pytest.raises(TrackError, match=r"f\.parquet, row group 0 \(3,000 rows\) cannot be read") as caught:
+        found.extend(Frames(unit, None, SPEC).pieces())
+    assert [name for name, _ in found] == shards(unit)[:2]
+    assert (caught.value.reason, caught.value.transient) == ("unreadable", False)
+    with pytest.raises(TrackError) as caught:
+        list(Frames(unit, pa.fs.SubTreeFileSystem("/", pa.fs.LocalFileSystem()), SPEC).pieces())
+    assert caught.value.transient  # as in a store, which may only have been out of reach
+
+
+def test_text_that_is_none_is_damage(tmp_path):
+    path = frames_file(tmp_path / "f.parquet", [1], 10)
+    table = pq.read_table(path)
+    broken = pa.array([b"\xff\xfe"]).cast(pa.binary()).view(pa.string())
+    pq.write_table(table.set_column(0, "track_id", broken), path)
+    (unit,) = unit_rows(str(path), None, "m")
+    assert len(ids(unit, None)) == 0
+    with pytest.raises(TrackError, match="row group 0"):
+        list(Frames(unit, None, SPEC).pieces())
 
 
 def test_what_is_no_parquet_is_said(tmp_path):

@@ -70,6 +70,7 @@ def slurm(tmp_path: Path, scratch: Path) -> Iterator[Callable[..., subprocess.Po
             "SLURM_JOB_ID": str(JOB),
             "SLURM_JOB_NUM_NODES": str(nodes),
             "SLURM_CPUS_PER_TASK": "1",
+            "SLURM_MEM_PER_CPU": "1000",
             "SLURMD_NODENAME": "first",
             "SLURM_SUBMIT_DIR": str(REPO),
         }
@@ -116,10 +117,13 @@ def running(process: psutil.Process) -> bool:
 def test_a_job_runs_on_its_nodes_asks_for_a_token_and_is_queued_again_when_time_is_up(
     long_tests, slurm, scratch, tmp_path
 ):
-    ours = "import os, time; print('joins', os.environ['RAY_ADDRESS'], flush=True); time.sleep(600)"
+    ours = "import os, time, ray; ray.init(logging_level='ERROR'); has = ray.cluster_resources(); "
+    ours += "print('may use', *(round(has[k] / 2**20) for k in ('memory', 'object_store_memory')), flush=True); "
+    ours += "print('joins', os.environ['RAY_ADDRESS'], flush=True); time.sleep(600)"
     process = slurm(2, "python", "-c", ours)
     log = tmp_path / "log"
     wait_for(r"Ray: 2 of 2 nodes, 2 CPUs, 0 GPUs", log, process)
+    wait_for(r"(?m)^may use 1400 400$", log, process)  # of two nodes, not of the machine
     wait_for(rf"(?m)^joins 127.0.0.1:{20_000 + JOB % 1000 * 10}$", log, process)
 
     dashboard = f"http://127.0.0.1:{20_000 + JOB % 1000 * 10 + 1}"

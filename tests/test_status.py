@@ -43,8 +43,9 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def typed(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(main, [str(a) for a in arguments])
-    return result.exit_code, result.output
+    with console.out.capture() as printed:  # by this thread alone: those that other tests left behind print as well
+        result = CliRunner().invoke(main, [str(a) for a in arguments])
+    return result.exit_code, printed.get() or result.output
 
 
 def test_what_it_finds(workspace):

@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,8 @@ from hypothesis.extra import numpy as hnp
 from mer_ray import tables
 from mer_ray.errors import WorkspaceError
 from mer_ray.ids import Ids
-from mer_ray.tables import SCHEMAS, Workspace, failure, features_schema, ragged_arrays, ragged_column
+from mer_ray.storage import MARK
+from mer_ray.tables import COMPUTED, SCHEMAS, Workspace, failure, features_schema, ragged_arrays, ragged_column
 
 
 @pytest.fixture
@@ -84,6 +85,10 @@ def test_what_a_killed_process_left_is_not_read(workspace):
     assert leftover.exists()  # it may be another process's, at work
     old = time.time() - 2 * 86_400
     os.utime(leftover, (old, old))
+    mark = leftover.rename(leftover.with_name(f"{MARK}-0"))
+    workspace.sweep()
+    assert mark.exists()  # of a run that takes days
+    leftover = mark.rename(leftover)
     workspace.sweep()
     assert not leftover.exists()
     assert workspace.ids("audio") == {"a"}
@@ -281,6 +286,43 @@ def test_a_feature_that_failed_is_not_mended_by_another(workspace, clock):
     assert workspace.lost("extract").ids.to_pylist() == ["b"]
     workspace.append("features/vggish", frames_table({"a": np.ones((1, 2)), "b": np.ones((1, 2))}, 2), "x")
     assert workspace.failures() == []
+
+
+def test_a_file_that_is_decoded_at_last_is_mended_though_it_is_not_fit_for_a_feature(workspace, clock):
+    workspace.write_json({"features": ["mfcc", "chroma"]}, "settings", COMPUTED)
+    for track in "a", "b":
+        fail(workspace, "extract:chroma", track, "too_short")
+        fail(workspace, "extract", track, "stuck", True)
+    workspace.append("features/mfcc", frames_table({"a": np.ones((1, 2))}, 2), "x")
+    fail(workspace, "extract:chroma", "a", "too_short")
+    assert {(f["stage"], f["track_id"]) for f in workspace.failures("extract")} == {
+        ("extract:chroma", "a"),
+        ("extract:chroma", "b"),
+        ("extract", "b"),
+    }
+    assert workspace.lost("extract").ids.to_pylist() == ["b"]
+
+
+def test_a_feature_that_is_not_asked_for_any_more_does_not_keep_a_failure(workspace, clock):
+    for name in "mfcc", "vggish":
+        workspace.claim(f"extract:{name}", f"features/{name}", {})
+    fail(workspace, "extract", "a", "stuck", True)
+    workspace.append("features/mfcc", frames_table({"a": np.ones((1, 2))}, 2), "x")
+    assert len(workspace.failures("extract")) == 1
+    workspace.write_json({"features": ["mfcc"]}, "settings", COMPUTED)
+    assert workspace.failures("extract") == []
+
+
+def test_a_clock_that_is_behind_loses_no_failure(workspace):
+    workspace.claim("score", "scores", {})
+    ahead = datetime.now(UTC) + timedelta(hours=1)
+    try:
+        tables.keep_up(ahead)
+        assert ahead - timedelta(seconds=1) < tables.now() < ahead + timedelta(minutes=1)
+        tables.keep_up(ahead - timedelta(hours=2))  # this process is ahead of that one, which does no harm
+        assert abs(tables.now() - datetime.now(UTC)) < timedelta(seconds=1)
+    finally:
+        tables.keep_up(datetime.now(UTC))
 
 
 def test_a_hostile_message_is_one_line(workspace):

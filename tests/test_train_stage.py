@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -22,7 +24,8 @@ import pytest
 
 from mer_ray import features
 from mer_ray.features.mfcc import Params
-from mer_ray.tables import DIMENSIONS, Workspace, features_schema, now, ragged_column
+from mer_ray.stages import train, trial
+from mer_ray.tables import DIMENSIONS, Workspace, failure, features_schema, now, ragged_column
 
 MFCC = {"sample_rate_hz": 8_000, "hop_length": 4_000, "n_mels": 16, "n_mfcc": 8}
 FOLDS, REPEATS, MEMBERS, EPOCHS = 2, 2, 2, 60
@@ -259,7 +262,61 @@ def test_a_killed_trial_continues_and_ends_in_the_same_bits(undisturbed, copied,
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_experiment_is_continued_by_the_next_command(undisturbed, copied, mer_ray):
+def test_a_trial_whose_process_dies_before_it_begins_is_tried_again(ray_session, copied, mer_ray, monkeypatch):
+    """Between two trials in one process, which Tune itself does not make good."""
+    from ray.tune.trainable import wrap_function
+
+    struck = copied.parent / "struck"
+
+    class Struck(wrap_function(trial.tune_trial)):
+        def reset_config(self, new_config):
+            if not struck.exists():
+                struck.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().reset_config(new_config)
+
+    monkeypatch.setattr(trial, "tune_trial", Struck)
+    code, out, err = mer_ray("train", *options(copied, cpus_per_trial=2, epochs=3))
+    assert code == 0, out + err
+    assert struck.exists(), "no process was handed from one trial to the next"
+    assert (copied / "runs" / "cnn-mfcc" / "model.json").exists()
+    assert (copied / "baselines" / "mfcc.json").exists()
+    assert Workspace(copied).failures() == []
+
+
+def test_only_trials_that_were_given_up_early_are_run_again(monkeypatch):
+    rounds: list[list[str]] = []
+    answers = [({"a": "killed", "b": "out of memory"}, {"a"}), ({"a": "killed"}, {"a"}), ({}, set())]
+
+    def once(config, workspace, trials, given, ticker):
+        rounds.append([t["name"] for t in trials])
+        return answers[len(rounds) - 1]
+
+    monkeypatch.setattr(train, "_tune_once", once)
+    trials = [{"name": n} for n in "abc"]
+    assert train._tune(None, None, trials, {}, None) == {"b": "out of memory"}
+    assert rounds == [["a", "b", "c"], ["a"], ["a"]]
+    answers[:], rounds[:] = [({"c": "killed"}, {"c"})] * 9, []
+    assert train._tune(None, None, trials, {}, None) == {"c": "killed"}
+    assert len(rounds) == 1 + train.RESTARTS
+
+
+def test_a_failure_is_over_when_the_model_is_there(undisturbed, copied):
+    workspace = Workspace(copied)
+    workspace.append_rows(
+        "failures", [failure("train", n, "trial_failed", "x") for n in ("cnn-mfcc", "baselines-mfcc")]
+    )
+    assert {f["track_id"] for f in workspace.failures()} == {"cnn-mfcc", "baselines-mfcc"}
+    shutil.copytree(undisturbed / "baselines", copied / "baselines", copy_function=shutil.copy)
+    assert [f["track_id"] for f in workspace.failures()] == ["cnn-mfcc"]
+    shutil.copytree(undisturbed / "runs", copied / "runs", copy_function=shutil.copy)
+    assert workspace.failures() == []
+    workspace.append_rows("failures", [failure("train", "cnn-mfcc", "trial_failed", "on new data")])
+    assert [f["message"] for f in workspace.failures("train")] == ["on new data"]
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_experiment_is_continued_by_the_next_command(long_tests, undisturbed, copied, mer_ray):
     import ray
 
     address = ray.get_runtime_context().gcs_address

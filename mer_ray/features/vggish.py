@@ -10,15 +10,14 @@ GPUs in `vggish_network`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from mer_ray.accelerator import has_gpu
 from mer_ray.errors import ConfigError, ServiceError
 from mer_ray.features import Extractor, FeatureSpec
 from mer_ray.features import vggish_frontend as frontend
@@ -83,7 +82,7 @@ def load(spec: FeatureSpec) -> Extractor:
     machine does not have.
     """
     weights, runtime = spec.weights or {}, Params(**spec.runtime)
-    precision, on_gpu = spec.params["precision"], _has_gpu()
+    precision, on_gpu = spec.params["precision"], has_gpu()
     if precision != "float32" and not on_gpu:
         raise ConfigError(
             f"extract.vggish.precision: {precision} needs a GPU, and this worker has none",
@@ -163,15 +162,6 @@ class _Stream:
         if len(self._embeddings) < self._sent:
             self._extractor.flush()
         return self._extractor.finished(np.array(self._embeddings, np.float32).reshape(-1, network.N_DIMS))
-
-
-def _has_gpu() -> bool:
-    """Whether JAX has an accelerator. Without its plug-in, or where JAX is told to use CPUs, JAX need not be asked."""
-    if os.environ.get("JAX_PLATFORMS") == "cpu" or not (find_spec("jax_plugins") or find_spec("libtpu")):
-        return False
-    import jax
-
-    return bool(jax.default_backend() != "cpu")
 
 
 def _on_cpu(weights: dict[str, np.ndarray]) -> Embed:

@@ -8,27 +8,32 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.fs
 import pyarrow.parquet as pq
 
-from mer_ray.errors import InputError, ModelError
+from mer_ray.errors import InputError, ModelError, TrackError
 from mer_ray.features import FeatureSpec
-from mer_ray.identity import one_line
+from mer_ray.identity import digest, one_line
 from mer_ray.tables import failure, ragged_arrays
 
 AT_ONCE, VALUES_AT_ONCE = 1_024, 10**8
 """So many rows are scored and written together, or fewer where their frames are so many numbers."""
 KNOWN = ("track_id", "artist", "title", "album", "uri")
+READING = (pa.ArrowException, OSError)
+"""What pyarrow raises for what it cannot read."""
 
 
 def unit_rows(file: str, filesystem: Any, model: str) -> Iterator[dict[str, Any]]:
-    """A file's row groups: file, group, rows, at_once (rows of a piece), and key, which changes with what is in them.
+    """A file's row groups: file, group, start (rows of the file before it), rows, at_once (rows of a piece), and key,
+    which changes with what is in them.
 
     Raises InputError where the file cannot be read.
     """
     try:
         metadata = pq.read_metadata(file, filesystem=filesystem)
-    except (pa.ArrowException, OSError) as error:
+    except READING as error:
         raise InputError(f"{one_line(file)} cannot be read ({one_line(str(error), 200)})") from error
+    start = 0
     for group in range(metadata.num_row_groups):
         about = metadata.row_group(group)
         columns = [about.column(i) for i in range(about.num_columns)]
@@ -37,10 +42,12 @@ def unit_rows(file: str, filesystem: Any, model: str) -> Iterator[dict[str, Any]
         yield {
             "file": file,
             "group": group,
+            "start": start,
             "rows": rows,
             "at_once": max(1, min(AT_ONCE, VALUES_AT_ONCE * rows // max(1, values))),
             "key": f"{model} {file} {group} {rows} {packed}",
         }
+        start += rows
 
 
 def shards(unit: Mapping[str, Any]) -> list[str]:
@@ -48,26 +55,57 @@ def shards(unit: Mapping[str, Any]) -> list[str]:
     return [f"{unit['key']} {start}" for start in range(0, unit["rows"], unit["at_once"])]
 
 
-def ids(unit: Mapping[str, Any], filesystem: Any) -> list[str]:
-    """The track_ids of a row group."""
-    opened = pq.ParquetFile(unit["file"], filesystem=filesystem)
-    if "track_id" not in opened.schema_arrow.names:
-        return []
-    column = opened.read_row_group(unit["group"], ["track_id"])["track_id"]
-    return [str(i) for i in column.to_pylist()]
+def ids(unit: Mapping[str, Any], filesystem: Any) -> pa.ChunkedArray:
+    """The track_ids of a row group, as text; none where they cannot be read, of which `Frames` will tell."""
+    column = pa.chunked_array([], pa.string())
+    try:
+        opened = pq.ParquetFile(unit["file"], filesystem=filesystem)
+        if "track_id" in opened.schema_arrow.names:
+            column = opened.read_row_group(unit["group"], ["track_id"])["track_id"].cast(pa.string())
+            column.validate(full=True)
+    except READING:
+        return column[:0]
+    return column
+
+
+def unit_id(unit: Mapping[str, Any]) -> str:
+    """A row group in ``failures``."""
+    return digest(unit["key"].encode())[:16]
+
+
+def lost_stage(feature: str) -> str:
+    """The name under which ``failures`` has row groups that cannot be read. Not that of their rows, whose failures are
+    met once: each run meets all of these again."""
+    return f"score:{feature}:groups"
+
+
+def repeated(unit: Mapping[str, Any], column: pa.ChunkedArray, new: np.ndarray) -> list[dict[str, Any]]:
+    """Rows of ``failures`` for track_ids that came before. column: of `ids`. new: which did not, (n,) bool."""
+    file, lost = unit["file"], []
+    for row in np.flatnonzero(~new).tolist():
+        place = f"{one_line(file)}, row {unit['start'] + row + 1}"
+        track = one_line(column[row].as_py() or "", 40)
+        said = f"{place}: its track_id, {track}, is that of an earlier row; one of them is kept"
+        lost.append(failure("score", digest(f"{file} {unit['start'] + row}".encode())[:16], "duplicate", said))
+    return lost
 
 
 class Frames:
     """One row group of a table with the columns track_id and frames, those of `KNOWN` that it has, and fingerprint.
 
-    Raises InputError or ModelError where the model cannot read it.
+    Raises InputError or ModelError where the model cannot read it, and TrackError (``unreadable``) where nobody can.
     """
 
     def __init__(self, unit: Mapping[str, Any], filesystem: Any, spec: FeatureSpec) -> None:
         """unit: as `unit_rows` gives it."""
         self.unit, self.spec = unit, spec
         self.file = file = unit["file"]
-        self._opened = pq.ParquetFile(file, filesystem=filesystem)
+        # What a store does not give now, it may give in the next run.
+        self._may_pass = not isinstance(filesystem, pyarrow.fs.LocalFileSystem | None)
+        try:
+            self._opened = pq.ParquetFile(file, filesystem=filesystem)
+        except READING as error:
+            raise self._unreadable(error) from error
         names = self._opened.schema_arrow.names
         if "track_id" not in names:
             raise InputError(f"{one_line(file)} has no column track_id", "name each row's track")
@@ -82,14 +120,27 @@ class Frames:
     def pieces(self) -> Iterator[tuple[str, pa.Table]]:
         """The pieces of the row group, each with its name in `shards`."""
         names, held, at_once = iter(shards(self.unit)), pa.table({}), self.unit["at_once"]
-        for batch in self._opened.iter_batches(at_once, row_groups=[self.unit["group"]], columns=self._columns):
-            table = pa.Table.from_batches([batch])
+        for table in self._read():
             held = pa.concat_tables([held, table]) if held.num_rows else table
             while held.num_rows >= at_once:
                 yield next(names), held.slice(0, at_once)
                 held = held.slice(at_once)
         if held.num_rows:
             yield next(names), held
+
+    def _read(self) -> Iterator[pa.Table]:
+        at_once, groups = self.unit["at_once"], [self.unit["group"]]
+        try:
+            for batch in self._opened.iter_batches(at_once, row_groups=groups, columns=self._columns):
+                batch.validate(full=True)
+                yield pa.Table.from_batches([batch])
+        except READING as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Exception) -> TrackError:
+        place = f"{one_line(self.file)}, row group {self.unit['group']} ({self.unit['rows']:,} rows)"
+        said = f"{place} cannot be read ({one_line(str(error), 200)})"
+        return TrackError("unreadable", said, self._may_pass)
 
     def read(self, piece: pa.Table) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]]]:
         """What is known of the tracks, their frames (n_i, F), and rows of ``failures`` for those that have none."""

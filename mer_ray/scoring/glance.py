@@ -26,11 +26,13 @@ def tables(path: str | os.PathLike[str], width: int) -> Iterator[RichTable]:
 
     width: of the terminal, in characters; intervals are shown where there is room for them.
     """
+    if table.count(path) > TOO_MANY:
+        return
     ends = [f"{end}_{d}" for end in ("lower", "upper") for d in DIMENSIONS]
     rows = table.read(path, [*COLUMNS, *DIMENSIONS, *ends])
     if len(rows) <= MANY:
         yield _tracks(rows, width >= WIDE)
-    elif len(rows) <= TOO_MANY:
+    else:
         rolled = rollups.rollups(rows)
         kinds = set(rolled["kind"].to_pylist())
         if kinds:  # frames may come without address and album

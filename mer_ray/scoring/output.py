@@ -2,73 +2,114 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
+import tempfile
 import uuid
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mer_ray.audio import objects
 from mer_ray.audio.location import to_path
-from mer_ray.errors import InputError
+from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.identity import one_line
 from mer_ray.ids import Ids
 from mer_ray.scoring import rollups, table
+from mer_ray.storage import TEMPORARY, Storage, check_lasting, parted
 from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace
 
 FORMATS = (".parquet", ".csv")
+AT_ONCE = 5_000
+"""Rows, with their curves, of a larger file that are in memory together."""
 SORTED_ROWS = 200_000
 """Up to so many rows, a file is ordered by address and has roll-ups beside it: both need all rows at once."""
 NESTED = ("curve", "sound", "waveform")
 """What CSV cannot hold."""
+_T = TypeVar("_T")
+Stamp = tuple[int | None, int | None]
+"""See `Storage.stamp`."""
+
+
+class _State(NamedTuple):
+    """The file's stamp, and the shards beside it."""
+
+    stamp: Stamp
+    shards: list[str]
 
 
 class Output:
-    """The place for one model's scores.
+    """The place for one model's scores, on this machine or in an object store.
 
     A file is worked on in ``FILE.parts``, a folder is itself the workspace: scores/, failures/, rollups.csv.
+
+    Several commands may score into one file at once, for instance a job that is submitted again while it still runs:
+    each adds its shards to what the file holds by then, and begins that anew if the file has changed just before its
+    own is put there. Between that look and the end of putting it there, another command's file would be lost: never for
+    commands of one machine, in a folder of a network for the moment of a rename, in an object store while it is sent.
     """
 
     def __init__(self, target: str) -> None:
-        """Raises InputError where the place makes no sense."""
-        if objects.scheme(target) not in ("", "file"):
-            raise InputError(f"--out {objects.shown(target)} is not on this machine", "give a local file or folder")
-        self.place = to_path(target).expanduser()
-        suffix = self.place.suffix.lower()
-        if (suffix or self.place.is_file()) and suffix not in FORMATS and not self.place.is_dir():
-            raise InputError(
-                f"--out {self.place} must end in {' or '.join(FORMATS)}, or be a folder", "a folder has no suffix"
-            )
-        self.file: Path | None = None if self.place.is_dir() or not suffix else self.place
-        if not self.place.absolute().parent.is_dir():
-            raise InputError(f"folder {self.place.parent} for --out does not exist", "make it first")
-        where = self.place.absolute() if self.file is None else f"{self.place.absolute()}.parts"
-        self.workspace = Workspace(str(where))
+        """Raises InputError where the place makes no sense, or a store does not let us in."""
+        remote = objects.scheme(target) not in ("", "file")
+        if remote:
+            folder, self.name = parted(target)
+            self.place = objects.shown(target)
+        else:
+            path = to_path(target).expanduser()
+            folder, self.name, self.place = str(path.absolute().parent), path.absolute().name, str(path)
+            check_lasting(str(path.absolute()), "--out")
+            if not path.absolute().parent.is_dir():
+                raise InputError(f"folder {path.parent} for --out does not exist", "make it first")
+        try:
+            self.beside = Storage(folder)
+            there = not self.name or self.beside.is_folder(self.name)
+            is_file = not there and self.beside.exists(self.name)
+            suffix = PurePosixPath(self.name).suffix.lower()
+            if (suffix or is_file) and suffix not in FORMATS and not there:
+                raise InputError(
+                    f"--out {self.place} must end in {' or '.join(FORMATS)}, or be a folder", "a folder has no suffix"
+                )
+            self.is_file = bool(suffix) and not there
+            working = [f"{self.name}.parts"] if self.is_file else [self.name] if self.name else []
+            self.workspace = Workspace(self.beside.at(*working))
+        except WorkspaceError as error:
+            raise InputError(f"--out: {error.message}", error.hint) from error
+        self.uri = self.beside.at(self.name) if self.name else self.beside.uri
         self.model = self.note = ""
-        self._before: pa.Table | None = None
+        name = PurePosixPath(self.name)
+        self._failures, self._rollups = f"{name.stem}.failures{name.suffix}", f"{name.stem}.rollups.csv"
+        self._failed_then: Stamp = (None, None)
 
     def open(self, model: str) -> Workspace:
         """The workspace to work in. Raises InputError where a folder has another model's scores, or a file is none."""
         self.model, work = model, self.workspace
         others = work.distinct("scores", "model") - {self.model}
-        if others and self.file is None:
+        if others and not self.is_file:
             raise InputError(
                 f"--out {self.place} holds scores by {one_line(', '.join(sorted(others)), 200)}, and the model is now "
                 f"{self.model}",
                 "choose another folder, or remove this one",
             )
-        if self.file is not None and self.file.exists():
-            rows = table.read(self.file)
-            mine = rows.filter(pc.equal(rows["model"], self.model))
-            if len(mine):
-                self._before = mine
-            elif len(rows):
-                old = ", ".join(sorted(map(str, set(rows["model"].to_pylist()))))
-                self.note = f"{self.place} held {len(rows):,} scores by {one_line(old, 200)}: these take their place"
+        if self.is_file:
+            self._failed_then = self.beside.stamp(self._failures)
+        if self.is_file and self.beside.exists(self.name):
+            held: Counter[str] = Counter()
+            for piece in table.pieces(self.uri, ["model"]):
+                held.update({r["values"]: r["counts"] for r in piece["model"].value_counts().to_pylist()})
+            if held and self.model not in held:
+                old = one_line(", ".join(sorted(held)), 200)
+                self.note = f"{self.place} held {held.total():,} scores by {old}: these take their place"
         if others:
             work.remove()  # what was left of a run that was killed
         work.sweep()
@@ -76,78 +117,182 @@ class Output:
         return work
 
     def done(self) -> Ids:
-        """The ids that this model has scored."""
-        found = self.workspace.ids("scores")
-        if self._before is not None:
-            found.add(self._before["track_id"])
-        return found
+        """The ids that this model has scored by now."""
+        return self._settled(lambda _: self._ids()) if self.is_file else self.workspace.ids("scores")
 
     def abandon(self) -> None:
         """Leave no working folder behind if there is nothing in it to go on from."""
-        if self.file is not None and not self.workspace.has("scores"):
-            self.workspace.remove()
+        if self.is_file:
+            self._clear([])
 
-    def finish(self, failed: list[dict[str, Any]], scored: bool) -> Path:
-        """Write the file (if anything is scored), the roll-ups and the failures beside it; where the failures are."""
-        stem, suffix = self.place.stem, self.place.suffix
-        if self.file is None:
-            self._roll(self.place / "rollups.csv")
-            return self.place / "failures"
-        beside = self.file.with_name(f"{stem}.failures{suffix}")
+    def finish(self, failed: list[dict[str, Any]], n: int) -> str:
+        """Write the file (if anything is scored), the roll-ups and the failures beside it; where the failures are.
+
+        n: how many are scored, those of earlier commands too. Raises InputError where something cannot be written.
+        """
+        if not self.is_file:
+            if n:
+                self._roll(self.workspace, "rollups.csv", n)
+            return self._sibling("failures")
+        failed = failed + self._failed_elsewhere(failed)
         if failed:
-            self._write(iter([pa.Table.from_pylist(failed, schema=SCHEMAS["failures"])]), SCHEMAS["failures"], beside)
+            rows = pa.Table.from_pylist(failed, schema=SCHEMAS["failures"])
+            self._write(iter([rows]), SCHEMAS["failures"], self.beside, self._failures)
         else:
-            beside.unlink(missing_ok=True)
-        if scored:
-            self._write(self._pieces(), SCHEMAS["scores"], self.file)
-            self._roll(self.file.with_name(f"{stem}.rollups.csv"))
-        self.workspace.remove()
-        return beside
+            self.beside.delete(self._failures)
+        merged: list[str] = []
+        if n:
+            merged = self._settled(self._merge)
+            self._roll(self.beside, self._rollups, table.count(self.uri))
+        self._clear(merged)
+        return self._sibling(self._failures)
 
-    def _roll(self, place: Path) -> None:
-        if not self.place.exists() or (self.file is None and not self.workspace.has("scores")):
+    def _settled(self, work: Callable[[_State], _T]) -> _T:
+        """What ``work`` answers; begun anew where it failed because another command has finished meanwhile."""
+        while True:
+            was = _State(self.beside.stamp(self.name), self.workspace.names("scores"))
+            try:
+                return work(was)
+            except MerRayError:
+                here = set(self.workspace.names("scores"))
+                if self.beside.stamp(self.name) == was.stamp and here.issuperset(was.shards):
+                    raise
+
+    def _ids(self) -> Ids:
+        found = self.workspace.ids("scores")  # first: what another command takes from here, the file has by then
+        for piece in self._mine(["track_id"]):
+            found.add(piece["track_id"])
+        return found
+
+    def _mine(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """This model's rows of the file as it is now, if there is one, piece by piece."""
+        if self.beside.exists(self.name):
+            for piece in table.pieces(self.uri, list(dict.fromkeys([*columns, "model"]))):
+                yield piece.filter(pc.equal(piece["model"], self.model)).select(columns)
+
+    def _merge(self, was: _State) -> list[str]:
+        """Put the shards that are here into the file; their names. Others may appear meanwhile, and stay."""
+        if was.shards:
+            n, rows = len(self._ids()), self._rows()
+            if n <= SORTED_ROWS:
+                whole = pa.concat_tables([SCHEMAS["scores"].empty_table(), *rows])
+                rows = iter([whole.sort_by([("uri", "ascending"), ("track_id", "ascending")])])
+            self._write(rows, SCHEMAS["scores"], self.beside, self.name, was.stamp)
+        return was.shards
+
+    def _rows(self) -> Iterator[pa.Table]:
+        """All rows, the new ones first; no id twice."""
+        seen, names = Ids(), SCHEMAS["scores"].names
+        for piece in chain(self.workspace.batches("scores", names, AT_ONCE), self._mine(names)):
+            new = seen.add(piece["track_id"])
+            yield piece if new.all() else piece.filter(pa.array(new))
+
+    def _failed_elsewhere(self, failed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Failures that another command has put there since this one began, of tracks that have no score."""
+        if self.beside.stamp(self._failures) in (self._failed_then, (None, None)):
+            return []
+        path, kind = self.beside.path(self._failures), PurePosixPath(self._failures).suffix.lower().lstrip(".")
+        try:
+            rows = ds.dataset(path, SCHEMAS["failures"], kind, self.beside.fs).to_table()
+        except (pa.ArrowException, OSError) as error:
+            said = f"{self._sibling(self._failures)} cannot be read ({one_line(str(error), 200)})"
+            raise InputError(said, "remove it, and run the command again") from error
+        known = {(f["stage"], f["track_id"]) for f in failed}
+        lost = rows.filter(pa.array(~self.done().mask(rows["track_id"]))).to_pylist()
+        return [f for f in lost if (f["stage"], f["track_id"]) not in known]
+
+    def _clear(self, merged: Iterable[str]) -> None:
+        """Remove these shards, and the working folder if that leaves none."""
+        work = self.workspace
+        for name in merged:
+            work.delete("scores", name)
+        if not work.is_local:
+            if not work.has("scores"):
+                work.remove()
+            return
+        with suppress(OSError):
+            Path(work.path("scores")).rmdir()  # it stays where another command has put something in meanwhile
+        if not work.has("scores"):
+            for name in (TEMPORARY, "settings", "failures"):
+                shutil.rmtree(work.path(name), ignore_errors=True)
+            with suppress(OSError):
+                Path(work.root).rmdir()
+
+    def _sibling(self, name: str) -> str:
+        """A place in the folder, or next to the file, for messages."""
+        start = self.place.rpartition("/")[0] if self.is_file else self.place.rstrip("/")
+        return f"{start}/{name}" if start or self.place.startswith("/") else name
+
+    def _roll(self, folder: Storage, name: str, n: int) -> None:
+        """n: rows, which are read at once."""
+        if n > SORTED_ROWS:
+            folder.delete(name)  # of when there were fewer
             return
         columns = ["artist", "album", "uri", "duration_s", *DIMENSIONS, "in_distribution"]
-        rows = table.read(self.place, columns)
-        if len(rows) > SORTED_ROWS:
-            return
-        rolled = rollups.rollups(rows)
-        self._write(iter([rolled]), rollups.SCHEMA, place)
+        self._write(iter([rollups.rollups(table.read(self.uri, columns))]), rollups.SCHEMA, folder, name)
 
-    def _pieces(self) -> Iterator[pa.Table]:
-        """All rows: those from before, and the new ones; no id twice."""
-        new = self.workspace
-        n = len(new.read("scores", ["track_id"])) + (0 if self._before is None else len(self._before))
-        before = self._before
-        if before is not None and new.has("scores"):
-            before = before.filter(pa.array(~new.ids("scores").mask(before["track_id"])))
-        if n <= SORTED_ROWS:
-            parts = [new.read("scores")] + ([before] if before is not None else [])
-            yield pa.concat_tables(parts).sort_by([("uri", "ascending"), ("track_id", "ascending")])
-            return
-        if before is not None:
-            yield before
-        yield from new.batches("scores", SCHEMAS["scores"].names, 5_000)
-
-    def _write(self, pieces: Iterator[pa.Table], schema: pa.Schema, target: Path) -> None:
-        """One file, whole or not at all, piece by piece."""
-        # In the workspace, where nobody trips over what a killed process left.
-        temporary = Path(self.workspace.path(".tmp", uuid.uuid4().hex))
-        flat = target.suffix.lower() == ".csv"
+    def _write(
+        self,
+        pieces: Iterator[pa.Table],
+        schema: pa.Schema,
+        folder: Storage,
+        name: str,
+        was: Stamp | None = None,
+    ) -> None:
+        """One file, whole or not at all, piece by piece. was: the stamp without which it is not put in its place."""
+        flat = name.lower().endswith(".csv")
         schema = pa.schema([f for f in schema if not (flat and f.name in NESTED)])
         try:
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as sink, _writer(flat, sink, schema) as writer:
-                for piece in pieces:
-                    writer.write_table(piece.select(schema.names))
-            temporary.replace(target)
+            with self._temporary() as temporary:
+                with temporary.open("wb") as sink:
+                    with _writer(flat, sink, schema) as writer:
+                        for piece in pieces:
+                            writer.write_table(piece.select(schema.names), AT_ONCE)
+                    sink.flush()
+                    os.fsync(sink.fileno())  # the shards that are in it are removed soon
+                with _alone(folder):
+                    if was is not None and folder.stamp(name) != was:
+                        raise InputError(f"{self._sibling(name)} has changed meanwhile", "run the command again")
+                    if folder.is_local:
+                        temporary.replace(folder.path(name))
+                    else:
+                        folder.write_file(temporary, name)
         except OSError as error:
             raise InputError(
-                f"cannot write {target}: {error.strerror}", "free some space, or choose another --out"
+                f"cannot write {self._sibling(name)}: {error.strerror}",
+                "free some space, or choose another --out",
             ) from error
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        """A file of this machine, which may be taken away."""
+        if not self.workspace.is_local:  # a store takes a file only when all of it is there
+            with tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
+                yield Path(folder, "whole")
+            return
+        # In the workspace, where nobody trips over what a killed process left.
+        file = Path(self.workspace.path(TEMPORARY, uuid.uuid4().hex))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield file
         finally:
-            temporary.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
 
 def _writer(flat: bool, sink: Any, schema: pa.Schema) -> Any:
     return pacsv.CSVWriter(sink, schema) if flat else pq.ParquetWriter(sink, schema, compression="zstd")
+
+
+@contextmanager
+def _alone(folder: Storage) -> Iterator[None]:
+    """No other command of this machine is in here at the same time.
+
+    The system takes the lock from a process that ends, however it ends.
+    """
+    with ExitStack() as stack:
+        if folder.is_local:
+            with suppress(OSError):  # folders of a network may know no locks
+                handle = os.open(folder.root, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,8 @@ import pyarrow.dataset as ds
 from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError
 from mer_ray.identity import normalise, one_line
+from mer_ray.ids import Ids
+from mer_ray.storage import Storage, parted, scheme, shown
 from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace
 
 if TYPE_CHECKING:
@@ -28,10 +31,18 @@ REQUIRED = ("track_id", *DIMENSIONS, *(f"{end}_{d}" for end in ("lower", "upper"
 
 _MAKE = "give what `mer-ray score CATALOG --out FILE` wrote, a folder of its shards, or a workspace"
 _LISTED = 5
+_ROWS = 5_000
+_FLAT = pa.schema([f for f in SCHEMA if not pa.types.is_nested(f.type)])
+_PARSE = pacsv.ParseOptions(newlines_in_values=True)
+_CELLS = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": False}
+_CSV = ds.CsvFileFormat(parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**_CELLS))
+"""A CSV file has no lists; an empty cell is null."""
 
 
 def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a scores file (.parquet, .csv), of a folder of Parquet shards, or of a workspace's own scores.
+
+    Any of them may be in an object store, but the folder of bare shards.
 
     The columns of ``SCHEMAS["scores"]``, or those named. What an older version or a CSV file does not have is null
     (text: empty). No track_id comes twice: the first row counts. Raises InputError, naming the file, the row, and what
@@ -39,21 +50,32 @@ def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> 
     """
     text = os.fspath(path)
     wanted = list(SCHEMA.names if columns is None else columns)
-    place = to_path(text).expanduser()
-    if "://" in text and not text.startswith("file://"):
-        rows = _workspace(text)
-    elif place.is_dir():
-        shards = sorted(str(f) for f in place.glob("*.parquet") if not f.name.startswith((".", "_")))
-        rows = _parquet(text, shards) if shards else _workspace(text)
-    elif not place.is_file():
-        raise InputError(f"scores {one_line(text)} do not exist", _MAKE)
-    elif place.suffix.lower() == ".parquet":
-        rows = _parquet(text, [str(place)])
-    elif place.suffix.lower() == ".csv":
-        rows = _csv(text, place)
-    else:
-        raise InputError(f"{one_line(text)} is neither .parquet nor .csv", _MAKE)
-    return _checked(text, _read(text, rows, list(dict.fromkeys([*wanted, *REQUIRED])))).select(wanted)
+    rows = _open(text)
+    with _reading(text):
+        table = rows.to_table(_stored(rows, wanted))
+    return _cleaned(text, table, wanted, Ids())
+
+
+def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """What `read` gives, in its order and in pieces of some thousand rows; some of them may be empty.
+
+    Of the whole, only the ids are held in memory, 8 bytes each.
+    """
+    text, seen = os.fspath(path), Ids()
+    wanted = list(SCHEMA.names if columns is None else columns)
+    rows = _open(text)
+    with _reading(text):
+        for file in rows.get_fragments():
+            for batch in _batches(file, rows.schema, _stored(rows, wanted)):
+                yield _cleaned(text, pa.Table.from_batches([batch]), wanted, seen)
+
+
+def count(path: str | os.PathLike[str]) -> int:
+    """How many rows there are, those of one track_id each counted: of Parquet files, only the ends are read."""
+    text = os.fspath(path)
+    rows = _open(text)
+    with _reading(text):
+        return int(rows.count_rows())
 
 
 def find(table: pa.Table, query: str) -> int:
@@ -98,15 +120,45 @@ def _same_file(uri: str, query: str) -> bool:
     return one.name == other.name and one.resolve() == other.resolve()  # most differ in their names: no disk is asked
 
 
-def _parquet(text: str, files: list[str]) -> ds.Dataset:
-    """The files as one dataset of the schema. An older file lacks columns: with the schema given, they are nulls."""
+def _open(text: str) -> ds.Dataset:
+    """The rows as they are, none of them read. An older file lacks columns: with the schema given, they are nulls."""
+    place = to_path(text).expanduser()
+    if scheme(text) not in ("", "file"):
+        return _remote(text)
+    if place.is_dir():
+        shards = sorted(str(f) for f in place.glob("*.parquet") if not f.name.startswith((".", "_")))
+        return _files(shards) if shards else _workspace(text)
+    if not place.is_file():
+        raise InputError(f"scores {one_line(text)} do not exist", _MAKE)
+    if place.suffix.lower() not in (".parquet", ".csv"):
+        raise InputError(f"{one_line(text)} is neither .parquet nor .csv", _MAKE)
+    return _files([str(place)])
+
+
+def _files(files: list[str], store: Storage | None = None, said: str = "") -> ds.Dataset:
+    """Parquet files, or a CSV file. said: what to call it where it is in a store."""
+    flat, fs = files[0].lower().endswith(".csv"), store.fs if store else None
+    kind = _CSV if flat else "parquet"
     for file in files:
         try:
-            found = ds.dataset(file, format="parquet").schema.names
+            found = ds.dataset(file, format=kind, filesystem=fs).schema.names
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise InputError(f"{one_line(file)} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
-        _require(file, found)
-    return ds.dataset(files, SCHEMA, format="parquet")
+            raise InputError(f"{said or one_line(file)} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
+        missing = [c for c in REQUIRED if c not in found]
+        if missing:
+            lacks = f"it has no column {', '.join(missing)}"
+            raise InputError(f"{said or one_line(file)} is no file of scores: {lacks}", _MAKE)
+    return ds.dataset(files, _FLAT if flat else SCHEMA, format=kind, filesystem=fs)
+
+
+def _remote(text: str) -> ds.Dataset:
+    folder, name = parted(text)
+    store = Storage(folder)
+    if PurePosixPath(name).suffix.lower() not in (".parquet", ".csv") or store.is_folder(name):
+        return _workspace(text)
+    if not store.exists(name):
+        raise InputError(f"scores {shown(text)} do not exist", _MAKE)
+    return _files([store.path(name)], store, shown(text))
 
 
 def _workspace(text: str) -> ds.Dataset:
@@ -120,42 +172,39 @@ def _workspace(text: str) -> ds.Dataset:
     return ds.dataset(shards, SCHEMA, format="parquet", filesystem=workspace.fs)
 
 
-def _csv(text: str, place: Path) -> pa.Table:
-    """A CSV file has no lists; an empty cell is null."""
-    types = {f.name: f.type for f in SCHEMA if not pa.types.is_nested(f.type)}
+@contextmanager
+def _reading(text: str) -> Iterator[None]:
     try:
-        rows = pacsv.read_csv(
-            place,
-            parse_options=pacsv.ParseOptions(newlines_in_values=True),
-            convert_options=pacsv.ConvertOptions(
-                column_types=types, null_values=[""], strings_can_be_null=True, quoted_strings_can_be_null=False
-            ),
-        )
+        yield
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{one_line(text)} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
-    _require(text, rows.column_names)
-    have = [c for c in types if c in rows.column_names]
-    none = {f.name: pa.nulls(len(rows), f.type) for f in SCHEMA if f.name not in have}
-    return pa.table({n: none[n] if n in none else rows[n] for n in SCHEMA.names}, schema=SCHEMA)
 
 
-def _require(file: str, found: Sequence[str]) -> None:
-    missing = [c for c in REQUIRED if c not in found]
-    if missing:
-        raise InputError(f"{one_line(file)} is no file of scores: it has no column {', '.join(missing)}", _MAKE)
+def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Asked for a whole file, a dataset reads on into memory while the rows before are worked on: this one does not."""
+    if isinstance(file, ds.ParquetFileFragment):
+        for group in file.split_by_row_group():
+            yield from group.to_batches(schema, columns, batch_size=_ROWS, batch_readahead=1)
+        return
+    options = {"column_types": schema, "include_columns": columns, "include_missing_columns": True, **_CELLS}
+    with file.open() as opened:
+        yield from pacsv.open_csv(opened, parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**options))
 
 
-def _read(text: str, rows: ds.Dataset | pa.Table, columns: list[str]) -> pa.Table:
-    try:
-        table = rows.select(columns) if isinstance(rows, pa.Table) else rows.to_table(columns)
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{one_line(text)} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
-    for i, field in enumerate(table.schema):
-        if pa.types.is_string(field.type) and not SCHEMA.field(field.name).nullable and table[i].null_count:
-            table = table.set_column(i, field, pc.fill_null(table[i], ""))
-    ids = table["track_id"].to_numpy(zero_copy_only=False)
-    _, first = np.unique(ids, return_index=True)
-    return table if len(first) == len(table) else table.take(np.sort(first))
+def _stored(rows: ds.Dataset, wanted: Sequence[str]) -> list[str]:
+    return [c for c in dict.fromkeys([*wanted, *REQUIRED]) if c in rows.schema.names]
+
+
+def _cleaned(text: str, table: pa.Table, wanted: Sequence[str], seen: Ids) -> pa.Table:
+    """The wanted columns, checked, of the tracks that are not among those seen."""
+    columns = {}
+    for name in dict.fromkeys([*wanted, *REQUIRED]):
+        field = SCHEMA.field(name)
+        column = table[name] if name in table.column_names else pa.nulls(len(table), field.type)
+        columns[name] = column if field.nullable or not pa.types.is_string(field.type) else pc.fill_null(column, "")
+    rows = pa.table(columns, schema=pa.schema([SCHEMA.field(n) for n in columns]))
+    new = seen.add(rows["track_id"])
+    return _checked(text, rows if new.all() else rows.filter(pa.array(new))).select(wanted)
 
 
 def _checked(text: str, table: pa.Table) -> pa.Table:

@@ -72,21 +72,24 @@ def run(config: Config, workspace: Workspace) -> Summary:
         failures.append(failure("collect", track_id, reason, message, transient, tries.get(track_id, 0) + 1))
 
     def flush() -> None:
-        ids = [track.id for track in held]
+        # Taken first: what could not be written is left to the next run, and not met again by the last flush.
+        tracks = held[:]
+        held.clear()
+        ids = [track.id for track in tracks]
         first = seen.add(ids)
         fresh = first & ~known.mask(ids)
-        workspace.append_rows("tracks", [row(held[i], settings.source, now()) for i in np.flatnonzero(fresh)])
-        again = [held[i] for i in np.flatnonzero(~first)]
+        workspace.append_rows("tracks", [row(tracks[i], settings.source, now()) for i in np.flatnonzero(fresh)])
+        again = [tracks[i] for i in np.flatnonzero(~first)]
         kept = _places(workspace, {track.id for track in again})
         for track in again:
             said = f"{_place(track)} is the same artist and title as {kept[track.id]}, which was kept"
             lose(digest(f"{track.uri} {track.id}".encode())[:16], "duplicate", said)
-        workspace.append_rows("failures", failures)
+        lost = failures[:]
+        failures.clear()
+        workspace.append_rows("failures", lost)
         made = int(fresh.sum())
         summary.made += made
-        metrics.count("collect", made, lost=[f["reason"] for f in failures])
-        failures.clear()
-        held.clear()
+        metrics.count("collect", made, lost=[f["reason"] for f in lost])
 
     with progress("collect", settings.limit) as ticker:
         try:

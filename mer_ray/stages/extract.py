@@ -25,7 +25,7 @@ from mer_ray.features import FeatureSpec
 from mer_ray.ids import Ids
 from mer_ray.lost import Lost
 from mer_ray.stages import blocks, metrics, session
-from mer_ray.tables import Workspace, failure, features_schema, features_table, ragged_column
+from mer_ray.tables import COMPUTED, Workspace, failure, features_schema, features_table, ragged_column
 
 FEW_S = 600.0
 """Up to so many seconds of audio are done in this process, before Ray's workers would have started."""
@@ -64,6 +64,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
         _bring(config, workspace, spec, workspace.require("tracks", "collect", ["track_id", "uri"]), summary)
     computed = [spec for spec in specs.values() if needs_audio(spec)]
     if computed:
+        workspace.write_json({"features": [spec.name for spec in computed]}, "settings", COMPUTED)
         _compute(config, workspace, _Plan(config, workspace, computed, summary), summary)
     summary.failed = workspace.n_lost("extract")
     summary.seconds = time.monotonic() - started
@@ -205,6 +206,7 @@ class _Extract:
         from mer_ray.audio.isolated import Decoder
 
         session.prepare_worker(gpus)
+        session.check_gpu(gpus)
         self.workspace = workspace
         self.min_duration_s = min_duration_s
         self.extractors = {s["name"]: features.load(FeatureSpec.from_json(s)) for s in specs}

@@ -102,6 +102,7 @@ def _member(function: Callable[[dict[str, Any]], None], config: dict[str, Any], 
     rank = context.get_world_rank()
     coordinator = collective.broadcast_from_rank_zero(_free_address() if rank == 0 else None)
     placement.initialize(coordinator, context.get_world_size(), rank)
+    session.check_gpu(gpus)
     function(config)
     # Not after an error: it waits for the others, which may be waiting for this one.
     placement.shutdown()

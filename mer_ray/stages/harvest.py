@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
+from rich.markup import escape
+
 from mer_ray import errors
 from mer_ray.config import CollectConfig, Config
 from mer_ray.console import Summary, err, progress
 from mer_ray.errors import InputError, MerRayError, ServiceError, TrackError
+from mer_ray.identity import one_line
 from mer_ray.sources import Track, harvest, lastfm
 from mer_ray.sources.answers import Answers
 from mer_ray.sources.harvest import Listing, PageAt, Wanted
@@ -36,9 +39,15 @@ MAX_LOST_IN_A_ROW = 10
 STORAGE_MB, NEAR = 100, 0.8
 """What Last.fm's terms let one store, and the share of it from which on we warn."""
 LOOK_AT_SIZE_EVERY = 500
+RESTARTS = 3
+"""How often a worker that dies is started again."""
+CLOSE_S = 30.0
+"""For all workers to make their last answers durable; one whose node died does not come to it."""
 MADE = ("settings", "harvest.json")
 
 Job = tuple[Track, list[Question]]
+Told = tuple[str, str, str]
+"""A MerRayError as a worker answers it: its name, message and hint. Raised there, it would come with a traceback."""
 
 
 def run(config: Config, workspace: Workspace) -> Summary:
@@ -203,7 +212,7 @@ class _Crew:
         in_a_row = 0
         warned = False
         results = self._by_threads(jobs) if self._config.collect.workers == 1 else self._by_workers(jobs)
-        with progress("collect", len(jobs)) as ticker:
+        with progress("collect", len(jobs)) as ticker, closing(results):
             for done, (track, error) in enumerate(results, start=1):
                 ticker.advance(note=f"{len(losses):,} lost" if losses else "")
                 metrics.count("harvest", int(error is None))
@@ -231,24 +240,25 @@ class _Crew:
         name = f"lastfm {lastfm.account(settings.api_url, self._key)}"
         bounds: dict[str, Any] = {**per_second(settings.requests_per_s), "lease_s": 3 * settings.timeout_s + 10.0}
         limiter = limits.shared(name, **bounds, local=local)
-        return _Plan(settings.api_url, limiter, settings.timeout_s, self._cache, self._key)
+        cache = Workspace(self._cache).uri  # absolute: a worker may be in another folder
+        return _Plan(settings.api_url, limiter, settings.timeout_s, cache, self._key)
 
-    def _by_threads(self, jobs: Sequence[Job]) -> Iterator[tuple[Track, TrackError | None]]:
+    def _by_threads(self, jobs: Sequence[Job]) -> Generator[tuple[Track, TrackError | None], None, None]:
         def ask(client: Client, job: Job) -> None:
             harvest.ask_about(client, self._answers, *job)
 
         for (track, _), result in harvest.in_threads(self._plan.client, ask, jobs, min(self._threads, len(jobs))):
             yield track, result
 
-    def _by_workers(self, jobs: Sequence[Job]) -> Iterator[tuple[Track, TrackError | None]]:
+    def _by_workers(self, jobs: Sequence[Job]) -> Generator[tuple[Track, TrackError | None], None, None]:
         """The jobs spread over actors, each with some in hand, so that a slow answer holds up nobody else."""
         import ray
 
         n_workers = min(self._config.collect.workers, len(jobs))
         threads = -(-self._threads // n_workers)
         # A killed worker is started anew, and its jobs are given to it again.
-        options = {"num_cpus": 0.01, "max_concurrency": threads + 1, "max_restarts": 3, "max_task_retries": 3}
-        workers = [ray.remote(_Asker).options(**options).remote(self._plan) for _ in range(n_workers)]
+        again = {"max_restarts": RESTARTS, "max_task_retries": RESTARTS}
+        options = {"num_cpus": 0.01, "max_concurrency": threads + 1, **again}
         todo = iter(jobs)
         running: dict[Any, tuple[Any, Track]] = {}
 
@@ -256,18 +266,47 @@ class _Crew:
             for track, questions in islice(todo, 1):
                 running[worker.ask.remote(track, questions)] = (worker, track)
 
-        for _ in range(threads):
-            for worker in workers:
-                give(worker)
-        while running:
-            for answered in ray.wait(list(running), num_returns=1)[0]:
-                worker, track = running.pop(answered)
-                result = ray.get(answered)
-                if isinstance(result, tuple):
-                    raise getattr(errors, result[0])(*result[1:])
-                give(worker)
-                yield track, result
-        ray.get([worker.close.remote() for worker in workers])
+        with session.marked(Workspace(self._cache)) as mark:
+            workers = [ray.remote(_Asker).options(**options).remote(self._plan, mark) for _ in range(n_workers)]
+            try:
+                for _ in range(threads):
+                    for worker in workers:
+                        give(worker)
+                while running:
+                    for answered in ray.wait(list(running), num_returns=1)[0]:
+                        worker, track = running.pop(answered)
+                        try:
+                            result = ray.get(answered)
+                        except ray.exceptions.RayActorError as error:
+                            raise ServiceError(
+                                f"a worker that asks Last.fm died {RESTARTS + 1} times ({one_line(str(error), 200)})",
+                                "see Ray's logs of the nodes; the answers that came are kept: run the command again",
+                            ) from error
+                        if isinstance(result, tuple):
+                            raise getattr(errors, result[0])(*result[1:])
+                        give(worker)
+                        yield track, result
+            finally:  # also when it is stopped: what is for a bucket still waits in the workers
+                _close(workers)
+
+
+def _close(workers: Sequence[Any]) -> None:
+    """Have askers make durable what they were answered. Says so where one does not, and raises nothing for it."""
+    import ray
+
+    ended = [worker.close.remote() for worker in workers]
+    done, late = ray.wait(ended, num_returns=len(ended), timeout=CLOSE_S)
+    failed = ["no answer"] * len(late)
+    for each in done:
+        try:
+            told: Told | None = ray.get(each)
+        except ray.exceptions.RayError as error:
+            told = type(error).__name__, str(error), ""
+        if told is not None:
+            failed.append(told[1])
+    if failed:
+        some = f"{len(failed)} of {len(workers)} workers may not have kept their last answers"
+        err.print(escape(f"{some} ({one_line(failed[-1], 200)}): the next run asks again for what is missing"))
 
 
 @dataclass(frozen=True)
@@ -288,27 +327,44 @@ class _Plan:
 class _Asker:
     """A worker: asks in several threads, and keeps what is answered in a file of its own."""
 
-    def __init__(self, plan: _Plan) -> None:
+    def __init__(self, plan: _Plan, mark: str) -> None:
+        """mark: see `session.marked`."""
         self._plan = plan
-        self._answers = Answers(plan.cache, read=False)
         self._mine = threading.local()
-
-    def ask(self, track: Track, questions: list[Question]) -> TrackError | tuple[str, str, str] | None:
-        """None if all was answered, else why not; an error that ends the harvest as its name, message and hint."""
+        self._error: MerRayError | None = None
         try:
+            session.check_reached([Workspace(plan.cache)], mark)
+            self._answers = Answers(plan.cache, read=False)
+        except MerRayError as error:
+            self._error = error
+
+    def ask(self, track: Track, questions: list[Question]) -> TrackError | Told | None:
+        """None if all was answered, else why not; or an error that ends the harvest."""
+        try:
+            if self._error is not None:
+                raise self._error
             harvest.ask_about(self._client(), self._answers, track, questions)
         except TrackError as error:
             return error
         except MerRayError as error:
-            return type(error).__name__, error.message, error.hint
+            return _told(error)
         return None
 
-    def close(self) -> None:
-        """Make what was kept durable."""
-        self._answers.__exit__(None, None, None)
+    def close(self) -> Told | None:
+        """Make what was kept durable. None, or why that failed."""
+        try:
+            if self._error is None:
+                self._answers.__exit__(None, None, None)
+        except MerRayError as error:
+            return _told(error)
+        return None
 
     def _client(self) -> Client:
         if not hasattr(self._mine, "client"):
             self._mine.client = self._plan.client().__enter__()
         client: Client = self._mine.client
         return client
+
+
+def _told(error: MerRayError) -> Told:
+    return type(error).__name__, error.message, error.hint

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import insort
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from mer_ray.identity import digest
+from mer_ray.errors import ServiceError
+from mer_ray.identity import digest, one_line
 from mer_ray.sources.limits import Gate, Limiter, LocalLimiter
 
 NAMESPACE = "mer-ray"
 LEASE_S = 600.0
 PATIENCE_S = 120.0  # for an actor that is being started anew: on a busy node that takes tens of seconds
 PAUSE_S = 0.5
+ASK_S = 5.0
+"""How long the actor lets a caller wait before that has to ask again: a dead one does not, and leaves the line."""
 _held: dict[tuple[str, str], Any] = {}  # by job and name: the actors that live as long as this process
 
 
@@ -52,7 +56,7 @@ class _ClusterLimiter:
 
     @contextmanager
     def slot(self, name: str) -> Iterator[None]:
-        """Wait for a place, and have it within the context."""
+        """Wait for a place, and have it within the context. Raises ServiceError where the actor stays away."""
         keeper, ticket = self._take(name)
         try:
             yield
@@ -62,18 +66,30 @@ class _ClusterLimiter:
     def _take(self, name: str) -> tuple[Any, int]:
         import ray
 
-        give_up = time.monotonic() + PATIENCE_S
+        began = time.monotonic()
+        failing: float | None = None  # since when
         while True:
             try:
                 keeper = self._actor or self._find()
-                return keeper, ray.get(keeper.take.remote(name))
-            except ray.exceptions.RayActorError:
+                ticket = ray.get(keeper.take.remote(name, time.monotonic() - began, ASK_S))
+            except ray.exceptions.RayActorError as error:
                 # It is being started anew; or it ended with the job that made it, and the next one, under the name that
                 # will soon be free, is ours.
                 self._actor = None
-                if time.monotonic() > give_up:
-                    raise
+                now = time.monotonic()
+                failing = now if failing is None else failing
+                if now - failing > PATIENCE_S:
+                    raise ServiceError(
+                        f"the actor that gives out places at {one_line(name, 80)} has been away for "
+                        f"{now - failing:.0f} s ({type(error).__name__})",
+                        "see Ray's logs of the nodes, and whether one has memory for a worker more; then run again: "
+                        "what is done is kept",
+                    ) from error
                 time.sleep(PAUSE_S)
+                continue
+            failing = None
+            if ticket is not None:
+                return keeper, ticket
 
     @property
     def _full_name(self) -> str:
@@ -89,33 +105,57 @@ class _ClusterLimiter:
 
 
 class _Keeper:
-    """The actor: a gate for each name, its callers served in their order."""
+    """The actor: a gate for each name, its callers served in the order in which they began to wait."""
 
     def __init__(self, capacity: int, hold_s: float, gap_s: float, lease_s: float) -> None:
         self._bounds = (capacity, hold_s, gap_s, lease_s)
         self._gates: dict[str, Gate] = {}
-        self._queues: dict[str, asyncio.Lock] = {}
-        self._returned: dict[str, asyncio.Event] = {}
+        self._lines: dict[str, list[_Waiting]] = {}
+        self._asked = 0
 
-    async def take(self, name: str) -> int:
-        """A ticket under ``name``, once there is one."""
+    async def take(self, name: str, waited_s: float, ask_s: float) -> int | None:
+        """A ticket under ``name``; None if there was none within ask_s: the caller asks again, if it still lives.
+
+        waited_s: how long it has waited before, which keeps its place in the line.
+        """
+        now = time.monotonic()
         if name not in self._gates:
-            self._gates[name] = Gate(*self._bounds, now=time.monotonic())
-            self._queues[name], self._returned[name] = asyncio.Lock(), asyncio.Event()
-        async with self._queues[name]:
+            self._gates[name], self._lines[name] = Gate(*self._bounds, now=now), []
+        gate, line = self._gates[name], self._lines[name]
+        until, woken = now + ask_s, asyncio.Event()
+        self._asked += 1
+        me = (now - waited_s, self._asked, woken)
+        insort(line, me)
+        try:
             while True:
-                self._returned[name].clear()
-                ticket, wait_s = self._gates[name].take(time.monotonic())
-                if ticket is not None:
-                    return ticket
-                try:
-                    await asyncio.wait_for(self._returned[name].wait(), wait_s)
-                except TimeoutError:
-                    continue
+                wait_s = until - now
+                if line[0] is me:
+                    ticket, free_s = gate.take(now)
+                    if ticket is not None:
+                        return ticket
+                    wait_s = min(wait_s, free_s)
+                if now >= until:
+                    return None
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(woken.wait(), wait_s)
+                woken.clear()
+                now = time.monotonic()
+        finally:
+            line.remove(me)
+            _wake(line)
 
     async def give_back(self, name: str, ticket: int) -> None:
         """The holder is done."""
         if name not in self._gates:
             return  # this actor was started anew in between
         self._gates[name].give_back(ticket, time.monotonic())
-        self._returned[name].set()
+        _wake(self._lines[name])
+
+
+_Waiting = tuple[float, int, asyncio.Event]
+"""Since when, a number that no other has, and what wakes it."""
+
+
+def _wake(line: list[_Waiting]) -> None:
+    if line:
+        line[0][2].set()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ from mer_ray import errors
 from mer_ray.console import err
 from mer_ray.errors import MerRayError, ServiceError
 from mer_ray.identity import one_line
+from mer_ray.stages import session
+from mer_ray.tables import keep_up, now
 
 TRIES = 3
 """Workers that may die on a block before its rows are tried one by one; and on one row, before it is given up."""
@@ -54,22 +57,26 @@ class Pool:
         Each block is answered once, though its work may have begun more than once. Raises the first MerRayError of a
         worker, and ServiceError where workers die before they have begun.
         """
+        with session.marked(*self._arguments.values()) as mark:
+            yield from self._map(blocks, mark)
+
+    def _map(self, blocks: Iterable[pa.Table], mark: str) -> Iterator[Rows]:
         todo = iter(blocks)
-        while now := dict(enumerate(itertools.islice(todo, PASS))):
-            for number, answer in self._pass(now):
+        while drawn := dict(enumerate(itertools.islice(todo, PASS))):
+            for number, answer in self._pass(drawn, mark):
                 if answer is not None:
-                    del now[number]
+                    del drawn[number]
                     yield answer
-            again = [block for block in now.values() if block.num_rows > 1]
+            again = [block for block in drawn.values() if block.num_rows > 1]
             if again:
                 n = sum(block.num_rows for block in again)
                 err.print(f"[dim]{TRIES} workers ended on the same rows; these {n} are tried one by one[/dim]")
-            for block in now.values():
+            for block in drawn.values():
                 if block.num_rows == 1:
                     yield self._lost(block.to_pylist()[0])
             todo = itertools.chain((block.slice(i, 1) for block in again for i in range(block.num_rows)), todo)
 
-    def _pass(self, blocks: dict[int, pa.Table]) -> Iterator[tuple[int, Rows | None]]:
+    def _pass(self, blocks: dict[int, pa.Table], mark: str) -> Iterator[tuple[int, Rows | None]]:
         """(number of a block, its answer; None if it came back undone), as they are done."""
         import ray
 
@@ -77,7 +84,7 @@ class Pool:
         data = ray.data.from_arrow([pa.table({"number": [i], "block": [_pack(b)]}) for i, b in blocks.items()])
         answers = data.map_batches(
             Guarded,
-            fn_constructor_args=(self._worker, self._arguments, _tally(STARTS * size)),
+            fn_constructor_args=(self._worker, self._arguments, _tally(STARTS * size), mark, now()),
             compute=ray.data.ActorPoolStrategy(size=size),
             batch_size=None,
             batch_format="pyarrow",
@@ -98,13 +105,17 @@ class Pool:
 class Guarded:
     """A worker whose MerRayError comes back as its answer, and that passes back a block on which too many died.
 
-    Raised in a worker, Ray would print its traceback into the user's terminal. tally: the handle of a `Tally`.
+    Raised in a worker, Ray would print its traceback into the user's terminal. tally: the handle of a `Tally`. mark:
+    see `session.marked`. at: what time it is in the driver, whose clock decides which failures count.
     """
 
-    def __init__(self, worker: type | Callable[..., Any], arguments: dict[str, Any], tally: Any) -> None:
+    def __init__(
+        self, worker: type | Callable[..., Any], arguments: dict[str, Any], tally: Any, mark: str, at: datetime
+    ) -> None:
         import ray
 
         self.tally = tally
+        keep_up(at)
         self.error: MerRayError | None = None
         begun: int = ray.get(tally.start.remote())
         try:
@@ -113,6 +124,7 @@ class Guarded:
                     f"{-begun} workers in a row ended before they had begun",
                     "see Ray's logs of the nodes; give workers more memory, or set fewer of them",
                 )
+            session.check_reached(arguments.values(), mark)
             self.call = worker(**arguments) if isinstance(worker, type) else partial(worker, **arguments)
         except MerRayError as error:
             self.error = error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from mer_ray.identity import digest, one_line
 from mer_ray.ids import Ids
 from mer_ray.scoring import output, predictor, store
 from mer_ray.scoring.catalog import Catalog, find
-from mer_ray.scoring.frames import Frames, ids, shards, unit_rows
+from mer_ray.scoring.frames import AT_ONCE, Frames, ids, lost_stage, repeated, shards, unit_id, unit_rows
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
@@ -76,14 +76,15 @@ def run_catalog(
 ) -> Summary:
     """Score catalogs into a Parquet or CSV file, or a folder of shards: one row per file, or one in its failures.
 
-    target: ends in .parquet or .csv, or is a folder. What the same model has scored there stays, and is not scored
-    again. Works in shards (in the folder, or in ``TARGET.parts`` beside the file), so that a killed run goes on where
-    it was. model: a folder; the packaged one without it. keep_features: into the folder, as a table features/NAME.
+    target: ends in .parquet or .csv, or is a folder; a path, s3:// or gs://. What the same model has scored there
+    stays, and is not scored again. Works in shards (in the folder, or in ``TARGET.parts`` beside the file), so that a
+    killed run goes on where it was. model: a folder; the packaged one without it. keep_features: into the folder, as a
+    table features/NAME.
     """
     started = time.monotonic()
     path = os.path.abspath(model) if model and "://" not in model else model or predictor.DEFAULT  # noqa: PTH100
     out = output.Output(target)
-    if keep_features and out.file is not None:
+    if keep_features and out.is_file:
         raise InputError(f"--keep-features needs a folder for its tables, and --out {target} is a file")
     loaded = store.load(path)
     catalog = find(places, config.collect.scale)
@@ -103,7 +104,7 @@ def run_catalog(
     failed = work.failures()
     n_scored = len(out.done())
     summary.made, summary.failed = n_scored - len(done), len(failed)
-    beside = out.finish(failed, n_scored > 0)
+    beside = out.finish(failed, n_scored)
     if not n_scored:
         where = ", ".join(map(_shown, places))
         if not failed:
@@ -190,20 +191,11 @@ def _score_frames(
     path: str,
     model: store.Model,
     files: Sequence[str],
-    done: Set[str],
+    done: Ids,
 ) -> None:
     """Score tables of frames, row group by row group. known: the workspace that has the tracks' names. done: ids."""
-    filesystem = known.fs if known is not None else None
-    there = set(work.names("scores"))
-    units, todo = [], 0
-    for file in files:
-        for unit in unit_rows(file, filesystem, model.id):
-            if there.issuperset(map(_shard_file, shards(unit))):
-                continue
-            if done and (found := ids(unit, filesystem)) and set(found) <= done:
-                continue  # from a file, which does not remember its shards
-            units.append(unit)
-            todo += unit["rows"]
+    units = _units(config, work, known, model, files, done)
+    todo = sum(unit["rows"] for unit in units)
     if not units:
         return
     arguments = {"workspace": work, "known": known, "model": path, "gpus": config.score.gpus_per_worker}
@@ -217,6 +209,42 @@ def _score_frames(
             for a in answered:
                 ticker.advance(a["rows"])
                 metrics.count("score", a["made"], lost=a["lost"])
+
+
+def _units(
+    config: Config, work: Workspace, known: Workspace | None, model: store.Model, files: Sequence[str], done: Ids
+) -> list[dict[str, Any]]:
+    """The row groups to score, each with ``tries``, how often it could not be read.
+
+    A track_id that comes twice is a row of ``failures``; but not in a workspace's own tables, where two processes may
+    have written the same.
+    """
+    filesystem = known.fs if known is not None else None
+    there, seen, units = set(work.names("scores")), Ids(), list[dict[str, Any]]()
+    stage = lost_stage(model.feature.name)
+    before = {lost["track_id"]: lost for lost in work.failures(stage)}
+    if before:
+        work.claim(stage, "scores", {}, restart=True)  # those that are still lost are put down again
+    for file in files:
+        for unit in unit_rows(file, filesystem, model.id):
+            scored = there.issuperset(map(_shard_file, shards(unit)))
+            lost = None if scored else before.get(unit_id(unit))
+            if lost and not lost["transient"] and not config.retry_failed:
+                _put_down(work, [{**lost, "at": now()}])
+                continue
+            found: Any = ids(unit, filesystem) if known is None or (done and not scored) else []
+            if known is None:
+                _put_down(work, repeated(unit, found, seen.add(found)))
+            # A file does not remember its shards.
+            if not scored and not (len(found) and done.mask(found).all()):
+                units.append({**unit, "tries": lost["attempts"] if lost else 0})
+    return units
+
+
+def _put_down(work: Workspace, lost: list[dict[str, Any]]) -> None:
+    for start in range(0, len(lost), AT_ONCE):
+        work.append_rows("failures", lost[start : start + AT_ONCE])
+    metrics.count("score", lost=[row["reason"] for row in lost])
 
 
 def _shard_file(shard: str) -> str:
@@ -237,6 +265,7 @@ class _ScoreFrames:
 
     def __init__(self, workspace: Workspace, known: Workspace | None, model: str, gpus: float) -> None:
         session.prepare_worker(gpus)
+        session.check_gpu(gpus)
         self.workspace, self.known = workspace, known
         self.predictor = predictor.load(model)
         self.names = None if known is None else _Names(known)
@@ -244,25 +273,36 @@ class _ScoreFrames:
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows, made, reasons = 0, 0, list[str]()
         there = set(self.workspace.names("scores"))
-        spec = self.predictor.model.feature
         for unit in batch.to_pylist():
-            fs = self.known.fs if self.known is not None else None
-            frames = Frames(unit, fs, spec)
             rows += unit["rows"]
-            for shard, piece in frames.pieces():
-                if _shard_file(shard) in there:
-                    continue
-                tracks, arrays, lost = frames.read(piece)
-                self.workspace.append_rows("failures", lost)
-                if self.names is not None:
-                    tracks = self.names.of([t["track_id"] for t in tracks])
-                predictions = self.predictor.predict_frames(arrays)
-                durations = [len(a) * spec.hop_s for a in arrays]
-                table = scores_table(tracks, predictions, durations, self.predictor.name)
-                self.workspace.append("scores", table, shard)
-                made += len(table)
-                reasons += [r["reason"] for r in lost]
+            try:
+                for n, lost in self._score(unit, there):
+                    made += n
+                    reasons += lost
+            except TrackError as error:
+                stage, told = lost_stage(self.predictor.model.feature.name), (error.reason, error.message)
+                row = failure(stage, unit_id(unit), *told, error.transient, unit["tries"] + 1)
+                self.workspace.append_rows("failures", [row])
+                reasons.append(error.reason)
         return pa.table({"rows": [rows], "made": [made], "lost": [reasons]})
+
+    def _score(self, unit: dict[str, Any], there: set[str]) -> Iterator[tuple[int, list[str]]]:
+        """(rows made, reasons of those lost) of each piece that is not there. Raises TrackError where one cannot be
+        read: those before it are committed."""
+        spec = self.predictor.model.feature
+        frames = Frames(unit, self.known.fs if self.known is not None else None, spec)
+        for shard, piece in frames.pieces():
+            if _shard_file(shard) in there:
+                continue
+            tracks, arrays, lost = frames.read(piece)
+            self.workspace.append_rows("failures", lost)
+            if self.names is not None:
+                tracks = self.names.of([t["track_id"] for t in tracks])
+            predictions = self.predictor.predict_frames(arrays)
+            durations = [len(a) * spec.hop_s for a in arrays]
+            table = scores_table(tracks, predictions, durations, self.predictor.name)
+            self.workspace.append("scores", table, shard)
+            yield len(table), [r["reason"] for r in lost]
 
 
 class _Names:
@@ -293,6 +333,7 @@ class _ScoreFiles:
         from mer_ray.audio.isolated import Decoder
 
         session.prepare_worker(gpus)
+        session.check_gpu(gpus)
         self.workspace, self.predictor, self.min_duration_s = workspace, predictor.load(model), min_duration_s
         self.extractors = self.predictor.extractors()  # a model that cannot read audio says so now
         self.keep_features = keep_features

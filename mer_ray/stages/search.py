@@ -238,6 +238,7 @@ def _folder(trial: Any) -> str:
 def _trial(config: dict[str, Any], common: dict[str, Any]) -> None:
     """One trial, in a process that other trials have used before it: train a member, report every epoch."""
     session.prepare_worker(common["gpus"], common["threads"])
+    session.check_gpu(common["gpus"])
     from ray import tune
 
     from mer_ray.training.search import WORST, Place, inner_split, override, score

@@ -6,22 +6,28 @@ import logging
 import os
 import socket
 import sys
+import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 
+from mer_ray.accelerator import has_gpu
 from mer_ray.console import err
-from mer_ray.errors import MerRayError, ServiceError
+from mer_ray.errors import ConfigError, MerRayError, ServiceError
 from mer_ray.identity import one_line
+from mer_ray.storage import MARK, TEMPORARY, Storage
 
 CONNECT_TIMEOUT_S = 5.0
 _owned = False
+_alone = False
+"""Ray runs on this machine only, and gets no more than it has."""
 
 
 def connect(address: str | None) -> None:
     """Join the cluster at ``address`` (or in RAY_ADDRESS), else start Ray on this machine. Once per process."""
-    global _owned
+    global _owned, _alone
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # its progress is ours to show
     import ray
 
@@ -41,7 +47,7 @@ def connect(address: str | None) -> None:
         ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _unreachable(where, error) from error
-    _owned = True
+    _owned, _alone = True, where == "local"
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -54,6 +60,8 @@ def _knock(address: str) -> None:
     if not port.isdigit():
         return  # "auto", and what other schemes may name
     try:
+        if int(port) > 65_535:  # C's resolver would take it modulo 2^16, and knock at another door
+            raise OverflowError("ports end at 65535")
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
         raise _unreachable(address, error) from error
@@ -73,12 +81,12 @@ def few(address: str | None) -> bool:
 
 def close() -> None:
     """Leave the cluster, or end the one that `connect` started."""
-    global _owned
+    global _owned, _alone
     if _owned:
         import ray
 
         ray.shutdown()
-        _owned = False
+        _owned = _alone = False
 
 
 def n_cpus() -> int:
@@ -107,6 +115,32 @@ def prepare_worker(gpus: float, threads: int = 1) -> None:
         os.environ["JAX_PLATFORMS"] = "cpu"
 
 
+def check_fits(gpus: float) -> None:
+    """Raises ConfigError where work that needs (a part of) a GPU would wait for one for ever. Ray is connected."""
+    import ray
+
+    there = ray.cluster_resources().get("GPU", 0)
+    if _alone and gpus > there:
+        raise ConfigError(
+            f"{gpus:g} of a GPU was asked for each process, and Ray finds {there:g} on this machine",
+            "set train.gpus_per_trial, extract.gpus_per_worker and score.gpus_per_worker to 0, or join a cluster "
+            "with --address",
+        )
+
+
+def check_gpu(gpus: float) -> None:
+    """Raises ConfigError where Ray gave this process (a part of) a GPU and JAX has none.
+
+    It would train on the CPU, for days, and say so nowhere. Processes that train together join first: this starts JAX.
+    """
+    if gpus and not has_gpu():
+        raise ConfigError(
+            f"{socket.gethostname()} has a GPU for Ray ({gpus:g} of one for each process), and none for JAX",
+            "install mer-ray[cuda] on that node and see that its driver is found (LD_LIBRARY_PATH, JAX_PLATFORMS), or "
+            "do without: train.gpus_per_trial=0, extract.gpus_per_worker=0, score.gpus_per_worker=0",
+        )
+
+
 def map_here(blocks: Iterable[pa.Table], worker: type, arguments: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     """`map_blocks` in this process: for so little work that starting Ray and its workers would take longer."""
     here = worker(**arguments)
@@ -130,8 +164,36 @@ def map_blocks(
     """
     from mer_ray.stages import pool
 
+    check_fits(gpus)
     size = workers or n_cpus()
     return pool.Pool(worker, arguments, size, cpus, gpus).map(blocks)
+
+
+@contextmanager
+def marked(*places: Any) -> Iterator[str]:
+    """The name of a file that is in each workspace among them for the time, for `check_reached`.
+
+    A new name each time: a folder that another machine happens to have at the same path does not have it.
+    """
+    name = f"{MARK}-{uuid.uuid4().hex}"
+    own = [place for place in places if isinstance(place, Storage) and place.is_local]
+    try:
+        for place in own:
+            place.write_bytes(b"", TEMPORARY, name)
+        yield name
+    finally:
+        for place in own:
+            place.delete(TEMPORARY, name)
+
+
+def check_reached(places: Iterable[Any], mark: str) -> None:
+    """Raises WorkspaceError where this machine does not see a workspace among them, as `marked` by the driver.
+
+    What is written there would be lost.
+    """
+    for place in places:
+        if isinstance(place, Storage):
+            place.check_reached(TEMPORARY, mark)
 
 
 def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -141,16 +203,19 @@ def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     import ray
 
-    answer, error = ray.get(ray.remote(_told).options(num_cpus=1, max_retries=3).remote(function, arguments))
+    with marked(*arguments) as mark:
+        told = ray.remote(_told).options(num_cpus=1, max_retries=3).remote(function, arguments, mark)
+        answer, error = ray.get(told)
     if error is not None:
         raise error
     return answer
 
 
-def _told(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[Any, MerRayError | None]:
+def _told(function: Callable[..., Any], arguments: tuple[Any, ...], mark: str) -> tuple[Any, MerRayError | None]:
     """Raised in a worker, an error of ours would come with Ray's own traceback."""
     prepare_worker(0)
     try:
+        check_reached(arguments, mark)
         return function(*arguments), None
     except MerRayError as error:
         return None, error

@@ -35,9 +35,10 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     if trials:
         session.connect(config.address)
         keys.keep_home()
+        session.check_fits(config.train.gpus_per_trial)
         _search(config, workspace, trials)
-        with progress("train", sum(t["members"] for t in trials)) as ticker:
-            errors = _train(config, workspace, trials, ticker)
+        with session.marked(workspace) as mark, progress("train", sum(t["members"] for t in trials)) as ticker:
+            errors = _train(config, workspace, trials, _given(config, workspace, mark), ticker)
         workspace.append_rows("failures", [failure("train", name, "trial_failed", e) for name, e in errors.items()])
         made = [t for t in trials if t["name"] not in errors]
         summary.made = sum(t["network"] is not None for t in made)
@@ -143,12 +144,14 @@ def _search(config: Config, workspace: Workspace, trials: list[dict[str, Any]]) 
         trial["choices"] = [{k: c[k] for k in ("repeat", "fold", "target", "settings", "score")} for c in choices]
 
 
-def _train(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ticker: Ticker) -> dict[str, str]:
+def _train(
+    config: Config, workspace: Workspace, trials: list[dict[str, Any]], given: dict[str, Any], ticker: Ticker
+) -> dict[str, str]:
     """Run the trials; the error messages of those that failed, by name."""
     together = [t for t in trials if config.train.workers > 1 and not _alone(t["network"])]
-    errors = _tune(config, workspace, [t for t in trials if t not in together], ticker)
+    errors = _tune(config, workspace, [t for t in trials if t not in together], given, ticker)
     for trial in together:
-        errors |= _group(config, workspace, trial)
+        errors |= _group(config, workspace, trial, given)
         ticker.advance(trial["members"], trial["name"])
     return errors
 
@@ -160,21 +163,21 @@ def _alone(network: str | None) -> bool:
     return network is None or models.is_solved(network)
 
 
-def _given(config: Config, workspace: Workspace) -> dict[str, Any]:
+def _given(config: Config, workspace: Workspace, mark: str) -> dict[str, Any]:
     """What every trial is told beside its own."""
     threads = max(1, int(config.train.cpus_per_trial))
     about = {"about": config.train.about}
-    return {"workspace": workspace.uri, "threads": threads, "gpus": config.train.gpus_per_trial, **about}
+    return {"workspace": workspace.uri, "mark": mark, "threads": threads, "gpus": config.train.gpus_per_trial, **about}
 
 
-def _group(config: Config, workspace: Workspace, trial: dict[str, Any]) -> dict[str, str]:
+def _group(config: Config, workspace: Workspace, trial: dict[str, Any], given: dict[str, Any]) -> dict[str, str]:
     """One trial over ``train.workers`` processes."""
     from mer_ray.stages import tracking
     from mer_ray.stages import trial as work
     from mer_ray.stages.group import run_group
 
     train = config.train
-    told = {**_given(config, workspace), "trial": trial, "settings": trial["settings"]}
+    told = {**given, "trial": trial, "settings": trial["settings"]}
     try:
         name = f"{trial['name']}-{now():%Y%m%d-%H%M%S}"
         run_group(
@@ -192,10 +195,28 @@ def _group(config: Config, workspace: Workspace, trial: dict[str, Any]) -> dict[
     return {}
 
 
-def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ticker: Ticker) -> dict[str, str]:
-    """The trials that are one process each, side by side."""
-    if not trials:
-        return {}
+def _tune(
+    config: Config, workspace: Workspace, trials: list[dict[str, Any]], given: dict[str, Any], ticker: Ticker
+) -> dict[str, str]:
+    """The trials that are one process each, side by side.
+
+    Tune gives up at once on a trial whose process dies while it is handed from one trial to the next (Ray 2.60): those
+    are run again.
+    """
+    errors: dict[str, str] = {}
+    for _ in range(1 + RESTARTS):
+        if not trials:
+            break
+        found, early = _tune_once(config, workspace, trials, given, ticker)
+        errors = {n: e for n, e in errors.items() if n not in {t["name"] for t in trials}} | found
+        trials = [t for t in trials if t["name"] in early]
+    return errors
+
+
+def _tune_once(
+    config: Config, workspace: Workspace, trials: list[dict[str, Any]], given: dict[str, Any], ticker: Ticker
+) -> tuple[dict[str, str], set[str]]:
+    """(error messages of the trials that failed, by name; those of them that Tune did not try `RESTARTS` times)."""
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the command, not only Tune
     from ray import tune
@@ -209,6 +230,7 @@ def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ti
     class Progress(tune.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             self.members: dict[str, int] = {}
+            self.early: set[str] = set()
 
         def __reduce__(self) -> Any:
             return object, ()  # Tune writes its tuner down; nothing reads that, and a progress bar cannot be written
@@ -219,6 +241,11 @@ def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ti
                 self.members[trial.trial_id] = result["members_done"]
                 ticker.advance(result["members_done"] - before, trial.config["trial"]["name"])
 
+        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            if trial.num_failures <= RESTARTS:
+                self.early.add(trial.config["trial"]["name"])
+
+    seen = Progress()
     name = f"train-{now():%Y%m%d-%H%M%S}"
     resources = {"cpu": config.train.cpus_per_trial, "gpu": config.train.gpus_per_trial}
     tuner = tune.Tuner(
@@ -226,7 +253,7 @@ def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ti
         param_space={
             "trial": tune.grid_search(trials),
             "settings": tune.sample_from(lambda spec: spec.config.trial["settings"]),
-            **_given(config, workspace),
+            **given,
         },
         tune_config=tune.TuneConfig(trial_dirname_creator=_folder, trial_name_creator=_folder, reuse_actors=True),
         run_config=tune.RunConfig(
@@ -234,7 +261,7 @@ def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ti
             **tracking.storage(workspace),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[Progress(), *tracking.callbacks(config.train.mlflow, name)],
+            callbacks=[seen, *tracking.callbacks(config.train.mlflow, name)],
         ),
     )
     errors = {}
@@ -243,7 +270,7 @@ def _tune(config: Config, workspace: Workspace, trials: list[dict[str, Any]], ti
             errors[trial["name"]] = one_line(str(result.error).strip().splitlines()[-1])
         elif result.metrics and result.metrics.get("error"):
             errors[trial["name"]] = result.metrics["error"]
-    return errors
+    return errors, seen.early & errors.keys()
 
 
 def _folder(trial: Any) -> str:

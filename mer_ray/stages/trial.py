@@ -36,6 +36,8 @@ def tune_trial(config: dict[str, Any]) -> None:
             tune.report(values)
 
     try:
+        session.check_gpu(config["gpus"])
+        session.check_reached([Workspace(config["workspace"])], config["mark"])
         figures = baselines(config) if config["trial"]["network"] is None else network(config, report)
         tune.report({"members_done": config["trial"]["members"], **figures})
     except MerRayError as error:
@@ -46,6 +48,7 @@ def group_trial(config: dict[str, Any]) -> None:
     """A trial that several processes train together: each calls this."""
     from mer_ray.training.placement import Placement
 
+    session.check_reached([Workspace(config["workspace"])], config["mark"])
     network(config, lambda values, due: None, Placement.everywhere())
 
 

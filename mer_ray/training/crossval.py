@@ -116,6 +116,8 @@ def cross_validate(
     curves: list[np.ndarray] = []
     for part in plan:
         kept = shelf.finished(part.number)
+        if placement is not None:  # else one would train this network while another is at the next
+            placement.check_same(float(kept is not None), f"part {part.number} finished:")
         if kept is None:
             inside = np.flatnonzero(fold[part.repeat] != part.fold).tolist()
             curve: list[tuple[float, float]] = []

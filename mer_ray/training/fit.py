@@ -148,6 +148,8 @@ def fit(
     kept = checkpoint.load()
     if kept is not None:
         now, progress = _State(*jax.tree.unflatten(jax.tree.structure(now.all), kept.arrays)), kept.progress
+    placement.check_same(progress["epoch"], "a checkpoint of epoch")
+    if kept is not None:
         rng.bit_generator.state = progress["rng"]
         for epoch, (train_loss, valid_loss) in enumerate(progress["losses"]):
             on_epoch(epoch, train_loss, valid_loss)

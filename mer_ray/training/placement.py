@@ -91,6 +91,15 @@ class Placement:
         bits = self.local(self.replicate(np.array([value], np.float64).view(np.uint32)))
         return float(np.asarray(bits).view(np.float64)[0])
 
+    def check_same(self, value: float, what: str) -> None:
+        """Raises ServiceError, after which all begin again, where the first process has another value."""
+        first = self.agree(value)
+        if first != value:
+            raise ServiceError(
+                f"process {jax.process_index()} of the group found {what} {value:g}, and the first one {first:g}",
+                "their folder shows them different files, perhaps for a moment: run the command again",
+            )
+
     def _from_first(self, x: Any) -> jax.Array:
         assert self.mesh is not None
         placed: jax.Array

@@ -1,0 +1,183 @@
+"""The place for a catalog's scores: several commands at once, and files that are larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from mer_ray.scoring import glance, output, table
+from mer_ray.tables import DIMENSIONS, SCHEMAS, failure
+
+SCHEMA = SCHEMAS["scores"]
+MODEL = "m:1"
+
+
+def rows(*numbers: int, model: str = MODEL, drawn: int = 1) -> pa.Table:
+    """Rows of ``scores``, with so many bytes of waveform."""
+    n = len(numbers)
+    columns = {
+        "track_id": [f"{i:016x}" for i in numbers],
+        **{name: ["x"] * n for name in ("artist", "title", "album")},
+        "uri": [f"/m/{i:06d}.mp3" for i in numbers],
+        **{f"{end}{d}": [0.5] * n for end in ("", "lower_", "upper_") for d in DIMENSIONS},
+        **{name: [1.0] * n for name in ("duration_s", "novelty", "curve_hop_s")},
+        "in_distribution": [True] * n,
+        "curve": [[[0.5] * 3]] * n,
+        "sound": [[0.0]] * n,
+        "waveform": pa.array(list(np.random.default_rng(0).integers(0, 255, (n, drawn), np.uint8))),
+        "model": [model] * n,
+    }
+    return pa.table([pa.array(columns[f.name], f.type) for f in SCHEMA], schema=SCHEMA)
+
+
+def command(target: Path) -> output.Output:
+    out = output.Output(str(target))
+    out.open(MODEL)
+    return out
+
+
+def commit(out: output.Output, *numbers: int) -> None:
+    for i in numbers:
+        out.workspace.append("scores", rows(i), f"{i}")
+
+
+def finish(out: output.Output) -> None:
+    out.finish(out.workspace.failures(), len(out.done()))
+
+
+def scored(target: Path) -> list[int]:
+    """In the file's order."""
+    read = pq.read_table if target.suffix == ".parquet" else pacsv.read_csv
+    types = {"convert_options": pacsv.ConvertOptions(column_types={"track_id": pa.string()})}
+    return [int(i, 16) for i in read(target, **({} if read is pq.read_table else types))["track_id"].to_pylist()]
+
+
+# several commands at once --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["s.parquet", "s.csv"])
+@pytest.mark.parametrize("before", [[], [9]])
+def test_commands_that_score_into_one_file_keep_each_others_rows(tmp_path, name, before):
+    target = tmp_path / name
+    if before:
+        first = command(target)
+        commit(first, *before)
+        finish(first)
+    one, other = command(target), command(target)
+    commit(one, 1, 2)
+    one.workspace.append_rows("failures", [failure("score", "a", "corrupt", "a")])
+    commit(other, 3, 4)
+    other.workspace.append_rows("failures", [failure("score", f"{5:016x}", "missing", "b")])
+    finish(other)
+    assert scored(target) == sorted([1, 2, 3, 4, *before])
+    commit(one, 5)
+    assert len(one.done()) == 5 + len(before)
+    finish(one)
+    assert scored(target) == sorted([1, 2, 3, 4, 5, *before])
+    # What had failed when the other command took it away, but for what has a score by now.
+    lost = (tmp_path / f"s.failures{target.suffix}").read_bytes()
+    assert (b"corrupt" in lost, b"missing" in lost) == (True, False)
+    assert {p.name for p in tmp_path.iterdir()} == {name, f"s.failures{target.suffix}", "s.rollups.csv"}
+    last = command(target)
+    finish(last)
+    assert {p.name for p in tmp_path.iterdir()} == {name, "s.rollups.csv"}
+
+
+@pytest.mark.parametrize("limit", [output.SORTED_ROWS, 0])
+def test_a_file_that_changes_while_it_is_written_is_written_anew(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(output, "SORTED_ROWS", limit)
+    target = tmp_path / "s.parquet"
+    one, other = command(target), command(target)
+    commit(one, 1)
+    plain, told = one._rows, []
+
+    def meanwhile() -> Iterator[pa.Table]:
+        told.append(one.workspace.names("scores"))
+        yield from plain()
+        if len(told) == 1:
+            commit(other, 2)
+            finish(other)  # which takes the shard of the first one with it
+            commit(one, 3)
+
+    monkeypatch.setattr(one, "_rows", meanwhile)
+    finish(one)
+    assert [len(names) for names in told] == [1, 1]
+    assert sorted(scored(target)) == [1, 2, 3]
+    assert not one.workspace.exists()
+
+
+def test_shards_that_appear_while_the_file_is_written_stay(tmp_path, monkeypatch):
+    target = tmp_path / "s.parquet"
+    one, other = command(target), command(target)
+    commit(one, 1)
+    plain = one._rows
+
+    def meanwhile() -> Iterator[pa.Table]:
+        yield from plain()
+        commit(other, 2)
+        other.workspace.append_rows("failures", [failure("score", "a", "corrupt", "a")])
+
+    monkeypatch.setattr(one, "_rows", meanwhile)
+    finish(one)
+    assert scored(target) == [1]
+    assert len(other.done()) == 2
+    finish(other)
+    assert scored(target) == [1, 2]
+    assert pq.read_table(tmp_path / "s.failures.parquet")["reason"].to_pylist() == ["corrupt"]
+    assert not other.workspace.exists()
+
+
+def test_the_file_stays_where_nothing_is_new(tmp_path):
+    target = tmp_path / "s.parquet"
+    first = command(target)
+    commit(first, 1)
+    finish(first)
+    made = target.stat()
+    finish(command(target))
+    assert (target.stat().st_mtime_ns, target.stat().st_ino) == (made.st_mtime_ns, made.st_ino)
+
+
+# more than memory holds ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["s.parquet", "folder"])
+def test_of_more_rows_than_are_rolled_up_none_is_read_for_it(tmp_path, monkeypatch, name):
+    target = tmp_path / name
+    out = command(target)
+    commit(out, *range(50))
+    rolled = tmp_path / ("s.rollups.csv" if out.is_file else "folder/rollups.csv")
+    rolled.write_text("of when there were fewer")
+    monkeypatch.setattr(output, "SORTED_ROWS", 49)
+    monkeypatch.setattr(glance, "TOO_MANY", 49)
+    monkeypatch.setattr(table, "read", None)
+    finish(out)
+    assert table.count(target) == 50
+    assert list(glance.tables(target, 80)) == []
+    assert not rolled.exists()
+
+
+def test_a_file_that_is_added_to_is_not_held_in_memory(tmp_path, monkeypatch):
+    n, drawn, group = 4_000, 4_000, 100
+    target = tmp_path / "s.parquet"
+    with pq.ParquetWriter(target, SCHEMA) as writer:
+        for start in range(0, n, group):
+            writer.write_table(rows(*range(start, start + group), drawn=drawn))
+    monkeypatch.setattr(output, "SORTED_ROWS", 100)
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    try:
+        out = command(target)
+        commit(out, n)
+        finish(out)
+    finally:
+        pa.set_memory_pool(before)
+    assert pool.max_memory() < n * drawn  # bytes, of waveforms alone
+    assert sorted(scored(target)) == list(range(n + 1))
+    assert pq.read_metadata(target).num_row_groups > n // group
