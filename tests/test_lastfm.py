@@ -9,10 +9,12 @@ import pickle
 import socket
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from services import Call, LastFm, Song, closed_port, send
 
@@ -446,6 +448,28 @@ def test_a_host_that_swallows_connections(service: LastFm, tmp_path: Path, monke
             with pytest.raises(ServiceError, match="cannot be reached"):
                 collect(service, tmp_path, api_url=f"http://127.0.0.1:{address[1]}/")
             assert time.monotonic() - start < 60  # eight tries at the usual limits would take two minutes
+
+
+def test_one_connection_that_fails_after_a_long_wait_is_no_server_that_is_gone(
+    service: LastFm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tries before reached the server: what they took says nothing of the network.
+    monkeypatch.setattr(lastfm, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(lastfm, "UNREACHABLE_AFTER_S", 1.0)
+    track = Track("Artist 0", "Title 0")
+    sent: list[str] = []
+
+    def slot(name: str) -> AbstractContextManager[None]:
+        sent.append(name)
+        if len(sent) == 3:
+            raise httpx2.ConnectError("refused")
+        time.sleep(0.4)
+        return nullcontext()
+
+    service.script("track.getTopTags", "29", "29")
+    with lastfm.Client(service.url, slot, api_key=KEY) as client:
+        assert "mood 0" in client.about(track, lastfm.tags_question(track))
+    assert len(sent) == 4
 
 
 def test_a_wrong_path_names_the_setting(service: LastFm, tmp_path: Path) -> None:

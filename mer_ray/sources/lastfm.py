@@ -200,7 +200,7 @@ def _is_refusal(text: str) -> bool:
 
 def _ask(call: Callable[[], T], transport: _Transport) -> T:
     """The call's value, after some tries. Raises _Refused."""
-    start = time.monotonic()
+    away_since: float | None = None  # of the tries in a row that did not reach the server
     attempt = 0
     while True:
         attempt += 1
@@ -213,8 +213,9 @@ def _ask(call: Callable[[], T], transport: _Transport) -> T:
         pause_s = min(backoff(attempt, BACKOFF_S), MAX_BACKOFF_S)
         if transport.wait_s is not None and refused.passing:
             pause_s = max(pause_s, transport.wait_s)
-        spent_s = time.monotonic() + pause_s + CONNECT_TIMEOUT_S - start
-        hopeless = pause_s > MAX_RETRY_AFTER_S or (refused.unreachable and spent_s > UNREACHABLE_AFTER_S)
+        away_since = (transport.sent_at if away_since is None else away_since) if refused.unreachable else None
+        away_s = 0.0 if away_since is None else time.monotonic() + pause_s + CONNECT_TIMEOUT_S - away_since
+        hopeless = pause_s > MAX_RETRY_AFTER_S or away_s > UNREACHABLE_AFTER_S
         if not refused.passing or attempt == TRIES or hopeless:
             raise refused
         time.sleep(pause_s)
@@ -254,7 +255,8 @@ class _HTTPStatus(httpx2.TransportError):
 class _Transport(httpx2.BaseTransport):
     """Carries pylast's requests to the address that was asked for, over one connection that is kept open.
 
-    answer: the last body. wait_s: the time that the last answer asked to wait, if it did.
+    answer: the last body. wait_s: the time that the last answer asked to wait, if it did. sent_at: when the last
+    request had its place at the server and was sent, by `time.monotonic`.
     """
 
     def __init__(self, address: httpx2.URL, slot: Slot, timeout_s: float) -> None:
@@ -272,6 +274,7 @@ class _Transport(httpx2.BaseTransport):
         self.shown = one_line(str(self._address.copy_with(query=None, fragment=None)), 200)
         self.answer = ""
         self.wait_s: float | None = None
+        self.sent_at = 0.0
 
     def __enter__(self) -> _Transport:
         self._users += 1
@@ -286,6 +289,7 @@ class _Transport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         form = request.read()
         with self._slot(self.shown), self._watchdog.limit(self._timeout_s):
+            self.sent_at = time.monotonic()
             try:
                 status, body = self._post(form)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
