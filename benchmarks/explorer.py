@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from common import arguments, save, show
 
 from mer_ray.explorer import page as explorer
-from mer_ray.tables import DIMENSIONS, SCHEMAS
+from mer_ray.schemas import DIMENSIONS, SCHEMAS
 
 FILTER = """async (value) => {
   const slider = document.getElementById('valence-highest'), view = [...Bokeh.index.roots][0];

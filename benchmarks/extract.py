@@ -178,7 +178,8 @@ def pool(workspace_path: str, options: list[str]) -> None:
 
 def same(a: Path, b: Path, feature: str) -> bool:
     """Whether both made the same bits."""
-    from mer_ray.tables import Workspace, features_table
+    from mer_ray.schemas import features_table
+    from mer_ray.tables import Workspace
 
     tables = [Workspace(w).read(features_table(feature)).sort_by("track_id") for w in (a, b)]
     return len(tables[0]) > 0 and bool(tables[0].equals(tables[1]))

@@ -537,7 +537,8 @@ def validate() -> list[dict[str, Any]]:
 _MAKE = """
 import sys
 import pyarrow as pa
-from mer_ray.tables import SCHEMAS, Workspace
+from mer_ray.schemas import SCHEMAS
+from mer_ray.tables import Workspace
 
 place, n = sys.argv[1], int(sys.argv[2])
 for start in range(0, n, 5_000):

@@ -26,7 +26,7 @@ def rows(start: int, stop: int):
     import numpy as np
     import pyarrow as pa
 
-    from mer_ray.tables import DIMENSIONS, SCHEMAS, ragged_column
+    from mer_ray.schemas import DIMENSIONS, SCHEMAS, ragged_column
 
     n, rng, schema = stop - start, np.random.default_rng(start), SCHEMAS["scores"]
     numbers = range(start, stop)
@@ -56,8 +56,9 @@ def make(folder: Path, n: int) -> None:
     import pyarrow.csv as pacsv
     import pyarrow.parquet as pq
 
+    from mer_ray.schemas import SCHEMAS
     from mer_ray.scoring.output import NESTED
-    from mer_ray.tables import SCHEMAS, Workspace
+    from mer_ray.tables import Workspace
 
     flat = pa.schema([f for f in SCHEMAS["scores"] if f.name not in NESTED])
     workspace = Workspace(folder / "folder")

@@ -65,7 +65,7 @@ def table(spec: object, rows: int, place: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from mer_ray.tables import features_schema, ragged_column
+    from mer_ray.schemas import features_schema, ragged_column
 
     schema = features_schema(N_DIMS)
     rng = np.random.default_rng(1)

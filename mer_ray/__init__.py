@@ -50,12 +50,12 @@ def score(
     from mer_ray.audio.isolated import Decoder
     from mer_ray.audio.location import to_path, to_uri
     from mer_ray.features.batch import extract
+    from mer_ray.schemas import SCHEMAS
     from mer_ray.scoring.catalog import file_id
     from mer_ray.scoring.predictor import Predictor
     from mer_ray.scoring.rows import scores_table
     from mer_ray.scoring.waveform import Waveform, duration_s
     from mer_ray.sources.folder import describe
-    from mer_ray.tables import SCHEMAS
 
     predictor = model if isinstance(model, Predictor) else load_model(model)
     extractors = predictor.extractors()

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray.errors import InputError
-from mer_ray.tables import DIMENSIONS, Workspace
+from mer_ray.schemas import DIMENSIONS
+from mer_ray.tables import Workspace
 from mer_ray.training import baselines, pooled
 from mer_ray.training.duplicates import Duplicate
 from mer_ray.training.pooled import mean_sd, out_of_fold

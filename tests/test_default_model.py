@@ -15,8 +15,8 @@ import soundfile
 import mer_ray
 from mer_ray.evaluation.intervals import LEVEL
 from mer_ray.identity import digest
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.scoring.predictor import DEFAULT, Predictor
-from mer_ray.tables import DIMENSIONS
 
 RATE = 22_050
 MUSIC = Path(__file__).parents[2] / "shared" / "data" / "panda4q" / "audio"

@@ -39,8 +39,8 @@ from mer_ray.evaluation.predictions import Predictions, from_table, joined_group
 from mer_ray.evaluation.summary import evaluate
 from mer_ray.evaluation.tables import Table, differences_markdown, display, markdown, original_markdown, to_csv
 from mer_ray.features.mfcc import Params
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.scoring.store import Model
-from mer_ray.tables import DIMENSIONS
 
 HOSTILE = r"""A|B $x_1$ <b>&amp;</b> [c](http://d) `e` **f** \input{g} % # ~ ^ {h} "i" 中 www.j.com ! é"""
 values = st.floats(0, 1).map(lambda x: round(x, 6))

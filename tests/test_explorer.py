@@ -23,7 +23,7 @@ from mer_ray.cli import main
 from mer_ray.errors import InputError
 from mer_ray.explorer import page as explorer
 from mer_ray.explorer.pack import averaged, links, peaks, quantise, script_json
-from mer_ray.tables import DIMENSIONS, SCHEMAS
+from mer_ray.schemas import DIMENSIONS, SCHEMAS
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

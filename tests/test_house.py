@@ -13,7 +13,7 @@ from mer_ray import cli, features, models
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "mer_ray").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
-PURE = ["tables", "storage", "ids", "lost", "config", "errors", "identity", "console"]
+BASE = ["tables", "schemas", "storage", "stores", "ids", "lost", "errors", "identity", "console"]
 LAYERS = ["sources", "labels", "audio", "features", "models", "training", "evaluation", "explorer"]
 
 
@@ -47,7 +47,7 @@ def test_only_the_stages_know_of_ray(file):
 def test_imports_go_down_only(file):
     place = file.relative_to(ROOT / "mer_ray").with_suffix("").parts
     above = {"mer_ray.cli", "mer_ray.stages"} if place[0] not in ("stages", "cli", "__main__") else set()
-    if place[0] in ("tables", "storage", "ids", "lost", "errors", "identity", "console"):
+    if place[0] in BASE:
         above |= {f"mer_ray.{layer}" for layer in LAYERS} | {"mer_ray.config"}
     assert not {m for m in imports(file) for a in above if m == a or m.startswith(f"{a}.")}
 

@@ -22,8 +22,9 @@ from mer_ray.labels import columns, lexicon, report
 from mer_ray.labels.explain import figure
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import from_tags
+from mer_ray.schemas import DIMENSIONS, SCHEMAS, TAG
 from mer_ray.stages import label as stage
-from mer_ray.tables import DIMENSIONS, SCHEMAS, TAG, Workspace, now
+from mer_ray.tables import Workspace, now
 
 LEXICON = (
     "Word\tValence\tArousal\tDominance\ncool\t.885\t.930\t.653\nnice\t.540\t.442\t.361\nstudy\t.781\t.650\t.768\n"

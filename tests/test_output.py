@@ -11,8 +11,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
+from mer_ray.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring import glance, output, table
-from mer_ray.tables import DIMENSIONS, SCHEMAS, failure
+from mer_ray.tables import failure
 
 SCHEMA = SCHEMAS["scores"]
 MODEL = "m:1"

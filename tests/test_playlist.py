@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from mer_ray.audio.location import to_uri
 from mer_ray.cli import main
+from mer_ray.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring.playlist import choose, duration, entry, m3u8, sure
-from mer_ray.tables import DIMENSIONS, SCHEMAS
 
 SCHEMA = SCHEMAS["scores"]
 

@@ -21,9 +21,10 @@ from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.evaluation.metrics import FIGURES, metrics
 from mer_ray.evaluation.summary import evaluate
 from mer_ray.features.mfcc import Params
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.scoring import store
 from mer_ray.stages import report
-from mer_ray.tables import DIMENSIONS, Workspace
+from mer_ray.tables import Workspace
 
 HOSTILE = "A|B $x$ <b>c</b> [d](http://e) `f` **g** \\input{h} _i_ 100 %"
 REPEATS, TRACKS = 2, 120

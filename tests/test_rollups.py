@@ -7,8 +7,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mer_ray.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring.rollups import SCHEMA, rollups
-from mer_ray.tables import DIMENSIONS, SCHEMAS
 
 COLUMNS = ["artist", "album", "uri", "duration_s", *DIMENSIONS, "in_distribution"]
 TYPES = pa.schema([SCHEMAS["scores"].field(c) for c in COLUMNS])

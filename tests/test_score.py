@@ -22,10 +22,11 @@ from conftest import spoil, write_tunes
 
 from mer_ray.features import FeatureSpec
 from mer_ray.models import layout
+from mer_ray.schemas import DIMENSIONS, SCHEMAS, ragged_column
 from mer_ray.scoring import predictor, store
 from mer_ray.scoring.catalog import file_id
 from mer_ray.stages.score import FEW_ROWS
-from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace, ragged_column
+from mer_ray.tables import Workspace
 from mer_ray.training.member import Member, Scaler
 from mer_ray.training.reference import Reference
 from mer_ray.training.statistics import Statistics

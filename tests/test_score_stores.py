@@ -13,9 +13,11 @@ import pytest
 import sounds
 from conftest import write_tunes
 
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.scoring import table
-from mer_ray.storage import Storage, parted
-from mer_ray.tables import DIMENSIONS, Workspace
+from mer_ray.storage import Storage
+from mer_ray.stores import parted
+from mer_ray.tables import Workspace
 
 LONG = bool(os.environ.get("MER_RAY_LONG_TESTS"))
 

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from mer_ray.errors import InputError
+from mer_ray.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring.table import clock, count, find, listing, name, pieces, read
-from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace
+from mer_ray.tables import Workspace
 
 SCHEMA = SCHEMAS["scores"]
 NEWER = ("album", "novelty", "sound", "waveform")

@@ -25,13 +25,13 @@ import mer_ray
 from mer_ray.audio.location import local_copy
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features import FeatureSpec
+from mer_ray.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring import glance, predictor
 from mer_ray.scoring.catalog import file_id, find
 from mer_ray.scoring.frames import AT_ONCE, Frames, ids, shards, unit_rows
 from mer_ray.scoring.predictor import Prediction
 from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import HOP_S, POINTS, Waveform, drawn, duration_s
-from mer_ray.tables import DIMENSIONS, SCHEMAS
 
 SCHEMA = SCHEMAS["scores"]
 RATE = 8_000

@@ -11,10 +11,11 @@ from click.testing import CliRunner
 
 from mer_ray import console
 from mer_ray.cli import main
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.scoring import store
 from mer_ray.stages.advice import ADVICE, advice
 from mer_ray.stages.status import SHOWN_REASONS, _size, counts, look
-from mer_ray.tables import DIMENSIONS, Workspace, failure, now
+from mer_ray.tables import Workspace, failure, now
 
 ROOT = Path(__file__).parents[1] / "mer_ray"
 

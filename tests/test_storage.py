@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from services import closed_port
 
-from mer_ray import storage
 from mer_ray.errors import WorkspaceError
 from mer_ray.storage import Storage
+from mer_ray.stores import KNOCK_S
 from mer_ray.tables import Workspace
 
 MIB = 1 << 20
@@ -49,7 +49,7 @@ def server(request: pytest.FixtureRequest) -> tuple[str, str]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer attempts, so that a test of what never works does not wait for all of them."""
-    monkeypatch.setattr(storage, "ATTEMPTS", 3)
+    monkeypatch.setattr("mer_ray.stores.ATTEMPTS", 3)
 
 
 def put_all(place: Storage, files: dict[str, bytes]) -> None:
@@ -221,7 +221,7 @@ def refused(uri: str) -> WorkspaceError:
 def test_a_dead_endpoint_is_told_soon(kind: str) -> None:
     start = time.monotonic()
     error = refused(stores.uri_of(f"127.0.0.1:{closed_port()}", "w", scheme=kind))
-    assert time.monotonic() - start < storage.KNOCK_S  # pyarrow's own patience is a matter of minutes
+    assert time.monotonic() - start < KNOCK_S  # pyarrow's own patience is a matter of minutes
     assert error.message.startswith(f"cannot use {kind}://bucket/w (")
     assert "check the network" in error.hint
 

@@ -21,8 +21,9 @@ from hypothesis.extra import numpy as hnp
 from mer_ray import tables
 from mer_ray.errors import WorkspaceError
 from mer_ray.ids import Ids
+from mer_ray.schemas import SCHEMAS, features_schema, ragged_arrays, ragged_column
 from mer_ray.storage import MARK
-from mer_ray.tables import COMPUTED, SCHEMAS, Workspace, failure, features_schema, ragged_arrays, ragged_column
+from mer_ray.tables import COMPUTED, Workspace, failure
 
 
 @pytest.fixture

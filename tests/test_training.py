@@ -20,8 +20,9 @@ from parts import blank_reference, even_intervals
 from mer_ray import features
 from mer_ray.errors import MerRayError, ModelError, TrackError, WorkspaceError
 from mer_ray.features.mfcc import Params
+from mer_ray.schemas import DIMENSIONS, features_schema, ragged_column
 from mer_ray.scoring import predictor, store
-from mer_ray.tables import DIMENSIONS, Workspace, features_schema, ragged_column
+from mer_ray.tables import Workspace
 from mer_ray.training import data
 from mer_ray.training.crossval import cross_validate, parts
 from mer_ray.training.fit import Recipe, fit, label_weights

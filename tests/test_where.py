@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mer_ray.errors import InputError
+from mer_ray.schemas import SCHEMAS
 from mer_ray.scoring.where import MAX_LENGTH, NAMES, mask, order
-from mer_ray.tables import SCHEMAS
 
 SCHEMA = SCHEMAS["scores"]
 TYPES = {name: SCHEMA.field(name).type for name in NAMES if name != "width"}

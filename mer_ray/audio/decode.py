@@ -13,8 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from mer_ray.audio import containers
-from mer_ray.audio.decoders import BLOCK, DecodingError, Ffmpeg, Reader, open_reader
+from mer_ray.audio.decoders import open_reader
 from mer_ray.audio.excerpt import Excerpt
+from mer_ray.audio.reader import BLOCK, DecodingError, Reader
+from mer_ray.audio.reader_ffmpeg import Ffmpeg
 from mer_ray.errors import TrackError
 from mer_ray.identity import one_line
 

@@ -9,9 +9,9 @@ from urllib.parse import quote, unquote, urlsplit
 
 from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import one_line
-from mer_ray.storage import REQUEST_TIMEOUT_S, open_store, within, without_secrets
-from mer_ray.storage import scheme as scheme
-from mer_ray.storage import shown as shown
+from mer_ray.stores import REQUEST_TIMEOUT_S, open_store, within, without_secrets
+from mer_ray.stores import scheme as scheme
+from mer_ray.stores import shown as shown
 
 SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs", "ftp", "sftp", "memory")
 """What can be opened: stores of plain files, none that runs code, reads other processes or wraps another address."""

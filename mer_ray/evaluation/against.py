@@ -15,7 +15,7 @@ from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
 from mer_ray.evaluation.predictions import Predictions, joined_groups, other_labels, shared_ids
 from mer_ray.evaluation.tables import HEADS, Cells, lines, number
-from mer_ray.tables import DIMENSIONS
+from mer_ray.schemas import DIMENSIONS
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import numpy as np
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.metrics import FIGURES
 from mer_ray.evaluation.tables import HEADS, Cells, display, lines, with_ends
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.scoring.store import Model
-from mer_ray.tables import DIMENSIONS
 
 
 def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None) -> str:

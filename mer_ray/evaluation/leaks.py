@@ -8,7 +8,7 @@ from typing import Any
 from mer_ray.errors import WorkspaceError
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.tables import Cells, display, lines
-from mer_ray.tables import DIMENSIONS
+from mer_ray.schemas import DIMENSIONS
 
 LISTED = 20
 _PER_DIMENSION = ("grouped_r2", "random_r2", "leak", "leak_lower", "leak_upper")

@@ -9,7 +9,7 @@ import numpy as np
 
 from mer_ray.evaluation.bootstrap import interval, resample
 from mer_ray.evaluation.metrics import FIGURES, metrics
-from mer_ray.tables import DIMENSIONS
+from mer_ray.schemas import DIMENSIONS
 
 
 def evaluate(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from mer_ray.audio.location import to_path
 from mer_ray.audio.objects import scheme
 from mer_ray.identity import normalise, one_line
-from mer_ray.tables import DIMENSIONS
+from mer_ray.schemas import DIMENSIONS
 
 CURVE_POINTS, WAVEFORM_POINTS = 120, 200
 """At most so many of a track: what a screen shows."""

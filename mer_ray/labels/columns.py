@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from mer_ray.labels.exclusions import title_forms
 from mer_ray.labels.terms import Matcher, Reading
 from mer_ray.labels.vad import Batch, combine
-from mer_ray.tables import DIMENSIONS, EVIDENCE, SCHEMAS
+from mer_ray.schemas import DIMENSIONS, EVIDENCE, SCHEMAS
 
 GIVEN = "manifest"
 """What stands for the lexicon of a label that the source brought."""

@@ -13,7 +13,7 @@ from mer_ray.identity import one_line
 from mer_ray.labels.exclusions import title_forms
 from mer_ray.labels.terms import Matcher, Reading
 from mer_ray.labels.vad import Label, from_tags
-from mer_ray.tables import DIMENSIONS
+from mer_ray.schemas import DIMENSIONS
 
 OWN_TITLE = Reading(why="left out: the track's own title", counts=False)
 

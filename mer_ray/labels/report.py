@@ -16,7 +16,7 @@ from mer_ray.identity import one_line
 from mer_ray.labels.columns import Tags
 from mer_ray.labels.lexicon import fold
 from mer_ray.labels.terms import Matcher
-from mer_ray.tables import DIMENSIONS
+from mer_ray.schemas import DIMENSIONS
 
 BINS = 1_000  # quantiles are read off histograms: good to 0.001
 CELLS = 40

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mer_ray.identity import one_line
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.scoring import rollups, table
-from mer_ray.tables import DIMENSIONS
 
 if TYPE_CHECKING:
     import pyarrow as pa

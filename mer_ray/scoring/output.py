@@ -25,9 +25,11 @@ from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.identity import one_line
 from mer_ray.ids import Ids
+from mer_ray.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring import rollups, table
-from mer_ray.storage import TEMPORARY, Storage, check_lasting, parted
-from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace
+from mer_ray.storage import TEMPORARY, Storage, check_lasting
+from mer_ray.stores import parted
+from mer_ray.tables import Workspace
 
 FORMATS = (".parquet", ".csv")
 AT_ONCE = 5_000

@@ -22,9 +22,10 @@ from mer_ray.audio.location import to_path
 from mer_ray.audio.objects import scheme
 from mer_ray.errors import InputError
 from mer_ray.identity import one_line
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.scoring.table import SCHEMA, listing, read
 from mer_ray.scoring.where import mask, order
-from mer_ray.tables import DIMENSIONS, Workspace
+from mer_ray.tables import Workspace
 
 _SHOWN = 50  # rows that are listed on a terminal where no limit is given
 _UNSAYABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, separators of lines

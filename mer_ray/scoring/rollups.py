@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from mer_ray.audio.location import to_path
 from mer_ray.audio.objects import scheme
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.scoring.table import name
-from mer_ray.tables import DIMENSIONS
 
 _OVER_TRACKS = {
     "mean": "mean over the tracks, 0..1; each counts the same, however long it is",

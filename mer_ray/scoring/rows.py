@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from mer_ray.identity import one_line
+from mer_ray.schemas import DIMENSIONS, SCHEMAS, ragged_column
 from mer_ray.scoring.predictor import Prediction
 from mer_ray.scoring.waveform import drawn
-from mer_ray.tables import DIMENSIONS, SCHEMAS, ragged_column
 
 
 def scores_table(

@@ -19,8 +19,10 @@ from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError
 from mer_ray.identity import normalise, one_line
 from mer_ray.ids import Ids
-from mer_ray.storage import Storage, parted, scheme, shown
-from mer_ray.tables import DIMENSIONS, SCHEMAS, Workspace
+from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.storage import Storage
+from mer_ray.stores import parted, scheme, shown
+from mer_ray.tables import Workspace
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable

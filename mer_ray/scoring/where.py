@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from mer_ray.errors import InputError
 from mer_ray.identity import one_line
-from mer_ray.tables import DIMENSIONS
+from mer_ray.schemas import DIMENSIONS
 
 NUMBERS = (
     *DIMENSIONS,

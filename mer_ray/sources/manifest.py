@@ -25,8 +25,8 @@ from mer_ray.audio import objects
 from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import digest, file_digest, one_line
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.sources import Found, Track
-from mer_ray.tables import DIMENSIONS
 
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 

@@ -15,9 +15,10 @@ from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError
 from mer_ray.identity import digest, one_line
 from mer_ray.ids import Ids
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.sources import Found, Track
 from mer_ray.stages import metrics
-from mer_ray.tables import DIMENSIONS, Workspace, failure, now
+from mer_ray.tables import Workspace, failure, now
 
 SHARD_ROWS = 500
 

@@ -24,8 +24,9 @@ from mer_ray.errors import InputError, TrackError, WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.ids import Ids
 from mer_ray.lost import Lost
+from mer_ray.schemas import features_schema, features_table, ragged_column
 from mer_ray.stages import blocks, metrics, session
-from mer_ray.tables import COMPUTED, Workspace, failure, features_schema, features_table, ragged_column
+from mer_ray.tables import COMPUTED, Workspace, failure
 
 FEW_S = 600.0
 """Up to so many seconds of audio are done in this process, before Ray's workers would have started."""

@@ -21,8 +21,9 @@ from mer_ray.labels import lexicon as lexicons
 from mer_ray.labels.lexicon import Lexicon, fold
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Batch
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.stages import metrics
-from mer_ray.tables import DIMENSIONS, Workspace, failure
+from mer_ray.tables import Workspace, failure
 
 SHARD_ROWS = 50_000
 _TABLE_WIDTH = 240  # characters: a narrow terminal may break the lines of an explanation, but no figure is cut off

@@ -29,7 +29,8 @@ from mer_ray.evaluation.tables import Cells, Table, display
 from mer_ray.features import MODULES as FEATURES
 from mer_ray.identity import normalise, one_line
 from mer_ray.models import NETWORKS
-from mer_ray.tables import DIMENSIONS, Workspace
+from mer_ray.schemas import DIMENSIONS
+from mer_ray.tables import Workspace
 
 WIDTH = 100
 """Columns of a terminal that a table may take."""

@@ -18,6 +18,7 @@ from mer_ray.errors import InputError, MerRayError, TrackError, WorkspaceError
 from mer_ray.features.batch import Stream, extract
 from mer_ray.identity import digest, one_line
 from mer_ray.ids import Ids
+from mer_ray.schemas import features_table
 from mer_ray.scoring import output, predictor, store
 from mer_ray.scoring.catalog import Catalog, find
 from mer_ray.scoring.frames import AT_ONCE, Frames, ids, lost_stage, repeated, shards, unit_id, unit_rows
@@ -25,7 +26,7 @@ from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
 from mer_ray.stages import blocks, metrics, session
-from mer_ray.tables import Workspace, failure, features_table, now
+from mer_ray.tables import Workspace, failure, now
 
 FEW_ROWS, FEW_S = 2_000, 3_600.0
 """Up to so many rows of frames, or seconds of audio, the work is done before Ray's workers would have started."""

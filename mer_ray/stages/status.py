@@ -22,9 +22,10 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, out
 from mer_ray.errors import ModelError, WorkspaceError
 from mer_ray.identity import one_line
+from mer_ray.schemas import DIMENSIONS, features_table
 from mer_ray.scoring import store
 from mer_ray.stages.advice import advice
-from mer_ray.tables import DIMENSIONS, Workspace, features_table
+from mer_ray.tables import Workspace
 
 EXAMPLES = 2
 SHOWN_REASONS = 15

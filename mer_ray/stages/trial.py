@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from mer_ray.errors import MerRayError
 from mer_ray.features import FeatureSpec
 from mer_ray.identity import digest
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.stages import session
-from mer_ray.tables import DIMENSIONS, Workspace, now
+from mer_ray.tables import Workspace, now
 
 REPORT_S = 1.0
 """Tune hears of an epoch at most this often: every report is a round trip."""

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.tables import DIMENSIONS, Workspace
+from mer_ray.schemas import DIMENSIONS
+from mer_ray.tables import Workspace
 from mer_ray.training.leakage import Leakage, compare
 from mer_ray.training.pooled import SVR_ROWS, mean_sd, out_of_fold
 from mer_ray.training.splits import grouped_folds

@@ -12,7 +12,8 @@ import pyarrow as pa
 from mer_ray.errors import WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.identity import digest
-from mer_ray.tables import DIMENSIONS, Workspace, features_table, ragged_arrays
+from mer_ray.schemas import DIMENSIONS, features_table, ragged_arrays
+from mer_ray.tables import Workspace
 from mer_ray.training.groups import track_groups
 
 ERRORS = tuple(f"se_{d}" for d in DIMENSIONS)

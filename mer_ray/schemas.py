@@ -1,0 +1,155 @@
+"""The columns of every table, with their units and ranges, and how matrices lie in a column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+DIMENSIONS = ("valence", "arousal", "dominance")
+"""The three targets, in the order in which arrays hold them; each in 0..1."""
+
+
+def _field(name: str, kind: pa.DataType, unit: str, nullable: bool = False) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"unit": unit})
+
+
+def _vad(prefix: str = "", unit: str = "0..1", nullable: bool = False) -> list[pa.Field]:
+    return [_field(f"{prefix}{d}", pa.float64(), unit, nullable) for d in DIMENSIONS]
+
+
+TAG = pa.struct([pa.field("name", pa.string()), pa.field("weight", pa.float64())])
+EVIDENCE = pa.struct(
+    [pa.field("tag", pa.string()), pa.field("term", pa.string()), pa.field("weight", pa.float64())]
+    + [pa.field(d, pa.float64()) for d in DIMENSIONS]
+)
+TRIED = pa.struct([pa.field(name, pa.string()) for name in ("provider", "reason", "message")])
+GIVEN = pa.struct([pa.field(d, pa.float64()) for d in DIMENSIONS])
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "tracks": pa.schema(
+        [
+            _field("track_id", pa.string(), "hash of the normalised artist and title, or of the file's content"),
+            _field("artist", pa.string(), "as the source spells it; may be empty"),
+            _field("title", pa.string(), "as the source spells it"),
+            _field("album", pa.string(), "as the source spells it", True),
+            _field("composer", pa.string(), "as the source spells it", True),
+            _field("mbid", pa.string(), "MusicBrainz recording id", True),
+            _field("spotify_id", pa.string(), "Spotify track id", True),
+            _field("duration_s", pa.float64(), "s, as the source says; null where it does not", True),
+            _field("uri", pa.string(), "path, URL or demo cue of the audio, where the source knows it", True),
+            _field("tags", pa.list_(TAG), "weight > 0, relative"),
+            _field("given", GIVEN, "label that the source brings, rescaled to 0..1", True),
+            _field("source", pa.string(), "lastfm | manifest | folder | demo"),
+            _field("fetched_at", pa.timestamp("ms", "UTC"), "UTC"),
+        ]
+    ),
+    "merged": pa.schema(
+        [
+            _field("track_id", pa.string(), "the track that was kept, as in tracks"),
+            _field("artist", pa.string(), "as the source spells it"),
+            _field("title", pa.string(), "as the source spells it"),
+            _field("mbid", pa.string(), "MusicBrainz recording id", True),
+            _field("rule", pa.string(), "why it is the same: spelling | remaster | film | guest, or several with +"),
+        ]
+    ),
+    "labels": pa.schema(
+        [
+            _field("track_id", pa.string(), "as in tracks"),
+            *_vad(),
+            _field("evidence", pa.list_(EVIDENCE), "the terms that the label is the weighted mean of; 0..1"),
+            _field("coverage", pa.float64(), "matched tag weight / tag weight, 0..1; null for given labels", True),
+            _field("n_matched", pa.int32(), "terms; 0 for given labels"),
+            *_vad("se_", "standard error of the weighted mean, 0..1; null where one term tells nothing of it", True),
+            _field("lexicon", pa.string(), "name and content hash of the lexicon, or 'manifest'"),
+        ]
+    ),
+    "audio": pa.schema(
+        [
+            _field("track_id", pa.string(), "as in tracks"),
+            _field("uri", pa.string(), "path of the audio file"),
+            _field("provider", pa.string(), "file | folder | http | savify | demo, or the scheme of an object's URI"),
+            _field("sha256", pa.string(), "of the file's bytes"),
+            _field("duration_s", pa.float64(), "s"),
+            _field("sample_rate", pa.int32(), "Hz"),
+            _field("channels", pa.int32(), "count"),
+            _field("tried", pa.list_(TRIED), "the providers that failed before this one, and why"),
+            _field("spotify_id", pa.string(), "the Spotify track that was chosen; null where none was asked for", True),
+        ]
+    ),
+    "scores": pa.schema(
+        [
+            _field("track_id", pa.string(), "as in tracks, or a hash of the file's address"),
+            _field("artist", pa.string(), "as the source spells it; may be empty"),
+            _field("title", pa.string(), "as the source spells it"),
+            _field("album", pa.string(), "as the source spells it", True),
+            _field("uri", pa.string(), "path of the audio file"),
+            _field("duration_s", pa.float64(), "s, of what was scored"),
+            *_vad(),
+            *_vad("lower_", "lower end of the 90 % prediction interval, 0..1"),
+            *_vad("upper_", "upper end of the 90 % prediction interval, 0..1"),
+            _field("in_distribution", pa.bool_(), "whether it is like the training tracks; null if unknown", True),
+            _field("novelty", pa.float64(), "how unlike it is: above 1 is out of distribution; null if unknown", True),
+            _field("curve", pa.list_(pa.list_(pa.float32(), 3)), "V, A, D around i + 1/2 hops from the start; 0..1"),
+            _field("curve_hop_s", pa.float64(), "s between two points of the curve"),
+            _field("sound", pa.list_(pa.float32()), "what it sounds like: neighbours are alike; null if unknown", True),
+            _field("waveform", pa.list_(pa.uint8()), "highest |sample| in equal stretches, 255 is full scale", True),
+            _field("model", pa.string(), "name and fingerprint of the model"),
+        ]
+    ),
+    "failures": pa.schema(
+        [
+            _field("stage", pa.string(), "the stage, and after a colon the feature if only that one failed"),
+            _field("track_id", pa.string(), "as in tracks, or a hash of the row's place where it has none"),
+            _field("reason", pa.string(), "short code"),
+            _field("message", pa.string(), "what happened, naming the file, row or address"),
+            _field("transient", pa.bool_(), "true: the next run tries again"),
+            _field("attempts", pa.int32(), "tries so far"),
+            _field("at", pa.timestamp("ms", "UTC"), "UTC"),
+        ]
+    ),
+}
+
+LOGS = ("failures", "merged")
+"""Tables that can have several rows of one track."""
+
+
+def features_table(name: str) -> str:
+    """The table of one feature's frames."""
+    return f"features/{name}"
+
+
+def features_schema(n_dims: int) -> pa.Schema:
+    """Schema of ``features/NAME``: one row a track, ``frames`` of shape (n_frames, n_dims) in float32."""
+    return pa.schema(
+        [
+            _field("track_id", pa.string(), "as in tracks"),
+            _field("frames", pa.list_(pa.list_(pa.float32(), n_dims)), "n_frames x n_dims, in the feature's own unit"),
+            _field("hop_s", pa.float64(), "s between the starts of two frames"),
+            _field("fingerprint", pa.string(), "of the extractor, its parameters and weights"),
+        ]
+    )
+
+
+def ragged_column(arrays: Sequence[np.ndarray], n_dims: int) -> pa.Array:
+    """A column of matrices of shapes (n_i, n_dims) as ``list<fixed_size_list<float32>>``, made without a loop."""
+    lengths = np.array([a.shape[0] for a in arrays], dtype=np.int32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    flat = np.concatenate(arrays, axis=0) if len(arrays) else np.zeros((0, n_dims))
+    values = pa.array(np.ascontiguousarray(flat, dtype=np.float32).reshape(-1))
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.FixedSizeListArray.from_arrays(values, n_dims))
+
+
+def ragged_arrays(column: pa.ChunkedArray | pa.Array) -> list[np.ndarray]:
+    """The inverse of `ragged_column`: a list of float32 matrices, views where Arrow allows."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    out: list[np.ndarray] = []
+    for chunk in chunks:
+        inner = chunk.flatten()
+        n_dims = chunk.type.value_type.list_size
+        flat = inner.flatten().to_numpy(zero_copy_only=False).reshape(-1, n_dims)
+        lengths = pc.list_value_length(chunk).to_numpy(zero_copy_only=False).astype(np.int64)
+        out.extend(np.split(flat, np.cumsum(lengths)[:-1]) if len(lengths) else [])
+    return out
