@@ -8,11 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,7 @@ import pyarrow as pa
 import pytest
 from services import LastFm, Song
 
-from mer_ray.errors import ServiceError, TrackError
-from mer_ray.sources import harvest, lastfm
+from mer_ray.sources import lastfm
 from mer_ray.sources.answers import Answers
 from mer_ray.stages import harvest as stage
 from mer_ray.stages import metrics
@@ -549,6 +546,41 @@ def test_a_workspace_in_an_object_store_keeps_answers_and_tables_there(service, 
         assert titles(where) == [song.title for song in SONGS]
 
 
+def test_tables_that_were_not_finished_are_made_once_more(service, mer_ray, tmp_path, monkeypatch):
+    from mer_ray.tables import Workspace
+
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    before = tables(tmp_path / "w")
+    Workspace(tmp_path / "w").discard("tracks")
+
+    def killed(self: Workspace, table: str, shards: object) -> None:
+        if table == "merged":  # the tracks are there, the rest is not
+            raise KeyboardInterrupt
+        replace(self, table, shards)
+
+    replace = Workspace.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(Workspace, "replace", killed)
+        assert mer_ray("collect", *options(service, tmp_path / "w"))[0] == 130
+    made = Workspace(tmp_path / "w").read_json("settings", "harvest.json")
+    assert made is None
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert tables(tmp_path / "w") == before
+    assert Workspace(tmp_path / "w").read_json("settings", "harvest.json") is not None
+
+
+def test_an_empty_listing_takes_no_track_away(service, mer_ray, tmp_path):
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    before = tables(tmp_path / "w")
+    for file in (tmp_path / "w" / "cache" / "lastfm").iterdir():
+        file.unlink()
+    service.songs = []
+    code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
+    assert code == 2
+    assert "no track was collected" in err
+    assert tables(tmp_path / "w") == before
+
+
 # workers ----------------------------------------------------------------------------------------------------------
 
 
@@ -662,131 +694,3 @@ def test_too_much_is_warned_of_once_while_it_works(service, mer_ray, tmp_path, m
     code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
     assert code == 0
     assert err.count("its terms allow") == 1
-
-
-# many at once -----------------------------------------------------------------------------------------------------
-
-
-class Contexts:
-    """Counts the contexts that threads are in."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.entered = self.left = 0
-
-    @contextmanager
-    def make(self) -> Iterator[int]:
-        with self.lock:
-            self.entered += 1
-            mine = self.entered
-        try:
-            yield mine
-        finally:
-            with self.lock:
-                self.left += 1
-
-
-def test_every_job_comes_back_with_its_result_or_its_loss():
-    contexts = Contexts()
-
-    def work(context: int, job: int) -> int:
-        if job % 7 == 0:
-            raise TrackError("seven", str(job))
-        return job * job
-
-    results = dict(harvest.in_threads(contexts.make, work, range(3_000), 5))
-    assert len(results) == 3_000
-    lost = {job: result for job, result in results.items() if isinstance(result, TrackError)}
-    assert {job: error.message for job, error in lost.items()} == {job: str(job) for job in range(0, 3_000, 7)}
-    assert all(result == job * job for job, result in results.items() if job not in lost)
-    assert contexts.entered == contexts.left == 5
-
-
-def test_all_threads_work_at_once():
-    together = threading.Barrier(4, timeout=60)
-
-    def work(context: int, job: int) -> int:
-        together.wait()  # breaks unless four are at work
-        return context
-
-    results = [result for _, result in harvest.in_threads(Contexts().make, work, range(8), 4)]
-    assert set(results) == {1, 2, 3, 4}
-
-
-@pytest.mark.parametrize("error", [ServiceError("gone"), KeyError("a bug"), KeyboardInterrupt()])
-def test_any_other_error_ends_the_work_and_is_raised_where_results_are_read(error):
-    done: list[int] = []
-
-    def work(context: int, job: int) -> int:
-        if job == 10:
-            raise error
-        done.append(job)
-        return job
-
-    with pytest.raises(type(error)) as caught:
-        list(harvest.in_threads(Contexts().make, work, range(100_000), 3))
-    assert caught.value is error
-    assert len(done) < 100_000
-
-
-def test_a_context_that_cannot_be_made_ends_the_work():
-    def make() -> Any:
-        raise ServiceError("no connection")
-
-    with pytest.raises(ServiceError, match="no connection"):
-        list(harvest.in_threads(make, lambda context, job: job, range(10), 2))
-
-
-def test_jobs_that_cannot_be_listed_end_the_work():
-    def jobs() -> Iterator[int]:
-        yield 1
-        raise ServiceError("no more jobs")
-
-    with pytest.raises(ServiceError, match="no more jobs"):
-        list(harvest.in_threads(Contexts().make, lambda context, job: job, jobs(), 2))
-
-
-def test_a_reader_that_stops_leaves_no_thread_behind():
-    contexts = Contexts()
-    results = harvest.in_threads(contexts.make, lambda context, job: job, iter(int, 1), 4)  # endless jobs
-    assert next(results) == (0, 0)
-    results.close()
-    deadline = time.monotonic() + 60
-    while contexts.left < contexts.entered and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert contexts.left == contexts.entered > 0
-
-
-def test_tables_that_were_not_finished_are_made_once_more(service, mer_ray, tmp_path, monkeypatch):
-    from mer_ray.tables import Workspace
-
-    well(mer_ray("collect", *options(service, tmp_path / "w")))
-    before = tables(tmp_path / "w")
-    Workspace(tmp_path / "w").discard("tracks")
-
-    def killed(self: Workspace, table: str, shards: object) -> None:
-        if table == "merged":  # the tracks are there, the rest is not
-            raise KeyboardInterrupt
-        replace(self, table, shards)
-
-    replace = Workspace.replace
-    with monkeypatch.context() as patched:
-        patched.setattr(Workspace, "replace", killed)
-        assert mer_ray("collect", *options(service, tmp_path / "w"))[0] == 130
-    made = Workspace(tmp_path / "w").read_json("settings", "harvest.json")
-    assert made is None
-    well(mer_ray("collect", *options(service, tmp_path / "w")))
-    assert tables(tmp_path / "w") == before
-    assert Workspace(tmp_path / "w").read_json("settings", "harvest.json") is not None
-
-
-def test_an_empty_listing_takes_no_track_away(service, mer_ray, tmp_path):
-    well(mer_ray("collect", *options(service, tmp_path / "w")))
-    before = tables(tmp_path / "w")
-    for file in (tmp_path / "w" / "cache" / "lastfm").iterdir():
-        file.unlink()
-    service.songs = []
-    code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
-    assert code == 2
-    assert "no track was collected" in err
-    assert tables(tmp_path / "w") == before
