@@ -670,7 +670,8 @@ def test_a_worker_that_does_not_close_is_told_of_and_not_waited_for(
     if why:
         assert "1 of 1 workers may not have kept their last answers" in told
         assert why in told
-    ray.kill(workers[0])
+    with pytest.raises(ray.exceptions.RayActorError):
+        ray.get(workers[0].close.remote(), timeout=30)
 
 
 # how much is stored -----------------------------------------------------------------------------------------------

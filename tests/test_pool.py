@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -125,3 +128,44 @@ def test_a_mistake_in_a_workers_code_ends_the_run(ray_session):
     assert next(told) == []  # an answer without rows is one
     with pytest.raises(Exception, match=r"KeyError: .oops."):
         list(told)
+
+
+def free_cpus() -> float:
+    import ray
+
+    return float(ray.available_resources().get("CPU", 0.0))
+
+
+@pytest.mark.parametrize(
+    ("worker", "taken", "more"), [(Squares, 4, 0), (Squares, 1, 0), (Refuses, 0, 0), (Mistaken, 1, 0), (Squares, 1, 3)]
+)
+def test_workers_end_with_the_pass_whoever_still_knows_of_them(ray_session, tmp_path, worker, taken, more):
+    """Else they hold CPUs that a trial of the same command waits for. more: workers than there are CPUs."""
+    import ray
+
+    wait_for(lambda: free_cpus() == ray.cluster_resources()["CPU"])
+    gc.disable()  # what is let go of in a cycle is not found meanwhile
+    try:
+        given = {"folder": tmp_path} if worker is Squares else {}
+        told = session.map_blocks(blocks(4, 1), worker, given, workers=2 + more)
+        held = None
+        try:
+            for _ in range(taken):
+                next(told)
+            if worker is not Squares:
+                next(told)
+        except Exception as error:
+            held = error  # and so are the frames that it went through
+        assert (held is None) == (worker is Squares)
+        if held is None:
+            told.close()
+        wait_for(lambda: free_cpus() == ray.cluster_resources()["CPU"])
+    finally:
+        gc.enable()
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)

@@ -291,7 +291,7 @@ class _Crew:
 
 
 def _close(workers: Sequence[Any]) -> None:
-    """Have askers make durable what they were answered. Says so where one does not, and raises nothing for it."""
+    """Have askers make durable what they were answered, and end. Says so where one does not; raises nothing for it."""
     import ray
 
     ended = [worker.close.remote() for worker in workers]
@@ -304,6 +304,8 @@ def _close(workers: Sequence[Any]) -> None:
             told = type(error).__name__, str(error), ""
         if told is not None:
             failed.append(told[1])
+    for worker in workers:  # at once: what an error has seen would keep them, and their share of a CPU
+        ray.kill(worker)
     if failed:
         some = f"{len(failed)} of {len(workers)} workers may not have kept their last answers"
         err.print(escape(f"{some} ({one_line(failed[-1], 200)}): the next run asks again for what is missing"))

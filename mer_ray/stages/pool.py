@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -30,6 +31,8 @@ STARTS = 3
 """Times that each worker of the pool may die before it is ready, with no other getting ready in between."""
 PASS = 4096
 """Blocks of one pass of Ray Data, which all lie in the object store at once; each pass starts its workers anew."""
+DISMISS_S = 10.0
+"""For the tally to say who its workers are. It is on the driver's node."""
 Rows = list[dict[str, Any]]
 
 
@@ -81,18 +84,23 @@ class Pool:
         import ray
 
         size = min(self._size, len(blocks))
+        tally = _tally(STARTS * size)
         data = ray.data.from_arrow([pa.table({"number": [i], "block": [_pack(b)]}) for i, b in blocks.items()])
         answers = data.map_batches(
             Guarded,
-            fn_constructor_args=(self._worker, self._arguments, _tally(STARTS * size), mark, now()),
+            fn_constructor_args=(self._worker, self._arguments, tally, mark, now()),
             compute=ray.data.ActorPoolStrategy(size=size),
             batch_size=None,
             batch_format="pyarrow",
             **self._resources,
         )
-        for batch in answers.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for number, answer in zip(batch["number"].to_pylist(), batch["answer"], strict=True):
-                yield number, _rows(_unpack(answer)) if answer.is_valid else None
+        try:
+            with closing(iter(answers.iter_batches(batch_size=None, batch_format="pyarrow"))) as batches:
+                for batch in batches:
+                    for number, answer in zip(batch["number"].to_pylist(), batch["answer"], strict=True):
+                        yield number, _rows(_unpack(answer)) if answer.is_valid else None
+        finally:
+            _dismiss(tally)
 
     def _lost(self, row: dict[str, Any]) -> Rows:
         told = f"{TRIES} workers ended on it alone (killed, perhaps for want of memory)"
@@ -117,7 +125,10 @@ class Guarded:
         self.tally = tally
         keep_up(at)
         self.error: MerRayError | None = None
-        begun: int = ray.get(tally.start.remote())
+        try:
+            begun: int = ray.get(tally.start.remote(ray.get_runtime_context().current_actor))
+        except ray.exceptions.ActorDiedError:  # the pass is over
+            ray.actor.exit_actor()
         try:
             if begun < 0:
                 raise ServiceError(
@@ -149,20 +160,29 @@ class Guarded:
 
 
 class Tally:
-    """An actor that outlives the workers, and counts what Ray Data would let them repeat for ever."""
+    """An actor that outlives the workers, knows them, and counts what Ray Data would let them repeat for ever."""
 
     def __init__(self, most_starts: int) -> None:
         self.most_starts, self.starts = most_starts, 0
         self.tries: Counter[int] = Counter()
+        self.workers: dict[str, Any] = {}
 
-    def start(self) -> int:
-        """How many workers in a row have begun to start and never were ready; below 0 if they are too many."""
+    def start(self, worker: Any) -> int:
+        """How many workers in a row have begun to start and never were ready; below 0 if they are too many.
+
+        worker: the handle of the one that asks.
+        """
+        self.workers[worker._actor_id.hex()] = worker
         self.starts += 1
         return self.starts if self.starts <= self.most_starts else -self.most_starts
 
     def ready(self) -> None:
         """A worker has started."""
         self.starts = 0
+
+    def known(self) -> list[Any]:
+        """The workers that have begun to start."""
+        return list(self.workers.values())
 
     def may_try(self, number: int) -> bool:
         """Whether a block may be begun once more."""
@@ -178,6 +198,24 @@ def _tally(most_starts: int) -> Any:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lasting = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1, "scheduling_strategy": here}
     return ray.remote(Tally).options(**lasting).remote(most_starts)
+
+
+def _dismiss(tally: Any) -> None:
+    """End the workers of a pass, at once.
+
+    Ray Data lets go of them, and they end when the last reference has gone: where that lies in a cycle, Python may
+    take minutes to find it. Meanwhile they hold the CPUs that a trial waits for. One that has yet to start ends as it
+    finds no tally.
+    """
+    import ray
+
+    if not ray.is_initialized():  # the session was closed before the generator; to ask would start another one
+        return
+    workers: list[Any] = []
+    with suppress(ray.exceptions.RayError):  # its node is gone, and the driver will be
+        workers = ray.get(tally.known.remote(), timeout=DISMISS_S)
+    for actor in (*workers, tally):
+        ray.kill(actor)
 
 
 def _rows(answer: pa.Table) -> Rows:
