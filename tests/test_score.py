@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,12 +21,15 @@ import pyarrow.parquet as pq
 import pytest
 import sounds
 from conftest import spoil, write_tunes
+from ray import cloudpickle
 
 from mer_ray.features import FeatureSpec
 from mer_ray.models import layout
 from mer_ray.schemas import DIMENSIONS, SCHEMAS, ragged_column
 from mer_ray.scoring import predictor, store
 from mer_ray.scoring.catalog import file_id
+from mer_ray.stages import pool
+from mer_ray.stages import score as stage
 from mer_ray.stages.score import FEW_ROWS
 from mer_ray.tables import Workspace
 from mer_ray.training.member import Member, Scaler
@@ -396,6 +401,33 @@ def test_many_frames_are_shared_out(mer_ray, tmp_path):
         assert found[f"{i:016x}"] == pytest.approx(e.vad, abs=1e-6)
     again = score(mer_ray, *places, "--model", model, "--out", tmp_path / "s.parquet")
     assert f"{n:,} tracks · nothing new" in again
+
+
+class Deadly(stage._ScoreFrames):
+    """Ends at the row group whose first row is the fourth."""
+
+    def _score(self, unit, there):
+        if unit["start"] == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._score(unit, there)
+
+
+def test_a_row_group_that_ends_every_worker_is_one_failure(ray_session, mer_ray, tmp_path, monkeypatch):
+    model, file = save_model(tmp_path / "model"), tmp_path / "f.parquet"
+    pq.write_table(many_frames(9), file, row_group_size=3)
+    arguments = (file, "--model", model, "--out", tmp_path / "out", "--set", "score.workers=1")
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see this folder
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "FEW_ROWS", 0)
+        patched.setattr(stage, "_ScoreFrames", Deadly)
+        assert "6 tracks · 1 failed" in score(mer_ray, *arguments)
+    (lost,) = Workspace(tmp_path / "out").failures()
+    assert (lost["reason"], lost["attempts"]) == ("worker_died", 1)
+    assert lost["message"].startswith(f"{file}, row group 1 (3 rows): {pool.TRIES} workers ended on it alone")
+    assert "nothing new, found everything done · 1 failed" in score(mer_ray, *arguments)
+    mended = score(mer_ray, *arguments, "--retry-failed")
+    assert "9 tracks · 3 new" in mended
+    assert "failed" not in mended
 
 
 # kills ---------------------------------------------------------------------------------------------------------------

@@ -74,9 +74,16 @@ def unit_id(unit: Mapping[str, Any]) -> str:
     return digest(unit["key"].encode())[:16]
 
 
+def unit_place(unit: Mapping[str, Any]) -> str:
+    """A row group in messages."""
+    return f"{one_line(unit['file'])}, row group {unit['group']} ({unit['rows']:,} rows)"
+
+
 def lost_stage(feature: str) -> str:
-    """The name under which ``failures`` has row groups that cannot be read. Not that of their rows, whose failures are
-    met once: each run meets all of these again."""
+    """The name under which ``failures`` has row groups that cannot be read, or that end every worker.
+
+    Not that of their rows, whose failures are met once: each run meets all of these again.
+    """
     return f"score:{feature}:groups"
 
 
@@ -139,8 +146,7 @@ class Frames:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> TrackError:
-        place = f"{one_line(self.file)}, row group {self.unit['group']} ({self.unit['rows']:,} rows)"
-        said = f"{place} cannot be read ({one_line(str(error), 200)})"
+        said = f"{unit_place(self.unit)} cannot be read ({one_line(str(error), 200)})"
         return TrackError("unreadable", said, self._may_pass)
 
     def read(self, piece: pa.Table) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]]]:

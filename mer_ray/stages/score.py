@@ -21,7 +21,7 @@ from mer_ray.ids import Ids
 from mer_ray.schemas import features_table
 from mer_ray.scoring import output, predictor, store
 from mer_ray.scoring.catalog import Catalog, find
-from mer_ray.scoring.frames import AT_ONCE, Frames, ids, lost_stage, repeated, shards, unit_id, unit_rows
+from mer_ray.scoring.frames import AT_ONCE, Frames, ids, lost_stage, repeated, shards, unit_id, unit_place, unit_rows
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
@@ -199,7 +199,8 @@ def _score_frames(
     todo = sum(unit["rows"] for unit in units)
     if not units:
         return
-    arguments = {"workspace": work, "known": known, "model": path, "gpus": config.score.gpus_per_worker}
+    told = {"model": path, "gpus": config.score.gpus_per_worker, "lost_as": lost_stage(model.feature.name)}
+    arguments = {"workspace": work, "known": known, **told}
     here = session.few(config.address) and not config.score.gpus_per_worker and todo <= FEW_ROWS
     if not here:
         session.connect(config.address)
@@ -264,10 +265,11 @@ def _map(
 class _ScoreFrames:
     """A worker that scores row groups of frames, and commits them a thousand rows at a time."""
 
-    def __init__(self, workspace: Workspace, known: Workspace | None, model: str, gpus: float) -> None:
+    def __init__(self, workspace: Workspace, known: Workspace | None, model: str, gpus: float, lost_as: str) -> None:
+        """known: see `_score_frames`. lost_as: the stage under which ``failures`` has row groups."""
         session.prepare_worker(gpus)
         session.check_gpu(gpus)
-        self.workspace, self.known = workspace, known
+        self.workspace, self.known, self.lost_as = workspace, known, lost_as
         self.predictor = predictor.load(model)
         self.names = None if known is None else _Names(known)
 
@@ -281,11 +283,16 @@ class _ScoreFrames:
                     made += n
                     reasons += lost
             except TrackError as error:
-                stage, told = lost_stage(self.predictor.model.feature.name), (error.reason, error.message)
-                row = failure(stage, unit_id(unit), *told, error.transient, unit["tries"] + 1)
-                self.workspace.append_rows("failures", [row])
+                _lose(self.workspace, self.lost_as, unit, error)
                 reasons.append(error.reason)
         return pa.table({"rows": [rows], "made": [made], "lost": [reasons]})
+
+    @staticmethod
+    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+        """A row group on which workers die, however often it is tried: see `pool.Pool`."""
+        error = TrackError("worker_died", f"{unit_place(row)}: {message}")
+        _lose(arguments["workspace"], arguments["lost_as"], row, error)
+        return [{"rows": row["rows"], "made": 0, "lost": [error.reason]}]
 
     def _score(self, unit: dict[str, Any], there: set[str]) -> Iterator[tuple[int, list[str]]]:
         """(rows made, reasons of those lost) of each piece that is not there. Raises TrackError where one cannot be
@@ -304,6 +311,11 @@ class _ScoreFrames:
             table = scores_table(tracks, predictions, durations, self.predictor.name)
             self.workspace.append("scores", table, shard)
             yield len(table), [r["reason"] for r in lost]
+
+
+def _lose(workspace: Workspace, stage: str, unit: dict[str, Any], error: TrackError) -> None:
+    row = failure(stage, unit_id(unit), error.reason, error.message, error.transient, unit["tries"] + 1)
+    workspace.append_rows("failures", [row])
 
 
 class _Names:
