@@ -67,7 +67,7 @@ def _process(module: str, *options: str) -> Iterator[str]:
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while True:
             assert process.poll() is None, f"{module} ended with {process.returncode}"
             assert time.monotonic() < deadline, f"{module} does not listen"

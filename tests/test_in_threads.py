@@ -98,7 +98,7 @@ def test_a_reader_that_stops_leaves_no_thread_behind():
     results = harvest.in_threads(contexts.make, lambda context, job: job, iter(int, 1), 4)  # endless jobs
     assert next(results) == (0, 0)
     results.close()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while contexts.left < contexts.entered and time.monotonic() < deadline:
         time.sleep(0.01)
     assert contexts.left == contexts.entered > 0

@@ -226,7 +226,7 @@ def test_what_is_counted_is_what_the_tables_have(head, first, options):
     assert sum(failures.values()) == 4
     expected |= {("mer_ray_failures", *which): n for which, n in failures.items()}
     expected["mer_ray_models", "train", ""] = 1
-    deadline = time.monotonic() + 60  # Ray's processes report every ten seconds
+    deadline = time.monotonic() + 150  # Ray's processes report every ten seconds
     while True:
         counted = head.counters()
         names = {n for n, *_ in expected}
@@ -241,7 +241,7 @@ def test_what_is_counted_is_what_the_tables_have(head, first, options):
 
 
 def test_the_board_draws_what_ray_exports(head, first):
-    missing, deadline = drawn(), time.monotonic() + 60
+    missing, deadline = drawn(), time.monotonic() + 150
     while missing:
         missing -= set(re.findall(r"^(\w+)\{", head.metrics().text, re.MULTILINE))
         assert time.monotonic() < deadline, f"Ray exports no {missing}"

@@ -437,7 +437,7 @@ def kill_once_there_are(shards: int, folder: Path, *arguments: object) -> None:
     """Start the command, and kill it when so much of its work is there (or it has ended, on a fast machine)."""
     command = [sys.executable, "-m", "mer_ray", "score", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 150
         while process.poll() is None and time.monotonic() < give_up:
             with contextlib.suppress(FileNotFoundError):
                 if len(list(folder.iterdir())) >= shards:

@@ -61,7 +61,7 @@ def in_line(keeper: Any, n: int) -> None:
     """Returns when so many wait for a place."""
     import ray
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while (found := ray.get(keeper.__ray_call__.remote(lambda self: len(self._lines.get("host", []))))) != n:
         assert time.monotonic() < deadline, f"{found} wait"
         time.sleep(0.01)
@@ -71,7 +71,7 @@ def asked_often(keeper: Any, n: int, before: int = 0) -> int:
     """Returns when a keeper was asked so often by others, in its next process after ``before``: that one's id."""
     import ray
 
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     asked = process = 0
     while process == before or asked < n:
         assert time.monotonic() < deadline, f"asked {asked} times"

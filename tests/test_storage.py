@@ -193,7 +193,7 @@ def test_a_writer_that_is_killed_in_the_middle_leaves_whole_objects_only(server:
         uri = stores.uri_of(proxy.at, "killed", kind, scheme=kind)
         command = [sys.executable, "-c", WRITER, uri, str(BIG)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 150
         while not proxy.injected["hang"]:
             assert process.poll() is None
             assert time.monotonic() < deadline
