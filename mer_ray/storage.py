@@ -1,4 +1,4 @@
-"""Files in a folder, at a local path or in an object store: whole or not at all."""
+"""Files in a folder, at a local path or in an object store: whole or not at all. Stores are opened by `stores`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Stores that URIs name, s3:// and gs://: opened with time limits, and what their refusals mean.
 
-Every file system is opened here (`open_store`), so that each tries again what may pass: object stores answer 500 and
-503 ("slow down") as a matter of course.
+Every store is opened here (`open_store`), so that each tries again what may pass: they answer 500 and 503 ("slow
+down") as a matter of course.
 """
 
 from __future__ import annotations

@@ -140,7 +140,10 @@ def free_cpus() -> float:
     ("worker", "taken", "more"), [(Squares, 4, 0), (Squares, 1, 0), (Refuses, 0, 0), (Mistaken, 1, 0), (Squares, 1, 3)]
 )
 def test_workers_end_with_the_pass_whoever_still_knows_of_them(ray_session, tmp_path, worker, taken, more):
-    """Else they hold CPUs that a trial of the same command waits for. more: workers than there are CPUs."""
+    """Else they hold CPUs that a trial of the same command waits for.
+
+    taken: answers that are read before the generator is closed or its error met. more: workers than there are CPUs.
+    """
     import ray
 
     wait_for(lambda: free_cpus() == ray.cluster_resources()["CPU"])
