@@ -18,8 +18,9 @@ class Track:
     """A piece of music as a source describes it.
 
     tags: (name, weight) pairs, weight > 0 and relative. given: a label (valence, arousal, dominance) that the source
-    brings, each in 0..1. duration_s: how long it should be, > 0. uri: where its audio is, if the source knows. key: an
-    id for a track without artist and title (a hash of its file's content, say).
+    brings, each in 0..1. duration_s: how long it should be, > 0. uri: where its audio is, if the source knows. place:
+    the path or address as the source writes it, before it was made absolute. given_id: the id that the user's own table
+    gives the track. key: an id for a track without artist and title (a hash of its file's content, say).
     """
 
     artist: str
@@ -33,11 +34,13 @@ class Track:
     tags: tuple[tuple[str, float], ...] = ()
     given: tuple[float, float, float] | None = None
     key: str | None = None
+    place: str | None = None
+    given_id: str | None = None
 
     @property
     def id(self) -> str:
-        """``key``, or a hash of the normalised artist and title."""
-        return self.key or track_id(self.artist, self.title)
+        """The user's own id, ``key``, or a hash of the normalised artist and title."""
+        return self.given_id or self.key or track_id(self.artist, self.title)
 
 
 Found = Track | tuple[Track, TrackError]
