@@ -47,9 +47,20 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
         debug: bool,
         **own: Any,
     ) -> None:
+        from mer_ray.stages import workspace_source
+
         try:
             settings = _settings(config, assignments, workspace, address, retry)
-            function(settings, _open(settings, used=not own.get("catalog")), **own)
+            settings, opened = _at_work(settings, catalog=bool(own.get("catalog")))
+            given = workspace_source.Command.given(config, assignments)
+            if own.get("catalog") or click.get_current_context().info_name == "status":
+                function(settings, opened, **own)
+                return
+            given.remember(opened)
+            try:
+                function(settings, opened, **own)
+            finally:
+                given.remember(opened)
         except MerRayError as error:
             if debug:
                 raise
@@ -88,16 +99,23 @@ def _settings(
     return config.model_copy(update={k: v for k, v in changes.items() if v is not None})
 
 
-def _open(config: Config, used: bool) -> Workspace:
-    """used: whether the command will write there. A catalog's scores go elsewhere."""
+def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
+    """The settings and the workspace, each with what the other says. A catalog's scores go elsewhere."""
+    from mer_ray.stages import workspace_source
     from mer_ray.storage import check_lasting
     from mer_ray.tables import Workspace
 
     workspace = Workspace(config.workspace)
-    if used and workspace.is_local:
+    if catalog:
+        return config, workspace
+    if workspace.is_local:
         check_lasting(workspace.root, "--workspace")
     workspace.sweep()
-    return workspace
+    config = workspace_source.adopt(config, workspace)
+    stage = click.get_current_context().info_name
+    if stage in ("collect", "run"):
+        config = workspace_source.choose(config)
+    return config, workspace
 
 
 def _leave_ray() -> None:
@@ -242,8 +260,12 @@ def run(config: Config, workspace: Workspace) -> None:
 def status(config: Config, workspace: Workspace, as_json: bool) -> None:
     """Show the workspace's tables and models, what is lost and why, and what comes next."""
     from mer_ray.stages import status as stage
+    from mer_ray.stages import workspace_source
 
-    stage.run(config, workspace, as_json)
+    parameters = click.get_current_context().params
+    given = workspace_source.Command.given(parameters["config"], parameters["assignments"])
+    used = given if given.config or given.assignments else workspace_source.recall(workspace) or given
+    stage.run(config, workspace, as_json, used)
 
 
 def _reader(function: Callable[..., list[str]]) -> Callable[..., None]:

@@ -36,6 +36,8 @@ from mer_ray.features.spectral import Params as SpectralParams
 from mer_ray.features.vggish import Params as VggishParams
 from mer_ray.models import NETWORKS
 
+IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
+"""Settings of ``collect`` by which its source is known."""
 LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 
@@ -74,9 +76,13 @@ class DemoConfig(_Section):
 
 
 class CollectConfig(_Section):
-    """Where tracks and tags come from."""
+    """Where tracks and tags come from.
 
-    source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
+    source: None for the one that manifest, folder or api_url imply, else the workspace's own, else the demo. keep_gone:
+    tracks that the source no longer has stay in the workspace.
+    """
+
+    source: Literal["lastfm", "manifest", "folder", "demo"] | None = None
     manifest: str | None = None
     folder: str | None = None
     tag: str | list[str] = "soundtrack"
@@ -92,7 +98,22 @@ class CollectConfig(_Section):
     cache: str | None = None
     offline: bool = False
     scale: tuple[float, float] = (0.0, 1.0)
+    keep_gone: bool = False
     demo: DemoConfig = DemoConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _implied(cls, values: Any) -> Any:
+        """``manifest``, ``folder`` and ``api_url`` say what the source is."""
+        if not isinstance(values, dict):
+            return values
+        implied = {source: key for key, source in IMPLIED.items() if values.get(key) is not None}
+        source = str(values.get("source") or next(iter(implied), ""))
+        others = [key for other, key in implied.items() if other != source]
+        if others:
+            said = f"source is {source}" if values.get("source") else f"{implied[source]} is set"
+            raise ValueError(f"{said}, but {others[0]} is set too, which is for another source: leave one of them out")
+        return {**values, "source": source} if source else values
 
     @model_validator(mode="after")
     def _scale(self) -> CollectConfig:
@@ -290,7 +311,7 @@ class Config(_Section):
 
     @property
     def is_demo(self) -> bool:
-        """Whether the catalog is the project's own, on which stand-ins are allowed."""
+        """Whether the catalog is the project's own, on which stand-ins are allowed: never where that is not known."""
         return self.collect.source == "demo"
 
 

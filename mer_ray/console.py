@@ -26,23 +26,26 @@ err = Console(highlight=False, soft_wrap=True, stderr=True)
 
 @dataclass
 class Summary:
-    """What a stage did: rows that were there before, rows made, tracks lost, and remarks for people."""
+    """What a stage did: rows that were there before, rows made, tracks lost, changed, gone, and remarks."""
 
     stage: str
     unit: str = "tracks"
     done_before: int = 0
     made: int = 0
     failed: int = 0
+    changed: int = 0
+    gone: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         total = self.done_before + self.made
         parts = [f"{total:,} {self.unit}"]
-        if self.made == 0:
+        if not (self.made or self.changed or self.gone):
             parts.append("nothing new, found everything done")
-        elif self.done_before:
+        elif self.made and self.done_before:
             parts.append(f"{self.made:,} new")
+        parts += [f"{n:,} {what}" for n, what in ((self.changed, "changed"), (self.gone, "gone")) if n]
         if self.failed:
             parts.append(f"{self.failed:,} failed")
         parts.append(f"{self.seconds:.1f} s")

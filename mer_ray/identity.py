@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from functools import cache
 from pathlib import Path
 
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−"), "-")
@@ -13,16 +14,39 @@ _SPACES = re.compile(r"\s+")
 
 
 def normalise(text: str) -> str:
-    """Fold what people write differently and mean the same: Unicode form, case, accents, dashes, blanks."""
+    """Fold what people write differently and mean the same: Unicode form, case, accents, dashes, blanks.
+
+    Accents are folded on Latin and Greek letters only. In other scripts a mark makes another letter: は, ば; и, й.
+    """
     # Apostrophes first: NFKD takes the acute accent, which many type for one, apart into a blank and a mark.
     text = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES)).translate(_DASHES).translate(_APOSTROPHES)
-    text = "".join(c for c in text if not unicodedata.combining(c))
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", _without_accents(text))
     return _SPACES.sub(" ", text.casefold()).strip()
 
 
-def track_id(artist: str, title: str) -> str:
-    """A stable 16-digit id of a piece of music: a hash of its normalised artist and title."""
-    return digest(f"{normalise(artist)}\x1f{normalise(title)}".encode())[:16]
+def _without_accents(text: str) -> str:
+    """Decomposed text without the combining marks on Latin and Greek letters, and on what is no letter."""
+    kept, foldable = [], True
+    for c in text:
+        if unicodedata.combining(c):
+            if foldable:
+                continue
+        else:
+            foldable = _takes_accents(c)
+        kept.append(c)
+    return "".join(kept)
+
+
+@cache
+def _takes_accents(c: str) -> bool:
+    return not c.isalpha() or unicodedata.name(c, "").startswith(("LATIN ", "GREEK "))
+
+
+def track_id(artist: str, title: str, album: str | None = None) -> str:
+    """A stable 16-digit id of a piece of music: a hash of its normalised artist, title and, if it has one, album."""
+    parts = [artist, title, *([album] if album and normalise(album) else [])]
+    return digest("\x1f".join(map(normalise, parts)).encode())[:16]
 
 
 def digest(data: bytes) -> str:

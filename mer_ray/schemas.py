@@ -31,7 +31,7 @@ GIVEN = pa.struct([pa.field(d, pa.float64()) for d in DIMENSIONS])
 SCHEMAS: dict[str, pa.Schema] = {
     "tracks": pa.schema(
         [
-            _field("track_id", pa.string(), "hash of the normalised artist and title, or of the file's content"),
+            _field("track_id", pa.string(), "the source's own id, or a hash of artist, title, album, or of the file"),
             _field("artist", pa.string(), "as the source spells it; may be empty"),
             _field("title", pa.string(), "as the source spells it"),
             _field("album", pa.string(), "as the source spells it", True),
@@ -42,6 +42,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("uri", pa.string(), "path, URL or demo cue of the audio, where the source knows it", True),
             _field("tags", pa.list_(TAG), "weight > 0, relative"),
             _field("given", GIVEN, "label that the source brings, rescaled to 0..1", True),
+            _field("size", pa.int64(), "bytes of the file, of a source that is a folder", True),
+            _field("mtime_ns", pa.int64(), "ns since 1970: last change of that file", True),
             _field("source", pa.string(), "lastfm | manifest | folder | demo"),
             _field("fetched_at", pa.timestamp("ms", "UTC"), "UTC"),
         ]
@@ -75,6 +77,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("duration_s", pa.float64(), "s"),
             _field("sample_rate", pa.int32(), "Hz"),
             _field("channels", pa.int32(), "count"),
+            _field("size", pa.int64(), "bytes of the file, if it is on a disk", True),
+            _field("mtime_ns", pa.int64(), "ns since 1970: last change of the file, if it is on a disk", True),
+            _field("request", pa.string(), "hash of what of the track it was found by"),
             _field("tried", pa.list_(TRIED), "the providers that failed before this one, and why"),
             _field("spotify_id", pa.string(), "the Spotify track that was chosen; null where none was asked for", True),
         ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -98,6 +98,45 @@ class Workspace(Storage):
         for name in self.names(table):
             if name.endswith(".parquet") and name not in new:
                 self.delete(table, name)
+
+    def drop(self, table: str, ids: Collection[str], where: pc.Expression | None = None) -> int:
+        """Take rows out: of these tracks and, with ``where``, only those for which it holds. How many they were."""
+        wanted = pc.field("track_id").isin(pa.array(list(ids), pa.string()))
+        wanted = wanted if where is None else wanted & where
+        return self._rewrite(table, wanted, lambda rows: rows.filter(~wanted)) if ids else 0
+
+    def rename(self, table: str, ids: Mapping[str, str]) -> int:
+        """Give the rows of tracks another id. How many they were."""
+        old, new = pa.array(list(ids), pa.string()), pa.array(list(ids.values()), pa.string())
+
+        def renamed(rows: pa.Table) -> pa.Table:
+            at = rows.schema.get_field_index("track_id")
+            own = rows["track_id"]
+            return rows.set_column(at, rows.field(at), pc.coalesce(new.take(pc.index_in(own, old)), own))
+
+        return self._rewrite(table, pc.field("track_id").isin(old), renamed) if ids else 0
+
+    def _rewrite(self, table: str, wanted: pc.Expression, change: Callable[[pa.Table], pa.Table]) -> int:
+        """Change the shards that have rows for which ``wanted`` holds. How many rows those are.
+
+        A shard is written anew before the old one goes: a kill in between leaves rows twice, which readers count once,
+        and the next call changes what is left.
+        """
+        paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
+        if not paths:
+            return 0
+        try:
+            rows_of = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
+            found = rows_of.to_table(["__filename"], wanted)
+            for path in found["__filename"].unique().to_pylist():
+                name = path.rpartition("/")[2]
+                rows = change(pq.read_table(path, filesystem=self.fs, partitioning=None))
+                if len(rows):
+                    self.append(table, rows, "\n".join([name, *rows["track_id"].to_pylist()]))
+                self.delete(table, name)
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(table, paths, error) from error
+        return len(found)
 
     def has(self, table: str) -> bool:
         """Whether the table has any shard."""

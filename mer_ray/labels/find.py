@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mer_ray.errors import InputError
-from mer_ray.identity import normalise, one_line, track_id
+from mer_ray.identity import normalise, one_line
 from mer_ray.tables import Workspace
 
 _NEAR = 3  # how many like names an error lists
@@ -18,7 +18,6 @@ def find(workspace: Workspace, query: str) -> dict[str, Any]:
     query: "Artist – Title" (a hyphen or dash between blanks), a track_id, or a title that only one track has; spelling
     counts as little as in `identity.normalise`. Raises InputError, with near ones, where none or several are meant.
     """
-    own_ids = {query.strip(), *(track_id(a, t) for a, t in _splits(query))}
     exact: list[dict[str, Any]] = []
     titled: list[dict[str, Any]] = []
     spelled: list[tuple[str, str]] = []
@@ -27,7 +26,7 @@ def find(workspace: Workspace, query: str) -> dict[str, Any]:
     for tracks in workspace.batches("tracks", ["track_id", "artist", "title", "tags", "given"]):
         ids, artists, titles = (tracks[c].to_pylist() for c in ("track_id", "artist", "title"))
         for i, (own, artist, title) in enumerate(zip(ids, artists, titles, strict=True)):
-            if own in own_ids or (normalise(artist), normalise(title)) in pairs:
+            if own == query.strip() or (normalise(artist), normalise(title)) in pairs:
                 exact.append(tracks.slice(i, 1).to_pylist()[0])
             elif normalise(title) == asked:
                 titled.append(tracks.slice(i, 1).to_pylist()[0])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mer_ray.errors import TrackError
-from mer_ray.identity import track_id
+from mer_ray.identity import digest, track_id
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Track:
     tags: (name, weight) pairs, weight > 0 and relative. given: a label (valence, arousal, dominance) that the source
     brings, each in 0..1. duration_s: how long it should be, > 0. uri: where its audio is, if the source knows. place:
     the path or address as the source writes it, before it was made absolute. given_id: the id that the user's own table
-    gives the track. key: an id for a track without artist and title (a hash of its file's content, say).
+    gives the track. key: an id that the source makes itself (a hash of an untagged file's content, say). size,
+    mtime_ns: bytes and time of last change (ns since 1970) of the file, where the source looked at it.
     """
 
     artist: str
@@ -36,11 +37,20 @@ class Track:
     key: str | None = None
     place: str | None = None
     given_id: str | None = None
+    size: int | None = None
+    mtime_ns: int | None = None
 
     @property
     def id(self) -> str:
-        """The user's own id, ``key``, or a hash of the normalised artist and title."""
-        return self.given_id or self.key or track_id(self.artist, self.title)
+        """The user's own id, ``key``, a hash of artist, title and album, or else of the place.
+
+        Tracks of one artist, title and album in several files are told apart by `sources.listing`.
+        """
+        if self.given_id or self.key:
+            return self.given_id or self.key or ""
+        if self.artist and self.title:
+            return track_id(self.artist, self.title, self.album)
+        return digest((self.place or self.uri or "").encode())[:16]
 
 
 Found = Track | tuple[Track, TrackError]

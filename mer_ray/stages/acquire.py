@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from mer_ray.identity import file_digest, one_line
 from mer_ray.sources import Track
 from mer_ray.sources import fetch as sources
 from mer_ray.sources.limits import Limiter
-from mer_ray.stages import blocks, limits, metrics, session
+from mer_ray.stages import audio_changes, blocks, limits, metrics, session
 from mer_ray.tables import Workspace, failure
 
 FEW_TRACKS = 64
@@ -31,7 +32,7 @@ BATCH = 16  # tracks of a commit, which is what a killed worker loses
 THREADS = 8  # of a worker
 CPUS = 0.5  # of a worker, which waits for the network for the most part
 LEASE_S = 60.0  # that a place at a host outlives the longest download
-COLUMNS = ["track_id", "artist", "title", "spotify_id", "duration_s", "uri"]
+COLUMNS = ["track_id", "artist", "title", "album", "spotify_id", "duration_s", "uri"]
 
 
 def check(config: Config) -> None:
@@ -47,19 +48,21 @@ def check(config: Config) -> None:
 
 
 def run(config: Config, workspace: Workspace) -> Summary:
-    """Get the audio of the tracks that have none."""
+    """Get the audio of the tracks that have none, and look again at what has changed."""
     started = time.monotonic()
     settings = config.acquire
     done, lost = workspace.ids("audio"), workspace.lost("acquire")
+    known, again = audio_changes.Known(workspace), audio_changes.Again(workspace)
     summary = Summary("acquire", unit="audio files", done_before=len(done))
 
     def lacking(tracks: pa.Table) -> pa.Table:
         todo, attempts = lost.todo(tracks["track_id"], done, config.retry_failed)
+        differs = known.differ(tracks)
         rows = tracks.append_column("attempts", pa.array(attempts, pa.int32()))
-        return rows.filter(pa.array(todo))
+        return rows.append_column("again", pa.array(differs)).filter(pa.array(todo | differs))
 
     n_tracks = n_todo = 0
-    for tracks in workspace.batches("tracks", ["track_id"]):
+    for tracks in workspace.batches("tracks", COLUMNS):
         n_tracks += len(tracks)
         n_todo += len(lacking(tracks))
     if not n_tracks:
@@ -93,10 +96,15 @@ def run(config: Config, workspace: Workspace) -> Summary:
             answers = session.map_blocks(batches(), _Acquire, arguments, settings.workers, cpus=CPUS)
         with progress("acquire", n_todo) as ticker:
             for answered in answers:
-                summary.made += sum(a["made"] for a in answered)
                 ticker.advance(sum(a["made"] + a["failed"] for a in answered))
                 for a in answered:
+                    again.add(json.loads(a["again"]), a["gone"])
+                    summary.made += a["new"]
                     metrics.count("acquire", a["made"], a["seconds"], a["lost"])
+        again.flush()
+        summary.changed, summary.gone = again.replaced, again.lost
+        summary.done_before -= again.replaced + again.lost
+        summary.notes += again.notes()
     summary.failed = workspace.n_lost("acquire")
     summary.seconds = time.monotonic() - started
     if not workspace.has("audio"):
@@ -104,6 +112,13 @@ def run(config: Config, workspace: Workspace) -> Summary:
             f"no audio for any of {n_tracks:,} tracks", f"see `mer-ray status --workspace {workspace.uri}`"
         )
     return summary
+
+
+_ANSWER = pa.schema(
+    [(n, pa.int64()) for n in ("made", "new", "failed")]
+    + [("seconds", pa.float64()), ("lost", pa.list_(pa.string())), ("again", pa.string())]
+    + [("gone", pa.list_(pa.string()))]
+)
 
 
 def _index(path: str | None) -> dict[str, str]:
@@ -137,10 +152,20 @@ class _Acquire:
             results = list(threads.map(self.get, batch.to_pylist()))
         lost = [r for r in results if "stage" in r]
         made = [r for r in results if "stage" not in r]
+        there = {r["track_id"] for r in batch.to_pylist() if r["again"]}  # the driver puts these in their places
+        new = [r for r in made if r["track_id"] not in there]
         self.workspace.append_rows("failures", lost)
-        self.workspace.append_rows("audio", made)
-        seconds, reasons = sum(r["duration_s"] for r in made), [r["reason"] for r in lost]
-        return pa.table({"made": [len(made)], "failed": [len(lost)], "seconds": [seconds], "lost": [reasons]})
+        self.workspace.append_rows("audio", new)
+        answer = {
+            "made": len(made),
+            "new": len(new),
+            "failed": len(lost),
+            "seconds": float(sum(r["duration_s"] for r in made)),
+            "lost": [r["reason"] for r in lost],
+            "again": json.dumps([r for r in made if r["track_id"] in there]),
+            "gone": [r["track_id"] for r in lost if r["track_id"] in there and not r["transient"]],
+        }
+        return pa.Table.from_pylist([answer], _ANSWER)
 
     @staticmethod
     def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
@@ -148,7 +173,9 @@ class _Acquire:
         told = f"{one_line(row['artist'])} - {one_line(row['title'])}: {message}"
         lost = failure("acquire", row["track_id"], "worker_died", told, attempts=row["attempts"] + 1)
         arguments["workspace"].append_rows("failures", [lost])
-        return [{"made": 0, "failed": 1, "seconds": 0.0, "lost": ["worker_died"]}]
+        gone = [row["track_id"]] if row["again"] else []
+        answer = {"made": 0, "new": 0, "failed": 1, "seconds": 0.0, "lost": ["worker_died"]}
+        return [{**answer, "again": "[]", "gone": gone}]
 
     def check(self, path: Path) -> Probe:
         """Whether a file will decode. Raises TrackError."""
@@ -160,13 +187,14 @@ def _one(
     row: dict[str, Any], providers: list[str], folder: Mapping[str, str], keep: sources.Keep, limits: sources.Limits
 ) -> dict[str, Any]:
     """A row of ``audio``, or of ``failures``."""
-    known = {key: row[key] for key in ("artist", "title", "spotify_id", "duration_s", "uri")}
+    known = {key: row[key] for key in ("artist", "title", "album", "spotify_id", "duration_s", "uri")}
     track = Track(**known, key=row["track_id"])
     try:
         fetched = sources.fetch(track, providers, folder, keep, limits)
     except TrackError as error:
         return failure("acquire", track.id, error.reason, error.message, error.transient, row["attempts"] + 1)
     probe = fetched.held.probe
+    size, mtime_ns = audio_changes.state(fetched.held.uri)
     return {
         "track_id": track.id,
         "uri": fetched.held.uri,
@@ -175,6 +203,9 @@ def _one(
         "duration_s": probe.duration_s,
         "sample_rate": probe.sample_rate,
         "channels": probe.channels,
+        "size": size,
+        "mtime_ns": mtime_ns,
+        "request": audio_changes.request(row, fetched.provider),
         "tried": [
             {"provider": t.provider, "reason": t.error.reason, "message": one_line(t.error.message)}
             for t in fetched.tried

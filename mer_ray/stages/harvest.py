@@ -27,8 +27,8 @@ from mer_ray.sources.answers import Answers
 from mer_ray.sources.harvest import Listing, PageAt, Wanted
 from mer_ray.sources.lastfm import Client, Question
 from mer_ray.sources.limits import Limiter, per_second
+from mer_ray.sources.listing import row
 from mer_ray.stages import limits, metrics, session
-from mer_ray.stages.collect import row
 from mer_ray.tables import Workspace, failure
 
 SHARD_ROWS = 5_000

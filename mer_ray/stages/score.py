@@ -27,6 +27,7 @@ from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
 from mer_ray.stages import blocks, metrics, session
 from mer_ray.tables import Workspace, failure, now
+from mer_ray.training import grouped
 
 FEW_ROWS, FEW_S = 2_000, 3_600.0
 """Up to so many rows of frames, or seconds of audio, the work is done before Ray's workers would have started."""
@@ -69,6 +70,8 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.failed = workspace.n_lost("score")
     summary.seconds = time.monotonic() - started
     summary.notes.append(f"model {model.id}, mean R² {model.mean_r2:.3f}{_note(model)}")
+    if config.score.model is None and grouped.changed(workspace, model.feature, model.details["data"]):
+        summary.notes.append("its tracks or their labels have changed since it was trained: run `mer-ray train`")
     return summary
 
 
@@ -272,6 +275,8 @@ class _ScoreFrames:
         self.workspace, self.known, self.lost_as = workspace, known, lost_as
         self.predictor = predictor.load(model)
         self.names = None if known is None else _Names(known)
+        # A table of which some tracks were taken out and made anew: the others' scores are still right.
+        self.done = Ids() if known is None else workspace.ids("scores")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows, made, reasons = 0, 0, list[str]()
@@ -304,6 +309,9 @@ class _ScoreFrames:
                 continue
             tracks, arrays, lost = frames.read(piece)
             self.workspace.append_rows("failures", lost)
+            if len(self.done):
+                new = [i for i, t in enumerate(tracks) if t["track_id"] not in self.done]
+                tracks, arrays = [tracks[i] for i in new], [arrays[i] for i in new]
             if self.names is not None:
                 tracks = self.names.of([t["track_id"] for t in tracks])
             predictions = self.predictor.predict_frames(arrays)

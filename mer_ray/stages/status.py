@@ -21,11 +21,14 @@ from rich.table import Table as RichTable
 from mer_ray.config import Config
 from mer_ray.console import Summary, out
 from mer_ray.errors import ModelError, WorkspaceError
+from mer_ray.features import FeatureSpec
 from mer_ray.identity import one_line
 from mer_ray.schemas import DIMENSIONS, features_table
 from mer_ray.scoring import store
 from mer_ray.stages.advice import advice
+from mer_ray.stages.workspace_source import Command
 from mer_ray.tables import Workspace
+from mer_ray.training import grouped
 
 EXAMPLES = 2
 SHOWN_REASONS = 15
@@ -41,14 +44,16 @@ def counts(workspace: Workspace) -> dict[str, int]:
     return rows
 
 
-def look(workspace: Workspace) -> dict[str, Any]:
+def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> dict[str, Any]:
     """All that is to say about a workspace, JSON-able.
+
+    typed, used: the workspace as it was typed and the settings in use, with which the next command can be typed.
 
     ``workspace``; ``tables``: name, rows, bytes, settings_since and last_written (ISO 8601, UTC) of each; ``other``:
     bytes of the other folders; ``audio_s``: s of audio; ``models``: name, network, feature, n_tracks, trained_at, r2
-    (per dimension: value, lower, upper; the ends of the 95 % interval), best, and problem where it cannot be read;
-    ``failures``: stage, reason, count, transient (how many of them), advice, examples, the commonest first; ``next``:
-    command and why, or null. Raises WorkspaceError where there is no workspace.
+    (per dimension: value, lower, upper; the ends of the 95 % interval), best, outdated (its tracks or labels have
+    changed), and problem where it cannot be read; ``failures``: stage, reason, count, transient (how many of them), advice, examples, the commonest first; ``next``:
+    stage, command and why, or null. Raises WorkspaceError where there is no workspace.
     """
     if not workspace.exists("settings"):
         raise WorkspaceError(f"there is no workspace at {workspace.uri}", "give the one that you ran with --workspace")
@@ -73,6 +78,10 @@ def look(workspace: Workspace) -> dict[str, Any]:
         top = file.path.removeprefix(workspace.root.rstrip("/") + "/").split("/")[0]
         if top not in {t["name"].split("/")[0] for t in tables}:
             other[top] += file.size
+    following = _next(workspace, {t["name"]: t["rows"] for t in tables}, models, failures, files)
+    if following is not None:
+        command = used or Command.given(None, ())
+        following["command"] = command.line(following["stage"], workspace, typed or workspace.uri)
     return {
         "workspace": workspace.uri,
         "tables": tables,
@@ -80,13 +89,13 @@ def look(workspace: Workspace) -> dict[str, Any]:
         "audio_s": _audio_s(workspace),
         "models": models,
         "failures": failures,
-        "next": _next(workspace, {t["name"]: t["rows"] for t in tables}, models, failures, files),
+        "next": following,
     }
 
 
-def run(config: Config, workspace: Workspace, as_json: bool = False) -> Summary:
-    """Print what `look` finds: for people, or as one JSON object."""
-    found = look(workspace)
+def run(config: Config, workspace: Workspace, as_json: bool = False, used: Command | None = None) -> Summary:
+    """Print what `look` finds: for people, or as one JSON object. used: the settings for the next command."""
+    found = look(workspace, config.workspace, used)
     if as_json:
         sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     else:
@@ -157,6 +166,7 @@ def _models(workspace: Workspace) -> list[dict[str, Any]]:
                     "trained_at": details.get("trained_at"),
                     "r2": r2,
                     "best": False,
+                    "outdated": _outdated(workspace, described),
                 }
             )
 
@@ -168,6 +178,14 @@ def _models(workspace: Workspace) -> list[dict[str, Any]]:
     if models and "problem" not in models[0]:
         models[0]["best"] = True
     return models
+
+
+def _outdated(workspace: Workspace, described: Mapping[str, Any]) -> bool:
+    try:
+        feature = FeatureSpec.from_json(described["feature"])
+        return grouped.changed(workspace, feature, described["details"].get("data", ""))
+    except WorkspaceError:
+        return True  # no labels or features any more, or of other settings
 
 
 def _finite(x: float | None) -> float | None:
@@ -219,10 +237,15 @@ def _next(
         ("extract", not features, "there are no features yet"),
         ("extract", bool(behind), f"{', '.join(behind)}: some tracks are left"),
         ("train", best is None, "there is no trained model yet"),
+        (
+            "train",
+            any(m.get("outdated") for m in models),
+            "tracks or labels have changed since",
+        ),
         ("report", reported is None or any(m and m > reported for m in made), "there are models that it does not show"),
         ("score", to_score > 0, f"{to_score:,} tracks are not scored yet"),
     ]
-    return next(({"command": f"mer-ray {stage}", "why": why} for stage, due, why in steps if due), None)
+    return next(({"stage": stage, "why": why} for stage, due, why in steps if due), None)
 
 
 # how it is shown ---------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from mer_ray.schemas import DIMENSIONS, features_table, ragged_arrays
 from mer_ray.tables import Workspace
 from mer_ray.training.groups import track_groups
 
+_NO_FRAMES = np.zeros((0, 0), np.float32)
 ERRORS = tuple(f"se_{d}" for d in DIMENSIONS)
 
 
@@ -23,7 +24,8 @@ ERRORS = tuple(f"se_{d}" for d in DIMENSIONS)
 class Dataset:
     """Tracks in the order of their ids: frames (n_i, F) float32, labels (N, 3) in 0..1, and groups for the folds.
 
-    errors: the labels' standard errors (N, 3), NaN where none is known. lexicons: where the labels come from.
+    errors: the labels' standard errors (N, 3), NaN where none is known. lexicons: where the labels come from. audio:
+    the hash of each track's file, empty where its frames were brought along.
     """
 
     ids: list[str]
@@ -36,31 +38,39 @@ class Dataset:
     errors: np.ndarray
     lexicons: list[str]
     frames: list[np.ndarray]
+    audio: list[str] = field(default_factory=list)
 
     def fingerprint(self, feature: FeatureSpec) -> str:
-        """16 hexadecimal digits of what a network learns from: which tracks, labels, groups and feature."""
+        """16 hexadecimal digits of what a network learns from: which tracks, files, labels, groups and feature."""
         errors = np.nan_to_num(self.errors, nan=-1).round(9).tolist()
-        content = [feature.fingerprint, self.ids, self.groups, self.labels.round(9).tolist(), errors]
+        content = [feature.fingerprint, self.ids, self.audio, self.groups, self.labels.round(9).tolist(), errors]
         return digest(json.dumps(content).encode())[:16]
 
 
-def load(workspace: Workspace, feature: FeatureSpec, groups: Mapping[str, str] | None = None) -> Dataset:
+def load(
+    workspace: Workspace, feature: FeatureSpec, groups: Mapping[str, str] | None = None, with_frames: bool = True
+) -> Dataset:
     """The labelled tracks that have ``feature``.
 
     groups: track id → its group, for the folds; without it, or where it lacks one of the tracks, artist, composer and
-    album make them. Raises WorkspaceError where the frames are not of this very feature.
+    album make them. with_frames: False for all but the frames, which take the most memory and time. Raises
+    WorkspaceError where the frames are not of this very feature.
     """
     labels = workspace.require("labels", "label", ["track_id", *DIMENSIONS, *ERRORS, "lexicon"]).sort_by("track_id")
     wanted = ["track_id", "artist", "title", "album", "composer"]
     described = {r["track_id"]: r for r in workspace.require("tracks", "collect", wanted).to_pylist()}
     table = features_table(feature.name)
-    rows = workspace.require(table, "extract", ["track_id", "frames", "fingerprint"])
+    columns = ["track_id", "fingerprint", *(["frames"] if with_frames else [])]
+    rows = workspace.require(table, "extract", columns)
     if set(rows["fingerprint"].to_pylist()) != {feature.fingerprint}:
         raise WorkspaceError(
             f"{workspace.path(table)} was extracted with other settings or weights than extract.{feature.name} has now",
             "choose another --workspace, or remove that folder and run `mer-ray extract`",
         )
-    frames = dict(zip(rows["track_id"].to_pylist(), ragged_arrays(rows["frames"]), strict=True))
+    arrays = ragged_arrays(rows["frames"]) if with_frames else [_NO_FRAMES] * len(rows)
+    frames = dict(zip(rows["track_id"].to_pylist(), arrays, strict=True))
+    audio = workspace.read("audio", ["track_id", "sha256"])
+    hashes = dict(zip(audio["track_id"].to_pylist(), audio["sha256"].to_pylist(), strict=True))
 
     ids = labels["track_id"].to_pylist()
     keep = [index for index, i in enumerate(ids) if i in frames and i in described]
@@ -83,6 +93,7 @@ def load(workspace: Workspace, feature: FeatureSpec, groups: Mapping[str, str] |
         errors=errors,
         lexicons=sorted(set(labels["lexicon"].take(keep).to_pylist())),
         frames=[frames[i] for i in kept],
+        audio=[hashes.get(i, "") for i in kept],
     )
 
 

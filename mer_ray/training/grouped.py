@@ -43,12 +43,10 @@ def make(workspace: Workspace, specs: Sequence[FeatureSpec]) -> Groups:
     Duplicates are looked for in the frames of the finest feature, where it has at most `MAX_COMPARED` tracks.
     """
     finest = min(specs, key=lambda spec: spec.hop_s)
-    dataset = data.load(workspace, finest)
-    content = [finest.fingerprint, dataset.ids, dataset.artists, dataset.albums, dataset.composers]
-    key = digest(json.dumps(content).encode())[:16]
-    kept = workspace.read_json(FOLDER, "splits.json")
-    if kept is not None and kept.get("key") == key:
+    key = _key(data.load(workspace, finest, with_frames=False), finest)
+    if (workspace.read_json(FOLDER, "splits.json") or {}).get("key") == key:
         return read(workspace)
+    dataset = data.load(workspace, finest)
     pairs, about = [], []
     if len(dataset.ids) <= MAX_COMPARED:
         pairs = near_duplicates(dataset.frames, finest.hop_s)
@@ -62,8 +60,29 @@ def make(workspace: Workspace, specs: Sequence[FeatureSpec]) -> Groups:
     pq.write_table(table, sink)
     workspace.write_bytes(sink.getvalue(), FOLDER, "groups.parquet")
     named = [[dataset.ids[a], dataset.ids[b], s] for a, b, s in pairs]
-    workspace.write_json({"key": key, "duplicates": named, "about": about}, FOLDER, "splits.json")
+    described = {"key": key, "finest": finest.to_json(), "duplicates": named, "about": about}
+    workspace.write_json(described, FOLDER, "splits.json")
     return read(workspace)
+
+
+def changed(workspace: Workspace, feature: FeatureSpec, trained_on: str) -> bool:
+    """Whether the labelled tracks with that feature are others than a run's: their files, labels or groups.
+
+    trained_on: the run's `Dataset.fingerprint`. No frames are read. Raises as `data.load`.
+    """
+    described = workspace.read_json(FOLDER, "splits.json")
+    if described is None:
+        return True
+    finest = FeatureSpec.from_json(described["finest"])
+    if described["key"] != _key(data.load(workspace, finest, with_frames=False), finest):
+        return True
+    return data.load(workspace, feature, read(workspace).of, with_frames=False).fingerprint(feature) != trained_on
+
+
+def _key(dataset: data.Dataset, feature: FeatureSpec) -> str:
+    """Of all that groups follow from."""
+    named = [dataset.artists, dataset.albums, dataset.composers]
+    return digest(json.dumps([feature.fingerprint, dataset.ids, dataset.audio, *named]).encode())[:16]
 
 
 def read(workspace: Workspace) -> Groups:

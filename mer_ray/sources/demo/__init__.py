@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mer_ray.errors import TrackError
+from mer_ray.identity import track_id
 from mer_ray.sources import Track
 from mer_ray.sources.demo import names, score, style, synth
 from mer_ray.sources.demo import tags as listeners
@@ -38,6 +39,7 @@ def tracks(cues: int, seconds: float, seed: int) -> Iterator[Track]:
             artist=artist,
             title=title,
             album=album,
+            key=track_id(artist, title),  # no two cues share both
             uri=f"demo:{seed}/{index}/{seconds:g}",
             tags=listeners.draw(affect(seed, index), stream(seed, index, "tags")),
         )

@@ -1,0 +1,156 @@
+"""What a source lists, on disk until it is complete: only the whole listing says which tracks need telling apart.
+
+A track's id is the user's own, or made of artist, title and album. Where several files share those, each file is a
+track, and its place (in a folder: its content) becomes part of its id. So ids depend on what is listed, not on the
+order.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mer_ray.audio.location import to_path
+from mer_ray.errors import TrackError
+from mer_ray.identity import digest, file_digest, one_line
+from mer_ray.ids import Ids
+from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.sources import Track
+
+AT_ONCE = 5_000
+_FIRST = pa.schema([*SCHEMAS["tracks"], pa.field("place", pa.string()), pa.field("kind", pa.string())])
+
+
+def row(track: Track, source: str, at: Any) -> dict[str, Any]:
+    """A row of ``tracks``. at: when the source said so."""
+    return {
+        "track_id": track.id,
+        "artist": one_line(track.artist),
+        "title": one_line(track.title),
+        "album": track.album,
+        "composer": track.composer,
+        "mbid": track.mbid,
+        "spotify_id": track.spotify_id,
+        "duration_s": track.duration_s,
+        "uri": track.uri,
+        "tags": [{"name": one_line(n), "weight": w} for n, w in track.tags],
+        "given": dict(zip(DIMENSIONS, track.given, strict=True)) if track.given else None,
+        "size": track.size,
+        "mtime_ns": track.mtime_ns,
+        "source": source,
+        "fetched_at": at,
+    }
+
+
+class Listing:
+    """Takes tracks one by one; `close` ends that, and then `rows` has each track once, as rows of ``tracks``.
+
+    by_content: tracks of one artist, title and album are told apart by their files' bytes, not by their places.
+    """
+
+    def __init__(self, source: str, at: Any, by_content: bool = False) -> None:
+        self._source, self._at, self._by_content = source, at, by_content
+        self._folder = tempfile.TemporaryDirectory(prefix="mer-ray-")
+        self._held: list[dict[str, Any]] = []
+        self._first = pq.ParquetWriter(self._file("first"), _FIRST, compression="zstd")
+        self._ids, self._places = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._first.close()
+        self._folder.cleanup()
+
+    def add(self, track: Track) -> None:
+        """Put a track in."""
+        kind = "track_id" if track.given_id else "content" if track.key else "name"
+        place = track.place or track.uri or ""
+        self._held.append({**row(track, self._source, self._at), "place": place, "kind": kind})
+        if len(self._held) == AT_ONCE:
+            self._flush()
+
+    def close(self) -> list[tuple[str, TrackError]]:
+        """The listing is complete. (an id, why it is lost) of each track that repeats another."""
+        self._flush()
+        self._first.close()
+        apart = _several(np.concatenate(self._ids), np.concatenate(self._places))
+        seen, repeats = Ids(), list[dict[str, Any]]()
+        with pq.ParquetWriter(self._file("rows"), SCHEMAS["tracks"], compression="zstd") as writer:
+            for batch in self._read("first"):
+                rows = batch.to_pylist()
+                for r in rows:
+                    if r["kind"] == "name" and r["place"] and int(r["track_id"], 16) in apart:
+                        r["track_id"] = digest(f"{r['track_id']}\x1f{self._file_of(r)}".encode())[:16]
+                first = seen.add([r["track_id"] for r in rows])
+                repeats += [r for r, new in zip(rows, first, strict=True) if not new]
+                new = [r for r, is_new in zip(rows, first, strict=True) if is_new]
+                writer.write_table(pa.Table.from_pylist(new, SCHEMAS["tracks"]))
+        kept = self._kept({r["track_id"] for r in repeats})
+        times = Counter[tuple[str, str]]()
+        lost = []
+        for r in repeats:
+            key = (r["track_id"], r["place"])
+            times[key] += 1
+            lost.append((digest(f"{key} {times[key]}".encode())[:16], _repeat(r, kept[r["track_id"]])))
+        return lost
+
+    def rows(self) -> Iterator[pa.Table]:
+        """The tracks, in batches; anew with each call."""
+        yield from self._read("rows")
+
+    def _flush(self) -> None:
+        self._first.write_table(pa.Table.from_pylist(self._held, _FIRST))
+        placed = [r for r in self._held if r["kind"] == "name" and r["place"]]
+        self._ids.append(np.array([int(r["track_id"], 16) for r in placed], np.uint64))
+        self._places.append(np.array([int(digest(r["place"].encode())[:16], 16) for r in placed], np.uint64))
+        self._held = []
+
+    def _file_of(self, row: dict[str, Any]) -> str:
+        """What tells a file from others: its bytes where that is wanted and they can be read, else its place."""
+        if self._by_content and row["uri"]:
+            try:
+                return file_digest(to_path(row["uri"]))
+            except OSError:
+                return str(row["place"])
+        return str(row["place"])
+
+    def _kept(self, ids: set[str]) -> dict[str, dict[str, Any]]:
+        wanted = Ids(ids)
+        batches = self._read("rows") if ids else iter(())
+        return {r["track_id"]: r for b in batches for r in b.filter(pa.array(wanted.mask(b["track_id"]))).to_pylist()}
+
+    def _read(self, name: str) -> Iterator[pa.Table]:
+        with pq.ParquetFile(self._file(name)) as file:
+            for batch in file.iter_batches(AT_ONCE):
+                yield pa.Table.from_batches([batch])
+
+    def _file(self, name: str) -> Path:
+        return Path(self._folder.name, f"{name}.parquet")
+
+
+def _several(ids: np.ndarray, places: np.ndarray) -> set[int]:
+    """The ids that stand for several places. ids, places: (n,) uint64."""
+    pairs = np.unique(np.stack([ids, places], axis=1), axis=0)
+    found, counts = np.unique(pairs[:, 0], return_counts=True)
+    return set(found[counts > 1].tolist())
+
+
+def _repeat(row: dict[str, Any], kept: dict[str, Any]) -> TrackError:
+    same = {"track_id": f"track_id {row['track_id']}", "content": "bytes", "name": "artist, title, album and file"}
+    if row["kind"] == "name" and not row["uri"]:
+        same["name"] = "artist, title and album"
+    said = f"{_named(row)} has the same {same[row['kind']]} as {_named(kept)}, which was kept"
+    return TrackError("duplicate", said)
+
+
+def _named(row: dict[str, Any]) -> str:
+    name = f"{row['artist']} – {row['title']}" if row["artist"] else row["title"]
+    return one_line(f"{name} ({row['uri']})" if row["uri"] else name, 200)

@@ -1,0 +1,186 @@
+"""A source that changes is followed: what differs in ``tracks``, and what followed from it and is therefore void.
+
+Rows that are void go first and the new tracks come last, so that a kill in between leaves a difference that the next
+``collect`` finds again. Audio is not void here: `stages.acquire` looks at it again where a track's request or file has
+changed, and keeps what was made from the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mer_ray.identity import digest, normalise
+from mer_ray.ids import Ids
+from mer_ray.schemas import SCHEMAS, features_table
+from mer_ray.tables import Workspace
+
+COMPARED = [name for name in SCHEMAS["tracks"].names if name not in ("source", "fetched_at")]
+OF_LABELS = {"tags", "given", "title"}
+"""Fields of a track that its label follows from."""
+OF_REQUESTS = {"uri", "artist", "title", "album", "spotify_id", "duration_s"}
+"""Fields that its audio may be found by."""
+OF_FILES = {"size", "mtime_ns"}
+"""Fields that change with the file itself."""
+SHOWN_IN_SCORES = {"artist", "title", "album"}
+NAMES = {"uri": "path", "given": "label", "size": "file", "mtime_ns": "file", "track_id": "id"}
+"""What the fields are called in the line that says what changed."""
+AT_ONCE = 5_000
+
+
+@dataclass
+class Changes:
+    """fields: the ids whose field differs, by field. renamed: ids that became others, with the new ones (which are in
+    ``fields``). gone: ids that the source no longer has. new: how many it added. kept: how many it has still."""
+
+    fields: dict[str, set[str]] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    new: int = 0
+    kept: int = 0
+
+    @property
+    def changed(self) -> set[str]:
+        """The ids of the tracks that differ."""
+        return set().union(*self.fields.values())
+
+    def of(self, names: Iterable[str]) -> set[str]:
+        """The ids of the tracks that differ in one of these fields."""
+        return set().union(*(self.fields.get(name, set()) for name in names))
+
+    def __str__(self) -> str:
+        """One line: ``3 tracks changed (path 1, label 2), 1 gone``; empty if nothing did."""
+        parts = []
+        if n := len(self.changed):
+            which = Counter[str]()
+            for name in dict.fromkeys(NAMES.get(f, f) for f in self.fields):
+                which[name] = len(self.of(f for f in self.fields if NAMES.get(f, f) == name))
+            said = ", ".join(f"{name} {count:,}" for name, count in which.most_common())
+            parts.append(f"{n:,} {'track' if n == 1 else 'tracks'} changed ({said})")
+        if self.gone:
+            parts.append(f"{len(self.gone):,} gone from the source")
+        return ", ".join(parts)
+
+
+def compare(workspace: Workspace, new: Callable[[], Iterator[pa.Table]]) -> Changes:
+    """How the tracks that the source has now differ from the stored ones.
+
+    new: the rows of ``tracks`` as they are now, batch by batch, anew for each call. Of both, 16 bytes a track are held.
+    """
+    keys, contents = _digests(workspace.batches("tracks", COMPARED))
+    changes, differing, fresh, still = Changes(), set[str](), set[str](), np.zeros(len(keys), bool)
+    for batch in new():
+        own, content = _digests([batch.select(COMPARED)], sort=False)
+        if not len(keys):
+            changes.new += len(own)
+            continue
+        at = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
+        known = keys[at] == own
+        still[at[known]] = True
+        differing.update(batch["track_id"].filter(pa.array(known & (contents[at] != content))).to_pylist())
+        fresh.update(batch["track_id"].filter(pa.array(~known)).to_pylist())
+    gone = set(keys[~still].tolist())
+    for ids in workspace.batches("tracks", ["track_id"]) if gone else ():
+        changes.gone.update(i for i in ids["track_id"].to_pylist() if _key(i) in gone)
+    stored = _rows(differing | changes.gone, workspace.batches("tracks", COMPARED))
+    found = _rows(differing | (fresh if gone else set()), (batch.select(COMPARED) for batch in new()))
+    changes.renamed = _same_music([stored[i] for i in changes.gone], [found[i] for i in fresh] if gone else [])
+    pairs = {**{i: i for i in differing}, **changes.renamed}
+    for before, after in pairs.items():
+        for name in COMPARED:
+            if found[after][name] != stored[before][name]:
+                changes.fields.setdefault(name, set()).add(after)
+    changes.gone -= changes.renamed.keys()
+    changes.new += len(fresh) - len(changes.renamed)
+    changes.kept = int(still.sum()) + len(changes.renamed)
+    return changes
+
+
+def _same_music(gone: list[dict[str, Any]], fresh: list[dict[str, Any]]) -> dict[str, str]:
+    """Old id → new id of tracks that only became another name: of one path, or else of one artist and title."""
+    found: dict[str, str] = {}
+    for named in (_path, _name):
+        rows: tuple[dict[str, list[str]], dict[str, list[str]]] = ({}, {})
+        for side, listed, taken in zip(rows, (gone, fresh), (set(found), set(found.values())), strict=True):
+            for row in listed:
+                if (name := named(row)) and row["track_id"] not in taken:
+                    side.setdefault(name, []).append(row["track_id"])
+        before, after = rows
+        found |= {i[0]: after[n][0] for n, i in before.items() if len(i) == 1 and len(after.get(n, ())) == 1}
+    return found
+
+
+def _path(row: dict[str, Any]) -> str:
+    return row["uri"] or ""
+
+
+def _name(row: dict[str, Any]) -> str:
+    artist, title = normalise(row["artist"]), normalise(row["title"])
+    return f"{artist}\x1f{title}" if artist and title else ""
+
+
+def void(workspace: Workspace, changes: Changes) -> None:
+    """Take out what followed from what has changed or is gone, and no more than that."""
+    gone, renamed = changes.gone, changes.renamed
+    labels, requests = changes.of(OF_LABELS), changes.of(OF_REQUESTS | OF_FILES)
+    workspace.drop("scores", gone | renamed.keys() | changes.of(SHOWN_IN_SCORES))
+    for table in ("audio", *(features_table(name) for name in workspace.names("features"))):
+        workspace.drop(table, gone)
+        workspace.rename(table, renamed)
+    workspace.drop("labels", gone | renamed.keys() | labels)
+    workspace.drop("failures", gone | renamed.keys(), pc.field("stage") != "collect")
+    workspace.drop("failures", labels, pc.field("stage") == "label")
+    workspace.drop("failures", requests, of_audio())
+
+
+def of_audio() -> pc.Expression:
+    """Of ``failures``, those of getting and of decoding a track's audio."""
+    return (pc.field("stage") == "acquire") | of_decoding()
+
+
+def of_decoding() -> pc.Expression:
+    """Of ``failures``, those of decoding a track's audio and of scoring what came of it."""
+    return pc.starts_with(pc.field("stage"), "extract") | pc.starts_with(pc.field("stage"), "score")
+
+
+def store(workspace: Workspace, changes: Changes, new: Callable[[], Iterator[pa.Table]]) -> None:
+    """Put the new and the changed tracks into the table, and take out those that are gone."""
+    workspace.drop("tracks", changes.changed | changes.renamed.keys() | changes.gone)
+    there = workspace.ids("tracks")
+    for batch in new():
+        fresh = batch.filter(pa.array(~there.mask(batch["track_id"])))
+        for start in range(0, len(fresh), AT_ONCE):
+            piece = fresh.slice(start, AT_ONCE)
+            workspace.append("tracks", piece, "\n".join([*piece["track_id"].to_pylist(), str(piece["fetched_at"][0])]))
+
+
+def _digests(batches: Iterable[pa.Table], sort: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """(a hash of each row's id, a hash of its content), uint64 (n,); by default ordered by the first."""
+    keys, contents = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+    for batch in batches:
+        rows = batch.to_pylist()
+        keys.append(np.array([_key(row["track_id"]) for row in rows], np.uint64))
+        contents.append(np.array([_key(json.dumps(row, sort_keys=True)) for row in rows], np.uint64))
+    key, content = np.concatenate(keys), np.concatenate(contents)
+    order = np.argsort(key, kind="stable") if sort else slice(None)
+    return key[order], content[order]
+
+
+def _key(text: str) -> int:
+    return int(digest(text.encode())[:16], 16)
+
+
+def _rows(ids: set[str], batches: Iterator[pa.Table]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    if ids:
+        wanted = Ids(ids)
+        for batch in batches:
+            found |= {r["track_id"]: r for r in batch.filter(pa.array(wanted.mask(batch["track_id"]))).to_pylist()}
+    return found

@@ -1,0 +1,129 @@
+"""What a workspace remembers of where its tracks come from, and of the command that worked on it last.
+
+Every stage takes the source from here. The demo's stand-ins (its lexicon, random VGGish weights) are for the demo's own
+tracks: that a command names no source is no reason to take them.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from mer_ray.config import CollectConfig, Config
+from mer_ray.errors import WorkspaceError
+from mer_ray.storage import Storage
+
+SOURCE = ("settings", "source.json")
+COMMAND = ("settings", "command.json")
+FORMAT = 2
+"""1 told tracks apart by artist and title alone, and knew nothing of the files' sizes and times."""
+PASSING = ("offline", "workers", "timeout_s", "requests_per_s", "keep_gone")
+"""Settings of ``collect`` that are the command's and not the workspace's."""
+
+
+def adopt(config: Config, workspace: Storage) -> Config:
+    """The settings, with those of ``collect`` that they leave open as the workspace remembers them.
+
+    Raises WorkspaceError where they name another source, or where an older version made the workspace.
+    """
+    recorded = workspace.read_json(*SOURCE)
+    if recorded is None or recorded.get("format") != FORMAT:
+        if recorded is not None or workspace.names("tracks"):
+            raise WorkspaceError(
+                f"workspace {workspace.uri} was made by another version of mer-ray, which told tracks apart otherwise",
+                "choose another --workspace and run all stages there; audio files and Last.fm's answers can be used "
+                "again (acquire.folder, collect.cache)",
+            )
+        return config
+    before, given = recorded["collect"], config.collect.model_dump(exclude_unset=True)
+    if given.get("source") not in (None, before["source"]):
+        raise WorkspaceError(
+            f"workspace {workspace.uri} holds tracks of the source {before['source']}, and these settings say "
+            f"{given['source']}",
+            "choose another --workspace, or leave out collect.source and what implies it",
+        )
+    return config.model_copy(update={"collect": CollectConfig.model_validate({**before, **given})})
+
+
+def choose(config: Config) -> Config:
+    """For commands that collect: the demo, where neither the settings nor the workspace name a source."""
+    if config.collect.source is not None:
+        return config
+    given = config.collect.model_dump(exclude_unset=True)
+    return config.model_copy(update={"collect": CollectConfig.model_validate({**given, "source": "demo"})})
+
+
+def remember(collect: CollectConfig, workspace: Storage) -> None:
+    """Write down what is collected, for `adopt`. Local paths become absolute."""
+    values = collect.model_dump(mode="json", exclude_unset=True, exclude=set(PASSING))
+    values |= {name: _absolute(values[name]) for name in ("manifest", "folder", "cache") if values.get(name)}
+    recorded = {"format": FORMAT, "collect": {**values, "source": collect.source}}
+    if workspace.read_json(*SOURCE) != recorded:
+        workspace.write_json(recorded, *SOURCE)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command was given: a settings file, assignments (key to value, as typed), and the folder it ran in."""
+
+    config: str | None
+    assignments: Mapping[str, str]
+    folder: str
+
+    @classmethod
+    def given(cls, config: str | None, assignments: Sequence[str]) -> Command:
+        """Of this process. An assignment that may hold a secret is left out."""
+        pairs = (a.partition("=") for a in assignments)
+        return cls(config, {k.strip(): v for k, _, v in pairs if not _may_be_secret(v)}, os.getcwd())  # noqa: PTH109
+
+    def remember(self, workspace: Storage) -> None:
+        """Write it down, in a workspace that tracks were collected in.
+
+        Without a settings file, that of the command before it stays, and so do its assignments.
+        """
+        if not workspace.exists(*SOURCE):
+            return
+        before = recall(workspace)
+        command = self
+        if before is not None and self.config in (None, before.config) and self.folder == before.folder:
+            command = Command(before.config, {**before.assignments, **self.assignments}, self.folder)
+        if command != before:
+            values = {"config": command.config, "assignments": dict(command.assignments), "folder": command.folder}
+            workspace.write_json(values, *COMMAND)
+
+    def line(self, stage: str, workspace: Storage, typed: str) -> str:
+        """``mer-ray STAGE`` with these settings, as it can be typed in the present folder.
+
+        typed: the workspace as it was typed there.
+        """
+        here = self.folder == os.getcwd() or not (self.config or self.assignments)  # noqa: PTH109
+        words = ["mer-ray", stage, *(["-c", self.config] if self.config else [])]
+        words += ["--workspace", typed if here else workspace.uri]
+        for key, value in self.assignments.items():
+            words += ["--set", f"{key}={value}"]
+        line = shlex.join(words)
+        return line if here else f"cd {shlex.quote(self.folder)} && {line}"
+
+
+def recall(workspace: Storage) -> Command | None:
+    """The command that `Command.remember` wrote down last."""
+    values = workspace.read_json(*COMMAND)
+    return Command(**values) if values else None
+
+
+def _may_be_secret(value: str) -> bool:
+    """Whether it is an address with a user, a password or a query."""
+    try:
+        parts: Any = urlsplit(value.strip())
+    except ValueError:
+        return True
+    return bool(parts.scheme and (parts.query or "@" in parts.netloc))
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else str(Path(path).expanduser().absolute())
