@@ -103,7 +103,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
                     metrics.count("acquire", a["made"], a["seconds"], a["lost"])
         again.flush()
         summary.changed, summary.gone = again.replaced, again.lost
-        summary.done_before -= again.replaced + again.lost
+        summary.done_before -= again.lost
         summary.notes += again.notes()
     summary.failed = workspace.n_lost("acquire")
     summary.seconds = time.monotonic() - started
