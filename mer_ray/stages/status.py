@@ -53,7 +53,8 @@ def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> 
     bytes of the other folders; ``audio_s``: s of audio; ``models``: name, network, feature, n_tracks, trained_at, r2
     (per dimension: value, lower, upper; the ends of the 95 % interval), best, outdated (its tracks or labels have
     changed), and problem where it cannot be read; ``failures``: stage, reason, count, transient (how many of them),
-    advice, examples, the commonest first; ``next``: stage, command and why, or null. Raises WorkspaceError where there is no workspace.
+    advice, examples, the commonest first; ``next``: stage, command and why, or null.
+    Raises WorkspaceError where there is no workspace.
     """
     if not workspace.exists("settings"):
         raise WorkspaceError(f"there is no workspace at {workspace.uri}", "give the one that you ran with --workspace")
