@@ -15,15 +15,11 @@ import numpy as np
 from mer_ray.audio import containers
 from mer_ray.audio.decoders import open_reader
 from mer_ray.audio.excerpt import Excerpt
+from mer_ray.audio.extensions import EXTENSIONS as EXTENSIONS
 from mer_ray.audio.reader import BLOCK, DecodingError, Reader
 from mer_ray.audio.reader_ffmpeg import Ffmpeg
 from mer_ray.errors import TrackError
 from mer_ray.identity import one_line
-
-_LIBSNDFILE = {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"}
-_FFMPEG = {".aac", ".ac3", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".tta", ".webm", ".wma", ".wv"}
-EXTENSIONS = frozenset(_LIBSNDFILE | _FFMPEG)
-"""What a folder is searched for. A file's content decides what it is; other names are decoded too if they are given."""
 
 SILENT_PEAK = 1e-3
 """Full scale is 1; a file that never exceeds -60 dBFS holds no music."""

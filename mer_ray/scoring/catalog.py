@@ -18,6 +18,7 @@ from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import digest, one_line
 from mer_ray.ids import Ids
 from mer_ray.sources import Found, Track, folder, manifest
+from mer_ray.sources.walk import SUCH_AS, Skipped, named_as_audio
 from mer_ray.tables import failure
 
 BYTES_PER_S = 20_000
@@ -34,7 +35,7 @@ SCHEMA = pa.schema(
 
 class Catalog:
     """tracks: how many files there are to score; `windows` has their rows. lost: rows of ``failures``. tables: Parquet
-    files with frames.
+    files with frames. skipped: what a search of folders passed over.
 
     The rows are in a temporary file, not in memory, where a million files would take a gigabyte.
     """
@@ -42,6 +43,7 @@ class Catalog:
     def __init__(self) -> None:
         self.lost: list[dict[str, Any]] = []
         self.tables: list[str] = []
+        self.skipped = Skipped()
         self._ids = Ids()
         self._held: list[dict[str, Any]] = []
         self._file = tempfile.TemporaryFile(prefix="mer-ray-")  # noqa: SIM115  gone with this process, however it ends
@@ -116,7 +118,7 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
             "fetch it first: list it in a manifest, and run `mer-ray collect` and `mer-ray acquire`",
         )
     if objects.scheme(text) not in ("", "file"):
-        yield from (_object(uri) for uri in _objects(text))
+        yield from (_object(uri) for uri in _objects(text, catalog.skipped))
         return
     place = _absolute(to_path(text).expanduser())
     if not place.exists():
@@ -129,7 +131,7 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
         if shards and has_frames(shards[0]):
             catalog.tables.extend(shards)
         else:
-            yield from folder.tracks(place)
+            yield from folder.tracks(place, catalog.skipped)
     elif place.suffix.lower() in EXTENSIONS:
         try:
             yield folder.describe(place)
@@ -143,13 +145,16 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
         yield from manifest.tracks(place, scale)
 
 
-def _objects(uri: str) -> list[str]:
+def _objects(uri: str, skipped: Skipped) -> list[str]:
     """One object, or all audio under a prefix that ends with a slash."""
-    if not _name(uri).endswith("/"):
+    prefix = _name(uri)
+    if not prefix.endswith("/"):
         return [uri]
-    found = [u for u in objects.listing(uri) if PurePosixPath(_name(u)).suffix.lower() in EXTENSIONS]
+    below = Skipped()
+    found = [u for u in objects.listing(uri) if named_as_audio(unquote(_name(u).removeprefix(prefix)), below)]
     if not found:
-        raise InputError(f"{objects.shown(uri)} holds no audio files", f"looked for {' '.join(sorted(EXTENSIONS))}")
+        raise InputError(f"{objects.shown(uri)} holds no audio files", "; ".join(filter(None, [SUCH_AS, str(below)])))
+    skipped.merge(below)
     return found
 
 

@@ -6,32 +6,27 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mer_ray.audio.decode import EXTENSIONS
 from mer_ray.audio.location import to_uri
-from mer_ray.errors import InputError, TrackError
+from mer_ray.errors import TrackError
 from mer_ray.identity import digest, file_digest, one_line
-from mer_ray.sources import Found, Track
+from mer_ray.sources import Found, Track, walk
+from mer_ray.sources.walk import Skipped
 
 
 def files(folder: str | Path) -> list[Path]:
-    """The audio files under a folder, by extension, sorted. Raises InputError if there is no folder, or none in it."""
-    root = Path(folder).expanduser().absolute()  # what is found goes into tables that other processes read
-    if not root.is_dir():
-        raise InputError(f"folder {root} does not exist", "give the path of a folder with audio files")
-    found = [
-        Path(base) / name
-        for base, _, names in os.walk(root, onerror=None)
-        for name in names
-        if Path(name).suffix.lower() in EXTENSIONS
-    ]
-    if not found:
-        raise InputError(f"folder {root} holds no audio files", f"looked for {' '.join(sorted(EXTENSIONS))}")
-    return sorted(found, key=os.fsencode)
+    """The files under a folder that are named as audio (`walk.search`). Raises InputError if there are none."""
+    return walk.search(folder)[0]
 
 
-def tracks(folder: str | Path) -> Iterator[Found]:
-    """A `Track` per file: named by its tags or, without them, by its file name, and identified by its content."""
-    for path in files(folder):
+def tracks(folder: str | Path, skipped: Skipped | None = None) -> Iterator[Found]:
+    """A `Track` per file: named by its tags or, without them, by its file name, and identified by its content.
+
+    skipped: is told what was passed over, before the first track.
+    """
+    found, passed_over = walk.search(folder)
+    if skipped is not None:
+        skipped.merge(passed_over)
+    for path in found:
         try:
             if not path.is_file():  # a broken link, or a pipe that nobody would ever write to
                 raise TrackError("missing", f"{one_line(str(path), 300)} is not a file")

@@ -17,6 +17,7 @@ from mer_ray.identity import digest, one_line
 from mer_ray.ids import Ids
 from mer_ray.schemas import DIMENSIONS
 from mer_ray.sources import Found, Track
+from mer_ray.sources.walk import Skipped
 from mer_ray.stages import metrics
 from mer_ray.tables import Workspace, failure, now
 
@@ -66,6 +67,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     known = workspace.ids("tracks")
     summary = Summary("collect", done_before=len(known))
     seen = Ids()
+    skipped = Skipped()
     held: list[Track] = []
     failures: list[dict[str, Any]] = []
 
@@ -94,7 +96,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
 
     with progress("collect", settings.limit) as ticker:
         try:
-            for found in islice(_source(config), settings.limit):
+            for found in islice(_source(config, skipped), settings.limit):
                 ticker.advance()
                 track, error = found if isinstance(found, tuple) else (found, None)
                 if error is not None:
@@ -105,6 +107,8 @@ def run(config: Config, workspace: Workspace) -> Summary:
                     flush()
         finally:
             flush()  # what was asked for is kept, also when the source breaks off
+    if skipped:
+        summary.notes.append(str(skipped))
     summary.failed = workspace.n_lost("collect")
     summary.seconds = time.monotonic() - started
     if not workspace.has("tracks"):
@@ -114,7 +118,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     return summary
 
 
-def _source(config: Config) -> Iterator[Found]:
+def _source(config: Config, skipped: Skipped) -> Iterator[Found]:
     settings = config.collect
     if settings.source == "manifest":
         from mer_ray.sources import manifest
@@ -123,7 +127,7 @@ def _source(config: Config) -> Iterator[Found]:
     if settings.source == "folder":
         from mer_ray.sources import folder
 
-        return folder.tracks(settings.folder or "")
+        return folder.tracks(settings.folder or "", skipped)
     from mer_ray.sources import demo
 
     return demo.tracks(settings.demo.cues, settings.demo.seconds, settings.demo.seed)
