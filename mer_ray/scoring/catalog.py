@@ -11,8 +11,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.audio import objects
-from mer_ray.audio.decode import EXTENSIONS
+from mer_ray.audio import content, objects
+from mer_ray.audio.extensions import EXTENSIONS
 from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import digest, one_line
@@ -121,7 +121,11 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
         yield from (_object(uri) for uri in _objects(text, catalog.skipped))
         return
     place = _absolute(to_path(text).expanduser())
-    if not place.exists():
+    try:
+        there = place.exists()
+    except OSError as error:
+        raise InputError(f"catalog {one_line(text)} cannot be read ({error.strerror})") from error
+    if not there:
         raise InputError(
             f"catalog {one_line(text)} does not exist",
             "give a folder with audio, a manifest (CSV, JSON lines, Parquet), or a table of frames",
@@ -132,17 +136,42 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
             catalog.tables.extend(shards)
         else:
             yield from folder.tracks(place, catalog.skipped)
-    elif place.suffix.lower() in EXTENSIONS:
-        try:
-            yield folder.describe(place)
-        except OSError as error:
-            said = f"{one_line(str(place), 300)} cannot be read ({error.strerror})"
-            uri = to_uri(place)
-            yield Track("", place.stem, uri=uri, key=file_id(uri)), TrackError("unreadable", said)
-    elif place.suffix.lower() == ".parquet" and has_frames(place):
-        catalog.tables.append(str(place))
+    elif not place.is_file():
+        raise InputError(f"catalog {one_line(text)} is a pipe or a device", "give a file or a folder")
+    elif _is_table(place):
+        if has_frames(place):
+            catalog.tables.append(str(place))
+        else:
+            yield from manifest.tracks(place, scale)
     else:
-        yield from manifest.tracks(place, scale)
+        yield _described(place)
+
+
+def _is_table(file: Path) -> bool:
+    """Whether a file is a manifest or a table of frames, or else audio. A manifest's name counts unless it holds audio,
+    as names lie; else what is in the file."""
+    try:
+        if content.is_parquet(file):
+            return True
+        return file.suffix.lower() in manifest.SUFFIXES and not content.is_audio(file)
+    except OSError:
+        return file.suffix.lower() in manifest.SUFFIXES
+
+
+def _described(file: Path) -> Found:
+    """A file that was given by its own name: whatever it is called, its content decides."""
+    name = one_line(str(file), 300)
+    try:
+        if file.suffix.lower() not in EXTENSIONS and (what := content.text_kind(file)):
+            raise TrackError(
+                "corrupt", f"{name} is {what}, no audio; a manifest ends in {', '.join(manifest.SUFFIXES)}"
+            )
+        return folder.describe(file)
+    except (OSError, TrackError) as error:
+        if not isinstance(error, TrackError):
+            error = TrackError("unreadable", f"{name} cannot be read ({error.strerror})")
+        uri = to_uri(file)
+        return Track("", one_line(file.stem), uri=uri, key=file_id(uri)), error
 
 
 def _objects(uri: str, skipped: Skipped) -> list[str]:

@@ -40,10 +40,14 @@ def tracks(folder: str | Path, skipped: Skipped | None = None) -> Iterator[Found
 
 def describe(path: Path) -> Track:
     """What a file's tags say. Raises OSError where the file cannot be read."""
-    from tinytag import TinyTag, TinyTagException
+    from tinytag import TinyTag, TinyTagException, UnsupportedFormatError
 
     try:
-        tags = TinyTag.get(path, tags=True, duration=False)
+        try:
+            with path.open("rb") as file:  # by its content: a file may be called other than what it is
+                tags = TinyTag.get(file_obj=file, tags=True, duration=False)
+        except UnsupportedFormatError:
+            tags = TinyTag.get(path, tags=True, duration=False)
         artist, title, album = tags.artist or "", tags.title or "", tags.album
     except (TinyTagException, ValueError, LookupError, ArithmeticError):
         # Damaged tags are no reason to lose a file whose audio may be sound.
