@@ -12,8 +12,9 @@ The functions here need neither Ray nor a workspace:
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mer_ray.scoring.predictor import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["load_lexicon", "load_model", "score", "vad_from_tags"]
+__all__ = ["failures", "load_lexicon", "load_model", "score", "vad_from_tags"]
 
 
 def load_model(path: str | os.PathLike[str] | None = None) -> Predictor:
@@ -38,43 +39,49 @@ def score(
     files: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     model: Predictor | str | os.PathLike[str] | None = None,
     min_duration_s: float = 1.0,
+    errors: Literal["warn", "raise", "ignore"] = "warn",
 ) -> pa.Table:
-    """Score audio files: a table with the columns of ``scores``, one row a file, in order.
+    """Score audio files: a table with the columns of ``scores``, one row a file that could be scored, in order.
 
-    files: paths, or one path. model: a loaded model, its folder, or None for the packaged one. Without Ray and without
-    TensorFlow, unless the model's own feature needs it; the decoder has a process of its own, so that no file can end
-    this one. Raises TrackError for the first file that cannot be scored.
+    files: paths, or one path; a folder stands for the audio files in it and below. model: a loaded model, its folder,
+    or None for the packaged one. errors: what of files that cannot be scored: "warn" leaves them out with one
+    UserWarning, "ignore" without one, and `failures` tells of them; "raise" raises the first one's TrackError.
+
+    Without Ray and without TensorFlow, unless the model's own feature needs it; the decoder has a process of its own,
+    so that no file can end this one. Raises InputError for another ``errors``, ModelError.
     """
     import pyarrow as pa
 
-    from mer_ray.audio.isolated import Decoder
-    from mer_ray.audio.location import to_path, to_uri
-    from mer_ray.features.batch import extract
+    from mer_ray.errors import InputError
     from mer_ray.schemas import SCHEMAS
-    from mer_ray.scoring.catalog import file_id
+    from mer_ray.scoring import files as scoring
     from mer_ray.scoring.predictor import Predictor
-    from mer_ray.scoring.rows import scores_table
-    from mer_ray.scoring.waveform import Waveform, duration_s
-    from mer_ray.sources.folder import describe
 
+    if errors not in ("warn", "raise", "ignore"):
+        raise InputError(f"errors={errors!r} is not known", 'give "warn", "raise" or "ignore"')
     predictor = model if isinstance(model, Predictor) else load_model(model)
-    extractors = predictor.extractors()
-    feature = predictor.model.feature.name
-    tables = [SCHEMAS["scores"].empty_table()]
-    with Decoder() as decoder:
-        for file in [files] if isinstance(files, str | os.PathLike) else files:
-            path = to_path(os.fspath(file)).expanduser().absolute()
-            uri = to_uri(path)
-            track = {"track_id": file_id(uri), "uri": uri}
-            result = extract([(track["track_id"], uri, list(extractors))], extractors, min_duration_s, decoder.stream)
-            for error in result.errors.values():
-                raise error
-            found = describe(path)
-            track |= {"artist": found.artist, "title": found.title, "album": found.album or ""}
-            ((frames,), (peaks,)) = (list(result.frames[name].values()) for name in (feature, Waveform.NAME))
-            predictions = predictor.predict_frames([frames])
-            tables.append(scores_table([track], predictions, [duration_s(peaks)], predictor.name, [peaks]))
-    return pa.concat_tables(tables)
+    tables, lost = [SCHEMAS["scores"].empty_table()], []
+    places = [files] if isinstance(files, str | bytes | os.PathLike) else files
+    for found in scoring.scored(places, predictor, min_duration_s):
+        if isinstance(found, pa.Table):
+            tables.append(found)
+        elif errors == "raise":
+            raise found["error"]
+        else:
+            lost.append(found)
+    if lost and errors == "warn":
+        warnings.warn(scoring.warning(lost, len(tables) - 1), stacklevel=2)
+    return scoring.with_failures(pa.concat_tables(tables), lost)
+
+
+def failures(table: pa.Table) -> pa.Table:
+    """What `score` could not score: columns uri, reason (a short code) and message, a row each.
+
+    The schema's metadata of the table that `score` gave has them, also after it was written as Parquet and read again.
+    """
+    from mer_ray.scoring.files import failures
+
+    return failures(table)
 
 
 def load_lexicon(path: str | os.PathLike[str], scale: tuple[float, float] | None = None) -> Lexicon:

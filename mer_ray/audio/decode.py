@@ -6,24 +6,20 @@ What comes out is a TrackError that says which. The memory needed does not depen
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from mer_ray.audio import containers
+from mer_ray.audio import containers, content
 from mer_ray.audio.decoders import open_reader
 from mer_ray.audio.excerpt import Excerpt
+from mer_ray.audio.extensions import EXTENSIONS as EXTENSIONS
 from mer_ray.audio.reader import BLOCK, DecodingError, Reader
 from mer_ray.audio.reader_ffmpeg import Ffmpeg
 from mer_ray.errors import TrackError
 from mer_ray.identity import one_line
-
-_LIBSNDFILE = {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav"}
-_FFMPEG = {".aac", ".ac3", ".ape", ".m4a", ".m4b", ".mka", ".mp4", ".mpc", ".tta", ".webm", ".wma", ".wv"}
-EXTENSIONS = frozenset(_LIBSNDFILE | _FFMPEG)
-"""What a folder is searched for. A file's content decides what it is; other names are decoded too if they are given."""
 
 SILENT_PEAK = 1e-3
 """Full scale is 1; a file that never exceeds -60 dBFS holds no music."""
@@ -264,12 +260,19 @@ def _opened(file: Path) -> Iterator[Reader]:
     """A reader whose errors, then and later, are TrackErrors."""
     reader: Reader | None = None
     try:
+        if refused := content.refused(file):
+            raise refused
         reader = open_reader(file)
         yield reader
     except MemoryError as error:
         raise TrackError("too_big", f"{_name(file)} needs more memory to be decoded than there is") from error
     except (DecodingError, OSError, ValueError) as error:
         said = one_line(str(error), 120) or type(error).__name__
+        if reader is None:
+            # libsndfile takes what it does not know for a file that is not there.
+            said = "it is damaged, or of a format that no decoder knows" if "possibly a pipe" in said else said
+            with suppress(OSError):
+                said = content.looks_like(file) or said
         raise TrackError("corrupt", f"{_name(file)} cannot be decoded ({said})") from error
     finally:
         if reader is not None:

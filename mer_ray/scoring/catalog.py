@@ -11,13 +11,14 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.audio import objects
-from mer_ray.audio.decode import EXTENSIONS
+from mer_ray.audio import content, objects
+from mer_ray.audio.extensions import EXTENSIONS
 from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import digest, one_line
 from mer_ray.ids import Ids
 from mer_ray.sources import Found, Track, folder, manifest
+from mer_ray.sources.walk import SUCH_AS, Skipped, named_as_audio
 from mer_ray.tables import failure
 
 BYTES_PER_S = 20_000
@@ -34,7 +35,7 @@ SCHEMA = pa.schema(
 
 class Catalog:
     """tracks: how many files there are to score; `windows` has their rows. lost: rows of ``failures``. tables: Parquet
-    files with frames.
+    files with frames. skipped: what a search of folders passed over.
 
     The rows are in a temporary file, not in memory, where a million files would take a gigabyte.
     """
@@ -42,6 +43,7 @@ class Catalog:
     def __init__(self) -> None:
         self.lost: list[dict[str, Any]] = []
         self.tables: list[str] = []
+        self.skipped = Skipped()
         self._ids = Ids()
         self._held: list[dict[str, Any]] = []
         self._file = tempfile.TemporaryFile(prefix="mer-ray-")  # noqa: SIM115  gone with this process, however it ends
@@ -116,10 +118,14 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
             "fetch it first: list it in a manifest, and run `mer-ray collect` and `mer-ray acquire`",
         )
     if objects.scheme(text) not in ("", "file"):
-        yield from (_object(uri) for uri in _objects(text))
+        yield from (_object(uri) for uri in _objects(text, catalog.skipped))
         return
     place = _absolute(to_path(text).expanduser())
-    if not place.exists():
+    try:
+        there = place.exists()
+    except OSError as error:
+        raise InputError(f"catalog {one_line(text)} cannot be read ({error.strerror})") from error
+    if not there:
         raise InputError(
             f"catalog {one_line(text)} does not exist",
             "give a folder with audio, a manifest (CSV, JSON lines, Parquet), or a table of frames",
@@ -129,27 +135,55 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
         if shards and has_frames(shards[0]):
             catalog.tables.extend(shards)
         else:
-            yield from folder.tracks(place)
-    elif place.suffix.lower() in EXTENSIONS:
-        try:
-            yield folder.describe(place)
-        except OSError as error:
-            said = f"{one_line(str(place), 300)} cannot be read ({error.strerror})"
-            uri = to_uri(place)
-            yield Track("", place.stem, uri=uri, key=file_id(uri)), TrackError("unreadable", said)
-    elif place.suffix.lower() == ".parquet" and has_frames(place):
-        catalog.tables.append(str(place))
+            yield from folder.tracks(place, catalog.skipped)
+    elif not place.is_file():
+        raise InputError(f"catalog {one_line(text)} is a pipe or a device", "give a file or a folder")
+    elif _is_table(place):
+        if has_frames(place):
+            catalog.tables.append(str(place))
+        else:
+            yield from manifest.tracks(place, scale)
     else:
-        yield from manifest.tracks(place, scale)
+        yield _described(place)
 
 
-def _objects(uri: str) -> list[str]:
+def _is_table(file: Path) -> bool:
+    """Whether a file is a manifest or a table of frames, or else audio. A manifest's name counts unless it holds audio,
+    as names lie; else what is in the file."""
+    try:
+        if content.is_parquet(file):
+            return True
+        return file.suffix.lower() in manifest.SUFFIXES and not content.is_audio(file)
+    except OSError:
+        return file.suffix.lower() in manifest.SUFFIXES
+
+
+def _described(file: Path) -> Found:
+    """A file that was given by its own name: whatever it is called, its content decides."""
+    name = one_line(str(file), 300)
+    try:
+        if file.suffix.lower() not in EXTENSIONS and (what := content.text_kind(file)):
+            raise TrackError(
+                "corrupt", f"{name} is {what}, no audio; a manifest ends in {', '.join(manifest.SUFFIXES)}"
+            )
+        return folder.describe(file)
+    except (OSError, TrackError) as error:
+        if not isinstance(error, TrackError):
+            error = TrackError("unreadable", f"{name} cannot be read ({error.strerror})")
+        uri = to_uri(file)
+        return Track("", one_line(file.stem), uri=uri, key=file_id(uri)), error
+
+
+def _objects(uri: str, skipped: Skipped) -> list[str]:
     """One object, or all audio under a prefix that ends with a slash."""
-    if not _name(uri).endswith("/"):
+    prefix = _name(uri)
+    if not prefix.endswith("/"):
         return [uri]
-    found = [u for u in objects.listing(uri) if PurePosixPath(_name(u)).suffix.lower() in EXTENSIONS]
+    below = Skipped()
+    found = [u for u in objects.listing(uri) if named_as_audio(unquote(_name(u).removeprefix(prefix)), below)]
     if not found:
-        raise InputError(f"{objects.shown(uri)} holds no audio files", f"looked for {' '.join(sorted(EXTENSIONS))}")
+        raise InputError(f"{objects.shown(uri)} holds no audio files", "; ".join(filter(None, [SUCH_AS, str(below)])))
+    skipped.merge(below)
     return found
 
 

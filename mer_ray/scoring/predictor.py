@@ -15,6 +15,7 @@ from mer_ray.errors import ModelError, TrackError
 from mer_ray.features import Extractor
 from mer_ray.features import load as load_feature
 from mer_ray.scoring import store
+from mer_ray.scoring.samples import checked
 from mer_ray.scoring.waveform import Waveform
 from mer_ray.training.answers import answers
 from mer_ray.training.reference import mean_statistics
@@ -75,16 +76,13 @@ class Predictor:
         return self._extractor
 
     def predict(self, samples: np.ndarray, rate: int) -> Prediction:
-        """Score one piece of mono audio: samples (n,) in [-1, 1] at ``rate`` hertz.
+        """Score one piece of mono audio: floating-point samples (n,), full scale 1, at ``rate`` hertz.
 
-        Raises TrackError (too_short, not_finite).
+        Raises InputError for integers, values beyond ±1.5, channels that were not mixed or a rate that is none; and
+        TrackError (too_short, not_finite).
         """
         spec = self.model.feature
-        samples = np.asarray(samples, np.float32)
-        if samples.ndim != 1:
-            raise ValueError(f"samples must be mono, of shape (n,), not {samples.shape}: take the mean of the channels")
-        if not np.isfinite(samples).all():
-            raise TrackError("not_finite", "the samples hold NaN or infinite values")
+        samples, rate = checked(samples, rate)
         excerpt = Excerpt.from_json(spec.excerpt)
         pieces = excerpt.pieces(len(samples), rate) if excerpt else [(0, len(samples))]
         wanted = [resample(samples[a : a + n], rate, spec.sample_rate_hz) for a, n in pieces]

@@ -3,39 +3,60 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from mer_ray.audio.decode import EXTENSIONS
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from mer_ray.audio.location import to_uri
-from mer_ray.errors import InputError, TrackError
+from mer_ray.errors import TrackError
 from mer_ray.identity import digest, file_digest, one_line
-from mer_ray.sources import Found, Track
+from mer_ray.sources import Found, Track, walk
+from mer_ray.sources.walk import Skipped
 
 
 def files(folder: str | Path) -> list[Path]:
-    """The audio files under a folder, by extension, sorted. Raises InputError if there is no folder, or none in it."""
-    root = Path(folder).expanduser().absolute()  # what is found goes into tables that other processes read
-    if not root.is_dir():
-        raise InputError(f"folder {root} does not exist", "give the path of a folder with audio files")
-    found = [
-        Path(base) / name
-        for base, _, names in os.walk(root, onerror=None)
-        for name in names
-        if Path(name).suffix.lower() in EXTENSIONS
-    ]
-    if not found:
-        raise InputError(f"folder {root} holds no audio files", f"looked for {' '.join(sorted(EXTENSIONS))}")
-    return sorted(found, key=os.fsencode)
+    """The files under a folder that are named as audio (`walk.search`). Raises InputError if there are none."""
+    return walk.search(folder)[0]
 
 
-def tracks(folder: str | Path) -> Iterator[Found]:
-    """A `Track` per file: named by its tags or, without them, by its file name, and identified by its content."""
-    for path in files(folder):
+class Known:
+    """Hashes of untagged files that were read before: what still has its size and time of change is not read again."""
+
+    COLUMNS = ("track_id", "artist", "uri", "size", "mtime_ns")
+
+    def __init__(self, stored: Iterable[pa.Table] = ()) -> None:
+        """stored: rows of ``tracks``, with `COLUMNS`."""
+        self._hashes: dict[str, str] = {}
+        for table in stored:
+            for row in table.filter(pc.equal(table["artist"], "")).to_pylist():
+                self._hashes[_state(row["uri"], row["size"], row["mtime_ns"])] = row["track_id"]
+
+    def find(self, track: Track) -> str | None:
+        """The hash of the track's file."""
+        return self._hashes.get(_state(track.uri, track.size, track.mtime_ns))
+
+
+def _state(uri: str | None, size: int | None, mtime_ns: int | None) -> str:
+    return digest(f"{uri} {size} {mtime_ns}".encode())[:16]
+
+
+def tracks(folder: str | Path, skipped: Skipped | None = None, known: Known | None = None) -> Iterator[Found]:
+    """A `Track` per file: named by its tags or, without them, by its file name, and identified by its content.
+
+    skipped: is told what was passed over, before the first track.
+    """
+    root = Path(folder).expanduser().absolute()
+    found, passed_over = walk.search(folder)
+    if skipped is not None:
+        skipped.merge(passed_over)
+    for path in found:
         try:
             if not path.is_file():  # a broken link, or a pipe that nobody would ever write to
                 raise TrackError("missing", f"{one_line(str(path), 300)} is not a file")
-            yield describe(path)
+            yield describe(path, root, known)
         except (OSError, TrackError) as error:
             if not isinstance(error, TrackError):
                 said = f"{one_line(str(path), 300)} cannot be read ({error.strerror})"
@@ -43,21 +64,31 @@ def tracks(folder: str | Path) -> Iterator[Found]:
             yield Track("", one_line(path.stem), uri=to_uri(path), key=digest(os.fsencode(path))[:16]), error
 
 
-def describe(path: Path) -> Track:
-    """What a file's tags say. Raises OSError where the file cannot be read."""
-    from tinytag import TinyTag, TinyTagException
+def describe(path: Path, root: Path | None = None, known: Known | None = None) -> Track:
+    """What a file's tags say. root: the folder that its place is told from. Raises OSError where it cannot be read."""
+    from tinytag import TinyTag, TinyTagException, UnsupportedFormatError
 
     try:
-        tags = TinyTag.get(path, tags=True, duration=False)
+        try:
+            with path.open("rb") as file:  # by its content: a file may be called other than what it is
+                tags = TinyTag.get(file_obj=file, tags=True, duration=False)
+        except UnsupportedFormatError:
+            tags = TinyTag.get(path, tags=True, duration=False)
         artist, title, album = tags.artist or "", tags.title or "", tags.album
     except (TinyTagException, ValueError, LookupError, ArithmeticError):
         # Damaged tags are no reason to lose a file whose audio may be sound.
         artist, title, album = "", "", None
-    artist, title = one_line(artist), one_line(title)
-    return Track(
+    artist, title, found = one_line(artist), one_line(title), path.stat()
+    track = Track(
         artist=artist,
         title=title or one_line(path.stem),
         album=one_line(album) if album else None,
         uri=to_uri(path),
-        key=None if artist and title else file_digest(path)[:16],
+        place=one_line(str(path.relative_to(root)), 4_000) if root is not None else None,
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
     )
+    if artist and title:
+        return track
+    hashed = None if artist or known is None else known.find(track)
+    return replace(track, key=hashed or file_digest(path)[:16])

@@ -75,7 +75,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
         arguments = {
             "workspace": workspace,
             "providers": list(settings.providers),
-            "folder": _index(settings.folder),
+            "folder": _index(settings.folder, summary),
             "limiter": limits.shared("acquire", settings.per_host, lease_s=lease_s, local=here),
             "bounds": {
                 "timeout_s": settings.timeout_s,
@@ -121,13 +121,17 @@ _ANSWER = pa.schema(
 )
 
 
-def _index(path: str | None) -> dict[str, str]:
+def _index(path: str | None, summary: Summary) -> dict[str, str]:
     """Where the tracks of a folder of audio are whose files name their artist and title."""
     if path is None:
         return {}
-    from mer_ray.sources import folder
+    from mer_ray.sources import folder, walk
 
-    return sources.index(t for t in folder.tracks(path) if isinstance(t, Track))
+    skipped = walk.Skipped()
+    index = sources.index(t for t in folder.tracks(path, skipped) if isinstance(t, Track))
+    if skipped:
+        summary.notes.append(f"acquire.folder: {skipped}")
+    return index
 
 
 class _Acquire:

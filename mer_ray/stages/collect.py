@@ -12,6 +12,7 @@ from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError, WorkspaceError
 from mer_ray.sources import Found
 from mer_ray.sources.listing import Listing
+from mer_ray.sources.walk import UNREADABLE, Skipped
 from mer_ray.stages import changes, metrics, workspace_source
 from mer_ray.tables import Workspace, failure, now
 
@@ -55,14 +56,14 @@ def run(config: Config, workspace: Workspace) -> Summary:
     tries = dict(zip(before.ids.to_pylist(), before.attempts.tolist(), strict=True))
     # Every run meets all the rows of its source again, so only the failures of this run count.
     workspace.claim("collect", "tracks", identity, restart=True)
-    failures: list[dict[str, Any]] = []
+    skipped, failures = Skipped(), list[dict[str, Any]]()
 
     def lose(track_id: str, reason: str, message: str, transient: bool = False) -> None:
         failures.append(failure("collect", track_id, reason, message, transient, tries.get(track_id, 0) + 1))
 
     with Listing(settings.source or "", now(), by_content=settings.source == "folder") as listing:
         with progress("collect", settings.limit) as ticker:
-            for found in islice(_source(config, workspace), settings.limit):
+            for found in islice(_source(config, workspace, skipped), settings.limit):
                 ticker.advance()
                 track, error = found if isinstance(found, tuple) else (found, None)
                 if error is None:
@@ -72,12 +73,15 @@ def run(config: Config, workspace: Workspace) -> Summary:
         for track_id, error in listing.close():
             lose(track_id, error.reason, error.message)
         workspace.append_rows("failures", failures)
-        followed = follow(workspace, listing, settings.keep_gone)
+        # What lies in a folder that cannot be read now is not gone.
+        followed = follow(workspace, listing, settings.keep_gone or bool(skipped.counts[UNREADABLE]))
     metrics.count("collect", followed.new, lost=[f["reason"] for f in failures])
     summary = Summary("collect", done_before=followed.kept, made=followed.new)
     summary.changed, summary.gone = len(followed.changed), len(followed.gone)
     if line := str(followed):
         summary.notes.append(line)
+    if skipped:
+        summary.notes.append(str(skipped))
     summary.failed = workspace.n_lost("collect")
     summary.seconds = time.monotonic() - started
     if not workspace.has("tracks"):
@@ -103,7 +107,7 @@ def follow(workspace: Workspace, listing: Listing, keep_gone: bool) -> changes.C
     return found
 
 
-def _source(config: Config, workspace: Workspace) -> Iterator[Found]:
+def _source(config: Config, workspace: Workspace, skipped: Skipped) -> Iterator[Found]:
     settings = config.collect
     if settings.source == "manifest":
         from mer_ray.sources import manifest
@@ -112,7 +116,9 @@ def _source(config: Config, workspace: Workspace) -> Iterator[Found]:
     if settings.source == "folder":
         from mer_ray.sources import folder
 
-        return folder.tracks(settings.folder or "")
+        return folder.tracks(
+            settings.folder or "", skipped, folder.Known(workspace.batches("tracks", folder.Known.COLUMNS))
+        )
     from mer_ray.sources import demo
 
     return demo.tracks(settings.demo.cues, settings.demo.seconds, settings.demo.seed)

@@ -118,8 +118,7 @@ def run_catalog(
             f"the first: {failed[0]['message']} ({failed[0]['reason']}); all of them: {beside}",
         )
     summary.notes.append(f"{out.place}, by {loaded.id}{_note(loaded)}")
-    if out.note:
-        summary.notes.append(out.note)
+    summary.notes += filter(None, [out.note, str(catalog.skipped)])
     if failed:
         summary.notes.append(f"what failed and why: {beside}")
     summary.seconds = time.monotonic() - started

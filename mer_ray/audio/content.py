@@ -1,0 +1,241 @@
+"""What a file is that is no audio, whatever it is called: a web page, an archive, a picture, MIDI, a playlist, text.
+
+Before decoding, because some decoders look for audio in anything and find the first track of an archive; and after it
+failed, because people can do something about "a web page", and nothing about "invalid data".
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+import zlib
+from pathlib import Path
+
+from mer_ray.errors import TrackError
+from mer_ray.identity import one_line
+
+HEAD = 4096  # bytes
+ASF_HEAD = 1 << 16
+
+CORRUPT, NOTES, PROTECTED = "corrupt", "needs_rendering", "protected"
+
+_KINDS: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"PK\x05\x06", "a ZIP archive"),
+    (0, b"Rar!\x1a\x07", "a RAR archive"),
+    (0, b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (257, b"ustar", "a tar archive"),
+    (0, b"BZh91AY&SY", "a bzip2 archive"),
+    (0, b"\xfd7zXZ\0", "an xz archive"),
+    (0, b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (0, b"%PDF-", "a PDF document"),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a Microsoft Office document"),
+    (0, b"\x89PNG\r\n", "a picture (PNG)"),
+    (0, b"\xff\xd8\xff", "a picture (JPEG)"),
+    (0, b"GIF8", "a picture (GIF)"),
+    (8, b"WEBP", "a picture (WebP)"),
+    (0, b"II*\0", "a picture (TIFF)"),
+    (0, b"MM\0*", "a picture (TIFF)"),
+    (4, b"ftypheic", "a picture (HEIC)"),
+    (4, b"ftypavif", "a picture (AVIF)"),
+    (0, b"\0\x05\x16\x07", "a companion file of macOS (AppleDouble)"),
+    (0, b"SQLite format 3\0", "a database (SQLite)"),
+    (0, b"PAR1", "a table (Parquet)"),
+    (0, b"\x7fELF", "a program"),
+    (0, b"MZ\x90\0", "a program"),
+    (8, b"sfbk", "a SoundFont"),
+    (0, b"d8:announce", "a torrent"),
+    (0, b"version https://git-lfs.github.com/", "a pointer of Git LFS to the file (`git lfs pull` gets it)"),
+    (0, b"/annex/objects/", "a pointer of git-annex to the file (`git annex get` gets it)"),
+    (0, b"#EXTM3U", "a playlist (M3U)"),
+    (0, b"[playlist]", "a playlist (PLS)"),
+)
+"""(offset, bytes there, what such a file is)."""
+
+_MODULES = [b"M.K.", b"M!K!", b"M&K!", b"FLT4", b"FLT8", b"OKTA", b"CD81", b"4CHN", b"6CHN", b"8CHN"]
+_MODULES += [b"10CH", b"12CH", b"14CH", b"16CH", b"24CH", b"32CH"]
+_NOTES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"MThd", "a MIDI file"),
+    (8, b"RMID", "a MIDI file"),
+    (8, b"XDIR", "a MIDI file"),
+    (0, b"MUS\x1a", "a music file of Doom"),
+    *((1080, mark, "a tracker module (MOD)") for mark in _MODULES),
+    (0, b"Extended Module: ", "a tracker module (XM)"),
+    (44, b"SCRM", "a tracker module (S3M)"),
+    (0, b"IMPM", "a tracker module (IT)"),
+    (20, b"!Scream!", "a tracker module (STM)"),
+    (44, b"PTMF", "a tracker module (PTM)"),
+    (0, b"MTM\x10", "a tracker module (MTM)"),
+    *((0, mark, "a tracker module (MED)") for mark in (b"MMD0", b"MMD1", b"MMD2", b"MMD3")),
+    (0, b"OKTASONG", "a tracker module (Oktalyzer)"),
+    (0, b"DBM0", "a tracker module (DigiBooster)"),
+    (0, b"FAR\xfe", "a tracker module (Farandole)"),
+    (0, b"MAS_UTrack_V0", "a tracker module (UltraTracker)"),
+    (0, b"THX\0", "a tracker module (AHX)"),
+    (0, b"THX\1", "a tracker module (AHX)"),
+    (0, b"HVL\0", "a tracker module (HivelyTracker)"),
+    (0, b"HVL\1", "a tracker module (HivelyTracker)"),
+    (0, b"MO3", "a tracker module (MO3)"),
+    (0, b"\xc1\x83\x2a\x9e", "a package of Unreal with a tracker module"),
+    (0, b"NESM\x1a", "music for the NES (NSF)"),
+    (0, b"NSFE", "music for the NES (NSFe)"),
+    (0, b"SNES-SPC700", "music for the SNES (SPC)"),
+    (0, b"Vgm ", "music of an old console (VGM)"),
+    (0, b"GBS\1", "music for the Game Boy (GBS)"),
+    (0, b"HESM", "music for the PC Engine (HES)"),
+    (0, b"KSCC", "music for the MSX (KSS)"),
+    (0, b"KSSX", "music for the MSX (KSS)"),
+    (0, b"ZXAYEMUL", "music for the ZX Spectrum (AY)"),
+    (0, b"SAP\r\n", "music for the Atari (SAP)"),
+    *((0, mark, "music for the Atari ST (YM)") for mark in (b"YM2!", b"YM3!", b"YM4!", b"YM5!", b"YM6!")),
+    *((0, mark, "music for the Commodore 64 (SID)") for mark in (b"PSID\0", b"RSID\0")),
+    *((0, b"PSF" + bytes([version]), "music of an old console (PSF)") for version in (1, 2, 17, 18, 33, 34, 35, 65)),
+)
+
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body|script|title|meta)\b", re.IGNORECASE)
+_XML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|!doctype|svg|rss|asx|playlist|error)\b", re.IGNORECASE)
+_CUE = re.compile(r"^\s*TRACK\s+\d+\s+AUDIO\s*$", re.MULTILINE | re.IGNORECASE)
+_JSON = re.compile(r"\s*(?:\{\s*[\"}]|\[\s*[\[{\"\]\d])")
+
+_CONTROL = frozenset(map(chr, range(32))) - set("\t\n\r\f\x1a\x1b") | {"\x7f"}
+
+_ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
+_ASF_ENCRYPTED = (
+    b"\xfb\xb3\x11\x22\x23\xbd\xd2\x11\xb4\xb7\x00\xa0\xc9\x55\xfc\x6e",
+    b"\x14\xe6\x8a\x29\x22\x26\x17\x4c\xb9\x35\xda\xe0\x7e\xe9\x28\x9c",
+)
+"""The identifiers of the objects "content encryption" and "extended content encryption"."""
+
+_BRANDS = (b"M4P ", b"M4VP", b"aax ", b"aaxc")
+_ENCRYPTED = (b"drms", b"drmi", b"aavd")
+"""Of MP4: the brands of shops that encrypted, and the sample entries of what they did encrypt."""
+
+
+def refused(file: Path) -> TrackError | None:
+    """Why a file is not given to a decoder, by marks that no audio file has; None if it may be. Raises OSError."""
+    with file.open("rb") as handle:
+        head = handle.read(HEAD)
+        if head.startswith(_ASF):
+            head += handle.read(ASF_HEAD)
+    name = one_line(str(file), 300)
+    for at, mark, what in _NOTES:
+        if head.startswith(mark, at):
+            return TrackError(NOTES, f"{name} is {what}: it says how to play, and holds no sound")
+    if _is_encrypted(file, head):
+        return TrackError(PROTECTED, f"{name} is encrypted by the shop that sold it (DRM)")
+    if what := _other(head):
+        if _unpacked(head).startswith(b"Vgm "):
+            return TrackError(
+                NOTES, f"{name} is music of an old console (VGZ): it says how to play, and holds no sound"
+            )
+        return TrackError(CORRUPT, f"{name} is {what}, no audio")
+    return None
+
+
+def looks_like(file: Path) -> str:
+    """What a file that no decoder could open looks like; empty where it looks like nothing known. Raises OSError."""
+    with file.open("rb") as handle:
+        head = handle.read(HEAD)
+        if not any(head):
+            while block := handle.read(1 << 20):
+                if any(block):
+                    return "it begins with zeros, as after a download or a copy that broke off"
+            return "it is filled with zeros, as after a download or a copy that broke off"
+    what = _text_kind(head)
+    return f"it is {what}, no audio" if what else ""
+
+
+def text_kind(file: Path) -> str:
+    """What text a file is; empty if it is none. Raises OSError."""
+    with file.open("rb") as handle:
+        return _text_kind(handle.read(HEAD))
+
+
+def _text_kind(head: bytes) -> str:
+    text = _text(head)
+    if not text.strip():
+        return ""
+    if text.lstrip("\ufeff").lstrip().startswith("#EXTM3U"):
+        return "a playlist (M3U)"
+    if _JSON.match(text):
+        return "JSON text"
+    return "a cue sheet" if _CUE.search(text) else "text"
+
+
+def _other(head: bytes) -> str:
+    if _PAGE.match(head):
+        return "a web page (HTML)"
+    if _XML.match(head):
+        return "a web page (HTML)" if b"<html" in head.lower() else "an XML file"
+    if head.startswith(b"\x1f\x8b"):
+        return "a gzip archive"
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) and _text(head):
+        return "text"
+    return next((what for at, mark, what in _KINDS if head.startswith(mark, at)), "")
+
+
+def _text(head: bytes) -> str:
+    """A file's beginning as text; empty where it is none. Binary files have control characters soon."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = head.decode("utf-16", "replace")
+        letters = sum(c.isascii() or c.isalpha() for c in text)
+        return text if 10 * letters > 9 * len(text) and _CONTROL.isdisjoint(text) else ""
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # The end may cut a character in two; and other encodings have some bytes that are none in this one.
+        text = head.decode("utf-8" if error.start > len(head) - 4 else "latin-1", "ignore")
+        if sum(byte > 127 for byte in head) > len(head) // 4:
+            return ""
+    return text if _CONTROL.isdisjoint(text) else ""
+
+
+def _unpacked(head: bytes) -> bytes:
+    if not head.startswith(b"\x1f\x8b"):
+        return b""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(head, 16)
+    except zlib.error:
+        return b""
+
+
+def _is_encrypted(file: Path, head: bytes) -> bool:
+    if head.startswith(b"CTENFDAM"):  # what the shop of NetEase sells
+        return True
+    if head.startswith(_ASF):
+        return any(mark in head for mark in _ASF_ENCRYPTED)
+    if head[4:8] != b"ftyp" or head[8:12] not in _BRANDS:
+        return False
+    with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return any(data.find(mark) >= 0 for mark in _ENCRYPTED)
+
+
+_AUDIO = (
+    b"ID3",
+    b"fLaC",
+    b"OggS",
+    b"RIFF",
+    b"RF64",
+    b"FORM",
+    b".snd",
+    b"caff",
+    b"\x1aE\xdf\xa3",
+    b"MAC ",
+    b"wvpk",
+    _ASF,
+)
+
+
+def is_audio(file: Path) -> bool:
+    """Whether a file begins as the usual kinds of audio files do, and no text. Raises OSError."""
+    with file.open("rb") as handle:
+        head = handle.read(64)
+    # MPEG's frames begin with eleven bits that are set; so does UTF-16, of which nobody has Layer I in mind.
+    mpeg = head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[:2] not in (b"\xff\xfe", b"\xff\xff")
+    return mpeg or head.startswith(_AUDIO) or head[4:8] == b"ftyp"
+
+
+def is_parquet(file: Path) -> bool:
+    """Whether a file is a table, by its first bytes. Raises OSError."""
+    with file.open("rb") as handle:
+        return handle.read(4) == b"PAR1"

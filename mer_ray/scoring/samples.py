@@ -1,0 +1,87 @@
+"""What people hand over as samples, checked before it becomes a number that nobody would doubt."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import numpy as np
+
+from mer_ray.audio.reader import HIGHEST_RATE_HZ
+from mer_ray.errors import InputError, TrackError
+
+HIGHEST = 1.5
+"""Full scale is 1. Decoded MP3 and loud float masters go a little over; 16-bit numbers go far over."""
+
+LOWEST_RATE_HZ = 1_000
+
+WANTED = "give mono floating-point samples of shape (n,), full scale 1"
+
+
+def checked(samples: Any, rate: Any) -> tuple[np.ndarray, int]:
+    """(samples (n,) as float32, rate in hertz), or an error that says what to do.
+
+    Raises InputError for what is no audio at full scale 1 (integers, values beyond ±1.5, another shape, a rate in kHz),
+    and TrackError (too_short, not_finite).
+    """
+    return _samples(samples), _rate(rate)
+
+
+def _samples(given: Any) -> np.ndarray:
+    if isinstance(given, str | bytes | os.PathLike):
+        raise InputError("samples are a name, not audio", "mer_ray.score(path) scores files")
+    try:
+        samples = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"samples make no array ({type(error).__name__}: {error})", WANTED) from error
+    if samples.ndim != 1:
+        raise InputError(f"samples must be mono, of shape (n,), not {samples.shape}", _to_mono(samples.shape))
+    if len(samples) == 0:
+        raise TrackError("too_short", "there are no samples: the array is empty")
+    if samples.dtype.kind in "iu":
+        raise InputError(f"samples are integers ({samples.dtype})", _to_full_scale(samples))
+    if samples.dtype.kind != "f":
+        raise InputError(f"samples are {samples.dtype}, not floating-point numbers", WANTED)
+    if not np.isfinite(samples).all():
+        raise TrackError("not_finite", "the samples hold NaN or infinite values")
+    if (peak := _peak(samples)) > HIGHEST:
+        raise InputError(f"samples reach {peak:,.6g}, and full scale is 1", _to_full_scale(samples))
+    return samples.astype(np.float32, copy=False)
+
+
+def _to_mono(shape: tuple[int, ...]) -> str:
+    if len(shape) != 2:
+        return WANTED
+    axis = 0 if shape[0] < shape[1] else 1
+    return f"take the mean of the channels, samples.mean(axis={axis})"
+
+
+def _to_full_scale(samples: np.ndarray) -> str:
+    """How to bring integers, or floating-point numbers that were integers, to full scale 1."""
+    if samples.dtype == np.uint8:
+        return "subtract 128, then divide by 128: (samples.astype('float32') - 128) / 128"
+    bits = {"int8": 8, "int16": 16}.get(str(samples.dtype))
+    if bits is None:
+        peak = _peak(samples)
+        bits = next((b for b in (16, 24, 32) if 2 ** (b - 8) < peak <= 2 ** (b - 1)), None)
+    if bits is None:
+        return "divide by the full scale of what they were made from (32768 for 16 bits), or by their peak"
+    return f"divide by {2 ** (bits - 1)} if they were made from {bits} bits: samples / {2 ** (bits - 1)}"
+
+
+def _peak(samples: np.ndarray) -> float:
+    return max(float(samples.max()), -float(samples.min()))
+
+
+def _rate(given: Any) -> int:
+    try:
+        rate = math.nan if isinstance(given, str | bytes | bool) else float(given)
+    except (TypeError, ValueError, OverflowError):
+        rate = math.nan
+    if LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
+        return round(rate)
+    hint = "give samples a second, as 44_100"
+    if LOWEST_RATE_HZ <= 1_000 * rate <= 768_000 and rate >= 4:
+        hint = f"it is meant in hertz, not kHz: {1_000 * rate:.0f}"
+    raise InputError(f"rate {given!r} is no sample rate in hertz", hint)
