@@ -123,6 +123,15 @@ def _leave_ray() -> None:
         sys.modules["mer_ray.stages.session"].close()
 
 
+_KEEP_GONE = click.option("--keep-gone", is_flag=True, help="Keep tracks that the source no longer has.")
+
+
+def _collecting(config: Config, **flags: bool) -> Config:
+    """The settings with those of ``collect`` that are flags."""
+    given = {name: True for name, is_set in flags.items() if is_set}
+    return config.model_copy(update={"collect": config.collect.model_copy(update=given)})
+
+
 def _one(stage: str, config: Config, workspace: Workspace) -> None:
     import importlib
 
@@ -135,12 +144,14 @@ def _one(stage: str, config: Config, workspace: Workspace) -> None:
 
 @main.command()
 @click.option("--offline", is_flag=True, help="Make the tables from Last.fm's answers that are kept, asking nothing.")
+@_KEEP_GONE
 @_stage
-def collect(config: Config, workspace: Workspace, offline: bool) -> None:
-    """Find tracks and their tags: Last.fm, a manifest, a folder, or the demo catalog."""
-    if offline:
-        config = config.model_copy(update={"collect": config.collect.model_copy(update={"offline": True})})
-    _one("collect", config, workspace)
+def collect(config: Config, workspace: Workspace, offline: bool, keep_gone: bool) -> None:
+    """Find tracks and their tags: Last.fm, a manifest, a folder, or the demo catalog.
+
+    Given again, it follows what has changed there: only what followed from that is made anew by the other stages.
+    """
+    _one("collect", _collecting(config, offline=offline, keep_gone=keep_gone), workspace)
 
 
 @main.command()
@@ -233,8 +244,9 @@ def score(
 
 
 @main.command()
+@_KEEP_GONE
 @_stage
-def run(config: Config, workspace: Workspace) -> None:
+def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
     """All stages in order; what is done is not done again."""
     import time
 
@@ -243,9 +255,9 @@ def run(config: Config, workspace: Workspace) -> None:
 
     started = time.monotonic()
     made = failed = 0
-    for summary in stages.run(config, workspace):
+    for summary in stages.run(_collecting(config, keep_gone=keep_gone), workspace):
         show(summary)
-        made += summary.made if summary.stage != "report" else 0
+        made += summary.made + summary.changed + summary.gone if summary.stage != "report" else 0
         failed += summary.failed
     verdict = "all done" if made else "everything was done already"
     out.print(
