@@ -56,11 +56,12 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
             if own.get("catalog") or click.get_current_context().info_name == "status":
                 function(settings, opened, **own)
                 return
-            given.remember(opened)
             try:
                 function(settings, opened, **own)
-            finally:
+            except KeyboardInterrupt:
                 given.remember(opened)
+                raise
+            given.remember(opened)
         except MerRayError as error:
             if debug:
                 raise
@@ -111,11 +112,10 @@ def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
     if workspace.is_local:
         check_lasting(workspace.root, "--workspace")
     workspace.sweep()
-    config = workspace_source.adopt(config, workspace)
-    stage = click.get_current_context().info_name
-    if stage in ("collect", "run"):
-        config = workspace_source.choose(config)
-    return config, workspace
+    if click.get_current_context().info_name != "status" and workspace_source.is_older(workspace):
+        said = "was made by an older mer-ray: `mer-ray collect` brings it up to date, and keeps what is still right"
+        click.echo(f"mer-ray: workspace {workspace.uri} {said}", err=True)
+    return workspace_source.adopt(config, workspace), workspace
 
 
 def _leave_ray() -> None:

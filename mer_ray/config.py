@@ -78,11 +78,11 @@ class DemoConfig(_Section):
 class CollectConfig(_Section):
     """Where tracks and tags come from.
 
-    source: None for the one that manifest, folder or api_url imply, else the workspace's own, else the demo. keep_gone:
+    source: where it is not set, the one that manifest, folder or api_url imply, else the workspace's own. keep_gone:
     tracks that the source no longer has stay in the workspace.
     """
 
-    source: Literal["lastfm", "manifest", "folder", "demo"] | None = None
+    source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
     manifest: str | None = None
     folder: str | None = None
     tag: str | list[str] = "soundtrack"
@@ -107,7 +107,7 @@ class CollectConfig(_Section):
         """``manifest``, ``folder`` and ``api_url`` say what the source is."""
         if not isinstance(values, dict):
             return values
-        implied = {source: key for key, source in IMPLIED.items() if values.get(key) is not None}
+        implied = {source: key for key, source in IMPLIED.items() if values.get(key) not in (None, LASTFM_API)}
         source = str(values.get("source") or next(iter(implied), ""))
         others = [key for other, key in implied.items() if other != source]
         if others:
@@ -311,7 +311,10 @@ class Config(_Section):
 
     @property
     def is_demo(self) -> bool:
-        """Whether the catalog is the project's own, on which stand-ins are allowed: never where that is not known."""
+        """Whether the catalog is the project's own, on which stand-ins are allowed.
+
+        Of settings alone; a workspace may know better (`stages.workspace_source.adopt`).
+        """
         return self.collect.source == "demo"
 
 

@@ -79,7 +79,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("channels", pa.int32(), "count"),
             _field("size", pa.int64(), "bytes of the file, if it is on a disk", True),
             _field("mtime_ns", pa.int64(), "ns since 1970: last change of the file, if it is on a disk", True),
-            _field("request", pa.string(), "hash of what of the track it was found by"),
+            _field("request", pa.string(), "hash of what of the track it was found by", True),
             _field("tried", pa.list_(TRIED), "the providers that failed before this one, and why"),
             _field("spotify_id", pa.string(), "the Spotify track that was chosen; null where none was asked for", True),
         ]

@@ -195,13 +195,14 @@ def test_settings_that_name_two_sources_are_refused(tmp_path, mer_ray, settings)
     assert not (tmp_path / "w").exists()
 
 
-def test_a_workspace_of_an_older_version_is_one_line(mine, mer_ray):
+def test_a_workspace_of_an_older_version_is_said_and_brought_up_to_date(tmp_path, mine, mer_ray):
     (mine / "settings" / "source.json").unlink()
-    for stage in ("collect", "label", "acquire", "extract", "train", "report", "score", "run", "status"):
-        code, _, err = mer_ray(stage, "--workspace", mine)
-        assert code == 2
-        assert "made by another version of mer-ray" in err
-        assert len(err.splitlines()) == 1
+    code, _, err = mer_ray("label", "--workspace", mine)  # it knew its source, too
+    assert (code, "label.lexicon is not set" in err) == (2, True)
+    assert "made by an older mer-ray" in err.splitlines()[0]
+    code, out, _ = mer_ray("collect", "--workspace", mine, "--set", f"collect.manifest={tmp_path / 'm.csv'}")
+    assert (code, "nothing new" in out) == (0, True)
+    assert "older" not in mer_ray("label", "--workspace", mine)[2]
 
 
 def test_the_next_command_can_be_typed_as_it_stands(tmp_path, mer_ray, monkeypatch):

@@ -33,7 +33,7 @@ def test_names_come_from_the_files_own_tags(tmp_path):
     (track,) = folder.tracks(tmp_path)
     assert isinstance(track, Track)
     assert (track.artist, track.title, track.album, track.uri) == ("Björk", "Jóga (live)", "Homogenic", str(path))
-    assert track.id == track_id("bjork", "JOGA (LIVE)")
+    assert track.id == track_id("bjork", "JOGA (LIVE)", "homogenic")
 
 
 @pytest.mark.parametrize("frames", [{}, {"TIT2": "Only a title"}, {"TPE1": "Only an artist"}])

@@ -88,7 +88,7 @@ def test_each_format_gives_the_same_tracks(tmp_path, suffix):
         tags=(("dark: night", 1.0), ("sad", 80.0), ("slow", 20.5)),
         given=(0.25, 0.5, 1.0),
     )
-    assert first.id == track_id("zoe, the “quoted”", "ONE; TWO")
+    assert first.id == track_id("zoe, the “quoted”", "ONE; TWO", "first")
     assert (second.artist, second.title, second.uri, second.tags, second.given) == ("", "b", "/abs/b.mp3", (), None)
     assert (second.album, second.composer) == (None, None)
     assert (third.uri, third.id) == ("https://example.org/c.ogg", track_id("B", "Three"))

@@ -66,7 +66,8 @@ def test_rows_that_two_processes_made_are_read_once(workspace):
 def test_a_row_is_read_as_it_was_written(workspace):
     row = audio_row("é 🎻", uri="/music/two  blanks.ogg", duration_s=1 / 3)
     workspace.append_rows("audio", [row])
-    assert workspace.read("audio").to_pylist() == [row]
+    (read,) = workspace.read("audio").to_pylist()
+    assert {k: v for k, v in read.items() if v is not None or k in row} == row
 
 
 def test_no_rows_make_no_shard(workspace):

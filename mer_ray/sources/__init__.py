@@ -48,9 +48,10 @@ class Track:
         """
         if self.given_id or self.key:
             return self.given_id or self.key or ""
-        if self.artist and self.title:
-            return track_id(self.artist, self.title, self.album)
-        return digest((self.place or self.uri or "").encode())[:16]
+        place = self.place or self.uri
+        if place and not (self.artist and self.title):
+            return digest(place.encode())[:16]
+        return track_id(self.artist, self.title, self.album)
 
 
 Found = Track | tuple[Track, TrackError]

@@ -191,7 +191,7 @@ def _one(
     row: dict[str, Any], providers: list[str], folder: Mapping[str, str], keep: sources.Keep, limits: sources.Limits
 ) -> dict[str, Any]:
     """A row of ``audio``, or of ``failures``."""
-    known = {key: row[key] for key in ("artist", "title", "album", "spotify_id", "duration_s", "uri")}
+    known: dict[str, Any] = {key: row.get(key) for key in COLUMNS if key != "track_id"}
     track = Track(**known, key=row["track_id"])
     try:
         fetched = sources.fetch(track, providers, folder, keep, limits)

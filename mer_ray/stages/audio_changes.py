@@ -31,7 +31,7 @@ AT_ONCE = 50_000
 
 def request(track: Mapping[str, Any], provider: str) -> str:
     """A hash of what of a track its audio was found by, 16 digits. track: a row of ``tracks``."""
-    asked = [track["uri"], *(track[name] for name in OF_NAMES if provider in SEARCHED)]
+    asked = [track["uri"], *(track.get(name) for name in OF_NAMES if provider in SEARCHED)]
     return digest(repr(asked).encode())[:16]
 
 
@@ -60,10 +60,10 @@ class Known:
                 rows = audio.to_pylist()
                 now = threads.map(state, [r["uri"] for r in rows], chunksize=256)
                 keys.append(_hashes(r["track_id"] for r in rows))
-                requests.append(np.array([int(r["request"], 16) for r in rows], np.uint64))
+                requests.append(np.array([int(r["request"] or "0", 16) for r in rows], np.uint64))
                 searched.append(np.array([r["provider"] in SEARCHED for r in rows], bool))
                 then = [(r["size"], r["mtime_ns"]) for r in rows]
-                same.append(np.array([was == at for was, at in zip(then, now, strict=True)], bool))
+                same.append(np.array([was in (at, (None, None)) for was, at in zip(then, now, strict=True)], bool))
         order = np.argsort(key := np.concatenate(keys), kind="stable")
         self._keys = key[order]
         self._requests, self._searched, self._same = (
@@ -83,7 +83,7 @@ class Known:
         for i in np.flatnonzero(self._keys[at] == own):
             track = {name: tracks[name][i].as_py() for name in ("uri", *OF_NAMES)}
             asked = request(track, SEARCHED[0] if self._searched[at[i]] else "")
-            out[i] = not self._same[at[i]] or int(asked, 16) != self._requests[at[i]]
+            out[i] = not self._same[at[i]] or self._requests[at[i]] not in (0, int(asked, 16))
         return out
 
 

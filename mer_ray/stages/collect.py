@@ -41,9 +41,8 @@ def check(config: Config) -> None:
 
 def run(config: Config, workspace: Workspace) -> Summary:
     """Make ``tracks`` what the source has now; what followed from what has changed or is gone there is void."""
-    config = workspace_source.choose(workspace_source.adopt(config, workspace))
+    config = workspace_source.adopt(config, workspace)
     settings = config.collect
-    workspace_source.remember(settings, workspace)
     if settings.source == "lastfm":
         from mer_ray.stages import harvest
 
@@ -52,16 +51,17 @@ def run(config: Config, workspace: Workspace) -> Summary:
     identity: dict[str, Any] = {"source": settings.source}
     if settings.source == "demo":
         identity |= settings.demo.model_dump()
+    elif settings.source == "manifest":
+        identity |= {"scale": settings.scale}
     before = workspace.lost("collect")
     tries = dict(zip(before.ids.to_pylist(), before.attempts.tolist(), strict=True))
-    # Every run meets all the rows of its source again, so only the failures of this run count.
-    workspace.claim("collect", "tracks", identity, restart=True)
+    workspace.claim("collect", "tracks", identity)
     skipped, failures = Skipped(), list[dict[str, Any]]()
 
     def lose(track_id: str, reason: str, message: str, transient: bool = False) -> None:
         failures.append(failure("collect", track_id, reason, message, transient, tries.get(track_id, 0) + 1))
 
-    with Listing(settings.source or "", now(), by_content=settings.source == "folder") as listing:
+    with Listing(settings.source, now(), by_content=settings.source == "folder") as listing:
         with progress("collect", settings.limit) as ticker:
             for found in islice(_source(config, workspace, skipped), settings.limit):
                 ticker.advance()
@@ -72,9 +72,15 @@ def run(config: Config, workspace: Workspace) -> Summary:
                     lose(track.id, error.reason, error.message, error.transient)
         for track_id, error in listing.close():
             lose(track_id, error.reason, error.message)
-        workspace.append_rows("failures", failures)
         # What lies in a folder that cannot be read now is not gone.
-        followed = follow(workspace, listing, settings.keep_gone or bool(skipped.counts[UNREADABLE]))
+        keep_gone = settings.keep_gone or bool(skipped.counts[UNREADABLE])
+        followed = _compare(workspace, listing, keep_gone)
+        workspace_source.remember(settings, workspace)
+        # Every run meets all the rows of its source again, so only the failures of this run count.
+        workspace.claim("collect", "tracks", identity, restart=True)
+        workspace.append_rows("failures", [{**f, "at": now()} for f in failures])
+        changes.void(workspace, followed)
+        changes.store(workspace, followed, listing.rows)
     metrics.count("collect", followed.new, lost=[f["reason"] for f in failures])
     summary = Summary("collect", done_before=followed.kept, made=followed.new)
     summary.changed, summary.gone = len(followed.changed), len(followed.gone)
@@ -91,8 +97,8 @@ def run(config: Config, workspace: Workspace) -> Summary:
     return summary
 
 
-def follow(workspace: Workspace, listing: Listing, keep_gone: bool) -> changes.Changes:
-    """Make ``tracks`` what is listed. Raises WorkspaceError where it has none of the tracks that are there."""
+def _compare(workspace: Workspace, listing: Listing, keep_gone: bool) -> changes.Changes:
+    """How the listing differs. Raises WorkspaceError where it has none of the tracks that are there."""
     found = changes.compare(workspace, listing.rows)
     if keep_gone:
         found.kept += len(found.gone)
@@ -102,8 +108,6 @@ def follow(workspace: Workspace, listing: Listing, keep_gone: bool) -> changes.C
             f"none of the {len(found.gone):,} tracks of workspace {workspace.uri} is in this source",
             "choose another --workspace for it; with --keep-gone, the tracks of both stay here",
         )
-    changes.void(workspace, found)
-    changes.store(workspace, found, listing.rows)
     return found
 
 

@@ -25,7 +25,7 @@ from mer_ray.features import FeatureSpec
 from mer_ray.ids import Ids
 from mer_ray.lost import Lost
 from mer_ray.schemas import features_schema, features_table, ragged_column
-from mer_ray.stages import blocks, metrics, session
+from mer_ray.stages import blocks, metrics, session, workspace_source
 from mer_ray.tables import COMPUTED, Workspace, failure
 
 FEW_S = 600.0
@@ -55,6 +55,7 @@ def needs_audio(spec: FeatureSpec) -> bool:
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
     """Compute the features that tracks lack. ``specs`` as `check` answered them, if it was asked already."""
     started = time.monotonic()
+    config = workspace_source.adopt(config, workspace)
     settings = config.extract
     specs = specs or check(config)
     summary = Summary("extract", unit="feature rows")

@@ -28,7 +28,7 @@ from mer_ray.sources.harvest import Listing, PageAt, Wanted
 from mer_ray.sources.lastfm import Client, Question
 from mer_ray.sources.limits import Limiter, per_second
 from mer_ray.sources.listing import row
-from mer_ray.stages import limits, metrics, session
+from mer_ray.stages import limits, metrics, session, workspace_source
 from mer_ray.tables import Workspace, failure
 
 SHARD_ROWS = 5_000
@@ -63,6 +63,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
         settings.details,
     )
     workspace.claim("collect", "tracks", _identity(settings))
+    workspace_source.remember(settings, workspace)
     before = workspace.ids("tracks")
     summary = Summary("collect", done_before=len(before))
     cache = cache_uri(settings, workspace)

@@ -22,7 +22,7 @@ from mer_ray.labels.lexicon import Lexicon, fold
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Batch
 from mer_ray.schemas import DIMENSIONS
-from mer_ray.stages import metrics
+from mer_ray.stages import metrics, workspace_source
 from mer_ray.tables import Workspace, failure
 
 SHARD_ROWS = 50_000
@@ -43,9 +43,7 @@ def lexicon_of(config: Config) -> Lexicon | None:
     path = config.label.lexicon
     if path == "demo" or (path is None and config.is_demo):
         if not config.is_demo:
-            raise ConfigError(
-                "the demo lexicon is not for research", f"{lexicons.WHERE_TO_GET}, or collect.source to demo"
-            )
+            raise ConfigError("the demo lexicon is for the demo's own tracks, not for research", lexicons.WHERE_TO_GET)
         return lexicons.load(lexicons.DEMO)
     return lexicons.load(path, config.label.scale) if path else None
 
@@ -92,6 +90,7 @@ def _survey(config: Config, workspace: Workspace) -> _Survey:
 def run(config: Config, workspace: Workspace) -> Summary:
     """Label the tracks that have no label yet."""
     started = time.monotonic()
+    config = workspace_source.adopt(config, workspace)
     lexicon = lexicon_of(config)
     survey = _survey(config, workspace)
     mode = config.label.source

@@ -82,7 +82,8 @@ def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> 
     following = _next(workspace, {t["name"]: t["rows"] for t in tables}, models, failures, files)
     if following is not None:
         command = used or Command.given(None, ())
-        following["command"] = command.line(following["stage"], workspace, typed or workspace.uri)
+        plain = f"mer-ray {following['stage']}"
+        following["command"] = command.line(following["stage"], workspace, typed) if typed else plain
     return {
         "workspace": workspace.uri,
         "tables": tables,
@@ -187,6 +188,8 @@ def _outdated(workspace: Workspace, described: Mapping[str, Any]) -> bool:
         return grouped.changed(workspace, feature, described["details"].get("data", ""))
     except WorkspaceError:
         return True  # no labels or features any more, or of other settings
+    except (TypeError, KeyError):
+        return False  # nothing that this version can tell
 
 
 def _finite(x: float | None) -> float | None:

@@ -12,7 +12,7 @@ from mer_ray.console import Summary, Ticker, progress
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.identity import one_line
-from mer_ray.stages import extract, keys, metrics, session
+from mer_ray.stages import extract, keys, metrics, session, workspace_source
 from mer_ray.tables import Workspace, failure, now
 
 RESOURCES = ("networks", "baselines", "workers", "cpus_per_trial", "gpus_per_trial", "mlflow", "about")
@@ -24,6 +24,7 @@ RESTARTS = 3
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
     """Train the networks that the workspace lacks on each feature, in parallel."""
     started = time.monotonic()
+    config = workspace_source.adopt(config, workspace)
     specs = specs or extract.check(config)
     summary = Summary("train", unit="models")
     # It takes all frames of a feature: on a cluster, no work for the node that only drives.

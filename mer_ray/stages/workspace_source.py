@@ -20,8 +20,7 @@ from mer_ray.storage import Storage
 
 SOURCE = ("settings", "source.json")
 COMMAND = ("settings", "command.json")
-FORMAT = 2
-"""1 told tracks apart by artist and title alone, and knew nothing of the files' sizes and times."""
+OLDER = ("settings", "collect.json")
 PASSING = ("offline", "workers", "timeout_s", "requests_per_s", "keep_gone")
 """Settings of ``collect`` that are the command's and not the workspace's."""
 
@@ -29,18 +28,13 @@ PASSING = ("offline", "workers", "timeout_s", "requests_per_s", "keep_gone")
 def adopt(config: Config, workspace: Storage) -> Config:
     """The settings, with those of ``collect`` that they leave open as the workspace remembers them.
 
-    Raises WorkspaceError where they name another source, or where an older version made the workspace.
+    Raises WorkspaceError where they name another source.
     """
     recorded = workspace.read_json(*SOURCE)
-    if recorded is None or recorded.get("format") != FORMAT:
-        if recorded is not None or workspace.names("tracks"):
-            raise WorkspaceError(
-                f"workspace {workspace.uri} was made by another version of mer-ray, which told tracks apart otherwise",
-                "choose another --workspace and run all stages there; audio files and Last.fm's answers can be used "
-                "again (acquire.folder, collect.cache)",
-            )
+    before = recorded["collect"] if recorded is not None else {"source": _older_source(workspace)}
+    given = config.collect.model_dump(exclude_unset=True)
+    if before["source"] is None:
         return config
-    before, given = recorded["collect"], config.collect.model_dump(exclude_unset=True)
     if given.get("source") not in (None, before["source"]):
         raise WorkspaceError(
             f"workspace {workspace.uri} holds tracks of the source {before['source']}, and these settings say "
@@ -50,19 +44,22 @@ def adopt(config: Config, workspace: Storage) -> Config:
     return config.model_copy(update={"collect": CollectConfig.model_validate({**before, **given})})
 
 
-def choose(config: Config) -> Config:
-    """For commands that collect: the demo, where neither the settings nor the workspace name a source."""
-    if config.collect.source is not None:
-        return config
-    given = config.collect.model_dump(exclude_unset=True)
-    return config.model_copy(update={"collect": CollectConfig.model_validate({**given, "source": "demo"})})
+def is_older(workspace: Storage) -> bool:
+    """Whether an older version of mer-ray made it, which told tracks apart by artist and title alone."""
+    return _older_source(workspace) is not None and not workspace.exists(*SOURCE)
+
+
+def _older_source(workspace: Storage) -> str | None:
+    """What older versions wrote down of the source."""
+    source = ((workspace.read_json(*OLDER) or {}).get("settings") or {}).get("source")
+    return source if workspace.names("tracks") else None
 
 
 def remember(collect: CollectConfig, workspace: Storage) -> None:
     """Write down what is collected, for `adopt`. Local paths become absolute."""
     values = collect.model_dump(mode="json", exclude_unset=True, exclude=set(PASSING))
     values |= {name: _absolute(values[name]) for name in ("manifest", "folder", "cache") if values.get(name)}
-    recorded = {"format": FORMAT, "collect": {**values, "source": collect.source}}
+    recorded = {"collect": {**values, "source": collect.source}}
     if workspace.read_json(*SOURCE) != recorded:
         workspace.write_json(recorded, *SOURCE)
 
