@@ -13,7 +13,7 @@ from mer_ray.audio import objects
 from mer_ray.audio.decode import Probe
 from mer_ray.audio.location import is_url, local_copy, to_path
 from mer_ray.errors import TrackError
-from mer_ray.identity import one_line
+from mer_ray.identity import normalise, one_line
 from mer_ray.sources import Track
 from mer_ray.sources.http import unlimited
 from mer_ray.sources.limits import Slot
@@ -63,7 +63,7 @@ class Limits:
     min_similarity: float = 0.6
 
 
-def fetch(track: Track, providers: Sequence[str], folder: Mapping[str, str], keep: Keep, limits: Limits) -> Fetched:
+def fetch(track: Track, providers: Sequence[str], folder: Index, keep: Keep, limits: Limits) -> Fetched:
     """Get a track's audio by the first provider that can.
 
     providers: of ``uri`` (the track's own path, URL, object or demo cue), ``folder`` and ``savify``, in the order to
@@ -90,27 +90,55 @@ def fetch(track: Track, providers: Sequence[str], folder: Mapping[str, str], kee
     raise TrackError("no_audio", f"{track.artist} – {track.title}: {said}", any(t.error.transient for t in tried))
 
 
-def index(tracks: Iterable[Track]) -> dict[str, str]:
-    """Where a folder's tracks are, by their ids, and by what the pieces are called without remasters and guests."""
-    found: dict[str, str] = {}
-    films: dict[str, set[str]] = {}
+@dataclass(frozen=True)
+class InFolder:
+    """A file of a folder: the album in its tags, normalised; the film that its title credits; where it is."""
+
+    title: str
+    album: str
+    film: str
+    uri: str
+
+
+Index = Mapping[str, Sequence[InFolder]]
+"""What `index` makes: a piece's artist and title → the files that bear them; an id → its file."""
+
+
+def index(tracks: Iterable[Track]) -> dict[str, list[InFolder]]:
+    """A folder's tracks by the pieces' names without remasters and guests, or by id where they have no name."""
+    found: dict[str, list[InFolder]] = {}
     for track in tracks:
-        if track.uri is None:
-            continue
-        found.setdefault(track.id, track.uri)
-        if track.artist and track.title:
-            name, film = _piece(track)
-            found.setdefault(f"{name}\x1f{film}", track.uri)
-            films.setdefault(name, set()).add(film)
-    return found | {n: found[f"{n}\x1f{next(iter(f))}"] for n, f in films.items() if len(f) == 1}
+        if track.uri is not None:
+            name, film = _piece(track) if track.artist and track.title else (track.id, "")
+            found.setdefault(name, []).append(InFolder(*_spelled(track), film, track.uri))
+    return found
 
 
-def _in_folder(track: Track, folder: Mapping[str, str]) -> str | None:
-    """By id, else by the piece's name. A film's theme may be a file that credits no film, but not another film's."""
-    if track.id in folder or not (track.artist and track.title):
-        return folder.get(track.id)
-    name, film = _piece(track)
-    return folder.get(f"{name}\x1f{film}") or folder.get(f"{name}\x1f" if film else name)
+def _in_folder(track: Track, folder: Index) -> str | None:
+    """By the piece's name, else by id. Raises TrackError where files of several albums bear it, none of them this one.
+
+    A film's theme may be a file that credits no film, but not another film's.
+    """
+    name, film = _piece(track) if track.artist and track.title else (track.id, "")
+    files = folder.get(name) or folder.get(track.id, ())
+    credited = {f.film for f in files}
+    if film:
+        files = [f for f in files if f.film == film] or [f for f in files if not f.film]
+    elif "" in credited or len(credited) > 1:
+        files = [f for f in files if not f.film]
+    if not files:
+        return None
+    title, album = _spelled(track)
+    albums = {f.album for f in files}
+    if album and len(albums) > 1:
+        files = [f for f in files if f.album == album] or [f for f in files if not f.album]
+        if not files:
+            raise TrackError("no_audio", f"files of {len(albums)} albums are called so, none is of {track.album}")
+    return next((f for f in files if f.title == title), files[0]).uri
+
+
+def _spelled(track: Track) -> tuple[str, str]:
+    return normalise(track.title), normalise(track.album or "")
 
 
 def _piece(track: Track) -> tuple[str, str]:

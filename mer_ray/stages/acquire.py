@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -121,7 +121,7 @@ _ANSWER = pa.schema(
 )
 
 
-def _index(path: str | None, summary: Summary) -> dict[str, str]:
+def _index(path: str | None, summary: Summary) -> sources.Index:
     """Where the tracks of a folder of audio are whose files name their artist and title."""
     if path is None:
         return {}
@@ -141,7 +141,7 @@ class _Acquire:
         self,
         workspace: Workspace,
         providers: list[str],
-        folder: dict[str, str],
+        folder: sources.Index,
         limiter: Limiter,
         bounds: dict[str, float],
     ) -> None:
@@ -188,7 +188,7 @@ class _Acquire:
 
 
 def _one(
-    row: dict[str, Any], providers: list[str], folder: Mapping[str, str], keep: sources.Keep, limits: sources.Limits
+    row: dict[str, Any], providers: list[str], folder: sources.Index, keep: sources.Keep, limits: sources.Limits
 ) -> dict[str, Any]:
     """A row of ``audio``, or of ``failures``."""
     known: dict[str, Any] = {key: row.get(key) for key in COLUMNS if key != "track_id"}
