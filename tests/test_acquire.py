@@ -16,7 +16,7 @@ from mer_ray.audio.decode import check
 from mer_ray.errors import TrackError
 from mer_ray.identity import digest, file_digest
 from mer_ray.sources import Track, http
-from mer_ray.sources.fetch import Fetched, Keep, Limits, fetch, index
+from mer_ray.sources.fetch import Fetched, InFolder, Keep, Limits, fetch, index
 from mer_ray.stages import acquire
 from mer_ray.tables import Workspace
 
@@ -54,7 +54,8 @@ def row(track: Track, keep: Keep, providers: list[str], folder: dict[str, str] |
     """What acquire would commit for a track."""
     known = {k: getattr(track, k) for k in ("artist", "title", "spotify_id", "duration_s", "uri")}
     asked = known | {"track_id": track.id, "attempts": 0}
-    return acquire._one(asked, providers, folder or {}, keep, LIMITS)
+    found = {key: [InFolder("", "", "", uri)] for key, uri in (folder or {}).items()}
+    return acquire._one(asked, providers, found, keep, LIMITS)
 
 
 def test_the_next_provider_is_asked_and_the_failure_is_on_record(tmp_path: Path, keep: Keep, files: Files) -> None:
@@ -180,6 +181,8 @@ FOLDER = index(
         Track("Williams", 'Theme (From "Superman")', uri="/m/superman.flac"),
         Track("Shore", 'Prologue (From "Rings")', uri="/m/rings.flac"),
         Track("Zimmer", "Time", uri="/m/time.flac"),
+        Track("John Williams", "Main Title", album="Jaws", uri="/m/main-jaws.flac"),
+        Track("John Williams", "Main Title", album="Star Wars", uri="/m/main-wars.flac"),
         Track("", "untagged", uri="/m/untagged.flac", key="0123456789abcdef"),
     ]
 )
@@ -198,6 +201,9 @@ FOLDER = index(
         (Track("Shore", "Prologue"), "/m/rings.flac"),
         (Track("Zimmer", 'Time (From "Inception")'), "/m/time.flac"),
         (Track("Band", "Song (live)"), None),
+        (Track("John Williams", "Main Title", album="Star Wars"), "/m/main-wars.flac"),
+        (Track("John Williams", "Main Title", album="E.T."), None),  # of other albums
+        (Track("Zimmer", "Time", album="Inception"), "/m/time.flac"),
         (Track("", "other", key="0123456789abcdef"), "/m/untagged.flac"),
         (Track("", "untagged"), None),
     ],
