@@ -291,7 +291,7 @@ class _Transport(httpx2.BaseTransport):
         with self._slot(self.shown), self._watchdog.limit(self._timeout_s):
             self.sent_at = time.monotonic()
             try:
-                status, body = self._post(form)
+                status, charset, body = self._post(form)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 raise
             except httpx2.TransportError as error:
@@ -300,11 +300,11 @@ class _Transport(httpx2.BaseTransport):
                 raise httpx2.ReadTimeout("no answer in time")
         if status != 200 and b"<lfm" not in body:
             raise _HTTPStatus(status)
-        self.answer = body.decode("utf-8", "replace")
+        self.answer = lastfm_xml.decode(body, charset)
         # Last.fm sends its errors with 4xx and 5xx as well: its own code says more than the status.
-        return httpx2.Response(200, content=self.answer.encode())
+        return httpx2.Response(200, content=lastfm_xml.clean(self.answer).encode())
 
-    def _post(self, form: bytes) -> tuple[int, bytes]:
+    def _post(self, form: bytes) -> tuple[int, str | None, bytes]:
         extensions = {"trace": self._watchdog.trace}
         body = bytearray()
         with self._client.stream("POST", self._address, content=form, extensions=extensions) as response:
@@ -313,7 +313,7 @@ class _Transport(httpx2.BaseTransport):
                 body += chunk
                 if len(body) > MAX_RESPONSE_BYTES:
                     raise httpx2.ReadError("the answer is too long")
-            return response.status_code, bytes(body)
+            return response.status_code, response.charset_encoding, bytes(body)
 
 
 def _address(api_url: str) -> httpx2.URL:
