@@ -115,18 +115,22 @@ class Client:
         self._transport.__exit__()
 
     def listing(self, tag: str, number: int) -> str:
-        """The answer to `page_question`, valid. Raises ConfigError or ServiceError."""
+        """The answer to `page_question`, valid.
+
+        Raises TrackError for a page that is out of reach; ConfigError or ServiceError where the next would fare alike.
+        """
         question = page_question(tag, number)
         try:
             return self._answer(self._network.get_tag(tag), question)
         except _Refused as refused:
-            text = self._clean(refused.text)
-            if refused.passing:
-                hint = "run again later; what was collected is kept"
-            else:
+            message = f"{self._transport.shown} does not list tag {one_line(tag)!r}, page {number}"
+            message = f"{message} ({self._clean(refused.text)})"
+            if fatal := self._fatal(refused):
+                raise fatal from None
+            if number == 1 and not refused.passing:
                 hint = "check collect.api_url" if refused.is_foreign else "check collect.tag"
-            message = f"{self._transport.shown} does not list tag {one_line(tag)!r}, page {number} ({text})"
-            raise self._fatal(refused) or ServiceError(message, hint) from None
+                raise ServiceError(message, hint) from None
+            raise TrackError("page_unreachable", message, transient=True) from None
 
     def about(self, track: Track, question: Question) -> str:
         """The answer to a question about a track: valid, or Last.fm's word that there is no such track.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mer_ray import lock
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError
@@ -45,6 +46,7 @@ def check(config: Config) -> None:
         folder.files(settings.folder)
 
 
+@lock.alone("collect")
 def run(config: Config, workspace: Workspace) -> Summary:
     """Add the tracks of the source that the workspace does not have."""
     settings = config.collect
