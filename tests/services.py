@@ -15,7 +15,7 @@ import time
 import wave
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -165,15 +165,22 @@ class LastFm(Service):
     songs: the listing, in order; the same song may stand in it twice. listings: those of tags that have their own.
     key: the only one that it takes.
     script("track.getTopTags", "29", "http 500", ...): faults for the next calls of a method, used up one by one.
-    always["some title"]: the fault for all calls about that track; always["tag.getTopTracks"]: for that method.
+    always["some title"]: the fault for all calls about that track; always["tag.getTopTracks"]: for that method;
+    always["page 3"]: for that page of every listing.
     A fault is an error code, ``http NNN`` (``http 429 7`` with a Retry-After of 7), ``broken``, ``html``, ``foreign``,
-    ``latin1``, ``stall`` or ``drip``.
+    ``latin1``, ``stall``, ``drip``, or for pages ``empty`` (with the totals) and ``blank`` (without).
+    passing["page 3"]: faults for the next calls of that kind, used up one by one. fault_of: by the parameters.
+    raw: what is sent, byte for byte, in the place of a text. encoding: of all answers, which claim to be UTF-8.
     """
 
     songs: list[Song] = field(default_factory=list)
     listings: dict[str, list[Song]] = field(default_factory=dict)
     key: str = "0123456789abcdef0123456789abcdef"
     always: dict[str, str] = field(default_factory=dict)
+    passing: dict[str, list[str]] = field(default_factory=dict)
+    fault_of: Callable[[dict[str, str]], str] = lambda params: ""
+    raw: dict[str, bytes] = field(default_factory=dict)
+    encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -189,11 +196,16 @@ class LastFm(Service):
 
     def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
         method = call.params.get("method", "")
+        about = (call.params.get("track", ""), f"page {call.params.get('page')}", method)
         with self._lock:
-            scripted = self._script[method].popleft() if self._script[method] else ""
-        fault = scripted or self.always.get(call.params.get("track", ""), "") or self.always.get(method, "")
+            scripted = self._script[method].popleft() if self._script[method] else self.fault_of(call.params)
+            scripted = next((self.passing[what].pop(0) for what in about if self.passing.get(what)), scripted)
+        fault = scripted or next((self.always[what] for what in about if what in self.always), "")
         if call.path != "/2.0/":
             send(handler, b"<html><body>Not Found</body></html>", 404, "text/html")
+        elif fault in ("empty", "blank"):
+            head, _, _ = self._listing(call.params).partition(">")
+            self._xml(handler, f"{head if fault == 'empty' else '<tracks'}></tracks>")
         elif fault:
             self._fail(fault, call, handler)
         elif call.params.get("api_key") != self.key:
@@ -209,7 +221,10 @@ class LastFm(Service):
 
     def _xml(self, handler: BaseHTTPRequestHandler, inner: str, http: int = 200, status: str = "ok") -> None:
         text = f'<?xml version="1.0" encoding="UTF-8"?>\n<lfm status="{status}">{inner}</lfm>\n'
-        send(handler, text.encode(), http, "text/xml; charset=UTF-8")
+        body = text.encode(self.encoding)
+        for plain, raw in self.raw.items():
+            body = body.replace(plain.encode(self.encoding), raw)
+        send(handler, body, http, "text/xml; charset=UTF-8")
 
     def _listing(self, params: dict[str, str]) -> str:
         size, page = int(params.get("limit", 50)), int(params.get("page", 1))

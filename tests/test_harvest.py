@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pytest
 from services import LastFm, Song
 
-from mer_ray.sources import lastfm
+from mer_ray.sources import Track, harvest, lastfm
 from mer_ray.sources.answers import Answers
 from mer_ray.stages import harvest as stage
 from mer_ray.stages import metrics
@@ -307,15 +308,265 @@ def test_ten_losses_that_do_not_stand_in_a_row_end_nothing(service, mer_ray, tmp
     assert lost == {"lastfm_error": 2 * row, "not_found": 1}
 
 
-def test_a_listing_that_fails_takes_nothing_away(service, mer_ray, tmp_path, monkeypatch):
-    monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
-    well(mer_ray("collect", *options(service, tmp_path / "w", limit=3)))
-    before = tables(tmp_path / "w")
-    service.always = {"tag.getTopTracks": "8"}
-    code, _, err = mer_ray("collect", *options(service, tmp_path / "w", limit=6))
+def test_tracks_that_fail_again_are_no_sign_of_a_service_that_is_down(service, mer_ray, tmp_path):
+    names = [f"bad {i}" for i in range(stage.MAX_LOST_IN_A_ROW + 2)]
+    service.songs += [Song("A", name) for name in names]
+    service.always = dict.fromkeys(names, "http 500")
+    set_up = options(service, tmp_path / "w")
+    code, _, err = mer_ray("collect", *set_up)  # so many in a row may well be Last.fm's fault
     assert code == 2
-    assert "page 3" in err
+    assert "10 tracks in a row" in err
+    well(mer_ray("collect", *set_up))  # those that failed then do not count now
+    assert titles(tmp_path / "w") == [song.title for song in SONGS]
+    lost = Workspace(tmp_path / "w").failures("collect")
+    assert sorted(f["message"].split(":")[0] for f in lost) == sorted(f"A – {name}" for name in names)
+    assert {f["reason"] for f in lost} == {"lastfm_error"}
+
+
+# pages ------------------------------------------------------------------------------------------------------------
+
+
+def lost_pages(workspace: object) -> list[tuple[str, int]]:
+    """What the failures say of pages: the message's part about the page, and the attempts."""
+    rows = [f for f in Workspace(str(workspace)).failures("collect") if f["reason"] == "page_unreachable"]
+    assert all(f["transient"] for f in rows)
+    return sorted(
+        (re.search(r"(tag '.*', page \d+|page \d+ of tag '.*?')", f["message"])[0], f["attempts"]) for f in rows
+    )
+
+
+@pytest.fixture
+def long_listing(service, monkeypatch):
+    """Five pages of two tracks."""
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
+    service.songs += [Song(f"Artist {i}", f"Title {i}") for i in range(6, 10)]
+    return [song.title for song in service.songs]
+
+
+@pytest.mark.parametrize(("bad", "fault"), [(2, "http 500"), (5, "broken")])
+def test_a_page_out_of_reach_is_a_failure_and_the_harvest_goes_on(
+    service, mer_ray, tmp_path, long_listing, monkeypatch, bad, fault
+):
+    service.always = {f"page {bad}": fault}
+    set_up = options(service, tmp_path / "w")
+    there = long_listing[: 2 * bad - 2] + long_listing[2 * bad :]
+    for attempt in (1, 2):
+        service.calls.clear()
+        out = well(mer_ray("collect", *set_up))
+        assert titles(tmp_path / "w") == there
+        assert lost_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {bad}", attempt)]
+        assert f"1 pages are missing ({bad} of 'soundtrack')" in out
+    assert {call.params.get("page") for call in service.calls} == {str(bad)}
+
+    asked = len(service.calls)
+    monkeypatch.delenv("LASTFM_API_KEY")
+    out = well(mer_ray("collect", "--offline", *set_up))
+    assert len(service.calls) == asked
+    assert titles(tmp_path / "w") == there
+    assert lost_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {bad}", 2)]  # it was not asked for
+    assert f"1 pages are missing ({bad} of 'soundtrack')" in out
+    monkeypatch.setenv("LASTFM_API_KEY", LastFm.key)
+
+    service.always = {}
+    assert "missing" not in well(mer_ray("collect", *set_up))
+    assert titles(tmp_path / "w") == long_listing
+    assert Workspace(tmp_path / "w").failures("collect") == []
+    service.calls.clear()
+    well(mer_ray("collect", *set_up))
+    assert service.calls == []
+
+
+def test_a_page_that_does_not_come_in_time_is_a_failure(service, mer_ray, tmp_path, long_listing, monkeypatch):
+    monkeypatch.setattr(lastfm, "TRIES", 2)
+    service.always = {"page 4": "stall"}
+    well(mer_ray("collect", *options(service, tmp_path / "w", timeout_s=1)))
+    assert titles(tmp_path / "w") == long_listing[:6] + long_listing[8:]
+    assert lost_pages(tmp_path / "w") == [("tag 'soundtrack', page 4", 1)]
+
+
+@pytest.mark.parametrize("bad", [[1], [1, 2, 5], [2, 3, 4, 5]])
+def test_pages_out_of_reach_wherever_they_are(service, mer_ray, tmp_path, long_listing, bad):
+    service.always = {f"page {number}": "http 500" for number in bad}
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert titles(tmp_path / "w") == [t for i, t in enumerate(long_listing) if 1 + i // 2 not in bad]
+    assert lost_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {number}", 1) for number in bad]
+    assert set(questions(service).values()) == {1, lastfm.TRIES}
+
+
+def test_the_answers_alone_say_which_pages_are_missing(service, mer_ray, tmp_path, long_listing):
+    service.always = {"page 1": "http 500", "page 3": "http 500"}
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    cache = str(tmp_path / "w" / "cache" / "lastfm")
+    out = well(mer_ray("collect", "--offline", *options(service, tmp_path / "colleague", cache=cache)))
+    assert "2 pages are missing (1 of 'soundtrack', 3 of 'soundtrack')" in out
+    assert tables(tmp_path / "colleague") == tables(tmp_path / "w")
+    assert lost_pages(tmp_path / "colleague") == [("page 1 of tag 'soundtrack'", 1), ("page 3 of tag 'soundtrack'", 1)]
+
+
+def test_a_limit_is_met_from_the_pages_that_there_are(service, mer_ray, tmp_path, long_listing):
+    service.always = {"page 2": "http 500"}
+    well(mer_ray("collect", *options(service, tmp_path / "w", limit=5)))
+    assert titles(tmp_path / "w") == [*long_listing[:2], *long_listing[4:7]]
+    service.always = {}
+    well(mer_ray("collect", *options(service, tmp_path / "w", limit=5)))
+    assert titles(tmp_path / "w") == long_listing[:5]
+    assert Workspace(tmp_path / "w").failures("collect") == []
+
+
+def test_a_tag_out_of_reach_leaves_the_others(service, mer_ray, tmp_path, long_listing):
+    service.listings = {"film": service.songs[:5], "score": []}
+
+    def fail(params: dict[str, str]) -> str:
+        return "http 500" if params.get("tag") == "score" else ""
+
+    service.fault_of = fail
+    well(mer_ray("collect", *options(service, tmp_path / "w", tag=["score", "film"])))
+    assert titles(tmp_path / "w") == long_listing[:5]
+    assert lost_pages(tmp_path / "w") == [(f"tag 'score', page {number}", 1) for number in (1, 2, 3)]
+
+
+def test_a_service_that_answers_no_page_ends_the_run_and_takes_nothing_away(service, mer_ray, tmp_path):
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    before = tables(tmp_path / "w")
+    for file in (tmp_path / "w" / "cache" / "lastfm").iterdir():
+        file.unlink()
+    service.calls.clear()
+    service.always = {"tag.getTopTracks": "8"}
+    code, out, err = mer_ray("collect", *options(service, tmp_path / "w"))
+    assert code == 2
+    assert "page 1 (error 8" in err
+    assert "run again later" in err
+    assert len((out + err).strip().splitlines()) == 1
     assert tables(tmp_path / "w") == before
+    assert len(service.calls) == 3 * lastfm.TRIES
+
+
+def test_after_ten_pages_in_a_row_no_more_are_asked_for(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 1)
+    monkeypatch.setattr(stage, "MAX_THREADS", 1)
+    service.songs = [Song("A", str(i)) for i in range(1, 61)]
+    service.always = {f"page {n}": "http 500" for n in range(3, 61)}
+    set_up = options(service, tmp_path / "w")
+    out = well(mer_ray("collect", *set_up))
+    assert titles(tmp_path / "w") == ["1", "2"]
+    n_lost = len(lost_pages(tmp_path / "w"))
+    assert stage.MAX_LOST_IN_A_ROW <= n_lost <= stage.MAX_LOST_IN_A_ROW + 1  # one may be on its way
+    assert f"page {3 + stage.MAX_LOST_IN_A_ROW} of 'soundtrack' was never asked for" in out
+
+    service.always = {}
+    well(mer_ray("collect", *set_up))
+    assert titles(tmp_path / "w") == [song.title for song in service.songs]
+    assert Workspace(tmp_path / "w").failures("collect") == []
+
+
+@pytest.mark.parametrize(("fault", "times"), [("empty", 2), ("blank", 1)])
+def test_a_page_that_is_empty_for_a_moment_is_asked_for_again(service, mer_ray, tmp_path, long_listing, fault, times):
+    service.passing = {"page 3": [fault] * times, "page 5": [fault] * times}
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert titles(tmp_path / "w") == long_listing
+    assert Workspace(tmp_path / "w").failures("collect") == []
+    asked = questions(service)
+    assert [asked["tag.getTopTracks", "soundtrack", str(n), "", ""] for n in range(1, 7)] == [
+        1,
+        1,
+        1 + times,
+        1,
+        1 + times,
+        0,
+    ]
+
+
+def test_a_first_page_that_is_empty_for_a_moment_is_asked_for_again(service, mer_ray, tmp_path, long_listing):
+    service.passing = {"page 1": ["empty"]}
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert titles(tmp_path / "w") == long_listing
+
+
+def test_a_page_that_stays_empty_is_a_failure(service, mer_ray, tmp_path, long_listing):
+    service.always = {"page 3": "blank"}
+    set_up = options(service, tmp_path / "w")
+    for attempt in (1, 2):
+        service.calls.clear()
+        out = well(mer_ray("collect", *set_up))
+        assert titles(tmp_path / "w") == long_listing[:4] + long_listing[6:]
+        assert lost_pages(tmp_path / "w") == [("page 3 of tag 'soundtrack'", attempt)]
+        assert "1 pages are missing (3 of 'soundtrack')" in out
+        asked = questions(service)["tag.getTopTracks", "soundtrack", "3", "", ""]
+        assert asked == harvest.EMPTY_TRIES - (attempt > 1)  # an empty answer is there
+    well(mer_ray("collect", "--offline", *set_up))
+    assert lost_pages(tmp_path / "w") == [("page 3 of tag 'soundtrack'", 2)]
+    assert titles(tmp_path / "w") == long_listing[:4] + long_listing[6:]
+    service.always = {}
+    well(mer_ray("collect", *set_up))
+    assert titles(tmp_path / "w") == long_listing
+    assert Workspace(tmp_path / "w").failures("collect") == []
+
+
+def test_a_listing_that_has_become_shorter_ends_where_it_says_now(service, mer_ray, tmp_path, long_listing):
+    shorter, whole = service.songs[:7], service.songs
+
+    def shrink(params: dict[str, str]) -> str:
+        service.songs = whole if params.get("page") == "1" else shorter
+        return ""
+
+    service.fault_of = shrink
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert titles(tmp_path / "w") == long_listing[:7]
+    assert Workspace(tmp_path / "w").failures("collect") == []
+    assert service.count("tag.getTopTracks") == 5
+
+
+def test_a_listing_that_lists_no_more_of_what_it_announces_ends(service, mer_ray, tmp_path, monkeypatch):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 1)
+    service.songs = [Song("A", str(i)) for i in range(1, 101)]
+    service.always = {f"page {n}": "empty" for n in range(4, 101)}
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert titles(tmp_path / "w") == ["1", "2", "3"]
+    assert len(lost_pages(tmp_path / "w")) == harvest.MAX_STALE_PAGES
+
+
+# names that are no XML --------------------------------------------------------------------------------------------
+
+
+def test_names_that_xml_forbids_cost_nothing_also_in_answers_that_were_kept_before(
+    service, mer_ray, tmp_path, long_listing, monkeypatch
+):
+    service.songs[2] = Song("Composer", "Cue", (("mo~od", 100), ("x & y", 7)), album="Al~bum")
+    service.songs[3] = Song("Comp~oser", "Cu~e", album="Album")
+    service.raw = {"Composer": b"Com\x03poser", "Cue": b"C&#3;u&#xFFFE;e", "~": b"\xef\xbf\xbf&#0;", "&amp;": b"&"}
+    set_up = options(service, tmp_path / "w", details=True)
+    well(mer_ray("collect", *set_up))
+    found = Workspace(tmp_path / "w").read("tracks").to_pylist()
+    assert [row["title"] for row in found] == [*long_listing[:2], "Cue", *long_listing[4:]]
+    assert (found[2]["artist"], found[2]["album"]) == ("Composer", "Album")
+    assert [(t["name"], t["weight"]) for t in found[2]["tags"]] == [("mood", 100.0), ("x & y", 7.0)]
+    assert Workspace(tmp_path / "w").failures("collect") == []
+    assert set(questions(service).values()) == {1}
+
+    cache = tmp_path / "w" / "cache" / "lastfm"
+    assert any(b"\\u0003" in gzip.decompress(file.read_bytes()) for file in cache.iterdir())  # kept as it came
+    monkeypatch.delenv("LASTFM_API_KEY")
+    well(mer_ray("collect", "--offline", *options(service, tmp_path / "again", details=True, cache=str(cache))))
+    assert tables(tmp_path / "again") == tables(tmp_path / "w")
+
+
+@pytest.mark.parametrize("kept", ["no XML", '<lfm status="ok"><x/></lfm>'])
+def test_kept_answers_that_are_none_are_as_good_as_absent(service, mer_ray, tmp_path, long_listing, kept):
+    set_up = options(service, tmp_path / "w", details=True)
+    well(mer_ray("collect", *set_up))
+    before = timeless(tmp_path / "w")
+    bad = Track("Artist 0", "Title 0")
+    with Answers(tmp_path / "w" / "cache" / "lastfm") as answers:
+        for question in (lastfm.page_question("soundtrack", 2), lastfm.tags_question(bad)):
+            answers.put(question, kept)
+    out = well(mer_ray("collect", "--offline", *set_up))
+    assert "1 pages are missing (2 of 'soundtrack')" in out
+    assert titles(tmp_path / "w") == ["Title 1", *long_listing[4:]]
+    lost = Workspace(tmp_path / "w").failures("collect")
+    assert sorted(f["reason"] for f in lost) == ["not_asked", "page_unreachable"]
+    well(mer_ray("collect", *set_up, "--retry-failed"))
+    assert timeless(tmp_path / "w").equals(before)
+    assert Workspace(tmp_path / "w").failures("collect") == []
 
 
 def test_a_refused_key_ends_the_run_with_one_line(service, mer_ray, tmp_path):

@@ -9,7 +9,7 @@ import pickle
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ def collect(service: LastFm, folder: Path, limit: int | None = None, **options: 
 
         def ask(pages: Sequence[PageAt]) -> None:
             for at in pages:
-                answers.put(lastfm.page_question(*at), client.listing(*at))
+                with suppress(TrackError):
+                    answers.put(lastfm.page_question(*at), client.listing(*at))
 
         listed = harvest.listing(wanted, answers, ask)
         for track, questions in harvest.open_questions(listed, wanted, answers):
@@ -231,8 +232,9 @@ def test_a_server_that_asks_to_wait_too_long_is_not_waited_for(service: LastFm, 
     assert [call.params.get("track") for call in service.calls].count("Title 1") == 1
 
     service.always = {"tag.getTopTracks": "http 503 99999"}
-    with pytest.raises(ServiceError, match="run again later"):
-        collect(service, tmp_path / "anew")
+    service.calls.clear()
+    assert collect(service, tmp_path / "anew") == []
+    assert [call.params["page"] for call in service.calls] == ["1", "2", "3"]
 
 
 def test_a_mend_that_is_asked_for_in_an_error_for_good_is_not_waited_for(service: LastFm, tmp_path: Path) -> None:
@@ -304,11 +306,68 @@ def test_that_there_is_no_such_track_is_an_answer(service: LastFm, tmp_path: Pat
     assert service.calls == []
 
 
-def test_a_page_that_keeps_failing_ends_the_run(service: LastFm, tmp_path: Path) -> None:
-    service.always = {"tag.getTopTracks": "8"}
-    with pytest.raises(ServiceError, match=r"page 1 .*error 8.*run again later"):
-        collect(service, tmp_path)
-    assert service.count("tag.getTopTracks") == lastfm.TRIES
+@pytest.mark.parametrize("fault", ["8", "http 500", "http 502", "broken", "html", "foreign"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_page_that_keeps_failing_is_lost_for_now(service: LastFm, number: int, fault: str) -> None:
+    service.always = {f"page {number}": fault}
+    with lastfm.Client(service.url, api_key=KEY) as client:
+        with pytest.raises(TrackError, match=f"does not list tag 'soundtrack', page {number} ") as caught:
+            client.listing("soundtrack", number)
+        assert (caught.value.reason, caught.value.transient) == ("page_unreachable", True)
+        assert service.count("tag.getTopTracks") == lastfm.TRIES
+        assert "tracks" in client.listing("soundtrack", 3)
+
+
+@pytest.mark.parametrize("fault", ["6", "7", "http 400", "http 404"])
+def test_a_page_that_is_refused_is_lost_and_the_first_one_names_the_setting(service: LastFm, fault: str) -> None:
+    service.always = {"tag.getTopTracks": fault}
+    with lastfm.Client(service.url, api_key=KEY) as client:
+        with pytest.raises(TrackError, match="page 2 "):
+            client.listing("soundtrack", 2)
+        with pytest.raises(ServiceError, match=r"page 1 .*check collect\.(tag|api_url)"):
+            client.listing("soundtrack", 1)
+    assert len(service.calls) == 2
+
+
+# What stands for "Time" in an answer's bytes, and the title that it is.
+SENT = [
+    (b"Ti\x03me", "Time"),
+    (b"Ti&#3;me", "Time"),
+    (b"Ti&#x3;me", "Time"),
+    (b"Ti\x00me", "Time"),
+    (b"Ti&#0;me", "Time"),
+    (b"Ti\xef\xbf\xbeme", "Time"),
+    (b"Ti&#xFFFF;me", "Time"),
+    (b"Ti&#xD83C;&#xDFAC;me", "Time"),
+    (b"Ti&#x110000;me", "Time"),
+    (b"Ti & me", "Ti & me"),
+    (b"Ti&nbsp;me", "Ti\u00a0me"),
+    (b"Ti\xffme", "Ti\ufffdme"),
+    (b"Ti\xe2\x99", "Ti\ufffd"),
+]
+
+
+@pytest.mark.parametrize(("sent", "title"), SENT, ids=lambda part: repr(part))
+def test_a_name_that_is_no_xml_costs_no_page(service: LastFm, tmp_path: Path, sent: bytes, title: str) -> None:
+    service.songs = [Song("Hans Zimmer", title, ((f"a {title}", 9), ("epic", 7))), *SONGS]
+    service.raw = {title.replace("&", "&amp;"): sent}
+    found = only_tracks(collect(service, tmp_path))
+    assert [track.title for track in found] == [title, *(song.title for song in SONGS)]
+    assert found[0].tags == ((f"a {title}", 9.0), ("epic", 7.0))
+    assert len(service.calls) == 1 + len(found)  # nothing was tried twice
+
+
+def test_a_refusal_that_is_no_xml_is_a_refusal(service: LastFm, tmp_path: Path) -> None:
+    service.always, service.raw = {"Title 1": "6"}, {"not found": b"n\x03t f&#3;und & \xff"}
+    assert lost(collect(service, tmp_path)) == [("Title 1", "not_found", False)]
+    assert service.count("track.getTopTags") == len(SONGS)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_answers_in_another_encoding_than_they_claim(service: LastFm, tmp_path: Path, encoding: str) -> None:
+    service.encoding, service.songs = encoding, [Song("久石譲", "Björk 🎬", (("日本", 9),))]
+    (track,) = only_tracks(collect(service, tmp_path))
+    assert (track.artist, track.title, track.tags) == ("久石譲", "Björk 🎬", (("日本", 9.0),))
 
 
 def test_a_tag_that_lastfm_refuses_names_the_setting(service: LastFm, tmp_path: Path) -> None:
@@ -364,7 +423,9 @@ def test_the_key_is_in_no_message_no_log_and_no_answer(
                 try:
                     found = collect(service, tmp_path / f"{fault} {method}")
                     messages += [str(item[1]) for item in found if isinstance(item, tuple)]
-                except MerRayError as error:
+                    with lastfm.Client(service.url, api_key=KEY) as client:
+                        client.listing("soundtrack", 2)
+                except (MerRayError, TrackError) as error:
                     messages += [str(error), repr(error)]
         service.always = {}
         collect(service, tmp_path / "well")

@@ -199,7 +199,6 @@ def test_tags_without_name_or_count_are_left_out() -> None:
         '<?xml version="1.0"?><feed><entry/></feed>',
         PAGE[:-30],
         PAGE + "<more/>",
-        '<lfm status="ok"><tracks>\x00</tracks></lfm>',
         '<lfm status="ok"><tracks>&undefined;</tracks></lfm>',
         "<lfm",
         "{}",
@@ -208,6 +207,85 @@ def test_tags_without_name_or_count_are_left_out() -> None:
 def test_what_is_no_answer_of_lastfm_is_a_value_error(read: Callable[[str], object], text: str) -> None:
     with pytest.raises(ValueError):
         read(text)
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        *[(f"Ti{raw}me", "Time") for raw in "\x00\x01\x03\x08\x0b\x0c\x0e\x1b\x1f\ufffe\uffff\ud800\udfff"],
+        *[(f"Ti&#{n};me", "Time") for n in (0, 1, 3, 8, 11, 12, 31, 55296, 57343, 65534, 65535, 1114112, 10**30)],
+        *[(f"Ti&#x{n};me", "Time") for n in ("0", "3", "0003", "1F", "1f", "D800", "dfff", "FFFE", "110000", "F" * 99)],
+        ("Ti&#" + "9" * 5_000 + ";me", "Time"),
+        ("Ti&#\x033;me", "Time"),
+        ("<![CDATA[Ti\x03me & more]]>", "Time & more"),
+        ("\x03", ""),
+        # what XML allows stays
+        ("Ti\x7f\x85\ufffd\U0010ffff\U0001fffeme", "Ti\x7f\x85\ufffd\U0010ffff\U0001fffeme"),
+        ("&#9835; &#x1F3AC;&#0065;\u00a0Ω", "♫ 🎬A\u00a0Ω"),
+        ("a&#9;b", "a\tb"),
+        ("<![CDATA[x&#3;]]>", "x"),  # as Last.fm escapes twice
+        # references that are none
+        ("Simon & Garfunkel", "Simon & Garfunkel"),
+        ("R&B", "R&B"),
+        ("&", "&"),
+        ("AT&#;T &#x; &;", "AT&#;T &#x; &;"),
+        ("caf&eacute;&nbsp;&LT;b&gt;", "café\u00a0<b>"),
+    ],
+)
+def test_what_xml_forbids_is_taken_out_and_nothing_else(sent: str, read: str) -> None:
+    listed = PAGE.replace("Time", sent).replace("Yann Tiersen", sent)
+    assert [(t.artist, t.title) for t in lastfm_xml.page(listed).tracks] == [
+        ("Hans Zimmer", read),
+        (read, "Comptine d'un autre été"),
+    ]
+    assert lastfm_xml.tags(TAGS.replace("pop", sent)) == ((read, 100.0), ("90s", 42.0))[not read :]
+    assert lastfm_xml.details(DETAILS.replace("Believe (Album)", sent)).album == (read or None)
+    assert lastfm_xml.error(ERROR.replace("Invalid API key", f"a {sent}."))[1].startswith(f"a {read}.")
+
+
+def test_attributes_are_cleaned_too() -> None:
+    assert lastfm_xml.tags(TAGS.replace('"Believe"', '"Be\x03lie&#3;ve & more"')) == lastfm_xml.tags(TAGS)
+
+
+@pytest.mark.parametrize(
+    "before", ["\ufeff", "\n \n", "\x00", "\ufeff\n", "\x1b\ufeff"], ids=["BOM", "blanks", "NUL", "both", "escape"]
+)
+def test_what_stands_before_an_answer_does_not_matter(before: str) -> None:
+    assert lastfm_xml.tags(before + TAGS) == lastfm_xml.tags(TAGS)
+
+
+@pytest.mark.parametrize("claimed", ["utf-8", "iso-8859-1", "utf-16", "nonsense", None])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_unicode_is_read_whatever_it_claims_to_be(encoding: str, claimed: str | None) -> None:
+    head = f'<?xml version="1.0" encoding="{claimed}"?>' if claimed else ""
+    sent = f'{head}<lfm status="ok"><toptags><tag><name>Björk 久石譲 🎬</name><count>1</count></tag></toptags></lfm>'
+    assert lastfm_xml.tags(lastfm_xml.decode(sent.encode(encoding), claimed)) == (("Björk 久石譲 🎬", 1.0),)
+
+
+@pytest.mark.parametrize(
+    ("declared", "charset", "read"),
+    [
+        ("windows-1252", None, "Björk “x”"),
+        ("windows-1252", "utf-8", "Björk “x”"),
+        ("utf-8", "windows-1252", "Björk “x”"),
+        ("utf-8", "utf-8", "Bj\ufffdrk \ufffdx\ufffd"),
+        ("nonsense", "rot13", "Bj\ufffdrk \ufffdx\ufffd"),
+    ],
+)
+def test_what_is_not_unicode_is_what_it_claims_to_be(declared: str, charset: str | None, read: str) -> None:
+    sent = TAGS.replace('encoding="utf-8"', f'encoding="{declared}"').replace("pop", "Björk “x”").encode("cp1252")
+    assert lastfm_xml.tags(lastfm_xml.decode(sent, charset))[0] == (read, 100.0)
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_cleaning_twice_is_cleaning_once(text: str) -> None:
+    cleaned = lastfm_xml.clean(text)
+    assert lastfm_xml.clean(cleaned) == cleaned
+
+
+@pytest.mark.parametrize("hostile", ["<![CDATA[", "<!--", "&#1", "&#", "&a"])
+def test_cleaning_takes_time_in_proportion(hostile: str) -> None:
+    lastfm_xml.clean(hostile * 200_000)  # in proportion to the square, it would take hours
 
 
 @pytest.mark.parametrize("read", [lastfm_xml.page, lastfm_xml.tags, lastfm_xml.details])

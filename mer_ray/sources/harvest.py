@@ -9,17 +9,19 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from mer_ray.errors import TrackError
-from mer_ray.identity import normalise
-from mer_ray.sources import Found, Track, lastfm_xml, variants
+from mer_ray.identity import normalise, one_line
+from mer_ray.sources import Found, Track, lastfm, lastfm_xml, variants
 from mer_ray.sources.answers import Answers
+from mer_ray.sources.http import backoff
 from mer_ray.sources.lastfm import Client, Question, details_question, lost, page_question, tags_question
 from mer_ray.sources.variants import Variant, piece
 
@@ -27,6 +29,10 @@ WAVE = 32
 """Pages that are asked for before it is looked at what they hold."""
 MAX_STALE_PAGES = 5
 """Pages in a row without a new track, after which a listing is taken for endless."""
+MAX_UNKNOWN_PAGES = 3
+"""Pages in a row without an answer, from the first one on, after which a listing is given up: nobody knows its end."""
+EMPTY_TRIES = 3
+"""How often a page is asked for that is empty although the listing announces tracks on it."""
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -59,34 +65,40 @@ class PageAt(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """tracks: each piece once, in the order of the listing, without tags. absent: pages that there is no answer to."""
+    """tracks: each piece once, in the order of the listing, without tags. absent: pages that there is no answer to.
+
+    lost: those of them before a page that has one, and pages that are empty although tracks are announced on them.
+    """
 
     tracks: list[Track]
     variants: list[Variant]
     absent: list[PageAt]
+    lost: dict[PageAt, TrackError]
 
 
 # the listing ------------------------------------------------------------------------------------------------------
 
 
 def listing(wanted: Wanted, answers: Answers, ask: Callable[[Sequence[PageAt]], None] | None) -> Listing:
-    """The tracks that are wanted.
+    """The tracks that are wanted, without those on pages that are out of reach.
 
-    ask: gets pages answered; None for offline, where the listing ends with the pages that there are.
+    ask: gets pages answered, as far as they are; None for offline.
     """
     reader = _Reader(wanted)
-    absent: list[PageAt] = []
-    while not reader.complete and not absent:
+    while not reader.complete:
         wave = reader.next_pages()
-        missing = [at for at in wave if page_question(*at) not in answers]
-        if missing and ask is not None:
-            ask(missing)
-            answers.reload()
-        for number, pages in itertools.groupby(wave, key=lambda at: at.number):
-            found = {at.tag: answers.get(page_question(*at)) for at in pages}
-            absent += [PageAt(tag, number) for tag, answer in found.items() if answer is None]
-            reader.read({tag: lastfm_xml.page(a.text) for tag, a in found.items() if a is not None})
-            if reader.complete or absent:
+        pages = {at: _page(answers, at) for at in wave}
+        for attempt in range(EMPTY_TRIES if ask is not None else 0):
+            unread = [at for at in wave if (reader.doubts(at, pages[at]) if attempt else pages[at] is None)]
+            if attempt and unread:
+                time.sleep(backoff(attempt, lastfm.BACKOFF_S))
+            if unread and ask is not None:
+                ask(unread)
+                answers.reload()
+                pages |= {at: _page(answers, at) for at in unread}
+        for _, round_ in itertools.groupby(wave, key=lambda at: at.number):
+            reader.read({at: pages[at] for at in round_})
+            if reader.complete:
                 break
     merged = variants.merge(track for _, track in reader.listed)
     tags_of: defaultdict[str, set[str]] = defaultdict(set)
@@ -95,7 +107,38 @@ def listing(wanted: Wanted, answers: Answers, ask: Callable[[Sequence[PageAt]], 
     least = len(wanted.tags) if wanted.combine == "intersection" else 1
     tracks = [track for track in merged.tracks if len(tags_of[track.id]) >= least][: wanted.limit]
     ids = {track.id for track in tracks}
-    return Listing(tracks, [v for v in merged.variants if v.kept in ids], absent)
+    return Listing(tracks, [v for v in merged.variants if v.kept in ids], *reader.missing())
+
+
+def page_lost(at: PageAt, why: str) -> TrackError:
+    """The error of a page that is out of reach."""
+    return TrackError("page_unreachable", f"page {at.number} of tag {one_line(at.tag)!r}: {why}", True)
+
+
+class _Said(NamedTuple):
+    """What an answer says. refused: Last.fm's error, instead of a value."""
+
+    at: datetime
+    value: Any
+    refused: tuple[str, str] | None = None
+
+
+def _said(answers: Answers, question: Question) -> _Said | None:
+    """None also for an answer that is none: not one of those that were kept by `ask_about`."""
+    answer = answers.get(question)
+    if answer is None:
+        return None
+    try:
+        refused = lastfm_xml.error(answer.text)
+        value = None if refused else lastfm.READERS[str(question["method"])](answer.text)
+    except ValueError:
+        return None
+    return _Said(answer.at, value, refused)
+
+
+def _page(answers: Answers, at: PageAt) -> lastfm_xml.Page | None:
+    said = _said(answers, page_question(*at))
+    return None if said is None else said.value
 
 
 class _Reader:
@@ -109,6 +152,10 @@ class _Reader:
         self._tags_of: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
         self._stale = dict.fromkeys(wanted.tags, 0)
         self._last: dict[str, int | None] = dict.fromkeys(wanted.tags)
+        self._total = dict.fromkeys(wanted.tags, 0)
+        self._answered = dict.fromkeys(wanted.tags, 0)  # the last page that has an answer
+        self._absent: list[PageAt] = []
+        self._empty: dict[PageAt, TrackError] = {}
         self._open = list(wanted.tags)
 
     @property
@@ -121,7 +168,9 @@ class _Reader:
         first = self._round + 1
         rounds = 1
         lasts = [self._last[tag] for tag in self._open]
-        if self._round and None not in lasts:
+        if self._round and not any(self._answered[tag] for tag in self._open):
+            rounds = MAX_UNKNOWN_PAGES - self._round
+        elif self._round and None not in lasts:
             rounds = max(last - self._round for last in lasts if last is not None)
             if self._wanted.limit is not None:
                 per_round = max(1.0, self._enough() / self._round)
@@ -129,22 +178,55 @@ class _Reader:
         numbers = range(first, first + max(1, min(rounds, WAVE)))
         return [PageAt(tag, n) for n in numbers for tag in self._open if n <= (self._last[tag] or n)]
 
-    def read(self, pages: Mapping[str, lastfm_xml.Page]) -> None:
-        """Take in a round."""
+    def doubts(self, at: PageAt, page: lastfm_xml.Page | None) -> bool:
+        """Whether a page is empty that should not be, by what it says itself, or else by what others said before."""
+        if page is None or page.tracks:
+            return False
+        last, total = page.pages or self._last[at.tag], page.total or self._total[at.tag]
+        if page.total == 0 and not self._total[at.tag]:
+            return False
+        if last is not None:
+            return at.number <= last
+        return sum(tag == at.tag for tag, _ in self.listed) < total
+
+    def read(self, pages: Mapping[PageAt, lastfm_xml.Page | None]) -> None:
+        """Take in a round; None for a page that has no answer."""
         self._round += 1
-        for tag, page in pages.items():
-            self._last[tag] = page.pages
-            before = len(self._seen[tag])
+        for at, page in pages.items():
+            if at.tag in self._open and self._ends(at, page):
+                self._open.remove(at.tag)
+
+    def missing(self) -> tuple[list[PageAt], dict[PageAt, TrackError]]:
+        """What `Listing` says of pages."""
+        gaps = [at for at in self._absent if at.number < self._answered[at.tag]]
+        lost = {at: page_lost(at, "there is no answer to it") for at in gaps} | self._empty
+        return [at for at in self._absent if at not in lost], lost
+
+    def _ends(self, at: PageAt, page: lastfm_xml.Page | None) -> bool:
+        """Take in a page. Whether its tag's listing ends with it."""
+        tag, new = at.tag, False
+        if self.doubts(at, page):
+            self._empty[at] = page_lost(at, "it is empty, although tracks are announced on it")
+        if page is None:
+            self._absent.append(at)
+        else:
+            self._answered[tag] = at.number
+            self._last[tag] = page.pages or self._last[tag]
+            self._total[tag] = page.total or self._total[tag]
             for track in page.tracks:
+                new |= track.id not in self._seen[tag]
                 self._seen[tag].add(track.id)
                 self.listed.append((tag, track))
                 self._tags_of[self._key(track)].add(tag)
-            new = len(self._seen[tag]) > before
-            self._stale[tag] = 0 if new else self._stale[tag] + 1
-            ended = page.pages is not None and self._round >= page.pages
-            endless = self._stale[tag] == MAX_STALE_PAGES or (not new and page.pages is None)
-            if tag in self._open and (ended or endless or not page.tracks):
-                self._open.remove(tag)
+        last = self._last[tag]
+        self._stale[tag] = 0 if new else self._stale[tag] + (page is not None or last is None)
+        if last is not None and at.number >= last:
+            return True
+        if page is None:
+            return self._stale[tag] >= MAX_UNKNOWN_PAGES and last is None
+        if not page.tracks and at not in self._empty:
+            return True
+        return self._stale[tag] >= MAX_STALE_PAGES or (bool(page.tracks) and not new and last is None)
 
     def _enough(self) -> int:
         if self._wanted.combine == "union":
@@ -176,7 +258,7 @@ def open_questions(
         asked = questions(track, wanted)
         todo = [q for q in asked if q not in answers]
         if refused_too and not todo:
-            todo = [q for q in asked if (a := answers.get(q)) is not None and lastfm_xml.error(a.text)]
+            todo = [q for q in asked if (said := _said(answers, q)) is None or said.refused]
         if todo:
             yield track, todo
 
@@ -198,24 +280,22 @@ def found(
         if not (track.artist and track.title):
             yield (track, TrackError("malformed", "Last.fm lists this track without its artist or title")), None
             continue
-        answer = answers.get(tags_question(track))
-        if answer is None:
+        said = _said(answers, tags_question(track))
+        if said is None:
             absent = TrackError("not_asked", f"{track.artist} – {track.title}: Last.fm has not been asked for it", True)
             yield (track, losses.get(track.id, absent)), None
-            continue
-        refused = lastfm_xml.error(answer.text)
-        if refused is not None:
-            code, text = refused
-            yield (track, lost(track, code, f"error {code}: {text}")), answer.at
-            continue
-        yield _filtered(_detailed(track, wanted, answers), lastfm_xml.tags(answer.text), wanted), answer.at
+        elif said.refused is not None:
+            code, text = said.refused
+            yield (track, lost(track, code, f"error {code}: {text}")), said.at
+        else:
+            yield _filtered(_detailed(track, wanted, answers), said.value, wanted), said.at
 
 
 def _detailed(track: Track, wanted: Wanted, answers: Answers) -> Track:
-    answer = answers.get(details_question(track)) if wanted.details else None
-    if answer is None or lastfm_xml.error(answer.text):
+    said = _said(answers, details_question(track)) if wanted.details else None
+    if said is None or said.refused:
         return track
-    more = lastfm_xml.details(answer.text)
+    more: lastfm_xml.Details = said.value
     return replace(
         track, album=more.album, mbid=track.mbid or more.mbid, duration_s=more.duration_s or track.duration_s
     )
@@ -241,7 +321,7 @@ class _End:
 
 def in_threads(
     make: Callable[[], AbstractContextManager[C]], work: Callable[[C, J], R], jobs: Iterable[J], n_threads: int
-) -> Iterator[tuple[J, R | TrackError]]:
+) -> Generator[tuple[J, R | TrackError], None, None]:
     """Each job with what ``work`` made of it, or its TrackError, as they are done.
 
     make: a context for each thread, given to ``work``. Any other error ends the work and is raised here. The threads

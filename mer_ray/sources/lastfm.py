@@ -115,18 +115,22 @@ class Client:
         self._transport.__exit__()
 
     def listing(self, tag: str, number: int) -> str:
-        """The answer to `page_question`, valid. Raises ConfigError or ServiceError."""
+        """The answer to `page_question`, valid.
+
+        Raises TrackError for a page that is out of reach; ConfigError or ServiceError where the next would fare alike.
+        """
         question = page_question(tag, number)
         try:
             return self._answer(self._network.get_tag(tag), question)
         except _Refused as refused:
-            text = self._clean(refused.text)
-            if refused.passing:
-                hint = "run again later; what was collected is kept"
-            else:
+            message = f"{self._transport.shown} does not list tag {one_line(tag)!r}, page {number}"
+            message = f"{message} ({self._clean(refused.text)})"
+            if fatal := self._fatal(refused):
+                raise fatal from None
+            if number == 1 and not refused.passing:
                 hint = "check collect.api_url" if refused.is_foreign else "check collect.tag"
-            message = f"{self._transport.shown} does not list tag {one_line(tag)!r}, page {number} ({text})"
-            raise self._fatal(refused) or ServiceError(message, hint) from None
+                raise ServiceError(message, hint) from None
+            raise TrackError("page_unreachable", message, transient=True) from None
 
     def about(self, track: Track, question: Question) -> str:
         """The answer to a question about a track: valid, or Last.fm's word that there is no such track.
@@ -291,7 +295,7 @@ class _Transport(httpx2.BaseTransport):
         with self._slot(self.shown), self._watchdog.limit(self._timeout_s):
             self.sent_at = time.monotonic()
             try:
-                status, body = self._post(form)
+                status, charset, body = self._post(form)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 raise
             except httpx2.TransportError as error:
@@ -300,11 +304,11 @@ class _Transport(httpx2.BaseTransport):
                 raise httpx2.ReadTimeout("no answer in time")
         if status != 200 and b"<lfm" not in body:
             raise _HTTPStatus(status)
-        self.answer = body.decode("utf-8", "replace")
+        self.answer = lastfm_xml.decode(body, charset)
         # Last.fm sends its errors with 4xx and 5xx as well: its own code says more than the status.
-        return httpx2.Response(200, content=self.answer.encode())
+        return httpx2.Response(200, content=lastfm_xml.clean(self.answer).encode())
 
-    def _post(self, form: bytes) -> tuple[int, bytes]:
+    def _post(self, form: bytes) -> tuple[int, str | None, bytes]:
         extensions = {"trace": self._watchdog.trace}
         body = bytearray()
         with self._client.stream("POST", self._address, content=form, extensions=extensions) as response:
@@ -313,7 +317,7 @@ class _Transport(httpx2.BaseTransport):
                 body += chunk
                 if len(body) > MAX_RESPONSE_BYTES:
                     raise httpx2.ReadError("the answer is too long")
-            return response.status_code, bytes(body)
+            return response.status_code, response.charset_encoding, bytes(body)
 
 
 def _address(api_url: str) -> httpx2.URL:

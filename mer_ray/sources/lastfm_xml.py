@@ -7,7 +7,10 @@ ValueError where the text is not the answer that it should be.
 from __future__ import annotations
 
 import html
+import html.entities
 import math
+import re
+from contextlib import suppress
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -15,6 +18,16 @@ from mer_ray.identity import track_id
 from mer_ray.sources import Track
 
 Tags = tuple[tuple[str, float], ...]
+
+_FORBIDDEN = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+"""What is no Char of XML 1.0."""
+_REFERENCE = re.compile(
+    r"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|&(?:#(?P<decimal>[0-9]+);|#x(?P<hex>[0-9A-Fa-f]+);|(?P<name>\w+);)?",
+    re.DOTALL,
+)
+_XML_NAMES = {"amp", "lt", "gt", "quot", "apos"}
+_BYTE_ORDER = ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"), (b"<\0", "utf-16-le"), (b"\0<", "utf-16-be"))
+_DECLARED = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]{1,40})["']""")
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,41 @@ class Details:
     album: str | None
     mbid: str | None
     duration_s: float | None
+
+
+def decode(body: bytes, charset: str | None = None) -> str:
+    """An answer's text: UTF-8 wherever it can be that, else as its XML declaration or ``charset`` (HTTP's) says.
+
+    What is neither has U+FFFD in the place of each byte that is none.
+    """
+    marked = [name for mark, name in _BYTE_ORDER if body.startswith(mark)]
+    declared = [found[1].decode()] if (found := _DECLARED.match(body)) else []
+    for encoding in (*marked, "utf-8", *declared, charset or "utf-8"):
+        with suppress(LookupError, UnicodeError):  # a name that Python does not know, or bytes that are not so
+            return str(body, encoding)
+    return body.decode("utf-8", "replace")
+
+
+def clean(text: str) -> str:
+    """The text without the characters, and the references to characters, that XML 1.0 forbids.
+
+    An ``&`` that begins no reference becomes ``&amp;``, and HTML's names of characters become these.
+    """
+    text = _FORBIDDEN.sub("", text).lstrip("\ufeff\t\n\r ")
+    return _REFERENCE.sub(_mended, text) if "&" in text else text
+
+
+def _mended(found: re.Match[str]) -> str:
+    if not found[0].startswith("&"):  # in CDATA and comments, it is but a character
+        return found[0]
+    if number := found["decimal"] or found["hex"]:
+        number = number.lstrip("0") or "0"
+        code = int(number, 10 if found["decimal"] else 16) if len(number) <= 7 else math.inf
+        return "" if code > 0x10FFFF or _FORBIDDEN.match(chr(int(code))) else found[0]
+    if name := found["name"]:
+        known = name not in _XML_NAMES and f"{name};" in html.entities.html5
+        return html.escape(html.unescape(found[0])) if known else found[0]
+    return "&amp;"
 
 
 def error(text: str) -> tuple[str, str] | None:
@@ -82,7 +130,7 @@ def _listed(node: ElementTree.Element) -> Track:
 
 def _root(text: str) -> ElementTree.Element:
     try:
-        root = ElementTree.fromstring(text)  # noqa: S314 - expat bounds the growth of entities since 2.4.1
+        root = ElementTree.fromstring(clean(text))  # noqa: S314 - expat bounds the growth of entities since 2.4.1
     except ElementTree.ParseError as broken:
         raise ValueError(f"broken XML ({broken})") from None
     if root.tag != "lfm":

@@ -16,6 +16,7 @@ ADVICE = {
     "not_asked": "Run `mer-ray collect` without --offline: it goes on where it was.",
     "not_found": "Check the spelling of artist and title; or give the music as files (acquire.folder, or a uri).",
     "off_topic": "Nothing, if it is not what you look for; else lower collect.min_seed_weight.",
+    "page_unreachable": "Run `mer-ray collect` again later: it asks for that page of the listing, and its tracks.",
     # label
     "low_coverage": "Lower label.min_coverage, or take a larger lexicon.",
     "no_known_tag": "Take a larger lexicon (label.lexicon), or give the track a label in a manifest.",

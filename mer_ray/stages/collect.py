@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
+from mer_ray import lock
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError, WorkspaceError
@@ -39,6 +40,7 @@ def check(config: Config) -> None:
         folder.files(settings.folder)
 
 
+@lock.alone("collect")
 def run(config: Config, workspace: Workspace) -> Summary:
     """Make ``tracks`` what the source has now; what followed from what has changed or is gone there is void."""
     config = workspace_source.adopt(config, workspace)

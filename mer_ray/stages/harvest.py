@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence, Set
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -27,11 +27,10 @@ from mer_ray.sources.answers import Answers
 from mer_ray.sources.harvest import Listing, PageAt, Wanted
 from mer_ray.sources.lastfm import Client, Question
 from mer_ray.sources.limits import Limiter, per_second
-from mer_ray.sources.listing import row
-from mer_ray.stages import limits, metrics, session, workspace_source
-from mer_ray.tables import Workspace, failure
+from mer_ray.stages import harvested, limits, metrics, session, workspace_source
+from mer_ray.stages.harvested import Lost
+from mer_ray.tables import Workspace
 
-SHARD_ROWS = 5_000
 MAX_THREADS = 64
 """Of all workers together: so many requests wait for an answer at once, if the rate allows."""
 MAX_LOST_IN_A_ROW = 10
@@ -67,32 +66,36 @@ def run(config: Config, workspace: Workspace) -> Summary:
     before = workspace.ids("tracks")
     summary = Summary("collect", done_before=len(before))
     cache = cache_uri(settings, workspace)
-    asked: set[str] = set()
-    losses: dict[str, TrackError] = {}
+    failed = {f["track_id"]: f for f in workspace.failures("collect")}
+    lost, line = Lost(), ""
     with ExitStack() as stack:
         answers = stack.enter_context(Answers(cache))
-        crew = None if settings.offline else _Crew(config, cache, answers)
+        crew = None if settings.offline else _Crew(config, cache, answers, lost)
         listed = harvest.listing(wanted, answers, crew.ask_pages if crew is not None else None)
         if crew is not None:
             jobs = list(harvest.open_questions(listed, wanted, answers, config.retry_failed))
-            asked = {track.id for track, _ in jobs}
-            losses = crew.ask(jobs) if jobs else {}
+            try:
+                crew.ask(jobs, {id for id, f in failed.items() if f["reason"] == "lastfm_error"})
+            except ServiceError:
+                harvested.keep(workspace, lost, failed)
+                raise
             answers.reload()
         if not listed.tracks:  # no reason to take away the tables that are there
-            hint = "check collect.cache, collect.tag and collect.combine"
-            what = f"{cache} holds no answers to this" if settings.offline else "no track was collected, none is listed"
-            raise InputError(what, hint)
+            raise _nothing(settings, lost, cache)
+        pages = harvested.missing_pages(listed, lost, failed)
         made = {
             "answers": len(answers),
             "bytes": answers.size_bytes(),
             "wanted": asdict(wanted) | {"tags": list(wanted.tags)},
         }
-        if asked or not workspace.has("tracks") or workspace.read_json(*MADE) != made:
+        if lost.asked or pages or not workspace.has("tracks") or workspace.read_json(*MADE) != made:
             workspace.write_json(None, *MADE)  # killed from here on, the next run makes them once more
-            _make(workspace, settings, listed, wanted, answers, losses, asked)
-            if not losses:
+            line = harvested.make(
+                workspace, _identity(settings), listed, wanted, answers, lost, pages, failed, settings.keep_gone
+            )
+            if not lost.tracks and not pages:
                 workspace.write_json(made, *MADE)
-        summary.notes = _notes(settings, listed, answers, cache)
+        summary.notes = [*filter(None, [line]), *_notes(listed, pages, answers, cache)]
     after = workspace.ids("tracks")
     summary.made = len(after - before)
     metrics.count("collect", summary.made)
@@ -113,66 +116,31 @@ def cache_uri(settings: CollectConfig, workspace: Workspace) -> str:
     return workspace.at("cache", "lastfm")
 
 
-# the tables -------------------------------------------------------------------------------------------------------
-
-
-def _make(
-    workspace: Workspace,
-    settings: CollectConfig,
-    listed: Listing,
-    wanted: Wanted,
-    answers: Answers,
-    losses: dict[str, TrackError],
-    asked: set[str],
-) -> None:
-    """``tracks``, ``merged`` and the failures, from the answers alone."""
-    tries = {r["track_id"]: r["attempts"] for r in workspace.failures("collect")}
-    workspace.claim("collect", "tracks", _identity(settings), restart=True)
-    failures: list[dict[str, Any]] = []
-    seen: set[str] = set()
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for found, at in harvest.found(listed, wanted, answers, losses):
-            track, error = found if isinstance(found, tuple) else (found, None)
-            if error is None:
-                yield row(track, "lastfm", at)
-            elif track.id not in seen:
-                times = tries.get(track.id, 0)
-                times = times + 1 if track.id in asked else max(times, 1)
-                failures.append(failure("collect", track.id, error.reason, error.message, error.transient, times))
-            seen.add(track.id)
-
-    workspace.replace("tracks", _shards(rows()))
-    workspace.replace("merged", _shards(_variants(listed)))
-    workspace.append_rows("failures", failures)
-    metrics.count("collect", lost=[f["reason"] for f in failures])
-
-
 def _identity(settings: CollectConfig) -> dict[str, Any]:
     names = ("combine", "api_url", "min_tag_weight", "min_seed_weight", "details")
     return {"source": "lastfm", "tag": settings.tags, **{name: getattr(settings, name) for name in names}}
 
 
-def _variants(listed: Listing) -> Iterator[dict[str, Any]]:
-    for variant in listed.variants:
-        shown = row(variant.track, "lastfm", None)
-        yield {"track_id": variant.kept, **{k: shown[k] for k in ("artist", "title", "mbid")}, "rule": variant.rule}
+def _nothing(settings: CollectConfig, lost: Lost, cache: str) -> MerRayError:
+    if lost.pages:
+        return ServiceError(min(lost.pages.items())[1].message, "run again later; what was collected is kept")
+    hint = "check collect.cache, collect.tag and collect.combine"
+    what = f"{cache} holds no answers to this" if settings.offline else "no track was collected, none is listed"
+    return InputError(what, hint)
 
 
-def _shards(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    while shard := list(islice(rows, SHARD_ROWS)):
-        yield shard
-
-
-def _notes(settings: CollectConfig, listed: Listing, answers: Answers, cache: str) -> list[str]:
+def _notes(listed: Listing, pages: Collection[PageAt], answers: Answers, cache: str) -> list[str]:
     size_mb = answers.size_bytes() / 1e6
     notes = [f"{len(answers):,} answers of Last.fm kept in {cache} ({size_mb:.1f} MB)"]
     if size_mb > NEAR * STORAGE_MB:
         notes.append(_too_much(size_mb))
     if listed.variants:
         notes.append(f"{len(listed.variants):,} other names of these tracks merged: see the table merged")
-    if listed.absent:
-        at = listed.absent[0]
+    if pages:
+        some = ", ".join(f"{at.number} of {at.tag!r}" for at in islice(pages, 5)) + (", ..." if len(pages) > 5 else "")
+        notes.append(f"{len(pages):,} pages are missing ({some}), and the tracks on them: run again later")
+    if never := [at for at in listed.absent if at not in pages]:
+        at = never[0]
         notes.append(f"the listing ends where the answers do: page {at.number} of {at.tag!r} was never asked for")
     return notes
 
@@ -190,26 +158,47 @@ def _too_much(size_mb: float) -> str:
 class _Crew:
     """Everybody who asks: the threads of this process, or of workers on the cluster."""
 
-    def __init__(self, config: Config, cache: str, answers: Answers) -> None:
-        self._config, self._cache, self._answers = config, cache, answers
+    def __init__(self, config: Config, cache: str, answers: Answers, lost: Lost) -> None:
+        """lost: takes what could not be answered, and what was asked for."""
+        self._config, self._cache, self._answers, self._lost = config, cache, answers, lost
+        self._lost_in_a_row = 0  # pages
         settings = config.collect
         self._key = lastfm.key()
         # Twice as many as the rate, since answers take a second or so now and then.
         self._threads = min(MAX_THREADS, max(4, round(2 * settings.requests_per_s)))
 
     def ask_pages(self, pages: Sequence[PageAt]) -> None:
-        """Get pages of the listing answered."""
+        """Get pages of the listing answered; after too many in a row that are out of reach, no more of them.
+
+        Whether Last.fm is out of service then shows with the tracks.
+        """
 
         def ask(client: Client, at: PageAt) -> None:
             self._answers.put(lastfm.page_question(*at), client.listing(*at))
 
-        with progress("collect: pages", len(pages)) as ticker:
-            for _ in harvest.in_threads(self._plan.client, ask, pages, min(self._threads, len(pages))):
+        if self._lost_in_a_row >= MAX_LOST_IN_A_ROW:
+            return
+        results = harvest.in_threads(self._plan.client, ask, pages, min(self._threads, len(pages)))
+        with progress("collect: pages", len(pages)) as ticker, closing(results):
+            for at, error in results:
                 ticker.advance()
+                self._lost.asked.add(harvested.page_id(at))
+                self._lost.pages.pop(at, None)
+                self._lost_in_a_row = self._lost_in_a_row + 1 if error is not None else 0
+                if error is not None:
+                    self._lost.pages[at] = error
+                if self._lost_in_a_row == MAX_LOST_IN_A_ROW:
+                    break
 
-    def ask(self, jobs: Sequence[Job]) -> dict[str, TrackError]:
-        """Get questions about tracks answered. What was lost, by track id. Raises as `Client.about`."""
-        losses: dict[str, TrackError] = {}
+    def ask(self, jobs: Sequence[Job], known: Set[str]) -> None:
+        """Get questions about tracks answered. Raises as `Client.about`.
+
+        known: ids of tracks that Last.fm failed on before, which say nothing of its state.
+        """
+        if not jobs:
+            return
+        self._lost.asked |= {track.id for track, _ in jobs}
+        losses = self._lost.tracks
         in_a_row = 0
         warned = False
         results = self._by_threads(jobs) if self._config.collect.workers == 1 else self._by_workers(jobs)
@@ -219,17 +208,19 @@ class _Crew:
                 metrics.count("harvest", int(error is None))
                 if error is not None:
                     losses[track.id] = error
-                in_a_row = in_a_row + 1 if error is not None and error.reason == "lastfm_error" else 0
-                if in_a_row == MAX_LOST_IN_A_ROW and error is not None:
-                    raise ServiceError(
-                        f"Last.fm failed on {in_a_row} tracks in a row ({error.message})",
-                        "run again later; the answers that came are kept, --offline makes tables from them",
-                    )
+                if error is None or error.reason != "lastfm_error":
+                    in_a_row = 0
+                elif track.id not in known:
+                    in_a_row += 1
+                    if in_a_row == MAX_LOST_IN_A_ROW:
+                        raise ServiceError(
+                            f"Last.fm failed on {in_a_row} tracks in a row ({error.message})",
+                            "run again later; the answers that came are kept, --offline makes tables from them",
+                        )
                 if not warned and done % LOOK_AT_SIZE_EVERY == 0:
                     size_mb = self._answers.size_bytes() / 1e6
                     if warned := size_mb > NEAR * STORAGE_MB:
                         err.print(_too_much(size_mb))
-        return losses
 
     @cached_property
     def _plan(self) -> _Plan:
