@@ -296,8 +296,13 @@ def _detailed(track: Track, wanted: Wanted, answers: Answers) -> Track:
     if said is None or said.refused:
         return track
     more: lastfm_xml.Details = said.value
+    # Last.fm knows a track by artist and title alone, whatever album it names.
     return replace(
-        track, album=more.album, mbid=track.mbid or more.mbid, duration_s=more.duration_s or track.duration_s
+        track,
+        key=track.id,
+        album=more.album,
+        mbid=track.mbid or more.mbid,
+        duration_s=more.duration_s or track.duration_s,
     )
 
 

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from mer_ray.identity import track_id
 from mer_ray.sources import Track
 
 Tags = tuple[tuple[str, float], ...]
@@ -122,10 +121,7 @@ def _listed(node: ElementTree.Element) -> Track:
     artist = node.find("artist")
     name = "" if artist is None else _text(artist, "name") or _own(artist)
     duration_s = _number(_text(node, "duration")) or None
-    title = _text(node, "name")
-    # Last.fm knows a track by artist and title alone, whatever album `details` names later.
-    key = track_id(name, title)
-    return Track(name, title, mbid=_text(node, "mbid") or None, duration_s=duration_s, key=key)
+    return Track(name, _text(node, "name"), mbid=_text(node, "mbid") or None, duration_s=duration_s)
 
 
 def _root(text: str) -> ElementTree.Element:

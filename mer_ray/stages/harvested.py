@@ -69,7 +69,8 @@ def make(
 ) -> str:
     """Write the tables anew, and the failures; what changed, in a line.
 
-    before: the failures so far. pages: see `missing_pages`; what they listed before is not gone. keep_gone: nothing is.
+    before: the failures so far. pages: see `missing_pages`; what was made from the tracks on them stays. keep_gone:
+    tracks that are listed no more stay.
     """
     workspace.claim("collect", "tracks", identity, restart=True)
     failures: list[dict[str, Any]] = []
@@ -91,9 +92,11 @@ def make(
 
     shards = list(_shards(rows()))
     followed = changes.compare(workspace, lambda: (pa.Table.from_pylist(s, SCHEMAS["tracks"]) for s in shards))
-    if followed.gone and (pages or keep_gone):
+    if followed.gone and keep_gone:
         shards.append(workspace.find("tracks", sorted(followed.gone), SCHEMAS["tracks"].names).to_pylist())
-        followed.gone = set()
+    # What Last.fm does not answer now, it may answer in the next run.
+    later = {f["track_id"] for f in failures if f["transient"]}
+    followed.gone = set() if pages or keep_gone else followed.gone - later
     changes.void(workspace, followed)
     workspace.replace("tracks", shards)
     workspace.replace("merged", _shards(_variants(listed)))

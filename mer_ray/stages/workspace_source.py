@@ -26,16 +26,16 @@ PASSING = ("offline", "workers", "timeout_s", "requests_per_s", "keep_gone")
 
 
 def adopt(config: Config, workspace: Storage) -> Config:
-    """The settings, with those of ``collect`` that they leave open as the workspace remembers them.
+    """The settings, with those of ``collect`` as the workspace remembers them where they name no source.
 
     Raises WorkspaceError where they name another source.
     """
     recorded = workspace.read_json(*SOURCE)
     before = recorded["collect"] if recorded is not None else {"source": _older_source(workspace)}
     given = config.collect.model_dump(exclude_unset=True)
-    if before["source"] is None:
+    if before["source"] is None or given.get("source") == before["source"]:
         return config
-    if given.get("source") not in (None, before["source"]):
+    if given.get("source") is not None:
         raise WorkspaceError(
             f"workspace {workspace.uri} holds tracks of the source {before['source']}, and these settings say "
             f"{given['source']}",
