@@ -85,6 +85,7 @@ def test_each_format_gives_the_same_tracks(tmp_path, suffix):
         mbid="m-1",
         spotify_id="s-1",
         uri=str(tmp_path / "a  b.wav"),
+        place="a  b.wav",
         tags=(("dark: night", 1.0), ("sad", 80.0), ("slow", 20.5)),
         given=(0.25, 0.5, 1.0),
     )

@@ -140,7 +140,7 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
     elif place.suffix.lower() == ".parquet" and has_frames(place):
         catalog.tables.append(str(place))
     else:
-        yield from manifest.tracks(place, scale)
+        yield from manifest.tracks(place, scale, labels=False)
 
 
 def _objects(uri: str) -> list[str]:

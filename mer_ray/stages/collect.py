@@ -35,8 +35,8 @@ def check(config: Config) -> None:
         from mer_ray.sources import manifest
 
         if not settings.manifest:
-            raise ConfigError("collect.manifest is not set", "give the path of a CSV, JSON lines or Parquet file")
-        manifest.check(settings.manifest)
+            raise ConfigError("collect.manifest is not set", "give the path of a CSV, JSON or Parquet file")
+        manifest.check(settings.manifest, settings.scale)
     elif settings.source == "folder":
         from mer_ray.sources import folder
 
@@ -106,6 +106,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
         finally:
             flush()  # what was asked for is kept, also when the source breaks off
     summary.failed = workspace.n_lost("collect")
+    summary.notes += _remarks(config)
     summary.seconds = time.monotonic() - started
     if not workspace.has("tracks"):
         raise InputError(
@@ -127,6 +128,15 @@ def _source(config: Config) -> Iterator[Found]:
     from mer_ray.sources import demo
 
     return demo.tracks(settings.demo.cues, settings.demo.seconds, settings.demo.seed)
+
+
+def _remarks(config: Config) -> list[str]:
+    """What the source's table was understood to say."""
+    if config.collect.source != "manifest":
+        return []
+    from mer_ray.sources import manifest
+
+    return manifest.understood(config.collect.manifest or "", config.collect.scale)
 
 
 def _places(workspace: Workspace, ids: Set[str]) -> dict[str, str]:
