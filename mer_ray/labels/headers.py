@@ -18,7 +18,10 @@ _WORDS = (
 )
 _SHORT = (("val", "v"), ("aro", "ar", "a"), ("dom", "d"))
 _RANGE = re.compile(r"[(\[]\s*[-+−\d.,\s]+(?:-|–|\.\.|to|,|;|:)\s*[-+−\d.\s]+[)\]]")
-_MEANT = [re.compile(f"{_FILLER}(?:{'|'.join((*words, *short))}){_FILLER}") for words, short in zip(_WORDS, _SHORT, strict=True)]
+_MEANT = [
+    re.compile(f"{_FILLER}(?:{'|'.join((*words, *short))}){_FILLER}")
+    for words, short in zip(_WORDS, _SHORT, strict=True)
+]
 
 
 def key(name: str) -> str:

@@ -29,13 +29,25 @@ from mer_ray.schemas import DIMENSIONS
 DEMO = Path(__file__).parent / "data" / "demo_lexicon.txt"
 """The project's own ratings for its demo catalog. Not for research."""
 
-_TERMS = "word words term terms lemma lemmas englishword englishterm tag token description".split()
+_TERMS = (
+    "word",
+    "words",
+    "term",
+    "terms",
+    "lemma",
+    "lemmas",
+    "englishword",
+    "englishterm",
+    "tag",
+    "token",
+    "description",
+)
 _WARRINER = ("vmeansum", "ameansum", "dmeansum")
 _ANEW = (("valmn", "aromn", "dommn"), ("valencemean", "arousalmean", "dominancemean"))
 _1_TO_9 = (1.0, 9.0)
 _WANTED = (
-    "wanted are a column of terms (Word, Term, English Word or Lemma) and Valence, Arousal, Dominance (or V, A, D; ValMn,"
-    " AroMn, DomMn; Valence Mean and so on; V.Mean.Sum and so on)"
+    "wanted are a column of terms (Word, Term, English Word or Lemma) and Valence, Arousal, Dominance (or V, A, D;"
+    " ValMn, AroMn, DomMn; Valence Mean and so on; V.Mean.Sum and so on)"
 )
 WHERE_TO_GET = "get NRC-VAD-Lexicon.txt from saifmohammad.com (free for research) and set label.lexicon to its path"
 
@@ -207,7 +219,9 @@ def _header(file: Path, cells: list[str]) -> _Layout | None:
     found = [e or m for e, m in zip(exact, meant, strict=True)]
     if not words or any(len(columns) != 1 for columns in found):
         both = next((columns for columns in found if len(columns) > 1), [])
-        what = f"{' and '.join(cells[i] for i in both)} could both be meant" if both else "the header has not all columns"
+        what = (
+            f"{' and '.join(cells[i] for i in both)} could both be meant" if both else "the header has not all columns"
+        )
         got = one_line(", ".join(cells), 200)
         raise InputError(f"lexicon {file}, line 1: {what}: {got}", _WANTED)
     (v,), (a,), (d,) = found

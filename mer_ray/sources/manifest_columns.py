@@ -21,7 +21,7 @@ _NAMES = {
     "composer": "composer composers composername",
     "mbid": "mbid musicbrainzid musicbrainzrecordingid musicbrainztrackid mbtrackid recordingmbid trackmbid",
     "spotify_id": "spotifyid spotifytrackid spotifyuri trackuri",
-    "duration_s": "durations durationsec durationsecs durationseconds durationinseconds lengths lengthsec lengthseconds",
+    "duration_s": "durations durationsec durationsecs durationseconds lengths lengthsec lengthseconds",
     "duration_ms": "durationms durationmilliseconds lengthms trackdurationms",
     "tags": "tags tag toptags lastfmtags moodtags moods mood",
     "track_id": "trackid songid clipid musicid fileid id audioid",

@@ -108,7 +108,7 @@ class Labels:
             return
         low, high = self.scale
         said = [
-            f"{d} runs from {self.lowest[i]:g} to {self.highest[i]:g} ({self.n_outside[i]:,} of {self.n:,} rows outside)"
+            f"{d} runs from {self.lowest[i]:g} to {self.highest[i]:g}, outside in {self.n_outside[i]:,} of {self.n:,} rows"
             for i, d in enumerate(DIMENSIONS)
             if self.n_outside[i]
         ]

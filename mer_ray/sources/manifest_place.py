@@ -86,7 +86,9 @@ def _from_uri(text: str, folder: Path) -> Path:
     if host.lower() not in ("", "localhost", "127.0.0.1"):
         beside = folder / host / path.lstrip("/")  # file://music/a.mp3 is meant as file:music/a.mp3
         if not _is_there(beside):
-            raise TrackError("bad_uri", f"{one_line(text, 200)} is on the machine {one_line(host, 60)}: give a path here")
+            raise TrackError(
+                "bad_uri", f"{one_line(text, 200)} is on the machine {one_line(host, 60)}: give a path here"
+            )
         return beside.absolute()
     if os.name != "nt" and re.match(r"/?[A-Za-z]:/", path):
         raise TrackError(

@@ -54,7 +54,9 @@ def open_table(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
         else:
             with_hint = kind in (".xlsx", ".xls", ".ods", ".numbers", ".xlsm")
             more = "; save the workbook as CSV (UTF-8)" if with_hint else ""
-            raise InputError(f"manifest {file} is of an unknown kind", f"its name must end in {', '.join(SUFFIXES)}{more}")
+            raise InputError(
+                f"manifest {file} is of an unknown kind", f"its name must end in {', '.join(SUFFIXES)}{more}"
+            )
     except (UnicodeError, csv.Error, pa.ArrowException, OSError, RecursionError) as error:
         raise _unreadable(file, error) from error
     return Table(table.names, lambda: _guarded(file, table.rows), table.notes)
@@ -134,7 +136,7 @@ def _row(cells: list[str], n: int, is_dirty: bool) -> Row:
 def _json(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
     how = delimited.encoding(file)
     notes = (how.note,) if how.note else ()
-    texts = [text for text in islice((t for t in delimited.lines(file, how) if t.strip()), 2)]
+    texts = list(islice((t for t in delimited.lines(file, how) if t.strip()), 2))
     if not texts:
         return Table([], lambda: iter(()), notes)
     is_lines = file.suffix.lower() != ".json" or (len(texts) == 2 and isinstance(_loaded(texts[0]), dict))
@@ -211,7 +213,9 @@ def _items(whole: Any, n_known: Callable[[Sequence[str]], int]) -> Iterator[Any]
         if [*whole] == [str(i) for i in range(len(whole))]:
             yield from values
         else:
-            yield from (row if any(k in row for k in ("track_id", "id")) else {"track_id": k} | row for k, row in whole.items())
+            yield from (
+                row if any(k in row for k in ("track_id", "id")) else {"track_id": k} | row for k, row in whole.items()
+            )
     elif n_known(list(whole)):
         yield whole
     else:

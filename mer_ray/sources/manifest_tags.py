@@ -1,4 +1,4 @@
-"""The tags of a manifest's row: text with separators, a list, an object or dict column, or any of them as JSON in a cell.
+"""The tags of a manifest's row: text with separators, a list, an object or dict column, or one of them as JSON text.
 
 A weight that was written is read, or the row is refused; a tag has weight 1 only where none was written.
 """
@@ -25,7 +25,9 @@ _WEIGHTS = ("weight", "count", "score", "value", "votes", "frequency", "freq", "
 _PLAIN = r"[+-]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][+-]?\d+)?"
 _NUMBER = rf"(?P<weight>{_PLAIN})\s*%?"
 _MARKED = re.compile(rf"(?P<name>.*\S)\s*[:=]\s*{_NUMBER}", re.DOTALL)
-_BRACKETED = re.compile(rf"(?P<name>.*\S)\s*(?:\(\s*{_NUMBER}\s*\)|\[\s*{_NUMBER.replace('weight', 'w2')}\s*\])", re.DOTALL)
+_BRACKETED = re.compile(
+    rf"(?P<name>.*\S)\s*(?:\(\s*{_NUMBER}\s*\)|\[\s*{_NUMBER.replace('weight', 'w2')}\s*\])", re.DOTALL
+)
 _NOT_UNDERSTOOD = re.compile(
     rf"{_PLAIN}\s*[:=]\s*\D.*"  # 80:sad
     r"|.*\S\s*=\s*\S+"  # sad=high
@@ -37,12 +39,12 @@ _NOT_UNDERSTOOD = re.compile(
 )
 _IN_THE_MIDDLE = re.compile(rf"[^\d\s]\s*[:=]\s*{_PLAIN}\s+\S")  # sad:80 calm:20
 _BARE = re.compile(rf".*\D\s*[-\s]\s*{_PLAIN}|.*[^\W\d]\d+|{_PLAIN}\s+\D.*", re.DOTALL)  # sad 80, 80 sad
-_SPLIT_NUMBER = re.compile(rf"(?:[:=(\[]\s*)\d+,\d+(?![\w,])")
+_SPLIT_NUMBER = re.compile(r"(?:[:=(\[]\s*)\d+,\d+(?![\w,])")
 _MAX_CELL = 1_000_000
 
 
 def parse(value: Any) -> Tags:
-    """(name, weight) pairs from a cell, default weight 1; tags of weight 0, which Last.fm gives to the rarest, are left out.
+    """(name, weight) pairs from a cell; tags of weight 0, which Last.fm gives to the rarest, are left out.
 
     Text: ``sad; slow``, ``sad:80, slow:20``, ``sad=80 | slow=20``, ``sad (80) / slow (20)``, or JSON or a Python list.
     A colon belongs to the name unless a number follows it. Else: a list of names, of (name, weight) or of objects
@@ -74,7 +76,11 @@ def _any(value: Any) -> list[tuple[str, float]]:
     if isinstance(value, Mapping):
         return _mapping(value)
     if isinstance(value, list | tuple | set | frozenset):
-        return [tag for item in (sorted(value, key=str) if isinstance(value, set | frozenset) else value) for tag in _item(item)]
+        return [
+            tag
+            for item in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)
+            for tag in _item(item)
+        ]
     raise TrackError("bad_tags", f"tags must be text, a list or an object, got {_shown(value)}")
 
 
@@ -193,7 +199,9 @@ def _weight(value: Any, shown: str) -> float:
             raise TypeError
         weight = number(value.strip().removesuffix("%"), thousands=True) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise TrackError("bad_tags", f"the weight of {_shown(shown)} is not understood ({one_line(str(error), 80)})") from error
+        raise TrackError(
+            "bad_tags", f"the weight of {_shown(shown)} is not understood ({one_line(str(error), 80)})"
+        ) from error
     if not (math.isfinite(weight) and weight >= 0):
         raise TrackError("bad_tags", f"the weight of {_shown(shown)} must be 0 or more")
     return weight

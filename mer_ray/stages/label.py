@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
@@ -143,12 +142,12 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.made = work.made
     reasons = workspace.reasons("label")
     summary.failed = reasons.total()
-    if mode != "tags" and not survey.is_whole:
-        summary.notes.append(_mixed(survey, matcher is not None, mode))
     if work.given and config.label.lexicon and mode == "auto":
         summary.notes.append(
             f"{work.given:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
         )
+    if mode != "tags" and not survey.is_whole:
+        summary.notes.append(_mixed(survey, matcher is not None, mode))
     if not workspace.has("labels"):
         why = "has a tag that the lexicon knows" if matcher is not None else "brings a whole label"
         raise InputError(
