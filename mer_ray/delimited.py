@@ -40,7 +40,8 @@ _NOT_TEXT = (
 )
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
-_RUN = re.compile("[À-ÖØ-öø-ÿ]{3,}")
+_STRANGE = re.compile("[À-ÖØ-öø-ÿŠŽšžŒœŸ]{3,}|[ƒˆ†‡‰‹›‚¢¤¥¦¬±²³µ¶¸¹¼½¾×÷]")
+"""What Windows-1252 makes of other alphabets: three accented letters in a row, and signs that titles hardly hold."""
 _NOT_WESTERN = re.compile("ÿþ|þÿ|ÿ(?![A-Za-z])")
 _SEP = re.compile(r'"?sep=(\\t|.)"?[,;|\s]*', re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -115,22 +116,24 @@ def _eight_bits(file: Path, chunks: Iterator[bytes]) -> Encoding:
     wide -= wide > 0 and _has_mark(file)
     if not bad:
         return Encoding("utf-8-sig", dirty=nuls > 0)
-    if wide:  # one bad byte must not turn every é of a good file into Ã©
-        note = f"{bad} bytes of it are not UTF-8: the rows that have them are lost"
-        return Encoding("utf-8-sig", "surrogateescape", note, dirty=True)
     hint = "save it as UTF-8"
-    high = in_runs = 0
+    if wide < bad and wide:
+        raise InputError(f"{file} is no UTF-8, and no Windows-1252 either", hint)
+    if wide:  # one bad byte must not turn every é of a good file into Ã©
+        note = f"it is UTF-8 but for {bad:,} bytes: the rows that have these are lost"
+        return Encoding("utf-8-sig", "surrogateescape", note, dirty=True)
+    high = strange = 0
     try:
         with file.open(encoding="cp1252", newline="") as handle:
             while text := handle.read(1 << 20):
                 high += len(_NOT_ASCII.findall(text))
-                in_runs += sum(len(run) for run in _RUN.findall(text))
+                strange += sum(len(run) for run in _STRANGE.findall(text))
                 if _NOT_WESTERN.search(text):
-                    raise InputError(f"{file} is neither UTF-8 nor Windows-1252 text", hint)
+                    raise InputError(f"{file} is no UTF-8, and no Windows-1252 either", hint)
     except UnicodeDecodeError as error:
-        raise InputError(f"{file} is neither UTF-8 nor Windows-1252 text", hint) from error
-    if in_runs > high / 2:  # three accented letters in a row: letters of another alphabet
-        raise InputError(f"{file} is not UTF-8, and Windows-1252 makes no words of it", hint)
+        raise InputError(f"{file} is no UTF-8, and no Windows-1252 either", hint) from error
+    if strange > high / 2:
+        raise InputError(f"{file} is no UTF-8, and Windows-1252 makes no words of it", hint)
     return Encoding("cp1252", note="read as Windows-1252 (Western European): it is not UTF-8", dirty=nuls > 0)
 
 
@@ -202,7 +205,7 @@ def records(source: Iterator[str], mark: str) -> Iterator[list[str] | str]:
             cells = next(reader)
             if f'{mark} "' in taken[0] and mark != "\t":
                 cells = next(csv.reader(taken, delimiter=mark, skipinitialspace=True, strict=True))
-            if len(taken) > 1 and n > 2 and any(_swallowed(cell, mark, n) for cell in cells):
+            if len(taken) > 1 and _are_rows(taken, mark, n):
                 raise csv.Error("a quotation mark is not closed")
         except StopIteration:
             return
@@ -219,9 +222,10 @@ def records(source: Iterator[str], mark: str) -> Iterator[list[str] | str]:
         yield cells
 
 
-def _swallowed(cell: str, mark: str, n: int) -> bool:
-    """Whether a cell holds what looks like a whole row of n cells."""
-    return any(line.count(mark) >= n - 1 for line in cell.splitlines())
+def _are_rows(lines: Sequence[str], mark: str, n: int) -> bool:
+    """Whether lines that a quotation mark holds together look like rows of n cells of their own, the first one too."""
+    whole = [line.count(mark) >= n - 1 for line in lines]
+    return n > 1 and whole[0] and any(whole[1:])
 
 
 def is_missing(text: str) -> bool:

@@ -18,7 +18,7 @@ class Track:
     """A piece of music as a source describes it.
 
     tags: (name, weight) pairs, weight > 0 and relative. given: a label (valence, arousal, dominance) that the source
-    brings, each in 0..1 or None. duration_s: its expected length, > 0. uri: where its audio is, if the source knows. place:
+    brings, each in 0..1 or None. duration_s: its length, > 0. uri: where its audio is, if the source knows. place:
     the path or address as the source writes it, before it was made absolute. given_id: the id that the user's own table
     gives the track. key: an id for a track without artist and title (a hash of its file's content, say).
     """

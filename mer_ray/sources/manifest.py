@@ -3,8 +3,8 @@
 Columns, under these and the many other names of `manifest_columns`: ``path`` or ``uri`` (relative paths start at the
 manifest's folder; http, https, file, and the stores of `mer_ray.audio.objects`), ``artist``, ``title``, ``album``,
 ``composer``, ``mbid``, ``spotify_id``, ``duration_s``, ``tags`` (`manifest_tags` has their forms), ``valence``,
-``arousal``, ``dominance`` on a declared scale, and ``track_id``, the user's own. A row needs artist and title, or a path, or,
-where the manifest has neither paths nor titles, an id. What was understood as what, `understood` says.
+``arousal``, ``dominance`` on a declared scale, and ``track_id``, the user's own. A row needs artist and title, or a
+path, or, where the manifest has neither paths nor titles, an id. What was understood as what, `understood` says.
 
 A row with more cells than the header is refused; one with fewer lacks its end, which must not cut its label in two.
 """

@@ -108,7 +108,7 @@ class Labels:
             return
         low, high = self.scale
         said = [
-            f"{d} runs from {self.lowest[i]:g} to {self.highest[i]:g}, outside in {self.n_outside[i]:,} of {self.n:,} rows"
+            f"{d} runs from {self.lowest[i]:g} to {self.highest[i]:g}, outside in {self.n_outside[i]:,} of {self.n:,}"
             for i, d in enumerate(DIMENSIONS)
             if self.n_outside[i]
         ]
@@ -117,7 +117,7 @@ class Labels:
         first, *others = [f"[{a:g},{b:g}]" for a, b in self._fitting()]
         more = f" (or {' or '.join(others)})" if others else ""
         declare = f"declare the scale of the ratings, as in --set collect.scale={first}{more}"
-        mend = f"mend the typing error in row {rows}"
+        mend = f"if these are typing errors, mend row {rows}"
         is_few = 20 * max(self.n_outside) <= self.n
         raise InputError(
             f"{manifest}: labels outside the scale {low:g}..{high:g} that is in force: {'; '.join(said)}",

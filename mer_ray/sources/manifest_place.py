@@ -16,6 +16,7 @@ from mer_ray.identity import one_line
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“", "«": "»", "`": "`"}
 _BLANK = " \t\r\n\v\f\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{ZERO WIDTH NO-BREAK SPACE}\N{LEFT-TO-RIGHT MARK}"
 _FILE = re.compile(r"file:(?://(?P<host>[^/\\]*))?(?P<path>.*)", re.IGNORECASE | re.DOTALL)
+_OLD_MAC = re.compile(r"[^/\\:]{1,40}(?::[^/\\:]+){2,}")  # Macintosh HD:Users:me:a.mp3
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
@@ -72,6 +73,8 @@ def _path(cell: str, text: str, folder: Path) -> tuple[str, str]:
         raise TrackError(
             "bad_uri", f"{one_line(text, 200)} is a path of Windows: give it as this machine sees it, or relative"
         )
+    if _OLD_MAC.fullmatch(text) and not _is_there(folder / text):
+        raise TrackError("bad_uri", f"{one_line(text, 200)} is a path of an old Mac: write /Users/... with slashes")
     path = Path(slashed).expanduser()
     return slashed, to_uri(_spelled(path if path.is_absolute() else (folder / path).absolute()))
 

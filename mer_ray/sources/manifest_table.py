@@ -89,13 +89,9 @@ def _text(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
     names, *few = [*islice(cells(), 4)] or [[]]
     if isinstance(names, str):
         raise InputError(f"manifest {file}: its header {names}")
-    if len(names) == 1 and not told:  # a list of paths: commas and quotation marks are part of them
-        names, shift = [names[0]], 0
-    else:
-        while names and not names[-1].strip():
-            names.pop()
-        shift = _row_names(names, few)
-    header = [""] * shift + [name.strip() for name in names]
+    while names and not names[-1].strip():
+        names.pop()
+    header = [""] * _row_names(names, few) + [name.strip() for name in names]
 
     def rows() -> Iterator[tuple[int, Row]]:
         for number, found in enumerate(islice(cells(), 1, None), start=1):

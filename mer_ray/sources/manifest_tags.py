@@ -37,10 +37,10 @@ _NOT_UNDERSTOOD = re.compile(
     rf"|\(\s*{_PLAIN}\s*\)\s*\S.*",  # (80) sad
     re.DOTALL | re.IGNORECASE,
 )
-_IN_THE_MIDDLE = re.compile(rf"[^\d\s]\s*[:=]\s*{_PLAIN}\s+\S")  # sad:80 calm:20
+_IN_THE_MIDDLE = re.compile(rf"[^\d\s]\s*[:=]\s*{_PLAIN}\s+[^\s%]")  # sad:80 calm:20
 _BARE = re.compile(rf".*\D\s*[-\s]\s*{_PLAIN}|.*[^\W\d]\d+|{_PLAIN}\s+\D.*", re.DOTALL)  # sad 80, 80 sad
 _SPLIT_NUMBER = re.compile(r"(?:[:=(\[]\s*)\d+,\d+(?![\w,])")
-_MAX_CELL = 1_000_000
+_MAX_CELL, _MAX_TAG = 1_000_000, 1_000  # characters
 
 
 def parse(value: Any) -> Tags:
@@ -98,7 +98,9 @@ def _text(cell: str) -> list[tuple[str, float]]:
 
 def _texts(parts: Iterable[str]) -> list[tuple[str, float]]:
     """Tags from texts of one cell: brackets hold weights if they do so in all of them, else a year or the like."""
-    kept = [part.strip() for part in parts if part.strip()]
+    kept = [" ".join(part.split()) for part in parts if part.strip()]
+    if any(len(part) > _MAX_TAG for part in kept):
+        raise TrackError("bad_tags", f"a tag of over {_MAX_TAG:,} characters: are the tags separated by ; or commas?")
     bracketed = [_BRACKETED.fullmatch(part) for part in kept]
     if any(bracketed) and not all(bracketed):
         which = next(part for part, found in zip(kept, bracketed, strict=True) if found)
@@ -199,9 +201,7 @@ def _weight(value: Any, shown: str) -> float:
             raise TypeError
         weight = number(value.strip().removesuffix("%"), thousands=True) if isinstance(value, str) else float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise TrackError(
-            "bad_tags", f"the weight of {_shown(shown)} is not understood ({one_line(str(error), 80)})"
-        ) from error
+        raise TrackError("bad_tags", f"the weight of {_shown(shown)} is not understood: a number is wanted") from error
     if not (math.isfinite(weight) and weight >= 0):
         raise TrackError("bad_tags", f"the weight of {_shown(shown)} must be 0 or more")
     return weight
