@@ -296,7 +296,12 @@ def test_tracks_without_a_whole_label_are_failures_of_their_own(workspace, sourc
     for _, message in (none, partial):
         assert f"label.source is {source}" in message
     (note,) = summary.notes
-    for said in ("1 tracks bring no label", "1 tracks bring a part of one", "they are failures", "label.source=tags"):
+    for said in (
+        "1 tracks bring no label",
+        "1 tracks bring a part of a label, without dominance",
+        "they are failures",
+        "label.source=tags",
+    ):
         assert said in note
 
 
@@ -314,7 +319,9 @@ def test_a_partial_label_is_neither_taken_nor_mixed_with_tags(workspace):
     reason, message = lost(workspace)[track_id("A", "2")]
     assert reason == "partial_label"
     assert "none can be made from its tags" in message
-    assert any("2 tracks bring a part of one only" in n and "made from tags" in n for n in summary.notes)
+    assert any(
+        "2 tracks bring a part of a label, without dominance" in n and "made from tags" in n for n in summary.notes
+    )
 
 
 def test_no_label_at_all_is_an_error_that_tells_a_part_from_none(workspace):
@@ -322,7 +329,7 @@ def test_no_label_at_all_is_an_error_that_tells_a_part_from_none(workspace):
     settings = config.load(None, ["collect.source=manifest"])
     with pytest.raises(ConfigError) as caught:
         stage.run(settings, workspace)
-    assert "2 tracks bring a part of one only (training needs all of V, A and D)" in str(caught.value)
+    assert "2 tracks bring a part of a label, without dominance (training needs all three)" in str(caught.value)
     assert "no label" not in str(caught.value)
 
 

@@ -125,6 +125,8 @@ def test_json_by_id_keeps_the_ids_and_json_lines_may_be_called_json(tmp_path):
         ("m.csv", b"music/a.wav,A,B\n", "the first row must name them"),
         ("m.csv", b"title,Title,artist\na,b,c\n", "2 columns could be title: title and Title"),
         ("m.csv", b"path,valence,arousal,dominance,Valence\na,0,0,0,1\n", "2 columns could be valence"),
+        ("m.csv", b"artist,title,tag,count\nA,x,sad,80\nA,x,slow,20\n", "count seems to hold the weights of tag"),
+        ("m.csv", b"path,tags,tag_weights\na,sad;slow,80;20\n", "weights of tags"),
         ("m.csv", b"path,valence_mean,static_valence,arousal_mean\na,0,0,0\n", "2 columns could be valence"),
     ],
 )

@@ -26,6 +26,8 @@ _NAMES = {
     "tags": "tags tag toptags lastfmtags moodtags moods mood",
     "track_id": "trackid songid clipid musicid fileid id audioid",
 }
+_WEIGHTS = ("weight", "weights", "tagweight", "tagweights", "tagcount", "tagcounts", "tagscores", "count", "score")
+"""Columns of the weights of tags; the last two beside one called ``tag``."""
 _ALIASES = {field: names.split() for field, names in _NAMES.items()}
 _FIELDS = frozenset(name for names in _ALIASES.values() for name in names)
 _SHOWN = 12
@@ -72,6 +74,13 @@ def understand(file: Path, names: Sequence[str]) -> Columns:
             if found:
                 at[field] = found[0]
                 break
+    weights = [name for name, k in zip(names, keys, strict=True) if k in _WEIGHTS[: None if "tag" in keys else -2]]
+    if "tags" in at and weights:
+        both = f"{_shown(weights[0])} seems to hold the weights of {_shown(names[at['tags']])}"
+        raise InputError(
+            f"manifest {file}: {both}",
+            "write them into the tags, as in sad:80; slow:20, a row per track; or rename the column",
+        )
     at |= _dimensions(file, names, set(at.values()))
     if "duration_s" in at:
         at.pop("duration_ms", None)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
@@ -68,12 +69,13 @@ def matcher_of(config: Config, lexicon: Lexicon, names: exclusions.Names) -> Mat
 class _Survey:
     """What one pass over ``tracks`` tells: how many there are, how many bring a label, the names in the catalogue.
 
-    with_part: how many bring a part of a label, as valence and arousal without dominance.
+    with_part: how many bring a part of a label, as valence and arousal without dominance. missing: what these lack.
     """
 
     tracks: int = 0
     with_given: int = 0
     with_part: int = 0
+    missing: set[str] = field(default_factory=set)
     names: exclusions.Names = field(default_factory=exclusions.Names)
 
     @property
@@ -86,7 +88,10 @@ class _Survey:
         none = self.tracks - self.with_given - self.with_part
         parts = [f"{none:,} tracks bring no label"] if none or not self.with_part else []
         if self.with_part:
-            parts.append(f"{self.with_part:,} tracks bring a part of one only (training needs all of V, A and D)")
+            lacking = " or ".join(d for d in DIMENSIONS if d in self.missing)
+            parts.append(
+                f"{self.with_part:,} tracks bring a part of a label, without {lacking} (training needs all three)"
+            )
         return " and ".join(parts)
 
 
@@ -99,6 +104,9 @@ def _survey(config: Config, workspace: Workspace) -> _Survey:
         is_whole, is_part = columns.completeness(tracks["given"])
         found.with_given += int(is_whole.sum())
         found.with_part += int(is_part.sum())
+        if is_part.any():
+            part = tracks["given"].filter(pa.array(is_part))
+            found.missing |= {d for d in DIMENSIONS if pc.struct_field(part, d).null_count}
         if names:
             artists, albums = (tracks[c].unique().to_pylist() for c in ("artist", "album"))
             found.names.add(artists, albums, tracks["title"].to_pylist())
