@@ -40,8 +40,10 @@ _NOT_TEXT = (
 )
 _ESCAPED = re.compile("[\udc80-\udcff]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
-_STRANGE = re.compile("[À-ÖØ-öø-ÿŠŽšžŒœŸ]{3,}|[ƒˆ†‡‰‹›‚¢¤¥¦¬±²³µ¶¸¹¼½¾×÷]")
-"""What Windows-1252 makes of other alphabets: three accented letters in a row, and signs that titles hardly hold."""
+_LETTERS = "À-ÖØ-öø-ÿŠŽšžŒœŸ"
+_SIGNS = "ƒˆ†‡‰‹›‚¢¤¥¦¬±²³µ¶¸¹¼½¾×÷¨¯\N{SOFT HYPHEN}"
+_STRANGE = re.compile(f"[{_LETTERS}{_SIGNS}§©®ªº«»°·]{{3,}}|[{_SIGNS}]|[§©®ª](?=[A-Za-z{_LETTERS}])")
+"""What Windows-1252 makes of other encodings: three such characters in a row, and signs that titles hardly hold."""
 _NOT_WESTERN = re.compile("ÿþ|þÿ|ÿ(?![A-Za-z])")
 _SEP = re.compile(r'"?sep=(\\t|.)"?[,;|\s]*', re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -132,7 +134,7 @@ def _eight_bits(file: Path, chunks: Iterator[bytes]) -> Encoding:
                     raise InputError(f"{file} is no UTF-8, and no Windows-1252 either", hint)
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is no UTF-8, and no Windows-1252 either", hint) from error
-    if strange > high / 2:
+    if strange > max(2, high / 2):
         raise InputError(f"{file} is no UTF-8, and Windows-1252 makes no words of it", hint)
     return Encoding("cp1252", note="read as Windows-1252 (Western European): it is not UTF-8", dirty=nuls > 0)
 

@@ -136,6 +136,8 @@ def test_each_format_gives_the_same_tracks(tmp_path, suffix):
         ([{"tag": "sad", "score": 0.5}, {"Name": "slow", "Weight": 2}], (("sad", 0.5), ("slow", 2.0))),
         (["sad:80", "slow (20)"], (("sad", 80.0), ("slow", 20.0))),
         (float("nan"), ()),
+        ("NA", ()),
+        ("[]", ()),
         (
             [{"name": "sad", "weight": 80}, {"name": "slow"}, {"name": "low", "weight": None}],
             (("sad", 80.0), ("slow", 1.0), ("low", 1.0)),

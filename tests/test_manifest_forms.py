@@ -118,6 +118,8 @@ def test_json_by_id_keeps_the_ids_and_json_lines_may_be_called_json(tmp_path):
         ("m.csv", b"\x1f\x8b and so on", "compressed"),
         ("m.csv", "path,artist,title\na.wav,Кино,Группа крови\n".encode("cp1251"), "UTF-8"),
         ("m.csv", "path,artist,title\na.wav,久石譲,さんぽ\n".encode("shift-jis"), "UTF-8"),
+        ("m.csv", "path,artist,title\na.wav,周杰伦,青花瓷\nb.wav,王菲,红豆\n".encode("gbk"), "UTF-8"),
+        ("m.csv", "path,artist,title\na.wav,周杰倫,青花瓷\n".encode("big5"), "UTF-8"),
         ("m.csv", b"path,artist\n" + b"x" * (1 << 24), "line of over"),
         ("m.json", b'{"path": ', "is not JSON"),
         ("m.json", b"[" * 100_000, "is not JSON"),
@@ -280,6 +282,14 @@ def test_ids_as_they_are_written_and_of_bounded_length(tmp_path):
     assert first != second
 
 
+def test_columns_of_parquet_that_mean_nothing_here_are_left_alone(tmp_path):
+    table = pa.table({"blob": [b"x", b"y"], "file.name": ["a", "b"], "path": ["a", "b"]})
+    pq.write_table(table.drop_columns("file.name"), tmp_path / "m.parquet")
+    pq.write_table(table, tmp_path / "dotted.parquet")
+    for name in ("m", "dotted"):
+        assert [t.place for t in read(tmp_path / f"{name}.parquet") if isinstance(t, Track)] == ["a", "b"]
+
+
 def test_dict_columns_of_parquet_are_tags(tmp_path):
     maps = pa.array([[("sad", 80.0)], None], pa.map_(pa.string(), pa.float64()))
     structs = pa.array([{"sad": 80.0, "slow": None}, {"sad": None, "slow": 2.0}])
@@ -310,6 +320,11 @@ def test_one_value_outside_the_scale_may_be_a_typing_error(tmp_path):
         manifest.check(file)
     assert "dominance runs from 0.1 to 12, outside in 1 of 60" in str(caught.value)
     assert "if these are typing errors, mend row 41, or declare the scale" in str(caught.value)
+
+
+def test_rounding_at_the_ends_of_the_scale_is_no_fault(tmp_path):
+    file = written(tmp_path / "m.csv", HEADER + "a,A,x,1.0000001,-1e-8,0.5\n")
+    assert one(file).given == (1.0, 0.0, 0.5)
 
 
 def test_labels_that_fill_a_strange_part_of_their_scale_are_told(tmp_path):

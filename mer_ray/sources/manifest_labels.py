@@ -20,6 +20,8 @@ _SCALES: tuple[Scale, ...] = (
     *((1, 100), (-10, 10), (-100, 100), (0, 255), (0, 1_000), (-1_000, 1_000)),
 )
 """Scales on which people rate, the usual ones first."""
+_ROUNDING = 1e-6
+"""The share of the scale by which a value may pass its ends, as those of float32 do."""
 _ROWS_NAMED = 8
 _ENOUGH = 20
 """Labels from which on it is strange that they fill a small part of the scale."""
@@ -56,11 +58,16 @@ def rescaled(label: Given, scale: Scale) -> Given:
     """To 0..1. Raises TrackError (``bad_label``) for a value that the scale does not have."""
     low, high = scale
     for dimension, x in zip(DIMENSIONS, label, strict=True):
-        if x is not None and not low <= x <= high:
+        if x is not None and _is_outside(x, scale):
             said = f"{dimension} {x:g} is outside the scale {low:g}..{high:g}; declare the scale as collect.scale"
             raise TrackError("bad_label", said)
-    v, a, d = (None if x is None else (x - low) / (high - low) for x in label)
+    v, a, d = (None if x is None else min(1.0, max(0.0, (x - low) / (high - low))) for x in label)
     return v, a, d
+
+
+def _is_outside(x: float, scale: Scale) -> bool:
+    slack = (scale[1] - scale[0]) * _ROUNDING
+    return not scale[0] - slack <= x <= scale[1] + slack
 
 
 @dataclass
@@ -96,7 +103,7 @@ class Labels:
             if x is None:
                 continue
             self.lowest[i], self.highest[i] = min(self.lowest[i], x), max(self.highest[i], x)
-            if not self.scale[0] <= x <= self.scale[1]:
+            if _is_outside(x, self.scale):
                 self.n_outside[i] += 1
                 is_outside = True
         if is_outside and len(self.rows_outside) <= _ROWS_NAMED:

@@ -50,7 +50,7 @@ def open_table(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
         elif kind in JSON:
             table = _json(file, n_known)
         elif kind == ".parquet":
-            table = _parquet(file)
+            table = _parquet(file, n_known)
         else:
             with_hint = kind in (".xlsx", ".xls", ".ods", ".numbers", ".xlsm")
             more = "; save the workbook as CSV (UTF-8)" if with_hint else ""
@@ -225,15 +225,21 @@ def _values(column: Mapping[str, Any] | list[Any]) -> list[Any]:
 # Parquet -------------------------------------------------------------------------------------------------------------
 
 
-def _parquet(file: Path) -> Table:
+def _parquet(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
     with pq.ParquetFile(file) as parquet:
         names = [str(name) for name in parquet.schema_arrow.names]
+    # Others are not read: there may be sound in them. A name with a dot would be taken for a path into a struct.
+    is_plain = len(set(names)) == len(names) and not any("." in name for name in names)
+    used = [i for i, name in enumerate(names) if n_known([name])] if is_plain else list(range(len(names)))
 
     def rows() -> Iterator[tuple[int, Row]]:
         number = 0
         with pq.ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches(batch_size=4_096):
-                for cells in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            for batch in parquet.iter_batches(batch_size=4_096, columns=[names[i] for i in used] if is_plain else None):
+                columns: list[list[Any]] = [[None] * len(batch)] * len(names)
+                for i, column in zip(used, batch.columns, strict=True):
+                    columns[i] = column.to_pylist()
+                for cells in zip(*columns, strict=True):
                     number += 1
                     yield number, cells
 

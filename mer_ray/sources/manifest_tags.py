@@ -40,6 +40,8 @@ _NOT_UNDERSTOOD = re.compile(
 _IN_THE_MIDDLE = re.compile(rf"[^\d\s]\s*[:=]\s*{_PLAIN}\s+[^\s%]")  # sad:80 calm:20
 _BARE = re.compile(rf".*\D\s*[-\s]\s*{_PLAIN}|.*[^\W\d]\d+|{_PLAIN}\s+\D.*", re.DOTALL)  # sad 80, 80 sad
 _SPLIT_NUMBER = re.compile(r"(?:[:=(\[]\s*)\d+,\d+(?![\w,])")
+_NONE = ("NA", "N/A", "#N/A", "nan", "NaN", "null", "NULL", "None", "-")
+"""A cell that is one of these, as R and pandas write it, has no tags."""
 _MAX_CELL, _MAX_TAG = 1_000_000, 1_000  # characters
 
 
@@ -86,6 +88,8 @@ def _any(value: Any) -> list[tuple[str, float]]:
 
 def _text(cell: str) -> list[tuple[str, float]]:
     text = cell.strip()
+    if text in _NONE:
+        return []
     if text[:1] in ("[", "{") or text[:2] in ("('", '("', "(("):
         return _any(_literal(text))
     if text.startswith(("Counter(", "OrderedDict(", "defaultdict(", "array(", "Index(", "dict(")):
