@@ -157,7 +157,7 @@ def test_a_file_that_is_not_there_is_named(tmp_path, name):
 
 IN_A_FILE = """
 workspace: work/mine
-collect: {source: manifest, manifest: tracks.csv, folder: ../music, cache: answers}
+collect: {source: manifest, manifest: tracks.csv, cache: answers}
 label: {lexicon: words/l.txt, exclude: "@names.txt, live", keep: ["@moods.txt", calm]}
 acquire: {folder: music}
 extract:
@@ -175,7 +175,7 @@ def test_relative_paths_of_inputs_start_at_the_folder_of_the_file(tmp_path, monk
     monkeypatch.chdir("/")
     loaded = config.load(tmp_path / "c.yaml")
     here = str(tmp_path)
-    assert (loaded.collect.manifest, loaded.collect.folder) == (f"{here}/tracks.csv", f"{here}/../music")
+    assert loaded.collect.manifest == f"{here}/tracks.csv"
     assert loaded.label.lexicon == f"{here}/words/l.txt"
     assert loaded.label.exclude == [f"@{here}/names.txt", "live"]
     assert loaded.label.keep == [f"@{here}/moods.txt", "calm"]
@@ -186,6 +186,8 @@ def test_relative_paths_of_inputs_start_at_the_folder_of_the_file(tmp_path, monk
     assert loaded.extract.brought["mine"].path == f"{here}/mine.parquet"
     assert loaded.extract.brought["there"].path == "s3://bucket/there.parquet"
     assert (loaded.workspace, loaded.collect.cache, loaded.train.mlflow) == ("work/mine", "answers", "runs")
+    (tmp_path / "d.yaml").write_text("collect: {source: folder, folder: ../music}\n")
+    assert config.load(tmp_path / "d.yaml").collect.folder == f"{here}/../music"
 
 
 def test_what_is_assigned_starts_at_the_current_folder_and_words_are_no_paths(tmp_path):

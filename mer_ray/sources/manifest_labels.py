@@ -152,6 +152,6 @@ class Labels:
         if self.complete + self.partial >= _ENOUGH and is_strange:
             lines.append(
                 f"all labels lie in {lowest:g}..{highest:g}: if {low:g}..{high:g} is not the scale that they were rated"
-                " on, set collect.scale and collect into a new workspace"
+                " on, set collect.scale"
             )
         return lines
