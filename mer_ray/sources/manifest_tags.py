@@ -20,6 +20,7 @@ Tags = tuple[tuple[str, float], ...]
 
 _SEPARATORS = (";", "\n", "|", ",")
 """The first that a cell has is the one that separates; the others belong to the names. After them, a slash may."""
+_WIDE = str.maketrans("：；，、＝（）", ":;,,=()")
 _NAMES = ("name", "tag", "label", "term", "word", "text", "#text")
 _WEIGHTS = ("weight", "count", "score", "value", "votes", "frequency", "freq", "percent")
 _PLAIN = r"[+-]?(?:\d+(?:[.,]\d+)?|[.,]\d+)(?:[eE][+-]?\d+)?"
@@ -31,15 +32,18 @@ _BRACKETED = re.compile(
 _NOT_UNDERSTOOD = re.compile(
     rf"{_PLAIN}\s*[:=]\s*\D.*"  # 80:sad
     r"|.*\S\s*=\s*\S+"  # sad=high
-    rf"|.*\S\s*:\s*(?:[-+]?(?:nan|inf(?:inity)?)|[+-]?[\d.,]+\S*\d*)"  # sad:nan, sad:1.000,5, sad:80pts
+    rf"|.*\w\s*:\s*(?:[-+]?(?:nan|inf(?:inity)?)|na|n/a|null|none|)"  # sad:nan, sad:
+    rf"|.*\S\s*:\s*[+-]?[\d.,]+\S*"  # sad:1.000,5, sad:80pts
+    rf"|.*\D\s*[|,]\s*{_PLAIN}|.*\S\s+{_PLAIN}\s*%"  # sad|80, sad 80%
     rf"|.*\S\s*(?:->|=>|[×*^~@])\s*{_PLAIN}"  # sad*80
     rf"|.*\S\s+-\s+{_PLAIN}"  # sad - 80
     rf"|\(\s*{_PLAIN}\s*\)\s*\S.*",  # (80) sad
     re.DOTALL | re.IGNORECASE,
 )
 _IN_THE_MIDDLE = re.compile(rf"[^\d\s]\s*[:=]\s*{_PLAIN}\s+[^\s%]")  # sad:80 calm:20
-_BARE = re.compile(rf".*\D\s*[-\s]\s*{_PLAIN}|.*[^\W\d]\d+|{_PLAIN}\s+\D.*", re.DOTALL)  # sad 80, 80 sad
+_BARE = re.compile(rf".*\D\s*[-\s]\s*{_PLAIN}\s*%?|.*[^\W\d]\d+|{_PLAIN}\s+\D.*", re.DOTALL)  # sad 80, 80 sad
 _SPLIT_NUMBER = re.compile(r"(?:[:=(\[]\s*)\d+,\d+(?![\w,])")
+_IS_WEIGHT = "is that a weight? Write name:weight"
 _NONE = ("NA", "N/A", "#N/A", "nan", "NaN", "null", "NULL", "None", "-")
 """A cell that is one of these, as R and pandas write it, has no tags."""
 _MAX_CELL, _MAX_TAG = 1_000_000, 1_000  # characters
@@ -58,7 +62,7 @@ def parse(value: Any) -> Tags:
 
 def separator(text: str) -> str:
     """What separates the tags of a cell of text: ``; | , /`` or a line end; "" where there is one tag, or JSON."""
-    text = text.strip()
+    text = text.translate(_WIDE).strip()
     if text[:1] in ("[", "{"):
         return ""
     for mark in _SEPARATORS:
@@ -78,16 +82,15 @@ def _any(value: Any) -> list[tuple[str, float]]:
     if isinstance(value, Mapping):
         return _mapping(value)
     if isinstance(value, list | tuple | set | frozenset):
-        return [
-            tag
-            for item in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)
-            for tag in _item(item)
-        ]
+        items = sorted(value, key=str) if isinstance(value, set | frozenset) else list(value)
+        if all(isinstance(item, str) for item in items):
+            return _texts(items)
+        return [tag for item in items for tag in _item(item)]
     raise TrackError("bad_tags", f"tags must be text, a list or an object, got {_shown(value)}")
 
 
 def _text(cell: str) -> list[tuple[str, float]]:
-    text = cell.strip()
+    text = cell.translate(_WIDE).strip()
     if text in _NONE:
         return []
     if text[:1] in ("[", "{") or text[:2] in ("('", '("', "(("):
@@ -105,13 +108,12 @@ def _texts(parts: Iterable[str]) -> list[tuple[str, float]]:
     kept = [" ".join(part.split()) for part in parts if part.strip()]
     if any(len(part) > _MAX_TAG for part in kept):
         raise TrackError("bad_tags", f"a tag of over {_MAX_TAG:,} characters: are the tags separated by ; or commas?")
-    bracketed = [_BRACKETED.fullmatch(part) for part in kept]
-    if any(bracketed) and not all(bracketed):
-        which = next(part for part, found in zip(kept, bracketed, strict=True) if found)
-        if not all(found or _MARKED.fullmatch(part) for part, found in zip(kept, bracketed, strict=True)):
-            raise TrackError("bad_tags", f"{_shown(which)}: is that a weight? Not all tags have one: write name:weight")
-    if len(kept) > 1 and all(_BARE.fullmatch(part) for part in kept):
-        raise TrackError("bad_tags", f"{_shown(kept[0])}: is that a weight? All tags have one: write name:weight")
+    marked = [bool(_MARKED.fullmatch(part)) for part in kept]
+    bracketed = [bool(_BRACKETED.fullmatch(part)) for part in kept]
+    if any(bracketed) and not all(m or b for m, b in zip(marked, bracketed, strict=True)):
+        raise TrackError("bad_tags", f"{_shown(kept[bracketed.index(True)])}: {_IS_WEIGHT}: some tags have none")
+    if len(kept) > 1 and not any(marked) and all(_BARE.fullmatch(part) for part in kept):
+        raise TrackError("bad_tags", f"{_shown(kept[0])}: {_IS_WEIGHT}: all tags have a number")
     return [_one(part) for part in kept]
 
 
@@ -120,7 +122,7 @@ def _one(text: str) -> tuple[str, float]:
     if found and not _IN_THE_MIDDLE.search(text):
         groups = found.groupdict()
         written = groups["weight"] or groups.get("w2") or ""
-        return found["name"].strip(), _weight(written, text)
+        return _unquoted(found["name"]), _weight(written, text)
     if _NOT_UNDERSTOOD.fullmatch(text) or _IN_THE_MIDDLE.search(text):
         raise TrackError("bad_tags", f"the weight of {_shown(text)} is not understood: write name:weight, as in sad:80")
     return _unquoted(text), 1.0
