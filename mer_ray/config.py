@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from mer_ray import config_paths
 from mer_ray.audio.excerpt import Place
 from mer_ray.errors import ConfigError
 from mer_ray.features import FAMILIES
@@ -321,6 +322,8 @@ class Config(_Section):
 def load(file: str | Path | None = None, assignments: Sequence[str] = ()) -> Config:
     """Defaults, then a YAML file, then ``a.b=value`` assignments (values in YAML).
 
+    Relative paths of what is read start at the file's folder if they stand in the file, and at the current folder if
+    they are assigned; what is written (workspace, collect.cache, train.mlflow) starts at the current folder always.
     Raises ConfigError naming the file or key.
     """
     values: dict[str, Any] = {}
@@ -328,6 +331,7 @@ def load(file: str | Path | None = None, assignments: Sequence[str] = ()) -> Con
     if file is not None:
         origin = str(file)
         values = _read(Path(file))
+        config_paths.anchor(values, Path(file).expanduser().parent)
     for assignment in assignments:
         _assign(values, assignment)
     try:

@@ -264,6 +264,29 @@ def test_no_lexicon_where_one_is_needed(typed, tmp_path):
     assert len(err.splitlines()) == 1
 
 
+def test_collect_says_what_it_understood(typed, tmp_path):
+    (tmp_path / "songs.csv").write_text("Name;Artist;Valence Mean;Arousal Mean;Genre\nx;A;0,1;0,2;Score\n")
+    own = ["--workspace", "w", "--set", "collect.source=manifest", "--set", "collect.manifest=songs.csv"]
+    code, out, _ = typed("collect", *own)
+    assert code == 0
+    assert "Name as title" in out
+    assert "not used: Genre" in out
+    assert "1 a part of one (dominance missing)" in out
+    (given,) = Workspace(tmp_path / "w").read("tracks", ["given"])["given"].to_pylist()
+    assert given == {"valence": 0.1, "arousal": 0.2, "dominance": None}
+
+
+def test_labels_on_another_scale_write_nothing(typed, tmp_path):
+    (tmp_path / "songs.csv").write_text("title,artist,valence,arousal,dominance\nx,A,0.5,1,0\ny,A,8.7,1.2,3\n")
+    own = ["--workspace", "w", "--set", "collect.source=manifest", "--set", "collect.manifest=songs.csv"]
+    code, _, err = typed("collect", *own)
+    assert code == 2
+    assert "valence runs from 0.5 to 8.7" in err
+    assert "collect.scale=[0,10]" in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "w" / "tracks").exists()
+
+
 def test_a_damaged_table_is_one_line(typed, tmp_path):
     own = ["--workspace", "w", "--set", "collect.source=manifest", "--set", f"collect.manifest={manifest(tmp_path)}"]
     assert typed("collect", *own)[0] == 0

@@ -155,6 +155,51 @@ def test_a_file_that_is_not_there_is_named(tmp_path, name):
         config.load(tmp_path / name)
 
 
+IN_A_FILE = """
+workspace: work/mine
+collect: {source: manifest, manifest: tracks.csv, cache: answers}
+label: {lexicon: words/l.txt, exclude: "@names.txt, live", keep: ["@moods.txt", calm]}
+acquire: {folder: music}
+extract:
+  features: [mfcc]
+  vggish: {weights: vggish}
+  hub: {yamnet: {handle: yamnet}, far: {handle: "https://tfhub.dev/google/yamnet/1"}}
+  brought: {mine: {path: mine.parquet}, there: {path: "s3://bucket/there.parquet"}}
+train: {mlflow: runs}
+score: {model: /models/mine}
+"""
+
+
+def test_relative_paths_of_inputs_start_at_the_folder_of_the_file(tmp_path, monkeypatch):
+    (tmp_path / "c.yaml").write_text(IN_A_FILE)
+    monkeypatch.chdir("/")
+    loaded = config.load(tmp_path / "c.yaml")
+    here = str(tmp_path)
+    assert loaded.collect.manifest == f"{here}/tracks.csv"
+    assert loaded.label.lexicon == f"{here}/words/l.txt"
+    assert loaded.label.exclude == [f"@{here}/names.txt", "live"]
+    assert loaded.label.keep == [f"@{here}/moods.txt", "calm"]
+    assert (loaded.acquire.folder, loaded.score.model) == (f"{here}/music", "/models/mine")
+    assert loaded.extract.vggish.weights == f"{here}/vggish"
+    assert loaded.extract.hub["yamnet"].handle == f"{here}/yamnet"
+    assert loaded.extract.hub["far"].handle.startswith("https://")
+    assert loaded.extract.brought["mine"].path == f"{here}/mine.parquet"
+    assert loaded.extract.brought["there"].path == "s3://bucket/there.parquet"
+    assert (loaded.workspace, loaded.collect.cache, loaded.train.mlflow) == ("work/mine", "answers", "runs")
+    (tmp_path / "d.yaml").write_text("collect: {source: folder, folder: ../music}\n")
+    assert config.load(tmp_path / "d.yaml").collect.folder == f"{here}/../music"
+
+
+def test_what_is_assigned_starts_at_the_current_folder_and_words_are_no_paths(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "label: {lexicon: demo}\nextract: {vggish: {weights: auto}}\nacquire: {folder: ~/x}\n"
+    )
+    loaded = config.load(tmp_path / "c.yaml", ["collect.manifest=tracks.csv", "label.keep=@a.txt"])
+    assert (loaded.collect.manifest, loaded.label.keep) == ("tracks.csv", ["@a.txt"])
+    assert (loaded.label.lexicon, loaded.extract.vggish.weights, loaded.acquire.folder) == ("demo", "auto", "~/x")
+    assert config.load(tmp_path / "c.yaml", ["label.lexicon=l.txt"]).label.lexicon == "l.txt"
+
+
 def test_a_file_runs_no_code(tmp_path):
     file = tmp_path / "evil.yaml"
     file.write_text(f"workspace: !!python/object/apply:os.system ['touch {tmp_path}/owned']\n")

@@ -272,6 +272,67 @@ def test_given_labels_and_tags_together(workspace):
         stage.run(loaded(workspace, "label.source=tags"), workspace)
 
 
+def lost(workspace: Workspace) -> dict[str, tuple[str, str]]:
+    failures = workspace.read("failures", ["track_id", "reason", "message"]).to_pylist()
+    return {f["track_id"]: (f["reason"], f["message"]) for f in failures}
+
+
+WHOLE = {"valence": 0.1, "arousal": 0.2, "dominance": 0.3}
+PARTIAL = {"valence": 0.1, "arousal": 0.2, "dominance": None}
+
+
+@pytest.mark.parametrize("source", ["auto", "manifest"])
+def test_tracks_without_a_whole_label_are_failures_of_their_own(workspace, source):
+    rows = [row("A", "1", [], given=WHOLE), row("A", "2", [("sad", 1)]), row("A", "3", [("sad", 1)], given=PARTIAL)]
+    workspace.append_rows("tracks", rows)
+    settings = config.load(None, ["collect.source=manifest", f"label.source={source}", "label.report=false"])
+    summary = stage.run(settings, workspace)
+    assert (summary.made, summary.failed) == (1, 2)
+    assert list(labels(workspace)) == [track_id("A", "1")]
+    none, partial = (lost(workspace)[track_id("A", t)] for t in "23")
+    assert none[0] == "no_label"
+    assert partial[0] == "partial_label"
+    assert "labels its valence and arousal, not its dominance" in partial[1]
+    for _, message in (none, partial):
+        assert f"label.source is {source}" in message
+    (note,) = summary.notes
+    for said in (
+        "1 tracks bring no label",
+        "1 tracks bring a part of a label, without dominance",
+        "they are failures",
+        "label.source=tags",
+    ):
+        assert said in note
+
+
+def test_a_partial_label_is_neither_taken_nor_mixed_with_tags(workspace):
+    rows = [
+        row("A", "1", [("cool", 1)], given=PARTIAL),
+        row("A", "2", [("xyzzy", 1)], given=PARTIAL),
+        row("A", "3", [("sad", 1)], given=WHOLE),
+    ]
+    workspace.append_rows("tracks", rows)
+    summary = stage.run(loaded(workspace), workspace)
+    one = labels(workspace)[track_id("A", "1")]
+    assert [one[d] for d in DIMENSIONS] == [0.885, 0.930, 0.653]
+    assert labels(workspace)[track_id("A", "3")]["lexicon"] == "manifest"
+    reason, message = lost(workspace)[track_id("A", "2")]
+    assert reason == "partial_label"
+    assert "none can be made from its tags" in message
+    assert any(
+        "2 tracks bring a part of a label, without dominance" in n and "made from tags" in n for n in summary.notes
+    )
+
+
+def test_no_label_at_all_is_an_error_that_tells_a_part_from_none(workspace):
+    workspace.append_rows("tracks", [row("A", "1", [], given=PARTIAL), row("A", "2", [], given=PARTIAL)])
+    settings = config.load(None, ["collect.source=manifest"])
+    with pytest.raises(ConfigError) as caught:
+        stage.run(settings, workspace)
+    assert "2 tracks bring a part of a label, without dominance (training needs all three)" in str(caught.value)
+    assert "no label" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -519,6 +580,8 @@ def test_a_given_label_and_none_at_all(workspace, capsys):
     assert "0.8850" in explained(workspace, capsys, "A – given", "label.source=tags")
     assert "No label: no tag" in explained(workspace, capsys, "A – none")
     assert "label.min_terms is 2" in explained(workspace, capsys, "A – few", "label.min_terms=2")
+    workspace.append_rows("tracks", [row("B", "part", [("cool", 1)], given=PARTIAL)])
+    assert "0.8850" in explained(workspace, capsys, "B – part")
     with pytest.raises(ConfigError, match="no arithmetic"):
         stage.explain(config.load(None, ["collect.source=manifest"]), workspace, "A – none")
 

@@ -302,6 +302,69 @@ def test_the_name_follows_the_content(tmp_path):
     assert one.startswith("l.txt:")
 
 
+SAD = {"sad": (0.1, 0.2, 0.3)}
+OF_1_TO_9 = {"sad": (0.25, 0.5, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "terms"),
+    [
+        (
+            "NRC-VAD-bilingual.txt",
+            "English Word\tValence\tArousal\tDominance\tGerman Word\nsad\t.1\t.2\t.3\ttraurig\n",
+            SAD,
+        ),
+        ("l.txt", "English Word\tGerman Word\tValence\tArousal\tDominance\nsad\ttraurig, weh\t.1\t.2\t.3\n", SAD),
+        ("l.csv", "Word;Valence;Arousal;Dominance\nsad;0,1;0,2;0,3\n", SAD),
+        ("l.csv", "sep=;\nWord;V;A;D\nsad;0.1;0.2;0.3\n", SAD),
+        ("l.csv", "sad;0,1;0,2;0,3\n", SAD),
+        ("l.txt", "Word,Valence,Arousal,Dominance\nsad,0.1,0.2,0.3\n", SAD),
+        ("l.txt", '"Word"\t"Valence"\t"Arousal"\t"Dominance"\n"sad"\t0.1\t0.2\t0.3\n', SAD),
+        (
+            "l.csv",
+            '"","Lemma","mean_valence","mean_arousal","mean_dominance","sd_valence"\n"1","sad",.1,.2,.3,2\n',
+            SAD,
+        ),
+        ("l.csv", "Term,ValMn,AroMn,DomMn\nsad,0.1,0.2,0.3\n", SAD),
+        ("l.csv", "Description,Word No.,ValMn,ValSD,AroMn,AroSD,DomMn,DomSD\nsad,621,3,2,5,2,9,2\n", OF_1_TO_9),
+        ("l.txt", "Word\tValence Mean\tValence SD\tArousal Mean\tDominance Mean\nsad\t3\t2\t5\t9\n", OF_1_TO_9),
+        ("l.csv", "Word;V.Mean.Sum;A.Mean.Sum;D.Mean.Sum\nsad;3,0;5,0;9,0\n", OF_1_TO_9),
+        ("l.csv", "Word,V,A,D\nnull,0.1,0.2,0.3\ntrue,0.1,0.2,0.3\n", {"null": SAD["sad"], "true": SAD["sad"]}),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_lexicons_as_people_have_them(tmp_path, name, text, terms, encoding):
+    (tmp_path / name).write_text(text, encoding=encoding)
+    assert dict(lexicon.load(tmp_path / name).terms) == terms
+
+
+def test_a_lexicon_in_windows_1252(tmp_path):
+    (tmp_path / "l.txt").write_text("voilà\t0.1\t0.2\t0.3\n", encoding="cp1252")
+    assert set(lexicon.load(tmp_path / "l.txt").terms) == {"voilà"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("l.csv", b"Word,Joy,Fear,Anger\nsad,0.1,0.2,0.3\n", "wanted are a column of terms"),
+        ("l.csv", b"Emotion,Valence,Arousal,Dominance\nsad,0.1,0.2,0.3\n", "wanted are a column of terms"),
+        ("l.csv", b"Word,Valence,Arousal\nsad,0.1,0.2\n", "Valence, Arousal, Dominance"),
+        ("l.csv", b"Word,Valence,valence,Arousal,Dominance\nsad,0.1,0.2,.3,.4\n", "could both be meant"),
+        ("l.csv", b"Word,V,A,D\nsad,0,1,0,2,0,3\n", "line 2: expected a term and three numbers"),
+        ("l.csv", b"sad,0,1,0,2,0,3\n", "line 1: expected a term and three numbers"),
+        ("l.csv", b'Word,V,A,D\n"sad,0.1,0.2,0.3\ncalm,0.1,0.2,0.3\n', "quotation mark"),
+        ("l.csv", b"Word,V,A,D\nsad,0.1,0.2,0.3,0.4\n", "line 2"),
+        ("l.xlsx", b"PK\x03\x04 and so on", "workbook.*save it as CSV"),
+        ("l.csv", b"Word,ValMn,AroMn,DomMn\nsad,3,5,10\n", r"1\.\.9 \(ANEW\)"),
+    ],
+)
+def test_a_lexicon_that_cannot_be_read_says_what_is_wanted(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=said) as caught:
+        lexicon.load(tmp_path / name)
+    assert name in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -104,6 +104,17 @@ def label_rows(ids: pa.Array, names: Sequence[str], batch: Batch, rows: np.ndarr
     )
 
 
+def completeness(given: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Masks (n,) of the tracks whose source brought a whole label, and of those that it brought a part of one."""
+    if isinstance(given, pa.ChunkedArray):
+        given = given.combine_chunks()
+    n_values = np.zeros(len(given), dtype=np.int64)
+    for d in DIMENSIONS:
+        value = pc.struct_field(given, d)  # null where the struct is
+        n_values += pc.is_valid(value).to_numpy(zero_copy_only=False)
+    return n_values == len(DIMENSIONS), (n_values > 0) & (n_values < len(DIMENSIONS))
+
+
 def given_rows(ids: pa.Array, given: pa.Array) -> pa.Table:
     """Rows of ``labels`` for tracks whose source brought the label."""
     n = len(ids)

@@ -3,9 +3,11 @@
 Read are, by their layout:
 
 - NRC VAD v1 (Mohammad 2018, ACL: "Obtaining reliable human ratings of valence, arousal, and dominance for 20,000
-  English words"), 0..1, and v2 (Mohammad 2025), -1..1 and with phrases: tab-separated text, with or without a header.
+  English words"), 0..1, and v2 (Mohammad 2025), -1..1 and with phrases: tab-separated text, with or without a header,
+  the bilingual files (``English Word``) too.
 - Warriner, Kuperman and Brysbaert (2013, Behavior Research Methods 45, 1191-1207: "Norms of valence, arousal, and
   dominance for 13,915 English lemmas"), 1..9: a CSV file with the columns Word, V.Mean.Sum, A.Mean.Sum, D.Mean.Sum.
+- ANEW (Bradley and Lang 1999 and 2010), 1..9: Word or Description, and ValMn, AroMn, DomMn or Valence Mean and so on.
 - Any other table with a header that names a term and the three dimensions, on a scale that the user declares.
 
 They are free for research and may not be redistributed, so the user brings the file.
@@ -14,20 +16,39 @@ They are free for research and may not be redistributed, so the user brings the 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mer_ray import delimited
 from mer_ray.errors import ConfigError, InputError
-from mer_ray.identity import file_digest
+from mer_ray.identity import file_digest, one_line
+from mer_ray.labels.headers import dimension, key
+from mer_ray.schemas import DIMENSIONS
 
 DEMO = Path(__file__).parent / "data" / "demo_lexicon.txt"
 """The project's own ratings for its demo catalog. Not for research."""
 
-_WORD = {"word", "term", "words", "terms", "lemma"}
-_COLUMNS = {"valence": 0, "v": 0, "arousal": 1, "a": 1, "dominance": 2, "d": 2}
-_WARRINER = {"v.mean.sum": 0, "a.mean.sum": 1, "d.mean.sum": 2}
-_WARRINER_SCALE = (1.0, 9.0)
+_TERMS = (
+    "word",
+    "words",
+    "term",
+    "terms",
+    "lemma",
+    "lemmas",
+    "englishword",
+    "englishterm",
+    "tag",
+    "token",
+    "description",
+)
+_WARRINER = ("vmeansum", "ameansum", "dmeansum")
+_ANEW = (("valmn", "aromn", "dommn"), ("valencemean", "arousalmean", "dominancemean"))
+_1_TO_9 = (1.0, 9.0)
+_WANTED = (
+    "wanted are a column of terms (Word, Term, English Word or Lemma) and Valence, Arousal, Dominance (or V, A, D;"
+    " ValMn, AroMn, DomMn; Valence Mean and so on; V.Mean.Sum and so on)"
+)
 WHERE_TO_GET = "get NRC-VAD-Lexicon.txt from saifmohammad.com (free for research) and set label.lexicon to its path"
 
 Scores = tuple[float, float, float]
@@ -55,95 +76,154 @@ def fold(term: str) -> str:
 
 
 def load(path: str | Path, scale: Scale | None = None) -> Lexicon:
-    """Read a lexicon file and map its scores to 0..1; commas separate the columns of a .csv, tabs those of any other.
+    """Read a lexicon file and map its scores to 0..1; tabs, commas or semicolons separate its columns.
 
-    scale: (lowest, highest) of the file's scores. Without one, it is 1..9 for Warriner's columns, -1..1 if any score is
-    below 0 (NRC v2), else 0..1. Of a term that stands twice, the first entry counts. Raises InputError with file and
-    line, and ConfigError if the scale is upside down.
+    scale: (lowest, highest) of the file's scores. Without one, it is 1..9 for the columns of Warriner and of ANEW (for
+    these only if there is a score over 1), -1..1 if any score is below 0 (NRC v2), else 0..1. Of a term that stands
+    twice, the first entry counts. Raises InputError with file and line, and ConfigError if the scale is upside down.
     """
     file = Path(path).expanduser()
     if scale is not None and not scale[0] < scale[1]:
         raise ConfigError(f"label.scale {list(scale)} is not a scale", "give [lowest, highest]")
     if not file.is_file():
         raise InputError(f"lexicon {file} does not exist", WHERE_TO_GET)
-    terms: dict[str, Scores] = {}
-    for term, scores, detected in _rows(file, scale):
-        terms.setdefault(term, scores)
-        scale = scale or detected
+    try:
+        terms, scale = _read(file, scale)
+    except (UnicodeError, csv.Error, OSError) as error:
+        raise InputError(
+            f"lexicon {file} cannot be read ({error})", "it must be text separated by tabs, commas or semicolons"
+        ) from error
     if not terms:
         raise InputError(f"lexicon {file} has no entries", WHERE_TO_GET)
-    if scale is None:
-        scale = (-1.0, 1.0) if min(min(scores) for scores in terms.values()) < 0 else (0.0, 1.0)
     low, width = scale[0], scale[1] - scale[0]
     if scale != (0.0, 1.0):
         terms = {t: ((v - low) / width, (a - low) / width, (d - low) / width) for t, (v, a, d) in terms.items()}
     return Lexicon(f"{file.name}:{file_digest(file)[:12]}", terms, (float(scale[0]), float(scale[1])))
 
 
-def _rows(file: Path, scale: Scale | None) -> Iterator[tuple[str, Scores, Scale | None]]:
-    """Term, scores as they stand in the file, and the scale that the header tells."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as handle:
-            if file.suffix.lower() == ".csv":
-                reader = csv.reader(handle)
-            else:  # terms are free text: here, a quotation mark is a character
-                reader = csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)
-            order, first = (0, 1, 2, 3), True
-            for cells in reader:
-                if not any(c.strip() for c in cells):
-                    continue
-                if first and _is_header(cells):
-                    order, told = _header(file, cells)
-                    scale = scale or told
-                else:
-                    term, scores = _entry(file, reader.line_num, cells, order, scale)
-                    if term:
-                        yield term, scores, scale
-                first = False
-    except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise InputError(
-            f"lexicon {file} cannot be read ({error})",
-            "it must be UTF-8 text separated by tabs, or by commas in a .csv",
-        ) from error
+@dataclass(frozen=True)
+class _Layout:
+    """order: the columns of term, V, A and D. n: of columns, if there is a header. told: the scale that it tells."""
+
+    order: tuple[int, int, int, int] = (0, 1, 2, 3)
+    n: int | None = None
+    told: Scale | None = None
+    is_anew: bool = False
+
+    def scale(self, declared: Scale | None, lowest: float, highest: float) -> tuple[Scale, str]:
+        """(the scale of scores that run from lowest to highest, how it is named in messages)."""
+        given = declared or self.told
+        if given:
+            return given, f"{given[0]:g}..{given[1]:g}"
+        if self.is_anew and highest > 1:
+            return _1_TO_9, "1..9 (ANEW)"
+        return ((-1.0, 1.0) if lowest < 0 or highest > 1 else (0.0, 1.0)), "0..1 (NRC v1) or -1..1 (NRC v2)"
 
 
-def _entry(
-    file: Path, line: int, cells: list[str], order: tuple[int, int, int, int], scale: Scale | None
-) -> tuple[str, Scores]:
+def _read(file: Path, declared: Scale | None) -> tuple[dict[str, Scores], Scale]:
+    """The terms with their scores as they stand in the file, and the scale of these."""
+    layout = _Layout()
+    entries: list[tuple[int, str, Scores]] = []
+    for line, cells in _lines(file):
+        if not entries and layout.n is None and (header := _header(file, cells)) is not None:
+            layout = header
+        else:
+            entries.append((line, *_entry(file, line, cells, layout)))
+    scores = [x for _, _, vad in entries for x in vad]
+    scale, named = layout.scale(declared, min(scores, default=0.0), max(scores, default=0.0))
+    terms: dict[str, Scores] = {}
+    for line, term, vad in entries:
+        if not all(scale[0] <= x <= scale[1] for x in vad):  # nan is outside too
+            raise InputError(
+                f"lexicon {file}, line {line}: scores must lie in {named}, got {list(vad)}",
+                "declare another scale as label.scale=[lowest, highest]",
+            )
+        if term:
+            terms.setdefault(term, vad)
+    return terms, scale
+
+
+def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of each line, or of each record where cells are quoted."""
+    how = delimited.encoding(file)
+    if how.dirty:
+        raise InputError(f"lexicon {file} holds bytes that are no text", "save it as UTF-8")
+    told, source = delimited.after_sep(delimited.lines(file, how))
+    first = next(source, "")
+    is_csv = file.suffix.lower() == ".csv"
+    mark = told or delimited.delimiter(first, _merit, ",;\t" if is_csv else "\t;,")
+    names = [name.strip() for name in first.rstrip("\r\n").split(mark)]
+    is_quoted = mark != "\t" or is_csv or all(len(n) > 1 and n[0] == n[-1] == '"' for n in names)
+    if is_quoted:
+        reader = csv.reader(delimited.lines(file, how), delimiter=mark, strict=True)
+        numbered = ((reader.line_num, cells) for cells in reader)
+    else:  # terms are free text: here, a quotation mark is a character
+        lines = enumerate(delimited.lines(file, how), start=1)
+        numbered = ((i, text.rstrip("\r\n").split(mark)) for i, text in lines)
     try:
-        v, a, d = (float(cells[i]) for i in order[1:])
-        term = fold(cells[order[0]])
+        for line, cells in numbered:
+            if any(c.strip() for c in cells) and not (told and line == 1):
+                yield line, cells
+    except csv.Error as error:
+        raise InputError(f"lexicon {file}, line {reader.line_num}: a quotation mark is not closed ({error})") from error
+
+
+def _merit(cells: Sequence[str]) -> int:
+    """How much like a header or an entry a line looks, parted in this way."""
+    if len(cells) >= 4 and all(_is_number(c) for c in cells[1:4]):
+        return 4
+    return sum(key(c) in _TERMS or dimension(c) is not None for c in cells)
+
+
+def _entry(file: Path, line: int, cells: list[str], layout: _Layout) -> tuple[str, Scores]:
+    try:
+        v, a, d = (_score(cells[i]) for i in layout.order[1:])
+        term = fold(cells[layout.order[0]])
+        while len(cells) > (layout.n or 4) and not cells[-1].strip():
+            cells = cells[:-1]
+        if layout.n is not None and len(cells) > layout.n:
+            raise ValueError
+        if layout.n is None and any(_is_number(c) for c in cells[4:]):  # a decimal comma where commas separate
+            raise ValueError
     except (ValueError, IndexError) as error:
         raise InputError(
-            f"lexicon {file}, line {line}: expected a term and three numbers, got {' | '.join(cells)[:120]!r}"
+            f"lexicon {file}, line {line}: expected a term and three numbers, got {' | '.join(cells)[:120]!r}",
+            "" if layout.n is not None else f"or a header: {_WANTED}",
         ) from error
-    low, high = scale or (-1.0, 1.0)
-    if not all(low <= x <= high for x in (v, a, d)):  # nan is outside too
-        allowed = f"{low:g}..{high:g}" if scale else "0..1 (NRC v1) or -1..1 (NRC v2)"
-        raise InputError(
-            f"lexicon {file}, line {line}: scores must lie in {allowed}, got {[v, a, d]}",
-            "declare another scale as label.scale=[lowest, highest]",
-        )
     return term, (v, a, d)
 
 
-def _is_header(cells: list[str]) -> bool:
-    return any(c.strip().casefold() in _WORD for c in cells) and not any(_is_number(c) for c in cells)
+def _score(cell: str) -> float:
+    try:
+        return delimited.number(cell)
+    except ValueError:
+        return float(cell)  # nan and inf: outside every scale
 
 
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        delimited.number(cell)
     except ValueError:
         return False
-    return cell.strip().casefold() not in ("nan", "inf", "infinity")  # they are words too
+    return True
 
 
-def _header(file: Path, cells: list[str]) -> tuple[tuple[int, int, int, int], Scale | None]:
-    names = [c.strip().casefold() for c in cells]
-    word = next(i for i, name in enumerate(names) if name in _WORD)
-    for known, scale in ((_WARRINER, _WARRINER_SCALE), (_COLUMNS, None)):
-        found = {known[name]: i for i, name in enumerate(names) if name in known}
-        if set(found) == {0, 1, 2}:
-            return (word, found[0], found[1], found[2]), scale
-    raise InputError(f"lexicon {file}, line 1: the header must name Valence, Arousal and Dominance, got {cells}")
+def _header(file: Path, cells: list[str]) -> _Layout | None:
+    """What a header says; None for a line that has numbers, and is no header."""
+    if any(_is_number(c) for c in cells):
+        return None
+    keys = [key(c) for c in cells]
+    words = [keys.index(k) for k in _TERMS if k in keys]
+    exact = [[i for i, k in enumerate(keys) if k == d] for d in DIMENSIONS]
+    meant = [[i for i, c in enumerate(cells) if dimension(c) == d and i not in words[:1]] for d in range(3)]
+    found = [e or m for e, m in zip(exact, meant, strict=True)]
+    if not words or any(len(columns) != 1 for columns in found):
+        both = next((columns for columns in found if len(columns) > 1), [])
+        what = (
+            f"{' and '.join(cells[i] for i in both)} could both be meant" if both else "the header has not all columns"
+        )
+        got = one_line(", ".join(cells), 200)
+        raise InputError(f"lexicon {file}, line 1: {what}: {got}", _WANTED)
+    (v,), (a,), (d,) = found
+    own = (keys[v], keys[a], keys[d])
+    return _Layout((words[0], v, a, d), len(cells), _1_TO_9 if own == _WARRINER else None, own in _ANEW)

@@ -142,7 +142,7 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
         if has_frames(place):
             catalog.tables.append(str(place))
         else:
-            yield from manifest.tracks(place, scale)
+            yield from manifest.tracks(place, scale, labels=False)
     else:
         yield _described(place)
 

@@ -18,7 +18,7 @@ class Track:
     """A piece of music as a source describes it.
 
     tags: (name, weight) pairs, weight > 0 and relative. given: a label (valence, arousal, dominance) that the source
-    brings, each in 0..1. duration_s: how long it should be, > 0. uri: where its audio is, if the source knows. place:
+    brings, each in 0..1 or None. duration_s: its length, > 0. uri: where its audio is, if the source knows. place:
     the path or address as the source writes it, before it was made absolute. given_id: the id that the user's own table
     gives the track. key: an id that the source makes itself (a hash of an untagged file's content, say). size,
     mtime_ns: bytes and time of last change (ns since 1970) of the file, where the source looked at it.
@@ -33,7 +33,7 @@ class Track:
     duration_s: float | None = None
     uri: str | None = None
     tags: tuple[tuple[str, float], ...] = ()
-    given: tuple[float, float, float] | None = None
+    given: tuple[float | None, float | None, float | None] | None = None
     key: str | None = None
     place: str | None = None
     given_id: str | None = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 ADVICE = {
     # collect
     "bad_duration": "Mend the row's duration_s: seconds, over 0; or leave the cell empty.",
-    "bad_label": "Mend the row's labels: all of V, A and D, on the scale that collect.scale gives.",
-    "bad_row": "Mend the row: one JSON object a line.",
-    "bad_tags": "Mend the row's tags: names, or name:weight with a weight over 0.",
+    "bad_label": "Mend the row's labels: numbers for V, A and D, on the scale that collect.scale gives.",
+    "bad_row": "Mend the row: as many cells as the header, quoted where they hold the separator; in JSON, an object.",
+    "bad_tags": "Mend the row's tags: `sad; slow`, or `sad:80; slow:20` with weights of 0 or more.",
     "bad_uri": "Mend the address: a path, http(s)://, s3://, gs:// or another store's.",
     "duplicate": "Nothing, if they are the same music: one is kept. Else tell them apart by title, or give track_id.",
-    "incomplete": "Give the row an artist and a title, or a path.",
+    "incomplete": "Give the row an artist and a title, or a path; or track_id alone, where no row has either.",
     "lastfm_error": "Run `mer-ray collect` again; if it comes back, ask Last.fm for that track by hand.",
     "malformed": "Nothing: Last.fm lists no artist or title for it.",
     "not_asked": "Run `mer-ray collect` without --offline: it goes on where it was.",
@@ -21,6 +21,7 @@ ADVICE = {
     "low_coverage": "Lower label.min_coverage, or take a larger lexicon.",
     "no_known_tag": "Take a larger lexicon (label.lexicon), or give the track a label in a manifest.",
     "no_label": "Give the manifest columns valence, arousal, dominance for it; or set label.lexicon and use its tags.",
+    "partial_label": "Give all of valence, arousal and dominance; or set label.lexicon and label its tags.",
     "no_tags": "Nobody has tagged it: give it tags or a label in a manifest, or score it with a model.",
     "too_few_terms": "Lower label.min_terms, or take a larger lexicon.",
     # acquire

@@ -30,8 +30,8 @@ def check(config: Config) -> None:
         from mer_ray.sources import manifest
 
         if not settings.manifest:
-            raise ConfigError("collect.manifest is not set", "give the path of a CSV, JSON lines or Parquet file")
-        manifest.check(settings.manifest)
+            raise ConfigError("collect.manifest is not set", "give the path of a CSV, JSON or Parquet file")
+        manifest.check(settings.manifest, settings.scale)
     elif settings.source == "folder":
         from mer_ray.sources import folder
 
@@ -76,7 +76,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
             lose(track_id, error.reason, error.message)
         # What lies in a folder that cannot be read now is not gone.
         keep_gone = settings.keep_gone or bool(skipped.counts[UNREADABLE])
-        followed = _compare(workspace, listing, keep_gone)
+        followed = _compare(workspace, listing, keep_gone, failures)
         workspace_source.remember(settings, workspace)
         # Every run meets all the rows of its source again, so only the failures of this run count.
         workspace.claim("collect", "tracks", identity, restart=True)
@@ -91,6 +91,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     if skipped:
         summary.notes.append(str(skipped))
     summary.failed = workspace.n_lost("collect")
+    summary.notes += _remarks(config)
     summary.seconds = time.monotonic() - started
     if not workspace.has("tracks"):
         raise InputError(
@@ -99,15 +100,18 @@ def run(config: Config, workspace: Workspace) -> Summary:
     return summary
 
 
-def _compare(workspace: Workspace, listing: Listing, keep_gone: bool) -> changes.Changes:
+def _compare(
+    workspace: Workspace, listing: Listing, keep_gone: bool, failures: list[dict[str, Any]]
+) -> changes.Changes:
     """How the listing differs. Raises WorkspaceError where it has none of the tracks that are there."""
     found = changes.compare(workspace, listing.rows)
     if keep_gone:
         found.kept += len(found.gone)
         found.gone = set()
     if found.gone and not found.kept:
+        failed = f"; {len(failures):,} rows failed, the first: {failures[0]['message']}" if failures else ""
         raise WorkspaceError(
-            f"none of the {len(found.gone):,} tracks of workspace {workspace.uri} is in this source",
+            f"none of the {len(found.gone):,} tracks of workspace {workspace.uri} is in this source{failed}",
             "choose another --workspace for it; with --keep-gone, the tracks of both stay here",
         )
     return found
@@ -128,3 +132,12 @@ def _source(config: Config, workspace: Workspace, skipped: Skipped) -> Iterator[
     from mer_ray.sources import demo
 
     return demo.tracks(settings.demo.cues, settings.demo.seconds, settings.demo.seed)
+
+
+def _remarks(config: Config) -> list[str]:
+    """What the source's table was understood to say."""
+    if config.collect.source != "manifest":
+        return []
+    from mer_ray.sources import manifest
+
+    return manifest.understood(config.collect.manifest or "", config.collect.scale)

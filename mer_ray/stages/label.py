@@ -65,11 +65,32 @@ def matcher_of(config: Config, lexicon: Lexicon, names: exclusions.Names) -> Mat
 
 @dataclass
 class _Survey:
-    """What one pass over ``tracks`` tells: how many there are, how many bring a label, the names in the catalogue."""
+    """What one pass over ``tracks`` tells: how many there are, how many bring a label, the names in the catalogue.
+
+    with_part: how many bring a part of a label, as valence and arousal without dominance. missing: what these lack.
+    """
 
     tracks: int = 0
     with_given: int = 0
+    with_part: int = 0
+    missing: set[str] = field(default_factory=set)
     names: exclusions.Names = field(default_factory=exclusions.Names)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every track brings its label."""
+        return self.with_given == self.tracks
+
+    def lacking(self) -> str:
+        """How many tracks bring none, and how many only a part."""
+        none = self.tracks - self.with_given - self.with_part
+        parts = [f"{none:,} tracks bring no label"] if none or not self.with_part else []
+        if self.with_part:
+            lacking = " or ".join(d for d in DIMENSIONS if d in self.missing)
+            parts.append(
+                f"{self.with_part:,} tracks bring a part of a label, without {lacking} (training needs all three)"
+            )
+        return " and ".join(parts)
 
 
 def _survey(config: Config, workspace: Workspace) -> _Survey:
@@ -78,7 +99,12 @@ def _survey(config: Config, workspace: Workspace) -> _Survey:
     found = _Survey()
     for tracks in workspace.batches("tracks", wanted):
         found.tracks += len(tracks)
-        found.with_given += len(tracks) - tracks["given"].null_count
+        is_whole, is_part = columns.completeness(tracks["given"])
+        found.with_given += int(is_whole.sum())
+        found.with_part += int(is_part.sum())
+        if is_part.any():
+            part = tracks["given"].filter(pa.array(is_part))
+            found.missing |= {d for d in DIMENSIONS if pc.struct_field(part, d).null_count}
         if names:
             artists, albums = (tracks[c].unique().to_pylist() for c in ("artist", "album"))
             found.names.add(artists, albums, tracks["title"].to_pylist())
@@ -95,13 +121,10 @@ def run(config: Config, workspace: Workspace) -> Summary:
     survey = _survey(config, workspace)
     mode = config.label.source
     matcher = None
-    if mode == "manifest" or (mode == "auto" and survey.with_given == survey.tracks):
+    if mode == "manifest" or (mode == "auto" and survey.with_given and (lexicon is None or survey.is_whole)):
         identity: dict[str, Any] = {"source": "manifest"}
     elif lexicon is None:
-        raise ConfigError(
-            f"label.lexicon is not set, and {survey.tracks - survey.with_given} tracks bring no label",
-            lexicons.WHERE_TO_GET,
-        )
+        raise ConfigError(f"label.lexicon is not set, and {survey.lacking()}", lexicons.WHERE_TO_GET)
     else:
         matcher = matcher_of(config, lexicon, survey.names)
         identity = _identity(config, matcher)
@@ -130,9 +153,12 @@ def run(config: Config, workspace: Workspace) -> Summary:
         summary.notes.append(
             f"{work.given:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
         )
+    if mode != "tags" and not survey.is_whole:
+        summary.notes.append(_mixed(survey, matcher is not None, mode))
     if not workspace.has("labels"):
+        why = "has a tag that the lexicon knows" if matcher is not None else "brings a whole label"
         raise InputError(
-            f"none of {survey.tracks:,} tracks has a tag that the lexicon knows",
+            f"none of {survey.tracks:,} tracks {why} (label.source is {mode})",
             f"see `mer-ray status --workspace {workspace.uri}`",
         )
     if config.label.report and work.made:
@@ -140,6 +166,16 @@ def run(config: Config, workspace: Workspace) -> Summary:
         summary.notes.append(f"what the labels are like: {workspace.path('report', 'labels.md')}")
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _mixed(survey: _Survey, from_tags: bool, mode: str) -> str:
+    if from_tags:
+        return f"{survey.lacking()}: theirs are made from tags and lexicon, as label.source={mode} says"
+    ways = "" if mode == "manifest" else ", or set label.lexicon and they are made from tags"
+    return (
+        f"{survey.lacking()}: they are failures, since label.source={mode} takes what the manifest brings{ways};"
+        " with label.source=tags all labels are made from tags and a lexicon"
+    )
 
 
 def _identity(config: Config, matcher: Matcher) -> dict[str, Any]:
@@ -187,7 +223,7 @@ class _Work:
         """Label the wanted ones among the tracks; the tags of all of them go into the statistics."""
         wanted, attempts = self.todo(tracks["track_id"])
         if self.config.label.source != "tags":
-            given = pc.is_valid(tracks["given"]).to_numpy(zero_copy_only=False)
+            given, _ = columns.completeness(tracks["given"])
         else:
             given = np.zeros(len(tracks), dtype=bool)
         rows, failures = [], []
@@ -237,8 +273,14 @@ class _Work:
 
     def _why_not(self, track: dict[str, Any], seen: tuple[int, float] | None) -> tuple[str, str]:
         name = f"{track['artist']} – {track['title']}"
+        mode, given = self.config.label.source, track["given"]
+        if given is not None and mode != "tags":
+            has, lacks = ([d for d in DIMENSIONS if (given[d] is None) is absent] for absent in (False, True))
+            made = " and none can be made from its tags" if self.matcher is not None else ""
+            said = f"the manifest labels its {' and '.join(has)}, not its {' and '.join(lacks)}"
+            return "partial_label", f"{name}: {said}{made} (label.source is {mode}); training needs all three"
         if self.matcher is None or seen is None:
-            return "no_label", f"{name}: the manifest brings no label for it"
+            return "no_label", f"{name}: the manifest brings no label for it, and label.source is {mode}"
         if not track["tags"]:
             return "no_tags", f"{name}: it has no tags"
         (n, coverage), settings = seen, self.config.label
@@ -301,8 +343,9 @@ def explain(config: Config, workspace: Workspace, query: str) -> None:
 
     track = find(workspace, query)
     out.print(escape(one_line(f"{track['artist']} – {track['title']}")), f"[dim]({escape(track['track_id'])})[/dim]")
-    if track["given"] is not None and config.label.source != "tags":
-        values = ", ".join(f"{d} {explanation.figure(track['given'][d])}" for d in DIMENSIONS)
+    given = track["given"]
+    if given is not None and None not in given.values() and config.label.source != "tags":
+        values = ", ".join(f"{d} {explanation.figure(given[d])}" for d in DIMENSIONS)
         out.print(f"The label is the source's own, not made from tags: {values}.")
         return
     lexicon = lexicon_of(config)
