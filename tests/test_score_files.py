@@ -139,14 +139,19 @@ def test_all_that_lies_in_a_folder_may_be_given_by_name(mer_ray, tmp_path, monke
     Path("a.mid").write_bytes(b"MThd\0\0\0\6\0\0\0\1\0\x60MTrk")
     Path("a.m3u").write_text("#EXTM3U\ntune000.flac\n")
     os.mkfifo("pipe.mp3")
-    names = ["cover.jpg", "notes.txt", "a.mid", "a.m3u"]
-    code, out, err = mer_ray("score", *names, "tune000.flac", "--out", "out")
+    Path("gone").symlink_to("/nowhere/music")
+    Path("scans").mkdir()
+    Path("scans/page.png").write_bytes(b"x")
+    names = ["cover.jpg", "notes.txt", "a.mid", "a.m3u", "gone", "pipe.mp3"]
+    code, out, err = mer_ray("score", *names, "scans", "tune000.flac", "--out", "out")
     assert code == 0, out + err
+    assert "skipped 1 folder without audio (scans), 1 file not named as audio (.png 1)" in out
     lost = {Path(f["message"].split(" ")[0]).name: f for f in Workspace("out").failures()}
-    assert {n: f["reason"] for n, f in lost.items()} == dict.fromkeys(names, "corrupt") | {"a.mid": "needs_rendering"}
+    others = {"a.mid": "needs_rendering", "gone": "missing", "pipe.mp3": "missing"}
+    assert {n: f["reason"] for n, f in lost.items()} == dict.fromkeys(names, "corrupt") | others
     assert "a manifest ends in .csv" in lost["notes.txt"]["message"]
-    code, out, err = mer_ray("score", "pipe.mp3")
-    assert (code, "is a pipe" in err) == (2, True)
+    code, out, err = mer_ray("score", "scans", "scans")
+    assert (code, "scans holds no audio files" in err) == (2, True)
 
 
 def test_every_file_of_a_folder_is_scored_failed_or_skipped(mer_ray, tmp_path):

@@ -80,14 +80,21 @@ class Skipped:
         return f"skipped {', '.join(parts)}" if parts else ""
 
 
+class NoAudio(InputError):
+    """A folder with nothing in it that is named as audio. skipped: what there is instead."""
+
+    skipped = Skipped()
+
+
 HIDDEN, HIDDEN_FOLDER, SYSTEM = "hidden file", "hidden folder", "system folder"
-UNREADABLE = "folder that cannot be read"
+UNREADABLE, EMPTY = "folder that cannot be read", "folder without audio"
 BROKEN, ABOVE, AGAIN = "link that leads nowhere", "link to a folder around it", "link to a file that is found anyway"
 _WORDS = {
     HIDDEN: ("hidden files", False),
     HIDDEN_FOLDER: ("hidden folders", True),
     SYSTEM: ("system folders", True),
     UNREADABLE: ("folders that cannot be read", True),
+    EMPTY: ("folders without audio", True),
     BROKEN: ("links that lead nowhere", True),
     ABOVE: ("links to folders around them", True),
     AGAIN: ("links to files that are found anyway", False),
@@ -99,7 +106,7 @@ def search(folder: str | os.PathLike[str]) -> tuple[list[Path], Skipped]:
     """Files named as audio or as notes (`extensions`), sorted by the bytes of their paths, and what was passed over.
 
     A link to nothing and a pipe are among them where they are named so: to tell is for those who open them.
-    Raises InputError if there is no such folder, or no such file in it.
+    Raises InputError if there is no such folder, and NoAudio if there is no such file in it.
     """
     root = Path(folder).expanduser().absolute()  # what is found goes into tables that other processes read
     try:
@@ -114,7 +121,9 @@ def search(folder: str | os.PathLike[str]) -> tuple[list[Path], Skipped]:
     walk = _Walk(root)
     found = walk.files()
     if not found:
-        raise InputError(f"folder {root} holds no audio files", "; ".join(filter(None, [SUCH_AS, str(walk.skipped)])))
+        error = NoAudio(f"folder {root} holds no audio files", "; ".join(filter(None, [SUCH_AS, str(walk.skipped)])))
+        error.skipped = walk.skipped
+        raise error
     return found, walk.skipped
 
 
