@@ -130,6 +130,16 @@ def test_a_file_is_scored_whatever_it_is_called(mer_ray, tmp_path, monkeypatch):
     assert [rows["other.mp3"][d] for d in DIMENSIONS] == pytest.approx([expected[1][d] for d in DIMENSIONS], abs=1e-6)
 
 
+@pytest.mark.parametrize("header", ["path,format", "FORMAT,path", "MAC address,path", "ID3 genre,path", "\ufeffpath,x"])
+def test_a_manifest_is_one_whatever_its_first_column_is_called(mer_ray, tmp_path, header):
+    tune = write_tunes(tmp_path, 1)[0]
+    cells = ["x" if "path" not in column else str(tune) for column in header.split(",")]
+    (tmp_path / "m.csv").write_text(f"{header}\n{','.join(cells)}\n")
+    code, out, err = mer_ray("score", tmp_path / "m.csv", "--out", tmp_path / "s.parquet")
+    assert (code, err) == (0, ""), out + err
+    assert pq.read_table(tmp_path / "s.parquet")["uri"].to_pylist() == [str(tune)]
+
+
 def test_all_that_lies_in_a_folder_may_be_given_by_name(mer_ray, tmp_path, monkeypatch):
     """As a shell does with ``score *``."""
     monkeypatch.chdir(tmp_path)
