@@ -12,11 +12,12 @@ The functions here need neither Ray nor a workspace:
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     import pyarrow as pa
 
     from mer_ray.labels.lexicon import Lexicon
@@ -50,6 +51,8 @@ def score(
     Without Ray and without TensorFlow, unless the model's own feature needs it; the decoder has a process of its own,
     so that no file can end this one. Raises InputError for another ``errors``, ModelError.
     """
+    import warnings
+
     import pyarrow as pa
 
     from mer_ray.errors import InputError

@@ -229,10 +229,10 @@ _AUDIO = (
 def is_audio(file: Path) -> bool:
     """Whether a file begins as the usual kinds of audio files do, and no text. Raises OSError."""
     with file.open("rb") as handle:
-        head = handle.read(64)
+        head = handle.read(HEAD)
     # MPEG's frames begin with eleven bits that are set; so does UTF-16, of which nobody has Layer I in mind.
     mpeg = head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[:2] not in (b"\xff\xfe", b"\xff\xff")
-    return mpeg or head.startswith(_AUDIO) or head[4:8] == b"ftyp"
+    return (mpeg or head.startswith(_AUDIO) or head[4:8] == b"ftyp") and not _text(head)
 
 
 def is_parquet(file: Path) -> bool:

@@ -269,14 +269,27 @@ def _opened(file: Path) -> Iterator[Reader]:
     except (DecodingError, OSError, ValueError) as error:
         said = one_line(str(error), 120) or type(error).__name__
         if reader is None:
-            # libsndfile takes what it does not know for a file that is not there.
-            said = "it is damaged, or of a format that no decoder knows" if "possibly a pipe" in said else said
-            with suppress(OSError):
-                said = content.looks_like(file) or said
+            said = _why_not(file, said)
         raise TrackError("corrupt", f"{_name(file)} cannot be decoded ({said})") from error
     finally:
         if reader is not None:
             reader.close()
+
+
+def _why_not(file: Path, said: str) -> str:
+    """Why no decoder opened a file, in words that help. said: by the first of them."""
+    with suppress(OSError):
+        if what := content.looks_like(file):
+            return what
+    if "possibly a pipe" not in said and "not recognised" not in said:
+        return said
+    # So libsndfile calls all that it does not know, films too.
+    try:
+        Ffmpeg(file).close()
+    except DecodingError as error:
+        if "no audio" in str(error):
+            return str(error)
+    return "it is damaged, or of a format that no decoder knows"
 
 
 def _readable(path: str | Path) -> Path:

@@ -7,6 +7,7 @@ _LIBSNDFILE = (
     ".rf64 .sf .snd .sph .svx .voc .w64 .wav .wave"
 )
 _FFMPEG = (
+    ".adx .ast .bcstm .bfstm .brstm .hca .mlp .mmf .sox .thd "
     ".16sv .aa3 .aac .aax .ac3 .adts .afc .amr .ape .apl .at3 .awb .dff .dsf .dts .dtshd .eac3 .ec3 .f4a .m2a .m4a "
     ".m4b .m4p .m4r .mac .mka .mp+ .mpc .mpga .oma .omg .ra .shn .spx .tak .tta .weba .wma .wv .xwm .xwma"
 )

@@ -12,7 +12,8 @@ from mer_ray.audio.reader import BLOCK, DecodingError, Reader
 
 DEMUXERS = (
     "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dsf,dts,eac3,flac,flv,iff,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mp3,mpc,mpc8,"
-    "mpeg,mpegts,ogg,oma,rm,shn,tak,tta,voc,w64,wav,wv,xwma"
+    "mpeg,mpegts,ogg,oma,rm,shn,tak,tta,voc,w64,wav,wv,xwma,"
+    "adx,ast,bfstm,brstm,hca,mlp,mmf,sox,truehd"
 )
 """The containers that FFmpeg may take a file for. Not among them are playlists: they would have it open other files."""
 

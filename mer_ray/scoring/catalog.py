@@ -17,8 +17,7 @@ from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import digest, one_line
 from mer_ray.ids import Ids
-from mer_ray.sources import Found, Track, folder, manifest
-from mer_ray.sources.walk import SUCH_AS, Skipped, named_as_audio
+from mer_ray.sources import Found, Track, folder, manifest, walk
 from mer_ray.tables import failure
 
 BYTES_PER_S = 20_000
@@ -43,7 +42,7 @@ class Catalog:
     def __init__(self) -> None:
         self.lost: list[dict[str, Any]] = []
         self.tables: list[str] = []
-        self.skipped = Skipped()
+        self.skipped = walk.Skipped()
         self._ids = Ids()
         self._held: list[dict[str, Any]] = []
         self._file = tempfile.TemporaryFile(prefix="mer-ray-")  # noqa: SIM115  gone with this process, however it ends
@@ -83,19 +82,29 @@ def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Cata
 
     scale: of labels that a manifest may bring. A file that comes twice is there once. Raises InputError.
     """
-    catalog = Catalog()
+    catalog, nothing = Catalog(), list[walk.NoAudio]()
     for place in places:
-        for item in _look(place, scale, catalog):
-            track, error = item if isinstance(item, tuple) else (item, None)
-            if error is None and track.uri is None:
-                said = f"{place}: {track.artist} – {track.title} has no path or uri"
-                error = TrackError("no_audio", said)
-            if error is not None:
-                catalog.lost.append(failure("score", track.id, error.reason, error.message, error.transient))
-                continue
-            catalog.add(_row(track))
+        try:
+            for item in _look(place, scale, catalog):
+                _take(place, item, catalog)
+        except walk.NoAudio as error:  # a folder of covers, among others that are given
+            nothing.append(error)
+            catalog.skipped.add(walk.EMPTY, place)
+            catalog.skipped.merge(error.skipped)
     catalog.close()
+    if nothing and not (catalog.tracks or catalog.tables or catalog.lost):
+        raise nothing[0]
     return catalog
+
+
+def _take(place: str, item: Found, catalog: Catalog) -> None:
+    track, error = item if isinstance(item, tuple) else (item, None)
+    if error is None and track.uri is None:
+        error = TrackError("no_audio", f"{place}: {track.artist} – {track.title} has no path or uri")
+    if error is not None:
+        catalog.lost.append(failure("score", track.id, error.reason, error.message, error.transient))
+    else:
+        catalog.add(_row(track))
 
 
 def file_id(uri: str) -> str:
@@ -125,7 +134,7 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
         there = place.exists()
     except OSError as error:
         raise InputError(f"catalog {one_line(text)} cannot be read ({error.strerror})") from error
-    if not there:
+    if not there and not place.is_symlink():
         raise InputError(
             f"catalog {one_line(text)} does not exist",
             "give a folder with audio, a manifest (CSV, JSON lines, Parquet), or a table of frames",
@@ -136,9 +145,7 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
             catalog.tables.extend(shards)
         else:
             yield from folder.tracks(place, catalog.skipped)
-    elif not place.is_file():
-        raise InputError(f"catalog {one_line(text)} is a pipe or a device", "give a file or a folder")
-    elif _is_table(place):
+    elif place.is_file() and _is_table(place):
         if has_frames(place):
             catalog.tables.append(str(place))
         else:
@@ -162,6 +169,10 @@ def _described(file: Path) -> Found:
     """A file that was given by its own name: whatever it is called, its content decides."""
     name = one_line(str(file), 300)
     try:
+        if not file.is_file():
+            raise TrackError(
+                "missing", f"{name} is not a file" + (", but a link that leads nowhere" if file.is_symlink() else "")
+            )
         if file.suffix.lower() not in EXTENSIONS and (what := content.text_kind(file)):
             raise TrackError(
                 "corrupt", f"{name} is {what}, no audio; a manifest ends in {', '.join(manifest.SUFFIXES)}"
@@ -174,15 +185,16 @@ def _described(file: Path) -> Found:
         return Track("", one_line(file.stem), uri=uri, key=file_id(uri)), error
 
 
-def _objects(uri: str, skipped: Skipped) -> list[str]:
+def _objects(uri: str, skipped: walk.Skipped) -> list[str]:
     """One object, or all audio under a prefix that ends with a slash."""
     prefix = _name(uri)
     if not prefix.endswith("/"):
         return [uri]
-    below = Skipped()
-    found = [u for u in objects.listing(uri) if named_as_audio(unquote(_name(u).removeprefix(prefix)), below)]
+    below = walk.Skipped()
+    found = [u for u in objects.listing(uri) if walk.named_as_audio(unquote(_name(u).removeprefix(prefix)), below)]
     if not found:
-        raise InputError(f"{objects.shown(uri)} holds no audio files", "; ".join(filter(None, [SUCH_AS, str(below)])))
+        said = "; ".join(filter(None, [walk.SUCH_AS, str(below)]))
+        raise InputError(f"{objects.shown(uri)} holds no audio files", said)
     skipped.merge(below)
     return found
 
