@@ -355,7 +355,7 @@ def test_a_page_out_of_reach_is_a_failure_and_the_harvest_goes_on(
         out = well(mer_ray("collect", *set_up))
         assert titles(tmp_path / "w") == there
         assert lost_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {bad}", attempt)]
-        assert f"1 pages are missing ({bad} of 'soundtrack')" in out
+        assert f"out of reach, with their tracks: page {bad} of 'soundtrack'; run" in out
     assert {call.params.get("page") for call in service.calls} == {str(bad)}
 
     asked = len(service.calls)
@@ -364,11 +364,11 @@ def test_a_page_out_of_reach_is_a_failure_and_the_harvest_goes_on(
     assert len(service.calls) == asked
     assert titles(tmp_path / "w") == there
     assert lost_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {bad}", 2)]  # it was not asked for
-    assert f"1 pages are missing ({bad} of 'soundtrack')" in out
+    assert f"out of reach, with their tracks: page {bad} of 'soundtrack'; run" in out
     monkeypatch.setenv("LASTFM_API_KEY", LastFm.key)
 
     service.always = {}
-    assert "missing" not in well(mer_ray("collect", *set_up))
+    assert "out of reach" not in well(mer_ray("collect", *set_up))
     assert titles(tmp_path / "w") == long_listing
     assert Workspace(tmp_path / "w").failures("collect") == []
     service.calls.clear()
@@ -398,7 +398,7 @@ def test_the_answers_alone_say_which_pages_are_missing(service, mer_ray, tmp_pat
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     cache = str(tmp_path / "w" / "cache" / "lastfm")
     out = well(mer_ray("collect", "--offline", *options(service, tmp_path / "colleague", cache=cache)))
-    assert "2 pages are missing (1 of 'soundtrack', 3 of 'soundtrack')" in out
+    assert "tracks: page 1 of 'soundtrack', page 3 of 'soundtrack'; run" in out
     assert tables(tmp_path / "colleague") == tables(tmp_path / "w")
     assert lost_pages(tmp_path / "colleague") == [("page 1 of tag 'soundtrack'", 1), ("page 3 of tag 'soundtrack'", 1)]
 
@@ -482,6 +482,16 @@ def test_a_first_page_that_is_empty_for_a_moment_is_asked_for_again(service, mer
     assert titles(tmp_path / "w") == long_listing
 
 
+def test_a_tag_that_had_no_track_is_looked_at_again(service, mer_ray, tmp_path):
+    service.passing = {"page 1": ["blank"]}
+    code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
+    assert code == 2
+    assert "none is listed" in err
+    assert len(service.calls) == 1
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert titles(tmp_path / "w") == [song.title for song in SONGS]
+
+
 def test_a_page_that_stays_empty_is_a_failure(service, mer_ray, tmp_path, long_listing):
     service.always = {"page 3": "blank"}
     set_up = options(service, tmp_path / "w")
@@ -490,7 +500,7 @@ def test_a_page_that_stays_empty_is_a_failure(service, mer_ray, tmp_path, long_l
         out = well(mer_ray("collect", *set_up))
         assert titles(tmp_path / "w") == long_listing[:4] + long_listing[6:]
         assert lost_pages(tmp_path / "w") == [("page 3 of tag 'soundtrack'", attempt)]
-        assert "1 pages are missing (3 of 'soundtrack')" in out
+        assert "tracks: page 3 of 'soundtrack'; run" in out
         asked = questions(service)["tag.getTopTracks", "soundtrack", "3", "", ""]
         assert asked == harvest.EMPTY_TRIES - (attempt > 1)  # an empty answer is there
     well(mer_ray("collect", "--offline", *set_up))
@@ -560,7 +570,7 @@ def test_kept_answers_that_are_none_are_as_good_as_absent(service, mer_ray, tmp_
         for question in (lastfm.page_question("soundtrack", 2), lastfm.tags_question(bad)):
             answers.put(question, kept)
     out = well(mer_ray("collect", "--offline", *set_up))
-    assert "1 pages are missing (2 of 'soundtrack')" in out
+    assert "tracks: page 2 of 'soundtrack'; run" in out
     assert titles(tmp_path / "w") == ["Title 1", *long_listing[4:]]
     lost = Workspace(tmp_path / "w").failures("collect")
     assert sorted(f["reason"] for f in lost) == ["not_asked", "page_unreachable"]

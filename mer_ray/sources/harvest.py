@@ -89,7 +89,7 @@ def listing(wanted: Wanted, answers: Answers, ask: Callable[[Sequence[PageAt]], 
         wave = reader.next_pages()
         pages = {at: _page(answers, at) for at in wave}
         for attempt in range(EMPTY_TRIES if ask is not None else 0):
-            unread = [at for at in wave if (reader.doubts(at, pages[at]) if attempt else pages[at] is None)]
+            unread = [at for at in wave if (reader.doubts(at, pages[at]) if attempt else _is_open(at, pages[at]))]
             if attempt and unread:
                 time.sleep(backoff(attempt, lastfm.BACKOFF_S))
             if unread and ask is not None:
@@ -139,6 +139,11 @@ def _said(answers: Answers, question: Question) -> _Said | None:
 def _page(answers: Answers, at: PageAt) -> lastfm_xml.Page | None:
     said = _said(answers, page_question(*at))
     return None if said is None else said.value
+
+
+def _is_open(at: PageAt, page: lastfm_xml.Page | None) -> bool:
+    """Whether a page is to be asked for: also one that once said that there is no track at all."""
+    return page is None or (at.number == 1 and not page.tracks)
 
 
 class _Reader:
