@@ -482,6 +482,36 @@ def test_a_first_page_that_is_empty_for_a_moment_is_asked_for_again(service, mer
     assert titles(tmp_path / "w") == long_listing
 
 
+class Crossed(LastFm):
+    """Announces other numbers than it has."""
+
+    pages, total = 2, 10
+
+    def _listing(self, params: dict[str, str]) -> str:
+        told = super()._listing(params)
+        told = re.sub(r'totalPages="\d+"', f'totalPages="{self.pages}"', told, count=1)
+        return re.sub(r'total="\d+"', f'total="{self.total}"', told, count=1)
+
+
+@pytest.mark.parametrize(
+    ("pages", "total", "asked"),
+    [
+        (2, 10, 5),  # as if counted for larger pages than it sends
+        (2, 99, 6),
+        (0, 0, 6),
+        (5, 3, 5),
+        (7, 14, 7 + 2 * 2),  # the two that are empty are asked for three times
+    ],
+)
+def test_announcements_that_do_not_fit_lose_no_track(mer_ray, tmp_path, monkeypatch, pages, total, asked):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
+    with Crossed(songs=[Song("A", str(i)) for i in range(10)]) as service:
+        service.pages, service.total = pages, total
+        well(mer_ray("collect", *options(service, tmp_path / "w")))
+        assert titles(tmp_path / "w") == [song.title for song in service.songs]
+        assert service.count("tag.getTopTracks") == asked
+
+
 def test_a_tag_that_had_no_track_is_looked_at_again(service, mer_ray, tmp_path):
     service.passing = {"page 1": ["blank"]}
     code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
