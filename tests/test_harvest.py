@@ -22,11 +22,14 @@ from services import LastFm, Song
 
 from mer_ray.sources import Track, harvest, lastfm
 from mer_ray.sources.answers import Answers
+from mer_ray.sources.limits import per_second
 from mer_ray.stages import harvest as stage
 from mer_ray.stages import metrics
 from mer_ray.tables import Workspace
 
 SONGS = [Song(f"Artist {i}", f"Title {i}", (("soundtrack", 100 - i), ("mood", 40), ("rare", 3))) for i in range(6)]
+
+ANY_RATE = 1000
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +37,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lastfm, "BACKOFF_S", 0.002)
     monkeypatch.setattr(lastfm, "MAX_BACKOFF_S", 0.01)
     monkeypatch.setenv("LASTFM_API_KEY", LastFm.key)
+
+    def places(rate: float) -> dict[str, float | int]:
+        """Each command waits a second for what the one before may have asked: not where no rate is meant."""
+        return per_second(rate) | ({"hold_s": 0.0} if rate == ANY_RATE else {})
+
+    monkeypatch.setattr(stage, "per_second", places)
 
 
 @pytest.fixture
@@ -43,7 +52,7 @@ def service() -> Iterator[LastFm]:
 
 
 def options(service: LastFm, workspace: object, **settings: Any) -> list[str]:
-    settings = {"source": "lastfm", "api_url": service.url, "requests_per_s": 1000, **settings}
+    settings = {"source": "lastfm", "api_url": service.url, "requests_per_s": ANY_RATE, **settings}
     sets = [part for name, value in settings.items() for part in ("--set", f"collect.{name}={json.dumps(value)}")]
     return ["--workspace", str(workspace), *sets]
 
