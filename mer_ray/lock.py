@@ -122,7 +122,10 @@ def _locked(workspace: Storage, path: Path, stage: str) -> FileIO:
 def _open(path: Path) -> FileIO:
     try:
         return FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+")
-    except PermissionError:  # another user's; the lock can be had all the same
+    except PermissionError:
+        if not path.exists():
+            raise
+        # Another user's; the lock can be had all the same.
         return FileIO(os.open(path, os.O_RDONLY), "r")
 
 

@@ -22,11 +22,14 @@ from services import LastFm, Song
 
 from mer_ray.sources import Track, harvest, lastfm
 from mer_ray.sources.answers import Answers
+from mer_ray.sources.limits import per_second
 from mer_ray.stages import harvest as stage
 from mer_ray.stages import metrics
 from mer_ray.tables import Workspace
 
 SONGS = [Song(f"Artist {i}", f"Title {i}", (("soundtrack", 100 - i), ("mood", 40), ("rare", 3))) for i in range(6)]
+
+ANY_RATE = 1000
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +37,12 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lastfm, "BACKOFF_S", 0.002)
     monkeypatch.setattr(lastfm, "MAX_BACKOFF_S", 0.01)
     monkeypatch.setenv("LASTFM_API_KEY", LastFm.key)
+
+    def places(rate: float) -> dict[str, float | int]:
+        """Each command waits a second for what the one before may have asked: not where no rate is meant."""
+        return per_second(rate) | ({"hold_s": 0.0} if rate == ANY_RATE else {})
+
+    monkeypatch.setattr(stage, "per_second", places)
 
 
 @pytest.fixture
@@ -43,7 +52,7 @@ def service() -> Iterator[LastFm]:
 
 
 def options(service: LastFm, workspace: object, **settings: Any) -> list[str]:
-    settings = {"source": "lastfm", "api_url": service.url, "requests_per_s": 1000, **settings}
+    settings = {"source": "lastfm", "api_url": service.url, "requests_per_s": ANY_RATE, **settings}
     sets = [part for name, value in settings.items() for part in ("--set", f"collect.{name}={json.dumps(value)}")]
     return ["--workspace", str(workspace), *sets]
 
@@ -355,7 +364,7 @@ def test_a_page_out_of_reach_is_a_failure_and_the_harvest_goes_on(
         out = well(mer_ray("collect", *set_up))
         assert titles(tmp_path / "w") == there
         assert lost_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {bad}", attempt)]
-        assert f"1 pages are missing ({bad} of 'soundtrack')" in out
+        assert f"out of reach, with their tracks: page {bad} of 'soundtrack'; run" in out
     assert {call.params.get("page") for call in service.calls} == {str(bad)}
 
     asked = len(service.calls)
@@ -364,11 +373,11 @@ def test_a_page_out_of_reach_is_a_failure_and_the_harvest_goes_on(
     assert len(service.calls) == asked
     assert titles(tmp_path / "w") == there
     assert lost_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {bad}", 2)]  # it was not asked for
-    assert f"1 pages are missing ({bad} of 'soundtrack')" in out
+    assert f"out of reach, with their tracks: page {bad} of 'soundtrack'; run" in out
     monkeypatch.setenv("LASTFM_API_KEY", LastFm.key)
 
     service.always = {}
-    assert "missing" not in well(mer_ray("collect", *set_up))
+    assert "out of reach" not in well(mer_ray("collect", *set_up))
     assert titles(tmp_path / "w") == long_listing
     assert Workspace(tmp_path / "w").failures("collect") == []
     service.calls.clear()
@@ -398,7 +407,7 @@ def test_the_answers_alone_say_which_pages_are_missing(service, mer_ray, tmp_pat
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     cache = str(tmp_path / "w" / "cache" / "lastfm")
     out = well(mer_ray("collect", "--offline", *options(service, tmp_path / "colleague", cache=cache)))
-    assert "2 pages are missing (1 of 'soundtrack', 3 of 'soundtrack')" in out
+    assert "tracks: page 1 of 'soundtrack', page 3 of 'soundtrack'; run" in out
     assert tables(tmp_path / "colleague") == tables(tmp_path / "w")
     assert lost_pages(tmp_path / "colleague") == [("page 1 of tag 'soundtrack'", 1), ("page 3 of tag 'soundtrack'", 1)]
 
@@ -482,6 +491,46 @@ def test_a_first_page_that_is_empty_for_a_moment_is_asked_for_again(service, mer
     assert titles(tmp_path / "w") == long_listing
 
 
+class Crossed(LastFm):
+    """Announces other numbers than it has."""
+
+    pages, total = 2, 10
+
+    def _listing(self, params: dict[str, str]) -> str:
+        told = super()._listing(params)
+        told = re.sub(r'totalPages="\d+"', f'totalPages="{self.pages}"', told, count=1)
+        return re.sub(r'total="\d+"', f'total="{self.total}"', told, count=1)
+
+
+@pytest.mark.parametrize(
+    ("pages", "total", "asked"),
+    [
+        (2, 10, 5),  # as if counted for larger pages than it sends
+        (2, 99, 6),
+        (0, 0, 6),
+        (5, 3, 5),
+        (7, 14, 7 + 2 * 2),  # the two that are empty are asked for three times
+    ],
+)
+def test_announcements_that_do_not_fit_lose_no_track(mer_ray, tmp_path, monkeypatch, pages, total, asked):
+    monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
+    with Crossed(songs=[Song("A", str(i)) for i in range(10)]) as service:
+        service.pages, service.total = pages, total
+        well(mer_ray("collect", *options(service, tmp_path / "w")))
+        assert titles(tmp_path / "w") == [song.title for song in service.songs]
+        assert service.count("tag.getTopTracks") == asked
+
+
+def test_a_tag_that_had_no_track_is_looked_at_again(service, mer_ray, tmp_path):
+    service.passing = {"page 1": ["blank"]}
+    code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
+    assert code == 2
+    assert "none is listed" in err
+    assert len(service.calls) == 1
+    well(mer_ray("collect", *options(service, tmp_path / "w")))
+    assert titles(tmp_path / "w") == [song.title for song in SONGS]
+
+
 def test_a_page_that_stays_empty_is_a_failure(service, mer_ray, tmp_path, long_listing):
     service.always = {"page 3": "blank"}
     set_up = options(service, tmp_path / "w")
@@ -490,7 +539,7 @@ def test_a_page_that_stays_empty_is_a_failure(service, mer_ray, tmp_path, long_l
         out = well(mer_ray("collect", *set_up))
         assert titles(tmp_path / "w") == long_listing[:4] + long_listing[6:]
         assert lost_pages(tmp_path / "w") == [("page 3 of tag 'soundtrack'", attempt)]
-        assert "1 pages are missing (3 of 'soundtrack')" in out
+        assert "tracks: page 3 of 'soundtrack'; run" in out
         asked = questions(service)["tag.getTopTracks", "soundtrack", "3", "", ""]
         assert asked == harvest.EMPTY_TRIES - (attempt > 1)  # an empty answer is there
     well(mer_ray("collect", "--offline", *set_up))
@@ -560,7 +609,7 @@ def test_kept_answers_that_are_none_are_as_good_as_absent(service, mer_ray, tmp_
         for question in (lastfm.page_question("soundtrack", 2), lastfm.tags_question(bad)):
             answers.put(question, kept)
     out = well(mer_ray("collect", "--offline", *set_up))
-    assert "1 pages are missing (2 of 'soundtrack')" in out
+    assert "tracks: page 2 of 'soundtrack'; run" in out
     assert titles(tmp_path / "w") == ["Title 1", *long_listing[4:]]
     lost = Workspace(tmp_path / "w").failures("collect")
     assert sorted(f["reason"] for f in lost) == ["not_asked", "page_unreachable"]

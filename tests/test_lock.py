@@ -22,6 +22,7 @@ from mer_ray.errors import WorkspaceError
 from mer_ray.storage import Storage
 
 RATE = 50
+N = 150
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def options(service: LastFm, workspace: object) -> list[str]:
 
 @pytest.fixture
 def service() -> Iterator[LastFm]:
-    with LastFm(songs=[Song("A", str(i)) for i in range(100)]) as running:
+    with LastFm(songs=[Song("A", str(i)) for i in range(N)]) as running:
         yield running
 
 
@@ -64,11 +65,11 @@ def test_the_second_ends_with_a_line_and_asks_nothing(service, mer_ray, tmp_path
             assert "run this again" in err
             assert len((out + err).strip().splitlines()) == 1
         assert first.wait(60) == 0, first.communicate()
-    assert service.count("track.getTopTags") == 100
+    assert service.count("track.getTopTags") == N
     assert service.busiest_second() <= RATE
     code, out, err = mer_ray("collect", *options(service, tmp_path / "w"))
     assert code == 0, out + err
-    assert service.count("track.getTopTags") == 100
+    assert service.count("track.getTopTags") == N
 
 
 def test_one_that_was_killed_bars_nobody(service, mer_ray, tmp_path, monkeypatch):

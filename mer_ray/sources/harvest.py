@@ -89,7 +89,7 @@ def listing(wanted: Wanted, answers: Answers, ask: Callable[[Sequence[PageAt]], 
         wave = reader.next_pages()
         pages = {at: _page(answers, at) for at in wave}
         for attempt in range(EMPTY_TRIES if ask is not None else 0):
-            unread = [at for at in wave if (reader.doubts(at, pages[at]) if attempt else pages[at] is None)]
+            unread = [at for at in wave if (reader.doubts(at, pages[at]) if attempt else _is_open(at, pages[at]))]
             if attempt and unread:
                 time.sleep(backoff(attempt, lastfm.BACKOFF_S))
             if unread and ask is not None:
@@ -141,6 +141,11 @@ def _page(answers: Answers, at: PageAt) -> lastfm_xml.Page | None:
     return None if said is None else said.value
 
 
+def _is_open(at: PageAt, page: lastfm_xml.Page | None) -> bool:
+    """Whether a page is to be asked for: also one that once said that there is no track at all."""
+    return page is None or (at.number == 1 and not page.tracks)
+
+
 class _Reader:
     """Reads the pages of several tags side by side, a round of one page each, until there is enough."""
 
@@ -153,6 +158,7 @@ class _Reader:
         self._stale = dict.fromkeys(wanted.tags, 0)
         self._last: dict[str, int | None] = dict.fromkeys(wanted.tags)
         self._total = dict.fromkeys(wanted.tags, 0)
+        self._size = dict.fromkeys(wanted.tags, 0)  # of the fullest page
         self._answered = dict.fromkeys(wanted.tags, 0)  # the last page that has an answer
         self._absent: list[PageAt] = []
         self._empty: dict[PageAt, TrackError] = {}
@@ -176,7 +182,7 @@ class _Reader:
                 per_round = max(1.0, self._enough() / self._round)
                 rounds = min(rounds, max(1, int((self._wanted.limit - self._enough()) / per_round)))
         numbers = range(first, first + max(1, min(rounds, WAVE)))
-        return [PageAt(tag, n) for n in numbers for tag in self._open if n <= (self._last[tag] or n)]
+        return [PageAt(tag, n) for n in numbers for tag in self._open if n <= max(self._last[tag] or n, first)]
 
     def doubts(self, at: PageAt, page: lastfm_xml.Page | None) -> bool:
         """Whether a page is empty that should not be, by what it says itself, or else by what others said before."""
@@ -213,6 +219,7 @@ class _Reader:
             self._answered[tag] = at.number
             self._last[tag] = page.pages or self._last[tag]
             self._total[tag] = page.total or self._total[tag]
+            self._size[tag] = max(self._size[tag], len(page.tracks))
             for track in page.tracks:
                 new |= track.id not in self._seen[tag]
                 self._seen[tag].add(track.id)
@@ -221,7 +228,10 @@ class _Reader:
         last = self._last[tag]
         self._stale[tag] = 0 if new else self._stale[tag] + (page is not None or last is None)
         if last is not None and at.number >= last:
-            return True
+            # More tracks than so many pages of this size hold: the number of pages is not what it should be.
+            more = self._total[tag] > at.number * self._size[tag] > 0
+            if page is None or not more:
+                return True
         if page is None:
             return self._stale[tag] >= MAX_UNKNOWN_PAGES and last is None
         if not page.tracks and at not in self._empty:

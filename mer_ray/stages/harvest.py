@@ -34,7 +34,7 @@ from mer_ray.tables import Workspace
 MAX_THREADS = 64
 """Of all workers together: so many requests wait for an answer at once, if the rate allows."""
 MAX_LOST_IN_A_ROW = 10
-"""Tracks in a row that Last.fm fails on, after which the fault is taken for Last.fm's and not the tracks'."""
+"""Tracks, or pages, in a row that Last.fm fails on, after which the fault is taken for Last.fm's and not theirs."""
 STORAGE_MB, NEAR = 100, 0.8
 """What Last.fm's terms let one store, and the share of it from which on we warn."""
 LOOK_AT_SIZE_EVERY = 500
@@ -137,8 +137,9 @@ def _notes(listed: Listing, pages: Collection[PageAt], answers: Answers, cache: 
     if listed.variants:
         notes.append(f"{len(listed.variants):,} other names of these tracks merged: see the table merged")
     if pages:
-        some = ", ".join(f"{at.number} of {at.tag!r}" for at in islice(pages, 5)) + (", ..." if len(pages) > 5 else "")
-        notes.append(f"{len(pages):,} pages are missing ({some}), and the tracks on them: run again later")
+        some = ", ".join(f"page {at.number} of {at.tag!r}" for at in islice(pages, 5))
+        more = f" and {len(pages) - 5:,} more" if len(pages) > 5 else ""
+        notes.append(f"out of reach, with their tracks: {some}{more}; run again later")
     if never := [at for at in listed.absent if at not in pages]:
         at = never[0]
         notes.append(f"the listing ends where the answers do: page {at.number} of {at.tag!r} was never asked for")
