@@ -130,10 +130,10 @@ def _settings(model: Model) -> list[str]:
 def _chosen(chosen: Mapping[str, Any] | None) -> list[str]:
     if not chosen:
         return ["Which bandwidths and smoothing it chose was not recorded."]
-    rows: Cells = [
-        [(d.capitalize(), False), (", ".join(f"{b:g}" for b in c["bandwidths"]), False), (f"{c['smoothing']:g}", False)]
-        for d, c in chosen.items()
-    ]
+    rows: Cells = []
+    for d in DIMENSIONS:
+        bandwidths = ", ".join(f"{b:g}" for b in chosen[d]["bandwidths"])
+        rows.append([(text, False) for text in (d.capitalize(), bandwidths, f"{chosen[d]['smoothing']:g}")])
     about = [
         "Chosen for each dimension by folds inside the training tracks: the bandwidth b of the kernels",
         "exp(-b d² / median d²), of several the mean, and the smoothing (ridge penalty).",
