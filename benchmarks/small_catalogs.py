@@ -3,7 +3,7 @@
     python benchmarks/small_catalogs.py [--json FILE] [--seeds 3] [--before FOLDER]
     git worktree add /tmp/before 5b77eeb         # a FOLDER with an older version of this repository, to compare with
 
-Needs jax, flax, optax, numpy, and this repository's files; no network, no Ray. About 10 minutes on one core for each
+Needs jax, flax, optax, numpy, and this repository's files; no network, no Ray. About 5 minutes on one core for each
 version.
 
 Of 20 coefficients, each with a level of its own in every track, the levels of the three that differ most tell the
