@@ -44,7 +44,7 @@ def model(place: Path) -> object:
     tracks = [(row @ mix + rng.standard_normal((20, N_DIMS))).astype(np.float32) for row in labels]
     groups = [str(i) for i in range(200)]
     spec = FeatureSpec("made", 1, 0, HOP_S, N_DIMS, family="brought")
-    member = solve("kernel", HOP_S, 31, 3, tracks, labels, groups, 0, lambda *a: None, np.ones_like(labels))
+    member = solve("kernel", HOP_S, 31, tracks, labels, groups, 0, lambda *a: None, np.ones_like(labels))
     own = member.parameters
     statistics = Statistics(member.scaler, own["components"], own["shift"], own["scale"])
     means = np.stack([reference.mean_statistics(statistics, t, 31, HOP_S) for t in tracks])

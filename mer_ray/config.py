@@ -252,7 +252,7 @@ class TrainConfig(_Section):
     one network for V, A and D, or one each. weigh_labels: by their standard errors, where labels have some. workers:
     processes that train one network together. mlflow: a tracking URI or a folder, to log the trials there too. about: a
     line on the tracks and their labels, for the model card.
-    What is None is the network's own (`models.defaults`).
+    What is None is the network's own (`models.defaults`). Not every network uses all of it (`models.uses`).
     """
 
     networks: Names = ["cnn", "lstm", "kernel"]

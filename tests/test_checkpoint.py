@@ -49,7 +49,8 @@ def same(a: Member, b: Member) -> bool:
         zip(vars(a.scaler).values(), vars(b.scaler).values(), strict=True)
     )
     alike = all(x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes() for x, y in pairs)
-    return alike and list(a.parameters) == list(b.parameters) and a.targets == b.targets
+    alike &= list(a.parameters) == list(b.parameters)
+    return alike and a.targets == b.targets and a.chosen == b.chosen
 
 
 # bytes -------------------------------------------------------------------------------------------------------------
@@ -139,7 +140,8 @@ def workspace(tmp_path) -> Workspace:
 
 def planted_member() -> Member:
     parameters = {"head.kernel": RNG.standard_normal((4, 3)).astype(np.float32), "a.10.b": np.float32([1, -0.0])}
-    return Member(parameters, Scaler.of(TRACKS, LABELS), (0, 1, 0))
+    chosen = {"arousal": {"bandwidths": [0.5, 1.0], "smoothing": 0.4}}
+    return Member(parameters, Scaler.of(TRACKS, LABELS), (0, 1, 0), chosen)
 
 
 def test_the_shelf_keeps_members_to_the_bit(workspace):

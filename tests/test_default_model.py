@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,10 +14,15 @@ import pytest
 import soundfile
 
 import mer_ray
+from mer_ray import models
+from mer_ray.evaluation.card import card
 from mer_ray.evaluation.intervals import LEVEL
 from mer_ray.identity import digest
+from mer_ray.models import layout
 from mer_ray.schemas import DIMENSIONS
+from mer_ray.scoring import store
 from mer_ray.scoring.predictor import DEFAULT, Predictor
+from mer_ray.training.solve import SMOOTHING
 
 RATE = 22_050
 MUSIC = Path(__file__).parents[2] / "shared" / "data" / "panda4q" / "audio"
@@ -59,6 +65,42 @@ def test_its_card_has_its_own_figures():
     assert all(0.87 <= share <= 0.93 for share in told["details"]["coverage"])
     assert told["details"]["repeats"] == 3
     assert LEVEL == 0.9
+
+
+def test_its_card_lists_what_was_used_and_chosen():
+    model = store.load(DEFAULT)
+    text = (Path(DEFAULT) / "README.md").read_text()
+    told = text.split("## Training")[1].split("## Use")[0].replace("\\_", "_")
+    for used in ("folds 5", "repeats 3", "seed 0", "window_s 30.0"):
+        assert used in told
+    unused = set(models.STEPPED) - models.uses("kernel")
+    assert not [name for name in unused if name in told or name in model.details["settings"]]
+    head = model.members[0].parameters["head.kernel"].reshape(-1, len(layout.BANDWIDTHS), 2 * layout.N_WAVES // 6, 3)
+    for i, dimension in enumerate(DIMENSIONS):
+        chosen = model.details["chosen"][dimension]
+        has = [b for k, b in enumerate(layout.BANDWIDTHS) if head[:, k, :, i].any()]
+        assert chosen["bandwidths"] == has, "the weights say which kernels were taken"
+        assert chosen["smoothing"] in SMOOTHING
+        shown = ", ".join(f"{b:g}" for b in has)
+        assert f"| {dimension.capitalize()} | {shown} | {chosen['smoothing']:g} |" in told
+
+
+def test_its_card_is_what_the_code_makes_of_it():
+    """But for the table of metrics, which has the baselines beside, and those are in no model."""
+    text, again = (Path(DEFAULT) / "README.md").read_text(), card(store.load(DEFAULT), packaged=True)
+    for of in (text, again):
+        assert of.count("## Metrics") == of.count("## Training") == 1
+    assert text.split("## Metrics")[0] == again.split("## Metrics")[0]
+    assert text.split("## Training")[1] == again.split("## Training")[1]
+
+
+def test_its_card_points_to_nothing_that_is_not_there():
+    text = (Path(DEFAULT) / "README.md").read_text()
+    named = re.findall(r"[\w./-]+\.(?:parquet|json|csv|safetensors|md|yaml|png)\b", text) + re.findall(
+        r"\]\(([^)]+)\)", text
+    )
+    assert [name for name in named if not (Path(DEFAULT) / name).exists()] == []
+    assert "runs/" not in text
 
 
 def test_a_minute_of_music_has_a_minute_of_curve(model, clips):

@@ -18,7 +18,8 @@ from hypothesis.extra import numpy as hnp
 from markdown_it import MarkdownIt
 from parts import blank_reference, even_intervals
 
-from mer_ray import features
+from mer_ray import features, models
+from mer_ray.config import TrainConfig
 from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.evaluation import against, leaks
 from mer_ray.evaluation.calibration import calibration
@@ -41,6 +42,7 @@ from mer_ray.evaluation.tables import Table, differences_markdown, display, mark
 from mer_ray.features.mfcc import Params
 from mer_ray.schemas import DIMENSIONS
 from mer_ray.scoring.store import Model
+from mer_ray.training.settings import RESOURCES
 
 HOSTILE = r"""A|B $x_1$ <b>&amp;</b> [c](http://d) `e` **f** \input{g} % # ~ ^ {h} "i" 中 www.j.com ! é"""
 values = st.floats(0, 1).map(lambda x: round(x, 6))
@@ -447,6 +449,16 @@ def test_a_better_run_is_better_in_every_figure_and_worse_the_other_way_round():
     assert len(list(csv.DictReader(io.StringIO(against.to_csv(found))))) == len(found)
 
 
+def test_a_comparison_on_few_groups_says_so():
+    one, other = predictions_of(0.05, 1), predictions_of(0.1, 2)
+    found = against.compare(one, other, ("one", "other"))
+    assert "rest on few groups" not in against.caption(found)
+    one.groups[:80] = other.groups[:80] = ["Zimmer"] * 80
+    found = against.compare(one, other, ("one", "other"))
+    assert "the largest has 80 of 100 tracks" in against.caption(found)
+    assert "the largest has 80 of 100 tracks" in against.markdown(found, "there")
+
+
 def test_runs_that_cannot_be_compared_are_named():
     one, other = predictions_of(0.1, 1), predictions_of(0.1, 2)
     with pytest.raises(InputError, match="this and that have no track in common"):
@@ -486,6 +498,24 @@ def test_calibration_finds_the_line_and_its_bins_hold_the_truth():
     # Two copies of the same predictions are no more evidence than one.
     once = calibration(labels, predicted[:1], np.arange(4_000) // 4)
     assert got.upper - got.lower == pytest.approx(once.upper - once.lower, rel=0.01)
+
+
+@pytest.mark.parametrize(("stretch", "slope"), [(0.5, 2.0), (1.0, 1.0), (2.0, 0.5)])
+def test_a_slope_below_1_is_of_predictions_that_lie_too_far_from_the_mean(stretch, slope):
+    """Not of predictions that vary more than the labels do: these all vary less."""
+    rng = np.random.default_rng(0)
+    known, not_known = rng.normal(0, 0.05, 20_000), rng.normal(0, 0.12, 20_000)
+    labels, predicted = 0.5 + known + not_known, 0.5 + stretch * known
+    got = calibration(labels, predicted[None], np.arange(20_000))
+    assert predicted.std() < labels.std()
+    assert got.slope == pytest.approx(slope, rel=0.05)
+    lowest, highest = got.labelled[0] - got.predicted[0], got.labelled[-1] - got.predicted[-1]
+    if slope < 1:  # what is predicted to be low is not so low, what is predicted to be high not so high
+        assert lowest > 0.02
+        assert highest < -0.02
+    if slope > 1:
+        assert lowest < -0.02
+        assert highest > 0.02
 
 
 def test_calibration_of_a_constant_has_one_bin_and_no_line():
@@ -541,3 +571,48 @@ def test_the_card_says_what_the_model_is_how_good_and_what_for():
         assert said in text, said
     assert "Note:" not in text
     assert "of the SVR" not in card(model)
+
+
+def model_of(network: str, **details: object) -> Model:
+    feature = features.resolve("mfcc", Params())
+    figures = {d: {**dict.fromkeys(FIGURES, 0.4), "n": 96, "label_sd": 0.17, "intervals": {}} for d in DIMENSIONS}
+    every = TrainConfig(loss="huber", members=3, search={"trials": 4}).model_dump(exclude=set(RESOURCES))
+    settings = {k: models.DEFAULTS.get(k) if v is None else v for k, v in every.items()}
+    told = {"settings": settings, "n_tracks": 90, "n_artists": 9, "data": "0", "trained_at": "2026-01-01", **details}
+    around = even_intervals([0.1, 0.2, 0.3]), blank_reference(feature.n_dims, feature.hop_s)
+    return Model(f"{network}-mfcc", network, feature, 215, [], *around, figures, told)
+
+
+def training_of(model: Model) -> str:
+    return card(model).split("## Training")[1].split("## Use")[0].replace("\\_", "_")
+
+
+def test_the_card_of_a_network_lists_what_it_uses_and_nothing_else():
+    """Also of a model that an older version has made, which recorded all settings."""
+    told = training_of(model_of("kernel"))
+    assert "folds 5" in told
+    assert "window_s" in told
+    for name in ("loss", "learning_rate", "members", "heads", "mixup", "mask_share", "epochs", "search", "ema"):
+        assert name not in told
+    assert "was not recorded" in told
+    chosen = {d: {"bandwidths": [0.5, 2.0], "smoothing": 0.1 * 2**i} for i, d in enumerate(DIMENSIONS)}
+    told = training_of(model_of("kernel", chosen=chosen, weighed=False))
+    for row in ("| Valence | 0.5, 2 | 0.1 |", "| Arousal | 0.5, 2 | 0.2 |", "| Dominance | 0.5, 2 | 0.4 |"):
+        assert row in told
+    assert "weigh_labels" not in told
+    assert "loss huber, " in training_of(model_of("cnn"))
+    assert "members 3" in training_of(model_of("lstm"))
+
+
+def test_the_card_lists_what_a_search_has_chosen_instead_of_what_it_began_with():
+    told = training_of(model_of("cnn", searched={"learning_rate": [0.0011, 0.004], "loss": ["ccc", "mse"]}))
+    assert "learning_rate 0.0011, 0.004; loss ccc, mse" in told
+    assert "loss huber" not in told
+    assert "learning_rate 0.002" not in told
+    assert "weight_decay 0.1" in told
+
+
+def test_the_card_says_that_its_intervals_rest_on_few_groups():
+    sizes = {"n_groups": 9, "largest_group": 60, "effective_groups": 2.1}
+    assert "the largest has 60 of 90 tracks" in card(model_of("cnn", **sizes))
+    assert "rest on few" not in card(model_of("cnn", n_groups=40, largest_group=4, effective_groups=30.0))

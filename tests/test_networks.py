@@ -12,6 +12,7 @@ import pytest
 from flax import nnx
 
 from mer_ray import models
+from mer_ray.config import TrainConfig
 from mer_ray.models import NETWORKS
 from mer_ray.models.pooling import masked_mean_sd, pool_time
 from mer_ray.models.recurrence import lstm
@@ -59,6 +60,14 @@ def network(name: str, hop: str, n_dims: int = 20, seed: int = 0) -> Callable[..
         return np.asarray(out)
 
     return answer
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_says_which_settings_it_uses(name):
+    assert models.uses(name) <= set(TrainConfig.model_fields)
+    assert models.uses(name) >= {"folds", "repeats", "seed", "window_s", "weigh_labels"}
+    stepped = {"loss", "learning_rate", "epochs", "members", "heads", "mixup", "mask_share", "search", "ema", "workers"}
+    assert (stepped & models.uses(name)) == (set() if models.is_solved(name) else stepped)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

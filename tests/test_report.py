@@ -117,6 +117,18 @@ def reported(tmp_path_factory) -> tuple[Path, str]:
     return folder, out
 
 
+def test_a_table_whose_intervals_rest_on_few_groups_says_so(reported, tmp_path):
+    assert "rest on few groups" not in reported[1]
+    catalog = Catalog.make()
+    catalog.group[:90] = 0
+    catalog.run(Workspace(tmp_path), "cnn-mfcc", catalog.predicted(0.03, 1))
+    code, out, err = typed("report", "--workspace", tmp_path)
+    assert code == 0, out + err
+    assert " ".join(out.split()).count("of 120 tracks, and the") == 3
+    for name in ("report.md", "report.tex"):
+        assert "The intervals rest on few groups: the largest has" in (tmp_path / "report" / name).read_text()
+
+
 def test_the_csv_has_every_row_with_its_figures_and_verdicts(reported):
     folder, _ = reported
     with (folder / "report" / "metrics.csv").open() as file:

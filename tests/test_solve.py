@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import jax
@@ -13,11 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_ray.models import functionals, kernel, layout
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.training.crossval import cross_validate
 from mer_ray.training.fit import Recipe, fit
 from mer_ray.training.forward import forward, track_means
 from mer_ray.training.member import Member
-from mer_ray.training.solve import ridge
+from mer_ray.training.solve import SMOOTHING, ridge
 from mer_ray.training.splits import grouped_folds
 
 HOP_S, N_DIMS = 0.05, 4
@@ -101,6 +103,24 @@ def test_the_same_call_gives_the_same_bits(crossed):
     again = cross_validate(RECIPE, TRACKS, LABELS, ARTISTS, crossed[0].fold, 2, 0)
     assert np.array_equal(again.predicted, crossed[0].predicted)
     assert all(same(a, b) for a, b in zip(again.members, crossed[0].members, strict=True))
+
+
+def test_what_it_does_not_use_changes_nothing(crossed):
+    """Least of all a loss that would want a wider answer."""
+    changed = replace(RECIPE, epochs=9, batch_size=4, learning_rate=0.3, loss="nll", mask_share=0.2, mixup=0.4, ema=0.5)
+    again = cross_validate(changed, TRACKS, LABELS, ARTISTS, crossed[0].fold, 2, 0, separate=True)
+    assert np.array_equal(again.predicted, crossed[0].predicted)
+    assert all(same(a, b) for a, b in zip(again.members, crossed[0].members, strict=True))
+
+
+def test_it_says_what_it_has_chosen(crossed):
+    for member in crossed[0].members:
+        assert list(member.chosen) == list(DIMENSIONS)
+        head = member.parameters["head.kernel"].reshape(6, len(layout.BANDWIDTHS), -1, 3)
+        for d, chosen in enumerate(member.chosen.values()):
+            assert chosen["smoothing"] in SMOOTHING
+            assert chosen["bandwidths"] == [b for k, b in enumerate(layout.BANDWIDTHS) if head[:, k, :, d].any()]
+    assert crossed[0].members[0].chosen == crossed[1].members[0].chosen
 
 
 def test_heavy_labels_count_more():

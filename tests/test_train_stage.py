@@ -185,6 +185,64 @@ def test_nothing_is_left_of_the_way_there_and_once_more_it_was_done(undisturbed,
     assert before == {p: p.stat().st_mtime_ns for p in (undisturbed / "runs").rglob("*") if p.is_file()}
 
 
+KERNEL = {
+    "networks": "kernel",
+    "repeats": 1,
+    "baselines": False,
+    "loss": "nll",
+    "members": 3,
+    "heads": "separate",
+    "learning_rate": 0.5,
+}
+IGNORED = "train.members, train.heads, train.loss, train.epochs, train.patience, train.batch_size and "
+IGNORED += "train.learning_rate are not used by kernel"
+
+
+@pytest.mark.timeout(300)
+def test_settings_of_other_networks_are_named_and_come_into_nothing(ray_session, copied, mer_ray):
+    """Such as a loss that wants a wider answer, at which the kernel network once failed when it was done."""
+    code, out, err = mer_ray("train", *options(copied, **KERNEL))
+    assert code == 0, out + err
+    assert out.count("not used by kernel") == 1
+    assert IGNORED in out
+    run = copied / "runs" / "kernel-mfcc"
+    described = json.loads((run / "model.json").read_text())
+    assert set(described["details"]["settings"]) == {"folds", "repeats", "seed", "window_s", "weigh_labels"}
+    assert described["outputs"] == 3
+    card = (run / "README.md").read_text()
+    for d in DIMENSIONS:
+        smoothing = described["details"]["chosen"][d]["smoothing"]
+        assert any(
+            line.startswith(f"| {d.capitalize()} |") and line.endswith(f"| {smoothing:g} |")
+            for line in card.splitlines()
+        )
+    assert "nll" not in card
+    assert (run / "predictions.parquet").exists() == ("`predictions.parquet`" in card)
+
+    # As an older version recorded it, with all settings: that is no other model.
+    settings = {**described["details"]["settings"], "loss": "mse", "members": 2, "epochs": 40}
+    described["details"]["settings"] = settings
+    (run / "model.json").write_text(json.dumps(described))
+    code, out, err = mer_ray("train", *options(copied, **KERNEL | {"loss": "huber", "mixup": 0.2}))
+    assert code == 0, out + err
+    assert "found everything done" in out
+    assert out.count("not used by kernel") == 1
+    assert "train.learning_rate and train.mixup are not used by kernel" in out
+
+
+def test_a_model_of_an_older_version_is_named(undisturbed, copied, mer_ray):
+    for name in ("baselines", "runs"):
+        shutil.copytree(undisturbed / name, copied / name)
+    path = copied / "runs" / "cnn-mfcc" / "model.json"
+    described = json.loads(path.read_text())
+    assert described["details"].pop("version") == 2
+    path.write_text(json.dumps(described))
+    code, out, err = mer_ray("train", *options(copied))
+    assert code == 0, out + err
+    assert "found everything done" in out
+    assert out.count("cnn-mfcc: trained by an older version") == 1
+
+
 # kills -------------------------------------------------------------------------------------------------------------
 
 

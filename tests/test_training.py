@@ -243,6 +243,59 @@ def test_uncertain_labels_count_less():
     assert miss[0] < 0.7 * miss[1]
 
 
+class EveryStep:
+    """Keeps the weights, their average and the best average after every epoch, which is a step here."""
+
+    every_s = 0.0
+
+    def __init__(self, n_parameters: int) -> None:
+        self.n, self.weights, self.averages = n_parameters, [], []
+
+    def load(self) -> None:
+        return None
+
+    def save(self, arrays, progress) -> None:
+        self.weights.append(arrays[: self.n])
+        self.averages.append(arrays[self.n : 2 * self.n])
+
+
+FEW = slice(0, 20)
+"""Tracks of which a batch of 16 is all that an epoch has."""
+
+
+def test_the_average_of_the_weights_is_of_those_that_were_trained(trained):
+    """Of few steps as well: the weights that a network starts with are no part of it."""
+    kept = EveryStep(len(trained[0].parameters))
+    recipe = replace(RECIPE, epochs=7, learning_rate=2e-3)
+    fit(recipe, TRACKS[FEW], LABELS[FEW], HELD[FEW], 3, checkpoint=kept)
+    assert len(kept.weights) == 7
+    for t, average in enumerate(kept.averages, start=1):
+        shares = recipe.ema ** np.arange(t - 1, -1, -1.0)
+        for i, values in enumerate(average):
+            wanted = np.average([np.asarray(w[i], float) for w in kept.weights[:t]], axis=0, weights=shares)
+            np.testing.assert_allclose(values, wanted, atol=2e-6)
+    moved = max(np.abs(a - b).max() for a, b in zip(kept.weights[0], kept.weights[-1], strict=True))
+    assert moved > 1e-3, "the weights hardly moved: this says nothing"
+
+
+def test_without_an_average_the_last_weights_are_kept():
+    kept = EveryStep(len(fit(replace(RECIPE, epochs=1), TRACKS[FEW], LABELS[FEW], HELD[FEW], 3).parameters))
+    fit(replace(RECIPE, epochs=2, ema=0.0), TRACKS[FEW], LABELS[FEW], HELD[FEW], 3, checkpoint=kept)
+    for weights, average in zip(kept.weights, kept.averages, strict=True):
+        assert all(np.array_equal(w, a) for w, a in zip(weights, average, strict=True))
+
+
+def test_a_planted_signal_is_learnt_from_few_tracks():
+    """40 steps: an average that began at the fresh weights would still have 0.98^40, nearly half, of them."""
+    recipe = replace(RECIPE, epochs=40, learning_rate=2e-3)
+    fresh, truth, _ = planted(seed=1)
+    r2 = []
+    for seed in range(3):
+        member = fit(recipe, TRACKS[FEW], LABELS[FEW], HELD[FEW], seed)
+        r2.append(1 - ((answers(member, fresh) - truth) ** 2).mean(axis=0) / truth.var(axis=0))
+    assert np.mean(r2) > 0.5
+
+
 def test_frames_that_are_never_negative_are_rooted():
     rng = np.random.default_rng(0)
     tracks = [np.stack([rng.exponential(size=50), rng.normal(size=50)], axis=1) for _ in range(4)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mer_ray.errors import InputError
-from mer_ray.evaluation.bootstrap import difference, resample
+from mer_ray.evaluation.bootstrap import difference, group_sizes, resample, uneven
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
 from mer_ray.evaluation.predictions import Predictions, joined_groups, other_labels, shared_ids
@@ -20,7 +20,10 @@ from mer_ray.schemas import DIMENSIONS
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of two runs. this, that: their names. value: this less that, with its 95 % interval. n: tracks."""
+    """One figure of two runs. this, that: their names. value: this less that, with its 95 % interval. n: tracks.
+
+    remark: see `bootstrap.uneven`.
+    """
 
     dimension: str
     this: str
@@ -32,6 +35,7 @@ class Difference:
     lower: float
     upper: float
     n: int
+    remark: str = ""
 
     @property
     def word(self) -> str:
@@ -58,6 +62,7 @@ def compare(this: Predictions, that: Predictions, names: tuple[str, str]) -> lis
             "compare runs that were trained on the same labels",
         )
     groups = joined_groups([this.groups, that.groups])
+    remark = uneven(len(ids), **group_sizes(groups))
     out = []
     for i, dimension in enumerate(DIMENSIONS):
         a, b = resample(this.labels[:, i], [this.predicted[..., i], that.predicted[..., i]], groups)
@@ -65,7 +70,7 @@ def compare(this: Predictions, that: Predictions, names: tuple[str, str]) -> lis
         for k, figure in enumerate(FIGURES):
             lower, upper = interval[k].tolist()
             figures = float(a.value[k]), float(b.value[k]), float(value[k])
-            out.append(Difference(dimension, *names, figure, *figures, lower, upper, len(ids)))
+            out.append(Difference(dimension, *names, figure, *figures, lower, upper, len(ids), remark))
     return out
 
 
@@ -98,10 +103,11 @@ def caption(differences: Sequence[Difference]) -> str:
     """What a reader of these tables has to know."""
     counts = sorted({d.n for d in differences})
     tracks = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    remarks = "".join(f" {r}" for r in dict.fromkeys(d.remark for d in differences) if r)
     return (
         f"On the {tracks} tracks that both predicted out of fold; 95 % intervals of the paired difference, bootstrap "
         f"over groups. Not distinguishable: the interval includes 0. Each is one comparison, not corrected for their "
-        f"number."
+        f"number.{remarks}"
     )
 
 

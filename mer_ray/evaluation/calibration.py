@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_ray.evaluation.bootstrap import LEVEL
+from mer_ray.evaluation.bootstrap import effective, times_error
 from mer_ray.evaluation.metrics import CONSTANT_SD, moments
 
 BINS = 8
@@ -18,8 +18,10 @@ class Calibration:
     """predicted, labelled, lower, upper: (b,), a bin's mean prediction, its mean label and that one's 95 % interval.
 
     slope, intercept: of the least-squares line label = intercept + slope * prediction, 1 and 0 where all is well, mean
-    over the repeats; a slope below 1 says that the predictions differ more than the labels do. NaN where the
-    predictions do not vary.
+    over the repeats. Below 1, predictions lie too far from the mean: of tracks that are predicted 0.1 apart, the labels
+    are less than that apart, on average. Above 1, they lie too near to it. Which of the two varies more is another
+    question: the slope is Pearson's r times the labels' SD over the predictions'; a model that says no more than it
+    knows has 1, though its predictions vary less than the labels. NaN where the predictions do not vary.
     """
 
     predicted: np.ndarray
@@ -34,10 +36,9 @@ def calibration(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str]
     """Labels (N,), predictions (R, N), groups (N,) → at most ``bins`` bins of about equal numbers of predictions.
 
     The repeats are pooled. The interval is that of a ratio of sums over groups (Cochran 1977, Sampling Techniques, 6),
-    so it allows for tracks of a group, and for repeats of a track, being alike.
+    so it allows for tracks of a group, and for repeats of a track, being alike; for groups of unlike sizes, as
+    `bootstrap.times_error` has it.
     """
-    from scipy.special import stdtrit
-
     repeats, n = predicted.shape
     _, group = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
     p, t, g = predicted.ravel(), np.tile(labels, repeats), np.tile(group, repeats)
@@ -47,11 +48,10 @@ def calibration(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str]
     centre, mean = np.bincount(index, p) / count, np.bincount(index, t) / count
     cells = np.zeros((len(count), group.max() + 1))
     np.add.at(cells, (index, g), t - mean[index])
-    met = np.zeros_like(cells, dtype=bool)
-    met[index, g] = True
-    k = met.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        half = np.sqrt((cells**2).sum(axis=1) * k / (k - 1)) / count * stdtrit(np.maximum(k - 1, 1), (1 + LEVEL) / 2)
+    tracks = np.zeros_like(cells)
+    np.add.at(tracks, (index, g), 1)
+    times = np.array([times_error(len(met), effective(met)) for met in (row[row > 0] for row in tracks)])
+    half = np.sqrt((cells**2).sum(axis=1)) / count * times
     slope, intercept = _least_squares(labels, predicted)
     return Calibration(centre, mean, mean - half, mean + half, slope, intercept)
 

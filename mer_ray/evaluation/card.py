@@ -7,20 +7,34 @@ from typing import Any
 
 import numpy as np
 
+from mer_ray import models
+from mer_ray.evaluation.bootstrap import uneven
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.metrics import FIGURES
+from mer_ray.evaluation.summary import of_baselines
 from mer_ray.evaluation.tables import HEADS, Cells, display, lines, with_ends
 from mer_ray.schemas import DIMENSIONS
+from mer_ray.scoring import store
 from mer_ray.scoring.store import Model
+from mer_ray.tables import Workspace
 
 
-def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None, packaged: bool = False) -> str:
     """Markdown for a person who finds the folder.
 
     baselines: ridge, svr, ... → what `summary.evaluate` answers for it, on the same feature, tracks and folds.
+    packaged: whether it comes with the package, without the files of the run that made it.
     """
-    parts = [_head(model), _data(model), _metrics(model, baselines or {}), _settings(model), _use(model), LIMITS]
+    use, limits = (PACKAGED_USE, _limits(HEARD_PACKAGED)) if packaged else (_use(model), _limits(HEARD))
+    parts = [_head(model), _data(model), _metrics(model, baselines or {}), _settings(model), use, limits]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def packaged_card(uri: str, name: str) -> str:
+    """The card with which the run of that name in a workspace comes into the package."""
+    workspace = Workspace(uri)
+    model = store.load(workspace.at("runs", name))
+    return card(model, of_baselines(workspace).get(model.feature.name), packaged=True)
 
 
 def _head(model: Model) -> list[str]:
@@ -64,6 +78,9 @@ def _data(model: Model) -> list[str]:
         f"- Splits: {settings['folds']} folds × {repeats} repeats ({seeds}). Tracks of an artist, an album or a",
         "  composer, and near-duplicates, are one group, and a group is never on both sides of a split.",
     ]
+    if "largest_group" in details:
+        sizes = (details[k] for k in ("n_tracks", "n_groups", "largest_group", "effective_groups"))
+        said += [f"- {told}" for told in [uneven(*sizes)] if told]
     if feature.note:
         said.append(f"- Note: {markdown_text(feature.note, 1_000)}.")
     return said
@@ -93,10 +110,35 @@ def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[s
 
 
 def _settings(model: Model) -> list[str]:
-    settings = model.details["settings"]
-    searched = settings.get("search", {}).get("trials")
-    told = ", ".join(f"{key} {settings[key]}" for key in sorted(settings) if key != "search" or searched)
-    return ["## Training", "", f"Trained {model.details['trained_at']}: {markdown_text(told, 2_000)}."]
+    """What was used, and what the training chose: not what a network leaves aside, nor what a search has replaced."""
+    details, settings = model.details, model.details["settings"]
+    searched, unused = details.get("searched", {}), set(settings) - models.uses(model.network)
+    if not settings.get("search", {}).get("trials"):
+        unused.add("search")
+    if not details.get("weighed", True):
+        unused.add("weigh_labels")  # no label had a standard error
+    told = ", ".join(f"{key} {settings[key]}" for key in sorted(set(settings) - unused - set(searched)))
+    said = ["## Training", "", f"Trained {details['trained_at']}: {markdown_text(told, 2_000)}."]
+    if searched:
+        values = "; ".join(f"{name} {', '.join(map(str, found))}" for name, found in searched.items())
+        said += ["", f"Chosen by the search, in one fold or another: {markdown_text(values, 2_000)}."]
+    if models.is_solved(model.network):
+        said += ["", *_chosen(details.get("chosen"))]
+    return said
+
+
+def _chosen(chosen: Mapping[str, Any] | None) -> list[str]:
+    if not chosen:
+        return ["Which bandwidths and smoothing it chose was not recorded."]
+    rows: Cells = []
+    for d in DIMENSIONS:
+        bandwidths = ", ".join(f"{b:g}" for b in chosen[d]["bandwidths"])
+        rows.append([(text, False) for text in (d.capitalize(), bandwidths, f"{chosen[d]['smoothing']:g}")])
+    about = [
+        "Chosen for each dimension by folds inside the training tracks: the bandwidth b of the kernels",
+        "exp(-b d² / median d²), of several the mean, and the smoothing (ridge penalty).",
+    ]
+    return [*about, "", *lines(["Dimension", "Bandwidth", "Smoothing"], rows, n_texts=1)]
 
 
 def _use(model: Model) -> list[str]:
@@ -116,14 +158,36 @@ def _use(model: Model) -> list[str]:
     ]
 
 
-LIMITS = [
-    "## Limits",
+PACKAGED_USE = [
+    "## Use",
     "",
-    "- The figures hold for music like the training tracks, and for labels made the same way.",
-    "- Labels that come from tags say what listeners write about music. That is not what a person feels who hears it,",
-    "  and nothing here measures that.",
-    "- It has heard every training track; for those, use the out-of-fold values in `predictions.parquet`.",
-    "- The intervals of the figures tell what another sample of tracks would change, not what another training would.",
-    "- A track that is unlike the training tracks is marked (`in_distribution`); its interval promises nothing.",
-    "- Not for judging, sorting or treating people by the music they hear or make, nor for clinical use.",
+    "It is the model that is used where none is named.",
+    "",
+    "```sh",
+    "mer-ray score MUSIC_FOLDER",
+    "```",
+    "",
+    "```python",
+    "import mer_ray",
+    "",
+    "prediction = mer_ray.load_model().predict(samples, rate)  # mono, in [-1, 1]",
+    "prediction.vad, prediction.lower, prediction.upper  # valence, arousal, dominance",
+    "```",
 ]
+HEARD = "for those, use the out-of-fold values in `predictions.parquet`."
+HEARD_PACKAGED = "for those, its scores are fitted values."
+
+
+def _limits(heard: str) -> list[str]:
+    return [
+        "## Limits",
+        "",
+        "- The figures hold for music like the training tracks, and for labels made the same way.",
+        "- Labels that come from tags say what listeners write about music. That is not what a person feels who hears",
+        "  it, and nothing here measures that.",
+        f"- It has heard every training track; {heard}",
+        "- The intervals of the figures tell what another sample of tracks would change, not what another training",
+        "  would.",
+        "- A track that is unlike the training tracks is marked (`in_distribution`); its interval promises nothing.",
+        "- Not for judging, sorting or treating people by the music they hear or make, nor for clinical use.",
+    ]

@@ -1,4 +1,4 @@
-"""How far a prediction may be off: intervals that hold the label in 9 of 10 cases, for tracks of new artists.
+"""How far a prediction may be off: intervals made to hold the label in 9 of 10 cases, for tracks of new artists.
 
 Conformal prediction on out-of-fold residuals, normalised by the size that residuals have where V, A and D are predicted
 to be like that (Papadopoulos et al. 2008, in Tools in Artificial Intelligence, 325-330; Lei et al. 2018, JASA 113(523),

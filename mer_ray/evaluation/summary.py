@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from mer_ray.evaluation import predictions
 from mer_ray.evaluation.bootstrap import interval, resample
 from mer_ray.evaluation.metrics import FIGURES, metrics
 from mer_ray.schemas import DIMENSIONS
+from mer_ray.tables import Workspace
 
 
 def evaluate(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -29,3 +31,15 @@ def evaluate(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str]) -
             "intervals": dict(zip(FIGURES, ends, strict=True)),
         }
     return out
+
+
+def of_baselines(workspace: Workspace) -> dict[str, dict[str, dict[str, Any]]]:
+    """Feature → ridge, svr → `evaluate`, of the workspace's ``baselines/FEATURE.parquet``."""
+    figures = {}
+    for name in workspace.names("baselines"):
+        if name.endswith(".parquet"):
+            of = predictions.read(workspace, "baselines", name)
+            figures[name.removesuffix(".parquet")] = {
+                model: evaluate(p.labels, p.predicted, p.groups) for model, p in of.items()
+            }
+    return figures

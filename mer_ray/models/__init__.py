@@ -4,8 +4,8 @@ A network reads frames ``x`` (B, T, F), standardised, with ``mask`` (B, T), 1 fo
 answers (B, 3): valence, arousal and dominance, standardised. Dropout is on where ``rngs`` is given. Every network has
 to give the same answer whatever stands in the padding.
 
-To add one: write ``models/NAME.py`` with ``build(n_dims, hop_s, rngs, outputs)`` and ``DEFAULTS``, and add it to
-`NETWORKS`.
+To add one: write ``models/NAME.py`` with ``build(n_dims, hop_s, rngs, outputs)``, ``DEFAULTS`` and ``USES``, and add it
+to `NETWORKS`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ DEFAULTS: dict[str, Any] = {
     "ema": 0.98,
 }
 """What a network that says nothing else is trained with."""
+SPLITS = ("folds", "repeats", "seed")
+"""Settings of ``train`` that come into whatever is trained."""
+STEPPED = (*DEFAULTS, "members", "heads", "weigh_labels", "search", "workers")
+"""Those that a network uses which is trained step by step, besides `SPLITS`."""
 
 
 def build(network: str, n_dims: int, hop_s: float, seed: int, outputs: int = N_TARGETS) -> nnx.Module:
@@ -52,6 +56,11 @@ def build(network: str, n_dims: int, hop_s: float, seed: int, outputs: int = N_T
 def is_solved(network: str) -> bool:
     """Whether the network's weights are a closed form (`training.solve`), not the end of many small steps."""
     return bool(getattr(importlib.import_module(NETWORKS[network]), "SOLVED", False))
+
+
+def uses(network: str) -> frozenset[str]:
+    """The settings of ``train`` that come into the network: `SPLITS`, and those that its module lists in ``USES``."""
+    return frozenset([*SPLITS, *importlib.import_module(NETWORKS[network]).USES])
 
 
 def fingerprint(network: str) -> str:

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mer_ray.models import N_TARGETS
+from mer_ray.models import N_TARGETS, STEPPED
 from mer_ray.models.pooling import masked_mean_sd
 
 DEFAULTS: dict[str, float] = {}
+USES = STEPPED
 
 
 class Cnn(nnx.Module):

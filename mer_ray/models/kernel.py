@@ -20,6 +20,7 @@ from mer_ray.models.pooling import masked_mean_sd
 
 SOLVED = True
 DEFAULTS = {"window_s": 30.0}
+USES = ("window_s", "weigh_labels")
 
 
 class Kernel(nnx.Module):

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mer_ray.models import N_TARGETS
+from mer_ray.models import N_TARGETS, STEPPED
 from mer_ray.models.pooling import pool_time
 from mer_ray.models.recurrence import lstm
 
 DEFAULTS: dict[str, float] = {}
+USES = STEPPED
 STEP_S = 0.5
 
 

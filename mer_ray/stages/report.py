@@ -21,6 +21,7 @@ from mer_ray.console import Summary, out
 from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.evaluation import against as versus
 from mer_ray.evaluation import leaks, plots, predictions, tables
+from mer_ray.evaluation.bootstrap import group_sizes, uneven
 from mer_ray.evaluation.calibration import calibration
 from mer_ray.evaluation.judge import BASELINES, Candidate, judge
 from mer_ray.evaluation.latex import latex
@@ -217,6 +218,7 @@ def _table(index: int, runs: Sequence[Run], groups: Sequence[str]) -> Table:
         repeats=len(first.predicted),
         seed=settings["seed"],
     )
+    caption = f"{caption} {uneven(len(first.ids), **group_sizes(groups))}".strip()
     for note in dict.fromkeys(d["feature"]["note"] for d in described if d["feature"]["note"]):
         caption += f" {one_line(note)}."
     return Table(DIMENSIONS[index], rows, caption)
@@ -238,7 +240,8 @@ def _plot(workspace: Workspace, index: int, table: Table, trained: Sequence[Run]
     workspace.write_bytes(picture, "report", f"{table.dimension}.png")
     binned = [(_title(r), calibration(labelled, p, groups)) for r, p in drawn]
     about += (
-        " The mean label of bins of equally many predictions, with 95 % intervals; slope and intercept of the line."
+        " The mean label of bins of equally many predictions, with 95 % intervals; slope and intercept of the line "
+        "(slope below 1: predictions too far from the mean; above 1: too near)."
     )
     picture = plots.calibration_picture(table.dimension, binned, about)
     workspace.write_bytes(picture, "report", f"{table.dimension}-calibration.png")

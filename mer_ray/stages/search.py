@@ -58,6 +58,7 @@ def choose(
     if not train.search.trials or models.is_solved(recipe.network):
         return []
     from mer_ray.training import search
+    from mer_ray.training.checkpoint import VERSION
 
     open_to = search.space(recipe.network, [k for k in search.SPACE if getattr(train, k) is not None])
     basis = {
@@ -66,6 +67,7 @@ def choose(
         "fold": fold.tolist(),
         "seed": train.seed,
         "weigh_labels": train.weigh_labels,
+        "version": VERSION,
     }
     key = _hash([basis, train.search.model_dump(), train.heads, repr(sorted(open_to.items()))])
     found = workspace.read_json(FOLDER, f"{name}.json")

@@ -15,8 +15,6 @@ from mer_ray.identity import one_line
 from mer_ray.stages import extract, keys, metrics, session, workspace_source
 from mer_ray.tables import Workspace, failure, now
 
-RESOURCES = ("networks", "baselines", "workers", "cpus_per_trial", "gpus_per_trial", "mlflow", "about")
-"""Settings that say what is trained and where, not what comes out of a trial."""
 RESTARTS = 3
 """How often a trial whose process died is started again; it continues from its checkpoints."""
 
@@ -55,15 +53,6 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     return summary
 
 
-def settings_of(config: Config, network: str | None) -> dict[str, Any]:
-    """The train section, with the network's own values where the section leaves them open."""
-    from mer_ray import models
-
-    given = config.train.model_dump(exclude=set(RESOURCES))
-    own = models.defaults(network) if network else {}
-    return {k: own.get(k) if v is None else v for k, v in given.items()}
-
-
 def _planned(*arguments: Any) -> tuple[list[dict[str, Any]], Summary]:
     """`_plan`, for another process: with the summary as it has become."""
     return _plan(*arguments), arguments[-1]
@@ -73,14 +62,17 @@ def _plan(
     config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], summary: Summary
 ) -> list[dict[str, Any]]:
     """What is to be trained: a dict per trial, for `trial.network`, or, without a network, for `trial.baselines`."""
+    from mer_ray import models
     from mer_ray.scoring import store
     from mer_ray.stages import trial as work
     from mer_ray.training import data, grouped
+    from mer_ray.training.checkpoint import VERSION
     from mer_ray.training.crossval import parts
+    from mer_ray.training.settings import unused, used
 
     groups = grouped.make(workspace, list(specs.values()))
-    summary.notes += groups.about
-    train, trials = config.train, []
+    summary.notes += [*groups.about, *unused(config.train)]
+    train, trials, old = config.train, [], []
     for name, spec in specs.items():
         dataset = data.load(workspace, spec, groups.of)
         _check_size(dataset, config)
@@ -89,21 +81,28 @@ def _plan(
         if train.baselines:
             wanted = {"name": f"baselines-{name}", "network": None, "members": 1, **common}
             there = workspace.read_json("baselines", f"{name}.json")
-            settings = settings_of(config, None)
+            settings = used(train, None)
             if there is None or there["made_for"] != work.key({"trial": wanted, "settings": settings}):
                 trials.append({**wanted, "settings": settings})
         for network in train.networks:
-            run_name, settings = f"{network}-{name}", settings_of(config, network)
+            run_name, settings = f"{network}-{name}", used(train, network)
             finished = store.describe(workspace, "runs", run_name)
             if finished is not None:
                 _check_settings(workspace, run_name, finished["details"]["settings"], settings)
                 if finished["details"]["data"] == common["data"]:
                     summary.done_before += 1
+                    if not models.is_solved(network) and finished["details"].get("version", 1) < VERSION:
+                        old.append(run_name)
                     continue
                 summary.notes.append(f"{run_name} is trained again: its data changed")
             separate = train.heads == "separate"
             n_parts = len(parts(network, train.folds, train.repeats, train.members, separate, train.seed))
             trials.append({"name": run_name, "network": network, "members": n_parts, **common, "settings": settings})
+    if old:
+        summary.notes.append(
+            f"{', '.join(old)}: trained by an older version, whose average of the weights began at the fresh ones; "
+            "remove the folder under runs/ to train anew"
+        )
     return trials
 
 
@@ -280,17 +279,11 @@ def _folder(trial: Any) -> str:
 
 def _write_cards(workspace: Workspace) -> None:
     """Each model's card once more, beside the baselines of its feature, which are there by now."""
-    from mer_ray.evaluation import predictions
     from mer_ray.evaluation.card import card
-    from mer_ray.evaluation.summary import evaluate
+    from mer_ray.evaluation.summary import of_baselines
     from mer_ray.scoring import store
 
-    figures: dict[str, dict[str, Any]] = {}
-    for name in workspace.names("baselines"):
-        if name.endswith(".parquet"):
-            of = predictions.read(workspace, "baselines", name)
-            feature = name.removesuffix(".parquet")
-            figures[feature] = {m: evaluate(p.labels, p.predicted, p.groups) for m, p in of.items()}
+    figures = of_baselines(workspace)
     for name in workspace.names("runs"):
         if store.describe(workspace, "runs", name) is not None:
             model = store.load(workspace.at("runs", name))

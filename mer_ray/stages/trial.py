@@ -77,17 +77,20 @@ def network(
 ) -> dict[str, float]:
     """Cross-validate, continue from what an interrupted attempt has left, write ``runs/NAME``; R² per dimension."""
     from mer_ray import models
+    from mer_ray.evaluation.bootstrap import group_sizes
     from mer_ray.evaluation.card import card
     from mer_ray.evaluation.intervals import coverage, intervals
     from mer_ray.evaluation.summary import evaluate
     from mer_ray.scoring import store
     from mer_ray.training import data, grouped, reference
+    from mer_ray.training.checkpoint import VERSION
     from mer_ray.training.crossval import cross_validate, partitions, whole
     from mer_ray.training.shelf import WorkspaceShelf
 
     workspace, settings, trial = Workspace(config["workspace"]), config["settings"], config["trial"]
     feature = FeatureSpec.from_json(trial["feature"])
     d = data.load(workspace, feature, grouped.read(workspace).of)
+    errors = d.errors if settings["weigh_labels"] and np.isfinite(d.errors).any() else None
     shelf = WorkspaceShelf(workspace, f"{trial['name']}-{key(config)}")
     recipe_of = recipes(trial, feature, settings)
     done = -1
@@ -103,11 +106,11 @@ def network(
         d.labels,
         d.groups,
         partitions(d.groups, d.labels, settings["folds"], settings["repeats"], settings["seed"]),
-        settings["members"],
+        settings.get("members", 1),
         settings["seed"],
         on_epoch,
-        d.errors if settings["weigh_labels"] else None,
-        settings["heads"] == "separate",
+        errors,
+        settings.get("heads") == "separate",
         shelf,
         placement,
     )
@@ -116,8 +119,7 @@ def network(
         first, members = recipe_of(result.plan[0]), result.members
         if models.is_solved(trial["network"]):
             number = len(result.plan)
-            weigh = d.errors if settings["weigh_labels"] else None
-            members = [whole(first, d.frames, d.labels, d.groups, settings["seed"], number, weigh, shelf)]
+            members = [whole(first, d.frames, d.labels, d.groups, settings["seed"], number, errors, shelf)]
         own = _statistics(trial["network"], members[0], d, first.window, feature.hop_s)
         means = [reference.mean_statistics(own, t, first.window, feature.hop_s) for t in d.frames]
         model = store.Model(
@@ -131,11 +133,15 @@ def network(
             metrics=figures,
             details={
                 "settings": settings,
+                "weighed": errors is not None,
+                "chosen": members[0].chosen,
+                "searched": _searched(trial["choices"]),
+                "version": VERSION,
                 "data": trial["data"],
                 "repeats": settings["repeats"],
                 "n_tracks": len(d.ids),
                 "n_artists": len(set(d.artists)),
-                "n_groups": len(set(d.groups)),
+                **group_sizes(d.groups),
                 "labels": _origin(d.lexicons),
                 "about": config.get("about"),
                 "coverage": coverage(d.labels, result.predicted, d.groups).tolist(),
@@ -154,17 +160,22 @@ def network(
 def key(config: dict[str, Any]) -> str:
     """8 hexadecimal digits of all that decides what comes out of a trial."""
     from mer_ray import models
+    from mer_ray.training.checkpoint import VERSION
 
     trial = {k: config["trial"][k] for k in ("name", "feature", "data", "choices")}
-    trial["code"] = models.fingerprint(config["trial"]["network"]) if config["trial"]["network"] else None
+    network = config["trial"]["network"]
+    trial["code"] = f"{models.fingerprint(network)}-{VERSION}" if network else None
     return digest(json.dumps([trial, config["settings"]], sort_keys=True, default=str).encode())[:8]
 
 
 def recipes(trial: dict[str, Any], feature: FeatureSpec, settings: dict[str, Any]) -> Callable[[Any], Any]:
     """Part of the cross-validation → its `Recipe`: the settings, with what a search has chosen for that fold."""
+    from mer_ray import models
     from mer_ray.training.fit import Recipe
     from mer_ray.training.windows import window_frames
 
+    # A recipe is whole; what the network does not use is in none of the settings.
+    settings = {**models.defaults(trial["network"]), **settings}
     chosen = {(c["repeat"], c["fold"], c["target"]): c["settings"] for c in trial["choices"]}
     names = [n for n in Recipe.__dataclass_fields__ if n in settings]
 
@@ -174,6 +185,12 @@ def recipes(trial: dict[str, Any], feature: FeatureSpec, settings: dict[str, Any
         return Recipe(network=trial["network"], hop_s=feature.hop_s, window=window, **{k: own[k] for k in names})
 
     return recipe_of
+
+
+def _searched(choices: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """What a search has chosen for the folds, each value once."""
+    names = {name for c in choices for name in c["settings"]}
+    return {name: sorted({c["settings"][name] for c in choices}) for name in sorted(names)}
 
 
 def _statistics(network: str, member: Any, d: Any, window: int, hop_s: float) -> Any:

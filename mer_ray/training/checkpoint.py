@@ -9,6 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+VERSION = 2
+"""Raised where the same settings come to give other weights: what another version left unfinished is not continued."""
+
 
 @dataclass(frozen=True)
 class Kept:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -62,12 +63,14 @@ class Scaler:
 class Member:
     """A trained network: its flat parameters (name → array), its scaling, and what it answers for.
 
-    targets: (3,), 1 for a dimension that this network was trained on, 0 for one that it leaves to others.
+    targets: (3,), 1 for a dimension that this network was trained on, 0 for one that it leaves to others. chosen: for
+    each dimension, what the training itself has chosen (`solve.Choice.to_json`); JSON values.
     """
 
     parameters: dict[str, np.ndarray]
     scaler: Scaler
     targets: tuple[int, ...] = (1, 1, 1)
+    chosen: dict[str, Any] = field(default_factory=dict)
 
 
 def _rooted(track: np.ndarray, root: np.ndarray) -> np.ndarray:

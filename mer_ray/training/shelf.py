@@ -30,10 +30,10 @@ class WorkspaceShelf:
         kept = _read(self.workspace, FOLDER, self.key, f"member{number:04d}.safetensors")
         if kept is None:
             return None
-        names = kept.progress["names"]
+        names, targets = kept.progress["names"], tuple(kept.progress["targets"])
         curve, scaler = kept.arrays[0], Scaler(*kept.arrays[1:6])
         parameters = dict(zip(names, kept.arrays[6:], strict=True))
-        return Member(parameters, scaler, tuple(kept.progress["targets"])), curve
+        return Member(parameters, scaler, targets, kept.progress["chosen"]), curve
 
     def put(self, number: int, member: Member, curve: np.ndarray) -> None:
         """Keep a finished member, and forget the state of its training."""
@@ -47,7 +47,7 @@ class WorkspaceShelf:
             scaler.y_sd,
             *member.parameters.values(),
         ]
-        progress = {"names": list(member.parameters), "targets": list(member.targets)}
+        progress = {"names": list(member.parameters), "targets": list(member.targets), "chosen": member.chosen}
         self.workspace.write_bytes(to_bytes(arrays, progress), FOLDER, self.key, f"member{number:04d}.safetensors")
         self._forget(f"state{number:04d}.safetensors")
 

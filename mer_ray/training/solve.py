@@ -16,8 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from mer_ray.models import N_TARGETS
 from mer_ray.models.kernel import Kernel
 from mer_ray.models.layout import BANDWIDTHS, CLIP
+from mer_ray.schemas import DIMENSIONS
 from mer_ray.training.forward import flat, split
 from mer_ray.training.member import Member, Scaler
 from mer_ray.training.splits import grouped_folds
@@ -40,12 +42,15 @@ class Choice:
     bandwidths: np.ndarray
     smoothing: float
 
+    def to_json(self) -> dict[str, Any]:
+        """As `Member.chosen` has it of a dimension."""
+        return {"bandwidths": np.array(BANDWIDTHS)[self.bandwidths].tolist(), "smoothing": self.smoothing}
+
 
 def solve(
     network: str,
     hop_s: float,
     window: int,
-    outputs: int,
     tracks: Sequence[np.ndarray],
     labels: np.ndarray,
     groups: Sequence[str],
@@ -60,7 +65,7 @@ def solve(
     """
     scaler = Scaler.of(tracks, labels)
     targets = scaler.labels(labels).astype(np.float64)
-    graph, state, rest = split(network, tracks[0].shape[1], hop_s, seed, outputs)
+    graph, state, rest = split(network, tracks[0].shape[1], hop_s, seed)
     module: Kernel = nnx.merge(graph, state, rest)
     scaled = [scaler.frames(t) for t in tracks]
     if module.n_components:
@@ -71,18 +76,19 @@ def solve(
 
     sample = _whole_groups(groups, MAX_CHOICE, seed)
     chosen, inner_error = _choose(waves[sample], targets[sample], weights[sample], [groups[i] for i in sample], seed)
-    head, bias, fitted = np.zeros((*waves.shape[1:], outputs)), np.zeros(outputs), np.zeros_like(targets)
+    head, bias, fitted = np.zeros((*waves.shape[1:], N_TARGETS)), np.zeros(N_TARGETS), np.zeros_like(targets)
     for d, choice in enumerate(chosen):
         inputs = _inputs(waves, choice.bandwidths)
         coefficients, bias[d] = ridge(inputs, targets[:, d], weights[:, d], choice.smoothing)
         fitted[:, d] = inputs @ coefficients + bias[d]
         part = waves[0][:, choice.bandwidths]
         head[..., d][:, choice.bandwidths] = coefficients.reshape(part.shape) / np.sqrt(part[..., 0].size)
-    module.head.kernel[...] = jnp.asarray(head.reshape(-1, outputs), jnp.float32)
+    module.head.kernel[...] = jnp.asarray(head.reshape(-1, N_TARGETS), jnp.float32)
     assert module.head.bias is not None
     module.head.bias[...] = jnp.asarray(bias, jnp.float32)
     on_epoch(0, float(np.mean(np.square(fitted - targets))), inner_error)
-    return Member(flat(nnx.state(module, nnx.Param)), scaler)
+    told = {name: choice.to_json() for name, choice in zip(DIMENSIONS, chosen, strict=True)}
+    return Member(flat(nnx.state(module, nnx.Param)), scaler, chosen=told)
 
 
 def ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, smoothing: float) -> tuple[np.ndarray, float]:
