@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
 import uuid
@@ -13,9 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from mer_ray import ending, importing
 from mer_ray.accelerator import has_gpu
 from mer_ray.console import err
-from mer_ray.errors import ConfigError, MerRayError, ServiceError
+from mer_ray.errors import ConfigError, MerRayError, ServiceError, as_ours
 from mer_ray.identity import one_line
 from mer_ray.storage import MARK, TEMPORARY, Storage
 
@@ -44,14 +46,32 @@ def connect(address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
     try:
-        ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **options)
+        ray.init(address=where, job_config=_job(), log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _unreachable(where, error) from error
+    except SystemExit:  # so Ray ends a process that gets SIGTERM meanwhile
+        raise ending.Stopped(signal.SIGTERM) from None
+    finally:
+        ending.rearm()  # Ray has put its own handlers in the place of ours, one of which prints a C++ stack
     _owned, _alone = True, where == "local"
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.use_datasource_v2 = False  # the newer Parquet reader takes 9-20 s on 20 rows
+
+
+def _job() -> Any:
+    """Ray's settings for this job: its workers import nothing from the current folder.
+
+    Ray would put that folder, and the script's, first on their ``sys.path``, unless the job has a working folder.
+    """
+    from ray.job_config import JobConfig
+
+    class Job(JobConfig):  # type: ignore[misc]
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    return JobConfig() if importing.from_here() else Job()
 
 
 def _knock(address: str) -> None:
@@ -217,5 +237,5 @@ def _told(function: Callable[..., Any], arguments: tuple[Any, ...], mark: str) -
     try:
         check_reached(arguments, mark)
         return function(*arguments), None
-    except MerRayError as error:
-        return None, error
+    except (MerRayError, OSError) as error:
+        return None, as_ours(error)
