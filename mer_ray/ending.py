@@ -20,8 +20,11 @@ from typing import NoReturn, TextIO, TypeVar
 from mer_ray.errors import MerRayError, as_ours
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-GRACE_S = 8.0
+GRACE_S = 6.0
 """What clearing up may take after a signal; then the process ends as it is. Its files are whole at any moment."""
+STOPPED = "stopped; the same command goes on from here"
+at_worst: list[Callable[[], None]] = []
+"""What is still to be done then: see `GRACE_S`."""
 _T = TypeVar("_T")
 _armed: tuple[signal.Signals, ...] = ()
 _received: int | None = None
@@ -71,7 +74,7 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     if _received is None:
         _received = signum
         # Somewhere, an exception may be swallowed, and a library may wait for a thread that waits for the network.
-        timer = threading.Timer(GRACE_S, os._exit, (128 + signum,))
+        timer = threading.Timer(GRACE_S, _end_now, (128 + signum,))
         timer.daemon = True
         timer.start()
     raise Stopped(signum)
@@ -85,6 +88,16 @@ def open_streams() -> None:
                 while os.open(os.devnull, os.O_RDWR) < number:
                     pass
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123
+
+
+def _end_now(code: int) -> None:
+    if not _closing:
+        with suppress(SystemExit):
+            _end(STOPPED, code)
+    for last in at_worst:
+        with suppress(Exception):
+            last()
+    os._exit(code)
 
 
 def run(work: Callable[[], _T], clear_up: Callable[[], None] = lambda: None, debug: bool = False) -> _T:
@@ -110,7 +123,7 @@ def run(work: Callable[[], _T], clear_up: Callable[[], None] = lambda: None, deb
             raise
         _end(f"error: {error}", 2)
     except KeyboardInterrupt as stop:
-        _end("stopped; the same command goes on from here", _code(stop))
+        _end(STOPPED, _code(stop))
     except OSError as error:
         if debug:
             raise

@@ -9,9 +9,10 @@ import socket
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
 import pyarrow as pa
 
 from mer_ray import ending, importing
@@ -22,6 +23,7 @@ from mer_ray.identity import one_line
 from mer_ray.storage import MARK, TEMPORARY, Storage
 
 CONNECT_TIMEOUT_S = 5.0
+_processes: list[psutil.Process] = []
 _owned = False
 _alone = False
 """Ray runs on this machine only, and gets no more than it has."""
@@ -45,6 +47,7 @@ def connect(address: str | None) -> None:
         _knock(where)
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
+    before = set(psutil.Process().children())
     try:
         ray.init(address=where, job_config=_job(), log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -53,6 +56,7 @@ def connect(address: str | None) -> None:
         raise ending.Stopped(signal.SIGTERM) from None
     finally:
         ending.rearm()  # Ray has put its own handlers in the place of ours, one of which prints a C++ stack
+        _processes[:] = set(psutil.Process().children()) - before
     _owned, _alone = True, where == "local"
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -105,8 +109,29 @@ def close() -> None:
     if _owned:
         import ray
 
+        left = _all_processes()
         ray.shutdown()
+        _end_processes(left)
         _owned = _alone = False
+
+
+def _all_processes() -> list[psutil.Process]:
+    """The Ray that `connect` started on this machine: its processes, and all that these have started."""
+    found = []
+    for process in _processes:
+        with suppress(psutil.Error):
+            found += [process, *process.children(recursive=True)]
+    return found
+
+
+def _end_processes(left: Iterable[psutil.Process]) -> None:
+    """End what of Ray is left. On a busy machine, Ray kills its raylet before that has ended what it had started."""
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+ending.at_worst.append(lambda: _end_processes(_all_processes()))
 
 
 def n_cpus() -> int:
