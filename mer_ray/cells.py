@@ -37,6 +37,11 @@ def unguard(cell: str) -> str:
     return _GUARDED.sub("", cell)
 
 
+def encoded(text: str) -> bytes:
+    """A CSV file's bytes; where there are other characters than ASCII, Excel is told so."""
+    return (b"" if text.isascii() else BOM) + text.encode()
+
+
 def guarded(table: pa.Table) -> pa.Table:
     """The table as CSV is to show it: text guarded, numbers to `DECIMALS`."""
     return _texts(rounded(table), guard)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 from mer_ray.errors import MerRayError, as_ours
 
@@ -50,9 +50,11 @@ def signals() -> Iterator[None]:
     _received, _closing = None, False
     _armed = tuple(s for s, handler in before.items() if handler not in (signal.SIG_IGN, None))
     rearm()
+    hook, sys.unraisablehook = sys.unraisablehook, _unraisable
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         if _received is None:  # else this process ends, and a second signal is not to hinder it
             _armed = ()
             for number, handler in before.items():
@@ -98,6 +100,14 @@ def _end_now(code: int) -> None:
         with suppress(Exception):
             last()
     os._exit(code)
+
+
+def _unraisable(lost: Any) -> None:
+    """A signal that came while an object was freed, where no exception gets out: once more, a moment later."""
+    if isinstance(lost.exc_value, Stopped):
+        threading.Timer(0.05, os.kill, (os.getpid(), lost.exc_value.code - 128)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def run(work: Callable[[], _T], clear_up: Callable[[], None] = lambda: None, debug: bool = False) -> _T:

@@ -178,7 +178,7 @@ class Client:
 
 
 def _without_keys(text: str) -> str:
-    """Addresses that a server or proxy echoes, without their keys. Names and tags stay as they are, whatever the key."""
+    """Addresses that a server or proxy echoes, without their keys. Names and tags stay, whatever the key is."""
     return _KEY_OF.sub(r"\1***", text)
 
 
