@@ -1,13 +1,17 @@
 """``python -m mer_ray`` is the command ``mer-ray``, which starts here."""
 
+import sys
+
 from mer_ray.importing import leave_current_folder
 
 
-def main() -> None:
-    """First of all, nothing more is imported from the current folder."""
+def main(arguments: list[str] | None = None) -> None:
+    """First of all, nothing more is imported from the current folder. arguments: those of the process by default."""
     leave_current_folder()
     from mer_ray.cli import main as command
 
+    if arguments is not None:
+        sys.argv[1:] = arguments
     command()
 
 

@@ -30,7 +30,7 @@ class _Commands(click.Group):
         importing.leave_current_folder()
         ending.open_streams()
         self.debug = "--debug" in (sys.argv if args is None else args)
-        with ending.signals():
+        with ending.signals(last=args is None):
             return ending.run(lambda: super(_Commands, self).main(args, *more, **options), debug=self.debug)
 
     def invoke(self, ctx: click.Context) -> Any:

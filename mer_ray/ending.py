@@ -29,6 +29,7 @@ _T = TypeVar("_T")
 _armed: tuple[signal.Signals, ...] = ()
 _received: int | None = None
 _closing = False
+_timer: threading.Timer | None = None
 
 
 class Stopped(KeyboardInterrupt):
@@ -40,9 +41,12 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def signals() -> Iterator[None]:
-    """Within this context, `SIGNALS` raise `Stopped` in the main thread. One that is ignored (nohup) stays so."""
-    global _armed, _received, _closing
+def signals(last: bool = False) -> Iterator[None]:
+    """Within this context, `SIGNALS` raise `Stopped` in the main thread. One that is ignored (nohup) stays so.
+
+    last: the process ends after it, and so after a signal it ends soon, see `GRACE_S`, and takes no second one.
+    """
+    global _armed, _received, _closing, _timer
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -55,11 +59,14 @@ def signals() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
-        if _received is None:  # else this process ends, and a second signal is not to hinder it
+        if _received is None or not last:
             _armed = ()
             for number, handler in before.items():
                 if handler is not None:
                     signal.signal(number, handler)
+            if _timer is not None:
+                _timer.cancel()
+            _timer = None
 
 
 def rearm() -> None:
@@ -70,16 +77,33 @@ def rearm() -> None:
 
 
 def _handle(signum: int, frame: FrameType | None) -> None:
-    global _received
+    global _received, _timer
     if _closing:
         return  # it ends already, and what it clears up is not to be interrupted
     if _received is None:
         _received = signum
         # Somewhere, an exception may be swallowed, and a library may wait for a thread that waits for the network.
-        timer = threading.Timer(GRACE_S, _end_now, (128 + signum,))
-        timer.daemon = True
-        timer.start()
+        _timer = threading.Timer(GRACE_S, _end_now, (128 + signum,))
+        _timer.daemon = True
+        _timer.start()
+    while frame is not None:
+        if frame.f_code.co_qualname.startswith("ExtensionFileLoader."):  # libraries in C++ abort if that fails
+            _again(signum)
+            return
+        frame = frame.f_back
     raise Stopped(signum)
+
+
+def _again(signum: int) -> None:
+    """The signal once more, a moment later."""
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signum))
+    timer.daemon = True
+    timer.start()
+
+
+def armed() -> bool:
+    """Whether `signals` is in force."""
+    return bool(_armed)
 
 
 def open_streams() -> None:
@@ -103,9 +127,9 @@ def _end_now(code: int) -> None:
 
 
 def _unraisable(lost: Any) -> None:
-    """A signal that came while an object was freed, where no exception gets out: once more, a moment later."""
+    """For a signal that came while an object was freed, where no exception gets out."""
     if isinstance(lost.exc_value, Stopped):
-        threading.Timer(0.05, os.kill, (os.getpid(), lost.exc_value.code - 128)).start()
+        _again(lost.exc_value.code - 128)
     else:
         sys.__unraisablehook__(lost)
 

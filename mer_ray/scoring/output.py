@@ -81,7 +81,7 @@ class Output:
             suffix = PurePosixPath(self.name).suffix.lower()
             if (suffix or is_file) and suffix not in FORMATS and not there:
                 raise InputError(
-                    f"--out {self.place} must end in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, or be a folder",
+                    f"--out {self.place} must end in {' or '.join(FORMATS)}, or be a folder",
                     "a folder has no suffix",
                 )
             self.is_file = bool(suffix) and not there

@@ -71,9 +71,7 @@ class Writer:
 def _fitting(text: str) -> str:
     """What a cell takes: not too long, and without the two characters that neither XML nor its escapes know."""
     text = text.translate({0xFFFE: "\ufffd", 0xFFFF: "\ufffd"})
-    while len(text.encode("utf-16-le")) > 2 * MAX_TEXT:
-        text = text[: MAX_TEXT // 2] if len(text) > MAX_TEXT else text[:-1]
-    return text
+    return text.encode("utf-16-le")[: 2 * MAX_TEXT].decode("utf-16-le", "ignore")
 
 
 def read(source: IO[bytes], schema: pa.Schema, said: str) -> pa.Table:
@@ -84,7 +82,7 @@ def read(source: IO[bytes], schema: pa.Schema, said: str) -> pa.Table:
         columns = list(zip(*rows, strict=True)) or [()] * len(names)
     except (CalamineError, IndexError) as error:
         raise InputError(
-            f"{said} cannot be read ({error})", "save it as an .xlsx, or give the .csv or .parquet"
+            f"{said} cannot be read ({error})", "give what `mer-ray score CATALOG --out FILE` wrote"
         ) from error
     place = {name: i for i, name in reversed(list(enumerate(names)))}
     fields = [field for field in schema if field.name in place]
@@ -106,7 +104,7 @@ def _cell(value: Any, to: Callable[[Any], Any], place: str) -> Any:
     try:
         return to(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{place} is {value!r}", "mend that cell, or remove the row") from error
+        raise InputError(f"{place} is {value!r}", "mend that cell, or score that track again") from error
 
 
 def _text(value: Any) -> str:

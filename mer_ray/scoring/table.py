@@ -139,7 +139,7 @@ def _open(text: str) -> ds.Dataset:
     if not place.is_file():
         raise InputError(f"scores {one_line(text)} do not exist", _MAKE)
     if place.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{one_line(text)} is neither .parquet, .csv nor .xlsx", _MAKE)
+        raise InputError(f"{one_line(text)} is neither .parquet nor .csv nor .xlsx", _MAKE)
     return _files([str(place)])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
 import uuid
@@ -48,20 +47,36 @@ def connect(address: str | None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
     before = set(psutil.Process().children())
+    _owned, _alone = True, where == "local"
     try:
-        ray.init(address=where, job_config=_job(), log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _own_handlers():
+            ray.init(address=where, job_config=_job(), log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _unreachable(where, error) from error
-    except SystemExit:  # so Ray ends a process that gets SIGTERM meanwhile
-        raise ending.Stopped(signal.SIGTERM) from None
     finally:
-        ending.rearm()  # Ray has put its own handlers in the place of ours, one of which prints a C++ stack
         _processes[:] = set(psutil.Process().children()) - before
-    _owned, _alone = True, where == "local"
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.use_datasource_v2 = False  # the newer Parquet reader takes 9-20 s on 20 rows
+
+
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """SIGTERM stays with `ending`, if that has it: Ray's handlers leave processes behind, or print a C++ stack."""
+    from ray._private import utils
+
+    name = "set_sigterm_handler"
+    theirs = getattr(utils, name, None)
+    if theirs is None or not ending.armed():
+        yield
+        return
+    setattr(utils, name, lambda handler: None)
+    try:
+        yield
+    finally:
+        setattr(utils, name, theirs)
+        ending.rearm()
 
 
 def _job() -> Any:
@@ -110,9 +125,11 @@ def close() -> None:
         import ray
 
         left = _all_processes()
-        ray.shutdown()
-        _end_processes(left)
-        _owned = _alone = False
+        try:
+            ray.shutdown()
+        finally:
+            _end_processes(left)
+            _owned = _alone = False
 
 
 def _all_processes() -> list[psutil.Process]:
