@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar
 
@@ -21,77 +22,103 @@ from mer_ray.errors import MerRayError, as_ours
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 GRACE_S = 6.0
-"""What clearing up may take after a signal; then the process ends as it is. Its files are whole at any moment."""
+"""What clearing up may take after a signal; then the process ends as it is."""
 STOPPED = "stopped; the same command goes on from here"
 at_worst: list[Callable[[], None]] = []
-"""What is still to be done then: see `GRACE_S`."""
+"""What is still to be done before a signal ends the process."""
 _T = TypeVar("_T")
-_armed: tuple[signal.Signals, ...] = ()
-_received: int | None = None
-_closing = False
-_timer: threading.Timer | None = None
 
 
 class Stopped(KeyboardInterrupt):
     """A signal asks this process to end."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.code = 128 + signum
+
+@dataclass
+class _Signals:
+    """armed: those that are ours. received: the first that came. deaf: it has been raised, or all is over anyway."""
+
+    last: bool = False
+    armed: tuple[signal.Signals, ...] = ()
+    received: int | None = None
+    deaf: bool = False
+    told: bool = False
+    timer: threading.Timer | None = None
+
+
+_now = _Signals()
 
 
 @contextmanager
 def signals(last: bool = False) -> Iterator[None]:
     """Within this context, `SIGNALS` raise `Stopped` in the main thread. One that is ignored (nohup) stays so.
 
-    last: the process ends after it, and so after a signal it ends soon, see `GRACE_S`, and takes no second one.
+    last: nothing comes after it, so that a signal ends the process where the context ends: at once, since Ray and
+    Python take the handlers away while they shut down.
     """
-    global _armed, _received, _closing, _timer
+    global _now
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {s: signal.getsignal(s) for s in SIGNALS}
-    _received, _closing = None, False
-    _armed = tuple(s for s, handler in before.items() if handler not in (signal.SIG_IGN, None))
-    rearm()
+    _now = _Signals(last, tuple(s for s, handler in before.items() if handler not in (signal.SIG_IGN, None)))
     hook, sys.unraisablehook = sys.unraisablehook, _unraisable
+    rearm()
     try:
         yield
     finally:
+        if stopping():
+            _end_now()
+        if _now.timer is not None:
+            _now.timer.cancel()
+        _now = _Signals()
         sys.unraisablehook = hook
-        if _received is None or not last:
-            _armed = ()
-            for number, handler in before.items():
-                if handler is not None:
-                    signal.signal(number, handler)
-            if _timer is not None:
-                _timer.cancel()
-            _timer = None
+        for number, handler in before.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def rearm() -> None:
     """Take back the signals' handlers from a library that has set its own."""
     if threading.current_thread() is threading.main_thread():
-        for number in _armed:
+        for number in _now.armed:
             signal.signal(number, _handle)
 
 
+def armed() -> bool:
+    """Whether `signals` is in force."""
+    return bool(_now.armed)
+
+
+def stopping() -> bool:
+    """Whether this process is about to end, on a signal."""
+    return _now.last and _now.received is not None
+
+
 def _handle(signum: int, frame: FrameType | None) -> None:
-    global _received, _timer
-    if _closing:
-        return  # it ends already, and what it clears up is not to be interrupted
-    if _received is None:
-        _received = signum
-        # Somewhere, an exception may be swallowed, and a library may wait for a thread that waits for the network.
-        _timer = threading.Timer(GRACE_S, _end_now, (128 + signum,))
-        _timer.daemon = True
-        _timer.start()
+    if _now.received is None:
+        _now.received = signum
+        if _now.last:  # a library may swallow the exception, or wait for a thread that waits for the network
+            _now.timer = threading.Timer(GRACE_S, _end_now)
+            _now.timer.daemon = True
+            _now.timer.start()
+    if _now.deaf:
+        return
     while frame is not None:
         if frame.f_code.co_qualname.startswith("ExtensionFileLoader."):  # libraries in C++ abort if that fails
             _again(signum)
             return
         frame = frame.f_back
+    _now.deaf = True
     raise Stopped(signum)
+
+
+def _unraisable(lost: Any) -> None:
+    """For a signal that came while an object was freed, where no exception gets out."""
+    if isinstance(lost.exc_value, Stopped):
+        _now.deaf = False
+        _again(lost.exc_value.args[0])
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _again(signum: int) -> None:
@@ -101,9 +128,16 @@ def _again(signum: int) -> None:
     timer.start()
 
 
-def armed() -> bool:
-    """Whether `signals` is in force."""
-    return bool(_armed)
+def _end_now() -> None:
+    """End the process as it is. Its files are whole at any moment."""
+    if not _now.told:
+        _say(STOPPED)
+    for last in at_worst:
+        with suppress(Exception):
+            last()
+    with suppress(OSError, ValueError):
+        _flush()
+    os._exit(128 + (_now.received or signal.SIGINT))
 
 
 def open_streams() -> None:
@@ -116,48 +150,26 @@ def open_streams() -> None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115, PTH123
 
 
-def _end_now(code: int) -> None:
-    if not _closing:
-        with suppress(SystemExit):
-            _end(STOPPED, code)
-    for last in at_worst:
-        with suppress(Exception):
-            last()
-    os._exit(code)
-
-
-def _unraisable(lost: Any) -> None:
-    """For a signal that came while an object was freed, where no exception gets out."""
-    if isinstance(lost.exc_value, Stopped):
-        _again(lost.exc_value.code - 128)
-    else:
-        sys.__unraisablehook__(lost)
-
-
 def run(work: Callable[[], _T], clear_up: Callable[[], None] = lambda: None, debug: bool = False) -> _T:
     """What ``work`` answers; where it cannot go on, one line and SystemExit. debug: a traceback instead of the line.
 
     clear_up: called at the end in any case; no signal interrupts it.
     """
-    global _closing
     try:
         try:
-            try:
-                answer = work()
-            except SystemExit:
-                _flush()
-                raise
+            answer = work()
+        except SystemExit:
             _flush()
-            return answer
-        finally:
-            _closing = True
-            clear_up()
+            raise
+        _flush()
+        return answer
     except MerRayError as error:
         if debug:
             raise
         _end(f"error: {error}", 2)
-    except KeyboardInterrupt as stop:
-        _end(STOPPED, _code(stop))
+    except KeyboardInterrupt:
+        # Libraries may raise one of their own for ours.
+        _end(STOPPED, 128 + (_now.received or signal.SIGINT))
     except OSError as error:
         if debug:
             raise
@@ -166,19 +178,22 @@ def run(work: Callable[[], _T], clear_up: Callable[[], None] = lambda: None, deb
         if error.errno == errno.EPIPE:
             raise SystemExit(1) from None  # who read it has seen enough
         _end(f"error: cannot write to standard output: {error.strerror}", 2)
-
-
-def _code(stop: KeyboardInterrupt) -> int:
-    """Libraries may raise a KeyboardInterrupt of their own for ours."""
-    return stop.code if isinstance(stop, Stopped) else 128 + (_received or signal.SIGINT)
+    finally:
+        _now.deaf = True
+        clear_up()
 
 
 def _end(message: str, code: int) -> NoReturn:
+    _say(message)
+    raise SystemExit(code) from None
+
+
+def _say(message: str) -> None:
+    _now.told = True
     try:
         print(f"mer-ray: {' '.join(message.split())}", file=sys.stderr, flush=True)
     except OSError:
         _drop(sys.stderr)
-    raise SystemExit(code) from None
 
 
 def _flush() -> None:

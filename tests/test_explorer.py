@@ -33,6 +33,7 @@ HOSTILE = [
     "{{data}} &lt;b&gt; \"quoted\" 'quoted'",
     "=cmd()|'/c calc'!A1",
     "@SUM(1)",
+    "\"'\u3000＝1+1;-2",
     "\u202eright to left\u202c שלום",
     "two\nlines\r\n#EXTM3U",
 ]

@@ -121,7 +121,7 @@ def few(address: str | None) -> bool:
 def close() -> None:
     """Leave the cluster, or end the one that `connect` started."""
     global _owned, _alone
-    if _owned:
+    if _owned and not (_alone and ending.stopping()):  # `ending` ends its processes, without the seconds for a farewell
         import ray
 
         left = _all_processes()
