@@ -9,7 +9,7 @@ mistake. For nodes without mer-ray's packages, `--runtime-env cluster/runtime-en
 
 import sys
 
-from mer_ray.cli import main
+from mer_ray.__main__ import main
 
 if __name__ == "__main__":
     main(["run", *sys.argv[1:]])

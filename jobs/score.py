@@ -6,7 +6,7 @@ ray job submit --working-dir . -- python jobs/score.py s3://BUCKET/music/ --out 
 
 import sys
 
-from mer_ray.cli import main
+from mer_ray.__main__ import main
 
 if __name__ == "__main__":
     main(["score", *sys.argv[1:]])

@@ -12,10 +12,10 @@ The functions here need neither Ray nor a workspace:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # not from typing: with `python -m mer_ray`, that would still be looked for in the current folder
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
     from typing import Literal
 
     import pyarrow as pa
@@ -102,6 +102,8 @@ def vad_from_tags(tags: Mapping[str, float] | Iterable[tuple[str, float]], lexic
 
     A lexicon alone takes exact matches; ``mer_ray.labels.terms.Matcher(lexicon, "careful")`` reads more spellings.
     """
+    from collections.abc import Mapping
+
     from mer_ray.labels import vad
 
     return vad.from_tags(tags.items() if isinstance(tags, Mapping) else tags, lexicon)

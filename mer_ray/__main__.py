@@ -1,6 +1,19 @@
-"""``python -m mer_ray`` is the command ``mer-ray``."""
+"""``python -m mer_ray`` is the command ``mer-ray``, which starts here."""
 
-from mer_ray.cli import main
+import sys
+
+from mer_ray.importing import leave_current_folder
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """First of all, nothing more is imported from the current folder. arguments: those of the process by default."""
+    leave_current_folder()
+    from mer_ray.cli import main as command
+
+    if arguments is not None:
+        sys.argv[1:] = arguments
+    command()
+
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""The command ``mer-ray``: parses, calls a stage, and turns a MerRayError into one clear line.
+"""The command ``mer-ray``: parses, calls a stage; what cannot go on ends in one clear line, see `ending`.
 
 Heavy imports stay inside the commands, so that ``--help`` answers at once.
 """
@@ -8,20 +8,36 @@ from __future__ import annotations
 import functools
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from mer_ray import __version__
-from mer_ray.errors import InputError, MerRayError
+from mer_ray import __version__, ending, importing
+from mer_ray.errors import InputError
 
 if TYPE_CHECKING:
     from mer_ray.config import Config
     from mer_ray.tables import Workspace
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class _Commands(click.Group):
+    """All commands, each with the same ends: see `ending`."""
+
+    debug = False
+
+    def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
+        importing.leave_current_folder()
+        ending.open_streams()
+        self.debug = "--debug" in (sys.argv if args is None else args)
+        with ending.signals(last=args is None):
+            return ending.run(lambda: super(_Commands, self).main(args, *more, **options), debug=self.debug)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return ending.run(lambda: super(_Commands, self).invoke(ctx), _leave_ray, self.debug)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="mer-ray")
 def main() -> None:
     """Valence, arousal and dominance of soundtracks, from listeners' tags and audio.
@@ -35,7 +51,7 @@ def main() -> None:
 
 
 def _stage(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that every stage has, and errors as one line."""
+    """The options that every stage has."""
 
     @functools.wraps(function)
     def command(
@@ -49,29 +65,18 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         from mer_ray.stages import workspace_source
 
+        settings = _settings(config, assignments, workspace, address, retry)
+        settings, opened = _at_work(settings, catalog=bool(own.get("catalog")))
+        if own.get("catalog") or click.get_current_context().info_name == "status":
+            function(settings, opened, **own)
+            return
+        given = workspace_source.Command.given(config, assignments)
         try:
-            settings = _settings(config, assignments, workspace, address, retry)
-            settings, opened = _at_work(settings, catalog=bool(own.get("catalog")))
-            given = workspace_source.Command.given(config, assignments)
-            if own.get("catalog") or click.get_current_context().info_name == "status":
-                function(settings, opened, **own)
-                return
-            try:
-                function(settings, opened, **own)
-            except KeyboardInterrupt:
-                given.remember(opened)
-                raise
-            given.remember(opened)
-        except MerRayError as error:
-            if debug:
-                raise
-            click.echo(f"mer-ray: error: {' '.join(str(error).split())}", err=True)
-            raise SystemExit(2) from None
+            function(settings, opened, **own)
         except KeyboardInterrupt:
-            click.echo("mer-ray: stopped; the same command goes on from here", err=True)
-            raise SystemExit(130) from None
-        finally:
-            _leave_ray()
+            given.remember(opened)
+            raise
+        given.remember(opened)
 
     options = [
         click.option("-c", "--config", metavar="FILE", help="Settings, in YAML (see configs/)."),
@@ -281,7 +286,7 @@ def status(config: Config, workspace: Workspace, as_json: bool) -> None:
 
 
 def _reader(function: Callable[..., list[str]]) -> Callable[..., None]:
-    """For commands that only read files: print their remarks, and errors as one line."""
+    """For commands that only read files: print their remarks."""
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
@@ -290,14 +295,8 @@ def _reader(function: Callable[..., list[str]]) -> Callable[..., None]:
 
         from mer_ray.console import out
 
-        try:
-            for line in function(**own):
-                out.print(escape(line))
-        except MerRayError as error:
-            if debug:
-                raise
-            click.echo(f"mer-ray: error: {' '.join(str(error).split())}", err=True)
-            raise SystemExit(2) from None
+        for line in function(**own):
+            out.print(escape(line))
 
     return command
 

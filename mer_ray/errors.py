@@ -11,6 +11,9 @@ TrackError             costs one track, not the batch: becomes one row in the ta
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 class MerRayError(Exception):
     """What happened, and in ``hint`` what to do about it."""
@@ -64,3 +67,22 @@ class TrackError(Exception):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.message}"
+
+
+def as_ours(error: MerRayError | OSError) -> MerRayError:
+    """The error; what the system refused, as one that says where, why, and what to do about it."""
+    if isinstance(error, MerRayError):
+        return error
+    place = " and ".join(os.fsdecode(p) for p in (error.filename, error.filename2) if isinstance(p, str | bytes))
+    said = error.strerror or str(error) or type(error).__name__
+    hint = _HINTS.get(error.errno or 0, "see to that, then run the same command again")
+    return WorkspaceError(f"{place}: {said}" if place else said, hint)
+
+
+_PLACE = "choose another place, then run the same command again"
+_HINTS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"free some space or {_PLACE}"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"allow it or {_PLACE}"),
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "allow more open files (ulimit -n), then run the same command again",
+}

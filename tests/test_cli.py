@@ -142,7 +142,7 @@ BAD = {
         ["label", "--set", "label.lexicon=demo", "--set", "collect.source=folder"],
         ["demo lexicon", "not for research"],
     ),
-    "--out of another kind": (["score", "music", "--model", "model", "--out", "scores.xlsx"], [".parquet", ".csv"]),
+    "--out of another kind": (["score", "music", "--model", "model", "--out", "scores.ods"], [".parquet", ".csv"]),
     "missing model": (["score", "music", "--model", "model", "--out", "scores.csv"], ["model", "model.json"]),
     "workspace is a file": (["collect", "--workspace", "list.yaml"], ["list.yaml"]),
     "workspace of an unknown kind": (["collect", "--workspace", "gopher://x"], ["gopher://x"]),

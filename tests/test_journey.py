@@ -143,7 +143,7 @@ def test_scoring_a_folder_gives_a_row_a_file_and_keeps_what_failed(finished, mer
         assert "5 tracks" in out
         assert "2 failed" in out
         assert not (tmp_path / f"{name}.parts").exists()
-    with (tmp_path / "scores.csv").open() as file:
+    with (tmp_path / "scores.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5
     assert all(0 <= float(r[d]) <= 1 for r in rows for d in DIMENSIONS)

@@ -573,3 +573,23 @@ def test_losses_cross_process_borders() -> None:
     error = TrackError("lastfm_error", "A – B: error 8", transient=True)
     track, again = pickle.loads(pickle.dumps((Track("A", "B"), error)))
     assert (track.id, again.transient, str(again)) == (Track("A", "B").id, True, str(error))
+
+
+@pytest.mark.parametrize("key", ["a", "1", "rain", "lfm", "name", "0"])
+def test_a_short_key_leaves_the_answers_as_they_are(tmp_path: Path, key: str) -> None:
+    songs = [Song("Rain Man", "A rainy name 100", (("rain", 100), ("a name", 10)))]
+    with LastFm(songs=songs) as server:
+        server.key = key
+        found = only_tracks(collect(server, tmp_path, 1, api_key=key))
+    assert [(t.artist, t.title, dict(t.tags)) for t in found] == [
+        ("Rain Man", "A rainy name 100", {"rain": 100.0, "a name": 10.0})
+    ]
+
+
+def test_an_address_that_an_answer_echoes_loses_its_key() -> None:
+    asked = "http://x/2.0/?method=a&amp;api_key=0123abc&amp;api_sig=77&amp;tag=rain; api_key%3D0123abc%26tag"
+    assert lastfm._without_keys(f'<a url="{asked}"/> {{"api_key": "0123abc"}} <api_key>0123abc</api_key>') == (
+        '<a url="http://x/2.0/?method=a&amp;api_key=***&amp;api_sig=***&amp;tag=rain; api_key%3D***%26tag"/> '
+        '{"api_key": "***"} <api_key>***</api_key>'
+    )
+    assert lastfm._without_keys("<name>api_key</name><name>The API key song</name>").count("***") == 0

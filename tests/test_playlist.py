@@ -53,14 +53,22 @@ def test_the_format():
     ("uri", "line"),
     [
         ("/lists/sad/a.mp3", "sad/a.mp3"),
-        ("/lists/#1.mp3", "./#1.mp3"),
-        ("/lists/100%25.mp3", "100%25.mp3"),
-        ("file:///lists/100%25%20%C3%A4.mp3", "100% ä.mp3"),
+        ("/lists/#1.mp3", "file:///lists/%231.mp3"),
+        ("/lists/100%25.mp3", "file:///lists/100%2525.mp3"),
+        ("file:///lists/100%25%20%C3%A4.mp3", "file:///lists/100%25%20%C3%A4.mp3"),
+        ("file:///lists/%20%C3%A4.mp3", "file:///lists/%20%C3%A4.mp3"),
+        ("file:///lists/a%20%C3%A4.mp3", "a ä.mp3"),
+        ("/m/who?.mp3", "file:///m/who%3F.mp3"),
+        ("/lists/AC:DC/a.mp3", "file:///lists/AC%3ADC/a.mp3"),
+        ("/lists/AC/D:C.mp3", "AC/D:C.mp3"),
+        ("/lists/C:\\a.mp3", "file:///lists/C%3A%5Ca.mp3"),
+        ("/lists/http:x.mp3", "file:///lists/http%3Ax.mp3"),
         ("file:///m/%E9.mp3", "file:///m/%E9.mp3"),
         ("/m/two\nlines.mp3", "file:///m/two%0Alines.mp3"),
         ("/lists/ a.mp3", "file:///lists/%20a.mp3"),
         ("s3://bucket/a b.mp3", "s3://bucket/a b.mp3"),
         ("s3://bucket/a\n#EXTM3U", "s3://bucket/a%0A#EXTM3U"),
+        ("https://x/a:b.mp3?k=%20#t", "https://x/a:b.mp3?k=%20#t"),
     ],
 )
 def test_an_address_as_a_line(uri, line):
@@ -77,7 +85,7 @@ def test_any_file_name_is_found_again_from_its_line(name):
     path = Path("/music") / os.fsdecode(name)
     line = entry(to_uri(path), Path("/lists"))
     assert line.splitlines() == [line]
-    assert not line.startswith("#")
+    assert line.startswith("file://") or not (set(line) & set("#?%") or ":" in line.split("/")[0])
     found = unquote(urlparse(line).path, errors="surrogateescape") if line.startswith("file://") else f"/lists/{line}"
     assert os.path.normpath(found) == str(path)
 

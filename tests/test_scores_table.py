@@ -13,6 +13,8 @@ from rich.console import Console
 
 from mer_ray.errors import InputError
 from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.scoring import sheet
+from mer_ray.scoring.output import NESTED
 from mer_ray.scoring.table import clock, count, find, listing, name, pieces, read
 from mer_ray.tables import Workspace
 
@@ -99,7 +101,10 @@ def test_a_time_reads_as_on_a_player():
     ("file", "said"),
     [
         ("gone.parquet", "do not exist"),
-        ("scores.xlsx", "neither .parquet nor .csv"),
+        ("scores.ods", "neither .parquet nor .csv nor .xlsx"),
+        ("text.xlsx", "cannot be read"),
+        ("labels.xlsx", "no column lower_valence"),
+        ("wrong.xlsx", "wrong.xlsx: valence in row 2 is 'high'"),
         ("text.parquet", "cannot be read"),
         ("labels.parquet", "no column lower_valence"),
         ("labels.csv", "no column lower_valence"),
@@ -110,7 +115,7 @@ def test_a_time_reads_as_on_a_player():
     ],
 )
 def test_anything_else_is_refused_by_name(tmp_path, file, said):
-    for text in "scores.xlsx", "text.parquet":
+    for text in "scores.ods", "text.parquet", "text.xlsx":
         (tmp_path / text).write_text("PAR1")
     (tmp_path / "empty").mkdir()
     labels = table(row(1)).select(["track_id", *DIMENSIONS])
@@ -118,6 +123,10 @@ def test_anything_else_is_refused_by_name(tmp_path, file, said):
     pacsv.write_csv(labels, tmp_path / "labels.csv")
     pq.write_table(table(row(1), row(2, arousal=1.5)), tmp_path / "range.parquet")
     header = ",".join(["track_id", *(f"{e}{d}" for e in ("", "lower_", "upper_") for d in DIMENSIONS)])
+    flat = table(row(1)).drop(NESTED)
+    for book, rows in ("labels", labels), ("wrong", flat.set_column(6, "valence", pa.array(["high"]))):
+        with (tmp_path / f"{book}.xlsx").open("wb") as opened, sheet.Writer(opened, rows.schema) as writer:
+            writer.write_table(rows)
     (tmp_path / "wrong.csv").write_text(f"{header}\nx,high{',0.5' * 8}\n")
     (tmp_path / "null.csv").write_text(f"{header}\nx,{',0.5' * 8}\n")
     with pytest.raises(InputError) as error:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from mer_ray import importing
 from mer_ray.audio.decode import Block, Probe, check, stream
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.errors import TrackError
@@ -154,7 +155,7 @@ class _Child:
         self._memory = _shared_memory()
         self._view = mmap.mmap(self._memory, SLOTS * SLOT_BYTES)
         self._socket, theirs = socket.socketpair()
-        command = [sys.executable, "-m", __name__, str(theirs.fileno()), str(self._memory), str(int(memory_mb * 1e6))]
+        command = importing.child("-m", __name__, str(theirs.fileno()), str(self._memory), str(int(memory_mb * 1e6)))
         with theirs:
             self.process = subprocess.Popen(
                 command,
@@ -162,7 +163,7 @@ class _Child:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # some decoders complain to the terminal
                 pass_fds=(theirs.fileno(), self._memory),
-                env={**os.environ, **ONE_THREAD, "PYTHONPATH": _python_path()},
+                env={**os.environ, **ONE_THREAD, importing.VARIABLE: importing.path()},
             )
         self._lines = _Lines(self._socket)
         self._started = False
@@ -231,12 +232,6 @@ class _Lines:
 def _send(target: socket.socket, message: dict[str, Any]) -> None:
     target.settimeout(None)
     target.sendall(json.dumps(message).encode() + b"\n")
-
-
-def _python_path() -> str:
-    """Where the child finds this very package, wherever the parent has it from."""
-    source = str(Path(__file__).parents[2])
-    return os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
 
 
 def _shared_memory() -> int:

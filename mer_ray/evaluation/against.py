@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mer_ray.cells import guard
 from mer_ray.errors import InputError
 from mer_ray.evaluation.bootstrap import difference, group_sizes, resample, uneven
 from mer_ray.evaluation.escape import markdown_text
@@ -128,5 +129,5 @@ def to_csv(differences: Sequence[Difference]) -> str:
     writer.writerow(["dimension", "this", "that", "figure", *values, "n", "this_is"])
     for d in differences:
         told = [d.this_value, d.that_value, d.value, d.lower, d.upper]
-        writer.writerow([d.dimension, d.this, d.that, d.figure, *map(repr, told), d.n, d.word])
+        writer.writerow([d.dimension, guard(d.this), guard(d.that), d.figure, *map(repr, told), d.n, d.word])
     return out.getvalue()

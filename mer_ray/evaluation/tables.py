@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mer_ray.cells import guard
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.judge import FLAT, R2, Row
 from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
@@ -178,10 +179,17 @@ def to_csv(tables: Sequence[Table]) -> str:
             m = row.metrics
             told = [row.best, row.near_best, row.beats_mean, row.flat]
             writer.writerow(
-                [table.dimension, row.network, row.feature, *map(repr, m.figures.tolist()), m.n, repr(m.label_sd)]
+                [
+                    table.dimension,
+                    guard(row.network),
+                    guard(row.feature),
+                    *map(repr, m.figures.tolist()),
+                    m.n,
+                    repr(m.label_sd),
+                ]
                 + [*map(repr, row.intervals.ravel().tolist()), repr(row.spread)]
                 + ["" if flag is None else str(flag).lower() for flag in told]
-                + [row.verdict]
+                + [guard(row.verdict)]
             )
     return out.getvalue()
 

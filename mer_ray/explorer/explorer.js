@@ -55,12 +55,14 @@ const decoded = (text) => { // a name whose bytes are not UTF-8 stays encoded
   try { return decodeURIComponent(text); } catch { return text; }
 };
 const plain = (text) => String(text).replace(/[\p{Cc}\u2028\u2029]+/gu, " ").trim();
-const address = (i) => { // what a player opens: a path where the page is a local file, else a URI
+const address = (i, odd = /(?!)/) => { // a path where the page is a local file, unless it is odd; else a URI
   if (!D.files[i]) return D.remote[i] ?? "";
   const url = new URL(D.files[i], location.href);
   const path = decoded(url.pathname).replace(/^\/(?=[A-Za-z]:\/)/, "");
-  return url.protocol === "file:" && plain(path) === path && !path.includes("\ufffd") ? path : url.href;
+  const sayable = plain(path) === path && !path.includes("\ufffd") && !odd.test(path);
+  return url.protocol === "file:" && sayable ? path : url.href;
 };
+const LIKE_URI = /[#?%]/; // to a player that takes each line of a playlist for a URI, as VLC does
 
 let allCurves = null;
 const unpack = (i) => {
@@ -246,19 +248,17 @@ const m3u8 = (rows) => {
   const lines = ["#EXTM3U", `#PLAYLIST:${plain(D.name)}`];
   let without = 0;
   for (const i of rows) {
-    const place = plain(address(i));
+    const place = plain(address(i, LIKE_URI));
     if (!place) { without++; continue; }
     const name = [D.artist[i], D.title[i]].filter(Boolean).map(plain).join(" - ");
     lines.push(`#EXTINF:${Math.round(A.duration_s[i]) || -1},${name}`, place);
   }
   return { text: lines.join("\n") + "\n", without };
 };
-const cell = (text) => {
-  text = plain(text);
-  // A spreadsheet runs what begins like this.
-  if (/^[=+\-@]/.test(text)) text = "'" + text;
-  return `"${text.replaceAll('"', '""')}"`;
-};
+// As in cells.py: no spreadsheet is to run a text as a formula.
+const SIGN = "=+\\-@＝＋－＠﹦﹢﹣﹫", BLANK = "\\s'\"\\x00-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u2060\\ufeff";
+const GUARD = new RegExp(`^(?=[${BLANK}]*[\\t\\r\\n${SIGN}])|(?<=[;\\t\\r\\n])(?=[${BLANK}]*[${SIGN}])`, "gu");
+const cell = (text) => `"${plain(text).replace(GUARD, "'").replaceAll('"', '""')}"`;
 const csv = (rows) => {
   const names = DIMENSIONS.flatMap((d) => [d, `lower_${d}`, `upper_${d}`]);
   const columns = DIMENSIONS.flatMap((d) => [value[d], lower[d], upper[d]]);

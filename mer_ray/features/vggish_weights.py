@@ -17,7 +17,6 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import threading
@@ -28,6 +27,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from mer_ray import importing
 from mer_ray.errors import ConfigError, ModelError, ServiceError
 from mer_ray.features.vggish_network import shapes
 from mer_ray.identity import digest, file_digest, one_line
@@ -117,8 +117,11 @@ def place(path: Path) -> Path:
 
 def _import(path: Path, target: Path) -> None:
     """`vggish_import.convert` in a process of its own. Raises ModelError with what it said."""
-    command = [sys.executable, "-m", "mer_ray.features.vggish_import", str(path), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+    command = importing.child("-m", "mer_ray.features.vggish_import", str(path), str(target))
+    environment = {**os.environ, importing.VARIABLE: importing.path()}
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, env=environment
+    )
     if done.returncode == 0 and target.is_file():
         return
     try:

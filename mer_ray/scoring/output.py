@@ -20,24 +20,25 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from mer_ray import cells
 from mer_ray.audio import objects
 from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.identity import one_line
 from mer_ray.ids import Ids
 from mer_ray.schemas import DIMENSIONS, SCHEMAS
-from mer_ray.scoring import rollups, table
+from mer_ray.scoring import rollups, sheet, table
 from mer_ray.storage import TEMPORARY, Storage, check_lasting
 from mer_ray.stores import parted
 from mer_ray.tables import Workspace
 
-FORMATS = (".parquet", ".csv")
+FORMATS = (".parquet", ".csv", sheet.SUFFIX)
 AT_ONCE = 5_000
 """Rows, with their curves, of a larger file that are in memory together."""
 SORTED_ROWS = 200_000
 """Up to so many rows, a file is ordered by address and has roll-ups beside it: both need all rows at once."""
 NESTED = ("curve", "sound", "waveform")
-"""What CSV cannot hold."""
+"""What a sheet cannot hold."""
 _T = TypeVar("_T")
 Stamp = tuple[int | None, int | None]
 """See `Storage.stamp`."""
@@ -80,7 +81,8 @@ class Output:
             suffix = PurePosixPath(self.name).suffix.lower()
             if (suffix or is_file) and suffix not in FORMATS and not there:
                 raise InputError(
-                    f"--out {self.place} must end in {' or '.join(FORMATS)}, or be a folder", "a folder has no suffix"
+                    f"--out {self.place} must end in {' or '.join(FORMATS)}, or be a folder",
+                    "a folder has no suffix",
                 )
             self.is_file = bool(suffix) and not there
             working = [f"{self.name}.parts"] if self.is_file else [self.name] if self.name else []
@@ -90,7 +92,8 @@ class Output:
         self.uri = self.beside.at(self.name) if self.name else self.beside.uri
         self.model = self.note = ""
         name = PurePosixPath(self.name)
-        self._failures, self._rollups = f"{name.stem}.failures{name.suffix}", f"{name.stem}.rollups.csv"
+        beside = ".csv" if name.suffix.lower() == sheet.SUFFIX else name.suffix
+        self._failures, self._rollups = f"{name.stem}.failures{beside}", f"{name.stem}.rollups.csv"
         self._failed_then: Stamp = (None, None)
 
     def open(self, model: str) -> Workspace:
@@ -121,6 +124,11 @@ class Output:
     def done(self) -> Ids:
         """The ids that this model has scored by now."""
         return self._settled(lambda _: self._ids()) if self.is_file else self.workspace.ids("scores")
+
+    def check_room(self, n: int) -> None:
+        """Raises InputError where the file cannot hold n rows."""
+        if self.name.lower().endswith(sheet.SUFFIX):
+            sheet.check_room(n, self.place)
 
     def abandon(self) -> None:
         """Leave no working folder behind if there is nothing in it to go on from."""
@@ -176,6 +184,7 @@ class Output:
         """Put the shards that are here into the file; their names. Others may appear meanwhile, and stay."""
         if was.shards:
             n, rows = len(self._ids()), self._rows()
+            self.check_room(n)
             if n <= SORTED_ROWS:
                 whole = pa.concat_tables([SCHEMAS["scores"].empty_table(), *rows])
                 rows = iter([whole.sort_by([("uri", "ascending"), ("track_id", "ascending")])])
@@ -196,6 +205,7 @@ class Output:
         path, kind = self.beside.path(self._failures), PurePosixPath(self._failures).suffix.lower().lstrip(".")
         try:
             rows = ds.dataset(path, SCHEMAS["failures"], kind, self.beside.fs).to_table()
+            rows = cells.unguarded(rows) if kind == "csv" else rows
         except (pa.ArrowException, OSError) as error:
             said = f"{self._sibling(self._failures)} cannot be read ({one_line(str(error), 200)})"
             raise InputError(said, "remove it, and run the command again") from error
@@ -242,12 +252,12 @@ class Output:
         was: Stamp | None = None,
     ) -> None:
         """One file, whole or not at all, piece by piece. was: the stamp without which it is not put in its place."""
-        flat = name.lower().endswith(".csv")
-        schema = pa.schema([f for f in schema if not (flat and f.name in NESTED)])
+        kind = PurePosixPath(name).suffix.lower()
+        schema = pa.schema([f for f in schema if kind == FORMATS[0] or f.name not in NESTED])
         try:
             with self._temporary() as temporary:
                 with temporary.open("wb") as sink:
-                    with _writer(flat, sink, schema) as writer:
+                    with _writer(kind, sink, schema) as writer:
                         for piece in pieces:
                             writer.write_table(piece.select(schema.names), AT_ONCE)
                     sink.flush()
@@ -281,8 +291,21 @@ class Output:
             file.unlink(missing_ok=True)
 
 
-def _writer(flat: bool, sink: Any, schema: pa.Schema) -> Any:
-    return pacsv.CSVWriter(sink, schema) if flat else pq.ParquetWriter(sink, schema, compression="zstd")
+def _writer(kind: str, sink: Any, schema: pa.Schema) -> Any:
+    if kind == FORMATS[0]:
+        return pq.ParquetWriter(sink, schema, compression="zstd")
+    return sheet.Writer(sink, schema) if kind == sheet.SUFFIX else _Csv(sink, schema)
+
+
+class _Csv(pacsv.CSVWriter):  # type: ignore[misc]
+    """For spreadsheets: see `cells`."""
+
+    def __init__(self, sink: Any, schema: pa.Schema) -> None:
+        sink.write(cells.BOM)
+        super().__init__(sink, schema)
+
+    def write_table(self, table: pa.Table, max_chunksize: int | None = None) -> None:
+        super().write_table(cells.guarded(table), max_chunksize)
 
 
 @contextmanager

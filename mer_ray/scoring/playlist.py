@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import re
 import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
@@ -27,6 +28,7 @@ from mer_ray.scoring.table import SCHEMA, listing, read
 from mer_ray.scoring.where import mask, order
 from mer_ray.tables import Workspace
 
+_LIKE_URI = re.compile(r"[#?%]|^[^/]*:")  # to a player that takes each line for a URI, as VLC does
 _SHOWN = 50  # rows that are listed on a terminal where no limit is given
 _UNSAYABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, separators of lines
 
@@ -73,15 +75,14 @@ def entry(uri: str, folder: Path, absolute: bool = False) -> str:
     """One address as a playlist's line: a path where it is one of this machine, else the URI as it is.
 
     A relative ``uri`` counts from the current folder. A path that M3U cannot say (line breaks, bytes that are not
-    UTF-8) is a ``file:`` URI.
+    UTF-8), or that VLC would read as a URI, is a ``file:`` URI.
     """
     if scheme(uri) not in ("", "file"):
         return "".join(quote(c, errors="replace") if unicodedata.category(c) in _UNSAYABLE else c for c in uri)
     path = to_path(uri).expanduser().absolute()
     text = str(path) if absolute else os.path.relpath(path, folder.resolve())
-    if text != text.strip() or any(unicodedata.category(c) in _UNSAYABLE for c in text):
-        return path.as_uri()
-    return f"./{text}" if text.startswith("#") else text
+    unsayable = text != text.strip() or any(unicodedata.category(c) in _UNSAYABLE for c in text)
+    return path.as_uri() if unsayable or _LIKE_URI.search(text) else text
 
 
 def run(

@@ -1,7 +1,8 @@
-"""The table ``scores``, wherever it is (a Parquet or CSV file, a folder of shards, a workspace), and one row of it."""
+"""The table ``scores``, wherever it is (one file, a folder of shards, a workspace), and one row of it."""
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
+import pyarrow.fs
 
+from mer_ray import cells
 from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError
 from mer_ray.identity import normalise, one_line
 from mer_ray.ids import Ids
 from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.scoring import sheet
 from mer_ray.storage import Storage
 from mer_ray.stores import parted, scheme, shown
 from mer_ray.tables import Workspace
@@ -31,6 +35,7 @@ SCHEMA = SCHEMAS["scores"]
 REQUIRED = ("track_id", *DIMENSIONS, *(f"{end}_{d}" for end in ("lower", "upper") for d in DIMENSIONS))
 """Without these columns a file is not one of scores."""
 
+SUFFIXES = (".parquet", ".csv", sheet.SUFFIX)
 _MAKE = "give what `mer-ray score CATALOG --out FILE` wrote, a folder of its shards, or a workspace"
 _LISTED = 5
 _ROWS = 5_000
@@ -42,11 +47,11 @@ _CSV = ds.CsvFileFormat(parse_options=_PARSE, convert_options=pacsv.ConvertOptio
 
 
 def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
-    """All rows of a scores file (.parquet, .csv), of a folder of Parquet shards, or of a workspace's own scores.
+    """All rows of a scores file (.parquet, .csv, .xlsx), of a folder of Parquet shards, or of a workspace's own scores.
 
     Any of them may be in an object store, but the folder of bare shards.
 
-    The columns of ``SCHEMAS["scores"]``, or those named. What an older version or a CSV file does not have is null
+    The columns of ``SCHEMAS["scores"]``, or those named. What an older version or a sheet does not have is null
     (text: empty). No track_id comes twice: the first row counts. Raises InputError, naming the file, the row, and what
     to do.
     """
@@ -55,7 +60,7 @@ def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> 
     rows = _open(text)
     with _reading(text):
         table = rows.to_table(_stored(rows, wanted))
-    return _cleaned(text, table, wanted, Ids())
+    return _cleaned(text, cells.unguarded(table) if _is_csv(rows) else table, wanted, Ids())
 
 
 def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -69,7 +74,8 @@ def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -
     with _reading(text):
         for file in rows.get_fragments():
             for batch in _batches(file, rows.schema, _stored(rows, wanted)):
-                yield _cleaned(text, pa.Table.from_batches([batch]), wanted, seen)
+                table = pa.Table.from_batches([batch])
+                yield _cleaned(text, cells.unguarded(table) if _is_csv(rows) else table, wanted, seen)
 
 
 def count(path: str | os.PathLike[str]) -> int:
@@ -132,31 +138,49 @@ def _open(text: str) -> ds.Dataset:
         return _files(shards) if shards else _workspace(text)
     if not place.is_file():
         raise InputError(f"scores {one_line(text)} do not exist", _MAKE)
-    if place.suffix.lower() not in (".parquet", ".csv"):
-        raise InputError(f"{one_line(text)} is neither .parquet nor .csv", _MAKE)
+    if place.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{one_line(text)} is neither .parquet nor .csv nor .xlsx", _MAKE)
     return _files([str(place)])
 
 
 def _files(files: list[str], store: Storage | None = None, said: str = "") -> ds.Dataset:
-    """Parquet files, or a CSV file. said: what to call it where it is in a store."""
-    flat, fs = files[0].lower().endswith(".csv"), store.fs if store else None
-    kind = _CSV if flat else "parquet"
+    """Parquet files, or a file of a spreadsheet. said: what to call it where it is in a store."""
+    kind, fs = PurePosixPath(files[0]).suffix.lower(), store.fs if store else None
+    if kind == sheet.SUFFIX:
+        return _book(files[0], fs or pa.fs.LocalFileSystem(), said or one_line(files[0]))
+    layout = _CSV if kind == ".csv" else "parquet"
     for file in files:
-        try:
-            found = ds.dataset(file, format=kind, filesystem=fs).schema.names
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise InputError(f"{said or one_line(file)} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
-        missing = [c for c in REQUIRED if c not in found]
-        if missing:
-            lacks = f"it has no column {', '.join(missing)}"
-            raise InputError(f"{said or one_line(file)} is no file of scores: {lacks}", _MAKE)
-    return ds.dataset(files, _FLAT if flat else SCHEMA, format=kind, filesystem=fs)
+        with _opening(said or one_line(file)):
+            found = ds.dataset(file, format=layout, filesystem=fs).schema.names
+        _require(found, said or one_line(file))
+    return ds.dataset(files, _FLAT if kind == ".csv" else SCHEMA, format=layout, filesystem=fs)
+
+
+def _book(file: str, fs: pa.fs.FileSystem, said: str) -> ds.Dataset:
+    with _opening(said), fs.open_input_file(file) as opened:
+        rows = sheet.read(io.BytesIO(opened.read()), _FLAT, said)
+    _require(rows.column_names, said)
+    return ds.dataset(rows)
+
+
+@contextmanager
+def _opening(said: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{said} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
+
+
+def _require(found: Sequence[str], said: str) -> None:
+    missing = [c for c in REQUIRED if c not in found]
+    if missing:
+        raise InputError(f"{said} is no file of scores: it has no column {', '.join(missing)}", _MAKE)
 
 
 def _remote(text: str) -> ds.Dataset:
     folder, name = parted(text)
     store = Storage(folder)
-    if PurePosixPath(name).suffix.lower() not in (".parquet", ".csv") or store.is_folder(name):
+    if PurePosixPath(name).suffix.lower() not in SUFFIXES or store.is_folder(name):
         return _workspace(text)
     if not store.exists(name):
         raise InputError(f"scores {shown(text)} do not exist", _MAKE)
@@ -188,9 +212,16 @@ def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterat
         for group in file.split_by_row_group():
             yield from group.to_batches(schema, columns, batch_size=_ROWS, batch_readahead=1)
         return
+    if not isinstance(file, ds.FileFragment):  # rows of a sheet, which are in memory
+        yield from file.to_batches(schema, columns, batch_size=_ROWS)
+        return
     options = {"column_types": schema, "include_columns": columns, "include_missing_columns": True, **_CELLS}
     with file.open() as opened:
         yield from pacsv.open_csv(opened, parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**options))
+
+
+def _is_csv(rows: ds.Dataset) -> bool:
+    return isinstance(rows, ds.FileSystemDataset) and isinstance(rows.format, ds.CsvFileFormat)
 
 
 def _stored(rows: ds.Dataset, wanted: Sequence[str]) -> list[str]:

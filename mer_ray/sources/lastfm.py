@@ -9,6 +9,7 @@ when there is a place for them; `_ask` repeats those that failed for a passing c
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -41,6 +42,7 @@ LEASE_FACTOR = 3.0
 
 # A name that no network resolves: only our transport can carry a request to it, and no key leaks past it.
 _STAND_IN = "lastfm.invalid"
+_KEY_OF = re.compile(r"(api_(?:key|sig)(?:=|%3D|[\"']\s*:\s*[\"']|>))[^&\s\"'<>%]+", re.IGNORECASE)
 _PASSING = {"8", "11", "16", "29", "500", "502", "503", "504"}
 _NOT_FOUND, _INVALID_RESOURCE, _INVALID_KEY, _SUSPENDED = "6", "7", "10", "26"
 
@@ -142,7 +144,8 @@ class Client:
             return self._answer(self._network.get_track(track.artist, track.title), question)
         except _Refused as refused:
             if refused.code in (_NOT_FOUND, _INVALID_RESOURCE) and _is_refusal(refused.answer):
-                return self._clean_answer(refused.answer)
+                # Its words alone: it is read again.
+                return re.sub("(?<=>)[^<]+", lambda m: m[0].replace(self._key, "***"), _without_keys(refused.answer))
             if fatal := self._fatal(refused):
                 raise fatal from None
             # An HTTP error without Last.fm's word on it says nothing about the track.
@@ -159,7 +162,7 @@ class Client:
             read(self._transport.answer)
             return self._transport.answer
 
-        return self._clean_answer(_ask(call, self._transport))
+        return _without_keys(_ask(call, self._transport))
 
     def _fatal(self, refused: _Refused) -> MerRayError | None:
         if refused.code == _INVALID_KEY:
@@ -175,10 +178,12 @@ class Client:
         return None
 
     def _clean(self, text: str) -> str:
-        return one_line(self._clean_answer(text), 200)
+        return one_line(_without_keys(text).replace(self._key, "***"), 200)
 
-    def _clean_answer(self, text: str) -> str:
-        return text.replace(self._key, "***")
+
+def _without_keys(text: str) -> str:
+    """Addresses that a server or proxy echoes, without their keys. Names and tags stay, whatever the key is."""
+    return _KEY_OF.sub(r"\1***", text)
 
 
 class _Refused(Exception):

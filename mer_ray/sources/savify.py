@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mer_ray
+from mer_ray import importing
 from mer_ray.audio.decode import probe
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.identity import one_line
@@ -27,7 +26,7 @@ from mer_ray.sources import Track, matching
 from mer_ray.sources.http import replacing
 
 CREDENTIALS = ("SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET")
-CHILD = (sys.executable, "-m", "mer_ray.sources.savify_child")
+CHILD = tuple(importing.child("-m", "mer_ray.sources.savify_child"))
 _SPOTIFY_ID = re.compile(
     r"(?:spotify:track:|https://open\.spotify\.com/(?:intl-\w+/)?track/)?([0-9A-Za-z]{22})(?:\?.*)?"
 )
@@ -155,13 +154,11 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 def _environment(folder: Path) -> dict[str, str]:
     """Ours, with an ffmpeg in its PATH, this mer_ray first wherever it was imported from, and a place for files."""
-    source = str(Path(mer_ray.__file__).parent.parent)
-    pythonpath = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
     search = os.environ.get("PATH", os.defpath)
     if shutil.which("ffmpeg") is None:
         search = f"{_bundled_ffmpeg(folder)}{os.pathsep}{search}"
     # Unbuffered, so that the last line of its log is the last that it said.
-    ours = {"PATH": search, "PYTHONPATH": pythonpath, "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    ours = {"PATH": search, importing.VARIABLE: importing.path(), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
     return {**os.environ, **ours}
 
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from mer_ray import errors
 from mer_ray.console import err
-from mer_ray.errors import MerRayError, ServiceError
+from mer_ray.errors import MerRayError, ServiceError, as_ours
 from mer_ray.identity import one_line
 from mer_ray.stages import session
 from mer_ray.tables import keep_up, now
@@ -111,7 +111,7 @@ class Pool:
 
 
 class Guarded:
-    """A worker whose MerRayError comes back as its answer, and that passes back a block on which too many died.
+    """A worker whose MerRayError or OSError comes back as its answer; a block on which too many died is passed back.
 
     Raised in a worker, Ray would print its traceback into the user's terminal. tally: the handle of a `Tally`. mark:
     see `session.marked`. at: what time it is in the driver, whose clock decides which failures count.
@@ -137,8 +137,8 @@ class Guarded:
                 )
             session.check_reached(arguments.values(), mark)
             self.call = worker(**arguments) if isinstance(worker, type) else partial(worker, **arguments)
-        except MerRayError as error:
-            self.error = error
+        except (MerRayError, OSError) as error:
+            self.error = as_ours(error)
         ray.get(tally.ready.remote())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -152,10 +152,9 @@ class Guarded:
                 raise self.error
             if ray.get(self.tally.may_try.remote(number)):
                 answer = _pack(self.call(_unpack(batch["block"][0])))
-        except MerRayError as error:
-            answer = _pack(
-                pa.table({"error": [type(error).__name__], "message": [error.message], "hint": [error.hint]})
-            )
+        except (MerRayError, OSError) as error:
+            ours = as_ours(error)
+            answer = _pack(pa.table({"error": [type(ours).__name__], "message": [ours.message], "hint": [ours.hint]}))
         return pa.table({"number": [number], "answer": pa.array([answer], pa.binary())})
 
 

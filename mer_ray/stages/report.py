@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 
+from mer_ray import cells
 from mer_ray.config import Config
 from mer_ray.console import Summary, out
 from mer_ray.errors import InputError, WorkspaceError
@@ -101,7 +102,7 @@ def _report(workspace: Workspace, models: list[Run]) -> int:
         sections += ["## Learning curves", CURVES, "![learning curves](learning-curves.png)"]
     text = "\n\n".join(section for section in sections if section)
     workspace.write_bytes(f"{text}\n".encode(), "report", "report.md")
-    workspace.write_bytes(tables.to_csv(made).encode(), "report", "metrics.csv")
+    workspace.write_bytes(cells.encoded(tables.to_csv(made)), "report", "metrics.csv")
     workspace.write_bytes(latex(made).encode(), "report", "report.tex")
     for table in made:
         _print(table)
@@ -311,7 +312,7 @@ def _against(workspace: Workspace, models: Sequence[Run], uri: str) -> int:
         for difference in versus.compare(this.predictions, that.predictions, (this.name, that.name))
     ]
     workspace.write_bytes(versus.markdown(found, uri).encode(), "report", "against.md")
-    workspace.write_bytes(versus.to_csv(found).encode(), "report", "against.csv")
+    workspace.write_bytes(cells.encoded(versus.to_csv(found)), "report", "against.csv")
     for dimension in DIMENSIONS:
         _print_table(dimension, versus.HEAD, versus.cells(found, dimension), 2, [])
     _print_remarks([versus.caption(found)])

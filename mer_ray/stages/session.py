@@ -8,18 +8,21 @@ import socket
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import psutil
 import pyarrow as pa
 
+from mer_ray import ending, importing
 from mer_ray.accelerator import has_gpu
 from mer_ray.console import err
-from mer_ray.errors import ConfigError, MerRayError, ServiceError
+from mer_ray.errors import ConfigError, MerRayError, ServiceError, as_ours
 from mer_ray.identity import one_line
 from mer_ray.storage import MARK, TEMPORARY, Storage
 
 CONNECT_TIMEOUT_S = 5.0
+_processes: list[psutil.Process] = []
 _owned = False
 _alone = False
 """Ray runs on this machine only, and gets no more than it has."""
@@ -43,15 +46,51 @@ def connect(address: str | None) -> None:
         _knock(where)
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
+    before = set(psutil.Process().children())
+    _owned, _alone = True, where == "local"
     try:
-        ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **options)
+        with _own_handlers():
+            ray.init(address=where, job_config=_job(), log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _unreachable(where, error) from error
-    _owned, _alone = True, where == "local"
+    finally:
+        _processes[:] = set(psutil.Process().children()) - before
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.use_datasource_v2 = False  # the newer Parquet reader takes 9-20 s on 20 rows
+
+
+@contextmanager
+def _own_handlers() -> Iterator[None]:
+    """SIGTERM stays with `ending`, if that has it: Ray's handlers leave processes behind, or print a C++ stack."""
+    from ray._private import utils
+
+    name = "set_sigterm_handler"
+    theirs = getattr(utils, name, None)
+    if theirs is None or not ending.armed():
+        yield
+        return
+    setattr(utils, name, lambda handler: None)
+    try:
+        yield
+    finally:
+        setattr(utils, name, theirs)
+        ending.rearm()
+
+
+def _job() -> Any:
+    """Ray's settings for this job: its workers import nothing from the current folder.
+
+    Ray would put that folder, and the script's, first on their ``sys.path``, unless the job has a working folder.
+    """
+    from ray.job_config import JobConfig
+
+    class Job(JobConfig):  # type: ignore[misc]
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True
+
+    return JobConfig() if importing.from_here() else Job()
 
 
 def _knock(address: str) -> None:
@@ -82,11 +121,34 @@ def few(address: str | None) -> bool:
 def close() -> None:
     """Leave the cluster, or end the one that `connect` started."""
     global _owned, _alone
-    if _owned:
+    if _owned and not (_alone and ending.stopping()):  # `ending` ends its processes, without the seconds for a farewell
         import ray
 
-        ray.shutdown()
-        _owned = _alone = False
+        left = _all_processes()
+        try:
+            ray.shutdown()
+        finally:
+            _end_processes(left)
+            _owned = _alone = False
+
+
+def _all_processes() -> list[psutil.Process]:
+    """The Ray that `connect` started on this machine: its processes, and all that these have started."""
+    found = []
+    for process in _processes:
+        with suppress(psutil.Error):
+            found += [process, *process.children(recursive=True)]
+    return found
+
+
+def _end_processes(left: Iterable[psutil.Process]) -> None:
+    """End what of Ray is left. On a busy machine, Ray kills its raylet before that has ended what it had started."""
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+
+
+ending.at_worst.append(lambda: _end_processes(_all_processes()))
 
 
 def n_cpus() -> int:
@@ -217,5 +279,5 @@ def _told(function: Callable[..., Any], arguments: tuple[Any, ...], mark: str) -
     try:
         check_reached(arguments, mark)
         return function(*arguments), None
-    except MerRayError as error:
-        return None, error
+    except (MerRayError, OSError) as error:
+        return None, as_ours(error)

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.errors import MerRayError
+from mer_ray.errors import MerRayError, as_ours
 from mer_ray.features import FeatureSpec
 from mer_ray.identity import digest
 from mer_ray.schemas import DIMENSIONS
@@ -41,8 +41,8 @@ def tune_trial(config: dict[str, Any]) -> None:
         session.check_reached([Workspace(config["workspace"])], config["mark"])
         figures = baselines(config) if config["trial"]["network"] is None else network(config, report)
         tune.report({"members_done": config["trial"]["members"], **figures})
-    except MerRayError as error:
-        tune.report({"members_done": 0, "error": str(error)})
+    except (MerRayError, OSError) as error:
+        tune.report({"members_done": 0, "error": str(as_ours(error))})
 
 
 def group_trial(config: dict[str, Any]) -> None:

@@ -1,0 +1,122 @@
+"""An Excel workbook (.xlsx) of scores: one sheet, numbers as numbers, and text that is never a formula or a link."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+from python_calamine import CalamineError, CalamineWorkbook
+from xlsxwriter import Workbook
+from xlsxwriter.exceptions import XlsxWriterException
+
+from mer_ray import cells
+from mer_ray.errors import InputError
+
+SUFFIX = ".xlsx"
+MAX_ROWS = 1_048_576 - 1
+"""What a sheet has room for, below its header."""
+MAX_TEXT = 32_767
+"""What a cell has room for, in UTF-16 code units."""
+_WIDTH = {pa.string(): 28, pa.bool_(): 14}
+
+
+def check_room(n: int, place: str) -> None:
+    """Raises InputError for more rows than a sheet can have."""
+    if n > MAX_ROWS:
+        raise InputError(
+            f"{n:,} tracks are too many for {place}: a sheet has {MAX_ROWS + 1:,} rows", "give a .csv or .parquet"
+        )
+
+
+class Writer:
+    """Writes tables of one schema, one after the other, as a workbook; with constant memory, but for the disk's."""
+
+    def __init__(self, sink: IO[bytes], schema: pa.Schema) -> None:
+        plain = dict.fromkeys(("strings_to_formulas", "strings_to_urls", "strings_to_numbers"), False)
+        folder = str(Path(sink.name).parent)
+        self._book = Workbook(sink, {**plain, "constant_memory": True, "tmpdir": folder})
+        self._sheet, bold = self._book.add_worksheet("scores"), self._book.add_format({"bold": True})
+        self._row = 0
+        for i, field in enumerate(schema):
+            self._sheet.set_column(i, i, _WIDTH.get(field.type, 16))
+            self._sheet.write_string(0, i, field.name, bold)
+        self._sheet.freeze_panes(1, 0)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            try:
+                self._book.close()
+            except XlsxWriterException as error:
+                raise error.args[0] if error.args and isinstance(error.args[0], OSError) else error from error
+
+    def write_table(self, table: pa.Table, rows: int = 0) -> None:
+        """Append the rows. rows: of no account, as `pyarrow.csv.CSVWriter` has it."""
+        for values in zip(*(column.to_pylist() for column in cells.rounded(table)), strict=True):
+            self._row += 1
+            for i, value in enumerate(values):
+                if isinstance(value, str):
+                    self._sheet.write_string(self._row, i, _fitting(value))
+                elif isinstance(value, bool):
+                    self._sheet.write_boolean(self._row, i, value)
+                elif value is not None and value == value:  # a sheet knows no NaN
+                    self._sheet.write_number(self._row, i, value)
+
+
+def _fitting(text: str) -> str:
+    """What a cell takes: not too long, and without the two characters that neither XML nor its escapes know."""
+    text = text.translate({0xFFFE: "\ufffd", 0xFFFF: "\ufffd"})
+    return text.encode("utf-16-le")[: 2 * MAX_TEXT].decode("utf-16-le", "ignore")
+
+
+def read(source: IO[bytes], schema: pa.Schema, said: str) -> pa.Table:
+    """The first sheet's columns that the schema knows, as it has them. Raises InputError, OSError."""
+    try:
+        rows = CalamineWorkbook.from_filelike(source).get_sheet_by_index(0).iter_rows()
+        names = [str(name) for name in next(rows, [])]
+        columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    except (CalamineError, IndexError) as error:
+        raise InputError(
+            f"{said} cannot be read ({error})", "give what `mer-ray score CATALOG --out FILE` wrote"
+        ) from error
+    place = {name: i for i, name in reversed(list(enumerate(names)))}
+    fields = [field for field in schema if field.name in place]
+    made = []
+    for field in fields:
+        made.append(pa.array(_column(columns[place[field.name]], field, said), field.type))
+    return pa.table(made, schema=pa.schema(fields))
+
+
+def _column(values: Sequence[Any], field: pa.Field, said: str) -> list[Any]:
+    """Cells as the field has them. People edit sheets: a title that is a number is one here."""
+    to = _text if pa.types.is_string(field.type) else _truth if pa.types.is_boolean(field.type) else float
+    return [_cell(value, to, f"{said}: {field.name} in row {row}") for row, value in enumerate(values, 2)]
+
+
+def _cell(value: Any, to: Callable[[Any], Any], place: str) -> Any:
+    if value == "":
+        return None
+    try:
+        return to(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{place} is {value!r}", "mend that cell, or score that track again") from error
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def _truth(value: Any) -> bool:
+    told = {"true": True, "false": False, "1": True, "0": False}.get(str(value).removesuffix(".0").lower())
+    if told is None:
+        raise ValueError("neither true nor false")
+    return told
