@@ -128,7 +128,7 @@ def _leave_ray() -> None:
         sys.modules["mer_ray.stages.session"].close()
 
 
-_KEEP_GONE = click.option("--keep-gone", is_flag=True, help="Keep tracks that the source no longer has.")
+_KEEP_GONE = click.option("--keep-gone", is_flag=True, help="Keep tracks whose row or file is gone.")
 
 
 def _collecting(config: Config, **flags: bool) -> Config:
@@ -215,6 +215,7 @@ def report(config: Config, workspace: Workspace, against: str | None) -> None:
     metavar="PLACE",
     help="Of a catalog's scores: .parquet, .csv, or a folder; a path, s3:// or gs://. [scores.parquet]",
 )
+@_KEEP_GONE
 @click.option("--keep-features", is_flag=True, help="Also keep the features, in the folder that --out names.")
 @_stage
 def score(
@@ -224,6 +225,7 @@ def score(
     model: str | None,
     output: str | None,
     keep_features: bool,
+    keep_gone: bool,
 ) -> None:
     """Valence, arousal and dominance of everything in CATALOG; without one, of the workspace's own tracks.
 
@@ -243,6 +245,7 @@ def score(
     from mer_ray.scoring import glance
 
     target = output or "scores.parquet"
+    config = _collecting(config, keep_gone=keep_gone)
     show(stage.run_catalog(config, catalog, target, model or config.score.model, keep_features))
     for shown in glance.tables(target, out.width):
         out.print(shown)

@@ -92,6 +92,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("album", pa.string(), "as the source spells it", True),
             _field("uri", pa.string(), "path of the audio file"),
             _field("duration_s", pa.float64(), "s, of what was scored"),
+            _field("size", pa.int64(), "bytes of the file that was scored, if it is on a disk", True),
+            _field("mtime_ms", pa.int64(), "ms since 1970: its last change", True),
             *_vad(),
             *_vad("lower_", "lower end of the 90 % prediction interval, 0..1"),
             *_vad("upper_", "upper end of the 90 % prediction interval, 0..1"),

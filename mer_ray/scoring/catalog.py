@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,13 +29,15 @@ _AT_ONCE = 10_000
 
 
 SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("track_id", "artist", "title", "album", "uri")] + [("planned_s", pa.float64())]
+    [(name, pa.string()) for name in ("track_id", "artist", "title", "album", "uri")]
+    + [("planned_s", pa.float64()), ("size", pa.int64()), ("mtime_ms", pa.int64())]
 )
 
 
 class Catalog:
     """tracks: how many files there are to score; `windows` has their rows. lost: rows of ``failures``. tables: Parquet
-    files with frames. skipped: what a search of folders passed over.
+    files with frames. folders: those that were searched, and all of which could be read. skipped: what a search of
+    folders passed over.
 
     The rows are in a temporary file, not in memory, where a million files would take a gigabyte.
     """
@@ -42,8 +45,9 @@ class Catalog:
     def __init__(self) -> None:
         self.lost: list[dict[str, Any]] = []
         self.tables: list[str] = []
+        self.folders: list[str] = []
         self.skipped = walk.Skipped()
-        self._ids = Ids()
+        self._ids, self._files = Ids(), Ids()
         self._held: list[dict[str, Any]] = []
         self._file = tempfile.TemporaryFile(prefix="mer-ray-")  # noqa: SIM115  gone with this process, however it ends
         self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
@@ -54,7 +58,7 @@ class Catalog:
         return len(self._ids)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Put a file in, unless it is there."""
+        """Put a file in, unless it is there. Another one of the same id is lost."""
         self._held.append(row)
         if len(self._held) == _AT_ONCE:
             self._flush()
@@ -66,14 +70,18 @@ class Catalog:
         self.tables = list(dict.fromkeys(self.tables))
 
     def windows(self, rows: int) -> Iterator[pa.Table]:
-        """track_id, artist, title, album, uri and planned_s, so many rows at a time."""
+        """Rows with the columns of `SCHEMA`, so many at a time."""
         self._file.seek(0)
         for batch in pq.ParquetFile(self._file).iter_batches(rows):
             yield pa.Table.from_batches([batch])
 
     def _flush(self) -> None:
         rows = pa.Table.from_pylist(self._held, schema=SCHEMA)
-        self._writer.write_table(rows.filter(pa.array(self._ids.add(rows["track_id"]))))
+        new, another = self._ids.add(rows["track_id"]), self._files.add([file_id(r["uri"]) for r in self._held])
+        self._writer.write_table(rows.filter(pa.array(new)))
+        for i in np.flatnonzero(~new & another):
+            said = f"{one_line(rows['uri'][i].as_py(), 300)} has the track_id of another file, {rows['track_id'][i]}"
+            self.lost.append(failure("score", file_id(rows["uri"][i].as_py()), "duplicate", said))
         self._held = []
 
 
@@ -144,7 +152,10 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
         if shards and has_frames(shards[0]):
             catalog.tables.extend(shards)
         else:
+            unreadable = catalog.skipped.counts[walk.UNREADABLE]
             yield from folder.tracks(place, catalog.skipped)
+            if catalog.skipped.counts[walk.UNREADABLE] == unreadable:
+                catalog.folders.append(str(place))
     elif place.is_file() and _is_table(place):
         if has_frames(place):
             catalog.tables.append(str(place))
@@ -217,17 +228,21 @@ def _row(track: Track) -> dict[str, Any]:
     uri = track.uri or ""
     if objects.scheme(uri) in ("", "file"):
         uri = to_uri(_absolute(to_path(uri)))
-    planned = track.duration_s or USUAL_S
-    if not track.duration_s and objects.scheme(uri) in ("", "file"):
+    planned, size, mtime_ms = track.duration_s or USUAL_S, None, None
+    if objects.scheme(uri) in ("", "file"):
         try:
-            planned = to_path(uri).stat().st_size / BYTES_PER_S
-        except OSError:
+            found = to_path(uri).stat()
+            size, mtime_ms = found.st_size, found.st_mtime_ns // 1_000_000
+            planned = track.duration_s or size / BYTES_PER_S
+        except (OSError, ValueError):
             planned = LEAST_S  # it is gone: a row of failures, soon
     return {
-        "track_id": file_id(uri),
+        "track_id": track.given_id or file_id(uri),
         "artist": track.artist,
         "title": track.title,
         "album": track.album,
         "uri": uri,
         "planned_s": max(LEAST_S, planned),
+        "size": size,
+        "mtime_ms": mtime_ms,
     }

@@ -26,8 +26,9 @@ from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.identity import one_line
 from mer_ray.ids import Ids
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
-from mer_ray.scoring import rollups, sheet, table
+from mer_ray.schemas import DIMENSIONS, SCHEMAS, features_table
+from mer_ray.scoring import file_changes, rollups, sheet, table
+from mer_ray.scoring.catalog import Catalog
 from mer_ray.storage import TEMPORARY, Storage, check_lasting
 from mer_ray.stores import parted
 from mer_ray.tables import Workspace
@@ -95,6 +96,7 @@ class Output:
         beside = ".csv" if name.suffix.lower() == sheet.SUFFIX else name.suffix
         self._failures, self._rollups = f"{name.stem}.failures{beside}", f"{name.stem}.rollups.csv"
         self._failed_then: Stamp = (None, None)
+        self._void = Ids()
 
     def open(self, model: str) -> Workspace:
         """The workspace to work in. Raises InputError where a folder has another model's scores, or a file is none."""
@@ -125,6 +127,19 @@ class Output:
         """The ids that this model has scored by now."""
         return self._settled(lambda _: self._ids()) if self.is_file else self.workspace.ids("scores")
 
+    def follow(self, catalog: Catalog, keep_gone: bool = False) -> file_changes.Void:
+        """Take out the scores of files that have changed or are gone."""
+        columns = file_changes.COLUMNS
+        there = self.workspace.batches("scores", columns)
+        scores = chain(there, self._mine(columns)) if self.is_file else there
+        found = file_changes.find(scores, catalog.windows(AT_ONCE), catalog.folders, keep_gone)
+        if found.ids:
+            self._void = found.ids
+            for name in self.workspace.names("features"):
+                self.workspace.drop(features_table(name), found.ids)
+            self.workspace.drop("scores", found.ids)
+        return found
+
     def check_room(self, n: int) -> None:
         """Raises InputError where the file cannot hold n rows."""
         if self.name.lower().endswith(sheet.SUFFIX):
@@ -151,6 +166,8 @@ class Output:
         else:
             self.beside.delete(self._failures)
         merged: list[str] = []
+        if self._void and not n:
+            self.beside.delete(self.name)
         if n:
             merged = self._settled(self._merge)
             self._roll(self.beside, self._rollups, table.count(self.uri))
@@ -177,12 +194,13 @@ class Output:
     def _mine(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """This model's rows of the file as it is now, if there is one, piece by piece."""
         if self.beside.exists(self.name):
-            for piece in table.pieces(self.uri, list(dict.fromkeys([*columns, "model"]))):
-                yield piece.filter(pc.equal(piece["model"], self.model)).select(columns)
+            for piece in table.pieces(self.uri, list(dict.fromkeys([*columns, "track_id", "model"]))):
+                own = piece.filter(pc.equal(piece["model"], self.model))
+                yield own.filter(pa.array(~self._void.mask(own["track_id"]))).select(columns)
 
     def _merge(self, was: _State) -> list[str]:
         """Put the shards that are here into the file; their names. Others may appear meanwhile, and stay."""
-        if was.shards:
+        if was.shards or self._void:
             n, rows = len(self._ids()), self._rows()
             self.check_room(n)
             if n <= SORTED_ROWS:

@@ -95,8 +95,9 @@ def run_catalog(
     work = out.open(loaded.id)
     work.append_rows("failures", [{**lost, "at": now()} for lost in catalog.lost])  # of this run
     metrics.count("score", lost=[lost["reason"] for lost in catalog.lost])
+    void = out.follow(catalog, config.collect.keep_gone)
     done = out.done()
-    summary = Summary("score", done_before=len(done))
+    summary = Summary("score", done_before=len(done), changed=void.changed, gone=void.gone)
     there = [done, work.ids(features_table(loaded.feature.name))] if keep_features else [done]
     try:
         _score_files(config, work, path, catalog, there, keep_features, summary)
@@ -118,7 +119,7 @@ def run_catalog(
             f"the first: {failed[0]['message']} ({failed[0]['reason']}); all of them: {beside}",
         )
     summary.notes.append(f"{out.place}, by {loaded.id}{_note(loaded)}")
-    summary.notes += filter(None, [out.note, str(catalog.skipped)])
+    summary.notes += filter(None, [out.note, *void.notes(), str(catalog.skipped)])
     if failed:
         summary.notes.append(f"what failed and why: {beside}")
     summary.seconds = time.monotonic() - started

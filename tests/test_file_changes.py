@@ -1,0 +1,87 @@
+"""``score CATALOG`` again, into the same place, after files have changed, moved or gone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import write_tunes
+
+from mer_ray.scoring import table
+
+
+def values(out: Path) -> dict[str, tuple[float, ...]]:
+    """File name → its scores."""
+    rows = table.read(out).to_pylist()
+    return {Path(r["uri"]).name: (r["valence"], r["arousal"], r["dominance"]) for r in rows}
+
+
+@pytest.mark.parametrize("name", ["s.parquet", "s.csv", "s.xlsx", "folder"])
+def test_scores_follow_their_files(tmp_path, mer_ray, name):
+    music, out = tmp_path / "music", tmp_path / name
+    paths = write_tunes(music, 5)
+    code, said, err = mer_ray("score", music, "--out", out)
+    assert code == 0, said + err
+    before = values(out)
+    assert "nothing new" in mer_ray("score", music, "--out", out)[1]
+
+    shutil.copyfile(paths[1], paths[0])  # another piece of the same name
+    paths[2].rename(music / "renamed.flac")
+    paths[3].unlink()
+    code, said, err = mer_ray("score", music, "--out", out)
+    assert code == 0, said + err
+    assert ("1 changed" in said, "2 gone" in said, "2 new" in said) == (True, True, True)
+    after = values(out)
+    expected = {**before, "tune000.flac": before["tune001.flac"], "renamed.flac": before["tune002.flac"]}
+    del expected["tune002.flac"], expected["tune003.flac"]
+    assert after == {k: pytest.approx(v, abs=1e-6) for k, v in expected.items()}
+
+
+def test_a_file_that_became_bad_loses_its_score(tmp_path, mer_ray):
+    music, out = tmp_path / "music", tmp_path / "s.parquet"
+    paths = write_tunes(music, 2)
+    assert mer_ray("score", music, "--out", out)[0] == 0
+    paths[0].write_bytes(b"no audio at all")
+    code, said, _ = mer_ray("score", music, "--out", out)
+    assert (code, "1 failed" in said) == (0, True)
+    assert list(values(out)) == ["tune001.flac"]
+    paths[1].write_bytes(b"nor this")
+    assert mer_ray("score", music, "--out", out)[0] == 2
+    assert not out.exists()
+
+
+def test_what_lies_elsewhere_is_not_gone(tmp_path, mer_ray):
+    out = tmp_path / "s.parquet"
+    for folder in ("one", "two"):
+        write_tunes(tmp_path / folder, 1)
+        assert mer_ray("score", tmp_path / folder, "--out", out)[0] == 0
+    assert len(pq.read_table(out)) == 2
+    (tmp_path / "one" / "tune000.flac").rename(tmp_path / "one" / "other.flac")
+    assert mer_ray("score", "--keep-gone", tmp_path / "one", "--out", out)[0] == 0
+    assert len(pq.read_table(out)) == 3
+    assert mer_ray("score", tmp_path / "one", "--out", out)[0] == 0
+    assert len(pq.read_table(out)) == 2
+
+
+def test_scores_of_an_older_version_are_kept_and_that_is_said(tmp_path, mer_ray):
+    music, out = tmp_path / "music", tmp_path / "s.parquet"
+    (path,) = write_tunes(music, 1)
+    assert mer_ray("score", music, "--out", out)[0] == 0
+    pq.write_table(pq.read_table(out).drop_columns(["size", "mtime_ms"]), out)
+    os.utime(path, ns=(0, 0))
+    code, said, _ = mer_ray("score", music, "--out", out)
+    assert (code, "do not say which version of their file" in said) == (0, True)
+
+
+def test_two_files_under_one_id_are_one_score_and_one_failure(tmp_path, mer_ray):
+    write_tunes(tmp_path, 2)
+    (tmp_path / "m.csv").write_text("track_id,path\nx,tune000.flac\nx,tune001.flac\nx,tune000.flac\n")
+    out = tmp_path / "s.parquet"
+    code, said, _ = mer_ray("score", tmp_path / "m.csv", "--out", out)
+    assert (code, "1 failed" in said) == (0, True)
+    assert pq.read_table(out)["track_id"].to_pylist() == ["x"]
+    lost = pq.read_table(tmp_path / "s.failures.parquet").to_pylist()
+    assert [(f["reason"], "tune001.flac" in f["message"]) for f in lost] == [("duplicate", True)]
