@@ -29,8 +29,7 @@ def tracks(folder: str | Path, skipped: Skipped | None = None) -> Iterator[Found
     for path in found:
         try:
             if not path.is_file():  # a broken link, or a pipe that nobody would ever write to
-                said = "is a link that leads nowhere" if path.is_symlink() else "is not a file"
-                raise TrackError("missing", f"{one_line(str(path), 300)} {said}")
+                raise TrackError("missing", f"{one_line(str(path), 300)} is not a file")
             yield describe(path)
         except (OSError, TrackError) as error:
             if not isinstance(error, TrackError):
