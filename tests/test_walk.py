@@ -132,8 +132,11 @@ def nobody() -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(dir="/tmp"))
     is_root = os.geteuid() == 0
     if is_root:
-        os.chown(place, 65_534, 65_534)
-        os.seteuid(65_534)
+        try:
+            os.chown(place, 65_534, 65_534)
+            os.seteuid(65_534)
+        except OSError:
+            pytest.skip("there is no other user on this machine")
     try:
         yield place
     finally:

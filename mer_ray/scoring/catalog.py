@@ -152,9 +152,10 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
         if shards and has_frames(shards[0]):
             catalog.tables.extend(shards)
         else:
-            unreadable = catalog.skipped.counts[walk.UNREADABLE]
-            yield from folder.tracks(place, catalog.skipped)
-            if catalog.skipped.counts[walk.UNREADABLE] == unreadable:
+            skipped = walk.Skipped()
+            yield from folder.tracks(place, skipped)
+            catalog.skipped.merge(skipped)
+            if not (skipped.counts[walk.UNREADABLE] or skipped.counts[walk.BROKEN]):
                 catalog.folders.append(str(place))
     elif place.is_file() and _is_table(place):
         if has_frames(place):

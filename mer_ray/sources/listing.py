@@ -34,7 +34,7 @@ def row(track: Track, source: str, at: Any) -> dict[str, Any]:
         "track_id": track.id,
         "artist": one_line(track.artist),
         "title": one_line(track.title),
-        "album": track.album,
+        "album": one_line(track.album) if track.album else None,
         "composer": track.composer,
         "mbid": track.mbid,
         "spotify_id": track.spotify_id,

@@ -13,7 +13,7 @@ from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError, WorkspaceError
 from mer_ray.sources import Found
 from mer_ray.sources.listing import Listing
-from mer_ray.sources.walk import UNREADABLE, Skipped
+from mer_ray.sources.walk import BROKEN, UNREADABLE, Skipped
 from mer_ray.stages import changes, metrics, workspace_source
 from mer_ray.tables import Workspace, failure, now
 
@@ -74,8 +74,8 @@ def run(config: Config, workspace: Workspace) -> Summary:
                     lose(track.id, error.reason, error.message, error.transient)
         for track_id, error in listing.close():
             lose(track_id, error.reason, error.message)
-        # What lies in a folder that cannot be read now is not gone.
-        keep_gone = settings.keep_gone or bool(skipped.counts[UNREADABLE])
+        # What lies in a folder that cannot be read now, or on a disk that is not mounted, is not gone.
+        keep_gone = settings.keep_gone or bool(skipped.counts[UNREADABLE] or skipped.counts[BROKEN])
         followed = _compare(workspace, listing, keep_gone, failures)
         workspace_source.remember(settings, workspace)
         # Every run meets all the rows of its source again, so only the failures of this run count.
