@@ -205,8 +205,9 @@ def records(source: Iterator[str], mark: str) -> Iterator[list[str] | str]:
         taken.clear()
         try:
             cells = next(reader)
-            if f'{mark} "' in taken[0] and mark != "\t":
-                cells = next(csv.reader(taken, delimiter=mark, skipinitialspace=True, strict=True))
+            if mark != "\t" and (f'{mark} "' in taken[0] or f"{mark}\t" in taken[0]):
+                bare = [re.sub(rf'{re.escape(mark)} *\t[ \t]*"(?!")', f'{mark}"', line) for line in taken]
+                cells = next(csv.reader(bare, delimiter=mark, skipinitialspace=True, strict=True))
             if len(taken) > 1 and _are_rows(taken, mark, n):
                 raise csv.Error("a quotation mark is not closed")
         except StopIteration:

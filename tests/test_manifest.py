@@ -258,7 +258,7 @@ def test_a_bad_row_costs_itself_and_says_where_it_is(tmp_path, suffix, row, reas
         ('{"path": NaN, "artist": NaN, "title": "x"}', "incomplete"),
         ('{"artist": "A", "title": "T", "tags": {"sad": {"n": 3}}}', "bad_tags"),
         ('{"artist": "A", "title": "T", "title": "U"}', "bad_row"),
-        ('{"artist": {"name": "A"}, "title": "T"}', "bad_row"),
+        ('{"artist": {"first": "A"}, "title": "T"}', "bad_row"),
         ('{"artist": "A", "title": "T", "valence": true, "arousal": 0, "dominance": 0}', "bad_label"),
         ('{"path": "a\\u0000.wav"}', "bad_uri"),
         ('{"artist": "A", "title": "T", "valence": 1' + "0" * 400 + ', "arousal": 0, "dominance": 0}', "bad_label"),

@@ -65,6 +65,7 @@ BLANK = "\r\n,,,,,\r\n\r\n"
         ("m.csv", (PLAIN.replace("\n", "\r\n") + BLANK).encode()),
         ("m.csv", ("\n\n" + PLAIN.replace("\n", ",,\n")).encode()),  # empty columns at the right
         ("m.csv", PLAIN.replace("artist", ' "artist"').replace("Jóga", ' "Jóga"').encode()),
+        ("m.csv", PLAIN.replace("Björk,Jóga", '\t"Björk", "Jóga"').encode()),  # emoMusic
         ("m.csv", PLAIN.upper().replace("MUSIC/T1.WAV,BJÖRK,JÓGA", "music/t1.wav,Björk,Jóga").encode()),
         ("m.csv", PLAIN.replace("0.2,0.3,0.4", '" 0.2 ","0,3",.4').encode()),
         ("m.csv", ('"",' + PLAIN.replace("\n", '\n"1",', 1)).encode()),  # R's write.csv, pandas
@@ -101,6 +102,12 @@ def test_every_form_of_json_gives_the_same_tracks(tmp_path, name, document, inde
         ("a", "A", (("sad", 1.0),), None),
         ("b", "B", (), None),
     ]
+
+
+def test_an_artist_may_be_an_object_or_a_list(tmp_path):
+    rows = [{"artist": {"name": "A", "mbid": ""}, "title": "x"}, {"artist": ["A", "B"], "title": "x"}]
+    found = read(written(tmp_path / "m.json", json.dumps(rows)))
+    assert [t.artist for t in found if isinstance(t, Track)] == ["A", "A, B"]
 
 
 def test_json_by_id_keeps_the_ids_and_json_lines_may_be_called_json(tmp_path):

@@ -187,7 +187,10 @@ def _text(value: Any) -> str:
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, list | tuple):
         return ", ".join(_text(item) for item in value)
-    if isinstance(value, dict):
+    if isinstance(value, dict):  # Last.fm's artists and albums are objects
+        for name in ("name", "title", "#text"):
+            if isinstance(value.get(name), str):
+                return str(value[name])
         raise TrackError("bad_row", f"text is wanted, got {one_line(repr(value), 80)}")
     return str(value)
 
