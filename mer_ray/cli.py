@@ -213,7 +213,7 @@ def report(config: Config, workspace: Workspace, against: str | None) -> None:
     "--out",
     "output",
     metavar="PLACE",
-    help="Of a catalog's scores: .parquet, .csv, or a folder; a path, s3:// or gs://. [scores.parquet]",
+    help="Of a catalog's scores: .parquet, .csv, .xlsx, or a folder; a path, s3:// or gs://. [scores.parquet]",
 )
 @_KEEP_GONE
 @click.option("--keep-features", is_flag=True, help="Also keep the features, in the folder that --out names.")

@@ -13,7 +13,21 @@ from mer_ray import cli, features, models
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "mer_ray").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
-BASE = ["tables", "schemas", "storage", "stores", "ids", "lost", "errors", "identity", "console", "lock"]
+BASE = [
+    "tables",
+    "schemas",
+    "storage",
+    "stores",
+    "ids",
+    "lost",
+    "errors",
+    "identity",
+    "console",
+    "cells",
+    "ending",
+    "importing",
+    "lock",
+]
 LAYERS = ["sources", "labels", "audio", "features", "models", "training", "evaluation", "explorer"]
 
 

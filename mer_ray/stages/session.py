@@ -121,7 +121,7 @@ def few(address: str | None) -> bool:
 def close() -> None:
     """Leave the cluster, or end the one that `connect` started."""
     global _owned, _alone
-    if _owned and not (_alone and ending.stopping()):  # `ending` ends its processes, without the seconds for a farewell
+    if _owned and not ending.stopping():  # which is for `ending`: in a shutdown, what of Ray still works would abort
         import ray
 
         left = _all_processes()
@@ -129,6 +129,7 @@ def close() -> None:
             ray.shutdown()
         finally:
             _end_processes(left)
+            ending.rearm()
             _owned = _alone = False
 
 
