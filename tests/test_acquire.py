@@ -183,6 +183,8 @@ FOLDER = index(
         Track("Zimmer", "Time", uri="/m/time.flac"),
         Track("John Williams", "Main Title", album="Jaws", uri="/m/main-jaws.flac"),
         Track("John Williams", "Main Title", album="Star Wars", uri="/m/main-wars.flac"),
+        Track("", "A - B", uri="/m/A - B.mp3", key="1123456789abcdef"),
+        Track("", "2", uri="/m/2.mp3", key="2123456789abcdef"),
         Track("", "untagged", uri="/m/untagged.flac", key="0123456789abcdef"),
     ]
 )
@@ -201,6 +203,8 @@ FOLDER = index(
         (Track("Shore", "Prologue"), "/m/rings.flac"),
         (Track("Zimmer", 'Time (From "Inception")'), "/m/time.flac"),
         (Track("Band", "Song (live)"), None),
+        (Track("A", "B"), "/m/A - B.mp3"),
+        (Track("", "2", key="2"), "/m/2.mp3"),
         (Track("John Williams", "Main Title", album="Star Wars"), "/m/main-wars.flac"),
         (Track("John Williams", "Main Title", album="E.T."), None),  # of other albums
         (Track("Zimmer", "Time", album="Inception"), "/m/time.flac"),

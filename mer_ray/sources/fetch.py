@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -105,22 +105,38 @@ Index = Mapping[str, Sequence[InFolder]]
 
 
 def index(tracks: Iterable[Track]) -> dict[str, list[InFolder]]:
-    """A folder's tracks by the pieces' names without remasters and guests, or by id where they have no name."""
+    """A folder's tracks by the pieces' names without remasters and guests, by id, or by the file's name.
+
+    A file without tags that is called "Artist - Title" has the name of that piece.
+    """
     found: dict[str, list[InFolder]] = {}
     for track in tracks:
-        if track.uri is not None:
-            name, film = _piece(track) if track.artist and track.title else (track.id, "")
-            found.setdefault(name, []).append(InFolder(*_spelled(track), film, track.uri))
+        if track.uri is None:
+            continue
+        named, film = track, ""
+        artist, dash, title = track.title.partition(" - ")
+        if dash and not track.artist:
+            named = replace(track, artist=artist, title=title)
+        keys = [track.id, _file(Path(track.uri).stem)]
+        if named.artist and named.title:
+            name, film = _piece(named)
+            keys.append(name)
+        for key in dict.fromkeys(keys):
+            found.setdefault(key, []).append(InFolder(*_spelled(named), film, track.uri))
     return found
 
 
-def _in_folder(track: Track, folder: Index) -> str | None:
-    """By the piece's name, else by id. Raises TrackError where files of several albums bear it, none of them this one.
+def _file(stem: str) -> str:
+    return f"file\x1f{normalise(stem)}"
 
-    A film's theme may be a file that credits no film, but not another film's.
+
+def _in_folder(track: Track, folder: Index) -> str | None:
+    """By the piece's name, else by id, else the file that is called like the id (of a data set's clips, say).
+
+    Raises TrackError where files of several albums bear the name, and none of them is of this one. A film's theme may be a file that credits no film, but not another film's.
     """
     name, film = _piece(track) if track.artist and track.title else (track.id, "")
-    files = folder.get(name) or folder.get(track.id, ())
+    files = folder.get(name) or folder.get(track.id) or folder.get(_file(track.id), ())
     credited = {f.film for f in files}
     if film:
         files = [f for f in files if f.film == film] or [f for f in files if not f.film]

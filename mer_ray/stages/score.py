@@ -78,12 +78,12 @@ def run(config: Config, workspace: Workspace) -> Summary:
 def run_catalog(
     config: Config, places: Sequence[str], target: str, model: str | None = None, keep_features: bool = False
 ) -> Summary:
-    """Score catalogs into a Parquet, CSV or Excel file, or a folder of shards: one row per file, or one in its failures.
+    """Score catalogs into a Parquet, CSV or Excel file, or a folder of shards: a row per file, or one in its failures.
 
-    target: ends in .parquet, .csv or .xlsx, or is a folder; a path, s3:// or gs://. What the same model has scored there
-    stays, and is not scored again. Works in shards (in the folder, or in ``TARGET.parts`` beside the file), so that a
-    killed run goes on where it was. model: a folder; the packaged one without it. keep_features: into the folder, as a
-    table features/NAME.
+    target: ends in .parquet, .csv or .xlsx, or is a folder; a path, s3:// or gs://. What the same model has scored
+    there stays, unless its file has changed or is gone. Works in shards (in the folder, or in ``TARGET.parts`` beside
+    the file), so that a killed run goes on where it was. model: a folder; the packaged one without it. keep_features:
+    into the folder, as a table features/NAME.
     """
     started = time.monotonic()
     path = os.path.abspath(model) if model and "://" not in model else model or predictor.DEFAULT  # noqa: PTH100
