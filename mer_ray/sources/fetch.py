@@ -133,8 +133,8 @@ def _file(stem: str) -> str:
 def _in_folder(track: Track, folder: Index) -> str | None:
     """By the piece's name, else by id, else the file that is called like the id (of a data set's clips, say).
 
-    Raises TrackError where files of several albums bear the name, and none of them is of this one. A film's theme may be
-    a file that credits no film, but not another film's.
+    Raises TrackError where files of several albums bear the name, none of them this one. A film's theme may be a file
+    that credits no film, but not another film's.
     """
     name, film = _piece(track) if track.artist and track.title else (track.id, "")
     files = folder.get(name) or folder.get(track.id) or folder.get(_file(track.id), ())
