@@ -75,12 +75,12 @@ def run(config: Config, workspace: Workspace) -> Summary:
 def run_catalog(
     config: Config, places: Sequence[str], target: str, model: str | None = None, keep_features: bool = False
 ) -> Summary:
-    """Score catalogs into a Parquet, CSV or Excel file, or a folder of shards: one row per file, or one in its failures.
+    """Score catalogs into a file or a folder of shards: one row per file, or one in its failures.
 
-    target: ends in .parquet, .csv or .xlsx, or is a folder; a path, s3:// or gs://. What the same model has scored there
-    stays, and is not scored again. Works in shards (in the folder, or in ``TARGET.parts`` beside the file), so that a
-    killed run goes on where it was. model: a folder; the packaged one without it. keep_features: into the folder, as a
-    table features/NAME.
+    target: ends in .parquet, .csv or .xlsx, or is a folder; a path, s3:// or gs://. What the same model has scored
+    there stays, and is not scored again. Works in shards (in the folder, or in ``TARGET.parts`` beside the file), so
+    that a killed run goes on where it was. model: a folder; the packaged one without it. keep_features: into the
+    folder, as a table features/NAME.
     """
     started = time.monotonic()
     path = os.path.abspath(model) if model and "://" not in model else model or predictor.DEFAULT  # noqa: PTH100
@@ -96,7 +96,7 @@ def run_catalog(
     summary = Summary("score", done_before=len(done))
     there = [done, work.ids(features_table(loaded.feature.name))] if keep_features else [done]
     try:
-        _score_files(config, work, path, catalog, there, keep_features, summary)
+        _score_files(config, work, path, catalog, there, keep_features, summary, out)
         if catalog.tables:
             _score_frames(config, work, None, path, loaded, catalog.tables, done)
     except MerRayError:
@@ -135,6 +135,7 @@ def _score_files(
     there: Sequence[Ids],
     keep_features: bool,
     summary: Summary,
+    out: output.Output,
 ) -> None:
     """Score the files that are not in each of ``there``."""
 
@@ -150,6 +151,7 @@ def _score_files(
         tracks, seconds = tracks + len(rows), seconds + float(np.sum(rows["planned_s"].to_numpy()))
     if not tracks:
         return
+    out.check_room(tracks + len(there[0]))
     settings = config.score
     arguments = {
         "workspace": work,
