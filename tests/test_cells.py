@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_output import MODEL, command, commit, finish, rows
 
-from mer_ray.cells import BOM, guard, unguard
+from mer_ray.cells import BOM, encoded, guard, unguard
 from mer_ray.scoring import output, playlist, sheet, table
 from mer_ray.tables import failure
 
@@ -246,3 +246,8 @@ def test_the_packaged_readers_agree(tmp_path):
     assert found[0].equals(found[2])
     assert found[1].equals(found[2])
     assert pq.read_schema(tmp_path / "s.parquet").names == scores.column_names
+
+
+def test_the_figures_of_a_report_are_marked_only_where_they_need_it():
+    assert encoded("network,r\nkernel,0.5\n") == b"network,r\nkernel,0.5\n"
+    assert encoded("network,r\nköln,0.5\n") == BOM + "network,r\nköln,0.5\n".encode()

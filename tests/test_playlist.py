@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
+import subprocess
+import time
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sounds
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,3 +160,53 @@ def test_a_slip_is_one_line(tmp_path, monkeypatch, options, said):
 
 def test_a_length_in_words():
     assert [duration(s) for s in (45, 720, 12_000, 360_000)] == ["45 s", "12 min", "3 h 20 min", "100 h"]
+
+
+NAMES = [
+    *(f"a{c}b.wav" for c in "#?%:[]&;'\"<>|\\^~"),
+    "100%41.wav",
+    "a\nb.wav",
+    " a.wav",
+    "C:\\x.wav",
+    "http:x.wav",
+    "é.wav",
+]
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_mpv_opens_every_name(tmp_path, absolute):
+    if shutil.which("mpv") is None:
+        pytest.skip("mpv is not installed")
+    lines = ["#EXTM3U"]
+    for name in NAMES:
+        sounds.write(tmp_path / "music" / name, sounds.tone(seconds=0.05))
+        lines.append(entry(to_uri(tmp_path / "music" / name), tmp_path, absolute))
+    (tmp_path / "l.m3u8").write_text("\n".join(lines), encoding="utf-8")
+    player = ["mpv", "--no-config", "--ao=null", "--vo=null", f"--playlist={tmp_path / 'l.m3u8'}"]
+    done = subprocess.run(player, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.count("(+) Audio")) == (0, len(NAMES)), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_vlc_reads_every_name(tmp_path, absolute):
+    try:
+        vlc = ctypes.CDLL("libvlc.so.5")
+    except OSError:
+        pytest.skip("libVLC is not installed")
+    for call in "new", "media_new_path", "media_subitems", "media_list_item_at_index":
+        getattr(vlc, f"libvlc_{call}").restype = ctypes.c_void_p
+    vlc.libvlc_media_get_mrl.restype = ctypes.c_char_p
+    lines = [entry(to_uri(tmp_path / "music" / name), tmp_path, absolute) for name in NAMES]
+    for name in NAMES:
+        sounds.write(tmp_path / "music" / name, sounds.tone(seconds=0.05))
+    (tmp_path / "l.m3u8").write_text("\n".join(["#EXTM3U", *lines, ""]), encoding="utf-8")
+    player = ctypes.c_void_p(vlc.libvlc_new(1, (ctypes.c_char_p * 1)(b"--quiet")))
+    media = ctypes.c_void_p(vlc.libvlc_media_new_path(player, os.fsencode(tmp_path / "l.m3u8")))
+    vlc.libvlc_media_parse_with_options(media, 1, 10_000)
+    give_up = time.monotonic() + 20
+    while not vlc.libvlc_media_get_parsed_status(media) and time.monotonic() < give_up:
+        time.sleep(0.02)
+    found = ctypes.c_void_p(vlc.libvlc_media_subitems(media))
+    items = [vlc.libvlc_media_list_item_at_index(found, i) for i in range(vlc.libvlc_media_list_count(found))]
+    paths = [unquote(urlparse(vlc.libvlc_media_get_mrl(ctypes.c_void_p(i)).decode()).path) for i in items]
+    assert [os.path.normpath(p) for p in paths] == [str(tmp_path / "music" / name) for name in NAMES]

@@ -186,7 +186,7 @@ def shown(text: str) -> list[str]:
 def test_the_terminal_shows_the_verdicts_within_100_columns(reported):
     _, out = reported
     lines = [line.rstrip() for line in out.splitlines() if not line.strip().startswith(("tables and plots", "report"))]
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 100, [line for line in lines if len(line) > 100]
     assert out.count("Predicts the mean: LSTM on MFCC.") == 3
     assert re.search(
         r"^ CNN +MFCC +\d\.\d{4} +\d\.\d{4} +\d\.\d{4} +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]", out, re.MULTILINE

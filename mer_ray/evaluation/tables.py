@@ -177,19 +177,13 @@ def to_csv(tables: Sequence[Table]) -> str:
     for table in tables:
         for row in table.rows:
             m = row.metrics
+            feature = row.feature if row.feature == "-" else guard(row.feature)  # a constant has none
             told = [row.best, row.near_best, row.beats_mean, row.flat]
             writer.writerow(
-                [
-                    table.dimension,
-                    guard(row.network),
-                    guard(row.feature),
-                    *map(repr, m.figures.tolist()),
-                    m.n,
-                    repr(m.label_sd),
-                ]
+                [table.dimension, row.network, feature, *map(repr, m.figures.tolist()), m.n, repr(m.label_sd)]
                 + [*map(repr, row.intervals.ravel().tolist()), repr(row.spread)]
                 + ["" if flag is None else str(flag).lower() for flag in told]
-                + [guard(row.verdict)]
+                + [row.verdict]
             )
     return out.getvalue()
 

@@ -259,7 +259,8 @@ class Output:
             folder.delete(name)  # of when there were fewer
             return
         columns = ["artist", "album", "uri", "duration_s", *DIMENSIONS, "in_distribution"]
-        self._write(iter([rollups.rollups(table.read(self.uri, columns))]), rollups.SCHEMA, folder, name)
+        scores = cells.rounded(table.read(self.uri, columns))  # the same, whatever kind of file they come from
+        self._write(iter([rollups.rollups(scores)]), rollups.SCHEMA, folder, name)
 
     def _write(
         self,

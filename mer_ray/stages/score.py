@@ -100,7 +100,7 @@ def run_catalog(
     summary = Summary("score", done_before=len(done), changed=void.changed, gone=void.gone)
     there = [done, work.ids(features_table(loaded.feature.name))] if keep_features else [done]
     try:
-        _score_files(config, work, path, catalog, there, keep_features, summary)
+        _score_files(config, work, path, catalog, there, keep_features, summary, out)
         if catalog.tables:
             _score_frames(config, work, None, path, loaded, catalog.tables, done)
     except MerRayError:
@@ -138,6 +138,7 @@ def _score_files(
     there: Sequence[Ids],
     keep_features: bool,
     summary: Summary,
+    out: output.Output,
 ) -> None:
     """Score the files that are not in each of ``there``."""
 
@@ -153,6 +154,7 @@ def _score_files(
         tracks, seconds = tracks + len(rows), seconds + float(np.sum(rows["planned_s"].to_numpy()))
     if not tracks:
         return
+    out.check_room(tracks + len(there[0]))
     settings = config.score
     arguments = {
         "workspace": work,

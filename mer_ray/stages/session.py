@@ -50,7 +50,7 @@ def connect(address: str | None) -> None:
     _owned, _alone = True, where == "local"
     try:
         with _own_handlers():
-            ray.init(address=where, job_config=_job(), log_to_driver=False, logging_level=logging.ERROR, **options)
+            ray.init(address=where, job_config=_job(where), log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _unreachable(where, error) from error
     finally:
@@ -79,7 +79,7 @@ def _own_handlers() -> Iterator[None]:
         ending.rearm()
 
 
-def _job() -> Any:
+def _job(where: str) -> Any:
     """Ray's settings for this job: its workers import nothing from the current folder.
 
     Ray would put that folder, and the script's, first on their ``sys.path``, unless the job has a working folder.
@@ -90,7 +90,8 @@ def _job() -> Any:
         def _runtime_env_has_working_dir(self) -> bool:
             return True
 
-    return JobConfig() if importing.from_here() else Job()
+    # Ray's client adds no folder, and cannot send this class.
+    return None if importing.from_here() or where.startswith("ray://") else Job()
 
 
 def _knock(address: str) -> None:
