@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,10 +38,12 @@ def score(
     files: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     model: Predictor | str | os.PathLike[str] | None = None,
     min_duration_s: float = 1.0,
+    allow_partial: bool = False,
 ) -> pa.Table:
     """Score audio files: a table with the columns of ``scores``, one row a file, in order.
 
-    files: paths, or one path. model: a loaded model, its folder, or None for the packaged one. Without Ray and without
+    files: paths, or one path. model: a loaded model, its folder, or None for the packaged one. allow_partial: score
+    what there is of files that are cut or damaged; the column decoded_share says how much. Without Ray and without
     TensorFlow, unless the model's own feature needs it; the decoder has a process of its own, so that no file can end
     this one. Raises TrackError for the first file that cannot be scored.
     """
@@ -61,16 +63,17 @@ def score(
     extractors = predictor.extractors()
     feature = predictor.model.feature.name
     tables = [SCHEMAS["scores"].empty_table()]
-    with Decoder() as decoder:
+    with Decoder(allow_partial=allow_partial) as decoder:
         for file in [files] if isinstance(files, str | os.PathLike) else files:
             path = to_path(os.fspath(file)).expanduser().absolute()
             uri = to_uri(path)
-            track = {"track_id": file_id(uri), "uri": uri}
+            track: dict[str, Any] = {"track_id": file_id(uri), "uri": uri}
             result = extract([(track["track_id"], uri, list(extractors))], extractors, min_duration_s, decoder.stream)
             for error in result.errors.values():
                 raise error
             found = describe(path)
             track |= {"artist": found.artist, "title": found.title, "album": found.album or ""}
+            track["decoded_share"] = result.shares[track["track_id"]]
             ((frames,), (peaks,)) = (list(result.frames[name].values()) for name in (feature, Waveform.NAME))
             predictions = predictor.predict_frames([frames])
             tables.append(scores_table([track], predictions, [duration_s(peaks)], predictor.name, [peaks]))

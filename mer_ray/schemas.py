@@ -77,6 +77,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("channels", pa.int32(), "count"),
             _field("tried", pa.list_(TRIED), "the providers that failed before this one, and why"),
             _field("spotify_id", pa.string(), "the Spotify track that was chosen; null where none was asked for", True),
+            _field("decoded_share", pa.float64(), "of what the file announces, 0..1; null where it does not say", True),
         ]
     ),
     "scores": pa.schema(
@@ -87,6 +88,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("album", pa.string(), "as the source spells it", True),
             _field("uri", pa.string(), "path of the audio file"),
             _field("duration_s", pa.float64(), "s, of what was scored"),
+            _field("decoded_share", pa.float64(), "of what the file announces, 0..1; null where it does not say", True),
             *_vad(),
             *_vad("lower_", "lower end of the 90 % prediction interval, 0..1"),
             *_vad("upper_", "upper end of the 90 % prediction interval, 0..1"),

@@ -50,7 +50,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     """Get the audio of the tracks that have none."""
     started = time.monotonic()
     settings = config.acquire
-    done, lost = workspace.ids("audio"), workspace.lost("acquire")
+    done, lost = workspace.ids("audio"), workspace.lost("acquire", config.again)
     summary = Summary("acquire", unit="audio files", done_before=len(done))
 
     def lacking(tracks: pa.Table) -> pa.Table:
@@ -73,6 +73,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
             "workspace": workspace,
             "providers": list(settings.providers),
             "folder": _index(settings.folder),
+            "allow_partial": config.allow_partial,
             "limiter": limits.shared("acquire", settings.per_host, lease_s=lease_s, local=here),
             "bounds": {
                 "timeout_s": settings.timeout_s,
@@ -125,9 +126,10 @@ class _Acquire:
         folder: dict[str, str],
         limiter: Limiter,
         bounds: dict[str, float],
+        allow_partial: bool = False,
     ) -> None:
         self.workspace = workspace
-        self.decoder, self.decoding = Decoder(), Lock()
+        self.decoder, self.decoding = Decoder(allow_partial=allow_partial), Lock()
         keep = partial(_keep, workspace, self.check)
         limits = sources.Limits(slot=limiter.slot, **bounds)
         self.get = partial(_one, providers=providers, folder=folder, keep=keep, limits=limits)
@@ -180,6 +182,7 @@ def _one(
             for t in fetched.tried
         ],
         "spotify_id": fetched.spotify_id,
+        "decoded_share": probe.decoded_share,
     }
 
 

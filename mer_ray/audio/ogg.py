@@ -1,0 +1,178 @@
+"""The pages of an Ogg file: which are whole, the links that they chain, and how much audio these announce."""
+
+from __future__ import annotations
+
+import mmap
+import zlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+MARK = b"OggS"
+HEADER = 27
+BEGINS, ENDS = 2, 4
+"""Flags of a stream's first and last page."""
+
+NO_POSITION = (1 << 64) - 1
+"""The granule position of a page on which no packet ends."""
+
+LIVE_S = 2.0
+"""A stream whose first page ends later than this was recorded from one that had begun before."""
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+class Page(NamedTuple):
+    """place: where it starts. size: in bytes. payload: where its packets start."""
+
+    place: int
+    size: int
+    payload: int
+    flags: int
+    granule: int
+    serial: int
+    number: int
+
+
+class Packet(NamedTuple):
+    """What the first packet of a stream says. discarded: samples at the start that are not to be played."""
+
+    codec: str
+    rate: int = 0
+    channels: int = 0
+    discarded: int = 0
+
+
+NO_AUDIO = Packet("")
+
+
+@dataclass
+class Link:
+    """One of the streams, or groups of streams side by side, that follow each other in a file.
+
+    ranges: (first byte, byte behind the last) of its whole pages, in order. audio: of its audio. first, last: granule
+    positions of the first and the last of its pages that have one.
+    """
+
+    audio: Packet = NO_AUDIO
+    n_streams: int = 0
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    serial: int | None = None
+    first: int | None = None
+    last: int = 0
+
+    @property
+    def announced_s(self) -> float:
+        """How long its pages say that it is; 0 where they do not."""
+        if not self.audio.rate or self.first is None:
+            return 0.0
+        start = self.audio.discarded if self.first < LIVE_S * self.audio.rate else self.first
+        return max(0, self.last - start) / self.audio.rate
+
+    def add(self, page: Page) -> None:
+        """One more page of it."""
+        if self.ranges and self.ranges[-1][1] == page.place:
+            self.ranges[-1] = (self.ranges[-1][0], page.place + page.size)
+        else:
+            self.ranges.append((page.place, page.place + page.size))
+        # Signed: a first page may say that it starts before zero.
+        if page.serial == self.serial and page.granule != NO_POSITION and 0 < page.granule < 1 << 63:
+            self.first = page.granule if self.first is None else self.first
+            self.last = max(self.last, page.granule)
+
+
+@dataclass
+class Ogg:
+    """A file's links. sound: no page is damaged, and nothing lies between them. ended: the last one says that it is the
+    last. broken: the file ends in the middle of a page."""
+
+    links: list[Link] = field(default_factory=list)
+    sound: bool = True
+    ended: bool = False
+    broken: bool = False
+
+
+def read(data: mmap.mmap, start: int = 0) -> Ogg:
+    """Look at every page from ``start`` on. Checksums count unless every one of them is wrong."""
+    found = _read(data, start, True)
+    if found.links or found.sound:
+        return found
+    return _read(data, start, False)
+
+
+def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
+    file, place, end = Ogg(), start, len(data)
+    in_headers, numbers = False, dict[int, int]()
+    ended_at = 0
+    while place < end:
+        page = _page(data, place)
+        whole = page is not None and page.place + page.size <= end
+        if page is None or not whole or (strict and not _intact(data, page)):
+            following = data.find(MARK, place + 1)
+            if page is not None and whole and page.flags & ENDS:
+                ended_at = place + page.size  # damaged as it is, it was the last one
+            if following < 0:
+                file.broken = page is not None and not whole
+                # What stands behind the last page is a tag, or filling; but not half of a page.
+                file.sound = file.sound and (page is None or file.broken) and ended_at <= place
+                break
+            file.sound = False
+            place = following
+            continue
+        if page.flags & BEGINS:
+            if not in_headers:
+                file.links.append(Link())
+                numbers.clear()
+            in_headers = True
+            packet = first_packet(data[page.payload : page.payload + 64])
+            link = file.links[-1]
+            link.n_streams += 1
+            if link.serial is None and packet.codec:
+                link.serial, link.audio = page.serial, packet
+        else:
+            in_headers = False
+        if not file.links:  # the first page is damaged, or the beginning is missing
+            file.links.append(Link())
+            file.sound = False
+        if page.number != numbers.get(page.serial, page.number):
+            file.sound = False
+        numbers[page.serial] = page.number + 1 & 0xFFFFFFFF
+        link = file.links[-1]
+        link.add(page)
+        if page.serial == link.serial or link.serial is None:
+            file.ended = bool(page.flags & ENDS)
+        place += page.size
+    file.ended = file.ended or (ended_at > 0 and ended_at >= end - HEADER)
+    return file
+
+
+def _page(data: mmap.mmap, place: int) -> Page | None:
+    """The page there, which may go beyond the file's end; None where none begins."""
+    head = data[place : place + HEADER]
+    if head[:4] != MARK or len(head) < HEADER or head[4] != 0:
+        return Page(place, 1 << 17, place, 0, NO_POSITION, 0, 0) if head and MARK.startswith(head[:4]) else None
+    lacing = data[place + HEADER : place + HEADER + head[26]]
+    payload = place + HEADER + head[26]
+    numbers = (int.from_bytes(head[a:b], "little") for a, b in ((6, 14), (14, 18), (18, 22)))
+    return Page(place, HEADER + head[26] + sum(lacing), payload, head[5], *numbers)
+
+
+def _intact(data: mmap.mmap, page: Page) -> bool:
+    """Whether its checksum is right. Ogg's is that of zlib with all bits in the other order, and without inversions."""
+    turned = data[page.place : page.place + page.size].translate(_REVERSED)
+    crc = zlib.crc32(turned[26:], zlib.crc32(b"\0\0\0\0", zlib.crc32(turned[:22], 0xFFFFFFFF)))
+    return crc ^ 0xFFFFFFFF == int.from_bytes(turned[22:26], "big")
+
+
+def first_packet(head: bytes) -> Packet:
+    """What the beginning of a stream's first packet says; no codec for one that is no audio known here."""
+    if head[:7] == b"\x01vorbis" and len(head) >= 16:
+        return Packet("vorbis", int.from_bytes(head[12:16], "little"), head[11])
+    if head[:8] == b"OpusHead" and len(head) >= 12:
+        return Packet("opus", 48_000, head[9], int.from_bytes(head[10:12], "little"))
+    if head[:5] == b"\x7fFLAC" and len(head) >= 30:
+        # STREAMINFO follows nine bytes of the mapping, four of the mark and four of a block's header
+        rate_and_channels = int.from_bytes(head[27:30], "big")
+        return Packet("flac", rate_and_channels >> 4, (rate_and_channels >> 1 & 7) + 1)
+    if head[:8] == b"Speex   " and len(head) >= 52:
+        return Packet("speex", int.from_bytes(head[36:40], "little"), int.from_bytes(head[48:52], "little"))
+    return NO_AUDIO
