@@ -7,7 +7,7 @@ the pages or frames where none is expected ends the file for some of them.
 from __future__ import annotations
 
 import mmap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,7 @@ Order = Literal["little", "big"]
 class Survey:
     """What a file's structure says.
 
-    kind: ``wav``, ``flac``, ``ogg``, ``mpeg``, ``iso`` (MP4), ``matroska``, ``asf``; else ``""``. sound: nothing is
+    kind: ``wav``, ``flac``, ``ogg``, ``mpeg``, ``iso`` (MP4), ``matroska``, ``asf``, ``w64``, ``voc``; else ``""``. sound: nothing is
     wrong that a decoder might stumble over. announced_s: seconds of audio that there should be. held_s: that there are,
     where counting tells. share: of the bytes that are announced, those that are there. None where it does not say.
     broken: why it is known not to be whole, where it does not say how much is missing.
@@ -61,8 +61,13 @@ def survey(path: Path) -> Survey:
                 return Survey(kind, share=_SHARES[kind](data) if kind in _SHARES else None)
         for mark, share in _PLAIN:
             if start == 0 and head.startswith(mark):
-                return Survey(share=share(data))
-        frames = None if head.startswith(_OTHERS) else mpeg.read(data, start)
+                return Survey(_KINDS.get(mark, ""), share=share(data))
+        if head.startswith(_OTHERS):
+            return Survey()
+        page = data.find(ogg.MARK, start, start + mpeg.SEARCHED)
+        if page > 0 and (found := ogg.read(data, page)).links:
+            return replace(_ogg(found), sound=False)
+        frames = mpeg.read(data, start)
         return Survey() if frames is None else _mpeg(frames)
 
 
@@ -72,8 +77,7 @@ def _ogg(file: ogg.Ogg) -> Survey:
         broken = "its last Ogg page is not complete"
     elif not file.ended:
         broken = "its last Ogg page is not marked as the last"
-    announced_s = sum(link.announced_s for link in file.links) if all(k.announced_s for k in file.links) else None
-    return Survey("ogg", file.sound, announced_s or None, broken=broken, ogg=file)
+    return Survey("ogg", file.sound, file.announced_s, broken=broken, ogg=file)
 
 
 def _mpeg(file: mpeg.Mpeg) -> Survey:
@@ -164,6 +168,13 @@ def _vint(data: mmap.mmap, place: int) -> tuple[int, int]:
     return (0 if value == (1 << 7 * length) - 1 else value), place + length
 
 
+def _voc(data: mmap.mmap) -> float | None:
+    place, announced = int.from_bytes(data[20:22], "little"), 0
+    while place + 4 <= len(data) and data[place]:
+        announced = place = place + 4 + int.from_bytes(data[place + 1 : place + 4], "little")
+    return _share(0, announced, len(data))
+
+
 _MARKS = ((b"fLaC", 0, "flac"), (b"ftyp", 4, "iso"), (EBML, 0, "matroska"), (ASF, 0, "asf"))
 _SHARES = {"matroska": _matroska, "asf": _asf}
 _PLAIN = (
@@ -172,9 +183,11 @@ _PLAIN = (
     (W64, _w64),
     (b"caff", _caf),
     (b"RIFF", _riff),
+    (b"Creative Voice File", _voc),
 )
+_KINDS = {W64: "w64", b"Creative Voice File": "voc"}
 _OTHERS = (
-    *(b"\0\0\1\xba", b"FLV", b".RMF", b"TTA1", b"wvpk", b"MAC ", b"MPCK", b"MP+", b"tBaK", b"Creative Voice", b"DSD "),
+    *(b"\0\0\1\xba", b"FLV", b".RMF", b"TTA1", b"wvpk", b"MAC ", b"MPCK", b"MP+", b"tBaK", b"DSD "),
     *(b"\x0bw", b"\x7f\xfe\x80\x01", b"\xff\xf1", b"\xff\xf9", b"#!AMR"),
 )
 """Beginnings of files within which there may be MPEG frames, or what looks like them."""

@@ -91,11 +91,7 @@ def check(path: str | Path, allow_partial: bool = False) -> Probe:
         length = min(reader.rate, frames)
         starts = {0, (frames - length) // 2, frames - length} if reader.quick_seek and reader.frames else {0}
         sound = frames > 0 and survey.sound and extent.is_whole and extent.missing_s(held_s) < SLACK_S
-        for start in sorted(starts):
-            if sound:
-                reader.seek(start)
-                # The frames of an MP3 are counted, and so are packets: both may be off by what encoders pad.
-                sound = sum(map(len, _blocks(reader, length))) >= max(1, length - SLACK_S * reader.rate)
+        sound = sound and all(_holds(reader, start, length) for start in sorted(starts))
     if not sound:
         with _opened(file) as (survey, reader):
             held_s = sum(map(len, _blocks(reader, None))) / reader.rate
@@ -104,6 +100,15 @@ def check(path: str | Path, allow_partial: bool = False) -> Probe:
             extent = Extent.of(survey, reader)
     extent.judge(name, held_s, allow_partial)
     return replace(probed, duration_s=held_s, decoded_share=extent.share(held_s))
+
+
+def _holds(reader: Reader, start: int, length: int) -> bool:
+    """Whether there are so many frames. What is counted may be off by what encoders pad."""
+    try:
+        reader.seek(start)
+        return sum(map(len, _blocks(reader, length))) >= max(1, length - SLACK_S * reader.rate)
+    except DecodingError:
+        return False
 
 
 def stream(

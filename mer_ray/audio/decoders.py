@@ -6,7 +6,7 @@ Measured (benchmarks/decode.py), the fastest that gives the right samples (tests
   stb_vorbis makes noise, so libsndfile (libvorbis) reads what has more than two;
 - MP3: libsndfile (mpg123), which keeps float precision and cuts the encoder's padding. miniaudio is a little faster and
   rounds to 16 bits; and where a file does not announce its length libsndfile guesses it, so FFmpeg reads such a file;
-- AIFF, AU, CAF and the like: libsndfile;
+- AIFF, AU, CAF and the like: libsndfile. But it takes what fills up Wave64 and the blocks of VOC for audio;
 - Opus, and all that the others refuse (AAC, WMA, Matroska, the sound of a film, ...): FFmpeg, through PyAV. So it does
   what is damaged, has filling between its pages or frames, or is several pieces one after the other.
 
@@ -48,7 +48,7 @@ def candidates(file: Path, surveyed: Survey) -> list[Callable[[Path], Reader]]:
         links = surveyed.ogg.links
         if not surveyed.sound or len(links) > 1:
             return [partial(Ffmpeg, links=[link.ranges for link in links]), Ffmpeg, Soundfile]
-        audio = links[0].audio if links and links[0].n_streams == 1 else None
+        audio = links[0].audio if links and len(links[0].serials) == 1 else None
         if audio is not None and audio.codec == "vorbis":
             return [Vorbis, Soundfile, Ffmpeg] if audio.channels <= 2 else [Soundfile, Ffmpeg]
         return [Flac, Soundfile, Ffmpeg] if audio is not None and audio.codec == "flac" else [Ffmpeg, Soundfile]
@@ -59,7 +59,7 @@ def candidates(file: Path, surveyed: Survey) -> list[Callable[[Path], Reader]]:
     if kind == "mpeg" and surveyed.mpeg is not None:
         plain = surveyed.sound and surveyed.mpeg.kinds[0].layer == 3 and surveyed.mpeg.announced is not None
         return [Soundfile, Ffmpeg] if plain else [Ffmpeg, Soundfile]
-    if kind in ("iso", "matroska", "asf"):
+    if kind in ("iso", "matroska", "asf", "w64", "voc"):
         return [Ffmpeg, Soundfile]
     return [Soundfile, Ffmpeg]
 

@@ -45,7 +45,7 @@ class Frame(NamedTuple):
 class Mpeg:
     """The frames of a file. kinds: of its pieces, in order. frames, held_s, held_bytes: what there is; gap_bytes:
     between frames, that is neither frame nor tag. announced: frames, of which ``announced_bytes``; None where it does
-    not say. tagged: a tag stands behind the last frame: that is where the file was meant to end.
+    not say. headers: how many say so. discarded: samples of them that are not to be played. tagged: a tag stands behind the last frame: that is where the file was meant to end.
     """
 
     kinds: list[Kind]
@@ -56,6 +56,7 @@ class Mpeg:
     announced: int | None = None
     announced_bytes: int = 0
     discarded: int = 0
+    headers: int = 0
     tagged: bool = False
 
     @property
@@ -63,7 +64,7 @@ class Mpeg:
         """Whether it is one piece, with about as many frames as it announces: what any decoder can read."""
         slack = max(2, self.frames // 1000)
         extra = 0 if self.announced is None else self.frames - self.announced
-        return len(self.kinds) == 1 and extra <= slack and not self.gap_bytes
+        return len(self.kinds) == 1 and self.headers <= 1 and extra <= slack and not self.gap_bytes
 
     @property
     def announced_s(self) -> float | None:
@@ -217,6 +218,7 @@ def _read_info(file: Mpeg, data: bytes, frame: Frame) -> None:
         place += 8
         if flags & 1:
             file.announced = (file.announced or 0) + int.from_bytes(data[place : place + 4], "big")
+            file.headers += 1
             place += 4
         if flags & 2:
             file.announced_bytes += int.from_bytes(data[place : place + 4], "big")

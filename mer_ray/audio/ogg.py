@@ -49,14 +49,13 @@ NO_AUDIO = Packet("")
 class Link:
     """One of the streams, or groups of streams side by side, that follow each other in a file.
 
-    ranges: (first byte, byte behind the last) of its whole pages, in order. audio: of its audio. first, last: granule
-    positions of the first and the last of its pages that have one.
+    ranges: (first byte, byte behind the last) of its whole pages, in order. audio: of its audio. serials: of its
+    streams, the audio's first. first, last: granule positions of the first and the last of its pages that have one.
     """
 
     audio: Packet = NO_AUDIO
-    n_streams: int = 0
+    serials: list[int] = field(default_factory=list)
     ranges: list[tuple[int, int]] = field(default_factory=list)
-    serial: int | None = None
     first: int | None = None
     last: int = 0
 
@@ -75,7 +74,7 @@ class Link:
         else:
             self.ranges.append((page.place, page.place + page.size))
         # Signed: a first page may say that it starts before zero.
-        if page.serial == self.serial and page.granule != NO_POSITION and 0 < page.granule < 1 << 63:
+        if page.serial == self.serials[0] and page.granule != NO_POSITION and 0 < page.granule < 1 << 63:
             self.first = page.granule if self.first is None else self.first
             self.last = max(self.last, page.granule)
 
@@ -83,12 +82,21 @@ class Link:
 @dataclass
 class Ogg:
     """A file's links. sound: no page is damaged, and nothing lies between them. ended: the last one says that it is the
-    last. broken: the file ends in the middle of a page."""
+    last. broken: the file ends in the middle of a page. held, lost: bytes of its pages, and of what must have been some
+    without which nobody knows how long it is."""
 
     links: list[Link] = field(default_factory=list)
     sound: bool = True
     ended: bool = False
     broken: bool = False
+    held: int = 0
+    lost: int = 0
+
+    @property
+    def announced_s(self) -> float | None:
+        """How long its pages say that it is; None where they do not."""
+        each = [link.announced_s for link in self.links]
+        return sum(each) * (1 + self.lost / self.held) if each and all(each) else None
 
 
 def read(data: mmap.mmap, start: int = 0) -> Ogg:
@@ -102,7 +110,7 @@ def read(data: mmap.mmap, start: int = 0) -> Ogg:
 def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
     file, place, end = Ogg(), start, len(data)
     in_headers, numbers = False, dict[int, int]()
-    ended_at = 0
+    ended_at = good_end = 0
     while place < end:
         page = _page(data, place)
         whole = page is not None and page.place + page.size <= end
@@ -125,22 +133,27 @@ def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
             in_headers = True
             packet = first_packet(data[page.payload : page.payload + 64])
             link = file.links[-1]
-            link.n_streams += 1
-            if link.serial is None and packet.codec:
-                link.serial, link.audio = page.serial, packet
+            is_audio = bool(packet.codec and not link.audio.codec)
+            link.serials.insert(0 if is_audio else len(link.serials), page.serial)
+            link.audio = packet if is_audio else link.audio
         else:
             in_headers = False
-        if not file.links:  # the first page is damaged, or the beginning is missing
-            file.links.append(Link())
+        if not file.links or page.serial not in file.links[-1].serials:  # its first page is damaged or missing
             file.sound = False
+            file.lost += page.size
+            place += page.size
+            continue
         if page.number != numbers.get(page.serial, page.number):
             file.sound = False
         numbers[page.serial] = page.number + 1 & 0xFFFFFFFF
         link = file.links[-1]
         link.add(page)
-        if page.serial == link.serial or link.serial is None:
+        file.held += page.size
+        if page.serial == link.serials[0]:
             file.ended = bool(page.flags & ENDS)
-        place += page.size
+        place = good_end = place + page.size
+    if not file.ended and not file.sound:
+        file.lost += end - good_end
     file.ended = file.ended or (ended_at > 0 and ended_at >= end - HEADER)
     return file
 

@@ -19,7 +19,7 @@ DEMUXERS = (
 )
 """The containers that FFmpeg may take a file for. Not among them are playlists: they would have it open other files."""
 
-INDEXED = ("mov", "matroska", "asf", "ape", "wv", "tta", "caf", "mpc", "mpc8", "tak", "dsf")
+INDEXED = ("mov", "matroska", "asf", "ape", "wv", "tta", "caf", "mpc", "mpc8", "tak", "dsf", "flv")
 """Those whose header says how long the audio is; of others FFmpeg estimates it."""
 
 SUFFIXES = {"mov": ".m4a", "matroska": ".mka", "asf": ".wma", "mpeg": ".mpg", "mpegts": ".ts", "mpc8": ".mpc"}
@@ -29,6 +29,9 @@ MOST_FAILURES = 100
 
 COARSE_S = 1 / 8_000
 """A unit of time stamps that is longer does not count samples."""
+
+MOST_PLANES = 7
+"""PyAV looks for one plane more than a frame has, which ends the process where there are eight."""
 
 _SCALES = {"u8": 2.0**-7, "s16": 2.0**-15, "s32": 2.0**-31, "s64": 2.0**-63}
 
@@ -255,7 +258,7 @@ def _clock_s(text: str) -> float:
 
 
 def packets_s(file: Path) -> float:
-    """Seconds of audio in a file by what its packets say that they last, without decoding. Raises DecodingError."""
+    """Seconds of audio in a file by what its packets say that they last, without decoding, up to where it breaks off."""
     import av
 
     container, stream = _open(file)
@@ -271,8 +274,8 @@ def packets_s(file: Path) -> float:
             if packet.pts is not None:
                 at = float(packet.pts * packet.time_base)
                 first, last = at if first is None else first, max(last, at + lasts)
-    except (av.FFmpegError, EOFError) as error:
-        raise DecodingError(str(error)) from error
+    except (av.FFmpegError, EOFError):
+        pass  # it breaks off: so much is there
     finally:
         container.close()
     # What lies before zero is thrown away. Stamps may jump, and durations in milliseconds are rounded.
@@ -303,6 +306,8 @@ def _open(file: Path, part: Ranges | None = None) -> tuple[Any, Any]:
 
 def _samples_of(frame: Any) -> np.ndarray:
     """(n, channels) float32, full scale 1."""
+    if frame.format.is_planar and len(frame.layout.channels) > MOST_PLANES:
+        frame = _interleaved(frame)
     values: np.ndarray = frame.to_ndarray()
     kind, channels = frame.format.name, len(frame.layout.channels)
     samples = values.T if kind.endswith("p") else values.reshape(-1, channels)
@@ -311,6 +316,13 @@ def _samples_of(frame: Any) -> np.ndarray:
         return samples.astype(np.float32, copy=False)
     centre = 128 if kind.startswith("u8") else 0
     return (samples.astype(np.float32) - np.float32(centre)) * np.float32(scale)
+
+
+def _interleaved(frame: Any) -> Any:
+    import av
+
+    (packed,) = av.AudioResampler(frame.format.packed, frame.layout, frame.sample_rate).resample(frame)
+    return packed
 
 
 def _before_zero(frame: Any) -> int:
