@@ -17,13 +17,14 @@ from typing import NamedTuple
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import soundfile
 import sounds
 
 from mer_ray.audio.decode import check, decode
 from mer_ray.errors import TrackError
 
 RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000)
-SECONDS = 0.8
+SECONDS = 0.5
 SAME, LENGTH = 0.999, 1_024
 """The least correlation, and the most samples by which lengths may differ."""
 
@@ -143,6 +144,8 @@ def test_every_format_is_decoded_as_ffmpeg_does_or_refused(tmp_path: Path, rate:
             if (name, channels) not in REFUSED:
                 wrong.append(f"{name}: refused ({error.reason})")
             continue
+        if len(expected) == 0 and name.startswith("flac"):  # ffmpeg finds no frame where they are so large
+            expected = music(rate, channels).mean(axis=1)
         n = min(len(got), len(expected))
         r = np.corrcoef(got[:n], expected[:n])[0, 1]
         seconds = check(files[name]).duration_s
@@ -152,3 +155,38 @@ def test_every_format_is_decoded_as_ffmpeg_does_or_refused(tmp_path: Path, rate:
             wrong.append(f"{name}: {seconds:.3f} s by its check")
     assert not wrong, "\n".join(wrong)
     assert len(formats) > 30
+
+
+SNDFILE = {
+    "WAV": "PCM_U8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ULAW ALAW IMA_ADPCM MS_ADPCM",
+    "WAVEX": "PCM_U8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ULAW ALAW",
+    "RF64": "PCM_U8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ULAW ALAW",
+    "W64": "PCM_U8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ULAW ALAW",
+    "AIFF": "PCM_S8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ULAW ALAW",
+    "AU": "PCM_S8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ULAW ALAW",
+    "CAF": "PCM_S8 PCM_16 PCM_24 PCM_32 FLOAT DOUBLE ULAW ALAW",
+    "FLAC": "PCM_16 PCM_24",
+    "VOC": "PCM_U8 PCM_16 ULAW ALAW",
+}
+"""What libsndfile writes: its headers differ from ffmpeg's. (Of its ALAC, ffmpeg cuts the last packet short.)"""
+
+ONLY_PAIRS = ("VOC", "IMA_ADPCM", "MS_ADPCM")
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(48_000, 1), (44_100, 2), (22_050, 6)])
+def test_what_libsndfile_writes_is_decoded_as_ffmpeg_does(tmp_path: Path, rate: int, channels: int) -> None:
+    files = {}
+    for kind, depths in SNDFILE.items():
+        for depth in depths.split():
+            if channels <= 2 or not {kind, depth} & {*ONLY_PAIRS}:
+                files[kind, depth] = tmp_path / f"{kind}.{depth}"
+                soundfile.write(files[kind, depth], music(rate, channels), rate, format=kind, subtype=depth)
+    raw = {name: file.with_suffix(".raw." + name[1]) for name, file in files.items()}
+    inputs = [a for name in files for a in ("-i", files[name])]
+    ffmpeg(*inputs, *(a for i, name in enumerate(files) for a in ("-map", f"{i}:a", "-f", "f32le", raw[name])))
+    for name, file in files.items():
+        expected = np.fromfile(raw[name], np.float32).reshape(-1, channels).mean(axis=1)
+        got, _ = decode(file)
+        n = min(len(got), len(expected))
+        assert abs(len(got) - len(expected)) <= LENGTH, name
+        assert np.corrcoef(got[:n], expected[:n])[0, 1] >= SAME, name

@@ -22,6 +22,8 @@ ASF_PROPERTIES = b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11"
 
 W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 
+VOC = b"Creative Voice File"
+
 EBML = b"\x1aE\xdf\xa3"
 
 Order = Literal["little", "big"]
@@ -31,10 +33,10 @@ Order = Literal["little", "big"]
 class Survey:
     """What a file's structure says.
 
-    kind: ``wav``, ``flac``, ``ogg``, ``mpeg``, ``iso`` (MP4), ``matroska``, ``asf``, ``w64``, ``voc``; else ``""``. sound: nothing is
-    wrong that a decoder might stumble over. announced_s: seconds of audio that there should be. held_s: that there are,
-    where counting tells. share: of the bytes that are announced, those that are there. None where it does not say.
-    broken: why it is known not to be whole, where it does not say how much is missing.
+    kind: ``wav``, ``flac``, ``ogg``, ``mpeg``, ``iso`` (MP4), ``matroska``, ``asf``, ``w64``, ``voc``; else ``""``.
+    sound: nothing is wrong that a decoder might stumble over. announced_s: seconds of audio that there should be.
+    held_s: that there are, where counting tells. share: of the bytes that are announced, those that are there. None
+    where it does not say. broken: why it is known not to be whole, where it does not say how much is missing.
     """
 
     kind: str = ""
@@ -62,6 +64,8 @@ def survey(path: Path) -> Survey:
         for mark, share in _PLAIN:
             if start == 0 and head.startswith(mark):
                 return Survey(_KINDS.get(mark, ""), share=share(data))
+        if start == 0 and head.startswith(VOC):
+            return _voc(data)
         if head.startswith(_OTHERS):
             return Survey()
         page = data.find(ogg.MARK, start, start + mpeg.SEARCHED)
@@ -168,11 +172,11 @@ def _vint(data: mmap.mmap, place: int) -> tuple[int, int]:
     return (0 if value == (1 << 7 * length) - 1 else value), place + length
 
 
-def _voc(data: mmap.mmap) -> float | None:
-    place, announced = int.from_bytes(data[20:22], "little"), 0
+def _voc(data: mmap.mmap) -> Survey:
+    place = int.from_bytes(data[20:22], "little")
     while place + 4 <= len(data) and data[place]:
-        announced = place = place + 4 + int.from_bytes(data[place + 1 : place + 4], "little")
-    return _share(0, announced, len(data))
+        place += 4 + int.from_bytes(data[place + 1 : place + 4], "little")
+    return Survey("voc", broken="its last block is not complete" if place > len(data) else "")
 
 
 _MARKS = ((b"fLaC", 0, "flac"), (b"ftyp", 4, "iso"), (EBML, 0, "matroska"), (ASF, 0, "asf"))
@@ -183,9 +187,8 @@ _PLAIN = (
     (W64, _w64),
     (b"caff", _caf),
     (b"RIFF", _riff),
-    (b"Creative Voice File", _voc),
 )
-_KINDS = {W64: "w64", b"Creative Voice File": "voc"}
+_KINDS = {W64: "w64"}
 _OTHERS = (
     *(b"\0\0\1\xba", b"FLV", b".RMF", b"TTA1", b"wvpk", b"MAC ", b"MPCK", b"MP+", b"tBaK", b"DSD "),
     *(b"\x0bw", b"\x7f\xfe\x80\x01", b"\xff\xf1", b"\xff\xf9", b"#!AMR"),

@@ -111,6 +111,14 @@ def _holds(reader: Reader, start: int, length: int) -> bool:
         return False
 
 
+def _ends(file: Path) -> bool:
+    """Whether the last second is there, where the length is known."""
+    with _opened(file) as (_, reader):
+        frames = reader.frames
+        length = min(reader.rate, frames or 0)
+        return frames is None or _holds(reader, frames - length, length)
+
+
 def stream(
     path: str | Path,
     rates: Sequence[int],
@@ -161,8 +169,9 @@ def _stream(
     extent, missing = Extent.of(survey, reader), 0
     extent.judge_structure(_name(file), allow_partial)
     if excerpt is not None:
-        length = _length(file, reader) if extent.is_whole else _counted(file)
-        if isinstance(reader, Ffmpeg) or not extent.is_whole:
+        whole = extent.is_whole and (survey.kind != "flac" or _ends(file))
+        length = _length(file, reader) if whole else _counted(file)
+        if isinstance(reader, Ffmpeg) or not whole:
             extent.judge(_name(file), length / rate, allow_partial)
         _long_enough(file, length, rate, min_duration_s)
         pieces = [*excerpt.pieces(length, rate)]

@@ -61,9 +61,11 @@ class Extent:
 
     def _should_s(self, decoded_s: float) -> float | None:
         found_s = decoded_s + self.lost_s
-        by_bytes_s = found_s / self.bytes_share if self.bytes_share else None
-        known = [s for s in (self.announced_s, by_bytes_s, found_s if self.lost_s else None) if s is not None]
-        return max(known, default=None)
+        if self.announced_s is not None and (self.announced_s > found_s + SLACK_S or not self.bytes_share):
+            return max(self.announced_s, found_s if self.lost_s else 0.0)
+        if self.bytes_share:  # a header that was written anew when the file was cut knows of nothing
+            return found_s / self.bytes_share
+        return found_s if self.lost_s else None
 
     def judge_structure(self, name: str, allow_partial: bool) -> None:
         """Raises TrackError (truncated) where the structure alone says that too much is missing."""

@@ -45,7 +45,8 @@ class Frame(NamedTuple):
 class Mpeg:
     """The frames of a file. kinds: of its pieces, in order. frames, held_s, held_bytes: what there is; gap_bytes:
     between frames, that is neither frame nor tag. announced: frames, of which ``announced_bytes``; None where it does
-    not say. headers: how many say so. discarded: samples of them that are not to be played. tagged: a tag stands behind the last frame: that is where the file was meant to end.
+    not say. headers: how many say so. discarded: samples of them that are not to be played. tagged: a tag stands behind
+    the last frame: that is where the file was meant to end.
     """
 
     kinds: list[Kind]

@@ -145,6 +145,9 @@ def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
             continue
         if page.number != numbers.get(page.serial, page.number):
             file.sound = False
+            if page.number + 1 == numbers[page.serial]:  # once more what was there already
+                place += page.size
+                continue
         numbers[page.serial] = page.number + 1 & 0xFFFFFFFF
         link = file.links[-1]
         link.add(page)

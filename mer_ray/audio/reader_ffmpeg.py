@@ -19,7 +19,7 @@ DEMUXERS = (
 )
 """The containers that FFmpeg may take a file for. Not among them are playlists: they would have it open other files."""
 
-INDEXED = ("mov", "matroska", "asf", "ape", "wv", "tta", "caf", "mpc", "mpc8", "tak", "dsf", "flv")
+INDEXED = ("mov", "matroska", "ape", "wv", "tta", "caf", "mpc", "mpc8", "tak", "dsf", "flv")
 """Those whose header says how long the audio is; of others FFmpeg estimates it."""
 
 SUFFIXES = {"mov": ".m4a", "matroska": ".mka", "asf": ".wma", "mpeg": ".mpg", "mpegts": ".ts", "mpc8": ".mpc"}
@@ -258,7 +258,7 @@ def _clock_s(text: str) -> float:
 
 
 def packets_s(file: Path) -> float:
-    """Seconds of audio in a file by what its packets say that they last, without decoding, up to where it breaks off."""
+    """Seconds of audio in a file by what its packets say that they last, without decoding, to where it breaks off."""
     import av
 
     container, stream = _open(file)
