@@ -205,7 +205,8 @@ def test_a_damaged_page_header_costs_that_page_at_most(files, truth, tmp_path, p
         path = tmp_path / name
         path.write_bytes(data)
         got, share = read(path)
-        assert SECONDS - 0.5 < len(got) / RATE <= SECONDS
+        # All but the checksum itself and the sizes can be told from the rest.
+        assert (SECONDS - 0.5 if place >= 22 else SECONDS - 0.001) < len(got) / RATE <= SECONDS
         assert share == pytest.approx(len(got) / len(truth(name)), abs=0.004)
         assert alike(got[-RATE:], truth(name)[-RATE:]) > 0.999
 

@@ -18,6 +18,11 @@ NO_POSITION = (1 << 64) - 1
 LIVE_S = 2.0
 """A stream whose first page ends later than this was recorded from one that had begun before."""
 
+LONGEST_PAGE_S = 10
+
+_FLAGS = (0, 1, ENDS, ENDS | 1)
+"""Of pages behind the first: whether it goes on with a packet, and whether it is the last."""
+
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -49,13 +54,13 @@ NO_AUDIO = Packet("")
 class Link:
     """One of the streams, or groups of streams side by side, that follow each other in a file.
 
-    ranges: (first byte, byte behind the last) of its whole pages, in order. audio: of its audio. serials: of its
-    streams, the audio's first. first, last: granule positions of the first and the last of its pages that have one.
+    ranges: (first byte, byte behind the last) of its whole pages, in order, and pages that were mended. audio: of its
+    audio. serials: of its streams, the audio's first. first, last: granule positions of the first and the last of its pages that have one.
     """
 
     audio: Packet = NO_AUDIO
     serials: list[int] = field(default_factory=list)
-    ranges: list[tuple[int, int]] = field(default_factory=list)
+    ranges: list[tuple[int, int] | bytes] = field(default_factory=list)
     first: int | None = None
     last: int = 0
 
@@ -67,10 +72,13 @@ class Link:
         start = self.audio.discarded if self.first < LIVE_S * self.audio.rate else self.first
         return max(0, self.last - start) / self.audio.rate
 
-    def add(self, page: Page) -> None:
+    def add(self, page: Page, mended: bytes | None) -> None:
         """One more page of it."""
-        if self.ranges and self.ranges[-1][1] == page.place:
-            self.ranges[-1] = (self.ranges[-1][0], page.place + page.size)
+        before = self.ranges[-1] if self.ranges else b""
+        if mended is not None:
+            self.ranges.append(mended)
+        elif isinstance(before, tuple) and before[1] == page.place:
+            self.ranges[-1] = (before[0], page.place + page.size)
         else:
             self.ranges.append((page.place, page.place + page.size))
         # Signed: a first page may say that it starts before zero.
@@ -114,7 +122,16 @@ def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
     while place < end:
         page = _page(data, place)
         whole = page is not None and page.place + page.size <= end
-        if page is None or not whole or (strict and not _intact(data, page)):
+        mended = None
+        if page is None or not whole or (strict and not _intact(data[place : place + page.size])):
+            audio = file.links[-1] if file.links else Link()
+            if audio.serials and audio.serials[0] in numbers:
+                mended = _mended(data, place, audio, numbers[audio.serials[0]])
+            page = _page(mended, 0) if mended is not None else page
+            file.sound = file.sound and mended is None
+        if page is not None and mended is not None:
+            page = page._replace(place=place)
+        elif page is None or not whole or (strict and not _intact(data[place : place + page.size])):
             following = data.find(MARK, place + 1)
             if page is not None and whole and page.flags & ENDS:
                 ended_at = place + page.size  # damaged as it is, it was the last one
@@ -150,7 +167,7 @@ def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
                 continue
         numbers[page.serial] = page.number + 1 & 0xFFFFFFFF
         link = file.links[-1]
-        link.add(page)
+        link.add(page, mended)
         file.held += page.size
         if page.serial == link.serials[0]:
             file.ended = bool(page.flags & ENDS)
@@ -161,7 +178,7 @@ def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
     return file
 
 
-def _page(data: mmap.mmap, place: int) -> Page | None:
+def _page(data: mmap.mmap | bytes, place: int) -> Page | None:
     """The page there, which may go beyond the file's end; None where none begins."""
     head = data[place : place + HEADER]
     if head[:4] != MARK or len(head) < HEADER or head[4] != 0:
@@ -172,11 +189,66 @@ def _page(data: mmap.mmap, place: int) -> Page | None:
     return Page(place, HEADER + head[26] + sum(lacing), payload, head[5], *numbers)
 
 
-def _intact(data: mmap.mmap, page: Page) -> bool:
-    """Whether its checksum is right. Ogg's is that of zlib with all bits in the other order, and without inversions."""
-    turned = data[page.place : page.place + page.size].translate(_REVERSED)
+def _intact(page: bytes) -> bool:
+    """Whether a page's checksum is right."""
+    return _checksum(page) == page[22:26]
+
+
+def _checksum(page: bytes) -> bytes:
+    """Ogg's is that of zlib with all bits in the other order, and without inversions."""
+    turned = page.translate(_REVERSED)
     crc = zlib.crc32(turned[26:], zlib.crc32(b"\0\0\0\0", zlib.crc32(turned[:22], 0xFFFFFFFF)))
-    return crc ^ 0xFFFFFFFF == int.from_bytes(turned[22:26], "big")
+    return (crc ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_REVERSED)
+
+
+def _mended(data: mmap.mmap, place: int, link: Link, number: int) -> bytes | None:
+    """The page there with what its header must say, if its checksum proves that it does.
+
+    Where the granule position is damaged too, the checksum tells what its lower half was.
+    """
+    head = data[place : place + HEADER]
+    lacing = data[place + HEADER : place + HEADER + head[26]] if len(head) == HEADER else b""
+    size = HEADER + len(lacing) + sum(lacing)
+    if not lacing or place + size > len(data) or data[place + size : place + size + 4] not in (MARK, b""):
+        return None
+    page, highest = bytearray(data[place : place + size]), link.last + LONGEST_PAGE_S * link.audio.rate
+    page[:5], page[14:18], page[18:22] = (
+        MARK + b"\0",
+        link.serials[0].to_bytes(4, "little"),
+        number.to_bytes(4, "little"),
+    )
+    stored, granule = bytes(page[6:14]), int.from_bytes(page[6:14], "little")
+    if page[:HEADER] == head and head[5] in _FLAGS and (link.last <= granule <= highest or granule == NO_POSITION):
+        return None  # its header is good: what it holds is damaged
+    for flags in _FLAGS:
+        page[5], page[6:14] = flags, stored
+        if _intact(bytes(page)):
+            return bytes(page)
+        page[6:14] = bytes(4) + (link.last >> 32).to_bytes(4, "little")
+        wrong = int.from_bytes(_checksum(bytes(page)), "little") ^ int.from_bytes(page[22:26], "little")
+        page[6:10] = _behind(wrong, size - 6).to_bytes(4, "big")
+        if link.last < int.from_bytes(page[6:14], "little") < highest and _intact(bytes(page)):
+            return bytes(page)
+    return None
+
+
+def _behind(crc: int, n: int) -> int:
+    """The state of Ogg's checksum from which n zeros lead to this one."""
+    for _ in range(n):
+        index = _INDEX[crc & 0xFF]
+        crc = (crc ^ _TABLE[index]) >> 8 | index << 24
+    return crc
+
+
+def _entry(byte: int) -> int:
+    crc = byte << 24
+    for _ in range(8):
+        crc = (crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)) & 0xFFFFFFFF
+    return crc
+
+
+_TABLE = [_entry(byte) for byte in range(256)]
+_INDEX = {entry & 0xFF: index for index, entry in enumerate(_TABLE)}
 
 
 def first_packet(head: bytes) -> Packet:

@@ -42,7 +42,8 @@ class Ffmpeg(Reader):
     Codecs carry state from packet to packet (and AAC draws noise at random), so that only decoding from the start gives
     the same samples every time: `seek` decodes what it passes over. Packets that cannot be decoded are left out.
 
-    links: byte ranges of the file, each a list that is a stream of its own; they are played one after the other. shape:
+    links: byte ranges of the file, or bytes in place of some, each a list that is a stream of its own; they are played
+    one after the other. shape:
     (rate, channels) to be given; those of the first frame otherwise. What follows in another shape is brought to it.
     """
 
@@ -51,7 +52,7 @@ class Ffmpeg(Reader):
     def __init__(
         self,
         file: Path,
-        links: Sequence[Sequence[tuple[int, int]]] = (),
+        links: Sequence[Sequence[tuple[int, int] | bytes]] = (),
         shape: tuple[int, int] | None = None,
     ) -> None:
         self._file, self._links, self._shape = file, links, shape
@@ -171,22 +172,30 @@ class Ffmpeg(Reader):
 
 
 class Ranges(io.RawIOBase):
-    """Some byte ranges of a file, as a file of their own."""
+    """Some byte ranges of a file, and bytes between them, as a file of their own."""
 
-    def __init__(self, file: Path, ranges: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, file: Path, ranges: Sequence[tuple[int, int] | bytes]) -> None:
         self._opened = file.open("rb")
         self._ranges, self._place = list(ranges), 0
-        self._starts = [0, *itertools.accumulate(end - start for start, end in ranges)]
+        sizes = (len(part) if isinstance(part, bytes) else part[1] - part[0] for part in ranges)
+        self._starts = [0, *itertools.accumulate(sizes)]
 
     def read(self, size: int = -1) -> bytes:
         """The next bytes, at most ``size``, and none only at the end."""
         if self._place >= self._starts[-1]:
             return b""
         part = bisect.bisect_right(self._starts, self._place) - 1
-        within, (start, end) = self._place - self._starts[part], self._ranges[part]
-        n = end - start - within if size < 0 else min(size, end - start - within)
-        self._opened.seek(start + within)
-        data = self._opened.read(n)
+        within, left, source = (
+            self._place - self._starts[part],
+            self._starts[part + 1] - self._place,
+            self._ranges[part],
+        )
+        n = left if size < 0 else min(size, left)
+        if isinstance(source, bytes):
+            data = source[within : within + n]
+        else:
+            self._opened.seek(source[0] + within)
+            data = self._opened.read(n)
         self._place += len(data)
         return data
 
