@@ -297,8 +297,7 @@ def playlist(**own: Any) -> list[str]:
 
     A CONDITION is made of numbers, 'text', and, or, not, < <= == != >= >, + - * /, 'text' in COLUMN, and the columns
     valence, arousal, dominance, their 90 % intervals' ends as in lower_valence and upper_valence and mean width, and
-    duration_s, decoded_share, novelty, in_distribution, artist, title, album, uri, model. What is not known fulfils no
-    comparison.
+    duration_s, novelty, in_distribution, artist, title, album, uri, model. What is not known fulfils no comparison.
     """
     from mer_ray.scoring import playlist as module
 

@@ -28,7 +28,6 @@ NUMBERS = (
     *(f"{end}_{d}" for d in DIMENSIONS for end in ("lower", "upper")),
     "width",
     "duration_s",
-    "decoded_share",
     "novelty",
 )
 TRUTHS = ("in_distribution",)
