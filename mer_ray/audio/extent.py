@@ -10,7 +10,8 @@ from mer_ray.errors import TrackError
 
 MISSING_SHARE, MISSING_S = 0.02, 0.5
 """A file is truncated if it lacks more than this share of what it announces, and more than so many seconds: of a long
-one, a few damaged frames do no harm; of a short one, no more than that is what encoders pad."""
+one, a few damaged frames do no harm; of a short one, no more than that is what encoders pad. Where bytes are announced,
+there is no such doubt, and the share alone decides."""
 
 ABSURD = 1_000
 """So many times what is there, nobody announces who knows."""
@@ -57,7 +58,11 @@ class Extent:
         should_s = self._should_s(decoded_s)
         if self.broken or should_s is None:
             return None
-        return round(decoded_s / should_s, 6) if self.missing_s(decoded_s) > SLACK_S else 1.0
+        return round(decoded_s / should_s, 6) if self.missing_s(decoded_s) > SLACK_S or self._cut else 1.0
+
+    @property
+    def _cut(self) -> bool:
+        return self.bytes_share is not None and self.bytes_share < 1
 
     def _should_s(self, decoded_s: float) -> float | None:
         found_s = decoded_s + self.lost_s
@@ -83,8 +88,11 @@ class Extent:
                 raise TrackError("corrupt", f"{name} cannot be decoded to its end ({self.failed}); {KEEP}")
             return
         missing_s = self.missing_s(decoded_s)
-        said = f"{decoded_s:,.1f} of {should_s:,.1f} s"
+        said = f"{decoded_s:,.2f} of {should_s:,.2f} s"
         if decoded_s * ABSURD < should_s and missing_s > MISSING_S:
             raise TrackError("corrupt", f"{name} makes no sense: {said} that it announces are there")
-        if missing_s > max(MISSING_S, MISSING_SHARE * should_s) and not allow_partial:
-            raise TrackError("truncated", f"{name} is cut or damaged: {said} that it announces are there; {KEEP}")
+        tolerated_s = max(MISSING_SHARE * should_s, 0.0 if self._cut else MISSING_S)
+        if missing_s > tolerated_s and not allow_partial:
+            raise TrackError(
+                "truncated", f"{name} breaks off or is damaged: {said} that it announces are there; {KEEP}"
+            )

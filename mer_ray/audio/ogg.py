@@ -54,8 +54,8 @@ NO_AUDIO = Packet("")
 class Link:
     """One of the streams, or groups of streams side by side, that follow each other in a file.
 
-    ranges: (first byte, byte behind the last) of its whole pages, in order, and pages that were mended. audio: what its
-    audio is. serials: of its streams, the audio's first. first, last: granule positions of the first and the last of its
+    ranges: (first byte, byte behind the last) of its whole pages, in order, and pages that were mended. audio: what it
+    is. serials: of its streams, the audio's first. first, last: granule positions of the first and the last of its
     pages that have one.
     """
 
