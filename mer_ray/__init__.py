@@ -41,12 +41,14 @@ def score(
     model: Predictor | str | os.PathLike[str] | None = None,
     min_duration_s: float = 1.0,
     errors: Literal["warn", "raise", "ignore"] = "warn",
+    allow_partial: bool = False,
 ) -> pa.Table:
     """Score audio files: a table with the columns of ``scores``, one row a file that could be scored, in order.
 
     files: paths, or one path; a folder stands for the audio files in it and below. model: a loaded model, its folder,
     or None for the packaged one. errors: what of files that cannot be scored: "warn" leaves them out with one
     UserWarning, "ignore" without one, and `failures` tells of them; "raise" raises the first one's TrackError.
+    allow_partial: score what there is of files that are cut or damaged; the column decoded_share says how much.
 
     Without Ray and without TensorFlow, unless the model's own feature needs it; the decoder has a process of its own,
     so that no file can end this one. Raises InputError for another ``errors``, ModelError.
@@ -65,7 +67,7 @@ def score(
     predictor = model if isinstance(model, Predictor) else load_model(model)
     tables, lost = [SCHEMAS["scores"].empty_table()], []
     places = [files] if isinstance(files, str | bytes | os.PathLike) else files
-    for found in scoring.scored(places, predictor, min_duration_s):
+    for found in scoring.scored(places, predictor, min_duration_s, allow_partial):
         if isinstance(found, pa.Table):
             tables.append(found)
         elif errors == "raise":

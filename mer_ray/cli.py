@@ -95,6 +95,17 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _partial(command: Callable[..., None]) -> Callable[..., None]:
+    """The option of stages that decode audio: the setting ``allow_partial``."""
+
+    @click.option("--allow-partial", is_flag=True, help="Use what there is of audio files that are cut or damaged.")
+    @functools.wraps(command)
+    def wrapped(assignments: tuple[str, ...], allow_partial: bool, **own: Any) -> None:
+        command(assignments=(*assignments, "allow_partial=true") if allow_partial else assignments, **own)
+
+    return wrapped
+
+
 def _settings(
     file: str | None, assignments: tuple[str, ...], workspace: str | None, address: str | None, retry: bool
 ) -> Config:
@@ -173,6 +184,7 @@ def label(config: Config, workspace: Workspace, explain: str | None) -> None:
 
 
 @main.command()
+@_partial
 @_stage
 def acquire(config: Config, workspace: Workspace) -> None:
     """Get the audio of each track."""
@@ -180,6 +192,7 @@ def acquire(config: Config, workspace: Workspace) -> None:
 
 
 @main.command()
+@_partial
 @_stage
 def extract(config: Config, workspace: Workspace) -> None:
     """Compute features from the audio."""
@@ -217,6 +230,7 @@ def report(config: Config, workspace: Workspace, against: str | None) -> None:
 )
 @_KEEP_GONE
 @click.option("--keep-features", is_flag=True, help="Also keep the features, in the folder that --out names.")
+@_partial
 @_stage
 def score(
     config: Config,
@@ -253,6 +267,7 @@ def score(
 
 @main.command()
 @_KEEP_GONE
+@_partial
 @_stage
 def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
     """All stages in order; what is done is not done again."""

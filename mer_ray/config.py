@@ -298,17 +298,26 @@ class ScoreConfig(_Section):
 
 
 class Config(_Section):
-    """Everything a run needs to know."""
+    """Everything a run needs to know.
+
+    allow_partial: use what there is of audio files that are cut or damaged, instead of failing them as truncated.
+    """
 
     workspace: str = "work/demo"
     address: str | None = None
     retry_failed: bool = False
+    allow_partial: bool = False
     collect: CollectConfig = CollectConfig()
     label: LabelConfig = LabelConfig()
     acquire: AcquireConfig = AcquireConfig()
     extract: ExtractConfig = ExtractConfig()
     train: TrainConfig = TrainConfig()
     score: ScoreConfig = ScoreConfig()
+
+    @property
+    def again(self) -> tuple[str, ...]:
+        """Reasons of failures that these settings may lift."""
+        return ("truncated", "corrupt") if self.allow_partial else ()
 
     @property
     def is_demo(self) -> bool:

@@ -82,6 +82,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("request", pa.string(), "hash of what of the track it was found by", True),
             _field("tried", pa.list_(TRIED), "the providers that failed before this one, and why"),
             _field("spotify_id", pa.string(), "the Spotify track that was chosen; null where none was asked for", True),
+            _field("decoded_share", pa.float64(), "of what the file announces, 0..1; null where it does not say", True),
         ]
     ),
     "scores": pa.schema(
@@ -94,6 +95,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("duration_s", pa.float64(), "s, of what was scored"),
             _field("size", pa.int64(), "bytes of the file that was scored, if it is on a disk", True),
             _field("mtime_ms", pa.int64(), "ms since 1970: its last change", True),
+            _field("decoded_share", pa.float64(), "of what the file announces, 0..1; null where it does not say", True),
             *_vad(),
             *_vad("lower_", "lower end of the 90 % prediction interval, 0..1"),
             *_vad("upper_", "upper end of the 90 % prediction interval, 0..1"),

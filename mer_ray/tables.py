@@ -262,11 +262,15 @@ class Workspace(Storage):
         """How many rows `failures` has."""
         return self.reasons(stage).total()
 
-    def lost(self, stage: str) -> Lost:
-        """The failures of exactly this stage (``extract``, ``extract:mfcc``), without their messages."""
-        rows = self._lost([stage], ["stage", "track_id", "at", "transient", "attempts"]).combine_chunks()
+    def lost(self, stage: str, again: Sequence[str] = ()) -> Lost:
+        """The failures of exactly this stage (``extract``, ``extract:mfcc``), without their messages.
+
+        again: reasons that need not be for good any more.
+        """
+        rows = self._lost([stage], ["stage", "track_id", "at", "transient", "attempts", "reason"]).combine_chunks()
         ids = rows["track_id"].chunk(0) if len(rows) else pa.array([], pa.string())
-        return Lost(ids, rows["transient"].to_numpy(), rows["attempts"].to_numpy())
+        may_pass = pc.or_(rows["transient"], pc.is_in(rows["reason"], pa.array(again, pa.string())))
+        return Lost(ids, may_pass.to_numpy(), rows["attempts"].to_numpy())
 
     def _stages(self, stage: str | None) -> list[str]:
         """The names under which the stage has failures."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import soundfile
+import soxr
 
 RATE = 22_050
 
@@ -144,6 +145,11 @@ def ffmpeg_decoded(path: Path, channels: int) -> np.ndarray:
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-i", str(path), "-f", "f32le", "pipe:1"]
     data = subprocess.run(command, capture_output=True, check=True).stdout
     return np.frombuffer(data, np.float32).reshape(-1, channels)
+
+
+def resampled(samples: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Mono samples (n,) at another rate, by soxr in one piece."""
+    return samples if rate == wanted else soxr.resample(samples, rate, wanted, quality="HQ")
 
 
 def ogg_pages(data: bytes) -> list[bytes]:

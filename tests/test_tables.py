@@ -33,7 +33,15 @@ def workspace(tmp_path) -> Workspace:
 
 def audio_row(track_id: str, **changes: object) -> dict[str, object]:
     row = {"track_id": track_id, "uri": f"/music/{track_id}.ogg", "provider": "file", "sha256": "0", "duration_s": 1.0}
-    return {**row, "sample_rate": 22_050, "channels": 2, "tried": [], "spotify_id": None, **changes}
+    return {
+        **row,
+        "sample_rate": 22_050,
+        "channels": 2,
+        "tried": [],
+        "spotify_id": None,
+        "decoded_share": None,
+        **changes,
+    }
 
 
 def frames_table(frames: dict[str, np.ndarray], n_dims: int) -> pa.Table:

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from mer_ray.audio import containers, content
+from mer_ray.audio.containers import Survey
 from mer_ray.audio.decoders import open_reader
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.audio.extensions import EXTENSIONS as EXTENSIONS
-from mer_ray.audio.reader import BLOCK, DecodingError, Reader
+from mer_ray.audio.extent import Extent
+from mer_ray.audio.reader import BLOCK, SLACK_S, DecodingError, Reader
 from mer_ray.audio.reader_ffmpeg import Ffmpeg
 from mer_ray.errors import TrackError
 from mer_ray.identity import one_line
@@ -24,18 +26,19 @@ from mer_ray.identity import one_line
 SILENT_PEAK = 1e-3
 """Full scale is 1; a file that never exceeds -60 dBFS holds no music."""
 
-MISSING_S = 0.5
-"""So much less than its header announces makes a file that FFmpeg reads a truncated one."""
-
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file's header says. duration_s > 0; sample_rate in hertz; suffix: of file names in its format."""
+    """What a file's header says. duration_s > 0; sample_rate in hertz; suffix: of file names in its format.
+
+    decoded_share: as in `Block`; only `check` knows it.
+    """
 
     duration_s: float
     sample_rate: int
     channels: int
     suffix: str = ""
+    decoded_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,96 +47,128 @@ class Block:
 
     piece: which window of the excerpt; 0 for a whole track. samples: wanted rate in hertz → the next mono float32
     samples (n,) of that piece at that rate, full scale 1; n differs between the rates and may be 0. seconds: of audio
-    decoded for it, with what had to be passed over.
+    decoded for it, with what had to be passed over. decoded_share: of what the file announces, in 0..1, how much could
+    be decoded; on the last block, and None where the file does not say how long it is.
     """
 
     piece: int
     samples: dict[int, np.ndarray]
     seconds: float
+    decoded_share: float | None = None
 
 
 def probe(path: str | Path) -> Probe:
     """Read a file's header; where that does not tell the length, count. Raises TrackError (missing, empty, corrupt)."""
     file = _readable(path)
-    with _opened(file) as reader:
+    with _opened(file) as (_, reader):
         frames = _length(file, reader)
         if frames <= 0:
             raise TrackError("empty", f"{_name(file)} holds no audio")
         return Probe(frames / reader.rate, reader.rate, reader.channels, reader.suffix)
 
 
-def check(path: str | Path) -> Probe:
+def check(path: str | Path, allow_partial: bool = False) -> Probe:
     """Whether a file will decode: its header, its structure, and its first second, one in its middle and its last.
 
-    Of formats in which nothing but decoding it all would lead to the middle, only the first second is decoded.
-    Raises TrackError: missing, unreadable, empty, corrupt, or ``truncated`` where it holds less than it announces.
+    Of formats in which nothing but decoding it all would lead to the middle, only the first second is decoded; all of
+    it where something is wrong. Raises TrackError: missing, unreadable, empty, corrupt, or, without ``allow_partial``,
+    ``truncated`` as `stream` does.
     """
     file = _readable(path)
-    probed = probe(file)
-    try:
-        extent = containers.extent(file)
-    except (OSError, ValueError) as error:
-        raise TrackError("unreadable", f"{_name(file)} cannot be read ({one_line(str(error), 120)})") from error
-    if extent.breaks_off:
-        said = f"{extent.held:,} of {extent.announced:,} {extent.unit}"
-        raise TrackError("truncated", f"{_name(file)} breaks off: {said} that its header announces are there")
-    if not extent.ended:
-        raise TrackError("truncated", f"{_name(file)} breaks off: its last Ogg page is not marked as the last")
-    with _opened(file) as reader:
-        announced_s = reader.announced_s if isinstance(reader, Ffmpeg) else None
-        if announced_s is not None and announced_s > probed.duration_s + MISSING_S:
-            said = f"{probed.duration_s:.1f} of {announced_s:.1f} s"
-            raise TrackError("truncated", f"{_name(file)} breaks off: {said} that its header announces are there")
-        frames = round(probed.duration_s * probed.sample_rate)
-        length = min(probed.sample_rate, frames)
+    name = _name(file)
+    with _opened(file) as (survey, reader):
+        probed = Probe(0.0, reader.rate, reader.channels, reader.suffix)
+        extent = Extent.of(survey, reader)
+        extent.judge_structure(name, allow_partial)
+        held_s = (reader.frames or 0) / reader.rate
+        if extent.announced_s is None and extent.counted_s is not None:
+            held_s = extent.counted_s
+        frames = round(held_s * reader.rate)
+        length = min(reader.rate, frames)
         starts = {0, (frames - length) // 2, frames - length} if reader.quick_seek and reader.frames else {0}
-        for start in sorted(starts):
-            reader.seek(start)
-            got = sum(map(len, _blocks(reader, length)))
-            # The frames of an MP3 are counted, and so are packets: both may be off by what encoders pad.
-            if got < (length if extent.unit != "frames" and reader.quick_seek else min(1, length) if start == 0 else 0):
-                raise TrackError("truncated", f"{_name(file)} breaks off before its end")
-    if extent.duration_s is not None and extent.announced is None:
-        return replace(probed, duration_s=extent.duration_s)
-    return probed
+        sound = frames > 0 and survey.sound and extent.is_whole and extent.missing_s(held_s) < SLACK_S
+        sound = sound and all(_holds(reader, start, length) for start in sorted(starts))
+    if not sound:
+        with _opened(file) as (survey, reader):
+            held_s = sum(map(len, _blocks(reader, None))) / reader.rate
+            if held_s == 0:
+                raise _empty(file, reader.frames)
+            extent = Extent.of(survey, reader)
+    extent.judge(name, held_s, allow_partial)
+    return replace(probed, duration_s=held_s, decoded_share=extent.share(held_s))
+
+
+def _holds(reader: Reader, start: int, length: int) -> bool:
+    """Whether there are so many frames. What is counted may be off by what encoders pad."""
+    try:
+        reader.seek(start)
+        return sum(map(len, _blocks(reader, length))) >= max(1, length - SLACK_S * reader.rate)
+    except DecodingError:
+        return False
+
+
+def _ends(file: Path) -> bool:
+    """Whether the last second is there, where the length is known."""
+    with _opened(file) as (_, reader):
+        frames = reader.frames
+        length = min(reader.rate, frames or 0)
+        return frames is None or _holds(reader, frames - length, length)
 
 
 def stream(
-    path: str | Path, rates: Sequence[int], excerpt: Excerpt | None = None, min_duration_s: float = 0.0
+    path: str | Path,
+    rates: Sequence[int],
+    excerpt: Excerpt | None = None,
+    min_duration_s: float = 0.0,
+    allow_partial: bool = False,
 ) -> Iterator[Block]:
     """Mono audio at each of ``rates`` (in hertz), a few seconds at a time; channels are averaged.
 
     With ``excerpt`` only its pieces come, the same samples as in a decoding of the whole file. They are placed by the
     length that the file announces; where it announces none, its packets are counted first, or else its samples.
-    min_duration_s: of the whole file.
+    min_duration_s: of the whole file. What is damaged is left out, and what follows it is joined on. allow_partial:
+    also if more is missing than `extent.Extent.judge` lets pass, or if nobody knows how much.
 
-    Raises TrackError, at whatever point it is known: missing, unreadable, empty, corrupt, too_big (for the memory there
-    is), not_finite, too_short, silent (no channel exceeds -60 dBFS) or cancelled (one does, and their mean does not).
-    What came before it is void.
+    Raises TrackError, at whatever point it is known: missing, unreadable, empty, corrupt, truncated, too_big (for the
+    memory there is), not_finite, too_short, silent (no channel exceeds -60 dBFS) or cancelled (one does, and their mean
+    does not). What came before it is void.
     """
     file = _readable(path)
-    with _opened(file) as reader:
-        yield from _stream(file, reader, rates, excerpt, min_duration_s)
+    with _opened(file) as (survey, reader):
+        yield from _stream(file, survey, reader, rates, excerpt, min_duration_s, allow_partial)
 
 
-def decode(path: str | Path, min_duration_s: float = 0.0, excerpt: Excerpt | None = None) -> tuple[np.ndarray, int]:
+def decode(
+    path: str | Path, min_duration_s: float = 0.0, excerpt: Excerpt | None = None, allow_partial: bool = False
+) -> tuple[np.ndarray, int]:
     """A whole file in memory as mono: (float32 samples of shape (n,), about -1..1, sample rate in hertz).
 
     The pieces of an excerpt come one behind the other. Raises TrackError as `stream` does.
     """
     file = _readable(path)
-    with _opened(file) as reader:
-        blocks = _stream(file, reader, [reader.rate], excerpt, min_duration_s)
+    with _opened(file) as (survey, reader):
+        blocks = _stream(file, survey, reader, [reader.rate], excerpt, min_duration_s, allow_partial)
         return np.concatenate([block.samples[reader.rate] for block in blocks]), reader.rate
 
 
 def _stream(
-    file: Path, reader: Reader, rates: Sequence[int], excerpt: Excerpt | None, min_duration_s: float
+    file: Path,
+    survey: Survey,
+    reader: Reader,
+    rates: Sequence[int],
+    excerpt: Excerpt | None,
+    min_duration_s: float,
+    allow_partial: bool,
 ) -> Iterator[Block]:
     rate = reader.rate
     pieces: list[tuple[int, int | None]] = [(0, None)]
+    extent, missing = Extent.of(survey, reader), 0
+    extent.judge_structure(_name(file), allow_partial)
     if excerpt is not None:
-        length = _length(file, reader)
+        whole = extent.is_whole and (survey.kind != "flac" or _ends(file))
+        length = _length(file, reader) if whole else _counted(file)
+        if isinstance(reader, Ffmpeg) or not whole:
+            extent.judge(_name(file), length / rate, allow_partial)
         _long_enough(file, length, rate, min_duration_s)
         pieces = [*excerpt.pieces(length, rate)]
     done, level = 0, _Level()
@@ -141,19 +176,26 @@ def _stream(
         for passed in _go_to(reader, start):
             yield Block(piece, {wanted: np.zeros(0, np.float32) for wanted in rates}, passed / rate)
         resamplers = {wanted: _Resampler(rate, wanted) for wanted in dict.fromkeys(rates)}
+        got = 0
         for samples in _blocks(reader, n):
             mono = _mono(samples)
             if not np.isfinite(mono).all():
                 raise TrackError("not_finite", f"{_name(file)} holds NaN or infinite samples")
             level.hear(samples, mono)
-            done += len(mono)
+            got += len(mono)
             yield Block(piece, {wanted: r.push(mono) for wanted, r in resamplers.items()}, len(mono) / rate)
-        yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0)
+        done, missing = done + got, missing + (0 if n is None else n - got)
+        if piece < len(pieces) - 1:
+            yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0)
     if done == 0:
         raise _empty(file, reader.frames)
     if excerpt is None:
+        extent, length = Extent.of(survey, reader), done
         _long_enough(file, done, rate, min_duration_s)
+    held_s = (length - missing) / rate
+    extent.judge(_name(file), held_s, allow_partial)
     level.judge(file)
+    yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0, extent.share(held_s))
 
 
 def resample(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
@@ -240,8 +282,12 @@ def _length(file: Path, reader: Reader) -> int:
     """Frames in a file: as it says, or counted by decoding it."""
     if reader.frames is not None:
         return reader.frames
-    with _opened(file) as another:
-        return sum(map(len, _blocks(another, None)))
+    return _counted(file)
+
+
+def _counted(file: Path) -> int:
+    with _opened(file) as (_, reader):
+        return sum(map(len, _blocks(reader, None)))
 
 
 def _long_enough(file: Path, frames: int, rate: int, min_duration_s: float) -> None:
@@ -256,14 +302,15 @@ def _empty(file: Path, announced: int | None) -> TrackError:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Reader]:
-    """A reader whose errors, then and later, are TrackErrors."""
+def _opened(file: Path) -> Iterator[tuple[Survey, Reader]]:
+    """What the structure says, and a reader whose errors, then and later, are TrackErrors."""
     reader: Reader | None = None
     try:
         if refused := content.refused(file):
             raise refused
-        reader = open_reader(file)
-        yield reader
+        survey = containers.survey(file)
+        reader = open_reader(file, survey)
+        yield survey, reader
     except MemoryError as error:
         raise TrackError("too_big", f"{_name(file)} needs more memory to be decoded than there is") from error
     except (DecodingError, OSError, ValueError) as error:

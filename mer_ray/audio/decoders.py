@@ -1,48 +1,142 @@
 """Open audio files, one reader per library, behind one small interface. Which one reads a file, its content decides.
 
-Measured (benchmarks/decode.py), the fastest that gives the right samples is
+Measured (benchmarks/decode.py), the fastest that gives the right samples (tests/test_matrix.py) is
 
-- Vorbis, FLAC and WAV: miniaudio (stb_vorbis, dr_flac, dr_wav);
+- Vorbis of one or two channels, FLAC and WAV: miniaudio (stb_vorbis, dr_flac, dr_wav). Of Vorbis with six channels
+  stb_vorbis makes noise, so libsndfile (libvorbis) reads what has more than two;
 - MP3: libsndfile (mpg123), which keeps float precision and cuts the encoder's padding. miniaudio is a little faster and
   rounds to 16 bits; and where a file does not announce its length libsndfile guesses it, so FFmpeg reads such a file;
-- AIFF, AU, CAF and the like: libsndfile;
-- Opus, and all that the others refuse (AAC, WMA, Matroska, the sound of a film, ...): FFmpeg, through PyAV.
+- AIFF, AU, CAF and the like: libsndfile. But it takes what fills up Wave64 and the blocks of VOC for audio;
+- Opus, and all that the others refuse (AAC, WMA, Matroska, the sound of a film, ...): FFmpeg, through PyAV. So it does
+  what is damaged, has filling between its pages or frames, or is several pieces one after the other.
+
+Where the first choice stops short of what the file announces, FFmpeg goes on from there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from mer_ray.audio import containers
-from mer_ray.audio.reader import DecodingError, Reader
+import numpy as np
+
+from mer_ray.audio.containers import Survey, survey
+from mer_ray.audio.reader import BLOCK, SLACK_S, DecodingError, Reader
 from mer_ray.audio.reader_ffmpeg import Ffmpeg
 from mer_ray.audio.reader_miniaudio import Flac, Vorbis, Wav
 from mer_ray.audio.reader_soundfile import Soundfile
 
 
-def open_reader(file: Path) -> Reader:
+def open_reader(file: Path, surveyed: Survey | None = None) -> Reader:
     """The reader for a file that is there and is not empty. Raises DecodingError with what the first choice said."""
     first: DecodingError | None = None
-    for candidate in candidates(file):
+    for candidate in candidates(file, surveyed or survey(file)):
         try:
-            return candidate(file)
+            reader = candidate(file)
         except DecodingError as error:
             first = first or error
+        else:
+            return reader if isinstance(reader, Ffmpeg | Flac) else Relay(file, reader)
     raise first or DecodingError("no decoder knows its format")
 
 
-def candidates(file: Path) -> list[Callable[[Path], Reader]]:
-    """The readers to be tried, in order. A look at a file's first bytes; raises OSError."""
-    kind = containers.kind(file)
-    if kind == "vorbis":
-        return [Vorbis, Soundfile, Ffmpeg]
+def candidates(file: Path, surveyed: Survey) -> list[Callable[[Path], Reader]]:
+    """The readers to be tried, in order."""
+    kind = surveyed.kind
+    if kind == "ogg" and surveyed.ogg is not None:
+        links = surveyed.ogg.links
+        if not surveyed.sound or len(links) > 1:
+            return [partial(Ffmpeg, links=[link.ranges for link in links]), Ffmpeg, Soundfile]
+        audio = links[0].audio if links and len(links[0].serials) == 1 else None
+        if audio is not None and audio.codec == "vorbis":
+            return [Vorbis, Soundfile, Ffmpeg] if audio.channels <= 2 else [Soundfile, Ffmpeg]
+        return [Flac, Soundfile, Ffmpeg] if audio is not None and audio.codec == "flac" else [Ffmpeg, Soundfile]
     if kind == "flac":
         return [Flac, Soundfile, Ffmpeg]
     if kind == "wav":
-        return [Wav, Soundfile, Ffmpeg]
-    if kind == "mp3":
-        return [Soundfile, Ffmpeg] if containers.announces_length(file) else [Ffmpeg, Soundfile]
-    if kind in ("ogg", "iso", "matroska", "asf"):
+        return [Wav, Soundfile, Ffmpeg] if surveyed.sound else [Ffmpeg]
+    if kind == "mpeg" and surveyed.mpeg is not None:
+        plain = surveyed.sound and surveyed.mpeg.kinds[0].layer == 3 and surveyed.mpeg.announced is not None
+        return [Soundfile, Ffmpeg] if plain else [Ffmpeg, Soundfile]
+    if kind in ("iso", "matroska", "asf", "w64", "voc"):
         return [Ffmpeg, Soundfile]
     return [Soundfile, Ffmpeg]
+
+
+class Relay(Reader):
+    """A reader, and FFmpeg in its place from where it fails or stops short of the length that the file announces."""
+
+    def __init__(self, file: Path, first: Reader) -> None:
+        self._file, self._reader = file, first
+        self.rate, self.channels, self.suffix = first.rate, first.channels, first.suffix
+        self._is_first = True
+
+    @property
+    def quick_seek(self) -> bool:  # type: ignore[override]
+        """As the reader at work has it."""
+        return self._reader.quick_seek
+
+    @property
+    def frames(self) -> int | None:
+        return self._reader.frames if self._is_first else None
+
+    def read(self, n: int = BLOCK) -> np.ndarray:
+        try:
+            block = self._reader.read(n)
+        except DecodingError as error:
+            if not self._is_first:
+                raise
+            self._hand_over(error)
+            return self.read(n)
+        self.at += len(block)
+        if len(block) == 0 and self._is_first and self.at < (self.frames or 0) - SLACK_S * self.rate:
+            self._hand_over(None)
+            return self.read(n)
+        return block
+
+    def seek(self, frame: int) -> None:
+        try:
+            self._reader.seek(frame)
+        except DecodingError as error:
+            if not self._is_first:
+                raise
+            self._hand_over(error)
+            self._reader.seek(frame)
+        self.at = frame
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _hand_over(self, failed: DecodingError | None) -> None:
+        self._is_first = False
+        self.failed = failed
+        try:
+            other = Ffmpeg(self._file, shape=(self.rate, self.channels))
+        except DecodingError:
+            self._reader.close()
+            self._reader = Nothing(self._reader)
+            return
+        self._reader.close()
+        self._reader = other
+        other.seek(self.at)
+
+
+class Nothing(Reader):
+    """What is left where nothing more can be read."""
+
+    def __init__(self, of: Reader) -> None:
+        self.rate, self.channels, self.suffix = of.rate, of.channels, of.suffix
+
+    @property
+    def frames(self) -> int | None:
+        return None
+
+    def read(self, n: int = BLOCK) -> np.ndarray:
+        return np.zeros((0, self.channels), np.float32)
+
+    def seek(self, frame: int) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -48,15 +48,16 @@ class Decoder:
     """`decode.stream` and `decode.check`, isolated. One file at a time; not for several threads at once.
 
     stall_s: seconds within which every block has to come. memory_mb: what the child may allocate, in megabytes (10^6
-    bytes). The child starts with the first file, and anew after one that it did not survive.
+    bytes). allow_partial: of all files, as in `decode.stream`. The child starts with the first file, and anew after one
+    that it did not survive.
 
         with Decoder() as decoder:
             for block in decoder.stream(path, [16_000]):
                 ...
     """
 
-    def __init__(self, stall_s: float = 60.0, memory_mb: float = 1_000.0) -> None:
-        self.stall_s, self.memory_mb = stall_s, memory_mb
+    def __init__(self, stall_s: float = 60.0, memory_mb: float = 1_000.0, allow_partial: bool = False) -> None:
+        self.stall_s, self.memory_mb, self.allow_partial = stall_s, memory_mb, allow_partial
         self.starts = 0
         self._child: _Child | None = None
         self._number = 0
@@ -90,7 +91,7 @@ class Decoder:
         for child, answer in self._answers(path, {**request, "min_duration_s": min_duration_s}):
             samples = child.take(answer["slot"], answer["lengths"])
             child.say({"number": answer["number"], "taken": True})
-            yield Block(answer["piece"], samples, answer["seconds"])
+            yield Block(answer["piece"], samples, answer["seconds"], answer["decoded_share"])
 
     def check(self, path: str | Path) -> Probe:
         """As `decode.check`. Raises TrackError as that and as `stream` does."""
@@ -101,7 +102,8 @@ class Decoder:
         """What the child says to a request about a file, and the child. Raises TrackError."""
         self._number += 1
         number, name, finished = self._number, one_line(str(path), 300), False
-        child = self._ready({"number": number, "path": os.fspath(path), **request})
+        about = {"number": number, "path": os.fspath(path), "allow_partial": self.allow_partial}
+        child = self._ready({**about, **request})
         try:
             while True:
                 answer = child.hear(self.stall_s)
@@ -270,18 +272,20 @@ def _answer(request: dict[str, Any], lines: _Lines, connection: socket.socket, v
     number, given = request["number"], 0
     try:
         if "check" in request:
-            _send(connection, {"number": number, "probe": asdict(check(request["path"]))})
+            probed = check(request["path"], request["allow_partial"])
+            _send(connection, {"number": number, "probe": asdict(probed)})
             return {"number": number, "done": True}
         excerpt = Excerpt.from_json(request["excerpt"])
-        for block in stream(request["path"], request["rates"], excerpt, request["min_duration_s"]):
+        bounds = request["min_duration_s"], request["allow_partial"]
+        for block in stream(request["path"], request["rates"], excerpt, *bounds):
             for part in _parts(block):
                 if given >= SLOTS:
                     _wait(lines, number)
                 slot = given % SLOTS
                 _put(view, slot, part)
                 lengths = {rate: len(samples) for rate, samples in part.samples.items()}
-                place = {"piece": part.piece, "slot": slot, "lengths": lengths, "seconds": part.seconds}
-                _send(connection, {"number": number, **place})
+                about = {"piece": part.piece, "seconds": part.seconds, "decoded_share": part.decoded_share}
+                _send(connection, {"number": number, "slot": slot, "lengths": lengths, **about})
                 given += 1
     except TrackError as error:
         return {"number": number, "error": [error.reason, error.message, error.transient]}
@@ -304,7 +308,10 @@ def _parts(block: Block) -> list[Block]:
     if n <= 1:
         return [block]
     pieces = {rate: np.array_split(samples, n) for rate, samples in block.samples.items()}
-    return [Block(block.piece, {rate: p[i] for rate, p in pieces.items()}, block.seconds / n) for i in range(n)]
+    return [
+        Block(block.piece, {rate: p[i] for rate, p in pieces.items()}, block.seconds / n, block.decoded_share)
+        for i in range(n)
+    ]
 
 
 def _put(view: mmap.mmap, slot: int, block: Block) -> None:

@@ -15,6 +15,9 @@ MOST_CHANNELS = 255
 
 HIGHEST_RATE_HZ = 3_072_000
 
+SLACK_S = 0.05
+"""So much less than announced is what encoders pad, or a count that is off by one: nothing is missing."""
+
 
 class DecodingError(Exception):
     """A library cannot make sense of a file, or of the rest of it."""
@@ -25,6 +28,8 @@ class Reader(ABC):
 
     frames: its length as its header has it or as counting its packets gives it; None where only decoding tells.
     quick_seek: whether `seek` costs much less than decoding what lies between. at: the next frame, where it does not.
+    announced_s: the length in its header where that tells it of itself. failed: what a decoder said that could not go
+    on, if what comes after it is missing. lost_s: of audio in packets that could not be decoded, so far.
     """
 
     rate: int
@@ -32,6 +37,9 @@ class Reader(ABC):
     suffix: str
     quick_seek = True
     at = 0
+    announced_s: float | None = None
+    failed: DecodingError | None = None
+    lost_s = 0.0
 
     @property
     @abstractmethod

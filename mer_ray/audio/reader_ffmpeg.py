@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import bisect
+import io
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +20,19 @@ DEMUXERS = (
 )
 """The containers that FFmpeg may take a file for. Not among them are playlists: they would have it open other files."""
 
-INDEXED = ("mov", "matroska", "asf", "ape", "wv", "tta", "caf")
+INDEXED = ("mov", "matroska", "ape", "wv", "tta", "caf", "mpc", "mpc8", "tak", "dsf", "flv")
 """Those whose header says how long the audio is; of others FFmpeg estimates it."""
 
 SUFFIXES = {"mov": ".m4a", "matroska": ".mka", "asf": ".wma", "mpeg": ".mpg", "mpegts": ".ts", "mpc8": ".mpc"}
 
 MOST_FAILURES = 100
-"""Packets that cannot be decoded, after which FFmpeg is not asked for more."""
+"""Failures to find a next packet, one after the other, after which FFmpeg is not asked for more."""
 
 COARSE_S = 1 / 8_000
 """A unit of time stamps that is longer does not count samples."""
+
+MOST_PLANES = 7
+"""PyAV looks for one plane more than a frame has, which ends the process where there are eight."""
 
 _SCALES = {"u8": 2.0**-7, "s16": 2.0**-15, "s32": 2.0**-31, "s64": 2.0**-63}
 
@@ -35,47 +41,44 @@ class Ffmpeg(Reader):
     """Whatever FFmpeg reads: the best audio stream of a file.
 
     Codecs carry state from packet to packet (and AAC draws noise at random), so that only decoding from the start gives
-    the same samples every time: `seek` decodes what it passes over.
+    the same samples every time: `seek` decodes what it passes over. Packets that cannot be decoded are left out.
+
+    links: byte ranges of the file, or bytes in place of some, each a list that is a stream of its own; they are played
+    one after the other. shape:
+    (rate, channels) to be given; those of the first frame otherwise. What follows in another shape is brought to it.
     """
 
     quick_seek = False
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._container, self._stream = _open(file)
+    def __init__(
+        self,
+        file: Path,
+        links: Sequence[Sequence[tuple[int, int] | bytes]] = (),
+        shape: tuple[int, int] | None = None,
+    ) -> None:
+        self._file, self._links, self._shape = file, links, shape
+        self._container: Any = None
         self._frames: int | None = None
         self.at = 0
+        self.suffix = ""
         try:
             self._decoded = self._pieces()
             # The first frame tells the true rate: of some AAC, the header has half of it.
             self._rest = self._next()
-            if self._rest is None:
+            if self._rest is None or self._shape is None:
                 raise DecodingError("it holds no audio that FFmpeg can decode")
         except DecodingError:
             self.close()
             raise
-        self.channels = self._rest.shape[1]
-        name = self._container.format.name.split(",")[0]
-        self.suffix = SUFFIXES.get(name, f".{name}")
-        if name == "ogg" and self._stream.codec_context.name == "opus":
-            self.suffix = ".opus"
+        self.rate, self.channels = self._shape
         self._check_shape()
         self._block = np.empty((BLOCK, self.channels), np.float32)
 
     @property
     def frames(self) -> int | None:
         if self._frames is None:
-            self._frames = round(packets_s(self._file) * self.rate)
+            self._frames = 0 if self._links else round(packets_s(self._file) * self.rate)
         return self._frames or None
-
-    @property
-    def announced_s(self) -> float | None:
-        """The length in its header, in seconds; None where there is none."""
-        if self._container.format.name.split(",")[0] not in INDEXED:
-            return None
-        if self._stream.duration is not None:
-            return float(self._stream.duration * self._stream.time_base)
-        return self._container.duration / 1e6 if self._container.duration else None
 
     def read(self, n: int = BLOCK) -> np.ndarray:
         got = 0
@@ -91,50 +94,181 @@ class Ffmpeg(Reader):
         self._pass_over(frame - self.at)
 
     def close(self) -> None:
-        self._container.close()
+        if self._container is not None:
+            self._container.close()
 
     def _next(self) -> np.ndarray | None:
         return next(self._decoded, None)
 
     def _pieces(self) -> Iterator[np.ndarray]:
-        """What is decoded, in pieces (n, channels), float32. Raises DecodingError where it is damaged mid-way."""
+        """What is decoded, in pieces (n, channels), float32, n > 0."""
+        failed: DecodingError | None = None
+        sources: list[Ranges | None] = [Ranges(self._file, ranges) for ranges in self._links]
+        for source in sources or [None]:
+            try:
+                self._container, stream = _open(self._file, source)
+            except DecodingError as error:
+                failed = failed or error
+                continue
+            self._describe(stream)
+            fit = _Fit()
+            for rate, samples in self._frames_of(stream):
+                self._shape = self._shape or (rate, samples.shape[1])
+                fitted = fit.push(rate, samples, self._shape)
+                if len(fitted):
+                    yield fitted
+            if len(rest := fit.flush()):
+                yield rest
+            if source is not None:
+                self._container.close()
+        if failed is not None and self._shape is None:
+            raise failed
+
+    def _describe(self, stream: Any) -> None:
+        """suffix, and announced_s: the length in the file's header, in seconds."""
+        if self.suffix:
+            return
+        name = self._container.format.name.split(",")[0]
+        self.suffix = SUFFIXES.get(name, f".{name}")
+        if name == "ogg" and stream.codec_context.name == "opus":
+            self.suffix = ".opus"
+        if name not in INDEXED:
+            return
+        if stream.duration is not None:
+            self.announced_s = float(stream.duration * stream.time_base)
+        elif tagged := _clock_s(stream.metadata.get("DURATION", "")):
+            self.announced_s = tagged
+        elif len(self._container.streams) == 1 and self._container.duration:
+            self.announced_s = self._container.duration / 1e6
+
+    def _frames_of(self, stream: Any) -> Iterator[tuple[int, np.ndarray]]:
+        """(rate, samples (n, channels)) of a container's frames. Counts in ``lost_s`` what cannot be decoded."""
         import av
 
-        failures: list[str] = []
-        held, surplus = np.zeros((0, 0), np.float32), 0  # the last piece, and what of it lies beyond the end
-        shape: tuple[int, int] | None = None
-        packets = self._container.demux(self._stream)
-        while len(failures) <= MOST_FAILURES:
+        held, rate, surplus = np.zeros((0, 0), np.float32), 0, 0  # the last frame, and what of it lies beyond the end
+        packets = self._container.demux(stream)
+        failures, lost_s = 0, 0.0
+        while failures <= MOST_FAILURES:
+            packet = None
             try:
                 packet = next(packets, None)
                 frames = packet.decode() if packet is not None else []
             except EOFError:
                 packet, frames = None, []
-            except av.FFmpegError as error:
+            except av.FFmpegError:
                 # A stream that breaks off ends like this, or one with tags behind it: what comes next decides.
-                failures.append(error.strerror or str(error))
+                failures += packet is None
+                lost_s += float((packet.duration or 0) * packet.time_base) if packet is not None else 0.0
                 continue
             for frame in frames:
-                if failures and shape is not None:
-                    raise DecodingError(failures[0])
                 samples = _samples_of(frame)
-                if shape is None:
-                    self.rate, shape = int(frame.sample_rate), (int(frame.sample_rate), samples.shape[1])
-                if (int(frame.sample_rate), samples.shape[1]) != shape:
-                    raise DecodingError("its sample rate or its number of channels changes")
                 if len(held):
-                    yield held
-                held, surplus = samples[_before_zero(frame) :], _beyond_end(frame, packet)
+                    yield rate, held
+                self.lost_s, lost_s, failures = self.lost_s + lost_s, 0.0, 0
+                rate, held, surplus = int(frame.sample_rate), samples[_before_zero(frame) :], _beyond_end(frame, packet)
             if packet is None:
                 break
-        else:
-            raise DecodingError(failures[0])
         if len(held) > surplus:
-            yield held[: len(held) - surplus]
+            yield rate, held[: len(held) - surplus]
+
+
+class Ranges(io.RawIOBase):
+    """Some byte ranges of a file, and bytes between them, as a file of their own."""
+
+    def __init__(self, file: Path, ranges: Sequence[tuple[int, int] | bytes]) -> None:
+        self._opened = file.open("rb")
+        self._ranges, self._place = list(ranges), 0
+        sizes = (len(part) if isinstance(part, bytes) else part[1] - part[0] for part in ranges)
+        self._starts = [0, *itertools.accumulate(sizes)]
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, at most ``size``, and none only at the end."""
+        if self._place >= self._starts[-1]:
+            return b""
+        part = bisect.bisect_right(self._starts, self._place) - 1
+        within, left, source = (
+            self._place - self._starts[part],
+            self._starts[part + 1] - self._place,
+            self._ranges[part],
+        )
+        n = left if size < 0 else min(size, left)
+        if isinstance(source, bytes):
+            data = source[within : within + n]
+        else:
+            self._opened.seek(source[0] + within)
+            data = self._opened.read(n)
+        self._place += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As of any file."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._starts[-1]}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def tell(self) -> int:
+        """Where it is."""
+        return self._place
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def close(self) -> None:
+        """See `io.RawIOBase`."""
+        if not self.closed:
+            self._opened.close()
+        super().close()
+
+
+class _Fit:
+    """Samples of any shape brought to one: rates by soxr, channels by their mean."""
+
+    def __init__(self) -> None:
+        self._rate = self._channels = 0
+        self._resampler: Any = None
+
+    def push(self, rate: int, samples: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """samples (n, channels) at ``rate`` → those that are ready (m, channels of ``shape``) at its rate."""
+        wanted, channels = shape
+        self._channels = channels
+        if samples.shape[1] != channels:
+            samples = np.repeat(samples.mean(axis=1, keepdims=True), channels, axis=1)
+        rest = self.flush() if rate != self._rate else samples[:0]
+        if rate != self._rate:
+            self._rate = rate
+            if rate != wanted:
+                import soxr
+
+                self._resampler = soxr.ResampleStream(rate, wanted, channels, dtype="float32", quality="HQ")
+        if self._resampler is not None:
+            samples = self._resampler.resample_chunk(np.ascontiguousarray(samples)).reshape(-1, channels)
+        return np.concatenate([rest, samples]) if len(rest) else samples
+
+    def flush(self) -> np.ndarray:
+        """What the resampler still holds: there is no more at this rate."""
+        resampler, self._resampler = self._resampler, None
+        nothing = np.zeros((0, self._channels), np.float32)
+        return (
+            nothing if resampler is None else resampler.resample_chunk(nothing, last=True).reshape(-1, self._channels)
+        )
+
+
+def _clock_s(text: str) -> float:
+    """``00:03:20.500`` → 200.5; 0 for what is no such text."""
+    try:
+        hours, minutes, seconds = text.split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return 0.0
 
 
 def packets_s(file: Path) -> float:
-    """Seconds of audio in a file by what its packets say that they last, without decoding. Raises DecodingError."""
+    """Seconds of audio in a file by what its packets say that they last, without decoding, to where it breaks off."""
     import av
 
     container, stream = _open(file)
@@ -150,8 +284,8 @@ def packets_s(file: Path) -> float:
             if packet.pts is not None:
                 at = float(packet.pts * packet.time_base)
                 first, last = at if first is None else first, max(last, at + lasts)
-    except (av.FFmpegError, EOFError) as error:
-        raise DecodingError(str(error)) from error
+    except (av.FFmpegError, EOFError):
+        pass  # it breaks off: so much is there
     finally:
         container.close()
     # What lies before zero is thrown away. Stamps may jump, and durations in milliseconds are rounded.
@@ -159,14 +293,15 @@ def packets_s(file: Path) -> float:
     return last - max(0.0, start) if coarse and first is not None else total + min(0.0, start)
 
 
-def _open(file: Path) -> tuple[Any, Any]:
-    """(a container, its best audio stream, with one thread)."""
+def _open(file: Path, part: Ranges | None = None) -> tuple[Any, Any]:
+    """(a container, its best audio stream, with one thread). part: of the file, if not all of it."""
     import av
 
     try:
         options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
         # With its protocol: a file may be called "http:x".
-        container = av.open(f"file:{file}", options=options, metadata_errors="replace")
+        opened = f"file:{file}" if part is None else part
+        container = av.open(opened, options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
         raise DecodingError(str(getattr(error, "strerror", None) or error)) from error
     stream = container.streams.best("audio")
@@ -174,11 +309,15 @@ def _open(file: Path) -> tuple[Any, Any]:
         container.close()
         raise DecodingError("it holds no audio")
     stream.codec_context.thread_count = 1
+    if stream.codec_context.name == "flac":
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}  # noise is no music
     return container, stream
 
 
 def _samples_of(frame: Any) -> np.ndarray:
     """(n, channels) float32, full scale 1."""
+    if frame.format.is_planar and len(frame.layout.channels) > MOST_PLANES:
+        frame = _interleaved(frame)
     values: np.ndarray = frame.to_ndarray()
     kind, channels = frame.format.name, len(frame.layout.channels)
     samples = values.T if kind.endswith("p") else values.reshape(-1, channels)
@@ -187,6 +326,13 @@ def _samples_of(frame: Any) -> np.ndarray:
         return samples.astype(np.float32, copy=False)
     centre = 128 if kind.startswith("u8") else 0
     return (samples.astype(np.float32) - np.float32(centre)) * np.float32(scale)
+
+
+def _interleaved(frame: Any) -> Any:
+    import av
+
+    (packed,) = av.AudioResampler(frame.format.packed, frame.layout, frame.sample_rate).resample(frame)
+    return packed
 
 
 def _before_zero(frame: Any) -> int:

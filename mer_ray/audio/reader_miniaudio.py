@@ -11,6 +11,9 @@ import numpy as np
 from mer_ray.audio import reader_ffmpeg
 from mer_ray.audio.reader import BLOCK, DecodingError, Reader, native_name
 
+MOST_FAILURES = 100
+"""Frames that make no sense, one after the other, after which dr_flac is not asked for more."""
+
 UNKNOWN = 0xFFFFFFFF
 """stb_vorbis says so where it finds no last page."""
 
@@ -66,11 +69,12 @@ class Flac(_Miniaudio):
         return flac
 
     def read(self, n: int = BLOCK) -> np.ndarray:
-        got = self._lib.ma_dr_flac_read_pcm_frames_f32(self._handle, n, self._into)
+        got = idle = 0
+        # It steps over frames whose checksum is wrong, and stops at those that make no sense: what follows may be good.
+        while got < n and self.at + got < self._total and idle < MOST_FAILURES:
+            more = self._lib.ma_dr_flac_read_pcm_frames_f32(self._handle, n - got, self._into + got * self.channels)
+            got, idle = got + more, 0 if more else idle + 1
         self.at += got
-        if got < n and self.at < self._total:
-            # It steps over frames whose checksum is wrong, and says nothing.
-            raise DecodingError(f"{self._total - self.at:,} of {self._total:,} samples are missing or damaged")
         return self._block[:got]
 
     def seek(self, frame: int) -> None:

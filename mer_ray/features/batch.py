@@ -33,12 +33,13 @@ class Stream(Protocol):
 class Extracted:
     """frames: feature → track id → (n_frames, F). errors: (feature or "" for all of them, track id) → what went wrong.
 
-    seconds: of audio decoded.
+    seconds: of audio decoded. shares: track id → how much of the file could be decoded, as in `decode.Block`.
     """
 
     frames: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     errors: dict[tuple[str, str], TrackError] = field(default_factory=dict)
     seconds: float = 0.0
+    shares: dict[str, float | None] = field(default_factory=dict)
 
 
 def extract(
@@ -54,11 +55,12 @@ def extract(
         chosen = {name: extractors[name] for name in wanted}
         try:
             with local_copy(uri) as path:
-                streams, seconds = _read(path, chosen, min_duration_s, stream or decode.stream)
+                streams, seconds, share = _read(path, chosen, min_duration_s, stream or decode.stream)
         except TrackError as error:
             result.errors["", track_id] = error
             continue
         result.seconds += seconds
+        result.shares[track_id] = share
         opened.extend((name, track_id, pieces) for name, pieces in streams.items())
     # Only now: until all files are read, what they have in common is gathered into full batches.
     for name, track_id, pieces in opened:
@@ -71,16 +73,16 @@ def extract(
 
 def _read(
     path: Path, extractors: Mapping[str, Extractor], min_duration_s: float, stream: Stream
-) -> tuple[dict[str, list[FrameStream]], float]:
+) -> tuple[dict[str, list[FrameStream]], float, float | None]:
     """A file's samples, pushed into a stream per feature and piece. Features with one excerpt share the decoding."""
     streams: dict[str, list[FrameStream]] = {name: [] for name in extractors}
-    seconds = 0.0
+    seconds, share = 0.0, None
     excerpts = {name: Excerpt.from_json(e.spec.excerpt) for name, e in extractors.items()}
     for excerpt in dict.fromkeys(excerpts.values()):
         sharing = {name: e for name, e in extractors.items() if excerpts[name] == excerpt}
         rates = sorted({e.spec.sample_rate_hz for e in sharing.values()})
         for block in stream(path, rates, excerpt, min_duration_s):
-            seconds += block.seconds
+            seconds, share = seconds + block.seconds, block.decoded_share
             for name, extractor in sharing.items():
                 pieces = streams[name]
                 if len(pieces) <= block.piece:
@@ -91,7 +93,7 @@ def _read(
     for pieces in streams.values():
         for piece in pieces[-1:]:
             piece.finish()
-    return streams, seconds
+    return streams, seconds, share
 
 
 def _frames(name: str, pieces: Sequence[FrameStream]) -> np.ndarray:

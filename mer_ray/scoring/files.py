@@ -34,26 +34,28 @@ TOLD = 3
 Place = str | os.PathLike[str]
 
 
-def scored(places: Iterable[Place], model: Predictor, min_duration_s: float) -> Iterator[pa.Table | dict[str, Any]]:
+def scored(
+    places: Iterable[Place], model: Predictor, min_duration_s: float, allow_partial: bool = False
+) -> Iterator[pa.Table | dict[str, Any]]:
     """A table of one row for each file, in order, or a dict with ``uri`` and ``error``, a TrackError.
 
     places: files, objects in a store, and folders, which stand for the audio in them.
     """
     extractors = model.extractors()
     feature = model.model.feature.name
-    with Decoder() as decoder:
+    with Decoder(allow_partial=allow_partial) as decoder:
         for uri, lost in _files(places):
             if lost is not None:
                 yield {"uri": uri, "error": lost}
                 continue
-            track = {"track_id": file_id(uri), "uri": uri}
+            track: dict[str, Any] = {"track_id": file_id(uri), "uri": uri}
             result = extract([(track["track_id"], uri, list(extractors))], extractors, min_duration_s, decoder.stream)
             try:
                 for error in result.errors.values():
                     raise error
                 ((frames,), (peaks,)) = (list(result.frames[name].values()) for name in (feature, Waveform.NAME))
                 predictions = model.predict_frames([frames])
-                track |= _names(uri)
+                track |= {**_names(uri), "decoded_share": result.shares[track["track_id"]]}
             except (OSError, TrackError) as error:
                 yield {"uri": uri, "error": _with_place(uri, error)}
                 continue

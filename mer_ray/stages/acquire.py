@@ -51,7 +51,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     """Get the audio of the tracks that have none, and look again at what has changed."""
     started = time.monotonic()
     settings = config.acquire
-    done, lost = workspace.ids("audio"), workspace.lost("acquire")
+    done, lost = workspace.ids("audio"), workspace.lost("acquire", config.again)
     known, again = audio_changes.Known(workspace), audio_changes.Again(workspace)
     summary = Summary("acquire", unit="audio files", done_before=len(done))
 
@@ -76,6 +76,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
             "workspace": workspace,
             "providers": list(settings.providers),
             "folder": _index(settings.folder, summary),
+            "allow_partial": config.allow_partial,
             "limiter": limits.shared("acquire", settings.per_host, lease_s=lease_s, local=here),
             "bounds": {
                 "timeout_s": settings.timeout_s,
@@ -144,9 +145,10 @@ class _Acquire:
         folder: sources.Index,
         limiter: Limiter,
         bounds: dict[str, float],
+        allow_partial: bool = False,
     ) -> None:
         self.workspace = workspace
-        self.decoder, self.decoding = Decoder(), Lock()
+        self.decoder, self.decoding = Decoder(allow_partial=allow_partial), Lock()
         keep = partial(_keep, workspace, self.check)
         limits = sources.Limits(slot=limiter.slot, **bounds)
         self.get = partial(_one, providers=providers, folder=folder, keep=keep, limits=limits)
@@ -215,6 +217,7 @@ def _one(
             for t in fetched.tried
         ],
         "spotify_id": fetched.spotify_id,
+        "decoded_share": probe.decoded_share,
     }
 
 

@@ -48,7 +48,7 @@ ADVICE = {
     "silent": "Get the file again: there is no sound in it.",
     "stuck": "Convert the file (ffmpeg -i IN OUT.flac), then run with --retry-failed.",
     "too_short": "Nothing, for a jingle; else get the whole file, or lower extract.min_duration_s.",
-    "truncated": "Get the file again: its end is missing.",
+    "truncated": "Get the file again: its end or parts of it are missing; or use what there is with --allow-partial.",
     "unreadable": "See what the message says (rights, disk, a mount that is gone), then run with --retry-failed.",
     # features
     "ambiguous": "Give more of the paths in the file of features, or track_id, so that each row is of one track.",

@@ -84,7 +84,7 @@ class _Plan:
         self.specs, self._workspace, self._retry = specs, workspace, config.retry_failed
         self._longest_s = config.extract.excerpt.seconds if config.extract.excerpt else np.inf
         self._own = [_so_far(workspace, spec, summary) for spec in specs]
-        self._undecoded = workspace.lost("extract")
+        self._undecoded = workspace.lost("extract", config.again)
         self.tracks, self.seconds = 0, 0.0
         n_audio = 0
         for audio in workspace.batches("audio", ["track_id", "duration_s"]):
@@ -138,6 +138,7 @@ def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary
         "workspace": workspace,
         "specs": [s.to_json() for s in plan.specs],
         "min_duration_s": settings.min_duration_s,
+        "allow_partial": config.allow_partial,
         "gpus": settings.gpus_per_worker,
     }
     began = time.time()
@@ -204,7 +205,14 @@ def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.T
 class _Extract:
     """A worker: loads its features once, then turns blocks of files into shards."""
 
-    def __init__(self, workspace: Workspace, specs: list[dict[str, Any]], min_duration_s: float, gpus: float) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        specs: list[dict[str, Any]],
+        min_duration_s: float,
+        gpus: float,
+        allow_partial: bool = False,
+    ) -> None:
         from mer_ray.audio.isolated import Decoder
 
         session.prepare_worker(gpus)
@@ -212,7 +220,7 @@ class _Extract:
         self.workspace = workspace
         self.min_duration_s = min_duration_s
         self.extractors = {s["name"]: features.load(FeatureSpec.from_json(s)) for s in specs}
-        self.decoder = Decoder()
+        self.decoder = Decoder(allow_partial=allow_partial)
         self.ready = time.time()
 
     def __call__(self, batch: pa.Table) -> pa.Table:

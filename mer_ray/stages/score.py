@@ -161,6 +161,7 @@ def _score_files(
         "model": path,
         "gpus": settings.gpus_per_worker,
         "min_duration_s": config.extract.min_duration_s,
+        "allow_partial": config.allow_partial,
         "keep_features": keep_features,
     }
     here = session.few(config.address) and not settings.gpus_per_worker and (seconds <= FEW_S or tracks == 1)
@@ -333,7 +334,7 @@ class _Names:
 
     def __init__(self, workspace: Workspace) -> None:
         tracks = workspace.read("tracks", ["track_id", "artist", "title", "album"])
-        audio = workspace.read("audio", ["track_id", "uri"])
+        audio = workspace.read("audio", ["track_id", "uri", "decoded_share"])
         self.table = tracks.join(audio, "track_id").sort_by("track_id")
         self.ids = self.table["track_id"].to_numpy(zero_copy_only=False)
 
@@ -351,7 +352,13 @@ class _ScoreFiles:
     """A worker that scores audio files."""
 
     def __init__(
-        self, workspace: Workspace, model: str, gpus: float, min_duration_s: float, keep_features: bool
+        self,
+        workspace: Workspace,
+        model: str,
+        gpus: float,
+        min_duration_s: float,
+        keep_features: bool,
+        allow_partial: bool = False,
     ) -> None:
         from mer_ray.audio.isolated import Decoder
 
@@ -360,7 +367,7 @@ class _ScoreFiles:
         self.workspace, self.predictor, self.min_duration_s = workspace, predictor.load(model), min_duration_s
         self.extractors = self.predictor.extractors()  # a model that cannot read audio says so now
         self.keep_features = keep_features
-        self.decoder = Decoder()
+        self.decoder = Decoder(allow_partial=allow_partial)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         from mer_ray.stages.extract import commit
@@ -395,7 +402,7 @@ def score_files(
     result = extract([(f["track_id"], f["uri"], wanted) for f in files], extractors, min_duration_s, stream)
     by_id = {f["track_id"]: f for f in files}
     frames, peaks = result.frames[feature], result.frames[Waveform.NAME]
-    tracks = [by_id[i] for i in frames]
+    tracks = [{**by_id[i], "decoded_share": result.shares[i]} for i in frames]
     scores = scores_table(
         tracks,
         model.predict_frames(list(frames.values())),

@@ -1,0 +1,246 @@
+"""The frames of an MPEG audio file (layers I to III): where they are, and how many its first one announces."""
+
+from __future__ import annotations
+
+import mmap
+from dataclasses import dataclass
+from typing import NamedTuple
+
+SEARCHED = 1 << 20
+"""Bytes in which a first frame is looked for."""
+
+ZEROS = 1 << 12
+"""A run of so many zeros where frames are to be expected is a hole, as an unfinished download leaves it."""
+
+_RATES = (44_100, 48_000, 32_000)
+_KBITS = {  # (MPEG 1, layer) → kbit/s by index
+    (True, 1): (0, 32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
+    (True, 2): (0, 32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
+    (True, 3): (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    (False, 1): (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
+    (False, 2): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+    (False, 3): (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+
+
+class Kind(NamedTuple):
+    """What is the same in all of a piece's frames."""
+
+    version: int
+    layer: int
+    rate: int
+    mono: bool
+
+
+class Frame(NamedTuple):
+    """size: in bytes. samples: that it holds. side: bytes of side information (layer III)."""
+
+    size: int
+    kind: Kind
+    samples: int
+    side: int
+
+
+@dataclass
+class Mpeg:
+    """The frames of a file. kinds: of its pieces, in order. frames, held_s, held_bytes: what there is; gap_bytes:
+    between frames, that is neither frame nor tag. announced: frames, of which ``announced_bytes``; None where it does
+    not say. headers: how many say so. discarded: samples of them that are not to be played. tagged: a tag stands behind
+    the last frame: that is where the file was meant to end.
+    """
+
+    kinds: list[Kind]
+    frames: int = 0
+    held_s: float = 0.0
+    held_bytes: int = 0
+    gap_bytes: int = 0
+    announced: int | None = None
+    announced_bytes: int = 0
+    discarded: int = 0
+    headers: int = 0
+    tagged: bool = False
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is one piece, with about as many frames as it announces: what any decoder can read."""
+        slack = max(2, self.frames // 1000)
+        extra = 0 if self.announced is None else self.frames - self.announced
+        return len(self.kinds) == 1 and self.headers <= 1 and extra <= slack and not self.gap_bytes
+
+    @property
+    def announced_s(self) -> float | None:
+        """Seconds that there should be; None where that is not known.
+
+        Counts outlive what is cut out of a file on purpose: where the bytes that go with a count are there, or a tag
+        ends the file, the count is not believed.
+        """
+        if not self.frames:
+            return None
+        frame_s, frame_bytes = self.held_s / self.frames, self.held_bytes / self.frames
+        holes_s = self.gap_bytes / frame_bytes * frame_s
+        if self.announced is None:
+            return self.held_s + holes_s if self.gap_bytes else None
+        cut_short = self.announced > self.frames and not self.gap_bytes
+        if cut_short and (self.tagged or 0 < self.announced_bytes <= self.held_bytes * 1.01):
+            return self.held_s
+        discarded_s = self.discarded / self.kinds[0].rate
+        return max(self.announced * frame_s - discarded_s, self.held_s + holes_s if holes_s else 0.0)
+
+
+def after_tags(data: mmap.mmap, place: int = 0) -> int:
+    """The place behind the ID3 tags there, of which there may be several, and what fills them up."""
+    while data[place : place + 3] == b"ID3" and len(data) >= place + 10:
+        size = 0
+        for byte in data[place + 6 : place + 10]:
+            size = size << 7 | byte & 0x7F
+        place += 10 + size + (10 if data[place + 5] & 0x10 else 0)
+    return place
+
+
+def read(data: mmap.mmap, start: int) -> Mpeg | None:
+    """Walk through all frames from ``start`` on; None where there are none."""
+    found = first_frame(data, start)
+    if found is None:
+        return None
+    place, frame = found
+    file, size = Mpeg([frame.kind]), len(data)
+    _read_info(file, data[place : place + frame.size], frame)
+    begun, found_first = place, place + frame.size
+    if file.announced is not None:  # its own frame holds no audio
+        place += frame.size
+    while True:
+        kind, samples, n = frame.kind, frame.samples, 0
+        known: dict[bytes, int] = {}
+        while place < size:
+            head = data[place : place + 4]
+            length = known.get(head)
+            if length is None:
+                following = parse(head)
+                if following is None or following.kind != kind:
+                    break
+                length = known[head] = following.size
+            if place + length > size:
+                break
+            place += length
+            n += 1
+        file.frames += n
+        file.held_s += n * samples / kind.rate
+        file.held_bytes += place - begun
+        tag = _tag(data, place)
+        found = _next(data, tag, size)
+        if found is None:
+            file.tagged = tag > place
+            file.gap_bytes += _zeros(data, tag)
+            break
+        file.gap_bytes += found[0] - tag
+        begun = place = found[0]
+        frame = found[1]
+        if frame.kind != kind:
+            file.kinds.append(frame.kind)
+    if file.announced is not None and file.frames > file.announced:
+        _read_more(file, data, found_first)
+    return file
+
+
+def first_frame(data: mmap.mmap, start: int) -> tuple[int, Frame] | None:
+    """The first frame near a place, with where it is."""
+    return _next(data, start, min(len(data), start + SEARCHED))
+
+
+def parse(head: bytes) -> Frame | None:
+    """A frame's header of four bytes; None where it is none."""
+    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return None
+    version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
+    kbits, rate = head[2] >> 4, head[2] >> 2 & 3
+    if version == 1 or layer == 4 or kbits in (0, 15) or rate == 3 or head[3] & 3 == 2:
+        return None
+    first, mono, padding = version == 3, head[3] >> 6 == 3, head[2] >> 1 & 1
+    hertz = _RATES[rate] >> (0 if first else 1 if version == 2 else 2)
+    bits = 1000 * _KBITS[first, layer][kbits]
+    samples = 384 if layer == 1 else 576 if layer == 3 and not first else 1152
+    size = (12 * bits // hertz + padding) * 4 if layer == 1 else samples // 8 * bits // hertz + padding
+    side = (17 if mono else 32) if first else (9 if mono else 17)
+    return Frame(size, Kind(version, layer, hertz, mono), samples, side)
+
+
+def _next(data: mmap.mmap, place: int, end: int) -> tuple[int, Frame] | None:
+    """The next frame that others like it follow, or with which the file ends."""
+    while 0 <= place < end:
+        frame = parse(data[place : place + 4])
+        if frame is not None and _follows(data, place + frame.size, frame.kind):
+            return place, frame
+        place = data.find(b"\xff", place + 1)
+    return None
+
+
+def _follows(data: mmap.mmap, place: int, kind: Kind) -> bool:
+    """Whether two more frames follow, as far as the file goes."""
+    for _ in range(2):
+        if place >= len(data) - 4:
+            return place == len(data)
+        following = parse(data[place : place + 4])
+        if following is None:
+            return _tag(data, place) > place
+        if following.kind != kind:
+            return False
+        place += following.size
+    return True
+
+
+def _tag(data: mmap.mmap, place: int) -> int:
+    """The place behind what is no audio there and is meant to be: ID3, APE and Lyrics tags."""
+    while True:
+        after, head = after_tags(data, place), data[place : place + 8]
+        if head[:3] == b"TAG":
+            after = place + 128
+        elif head == b"APETAGEX":
+            size, flags = (int.from_bytes(data[a : a + 4], "little") for a in (place + 12, place + 20))
+            after = place + 32 + (size if flags >> 29 & 1 else 0)
+        elif head == b"LYRICSBE":
+            end = data.find(b"LYRICS200", place)
+            after = end + 9 if end > 0 else place
+        if after <= place:
+            return place
+        place = min(after, len(data))
+
+
+def _zeros(data: mmap.mmap, place: int) -> int:
+    """How many bytes lie there and to the end, if they are zeros, many of them."""
+    n = len(data) - place
+    return n if n >= ZEROS and not data[place : place + ZEROS].strip(b"\0") else 0
+
+
+def _read_info(file: Mpeg, data: bytes, frame: Frame) -> None:
+    """What a Xing, Info or VBRI header in a piece's first frame says, on top of what those before it said."""
+    place = 4 + frame.side
+    if data[place : place + 4] in (b"Xing", b"Info"):
+        flags = data[place + 7] if len(data) > place + 7 else 0
+        place += 8
+        if flags & 1:
+            file.announced = (file.announced or 0) + int.from_bytes(data[place : place + 4], "big")
+            file.headers += 1
+            place += 4
+        if flags & 2:
+            file.announced_bytes += int.from_bytes(data[place : place + 4], "big")
+            place += 4
+        place += (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
+        if data[place : place + 4] in (b"LAME", b"Lavf", b"Lavc"):
+            gaps = int.from_bytes(data[place + 21 : place + 24], "big")
+            file.discarded += (gaps >> 12) + (gaps & 0xFFF)
+    elif data[36:40] == b"VBRI":
+        file.announced = (file.announced or 0) + int.from_bytes(data[50:54], "big")
+        file.announced_bytes += int.from_bytes(data[46:50], "big")
+
+
+def _read_more(file: Mpeg, data: mmap.mmap, start: int) -> None:
+    """The headers of the pieces that begin behind ``start``: nothing need lie between two pieces."""
+    for mark in (b"Xing", b"Info"):
+        place = data.find(mark, start)
+        while place > 0:
+            for side in (9, 17, 32):
+                begun = place - side - 4
+                frame = parse(data[begun : begun + 4])
+                if frame is not None and frame.side == side:
+                    _read_info(file, data[begun : begun + frame.size], frame)
+            place = data.find(mark, place + 1)

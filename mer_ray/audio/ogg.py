@@ -1,0 +1,267 @@
+"""The pages of an Ogg file: which are whole, the links that they chain, and how much audio these announce."""
+
+from __future__ import annotations
+
+import mmap
+import zlib
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+MARK = b"OggS"
+HEADER = 27
+BEGINS, ENDS = 2, 4
+"""Flags of a stream's first and last page."""
+
+NO_POSITION = (1 << 64) - 1
+"""The granule position of a page on which no packet ends."""
+
+LIVE_S = 2.0
+"""A stream whose first page ends later than this was recorded from one that had begun before."""
+
+LONGEST_PAGE_S = 10
+
+_FLAGS = (0, 1, ENDS, ENDS | 1)
+"""Of pages behind the first: whether it goes on with a packet, and whether it is the last."""
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+class Page(NamedTuple):
+    """place: where it starts. size: in bytes. payload: where its packets start."""
+
+    place: int
+    size: int
+    payload: int
+    flags: int
+    granule: int
+    serial: int
+    number: int
+
+
+class Packet(NamedTuple):
+    """What the first packet of a stream says. discarded: samples at the start that are not to be played."""
+
+    codec: str
+    rate: int = 0
+    channels: int = 0
+    discarded: int = 0
+
+
+NO_AUDIO = Packet("")
+
+
+@dataclass
+class Link:
+    """One of the streams, or groups of streams side by side, that follow each other in a file.
+
+    ranges: (first byte, byte behind the last) of its whole pages, in order, and pages that were mended. audio: what it
+    is. serials: of its streams, the audio's first. first, last: granule positions of the first and the last of its
+    pages that have one.
+    """
+
+    audio: Packet = NO_AUDIO
+    serials: list[int] = field(default_factory=list)
+    ranges: list[tuple[int, int] | bytes] = field(default_factory=list)
+    first: int | None = None
+    last: int = 0
+
+    @property
+    def announced_s(self) -> float:
+        """How long its pages say that it is; 0 where they do not."""
+        if not self.audio.rate or self.first is None:
+            return 0.0
+        start = self.audio.discarded if self.first < LIVE_S * self.audio.rate else self.first
+        return max(0, self.last - start) / self.audio.rate
+
+    def add(self, page: Page, mended: bytes | None) -> None:
+        """One more page of it."""
+        before = self.ranges[-1] if self.ranges else b""
+        if mended is not None:
+            self.ranges.append(mended)
+        elif isinstance(before, tuple) and before[1] == page.place:
+            self.ranges[-1] = (before[0], page.place + page.size)
+        else:
+            self.ranges.append((page.place, page.place + page.size))
+        # Signed: a first page may say that it starts before zero.
+        if page.serial == self.serials[0] and page.granule != NO_POSITION and 0 < page.granule < 1 << 63:
+            self.first = page.granule if self.first is None else self.first
+            self.last = max(self.last, page.granule)
+
+
+@dataclass
+class Ogg:
+    """A file's links. sound: no page is damaged, and nothing lies between them. ended: the last one says that it is the
+    last. broken: the file ends in the middle of a page. held, lost: bytes of its pages, and of what must have been some
+    without which nobody knows how long it is."""
+
+    links: list[Link] = field(default_factory=list)
+    sound: bool = True
+    ended: bool = False
+    broken: bool = False
+    held: int = 0
+    lost: int = 0
+
+    @property
+    def announced_s(self) -> float | None:
+        """How long its pages say that it is; None where they do not."""
+        each = [link.announced_s for link in self.links]
+        return sum(each) * (1 + self.lost / self.held) if each and all(each) else None
+
+
+def read(data: mmap.mmap, start: int = 0) -> Ogg:
+    """Look at every page from ``start`` on. Checksums count unless every one of them is wrong."""
+    found = _read(data, start, True)
+    if found.links or found.sound:
+        return found
+    return _read(data, start, False)
+
+
+def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
+    file, place, end = Ogg(), start, len(data)
+    in_headers, numbers = False, dict[int, int]()
+    ended_at = good_end = 0
+    while place < end:
+        page = _page(data, place)
+        whole = page is not None and page.place + page.size <= end
+        mended = None
+        if page is None or not whole or (strict and not _intact(data[place : place + page.size])):
+            audio = file.links[-1] if file.links else Link()
+            if audio.serials and audio.serials[0] in numbers:
+                mended = _mended(data, place, audio, numbers[audio.serials[0]])
+            page = _page(mended, 0) if mended is not None else page
+            file.sound = file.sound and mended is None
+        if page is not None and mended is not None:
+            page = page._replace(place=place)
+        elif page is None or not whole or (strict and not _intact(data[place : place + page.size])):
+            following = data.find(MARK, place + 1)
+            if page is not None and whole and page.flags & ENDS:
+                ended_at = place + page.size  # damaged as it is, it was the last one
+            if following < 0:
+                file.broken = page is not None and not whole
+                # What stands behind the last page is a tag, or filling; but not half of a page.
+                file.sound = file.sound and (page is None or file.broken) and ended_at <= place
+                break
+            file.sound = False
+            place = following
+            continue
+        if page.flags & BEGINS:
+            if not in_headers:
+                file.links.append(Link())
+                numbers.clear()
+            in_headers = True
+            packet = first_packet(data[page.payload : page.payload + 64])
+            link = file.links[-1]
+            is_audio = bool(packet.codec and not link.audio.codec)
+            link.serials.insert(0 if is_audio else len(link.serials), page.serial)
+            link.audio = packet if is_audio else link.audio
+        else:
+            in_headers = False
+        if not file.links or page.serial not in file.links[-1].serials:  # its first page is damaged or missing
+            file.sound = False
+            file.lost += page.size
+            place += page.size
+            continue
+        if page.number != numbers.get(page.serial, page.number):
+            file.sound = False
+            if page.number + 1 == numbers[page.serial]:  # once more what was there already
+                place += page.size
+                continue
+        numbers[page.serial] = page.number + 1 & 0xFFFFFFFF
+        link = file.links[-1]
+        link.add(page, mended)
+        file.held += page.size
+        if page.serial == link.serials[0]:
+            file.ended = bool(page.flags & ENDS)
+        place = good_end = place + page.size
+    if not file.ended and not file.sound:
+        file.lost += end - good_end
+    file.ended = file.ended or (ended_at > 0 and ended_at >= end - HEADER)
+    return file
+
+
+def _page(data: mmap.mmap | bytes, place: int) -> Page | None:
+    """The page there, which may go beyond the file's end; None where none begins."""
+    head = data[place : place + HEADER]
+    if head[:4] != MARK or len(head) < HEADER or head[4] != 0:
+        return Page(place, 1 << 17, place, 0, NO_POSITION, 0, 0) if head and MARK.startswith(head[:4]) else None
+    lacing = data[place + HEADER : place + HEADER + head[26]]
+    payload = place + HEADER + head[26]
+    numbers = (int.from_bytes(head[a:b], "little") for a, b in ((6, 14), (14, 18), (18, 22)))
+    return Page(place, HEADER + head[26] + sum(lacing), payload, head[5], *numbers)
+
+
+def _intact(page: bytes) -> bool:
+    """Whether a page's checksum is right."""
+    return _checksum(page) == page[22:26]
+
+
+def _checksum(page: bytes) -> bytes:
+    """Ogg's is that of zlib with all bits in the other order, and without inversions."""
+    turned = page.translate(_REVERSED)
+    crc = zlib.crc32(turned[26:], zlib.crc32(b"\0\0\0\0", zlib.crc32(turned[:22], 0xFFFFFFFF)))
+    return (crc ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_REVERSED)
+
+
+def _mended(data: mmap.mmap, place: int, link: Link, number: int) -> bytes | None:
+    """The page there with what its header must say, if its checksum proves that it does.
+
+    Where the granule position is damaged too, the checksum tells what its lower half was.
+    """
+    head = data[place : place + HEADER]
+    lacing = data[place + HEADER : place + HEADER + head[26]] if len(head) == HEADER else b""
+    size = HEADER + len(lacing) + sum(lacing)
+    if not lacing or place + size > len(data) or data[place + size : place + size + 4] not in (MARK, b""):
+        return None
+    page, highest = bytearray(data[place : place + size]), link.last + LONGEST_PAGE_S * link.audio.rate
+    page[:5], page[14:18], page[18:22] = (
+        MARK + b"\0",
+        link.serials[0].to_bytes(4, "little"),
+        number.to_bytes(4, "little"),
+    )
+    stored, granule = bytes(page[6:14]), int.from_bytes(page[6:14], "little")
+    if page[:HEADER] == head and head[5] in _FLAGS and (link.last <= granule <= highest or granule == NO_POSITION):
+        return None  # its header is good: what it holds is damaged
+    for flags in _FLAGS:
+        page[5], page[6:14] = flags, stored
+        if _intact(bytes(page)):
+            return bytes(page)
+        page[6:14] = bytes(4) + (link.last >> 32).to_bytes(4, "little")
+        wrong = int.from_bytes(_checksum(bytes(page)), "little") ^ int.from_bytes(page[22:26], "little")
+        page[6:10] = _behind(wrong, size - 6).to_bytes(4, "big")
+        if link.last < int.from_bytes(page[6:14], "little") < highest and _intact(bytes(page)):
+            return bytes(page)
+    return None
+
+
+def _behind(crc: int, n: int) -> int:
+    """The state of Ogg's checksum from which n zeros lead to this one."""
+    for _ in range(n):
+        index = _INDEX[crc & 0xFF]
+        crc = (crc ^ _TABLE[index]) >> 8 | index << 24
+    return crc
+
+
+def _entry(byte: int) -> int:
+    crc = byte << 24
+    for _ in range(8):
+        crc = (crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)) & 0xFFFFFFFF
+    return crc
+
+
+_TABLE = [_entry(byte) for byte in range(256)]
+_INDEX = {entry & 0xFF: index for index, entry in enumerate(_TABLE)}
+
+
+def first_packet(head: bytes) -> Packet:
+    """What the beginning of a stream's first packet says; no codec for one that is no audio known here."""
+    if head[:7] == b"\x01vorbis" and len(head) >= 16:
+        return Packet("vorbis", int.from_bytes(head[12:16], "little"), head[11])
+    if head[:8] == b"OpusHead" and len(head) >= 12:
+        return Packet("opus", 48_000, head[9], int.from_bytes(head[10:12], "little"))
+    if head[:5] == b"\x7fFLAC" and len(head) >= 30:
+        # STREAMINFO follows nine bytes of the mapping, four of the mark and four of a block's header
+        rate_and_channels = int.from_bytes(head[27:30], "big")
+        return Packet("flac", rate_and_channels >> 4, (rate_and_channels >> 1 & 7) + 1)
+    if head[:8] == b"Speex   " and len(head) >= 52:
+        return Packet("speex", int.from_bytes(head[36:40], "little"), int.from_bytes(head[48:52], "little"))
+    return NO_AUDIO
