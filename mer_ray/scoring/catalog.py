@@ -93,7 +93,7 @@ def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Cata
     catalog, nothing = Catalog(), list[walk.NoAudio]()
     for place in places:
         try:
-            for item in _look(place, scale, catalog):
+            for item in _look(place, scale, catalog, len(places) == 1):
                 _take(place, item, catalog)
         except walk.NoAudio as error:  # a folder of covers, among others that are given
             nothing.append(error)
@@ -128,7 +128,7 @@ def has_frames(path: str | Path) -> bool:
         return False
 
 
-def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[Found]:
+def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) -> Iterator[Found]:
     if is_url(text):
         raise InputError(
             f"{objects.shown(text)} is a web address",
@@ -161,9 +161,20 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog) -> Iterator[F
         if has_frames(place):
             catalog.tables.append(str(place))
         else:
-            yield from manifest.tracks(place, scale, labels=False)
+            yield from _listed(place, scale, alone)
     else:
         yield _described(place)
+
+
+def _listed(file: Path, scale: tuple[float, float], alone: bool) -> Iterator[Found]:
+    """What a manifest lists. One that cannot be used, and was given among other places, costs a row."""
+    try:
+        yield from manifest.tracks(file, scale, labels=False)
+    except InputError as error:
+        if alone:
+            raise
+        uri = to_uri(file)
+        yield Track("", one_line(file.stem), uri=uri, key=file_id(uri)), TrackError("bad_manifest", str(error))
 
 
 def _is_table(file: Path) -> bool:
@@ -229,14 +240,10 @@ def _row(track: Track) -> dict[str, Any]:
     uri = track.uri or ""
     if objects.scheme(uri) in ("", "file"):
         uri = to_uri(_absolute(to_path(uri)))
-    planned, size, mtime_ms = track.duration_s or USUAL_S, None, None
+    planned, found = track.duration_s or USUAL_S, state(uri)
     if objects.scheme(uri) in ("", "file"):
-        try:
-            found = to_path(uri).stat()
-            size, mtime_ms = found.st_size, found.st_mtime_ns // 1_000_000
-            planned = track.duration_s or size / BYTES_PER_S
-        except (OSError, ValueError):
-            planned = LEAST_S  # it is gone: a row of failures, soon
+        # One that is gone is a row of failures, soon.
+        planned = LEAST_S if found["size"] is None else track.duration_s or found["size"] / BYTES_PER_S
     return {
         "track_id": track.given_id or file_id(uri),
         "artist": track.artist,
@@ -244,6 +251,17 @@ def _row(track: Track) -> dict[str, Any]:
         "album": track.album,
         "uri": uri,
         "planned_s": max(LEAST_S, planned),
-        "size": size,
-        "mtime_ms": mtime_ms,
+        **found,
+    }
+
+
+def state(uri: str) -> dict[str, int | None]:
+    """By which a file is known to have changed: its ``size`` in bytes and ``mtime_ms``; Nones for what is no file."""
+    try:
+        found = to_path(uri).stat() if objects.scheme(uri) in ("", "file") else None
+    except (OSError, ValueError):
+        found = None
+    return {
+        "size": None if found is None else found.st_size,
+        "mtime_ms": None if found is None else found.st_mtime_ns // 1_000_000,
     }

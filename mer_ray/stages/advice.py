@@ -6,6 +6,7 @@ ADVICE = {
     # collect
     "bad_duration": "Mend the row's duration_s: seconds, over 0; or leave the cell empty.",
     "bad_label": "Mend the row's labels: numbers for V, A and D, on the scale that collect.scale gives.",
+    "bad_manifest": "Mend the table as the message says, or leave it out: it is no audio.",
     "bad_row": "Mend the row: as many cells as the header, quoted where they hold the separator; in JSON, an object.",
     "bad_tags": "Mend the row's tags: `sad; slow`, or `sad:80; slow:20` with weights of 0 or more.",
     "bad_uri": "Mend the address: a path, http(s)://, s3://, gs:// or another store's.",
