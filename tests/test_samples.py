@@ -135,3 +135,13 @@ def test_audio_is_taken_however_it_is_held(model):
     for rate in (float(RATE), np.int64(RATE), np.float32(RATE)):
         assert np.array_equal(model.predict(TUNE, rate).vad, expected)
     assert np.abs(model.predict(TUNE.astype(np.float16), RATE).vad - expected).max() < 0.01
+
+
+def test_decoded_music_that_goes_over_full_scale_is_scored(model):
+    """As MP3s of loud masters do: of 472 clips, one reaches 2.2; at most 6 of 10,000 samples are beyond 1.5."""
+    loud = 0.9 * TUNE / np.abs(TUNE).max()
+    loud[:: len(loud) // 10] = 2.2
+    assert model.predict(loud, RATE).vad.shape == (3,)
+    for wrong in (2.5 * TUNE / np.abs(TUNE).max(), np.where(np.arange(len(loud)) == 5, 2.5, loud)):
+        with pytest.raises(InputError, match="full scale is 1"):
+            model.predict(wrong, RATE)
