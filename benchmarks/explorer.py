@@ -51,6 +51,7 @@ def catalog(n: int, seconds: int = 180) -> pa.Table:
         "album": [f"Film {i % 900}" for i in range(n)],
         "uri": [f"/music/Artist {i % 400}/{i}.flac" for i in range(n)],
         "duration_s": [float(seconds)] * n,
+        "decoded_share": [1.0] * n,
         "in_distribution": rng.random(n) > 0.05,
         "novelty": rng.random(n),
         "curve": pa.ListArray.from_arrays(

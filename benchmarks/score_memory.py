@@ -37,6 +37,7 @@ def rows(start: int, stop: int):
         "album": [f"Album {i % 3_000}" for i in numbers],
         "uri": [f"/music/{i % 3_000}/{i}.flac" for i in numbers],
         "duration_s": [60.0] * n,
+        "decoded_share": [1.0] * n,
         "in_distribution": [True] * n,
         "novelty": [0.5] * n,
         "curve": ragged_column(list(rng.random((n, POINTS, 3), np.float32)), 3),

@@ -43,7 +43,7 @@ def music(folder: Path, tracks: int, seconds: float) -> list[dict[str, Any]]:
             chord = (rng.uniform(0.02, 0.1, 5)[:, None] * tones[rng.choice(60, 5, replace=False)]).sum(0)
             soundfile.write(path, chord * (0.5 + 0.5 * np.cos(2 * np.pi * rng.uniform(0.5, 4) * t)), RATE)
         about = {"provider": "file", "sha256": f"{n:064x}", "duration_s": len(t) / RATE, "sample_rate": RATE}
-        about |= {"channels": 1, "tried": [], "spotify_id": None}
+        about |= {"channels": 1, "tried": [], "spotify_id": None, "decoded_share": 1.0}
         rows.append({"track_id": f"{n * 0x9E3779B97F4A7C15 % 2**64:016x}", "uri": str(path), **about})
     return rows
 

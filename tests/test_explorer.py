@@ -51,6 +51,7 @@ def scores(n: int, **own: list[object] | pa.Array) -> pa.Table:
         "album": [None] * n,
         "uri": [f"/music/{i}.flac" for i in range(n)],
         "duration_s": [60.0] * n,
+        "decoded_share": [1.0] * n,
         "in_distribution": [i % 10 != 9 for i in range(n)],
         "novelty": [0.5] * n,
         "curve": curve,

@@ -1,8 +1,7 @@
 """Every decoder × channels × depth × rate that the readers accept, held against what the ffmpeg program decodes.
 
 Each channel has a sound of its own, so that one that is missing, doubled or noise shows in the mean of them all. The
-usual run covers each format with every channel count and every rate that it can hold; MER_RAY_LONG_TESTS=1 takes the
-whole product.
+usual run covers each format with every channel count, and some rates; MER_RAY_LONG_TESTS=1 takes the whole product.
 """
 
 from __future__ import annotations
@@ -110,7 +109,7 @@ def shapes() -> list[tuple[int, int]]:
     if os.environ.get("MER_RAY_LONG_TESTS"):
         return [(rate, channels) for rate in RATES for channels in sorted(ANY)]
     every_count = [(48_000, channels) for channels in sorted(ANY)]
-    return every_count + [(rate, 1 + i % 2) for i, rate in enumerate(RATES) if rate != 48_000]
+    return [*every_count, (8_000, 1), (22_050, 2), (44_100, 2), (96_000, 1), (192_000, 2)]
 
 
 def music(rate: int, channels: int) -> np.ndarray:

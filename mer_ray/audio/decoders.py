@@ -109,6 +109,8 @@ class Relay(Reader):
         self._reader.close()
 
     def _hand_over(self, failed: DecodingError | None) -> None:
+        frames = self.frames
+        self.announced_s = frames / self.rate if frames else None
         self._is_first = False
         self.failed = failed
         try:
