@@ -128,7 +128,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     else:
         matcher = matcher_of(config, lexicon, survey.names)
         identity = _identity(config, matcher)
-    workspace.claim("label", "labels", identity)
+    workspace.claim("label", "labels", identity, binding=_is_binding(workspace, mode))
 
     done = workspace.ids("labels")
     lost = workspace.lost("label")
@@ -166,6 +166,14 @@ def run(config: Config, workspace: Workspace) -> Summary:
         summary.notes.append(f"what the labels are like: {workspace.path('report', 'labels.md')}")
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _is_binding(workspace: Workspace, mode: str) -> bool:
+    """Whether the labels that are there follow from lexicon and recipe.
+
+    Those that the source brings do not: a row more without a label, or one less, is no reason to refuse them.
+    """
+    return mode == "tags" or not workspace.distinct("labels", "lexicon") <= {columns.GIVEN}
 
 
 def _mixed(survey: _Survey, from_tags: bool, mode: str) -> str:
