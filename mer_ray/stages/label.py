@@ -363,7 +363,7 @@ def explain(config: Config, workspace: Workspace, query: str) -> None:
     matcher = matcher_of(config, lexicon, names)
     tags = [(t["name"] or "", float("nan") if t["weight"] is None else t["weight"]) for t in track["tags"] or ()]
     readings = explanation.read(tags, track["title"], matcher)
-    wide = Console(highlight=False, width=_TABLE_WIDTH)
+    wide = Console(highlight=False, emoji=False, width=_TABLE_WIDTH)
     for table in explanation.tables(readings, matcher):
         wide.print(table)
     out.print(escape(f"Lexicon {one_line(lexicon.name)}, recipe {matcher.recipe}."))
