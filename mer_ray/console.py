@@ -18,9 +18,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 LOG_FIRST_S, LOG_EVERY_S = 3.0, 15.0
 """When a log gets its first line of a stage that is not done by then, and how often the next ones."""
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, emoji=False, soft_wrap=True)
 """Results, on standard output."""
-err = Console(highlight=False, soft_wrap=True, stderr=True)
+err = Console(highlight=False, emoji=False, soft_wrap=True, stderr=True)
 """Progress and errors, on standard error."""
 
 

@@ -322,15 +322,18 @@ class Workspace(Storage):
 
     # settings ------------------------------------------------------------------------------------------------------
 
-    def claim(self, stage: str, table: str, settings: Mapping[str, Any], restart: bool = False) -> None:
+    def claim(
+        self, stage: str, table: str, settings: Mapping[str, Any], restart: bool = False, binding: bool = True
+    ) -> None:
         """Record the settings that a table is made with; refuse to go on with others.
 
         Failures from before the record do not count any more; ``restart`` makes it anew, for a stage that meets all of
-        its failures again. Raises WorkspaceError naming each setting that differs, with both values.
+        its failures again. binding: False where none of the rows that are there follows from what differs.
+        Raises WorkspaceError naming each setting that differs, with both values.
         """
         settings = json.loads(json.dumps(settings, default=str))
         recorded = (self.read_json("settings", _settings_file(stage)) or {}).get("settings")
-        if recorded is not None and recorded != settings and self.has(table):
+        if binding and recorded is not None and recorded != settings and self.has(table):
             changes = [
                 f"{stage}.{key} was {recorded.get(key)!r}, now {settings.get(key)!r}"
                 for key in sorted({*recorded, *settings})

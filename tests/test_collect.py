@@ -234,6 +234,29 @@ def test_the_next_command_can_be_typed_as_it_stands(tmp_path, mer_ray, monkeypat
     assert shlex.split(command)[:3] == ["cd", str(folder), "&&"]
 
 
+SECRETS = [
+    'extract.hub={y: {handle: "https://me:PW@hub.org/x"}}',
+    'train.mlflow="https://u:PW@x.org/"',
+    "label.exclude=[a, https://u:PW@x/]",
+    "train.about=see https://a/b?key=PW",
+    "label.lexicon=s3://key:P/W@bucket/l.txt",
+]
+
+
+@pytest.mark.parametrize("setting", SECRETS)
+def test_what_may_be_secret_is_not_written_down(tmp_path, setting):
+    from mer_ray.stages.workspace_source import Command
+
+    assert Command.given(None, ["train.folds=2", setting]).assignments == {"train.folds": "2"}
+
+
+def test_a_name_is_shown_as_it_is(tmp_path, mer_ray, mine):
+    work = tmp_path / "w :smile: [bold]"
+    shutil.copytree(mine, work)
+    out = mer_ray("status", "--workspace", work)[1]
+    assert f"--workspace '{work}'" in out
+
+
 # what has changed --------------------------------------------------------------------------------------------------
 
 
@@ -354,3 +377,21 @@ def test_cases_of_people_have_as_many_tracks_as_rows(tmp_path, mer_ray, name):
     assert len({str(given) for _, given in rows}) == 2
     if name == "idcol":
         assert {i for i, _ in rows} == {"clip1", "clip2"}
+
+
+def test_files_are_followed_in_a_workspace_of_an_older_version(tmp_path, mer_ray):
+    """Which wrote down neither size nor time of change."""
+    paths, workspace = write_tunes(tmp_path / "music", 3), tmp_path / "w"
+    manifest = write(tmp_path / "m.csv", *(f"music/tune00{i}.flac,A,Title {i},,0,0,0" for i in range(2)))
+    own = ["--workspace", workspace, "--set", f"collect.manifest={manifest}", "--set", "extract.features=mfcc"]
+    for stage in ("collect", "acquire", "extract"):
+        assert mer_ray(stage, *own)[0] == 0
+    work = Workspace(workspace)
+    rows = [{**r, "size": None, "mtime_ns": None, "request": None} for r in work.read("audio").to_pylist()]
+    work.discard("audio")
+    work.append_rows("audio", rows)
+    shutil.copy(paths[2], paths[0])
+    said = [mer_ray(stage, *own)[1] for stage in ("collect", "acquire", "extract")]
+    assert ("1 changed" in said[1], "1 the same as before" in said[1], "1 new" in said[2]) == (True, True, True)
+    assert None not in work.read("audio")["size"].to_pylist()
+    assert "nothing new" in mer_ray("acquire", *own)[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -85,3 +86,69 @@ def test_two_files_under_one_id_are_one_score_and_one_failure(tmp_path, mer_ray)
     assert pq.read_table(out)["track_id"].to_pylist() == ["x"]
     lost = pq.read_table(tmp_path / "s.failures.parquet").to_pylist()
     assert [(f["reason"], "tune001.flac" in f["message"]) for f in lost] == [("duplicate", True)]
+
+
+ONE, TWO = "c1,tune000.flac,A,One", "c2,tune001.flac,B,Two"
+EDITS = {
+    "ids exchanged": ([ONE, TWO], ["c2,tune000.flac,A,One", "c1,tune001.flac,B,Two"]),
+    "paths exchanged": ([ONE, TWO], ["c1,tune001.flac,A,One", "c2,tune000.flac,B,Two"]),
+    "another path": ([ONE], ["c1,tune001.flac,A,One"]),
+    "another id": ([ONE], ["c9,tune000.flac,A,One"]),
+    "another title": ([ONE], ["c1,tune000.flac,A,Uno"]),
+    "another artist, no id": ([",tune000.flac,A,One"], [",tune000.flac,B,One"]),
+}
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".xlsx"])
+@pytest.mark.parametrize("edit", EDITS)
+def test_scores_follow_a_manifest_with_ids(tmp_path, mer_ray, edit, suffix):
+    write_tunes(tmp_path, 2)
+    manifest, out, fresh = tmp_path / "m.csv", tmp_path / f"s{suffix}", tmp_path / f"fresh{suffix}"
+    names = ["track_id", "uri", "artist", "title", "valence", "arousal"]
+    for rows in EDITS[edit]:
+        manifest.write_text("\n".join(["clip_id,path,artist,title", *rows]))
+        code, said, err = mer_ray("score", manifest, "--out", out)
+        assert code == 0, said + err
+    assert " changed" in said
+    assert mer_ray("score", manifest, "--out", fresh)[0] == 0
+    order = [("track_id", "ascending")]
+    assert table.read(out, names).sort_by(order) == table.read(fresh, names).sort_by(order)
+    assert "nothing new" in mer_ray("score", manifest, "--out", out)[1]
+
+
+@pytest.mark.parametrize("name", ["s.parquet", "s.csv", "s.xlsx", "folder"])
+def test_names_of_any_kind_are_the_same_names_the_next_time(tmp_path, mer_ray, name):
+    titles = [
+        "=1+1",
+        "'=1+1",
+        "1984",
+        "007",
+        " x ",
+        "NA",
+        "null",
+        "a\tb",
+        '"q"',
+        "é – ばば",
+        "-",
+        "@x",
+        "''",
+        "x" * 600,
+    ]
+    (path,) = write_tunes(tmp_path / "one", 1)
+    for i in range(len(titles)):
+        shutil.copy(path, tmp_path / f"{i}.flac")
+    rows = [{"path": f"{i}.flac", "artist": t, "title": t, "album": t} for i, t in enumerate(titles)]
+    rows += [{"path": "one/tune000.flac"}]
+    (tmp_path / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert mer_ray("score", tmp_path / "m.jsonl", "--out", tmp_path / name)[0] == 0
+    assert "nothing new" in mer_ray("score", tmp_path / "m.jsonl", "--out", tmp_path / name)[1]
+
+
+def test_two_places_that_list_a_file_under_two_ids_stay(tmp_path, mer_ray):
+    write_tunes(tmp_path / "music", 2)
+    (tmp_path / "m.csv").write_text("clip_id,path\nc0,music/tune000.flac\n")
+    catalog, out = (tmp_path / "music", tmp_path / "m.csv"), tmp_path / "s.parquet"
+    assert mer_ray("score", *catalog, "--out", out)[0] == 0
+    before = pq.read_table(out)["track_id"].to_pylist()
+    assert "nothing new" in mer_ray("score", *catalog, "--out", out)[1]
+    assert pq.read_table(out)["track_id"].to_pylist() == before

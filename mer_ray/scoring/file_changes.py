@@ -1,4 +1,6 @@
-"""Which scores of earlier runs are of files that have changed since, or that are gone from the folders searched."""
+"""Which scores of earlier runs are void: of files that have changed since, or that are gone from the folders searched,
+and those that another file, or another name, has taken the place of in a manifest that was edited.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mer_ray.audio import objects
 from mer_ray.audio.location import to_path
-from mer_ray.identity import digest
+from mer_ray.identity import digest, one_line
 from mer_ray.ids import Ids
 
-COLUMNS = ("track_id", "uri", "size", "mtime_ms")
+NAMES = ("artist", "title", "album")
+COLUMNS = ("track_id", "uri", "size", "mtime_ms", *NAMES)
 
 
 @dataclass
@@ -47,21 +51,29 @@ def find(
     """scores: of earlier runs, with `COLUMNS`. listed: the files there are now, with uri, size and mtime_ms.
 
     folders: those that were searched: a file below one of them that is not listed is gone.
-    Of ``listed``, 16 bytes a file are held.
+    A listed file that has another id now, or an id that stands for another file, has changed, and so has one that is
+    called otherwise. Of ``listed``, 40 bytes a file are held.
     """
-    keys, states = _listed(listed)
+    there = _Listed(listed)
     roots = tuple(f"{folder.rstrip('/')}/" for folder in folders)
     found = Void()
     for piece in scores:
         ids = []
         for row in piece.to_pylist():
-            at = int(np.searchsorted(keys, _hash(row["uri"]))) if len(keys) else 0
-            if at < len(keys) and keys[at] == _hash(row["uri"]):
-                if row["size"] is None or row["mtime_ms"] is None:
-                    found.unknown += states[at] != _NOTHING
-                    continue
-                differs = states[at] != _hash(_state(row))
+            versioned = row["size"] is not None and row["mtime_ms"] is not None
+            at = there.find(row)
+            if at is not None and there.names[at] != _hash(_names(row)):
+                differs = True
+                found.changed += 1
+            elif at is not None:
+                found.unknown += not versioned and there.states[at] != _NOTHING
+                differs = versioned and there.states[at] != _hash(_state(row))
                 found.changed += differs
+            elif there.has(row):
+                # What was scored from ready frames has no version, and may be of a file that is listed, too.
+                differs = versioned or objects.is_object(row["uri"])
+                found.changed += differs
+                found.unknown += not differs
             else:
                 differs = bool(roots) and not keep_gone and str(to_path(row["uri"])).startswith(roots)
                 found.gone += differs
@@ -71,16 +83,49 @@ def find(
     return found
 
 
-def _listed(listed: Iterable[pa.Table]) -> tuple[np.ndarray, np.ndarray]:
-    """(hashes of the addresses, sorted; of size and time of each)."""
-    keys, states = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-    for table in listed:
-        rows = table.to_pylist()
-        keys.append(np.array([_hash(r["uri"]) for r in rows], np.uint64))
-        states.append(np.array([_hash(_state(r)) for r in rows], np.uint64))
-    key, state = np.concatenate(keys), np.concatenate(states)
-    order = np.argsort(key, kind="stable")
-    return key[order], state[order]
+class _Listed:
+    """The files there are now, as hashes. states: of size and time; names: of what they are called; in one order."""
+
+    def __init__(self, listed: Iterable[pa.Table]) -> None:
+        parts: list[list[np.ndarray]] = [[np.zeros(0, np.uint64)] for _ in range(5)]
+        for table in listed:
+            rows = table.to_pylist()
+            for part, text in zip(parts, (_pair, _state, _names, _uri, _id), strict=True):
+                part.append(np.array([_hash(text(row)) for row in rows], np.uint64))
+        pairs, states, names, uris, ids = map(np.concatenate, parts)
+        order = np.argsort(pairs, kind="stable")
+        self._pairs, self.states, self.names = pairs[order], states[order], names[order]
+        self._either = np.sort(np.concatenate([uris, ids]))
+
+    def find(self, row: dict[str, Any]) -> int | None:
+        """Where a file is that is listed under the same id."""
+        return _at(self._pairs, _hash(_pair(row)))
+
+    def has(self, row: dict[str, Any]) -> bool:
+        """Whether the file is listed under any id, or the id for any file."""
+        return any(_at(self._either, _hash(text(row))) is not None for text in (_uri, _id))
+
+
+def _at(keys: np.ndarray, key: int) -> int | None:
+    at = int(np.searchsorted(keys, np.uint64(key)))
+    return at if at < len(keys) and keys[at] == key else None
+
+
+def _pair(row: dict[str, Any]) -> str:
+    return f"{row['track_id']}\x1f{row['uri']}"
+
+
+def _uri(row: dict[str, Any]) -> str:
+    return f"file {row['uri']}"
+
+
+def _id(row: dict[str, Any]) -> str:
+    return f"id {row['track_id']}"
+
+
+def _names(row: dict[str, Any]) -> str:
+    # As the table keeps them; a sheet does not tell an empty cell from none.
+    return "\x1f".join(one_line(row[name] or "") for name in NAMES)
 
 
 def _state(row: dict[str, Any]) -> str:

@@ -23,6 +23,8 @@ from mer_ray.tables import Workspace
 
 SEARCHED = ("folder", "savify")
 """Providers that find audio by names; the others take the track's own address."""
+OWN = ("file", "folder")
+"""Providers that leave files where the user has them."""
 OF_NAMES = ("artist", "title", "album", "spotify_id", "duration_s")
 THREADS = 16  # that ask for files' sizes and times, of a server for the most part
 AT_ONCE = 50_000
@@ -62,8 +64,7 @@ class Known:
                 keys.append(_hashes(r["track_id"] for r in rows))
                 requests.append(np.array([int(r["request"] or "0", 16) for r in rows], np.uint64))
                 searched.append(np.array([r["provider"] in SEARCHED for r in rows], bool))
-                then = [(r["size"], r["mtime_ns"]) for r in rows]
-                same.append(np.array([was in (at, (None, None)) for was, at in zip(then, now, strict=True)], bool))
+                same.append(np.array([_is_same(r, at) for r, at in zip(rows, now, strict=True)], bool))
         order = np.argsort(key := np.concatenate(keys), kind="stable")
         self._keys = key[order]
         self._requests, self._searched, self._same = (
@@ -112,10 +113,10 @@ class Again:
         before = {r["track_id"]: r for r in work.find("audio", sorted(ids), ["track_id", "uri", "sha256"]).to_pylist()}
         new = [i for i, r in self._held.items() if i not in before or before[i]["sha256"] != r["sha256"]]
         moved = [i for i, r in self._held.items() if i not in before or before[i]["uri"] != r["uri"]]
-        void = {*new, *self._lost}
+        void, keys = {*new, *self._lost}, changes.brought(work)
         work.drop("scores", void | set(moved))
         for name in work.names("features"):
-            work.drop(features_table(name), void)
+            work.drop(features_table(name), void | set(moved) if keys.get(name) == "path" else void)
         work.drop("failures", void, changes.of_decoding())
         work.drop("audio", ids)
         held = list(self._held.values())
@@ -135,6 +136,12 @@ class Again:
         if said:
             n = self.replaced + self.lost + self.same
             yield f"{n:,} tracks whose path or file had changed were looked at again: {', '.join(said)}"
+
+
+def _is_same(row: Mapping[str, Any], now: tuple[int | None, int | None]) -> bool:
+    """Whether a file is as ``audio`` has it. An older version wrote none down: the user's own may be others."""
+    then = row["size"], row["mtime_ns"]
+    return then == now or (then == (None, None) and row["provider"] not in OWN)
 
 
 _NONE = np.zeros(0, bool)

@@ -130,14 +130,29 @@ def void(workspace: Workspace, changes: Changes) -> None:
     """Take out what followed from what has changed or is gone, and no more than that."""
     gone, renamed = changes.gone, changes.renamed
     labels, requests = changes.of(OF_LABELS), changes.of(OF_REQUESTS | OF_FILES)
-    workspace.drop("scores", gone | renamed.keys() | changes.of(SHOWN_IN_SCORES))
-    for table in ("audio", *(features_table(name) for name in workspace.names("features"))):
-        workspace.drop(table, gone)
-        workspace.rename(table, renamed)
+    keys = brought(workspace)
+    moved = changes.of({"uri"}) if "path" in keys.values() else set()
+    workspace.drop("scores", gone | renamed.keys() | moved | changes.of(SHOWN_IN_SCORES))
+    for name in workspace.names("features"):
+        table, key = features_table(name), keys.get(name)
+        workspace.drop(table, gone | (renamed.keys() if key else set()) | (moved if key == "path" else set()))
+        workspace.rename(table, {} if key else renamed)
+    workspace.drop("audio", gone)
+    workspace.rename("audio", renamed)
     workspace.drop("labels", gone | renamed.keys() | labels)
     workspace.drop("failures", gone | renamed.keys(), pc.field("stage") != "collect")
     workspace.drop("failures", labels, pc.field("stage") == "label")
     workspace.drop("failures", requests, of_audio())
+
+
+def brought(workspace: Workspace) -> dict[str, str]:
+    """The features that were brought along, and by what their rows name tracks: track_id or path.
+
+    They follow from the name, whatever is in the file that it stands for.
+    """
+    made = ((name, workspace.read_json("settings", f"extract-{name}.json")) for name in workspace.names("features"))
+    settings = {name: (recorded or {}).get("settings") or {} for name, recorded in made}
+    return {name: s["params"]["key"] for name, s in settings.items() if s.get("family") == "brought"}
 
 
 def of_audio() -> pc.Expression:

@@ -128,7 +128,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     else:
         matcher = matcher_of(config, lexicon, survey.names)
         identity = _identity(config, matcher)
-    workspace.claim("label", "labels", identity)
+    workspace.claim("label", "labels", identity, binding=_is_binding(workspace, mode))
 
     done = workspace.ids("labels")
     lost = workspace.lost("label")
@@ -166,6 +166,14 @@ def run(config: Config, workspace: Workspace) -> Summary:
         summary.notes.append(f"what the labels are like: {workspace.path('report', 'labels.md')}")
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _is_binding(workspace: Workspace, mode: str) -> bool:
+    """Whether the labels that are there follow from lexicon and recipe.
+
+    Those that the source brings do not: a row more without a label, or one less, is no reason to refuse them.
+    """
+    return mode == "tags" or not workspace.distinct("labels", "lexicon") <= {columns.GIVEN}
 
 
 def _mixed(survey: _Survey, from_tags: bool, mode: str) -> str:
@@ -355,7 +363,7 @@ def explain(config: Config, workspace: Workspace, query: str) -> None:
     matcher = matcher_of(config, lexicon, names)
     tags = [(t["name"] or "", float("nan") if t["weight"] is None else t["weight"]) for t in track["tags"] or ()]
     readings = explanation.read(tags, track["title"], matcher)
-    wide = Console(highlight=False, width=_TABLE_WIDTH)
+    wide = Console(highlight=False, emoji=False, width=_TABLE_WIDTH)
     for table in explanation.tables(readings, matcher):
         wide.print(table)
     out.print(escape(f"Lexicon {one_line(lexicon.name)}, recipe {matcher.recipe}."))

@@ -11,8 +11,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 from mer_ray.config import CollectConfig, Config
 from mer_ray.errors import WorkspaceError
@@ -114,12 +112,9 @@ def recall(workspace: Storage) -> Command | None:
 
 
 def _may_be_secret(value: str) -> bool:
-    """Whether it is an address with a user, a password or a query."""
-    try:
-        parts: Any = urlsplit(value.strip())
-    except ValueError:
-        return True
-    return bool(parts.scheme and (parts.query or "@" in parts.netloc))
+    """Whether there is, anywhere in it, an address with a user, a password or a query."""
+    _, found, address = value.partition("://")
+    return bool(found) and any(mark in address for mark in "@?")
 
 
 def _absolute(path: str) -> str:

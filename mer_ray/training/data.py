@@ -25,7 +25,7 @@ class Dataset:
     """Tracks in the order of their ids: frames (n_i, F) float32, labels (N, 3) in 0..1, and groups for the folds.
 
     errors: the labels' standard errors (N, 3), NaN where none is known. lexicons: where the labels come from. audio:
-    the hash of each track's file, empty where its frames were brought along.
+    the hash of each track's file; where its frames were brought along without one, the path that they were found by.
     """
 
     ids: list[str]
@@ -57,7 +57,7 @@ def load(
     WorkspaceError where the frames are not of this very feature.
     """
     labels = workspace.require("labels", "label", ["track_id", *DIMENSIONS, *ERRORS, "lexicon"]).sort_by("track_id")
-    wanted = ["track_id", "artist", "title", "album", "composer"]
+    wanted = ["track_id", "artist", "title", "album", "composer", "uri"]
     described = {r["track_id"]: r for r in workspace.require("tracks", "collect", wanted).to_pylist()}
     table = features_table(feature.name)
     columns = ["track_id", "fingerprint", *(["frames"] if with_frames else [])]
@@ -79,7 +79,8 @@ def load(
         np.stack([labels[c].to_numpy().astype(float) for c in columns], axis=1)[keep]
         for columns in (DIMENSIONS, ERRORS)
     )
-    artists, titles, albums, composers = ([described[i][c] or "" for i in kept] for c in wanted[1:])
+    artists, titles, albums, composers = ([described[i][c] or "" for i in kept] for c in wanted[1:5])
+    by_path = feature.params.get("key") == "path"  # where frames were brought along
     if groups is None or not all(i in groups for i in kept):
         groups = dict(zip(kept, track_groups(kept, artists, albums, composers), strict=True))
     return Dataset(
@@ -93,7 +94,7 @@ def load(
         errors=errors,
         lexicons=sorted(set(labels["lexicon"].take(keep).to_pylist())),
         frames=[frames[i] for i in kept],
-        audio=[hashes.get(i, "") for i in kept],
+        audio=[hashes.get(i) or (described[i]["uri"] if by_path else None) or "" for i in kept],
     )
 
 

@@ -1,0 +1,90 @@
+"""What follows from a row of a source, and is void once it is edited: labels, and frames that were brought along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import write_tunes
+
+from mer_ray.schemas import ragged_arrays
+from mer_ray.tables import Workspace
+
+HEADER = "clip_id,path,artist,title,valence,arousal,dominance,tags"
+STAGES = ("collect", "label", "acquire", "extract")
+
+
+@pytest.fixture
+def edited(tmp_path, mer_ray):
+    """Writes a manifest, and runs stages on it: in a workspace that goes on, or a new one."""
+
+    def run(rows: list[str], workspace: str, *settings: str, stages=STAGES) -> Workspace:
+        (tmp_path / "m.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+        given = [f"collect.manifest={tmp_path / 'm.csv'}", *settings]
+        for stage in stages:
+            code, out, err = mer_ray(
+                stage, "--workspace", tmp_path / workspace, *(x for s in given for x in ("--set", s))
+            )
+            assert code == 0, stage + out + err
+        return Workspace(tmp_path / workspace)
+
+    return run
+
+
+def labels(workspace: Workspace) -> list[tuple]:
+    return [
+        (r["track_id"], r["valence"], r["lexicon"]) for r in workspace.read("labels").sort_by("track_id").to_pylist()
+    ]
+
+
+WHOLE = ["c0,0.wav,A,One,0.1,0.2,0.3,sad", "c1,1.wav,B,Two,0.4,0.5,0.6,happy"]
+PART = [WHOLE[0], "c1,1.wav,B,Two,,,,happy"]
+
+
+@pytest.mark.parametrize(("before", "after"), [(WHOLE, PART), (PART, WHOLE)], ids=["lost", "found"])
+def test_a_row_may_lose_its_label_or_get_one(tmp_path, edited, before, after):
+    lexicon = tmp_path / "l.txt"
+    lexicon.write_text("sad\t0.1\t0.2\t0.3\nhappy\t0.9\t0.8\t0.7\n")
+    stages, setting = ("collect", "label"), f"label.lexicon={lexicon}"
+    edited(before, "w", setting, stages=stages)
+    assert labels(edited(after, "w", setting, stages=stages)) == labels(edited(after, "fresh", setting, stages=stages))
+
+
+def test_a_lexicon_that_is_named_later_labels_what_brings_no_label(tmp_path, edited):
+    """As the note of `label` advises."""
+    lexicon = tmp_path / "l.txt"
+    lexicon.write_text("sad\t0.1\t0.2\t0.3\nhappy\t0.9\t0.8\t0.7\n")
+    assert len(labels(edited(PART, "w", stages=("collect", "label")))) == 1
+    found = labels(edited(PART, "w", f"label.lexicon={lexicon}", stages=("collect", "label")))
+    assert [v for _, v, _ in found] == [0.1, 0.9]
+
+
+def bring(folder: Path, key: str, names: list[str]) -> list[str]:
+    """Frames that hold the number of their name; the settings for them."""
+    frames = [[[float(i)] * 4] * 3 for i in range(len(names))]
+    pq.write_table(pa.table({key: names, "frames": frames, "hop_s": [1.0] * len(names)}), folder / f"{key}.parquet")
+    return ["extract.features=yam", f"extract.brought.yam.path={folder / key}.parquet"]
+
+
+def frames(workspace: Workspace) -> dict[str, float]:
+    rows = workspace.read("features/yam")
+    return {i: float(f[0, 0]) for i, f in zip(rows["track_id"].to_pylist(), ragged_arrays(rows["frames"]), strict=True)}
+
+
+@pytest.mark.parametrize("stages", [STAGES, ("collect", "label", "extract")], ids=["audio", "no audio"])
+@pytest.mark.parametrize("key", ["track_id", "path"])
+@pytest.mark.parametrize("edit", ["paths exchanged", "another id", "a copy at another path"])
+def test_frames_that_were_brought_follow_the_name_that_they_are_under(tmp_path, edited, edit, key, stages):
+    paths = write_tunes(tmp_path, 3)
+    paths[2].write_bytes(paths[0].read_bytes())
+    names = [p.name for p in paths] if key == "path" else ["c0", "c1", "c2"]
+    own = bring(tmp_path, key, names)
+    rows = [f"c{i},tune00{i}.flac,{'AB'[i]},Song,0.1,0.2,0.3," for i in range(2)]
+    edited(rows, "w", *own, stages=stages)
+    if edit == "paths exchanged":
+        rows = [rows[0].replace("tune000", "tune001"), rows[1].replace("tune001", "tune000")]
+    else:
+        rows[0] = rows[0].replace("tune000", "tune002") if "copy" in edit else rows[0].replace("c0", "c2")
+    assert frames(edited(rows, "w", *own, stages=stages)) == frames(edited(rows, "fresh", *own, stages=stages))
