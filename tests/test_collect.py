@@ -174,6 +174,29 @@ def test_real_tracks_never_meet_random_weights(mine, mer_ray):
     assert not Workspace(mine).has("features/vggish")
 
 
+def test_real_tracks_never_meet_the_demos_parts_in_python(mine):
+    from mer_ray.config import Config
+    from mer_ray.errors import MerRayError
+    from mer_ray.stages import acquire, extract, label, run
+
+    config, work = load(None, ["extract.features=vggish"]), Workspace(mine)
+    acquire.run(config, work)
+    specs = extract.check(config)  # of settings that name no source
+    with pytest.raises(MerRayError, match="random|reach"):
+        extract.run(config, work, specs)
+    with pytest.raises(MerRayError, match="lexicon is not set"):
+        label.run(Config(), work)
+    with pytest.raises(MerRayError):
+        next(run.run(config, work))
+    assert not work.has("features/vggish")
+
+
+def test_tracks_know_their_source_where_the_settings_are_lost(mine, mer_ray):
+    shutil.rmtree(mine / "settings")
+    code, _, err = mer_ray("label", "--workspace", mine)
+    assert (code, "label.lexicon is not set" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     "settings", [["collect.source=demo"], ["collect.folder=music"], ["collect.api_url=http://localhost:1/"]]
 )
