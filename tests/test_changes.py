@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -88,3 +93,60 @@ def test_frames_that_were_brought_follow_the_name_that_they_are_under(tmp_path, 
     else:
         rows[0] = rows[0].replace("tune000", "tune002") if "copy" in edit else rows[0].replace("c0", "c2")
     assert frames(edited(rows, "w", *own, stages=stages)) == frames(edited(rows, "fresh", *own, stages=stages))
+
+
+def raw(workspace: Workspace, table: str) -> list[str]:
+    """The ids in a table's shards, as a reader without mer-ray meets them."""
+    files = [pq.ParquetFile(workspace.path(table, name)) for name in workspace.names(table)]
+    return sorted(i for f in files for i in f.read(["track_id"])["track_id"].to_pylist())
+
+
+@contextlib.contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
+    """Within, a command ends before the file number ``at`` that it would write or delete."""
+    steps = []
+
+    def step(function: Callable[..., Any], *arguments: Any) -> Any:
+        if len(steps) == at:
+            raise KeyboardInterrupt
+        steps.append(arguments)
+        return function(*arguments)
+
+    with monkeypatch.context() as patch, contextlib.suppress(AssertionError):
+        for name in ("write_bytes", "delete"):
+            patch.setattr(Workspace, name, functools.partialmethod(functools.partial(step, getattr(Workspace, name))))
+        yield
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_a_run_that_is_killed_before_another_edit_leaves_nothing(tmp_path, edited, monkeypatch, at):
+    """Killed at every step in turn; the source is as it was at first by the next run."""
+    write_tunes(tmp_path, 4)
+    before = [f"c{i},tune00{i}.flac,A{i},Song {i},0.1,0.2,0.3," for i in range(4)]
+    after = [before[0].replace("c0", "x0"), before[1].replace("0.1", "0.9"), before[2].replace("tune002", "tune003")]
+    stages = ("collect", "label", "acquire", "extract")
+    workspace = edited(before, "w", "extract.features=mfcc")
+    with killed(monkeypatch, at):
+        edited(after, "w", "extract.features=mfcc", stages=("collect",))
+    edited(before, "w", "extract.features=mfcc", stages=stages)
+    for table in ("tracks", "labels", "audio", "features/mfcc"):
+        assert raw(workspace, table) == ["c0", "c1", "c2", "c3"], table
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_look_at_changed_files_that_is_killed_before_another_change(tmp_path, edited, monkeypatch, at):
+    paths = write_tunes(tmp_path, 4)
+    rows = [f"c{i},tune00{i}.flac,A{i},Song {i},0.1,0.2,0.3," for i in range(3)]
+    edited(rows, "w", "extract.features=mfcc")
+    times = [p.stat().st_mtime_ns for p in paths]
+    for path, time in zip(paths, times, strict=True):
+        os.utime(path, ns=(time, time + 10**9))
+    with killed(monkeypatch, at):
+        edited(rows, "w", stages=("acquire",))
+    paths[0].write_bytes(paths[3].read_bytes())
+    workspace = edited(rows, "w", "extract.features=mfcc")
+    fresh = edited(rows, "fresh", "extract.features=mfcc")
+    for table in ("audio", "features/mfcc"):
+        one, other = (w.read(table).sort_by("track_id").to_pylist() for w in (workspace, fresh))
+        assert one == other, table
+        assert raw(workspace, table) == ["c0", "c1", "c2"], table

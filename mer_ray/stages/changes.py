@@ -174,6 +174,17 @@ def store(workspace: Workspace, changes: Changes, new: Callable[[], Iterator[pa.
         for start in range(0, len(fresh), AT_ONCE):
             piece = fresh.slice(start, AT_ONCE)
             workspace.append("tracks", piece, "\n".join([*piece["track_id"].to_pylist(), str(piece["fetched_at"][0])]))
+    tidy(workspace)
+
+
+def tidy(workspace: Workspace) -> None:
+    """Take out what a killed run left where its source changed again before the next: rows of no track, rows twice."""
+    workspace.settle("tracks")
+    there, tables = workspace.ids("tracks"), [features_table(name) for name in workspace.names("features")]
+    strays = set[str]().union(*(workspace.settle(table, there) for table in ("labels", *tables, "audio")))
+    workspace.settle("scores")
+    workspace.drop("scores", strays)
+    workspace.drop("failures", strays, pc.field("stage") != "collect")
 
 
 def _digests(batches: Iterable[pa.Table], sort: bool = True) -> tuple[np.ndarray, np.ndarray]:
