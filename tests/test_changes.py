@@ -133,6 +133,17 @@ def test_a_run_that_is_killed_before_another_edit_leaves_nothing(tmp_path, edite
         assert raw(workspace, table) == ["c0", "c1", "c2", "c3"], table
 
 
+@pytest.mark.parametrize("at", range(8))
+def test_a_run_that_is_killed_before_the_label_is_edited_leaves_no_old_one(edited, monkeypatch, at):
+    before = [f"c{i},{i}.wav,A{i},Song {i},0.1,0.2,0.3," for i in range(3)]
+    moved = [before[0].replace("0.wav", "9.wav"), *before[1:]]
+    edited(before, "w", stages=("collect", "label"))
+    with killed(monkeypatch, at):
+        edited(moved, "w", stages=("collect",))
+    after = [moved[0].replace("0.1", "0.9"), *before[1:]]
+    assert [v for _, v, _ in labels(edited(after, "w", stages=("collect", "label")))] == [0.9, 0.1, 0.1]
+
+
 @pytest.mark.parametrize("at", range(6))
 def test_a_look_at_changed_files_that_is_killed_before_another_change(tmp_path, edited, monkeypatch, at):
     paths = write_tunes(tmp_path, 4)

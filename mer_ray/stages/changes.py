@@ -131,6 +131,10 @@ def void(workspace: Workspace, changes: Changes) -> None:
     gone, renamed = changes.gone, changes.renamed
     labels, requests = changes.of(OF_LABELS), changes.of(OF_REQUESTS | OF_FILES)
     keys = brought(workspace)
+    # A run that was killed in `store` has taken out tracks, and they count as new: what they are now is not compared.
+    there = workspace.ids("tracks")
+    unknown = set[str]().union(*(workspace.settle(t, there) for t in ("labels", *map(features_table, keys))))
+    workspace.drop("scores", unknown)
     moved = changes.of({"uri"}) if "path" in keys.values() else set()
     workspace.drop("scores", gone | renamed.keys() | moved | changes.of(SHOWN_IN_SCORES))
     for name in workspace.names("features"):
