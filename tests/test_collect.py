@@ -218,6 +218,16 @@ def test_settings_that_name_two_sources_are_refused(tmp_path, mer_ray, settings)
     assert not (tmp_path / "w").exists()
 
 
+def test_a_source_that_gave_no_track_binds_nothing(tmp_path, mer_ray):
+    write_tunes(tmp_path / "music", 1)
+    manifest = write(tmp_path / "m.csv", ",only a title,", header="artist,title,album\n")
+    own = ["--workspace", tmp_path / "w", "--set"]
+    assert mer_ray("collect", *own, f"collect.manifest={manifest}")[0] == 2
+    code, out, err = mer_ray("collect", *own, f"collect.folder={tmp_path / 'music'}")
+    assert code == 0, out + err
+    assert tracks(tmp_path / "w", "source") == [("folder",)]
+
+
 def test_a_workspace_of_an_older_version_is_said_and_brought_up_to_date(tmp_path, mine, mer_ray):
     (mine / "settings" / "source.json").unlink()
     code, _, err = mer_ray("label", "--workspace", mine)  # it knew its source, too

@@ -34,6 +34,8 @@ def adopt(config: Config, workspace: Storage) -> Config:
     given = config.collect.model_dump(exclude_unset=True)
     if before["source"] is None or given.get("source") == before["source"]:
         return config
+    if given.get("source") is not None and not workspace.names("tracks"):
+        return config  # nothing came of the first source, and here is another
     if given.get("source") is not None:
         raise WorkspaceError(
             f"workspace {workspace.uri} holds tracks of the source {before['source']}, and these settings say "
