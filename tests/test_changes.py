@@ -14,8 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_tunes
 
+from mer_ray import features
+from mer_ray.features.brought import Params
 from mer_ray.schemas import ragged_arrays
 from mer_ray.tables import Workspace
+from mer_ray.training import data
 
 HEADER = "clip_id,path,artist,title,valence,arousal,dominance,tags"
 STAGES = ("collect", "label", "acquire", "extract")
@@ -93,6 +96,16 @@ def test_frames_that_were_brought_follow_the_name_that_they_are_under(tmp_path, 
     else:
         rows[0] = rows[0].replace("tune000", "tune002") if "copy" in edit else rows[0].replace("c0", "c2")
     assert frames(edited(rows, "w", *own, stages=stages)) == frames(edited(rows, "fresh", *own, stages=stages))
+
+
+def test_a_model_of_frames_that_were_brought_is_outdated_when_paths_are_edited(tmp_path, edited):
+    stages = ("collect", "label", "extract")
+    own = bring(tmp_path, "path", ["tune000.flac", "tune001.flac"])
+    spec = features.resolve("yam", Params(path=str(tmp_path / "path.parquet")), family="brought")
+    rows = [f"c{i},tune00{i}.flac,A{i},Song,0.{i}1,0.2,0.3," for i in range(2)]
+    before = data.load(edited(rows, "w", *own, stages=stages), spec).fingerprint(spec)
+    rows = [rows[0].replace("tune000", "tune001"), rows[1].replace("tune001", "tune000")]
+    assert data.load(edited(rows, "w", *own, stages=stages), spec).fingerprint(spec) != before
 
 
 def raw(workspace: Workspace, table: str) -> list[str]:
