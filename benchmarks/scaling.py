@@ -440,7 +440,7 @@ def over_audio(scenario: Scenario, cluster: Cluster, what: str) -> Pass:
 
 def stages(scenario: Scenario, cluster: Cluster) -> list[Stage]:
     """Each stage of a catalog whose audio is listed in a manifest, from its list to its scores."""
-    from mer_ray.stages import acquire, collect, label
+    from mer_ray.stages import acquire, changes, label
 
     n, seconds = scenario.tracks, 60 * scenario.minutes * scenario.tracks
     out: list[Stage] = []
@@ -454,7 +454,7 @@ def stages(scenario: Scenario, cluster: Cluster) -> list[Stage]:
     def per_track(name: str) -> float:
         return MEASURED[name].value * n
 
-    listed, labelled, fetched = (-(-n // size) for size in (collect.SHARD_ROWS, label.SHARD_ROWS, acquire.BATCH))
+    listed, labelled, fetched = (-(-n // size) for size in (changes.AT_ONCE, label.SHARD_ROWS, acquire.BATCH))
     add("collect", per_track("collect"), per_track("collect") / HOUR, per_track("tracks"), listed, 0)
     add("label", per_track("label"), per_track("label") / HOUR, per_track("labels"), labelled, listed)
     few = min(n, 20_000)

@@ -95,6 +95,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("duration_s", pa.float64(), "s, of what was scored"),
             _field("size", pa.int64(), "bytes of the file that was scored, if it is on a disk", True),
             _field("mtime_ms", pa.int64(), "ms since 1970: its last change", True),
+            _field("sha256", pa.string(), "of its bytes", True),
             _field("decoded_share", pa.float64(), "of what the file announces, 0..1; null where it does not say", True),
             *_vad(),
             *_vad("lower_", "lower end of the 90 % prediction interval, 0..1"),

@@ -7,6 +7,7 @@ a batch that is written again replaces itself. A stage asks which ids a table ha
 from __future__ import annotations
 
 import json
+import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -105,6 +106,24 @@ class Workspace(Storage):
         wanted = wanted if where is None else wanted & where
         return self._rewrite(table, wanted, lambda rows: rows.filter(~wanted)) if ids else 0
 
+    def exchange(self, table: str, ids: Collection[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put rows in the places of those of these tracks. Of tracks in ``ids`` without a new row, the old one goes.
+
+        At no moment are both gone, so that what a new row is compared with outlives a kill.
+        """
+        new, wanted = pa.Table.from_pylist(list(rows), SCHEMAS[table]), pc.field("track_id").isin(list(ids))
+        put = Ids()
+
+        def exchanged(old: pa.Table) -> pa.Table:
+            own = new.filter(pc.is_in(new["track_id"], old["track_id"].combine_chunks()))
+            own = own.filter(pa.array(put.add(own["track_id"])))
+            left = old.filter(~wanted)
+            return pa.concat_tables([left, own], promote_options="default").select(SCHEMAS[table].names)
+
+        if ids:
+            self._rewrite(table, wanted, exchanged, uuid.uuid4().hex)
+            self.append_rows(table, [r for r in rows if not put.mask([r["track_id"]])[0]])
+
     def rename(self, table: str, ids: Mapping[str, str]) -> int:
         """Give the rows of tracks another id. How many they were."""
         old, new = pa.array(list(ids), pa.string()), pa.array(list(ids.values()), pa.string())
@@ -116,11 +135,34 @@ class Workspace(Storage):
 
         return self._rewrite(table, pc.field("track_id").isin(old), renamed) if ids else 0
 
-    def _rewrite(self, table: str, wanted: pc.Expression, change: Callable[[pa.Table], pa.Table]) -> int:
+    def settle(self, table: str, there: Ids | None = None) -> set[str]:
+        """Take out rows whose id comes again and, with ``there``, those of ids that are not in it: these ids."""
+        seen, twice, strays = Ids(), set[str](), set[str]()
+        for batch in self._scan(table, ["track_id"]):
+            ids = batch["track_id"]
+            twice.update(ids.filter(pa.array(~seen.add(ids))).to_pylist())
+            if there is not None:
+                strays.update(ids.filter(pa.array(~there.mask(ids))).to_pylist())
+        first = Ids()
+
+        def once(rows: pa.Table) -> pa.Table:
+            doubled = pc.is_in(rows["track_id"], pa.array(list(twice), pa.string())).to_numpy()
+            return rows.filter(pa.array(~doubled | first.add(rows["track_id"])))
+
+        if twice:
+            wanted = pc.field("track_id").isin(pa.array(list(twice), pa.string()))
+            self._rewrite(table, wanted, once, uuid.uuid4().hex)
+        self.drop(table, strays)
+        return strays
+
+    def _rewrite(
+        self, table: str, wanted: pc.Expression, change: Callable[[pa.Table], pa.Table], salt: str = ""
+    ) -> int:
         """Change the shards that have rows for which ``wanted`` holds. How many rows those are.
 
         A shard is written anew before the old one goes: a kill in between leaves rows twice, which readers count once,
-        and the next call changes what is left.
+        and the next call changes what is left. salt: a new one for each call where a shard's change hangs on the shards
+        before it: what a killed call has written must then not be written over.
         """
         paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
         if not paths:
@@ -132,7 +174,7 @@ class Workspace(Storage):
                 name = path.rpartition("/")[2]
                 rows = change(pq.read_table(path, filesystem=self.fs, partitioning=None))
                 if len(rows):
-                    self.append(table, rows, "\n".join([name, *rows["track_id"].to_pylist()]))
+                    self.append(table, rows, "\n".join([salt + name, *rows["track_id"].to_pylist()]))
                 self.delete(table, name)
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(table, paths, error) from error

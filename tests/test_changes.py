@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_tunes
 
+from mer_ray import features
+from mer_ray.features.brought import Params
 from mer_ray.schemas import ragged_arrays
 from mer_ray.tables import Workspace
+from mer_ray.training import data
 
 HEADER = "clip_id,path,artist,title,valence,arousal,dominance,tags"
 STAGES = ("collect", "label", "acquire", "extract")
@@ -88,3 +96,81 @@ def test_frames_that_were_brought_follow_the_name_that_they_are_under(tmp_path, 
     else:
         rows[0] = rows[0].replace("tune000", "tune002") if "copy" in edit else rows[0].replace("c0", "c2")
     assert frames(edited(rows, "w", *own, stages=stages)) == frames(edited(rows, "fresh", *own, stages=stages))
+
+
+def test_a_model_of_frames_that_were_brought_is_outdated_when_paths_are_edited(tmp_path, edited):
+    stages = ("collect", "label", "extract")
+    own = bring(tmp_path, "path", ["tune000.flac", "tune001.flac"])
+    spec = features.resolve("yam", Params(path=str(tmp_path / "path.parquet")), family="brought")
+    rows = [f"c{i},tune00{i}.flac,A{i},Song,0.{i}1,0.2,0.3," for i in range(2)]
+    before = data.load(edited(rows, "w", *own, stages=stages), spec).fingerprint(spec)
+    rows = [rows[0].replace("tune000", "tune001"), rows[1].replace("tune001", "tune000")]
+    assert data.load(edited(rows, "w", *own, stages=stages), spec).fingerprint(spec) != before
+
+
+def raw(workspace: Workspace, table: str) -> list[str]:
+    """The ids in a table's shards, as a reader without mer-ray meets them."""
+    files = [pq.ParquetFile(workspace.path(table, name)) for name in workspace.names(table)]
+    return sorted(i for f in files for i in f.read(["track_id"])["track_id"].to_pylist())
+
+
+@contextlib.contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
+    """Within, a command ends before the file number ``at`` that it would write or delete."""
+    steps = []
+
+    def step(function: Callable[..., Any], *arguments: Any) -> Any:
+        if len(steps) == at:
+            raise KeyboardInterrupt
+        steps.append(arguments)
+        return function(*arguments)
+
+    with monkeypatch.context() as patch, contextlib.suppress(AssertionError):
+        for name in ("write_bytes", "delete"):
+            patch.setattr(Workspace, name, functools.partialmethod(functools.partial(step, getattr(Workspace, name))))
+        yield
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_a_run_that_is_killed_before_another_edit_leaves_nothing(tmp_path, edited, monkeypatch, at):
+    """Killed at every step in turn; the source is as it was at first by the next run."""
+    write_tunes(tmp_path, 4)
+    before = [f"c{i},tune00{i}.flac,A{i},Song {i},0.1,0.2,0.3," for i in range(4)]
+    after = [before[0].replace("c0", "x0"), before[1].replace("0.1", "0.9"), before[2].replace("tune002", "tune003")]
+    stages = ("collect", "label", "acquire", "extract")
+    workspace = edited(before, "w", "extract.features=mfcc")
+    with killed(monkeypatch, at):
+        edited(after, "w", "extract.features=mfcc", stages=("collect",))
+    edited(before, "w", "extract.features=mfcc", stages=stages)
+    for table in ("tracks", "labels", "audio", "features/mfcc"):
+        assert raw(workspace, table) == ["c0", "c1", "c2", "c3"], table
+
+
+@pytest.mark.parametrize("at", range(8))
+def test_a_run_that_is_killed_before_the_label_is_edited_leaves_no_old_one(edited, monkeypatch, at):
+    before = [f"c{i},{i}.wav,A{i},Song {i},0.1,0.2,0.3," for i in range(3)]
+    moved = [before[0].replace("0.wav", "9.wav"), *before[1:]]
+    edited(before, "w", stages=("collect", "label"))
+    with killed(monkeypatch, at):
+        edited(moved, "w", stages=("collect",))
+    after = [moved[0].replace("0.1", "0.9"), *before[1:]]
+    assert [v for _, v, _ in labels(edited(after, "w", stages=("collect", "label")))] == [0.9, 0.1, 0.1]
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_look_at_changed_files_that_is_killed_before_another_change(tmp_path, edited, monkeypatch, at):
+    paths = write_tunes(tmp_path, 4)
+    rows = [f"c{i},tune00{i}.flac,A{i},Song {i},0.1,0.2,0.3," for i in range(3)]
+    edited(rows, "w", "extract.features=mfcc")
+    times = [p.stat().st_mtime_ns for p in paths]
+    for path, time in zip(paths, times, strict=True):
+        os.utime(path, ns=(time, time + 10**9))
+    with killed(monkeypatch, at):
+        edited(rows, "w", stages=("acquire",))
+    paths[0].write_bytes(paths[3].read_bytes())
+    workspace = edited(rows, "w", "extract.features=mfcc")
+    fresh = edited(rows, "fresh", "extract.features=mfcc")
+    for table in ("audio", "features/mfcc"):
+        one, other = (w.read(table).sort_by("track_id").to_pylist() for w in (workspace, fresh))
+        assert one == other, table
+        assert raw(workspace, table) == ["c0", "c1", "c2"], table

@@ -174,6 +174,29 @@ def test_real_tracks_never_meet_random_weights(mine, mer_ray):
     assert not Workspace(mine).has("features/vggish")
 
 
+def test_real_tracks_never_meet_the_demos_parts_in_python(mine):
+    from mer_ray.config import Config
+    from mer_ray.errors import MerRayError
+    from mer_ray.stages import acquire, extract, label, run
+
+    config, work = load(None, ["extract.features=vggish"]), Workspace(mine)
+    acquire.run(config, work)
+    specs = extract.check(config)  # of settings that name no source
+    with pytest.raises(MerRayError, match="TensorFlow Hub"):
+        extract.run(config, work, specs)
+    with pytest.raises(MerRayError, match="lexicon is not set"):
+        label.run(Config(), work)
+    with pytest.raises(MerRayError):
+        next(run.run(config, work))
+    assert not work.has("features/vggish")
+
+
+def test_tracks_know_their_source_where_the_settings_are_lost(mine, mer_ray):
+    shutil.rmtree(mine / "settings")
+    code, _, err = mer_ray("label", "--workspace", mine)
+    assert (code, "label.lexicon is not set" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     "settings", [["collect.source=demo"], ["collect.folder=music"], ["collect.api_url=http://localhost:1/"]]
 )
@@ -193,6 +216,16 @@ def test_settings_that_name_two_sources_are_refused(tmp_path, mer_ray, settings)
     )
     assert (code, "another source" in err) == (2, True)
     assert not (tmp_path / "w").exists()
+
+
+def test_a_source_that_gave_no_track_binds_nothing(tmp_path, mer_ray):
+    write_tunes(tmp_path / "music", 1)
+    manifest = write(tmp_path / "m.csv", ",only a title,", header="artist,title,album\n")
+    own = ["--workspace", tmp_path / "w", "--set"]
+    assert mer_ray("collect", *own, f"collect.manifest={manifest}")[0] == 2
+    code, out, err = mer_ray("collect", *own, f"collect.folder={tmp_path / 'music'}")
+    assert code == 0, out + err
+    assert tracks(tmp_path / "w", "source") == [("folder",)]
 
 
 def test_a_workspace_of_an_older_version_is_said_and_brought_up_to_date(tmp_path, mine, mer_ray):

@@ -394,7 +394,7 @@ def test_score_keeps_what_is_there_if_it_is_told_to(files, tmp_path, mer_ray):
     whole, cut = files["cbr.mp3"], tmp_path / "music" / "cut.mp3"
     cut.parent.mkdir()
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
-    assert refused(lambda: mer_ray_score([cut])).reason == "truncated"
+    assert refused(lambda: mer_ray_score([cut], errors="raise")).reason == "truncated"
     table = mer_ray_score([whole, cut], allow_partial=True)
     assert table["decoded_share"].to_pylist() == [1.0, pytest.approx(1 / 3, abs=0.02)]
     target = tmp_path / "scores.csv"

@@ -56,7 +56,7 @@ def scores(n: int, **own: list[object] | pa.Array) -> pa.Table:
         "novelty": [0.5] * n,
         "curve": curve,
         "curve_hop_s": [15.0] * n,
-        **dict.fromkeys(("size", "mtime_ms", "decoded_share"), [None] * n),
+        **dict.fromkeys(("size", "mtime_ms", "sha256", "decoded_share"), [None] * n),
         "sound": [[float(i), 1.0] for i in range(n)],
         "waveform": [[0, 128, 255]] * n,
         "model": ["cnn 1a2b"] * n,

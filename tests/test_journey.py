@@ -37,7 +37,7 @@ def finished(toy, mer_ray) -> Path:
 def test_the_whole_way_makes_three_tables_of_twelve_rows(toy, mer_ray):
     code, out, err = mer_ray("run", "--workspace", toy, *TOY)
     assert code == 0, out + err
-    with (toy / "report" / "metrics.csv").open() as file:
+    with (toy / "report" / "metrics.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     figures = ["mse", "mae", "rmse", "r2", "r", "ccc"]
     assert list(rows[0])[: 5 + len(figures)] == ["dimension", "network", "feature", *figures, "n", "label_sd"]

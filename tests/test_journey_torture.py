@@ -37,7 +37,7 @@ EXPECTED: dict[str | bytes, str | None] = {
     "192-kHz.wav": None,
     "cut.mp3": "truncated",
     "cut.ogg": "truncated",
-    "cut.flac": "corrupt",
+    "cut.flac": "truncated",
     "flac-that-is-called.mp3": None,
     "text.mp3": "corrupt",
     "picture.ogg": "corrupt",

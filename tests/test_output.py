@@ -28,6 +28,7 @@ def rows(*numbers: int, model: str = MODEL, drawn: int = 1) -> pa.Table:
         "uri": [f"/m/{i:06d}.mp3" for i in numbers],
         **{f"{end}{d}": [0.5] * n for end in ("", "lower_", "upper_") for d in DIMENSIONS},
         **{name: [1] * n for name in ("size", "mtime_ms")},
+        "sha256": ["x"] * n,
         **{name: [1.0] * n for name in ("duration_s", "decoded_share", "novelty", "curve_hop_s")},
         "in_distribution": [True] * n,
         "curve": [[[0.5] * 3]] * n,

@@ -11,6 +11,7 @@ import os
 import shutil
 import socket
 import struct
+import sys
 import tarfile
 import threading
 import time
@@ -193,7 +194,7 @@ def test_an_import_that_another_process_makes_is_waited_for(source: Path, stored
 
 def test_an_import_that_dies_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     (tmp_path / "model.ckpt").write_bytes(b"x")
-    monkeypatch.setattr(vggish_weights.sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(ModelError, match=r"model\.ckpt: the import of VGGish's weights ended with 1") as caught:
         resolve_path(tmp_path / "model.ckpt")
     assert_names_the_ways(caught.value)

@@ -16,7 +16,7 @@ from mer_ray.audio import content, objects
 from mer_ray.audio.extensions import EXTENSIONS
 from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import InputError, TrackError
-from mer_ray.identity import digest, one_line
+from mer_ray.identity import digest, file_digest, one_line
 from mer_ray.ids import Ids
 from mer_ray.sources import Found, Track, folder, manifest, walk
 from mer_ray.tables import failure
@@ -253,6 +253,14 @@ def _row(track: Track) -> dict[str, Any]:
         "planned_s": max(LEAST_S, planned),
         **found,
     }
+
+
+def content_hash(uri: str) -> str | None:
+    """SHA-256 of a local file's bytes; None for what is none, or cannot be read."""
+    try:
+        return file_digest(to_path(uri)) if objects.scheme(uri) in ("", "file") else None
+    except OSError:
+        return None
 
 
 def state(uri: str) -> dict[str, int | None]:

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from mer_ray.audio import objects
 from mer_ray.audio.location import to_path
-from mer_ray.identity import digest, one_line
+from mer_ray.identity import digest, file_digest, one_line
 from mer_ray.ids import Ids
 
 NAMES = ("artist", "title", "album")
-COLUMNS = ("track_id", "uri", "size", "mtime_ms", *NAMES)
+COLUMNS = ("track_id", "uri", "size", "mtime_ms", "sha256", *NAMES)
 
 
 @dataclass
@@ -67,7 +67,7 @@ def find(
                 found.changed += 1
             elif at is not None:
                 found.unknown += not versioned and there.states[at] != _NOTHING
-                differs = versioned and there.states[at] != _hash(_state(row))
+                differs = versioned and there.states[at] != _hash(_state(row)) and not _has_same_bytes(row)
                 found.changed += differs
             elif there.has(row):
                 # What was scored from ready frames has no version, and may be of a file that is listed, too.
@@ -81,6 +81,15 @@ def find(
                 ids.append(row["track_id"])
         found.ids.add(ids)
     return found
+
+
+def _has_same_bytes(row: dict[str, Any]) -> bool:
+    """Whether a file is what it was, though its time of change is another."""
+    path = to_path(row["uri"])
+    try:
+        return bool(row["sha256"]) and path.stat().st_size == row["size"] and file_digest(path) == row["sha256"]
+    except OSError:
+        return False
 
 
 class _Listed:

@@ -17,7 +17,7 @@ from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features.batch import extract
 from mer_ray.identity import one_line
-from mer_ray.scoring.catalog import file_id, state
+from mer_ray.scoring.catalog import content_hash, file_id, state
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
@@ -55,7 +55,12 @@ def scored(
                     raise error
                 ((frames,), (peaks,)) = (list(result.frames[name].values()) for name in (feature, Waveform.NAME))
                 predictions = model.predict_frames([frames])
-                track |= {**_names(uri), **state(uri), "decoded_share": result.shares[track["track_id"]]}
+                track |= {
+                    **_names(uri),
+                    **state(uri),
+                    "sha256": content_hash(uri),
+                    "decoded_share": result.shares[track["track_id"]],
+                }
             except (OSError, TrackError) as error:
                 yield {"uri": uri, "error": _with_place(uri, error)}
                 continue

@@ -23,8 +23,8 @@ def scores_table(
 ) -> pa.Table:
     """A table of `SCHEMAS` ["scores"].
 
-    tracks: track_id, artist, title, album, uri, size, mtime_ms and decoded_share of each; only track_id has to be
-    there. durations: s.
+    tracks: track_id, artist, title, album, uri, size, mtime_ms, sha256 and decoded_share of each; only track_id has to
+    be there. durations: s.
     waveforms: frames (n, 2) of `mer_ray.scoring.waveform.Waveform`.
     """
     drawn_ones = [None if w is None else drawn(w) for w in waveforms or [None] * len(tracks)]
@@ -35,6 +35,7 @@ def scores_table(
         "uri": pa.array([t.get("uri") or "" for t in tracks], pa.string()),
         "duration_s": pa.array(durations, pa.float64()),
         **{name: pa.array([t.get(name) for t in tracks], pa.int64()) for name in ("size", "mtime_ms")},
+        "sha256": pa.array([t.get("sha256") for t in tracks], pa.string()),
         "decoded_share": pa.array([t.get("decoded_share") for t in tracks], pa.float64()),
         "in_distribution": pa.array([p.in_distribution for p in predictions], pa.bool_()),
         "novelty": pa.array([p.novelty for p in predictions], pa.float64()),

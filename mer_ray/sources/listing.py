@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mer_ray.audio.location import to_path
-from mer_ray.errors import TrackError
+from mer_ray.errors import TrackError, WorkspaceError
 from mer_ray.identity import digest, file_digest, one_line
 from mer_ray.ids import Ids
 from mer_ray.schemas import DIMENSIONS, SCHEMAS
@@ -66,7 +67,8 @@ class Listing:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._first.close()
+        with suppress(OSError):  # it is removed anyway
+            self._first.close()
         self._folder.cleanup()
 
     def add(self, track: Track) -> None:
@@ -80,10 +82,11 @@ class Listing:
     def close(self) -> list[tuple[str, TrackError]]:
         """The listing is complete. (an id, why it is lost) of each track that repeats another."""
         self._flush()
-        self._first.close()
+        with _temporary_files():
+            self._first.close()
         apart = _several(np.concatenate(self._ids), np.concatenate(self._places))
         seen, repeats = Ids(), list[dict[str, Any]]()
-        with pq.ParquetWriter(self._file("rows"), SCHEMAS["tracks"], compression="zstd") as writer:
+        with _temporary_files(), pq.ParquetWriter(self._file("rows"), SCHEMAS["tracks"], compression="zstd") as writer:
             for batch in self._read("first"):
                 rows = batch.to_pylist()
                 for r in rows:
@@ -107,7 +110,8 @@ class Listing:
         yield from self._read("rows")
 
     def _flush(self) -> None:
-        self._first.write_table(pa.Table.from_pylist(self._held, _FIRST))
+        with _temporary_files():
+            self._first.write_table(pa.Table.from_pylist(self._held, _FIRST))
         placed = [r for r in self._held if r["kind"] == "name" and r["place"]]
         self._ids.append(np.array([int(r["track_id"], 16) for r in placed], np.uint64))
         self._places.append(np.array([int(digest(r["place"].encode())[:16], 16) for r in placed], np.uint64))
@@ -134,6 +138,17 @@ class Listing:
 
     def _file(self, name: str) -> Path:
         return Path(self._folder.name, f"{name}.parquet")
+
+
+@contextmanager
+def _temporary_files() -> Iterator[None]:
+    """Raises WorkspaceError where they cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        place, said = tempfile.gettempdir(), one_line(error.strerror or str(error), 200)
+        hint = "free some space there, or set TMPDIR to another folder"
+        raise WorkspaceError(f"cannot write temporary files in {place}: {said}", hint) from error
 
 
 def _several(ids: np.ndarray, places: np.ndarray) -> set[int]:

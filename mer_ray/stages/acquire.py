@@ -51,6 +51,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     """Get the audio of the tracks that have none, and look again at what has changed."""
     started = time.monotonic()
     settings = config.acquire
+    workspace.settle("audio")  # where a run was killed that put rows in the places of others
     done, lost = workspace.ids("audio"), workspace.lost("acquire", config.again)
     known, again = audio_changes.Known(workspace), audio_changes.Again(workspace)
     summary = Summary("acquire", unit="audio files", done_before=len(done))

@@ -118,10 +118,7 @@ class Again:
         for name in work.names("features"):
             work.drop(features_table(name), void | set(moved) if keys.get(name) == "path" else void)
         work.drop("failures", void, changes.of_decoding())
-        work.drop("audio", ids)
-        held = list(self._held.values())
-        for start in range(0, len(held), changes.AT_ONCE):
-            work.append_rows("audio", held[start : start + changes.AT_ONCE])
+        work.exchange("audio", ids, list(self._held.values()))
         self.replaced, self.same, self.lost = (
             self.replaced + len(new),
             self.same + len(self._held) - len(new),

@@ -131,6 +131,10 @@ def void(workspace: Workspace, changes: Changes) -> None:
     gone, renamed = changes.gone, changes.renamed
     labels, requests = changes.of(OF_LABELS), changes.of(OF_REQUESTS | OF_FILES)
     keys = brought(workspace)
+    # A run that was killed in `store` has taken out tracks, and they count as new: what they are now is not compared.
+    there = workspace.ids("tracks")
+    unknown = set[str]().union(*(workspace.settle(t, there) for t in ("labels", *map(features_table, keys))))
+    workspace.drop("scores", unknown)
     moved = changes.of({"uri"}) if "path" in keys.values() else set()
     workspace.drop("scores", gone | renamed.keys() | moved | changes.of(SHOWN_IN_SCORES))
     for name in workspace.names("features"):
@@ -174,6 +178,17 @@ def store(workspace: Workspace, changes: Changes, new: Callable[[], Iterator[pa.
         for start in range(0, len(fresh), AT_ONCE):
             piece = fresh.slice(start, AT_ONCE)
             workspace.append("tracks", piece, "\n".join([*piece["track_id"].to_pylist(), str(piece["fetched_at"][0])]))
+    tidy(workspace)
+
+
+def tidy(workspace: Workspace) -> None:
+    """Take out what a killed run left where its source changed again before the next: rows of no track, rows twice."""
+    workspace.settle("tracks")
+    there, tables = workspace.ids("tracks"), [features_table(name) for name in workspace.names("features")]
+    strays = set[str]().union(*(workspace.settle(table, there) for table in ("labels", *tables, "audio")))
+    workspace.settle("scores")
+    workspace.drop("scores", strays)
+    workspace.drop("failures", strays, pc.field("stage") != "collect")
 
 
 def _digests(batches: Iterable[pa.Table], sort: bool = True) -> tuple[np.ndarray, np.ndarray]:

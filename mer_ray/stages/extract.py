@@ -55,9 +55,10 @@ def needs_audio(spec: FeatureSpec) -> bool:
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
     """Compute the features that tracks lack. ``specs`` as `check` answered them, if it was asked already."""
     started = time.monotonic()
-    config = workspace_source.adopt(config, workspace)
+    given, config = config, workspace_source.adopt(config, workspace)
     settings = config.extract
-    specs = specs or check(config)
+    # Where the workspace knows better what the source is, they were made for another one: the demo, say.
+    specs = specs if specs and config.is_demo == given.is_demo else check(config)
     summary = Summary("extract", unit="feature rows")
     # Nothing is made with it, but what it made fail is tried again when it changes.
     excerpt = settings.excerpt and settings.excerpt.model_dump()

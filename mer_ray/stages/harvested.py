@@ -99,6 +99,7 @@ def make(
     followed.gone = set() if pages or keep_gone else followed.gone - later
     changes.void(workspace, followed)
     workspace.replace("tracks", shards)
+    changes.tidy(workspace)
     workspace.replace("merged", _shards(_variants(listed)))
     for at, error in pages.items():
         lose(page_id(at), error)

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from mer_ray.config import Config
 from mer_ray.console import Summary
-from mer_ray.stages import acquire, collect, extract, label, report, score, train
+from mer_ray.stages import acquire, collect, extract, label, report, score, train, workspace_source
 from mer_ray.tables import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> Iterator[Summary]:
     """Check everything that can be checked before the first stage starts, then yield each stage's summary."""
+    config = workspace_source.adopt(config, workspace)
     collect.check(config)
     label.check(config)
     specs = extract.check(config)

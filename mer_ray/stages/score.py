@@ -20,7 +20,7 @@ from mer_ray.identity import digest, one_line
 from mer_ray.ids import Ids
 from mer_ray.schemas import features_table
 from mer_ray.scoring import output, predictor, store
-from mer_ray.scoring.catalog import Catalog, find
+from mer_ray.scoring.catalog import Catalog, content_hash, find
 from mer_ray.scoring.frames import AT_ONCE, Frames, ids, lost_stage, repeated, shards, unit_id, unit_place, unit_rows
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
@@ -70,7 +70,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.failed = workspace.n_lost("score")
     summary.seconds = time.monotonic() - started
     summary.notes.append(f"model {model.id}, mean R² {model.mean_r2:.3f}{_note(model)}")
-    if config.score.model is None and grouped.changed(workspace, model.feature, model.details["data"]):
+    if config.score.model is None and grouped.changed(workspace, model.feature, model.details.get("data", "")):
         summary.notes.append("its tracks or their labels have changed since it was trained: run `mer-ray train`")
     return summary
 
@@ -402,7 +402,7 @@ def score_files(
     result = extract([(f["track_id"], f["uri"], wanted) for f in files], extractors, min_duration_s, stream)
     by_id = {f["track_id"]: f for f in files}
     frames, peaks = result.frames[feature], result.frames[Waveform.NAME]
-    tracks = [{**by_id[i], "decoded_share": result.shares[i]} for i in frames]
+    tracks = [{**by_id[i], "sha256": content_hash(by_id[i]["uri"]), "decoded_share": result.shares[i]} for i in frames]
     scores = scores_table(
         tracks,
         model.predict_frames(list(frames.values())),

@@ -15,6 +15,7 @@ from pathlib import Path
 from mer_ray.config import CollectConfig, Config
 from mer_ray.errors import WorkspaceError
 from mer_ray.storage import Storage
+from mer_ray.tables import Workspace
 
 SOURCE = ("settings", "source.json")
 COMMAND = ("settings", "command.json")
@@ -33,6 +34,8 @@ def adopt(config: Config, workspace: Storage) -> Config:
     given = config.collect.model_dump(exclude_unset=True)
     if before["source"] is None or given.get("source") == before["source"]:
         return config
+    if given.get("source") is not None and not workspace.names("tracks"):
+        return config  # nothing came of the first source, and here is another
     if given.get("source") is not None:
         raise WorkspaceError(
             f"workspace {workspace.uri} holds tracks of the source {before['source']}, and these settings say "
@@ -48,9 +51,15 @@ def is_older(workspace: Storage) -> bool:
 
 
 def _older_source(workspace: Storage) -> str | None:
-    """What older versions wrote down of the source."""
+    """What older versions wrote down of the source; where that is lost, what the tracks themselves say."""
+    if not workspace.names("tracks"):
+        return None
     source = ((workspace.read_json(*OLDER) or {}).get("settings") or {}).get("source")
-    return source if workspace.names("tracks") else None
+    return source or next(iter(sorted(Workspace(workspace.uri).distinct("tracks", "source"), key=_is_demo)), None)
+
+
+def _is_demo(source: str) -> bool:
+    return source == "demo"
 
 
 def remember(collect: CollectConfig, workspace: Storage) -> None:
