@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,19 @@ def test_a_look_at_changed_files_that_is_killed_before_another_change(tmp_path, 
         one, other = (w.read(table).sort_by("track_id").to_pylist() for w in (workspace, fresh))
         assert one == other, table
         assert raw(workspace, table) == ["c0", "c1", "c2"], table
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_a_rename_that_is_killed_before_another_file_comes(tmp_path, edited, monkeypatch, at):
+    write_tunes(tmp_path, 3)
+    before = [f"c{i},tune00{i}.flac,A{i},Song {i},0.1,0.2,0.3," for i in range(2)]
+    edited(before, "w", "extract.features=mfcc")
+    renamed = [before[0].replace("c0", "x0"), before[1]]
+    with killed(monkeypatch, at):
+        edited(renamed, "w", "extract.features=mfcc", stages=("collect",))
+    for n, after in enumerate(rows[0].replace("tune000", "tune002") for rows in (before, renamed)):
+        copy = f"w{n}"
+        shutil.copytree(tmp_path / "w", tmp_path / copy)
+        found, fresh = (edited([after, before[1]], w, "extract.features=mfcc") for w in (copy, f"fresh{n}"))
+        one, other = (w.read("features/mfcc").sort_by("track_id").to_pylist() for w in (found, fresh))
+        assert one == other

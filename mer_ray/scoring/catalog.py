@@ -99,6 +99,8 @@ def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Cata
             nothing.append(error)
             catalog.skipped.add(walk.EMPTY, place)
             catalog.skipped.merge(error.skipped)
+            if not (error.skipped.counts[walk.UNREADABLE] or error.skipped.counts[walk.BROKEN]):
+                catalog.folders.append(str(_absolute(to_path(place).expanduser())))
     catalog.close()
     if nothing and not (catalog.tracks or catalog.tables or catalog.lost):
         raise nothing[0]

@@ -20,10 +20,11 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError
 from mer_ray.identity import file_digest, one_line
+from mer_ray.schemas import features_table
 from mer_ray.sources import Track
 from mer_ray.sources import fetch as sources
 from mer_ray.sources.limits import Limiter
-from mer_ray.stages import audio_changes, blocks, limits, metrics, session
+from mer_ray.stages import audio_changes, blocks, changes, limits, metrics, session
 from mer_ray.tables import Workspace, failure
 
 FEW_TRACKS = 64
@@ -53,6 +54,8 @@ def run(config: Config, workspace: Workspace) -> Summary:
     settings = config.acquire
     workspace.settle("audio")  # where a run was killed that put rows in the places of others
     done, lost = workspace.ids("audio"), workspace.lost("acquire", config.again)
+    for name in set(workspace.names("features")) - changes.brought(workspace).keys():
+        workspace.settle(features_table(name), done)  # or one that renamed tracks: of which bytes these are, none knows
     known, again = audio_changes.Known(workspace), audio_changes.Again(workspace)
     summary = Summary("acquire", unit="audio files", done_before=len(done))
 
