@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from datetime import timedelta
@@ -59,6 +60,10 @@ _FORBIDDEN = re.compile(
 )
 _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|[Bb]ucket '?[^ ]*'? not found|no bucket")
 _OVERLOADED = re.compile(r"HTTP status 5\d\d|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|INTERNAL_SERVER_ERROR")
+_GARBLED = "Failed to flush response stream"
+"""What pyarrow says where the text of an error of S3 is longer than the few bytes asked for: it has not understood
+that this was an error which passes, and does not try again."""
+GARBLED_ATTEMPTS = 5
 _T = TypeVar("_T")
 
 
@@ -193,6 +198,23 @@ def within(seconds: float, work: Callable[[], _T]) -> _T:
 
     threading.Thread(target=run, daemon=True).start()
     return future.result(seconds)
+
+
+def is_garbled(error: Exception) -> bool:
+    """Whether to read once more would help: see `_GARBLED`."""
+    return _GARBLED in str(error)
+
+
+def read_again(read: Callable[[], _T]) -> _T:
+    """What is read; again where an answer was garbled."""
+    for attempt in range(1, GARBLED_ATTEMPTS):
+        try:
+            return read()
+        except OSError as error:
+            if not is_garbled(error):
+                raise
+            time.sleep(0.2 * 2**attempt)
+    return read()
 
 
 def unreachable(uri: str, error: Exception) -> WorkspaceError:

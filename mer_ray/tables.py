@@ -7,10 +7,12 @@ a batch that is written again replaces itself. A stage asks which ids a table ha
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ from mer_ray.ids import Ids
 from mer_ray.lost import Lost, latest
 from mer_ray.schemas import LOGS, SCHEMAS, features_schema, features_table
 from mer_ray.storage import Storage
-from mer_ray.stores import unreachable
+from mer_ray.stores import GARBLED_ATTEMPTS, is_garbled, read_again, unreachable
 
 COMPUTED = "features.json"
 """In ``settings``: the features that were last computed from audio."""
@@ -169,10 +171,10 @@ class Workspace(Storage):
             return 0
         try:
             rows_of = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
-            found = rows_of.to_table(["__filename"], wanted)
+            found = read_again(lambda: rows_of.to_table(["__filename"], wanted))
             for path in found["__filename"].unique().to_pylist():
                 name = path.rpartition("/")[2]
-                rows = change(pq.read_table(path, filesystem=self.fs, partitioning=None))
+                rows = change(read_again(partial(pq.read_table, path, filesystem=self.fs, partitioning=None)))
                 if len(rows):
                     self.append(table, rows, "\n".join([salt + name, *rows["track_id"].to_pylist()]))
                 self.delete(table, name)
@@ -197,7 +199,8 @@ class Workspace(Storage):
         paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
         try:
             # With the schema given, a column that an older version did not write reads as nulls.
-            rows = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs).to_table(columns=wanted)
+            stored = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
+            rows = read_again(lambda: stored.to_table(columns=wanted))
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(table, paths, error) from error
         if table not in LOGS:
@@ -233,12 +236,23 @@ class Workspace(Storage):
         paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
         if not paths:
             return
-        try:
-            yield from ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs).to_batches(
-                columns=list(columns), filter=filter, batch_size=rows, batch_readahead=2, fragment_readahead=2
-            )
-        except (pa.ArrowException, OSError) as error:
-            raise self._unreadable(table, paths, error) from error
+        options = {"batch_size": rows, "batch_readahead": 2, "fragment_readahead": 2}
+        given = 0
+        for attempt in range(1, GARBLED_ATTEMPTS + 1):
+            passed = 0
+            try:
+                shards = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
+                for batch in shards.to_batches(columns=list(columns), filter=filter, **options):
+                    new = batch.slice(max(0, given - passed))  # shards do not change: what was given comes first
+                    passed += len(batch)
+                    if len(new):
+                        given = passed
+                        yield new
+                return
+            except (pa.ArrowException, OSError) as error:
+                if attempt == GARBLED_ATTEMPTS or not is_garbled(error):
+                    raise self._unreadable(table, paths, error) from error
+                time.sleep(0.2 * 2**attempt)
 
     def _unreadable(self, table: str, paths: Sequence[str], error: Exception) -> WorkspaceError:
         if not self.is_local and not isinstance(error, pa.ArrowInvalid):

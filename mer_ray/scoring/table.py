@@ -25,7 +25,7 @@ from mer_ray.ids import Ids
 from mer_ray.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring import sheet
 from mer_ray.storage import Storage
-from mer_ray.stores import parted, scheme, shown
+from mer_ray.stores import parted, read_again, scheme, shown
 from mer_ray.tables import Workspace
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> 
     wanted = list(SCHEMA.names if columns is None else columns)
     rows = _open(text)
     with _reading(text):
-        table = rows.to_table(_stored(rows, wanted))
+        table = read_again(lambda: rows.to_table(_stored(rows, wanted)))
     return _cleaned(text, cells.unguarded(table) if _is_csv(rows) else table, wanted, Ids())
 
 
