@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -204,7 +205,15 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path):
     assert process.returncode == 0, err
 
 
-def test_handlers_come_back():
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A process in the background of a shell ignores SIGINT, and then `ending` does, too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_handlers_come_back(interruptible):
     before = [signal.getsignal(s) for s in ending.SIGNALS]
     with ending.signals():
         assert ending.armed()
