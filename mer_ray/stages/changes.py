@@ -74,7 +74,7 @@ def compare(workspace: Workspace, new: Callable[[], Iterator[pa.Table]]) -> Chan
 
     new: the rows of ``tracks`` as they are now, batch by batch, anew for each call. Of both, 16 bytes a track are held.
     """
-    keys, contents = _digests(workspace.batches("tracks", COMPARED))
+    keys, contents = _digests(workspace.batches("tracks", COMPARED, AT_ONCE))
     changes, differing, fresh, still = Changes(), set[str](), set[str](), np.zeros(len(keys), bool)
     for batch in new():
         own, content = _digests([batch.select(COMPARED)], sort=False)
@@ -89,7 +89,7 @@ def compare(workspace: Workspace, new: Callable[[], Iterator[pa.Table]]) -> Chan
     gone = set(keys[~still].tolist())
     for ids in workspace.batches("tracks", ["track_id"]) if gone else ():
         changes.gone.update(i for i in ids["track_id"].to_pylist() if _key(i) in gone)
-    stored = _rows(differing | changes.gone, workspace.batches("tracks", COMPARED))
+    stored = _rows(differing | changes.gone, workspace.batches("tracks", COMPARED, AT_ONCE))
     found = _rows(differing | (fresh if gone else set()), (batch.select(COMPARED) for batch in new()))
     changes.renamed = _same_music([stored[i] for i in changes.gone], [found[i] for i in fresh] if gone else [])
     pairs = {**{i: i for i in differing}, **changes.renamed}
