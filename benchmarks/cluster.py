@@ -33,7 +33,7 @@ def chaos(repeats: int, first_seed: int, folder: Path) -> dict[str, Any]:
     from chaos import STAGES, Storm, catalogue, differences, undisturbed
     from clusters import Cluster
 
-    from mer_ray.tables import Workspace
+    from mer_ray.io.tables import Workspace
 
     manifest, rows, told = catalogue(folder), [], []
     with Cluster(2) as cluster:

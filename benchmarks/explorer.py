@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from common import arguments, save, show
 
-from mer_ray.explorer import page as explorer
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.scoring.explorer import page as explorer
 
 FILTER = """async (value) => {
   const slider = document.getElementById('valence-highest'), view = [...Bokeh.index.roots][0];

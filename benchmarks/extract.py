@@ -149,8 +149,8 @@ def pool(workspace_path: str, options: list[str]) -> None:
     import pyarrow as pa
 
     from mer_ray import config as configs
+    from mer_ray.io.tables import Workspace
     from mer_ray.stages import blocks, extract
-    from mer_ray.tables import Workspace
 
     started = time.time()
     config = configs.load(None, [o for o in options if o != "--set"])
@@ -178,8 +178,8 @@ def pool(workspace_path: str, options: list[str]) -> None:
 
 def same(a: Path, b: Path, feature: str) -> bool:
     """Whether both made the same bits."""
-    from mer_ray.schemas import features_table
-    from mer_ray.tables import Workspace
+    from mer_ray.io.schemas import features_table
+    from mer_ray.io.tables import Workspace
 
     tables = [Workspace(w).read(features_table(feature)).sort_by("track_id") for w in (a, b)]
     return len(tables[0]) > 0 and bool(tables[0].equals(tables[1]))

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.schemas import SCHEMAS, TAG
+from mer_ray.io.schemas import SCHEMAS, TAG
 
 TAGS, TERMS, PER_TRACK, SHARD = 50_000, 20_000, 10, 10_000
 SYLLABLES = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "er", "il", "on", "us")]

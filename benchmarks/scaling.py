@@ -260,9 +260,9 @@ def simulate(blocks: list[Any], cost: Callable[[Any], float], cluster: Cluster, 
 
 
 def asked(n: int, rate: float, answer_s: float, seed: int = 0) -> float:
-    """Seconds that n questions to Last.fm take: threads as `stages.harvest` has them, before its real `Gate`."""
-    from mer_ray.sources.limits import Gate, per_second
-    from mer_ray.stages.harvest import MAX_THREADS
+    """Seconds that n questions to Last.fm take: threads as `stages.lastfm_harvest` has them, before its real `Gate`."""
+    from mer_ray.io.rate_limit import Gate, per_second
+    from mer_ray.stages.lastfm_harvest import MAX_THREADS
 
     rng = np.random.default_rng(seed)
     gate = Gate(**per_second(rate), lease_s=math.inf, now=0.0)
@@ -290,7 +290,7 @@ def downloaded(n: int, hosts: int, per_host: int, workers: int, file_s: float, s
     """Seconds that n downloads from so many hosts take: `stages.acquire`'s blocks and threads, before real gates."""
     import pyarrow as pa
 
-    from mer_ray.sources.limits import Gate
+    from mer_ray.io.rate_limit import Gate
     from mer_ray.stages import acquire, blocks
 
     rng = np.random.default_rng(seed)
@@ -537,8 +537,8 @@ def validate() -> list[dict[str, Any]]:
 _MAKE = """
 import sys
 import pyarrow as pa
-from mer_ray.schemas import SCHEMAS
-from mer_ray.tables import Workspace
+from mer_ray.io.schemas import SCHEMAS
+from mer_ray.io.tables import Workspace
 
 place, n = sys.argv[1], int(sys.argv[2])
 for start in range(0, n, 5_000):
@@ -554,7 +554,7 @@ _PLAN = """
 import resource, sys, time
 import mer_ray.stages.extract
 from mer_ray.stages import blocks
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

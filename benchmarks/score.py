@@ -24,7 +24,7 @@ from mer_ray.config import load
 from mer_ray.console import Summary
 from mer_ray.scoring import catalog, predictor
 from mer_ray.stages import blocks, extract, score
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 import pyarrow as pa
 kind, place, *folders = sys.argv[1:]
 rows = catalog.find(folders).tracks

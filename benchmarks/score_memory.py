@@ -26,7 +26,7 @@ def rows(start: int, stop: int):
     import numpy as np
     import pyarrow as pa
 
-    from mer_ray.schemas import DIMENSIONS, SCHEMAS, ragged_column
+    from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, ragged_column
 
     n, rng, schema = stop - start, np.random.default_rng(start), SCHEMAS["scores"]
     numbers = range(start, stop)
@@ -57,9 +57,9 @@ def make(folder: Path, n: int) -> None:
     import pyarrow.csv as pacsv
     import pyarrow.parquet as pq
 
-    from mer_ray.schemas import SCHEMAS
+    from mer_ray.io.schemas import SCHEMAS
+    from mer_ray.io.tables import Workspace
     from mer_ray.scoring.output import NESTED
-    from mer_ray.tables import Workspace
 
     flat = pa.schema([f for f in SCHEMAS["scores"] if f.name not in NESTED])
     workspace = Workspace(folder / "folder")
@@ -82,8 +82,8 @@ def memory_mb(kind: str) -> float:
 
 def end(target: str, new: int, n: int) -> dict[str, float]:
     """What the command does last, in this process."""
+    from mer_ray.io.tables import Workspace
     from mer_ray.scoring import glance, output
-    from mer_ray.tables import Workspace
 
     if new:
         Workspace(f"{target}.parts").append("scores", rows(n, n + new), "new")

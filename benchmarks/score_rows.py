@@ -29,14 +29,14 @@ def model(place: Path) -> object:
     """Saves a model and answers the feature that it reads."""
     import numpy as np
 
-    from mer_ray.evaluation.intervals import intervals
     from mer_ray.evaluation.summary import evaluate
     from mer_ray.features import FeatureSpec
-    from mer_ray.scoring import store
-    from mer_ray.tables import Workspace
+    from mer_ray.io.tables import Workspace
+    from mer_ray.models.solve import solve
+    from mer_ray.models.statistics import Statistics
+    from mer_ray.scoring import model_folder
+    from mer_ray.scoring.intervals import intervals
     from mer_ray.training import reference
-    from mer_ray.training.solve import solve
-    from mer_ray.training.statistics import Statistics
 
     rng = np.random.default_rng(0)
     labels = rng.uniform(0.2, 0.8, (200, 3))
@@ -49,8 +49,8 @@ def model(place: Path) -> object:
     statistics = Statistics(member.scaler, own["components"], own["shift"], own["scale"])
     means = np.stack([reference.mean_statistics(statistics, t, 31, HOP_S) for t in tracks])
     predicted = labels[None] + 0.05 * rng.standard_normal((1, 200, 3))
-    store.save(
-        store.Model(
+    model_folder.save(
+        model_folder.Model(
             "kernel-made", "kernel", spec, 31, [member], intervals(labels, predicted, groups),
             reference.fit(statistics, means, groups, 0), evaluate(labels, predicted, groups),
         ),
@@ -65,7 +65,7 @@ def table(spec: object, rows: int, place: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from mer_ray.schemas import features_schema, ragged_column
+    from mer_ray.io.schemas import features_schema, ragged_column
 
     schema = features_schema(N_DIMS)
     rng = np.random.default_rng(1)

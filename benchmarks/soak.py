@@ -141,8 +141,8 @@ def soak(given: argparse.Namespace, root: Path) -> None:
     """Both stages, one after the other."""
     import pyarrow.dataset as ds
 
+    from mer_ray.io.tables import Workspace, now
     from mer_ray.scoring.predictor import DEFAULT
-    from mer_ray.tables import Workspace, now
 
     workspace = Workspace(str(root / "w"))
     rows = music(root / "music", given.tracks, given.seconds)

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import os
 
+from mer_ray.version import __version__
+
 TYPE_CHECKING = False  # not from typing: with `python -m mer_ray`, that would still be looked for in the current folder
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,8 +27,7 @@ if TYPE_CHECKING:
     from mer_ray.labels.vad import Label
     from mer_ray.scoring.predictor import Predictor
 
-__version__ = "0.1.0"
-__all__ = ["failures", "load_lexicon", "load_model", "score", "vad_from_tags"]
+__all__ = ["__version__", "failures", "load_lexicon", "load_model", "score", "vad_from_tags"]
 
 
 def load_model(path: str | os.PathLike[str] | None = None) -> Predictor:
@@ -58,7 +59,7 @@ def score(
     import pyarrow as pa
 
     from mer_ray.errors import InputError
-    from mer_ray.schemas import SCHEMAS
+    from mer_ray.io.schemas import SCHEMAS
     from mer_ray.scoring import files as scoring
     from mer_ray.scoring.predictor import Predictor
 

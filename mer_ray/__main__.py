@@ -2,7 +2,7 @@
 
 import sys
 
-from mer_ray.importing import leave_current_folder
+from mer_ray.child_process import leave_current_folder
 
 
 def main(arguments: list[str] | None = None) -> None:

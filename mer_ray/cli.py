@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mer_ray import __version__, ending, importing
+from mer_ray import child_process, signals
 from mer_ray.errors import InputError
+from mer_ray.version import __version__
 
 if TYPE_CHECKING:
     from mer_ray.config import Config
-    from mer_ray.tables import Workspace
+    from mer_ray.io.tables import Workspace
 
 
 class _Commands(click.Group):
@@ -27,14 +28,14 @@ class _Commands(click.Group):
     debug = False
 
     def main(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Any:
-        importing.leave_current_folder()
-        ending.open_streams()
+        child_process.leave_current_folder()
+        signals.open_streams()
         self.debug = "--debug" in (sys.argv if args is None else args)
-        with ending.signals(last=args is None):
-            return ending.run(lambda: super(_Commands, self).main(args, *more, **options), debug=self.debug)
+        with signals.signals(last=args is None):
+            return signals.run(lambda: super(_Commands, self).main(args, *more, **options), debug=self.debug)
 
     def invoke(self, ctx: click.Context) -> Any:
-        return ending.run(lambda: super(_Commands, self).invoke(ctx), _leave_ray, self.debug)
+        return signals.run(lambda: super(_Commands, self).invoke(ctx), _leave_ray, self.debug)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -118,9 +119,9 @@ def _settings(
 
 def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
     """The settings and the workspace, each with what the other says. A catalog's scores go elsewhere."""
+    from mer_ray.io.store import check_lasting
+    from mer_ray.io.tables import Workspace
     from mer_ray.stages import workspace_source
-    from mer_ray.storage import check_lasting
-    from mer_ray.tables import Workspace
 
     workspace = Workspace(config.workspace)
     if catalog:
@@ -366,6 +367,6 @@ def neighbours(**own: Any) -> list[str]:
 @_reader
 def explore(**own: Any) -> list[str]:
     """Make one HTML page of SCORES to search, filter, listen and pick playlists in; it opens offline."""
-    from mer_ray.explorer import page
+    from mer_ray.scoring.explorer import page
 
     return page.run(**own)

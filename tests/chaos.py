@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from clusters import STATES, Cluster, Job, Node
 from conftest import write_tunes
 
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 
 STAGES = ("collect", "label", "acquire", "extract", "train", "report", "score")
 SPREAD = ("acquire", "extract", "train", "score")

@@ -26,7 +26,7 @@ from urllib.parse import quote
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from mer_ray.identity import digest
+from mer_ray.io.identity import digest
 
 BUCKET = "bucket"
 STALL_S = 2.0

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mer_ray.evaluation.intervals import Intervals
 from mer_ray.models import layout
+from mer_ray.models.statistics import Statistics
+from mer_ray.scoring.intervals import Intervals
 from mer_ray.training.member import Scaler
 from mer_ray.training.reference import Reference
-from mer_ray.training.statistics import Statistics
 
 
 def even_intervals(radius: Sequence[float]) -> Intervals:

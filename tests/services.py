@@ -26,7 +26,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
-from mer_ray.identity import digest
+from mer_ray.io.identity import digest
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,13 @@ import sounds
 from services import Files, closed_port, wav_bytes
 
 from mer_ray.audio.decode import check
+from mer_ray.audio.providers.fetch import Fetched, InFolder, Keep, Limits, fetch, index
 from mer_ray.errors import TrackError
-from mer_ray.identity import digest, file_digest
-from mer_ray.sources import Track, http
-from mer_ray.sources.fetch import Fetched, InFolder, Keep, Limits, fetch, index
+from mer_ray.io import http
+from mer_ray.io.identity import digest, file_digest
+from mer_ray.io.tables import Workspace
+from mer_ray.io.track import Track
 from mer_ray.stages import acquire
-from mer_ray.tables import Workspace
 
 AUDIO = wav_bytes(0.5)
 LIMITS = Limits(timeout_s=20.0, max_mb=1.0)

@@ -23,9 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_ray.errors import WorkspaceError
+from mer_ray.io.tables import Workspace
 from mer_ray.sources import answers as module
 from mer_ray.sources.answers import SUFFIX, Answers, question_hash
-from mer_ray.tables import Workspace
 
 # Lone surrogates too: no service should send them, and none may break the store.
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=200)

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mer_ray.audio.decode import EXTENSIONS, check, decode, probe, resample
-from mer_ray.audio.location import is_url, local_copy, to_path, to_uri
 from mer_ray.errors import TrackError
+from mer_ray.io.address import is_url, local_copy, to_path, to_uri
 
 BAD = {
     "missing.wav": (lambda path: path, "missing", "missing"),

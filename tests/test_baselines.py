@@ -11,12 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray.errors import InputError
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.tables import Workspace
-from mer_ray.training import baselines, pooled
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace
+from mer_ray.models import baselines
+from mer_ray.models.splits import grouped_folds
+from mer_ray.training import pooled
 from mer_ray.training.duplicates import Duplicate
 from mer_ray.training.pooled import mean_sd, out_of_fold
-from mer_ray.training.splits import grouped_folds
 
 PANDA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "panda4q"
 

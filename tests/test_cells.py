@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_output import MODEL, command, commit, finish, rows
 
-from mer_ray.cells import BOM, encoded, guard, unguard
-from mer_ray.scoring import output, playlist, sheet, table
-from mer_ray.tables import failure
+from mer_ray.io.cells import BOM, encoded, guard, unguard
+from mer_ray.io.tables import failure
+from mer_ray.scoring import output, playlist, scores_table, sheet
 
 FORMULAS = [
     '=HYPERLINK("http://x.invalid/","Main Title")',
@@ -96,7 +96,7 @@ def test_scores_come_back_from_a_spreadsheet(tmp_path_factory, name, texts):
     cells = [t.translate({0xFFFE: "", 0xFFFF: ""}) or "-" for t in cells] if name.endswith("xlsx") else cells
     own = dict.fromkeys(("artist", "title", "album", "uri"), cells)
     scores = changed(rows(1, 2, 3), **own, novelty=[-1.5, None, 1 / 3], in_distribution=[None, False, True])
-    found = table.read(written(folder / name, scores)).sort_by("track_id")
+    found = scores_table.read(written(folder / name, scores)).sort_by("track_id")
     flat = [c for c in scores.column_names if c not in output.NESTED]
     wanted = changed(scores, novelty=[-1.5, None, 0.333333]).select(flat).to_pylist()
     assert found.select(flat).to_pylist() == wanted
@@ -144,9 +144,9 @@ def test_a_csv_without_the_mark_is_read_too(tmp_path):
     target = written(tmp_path / "s.csv", changed(rows(1), title=["Été"]))
     (tmp_path / "plain.csv").write_bytes(target.read_bytes().removeprefix(BOM))
     for file in target, tmp_path / "plain.csv":
-        assert table.read(file)["title"].to_pylist() == ["Été"]
-        assert [p["title"].to_pylist() for p in table.pieces(file)] == [["Été"]]
-        assert table.count(file) == 1
+        assert scores_table.read(file)["title"].to_pylist() == ["Été"]
+        assert [p["title"].to_pylist() for p in scores_table.pieces(file)] == [["Été"]]
+        assert scores_table.count(file) == 1
 
 
 # workbooks -----------------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_a_spreadsheet_grows_and_nothing_in_it_is_scored_again(tmp_path, name):
     assert len(second.done()) == 2
     commit(second, 3)
     finish(second)
-    assert table.read(target)["track_id"].to_pylist() == [f"{i:016x}" for i in (1, 2, 3)]
+    assert scores_table.read(target)["track_id"].to_pylist() == [f"{i:016x}" for i in (1, 2, 3)]
     assert {p.name for p in tmp_path.iterdir()} <= {name, "s.rollups.csv", "s.failures.csv"}
     other = output.Output(str(target))
     other.open("other:1")
@@ -192,13 +192,13 @@ def test_people_edit_workbooks(tmp_path):
     )
     with (tmp_path / "s.xlsx").open("wb") as file, sheet.Writer(file, both.schema) as writer:
         writer.write_table(both)
-    (row,) = table.read(tmp_path / "s.xlsx").to_pylist()
+    (row,) = scores_table.read(tmp_path / "s.xlsx").to_pylist()
     assert (row["title"], row["duration_s"], row["valence"], row["curve"]) == ("1999", 60.0, 0.5, None)
 
 
 def test_a_text_that_is_too_long_for_a_cell_is_cut(tmp_path):
     target = written(tmp_path / "s.xlsx", changed(rows(1, 2), title=["x" * 40_000, "𝄞" * 20_000]))
-    assert [len(t) for t in table.read(target)["title"].to_pylist()] == [32_767, 16_383]
+    assert [len(t) for t in scores_table.read(target)["title"].to_pylist()] == [32_767, 16_383]
 
 
 def test_more_tracks_than_a_sheet_has_rows_are_refused(tmp_path, monkeypatch):
@@ -242,7 +242,7 @@ def test_the_packaged_readers_agree(tmp_path):
     """The same scores, from the three kinds of file."""
     scores = changed(rows(1, 2), title=["=x", "Été"], valence=[0.25, 0.75])
     flat = [c for c in scores.column_names if c not in output.NESTED]
-    found = [table.read(written(tmp_path / f"s.{kind}", scores), flat) for kind in ("csv", "xlsx", "parquet")]
+    found = [scores_table.read(written(tmp_path / f"s.{kind}", scores), flat) for kind in ("csv", "xlsx", "parquet")]
     assert found[0].equals(found[2])
     assert found[1].equals(found[2])
     assert pq.read_schema(tmp_path / "s.parquet").names == scores.column_names

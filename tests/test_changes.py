@@ -17,8 +17,8 @@ from conftest import write_tunes
 
 from mer_ray import features
 from mer_ray.features.brought import Params
-from mer_ray.schemas import ragged_arrays
-from mer_ray.tables import Workspace
+from mer_ray.io.schemas import ragged_arrays
+from mer_ray.io.tables import Workspace
 from mer_ray.training import data
 
 HEADER = "clip_id,path,artist,title,valence,arousal,dominance,tags"

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from mer_ray import __version__
 from mer_ray.cli import main
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = sorted(main.commands)
@@ -89,7 +89,7 @@ def test_help_imports_nothing_heavy():
 
 def test_reading_settings_imports_neither_ray_nor_a_framework():
     code = (
-        "import sys; from mer_ray import config; config.load(); import mer_ray.tables;"
+        "import sys; from mer_ray import config; config.load(); import mer_ray.io.tables;"
         f"print([m for m in {HEAVY[:5]} if m in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from clusters import REPO, can_separate, ip
 
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 
 STARTED = "Ray runtime started"
 TRIES = 4

@@ -11,8 +11,8 @@ from conftest import write_tunes
 
 from mer_ray.config import load
 from mer_ray.errors import WorkspaceError
+from mer_ray.io.tables import Workspace
 from mer_ray.stages import collect
-from mer_ray.tables import Workspace
 
 CASES = Path(__file__).parents[2] / "shared" / "cases" / "manifests"
 ROWS = "path,artist,title,album,valence,arousal,dominance\n"

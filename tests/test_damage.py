@@ -16,7 +16,7 @@ from mer_ray.audio.decode import Probe, check, decode, stream
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.audio.isolated import Decoder
 from mer_ray.errors import TrackError
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 
 RATE, SECONDS = 48_000, 12.0  # Opus knows no other rate
 FASTSTART = ["-movflags", "faststart"]

@@ -15,14 +15,14 @@ import soundfile
 
 import mer_ray
 from mer_ray import models
-from mer_ray.evaluation.card import card
-from mer_ray.evaluation.intervals import LEVEL
-from mer_ray.identity import digest
+from mer_ray.io.identity import digest
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.models import layout
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.scoring import store
+from mer_ray.models.solve import SMOOTHING
+from mer_ray.scoring import model_folder
+from mer_ray.scoring.card import card
+from mer_ray.scoring.intervals import LEVEL
 from mer_ray.scoring.predictor import DEFAULT, Predictor
-from mer_ray.training.solve import SMOOTHING
 
 RATE = 22_050
 MUSIC = Path(__file__).parents[2] / "shared" / "data" / "panda4q" / "audio"
@@ -68,7 +68,7 @@ def test_its_card_has_its_own_figures():
 
 
 def test_its_card_lists_what_was_used_and_chosen():
-    model = store.load(DEFAULT)
+    model = model_folder.load(DEFAULT)
     text = (Path(DEFAULT) / "README.md").read_text()
     told = text.split("## Training")[1].split("## Use")[0].replace("\\_", "_")
     for used in ("folds 5", "repeats 3", "seed 0", "window_s 30.0"):
@@ -87,7 +87,7 @@ def test_its_card_lists_what_was_used_and_chosen():
 
 def test_its_card_is_what_the_code_makes_of_it():
     """But for the table of metrics, which has the baselines beside, and those are in no model."""
-    text, again = (Path(DEFAULT) / "README.md").read_text(), card(store.load(DEFAULT), packaged=True)
+    text, again = (Path(DEFAULT) / "README.md").read_text(), card(model_folder.load(DEFAULT), packaged=True)
     for of in (text, again):
         assert of.count("## Metrics") == of.count("## Training") == 1
     assert text.split("## Metrics")[0] == again.split("## Metrics")[0]

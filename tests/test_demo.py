@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_ray.errors import TrackError
-from mer_ray.sources import Track, demo
-from mer_ray.sources.demo import score, style
+from mer_ray.io.track import Track
+from mer_ray.sources import demo
+from mer_ray.sources.demo import composition, style
 from mer_ray.sources.demo.affect import stream
 
 SEED = 7
@@ -190,7 +191,7 @@ def test_aroused_cues_are_faster_and_brighter() -> None:
     rates = []
     for index in range(CUES):
         manner = style.choose(demo.affect(SEED, index), "flute", stream(SEED, index, "style"))
-        notes = score.compose(manner, 20.0, stream(SEED, index, "score"))
+        notes = composition.compose(manner, 20.0, stream(SEED, index, "score"))
         rates.append(len(notes.parts["lead"]) + len(notes.parts["ostinato"]))
     assert rank_correlation(np.array(rates), AFFECT[:, 1]) > 0.7
     power, hz = spectra()
@@ -231,7 +232,7 @@ def test_every_dimension_can_be_heard_in_the_spectrum(dimension: int, name: str)
 
 def test_the_music_ends_on_the_tonic() -> None:
     manner = style.choose((0.8, 0.5, 0.5), "horn", stream(0, 0, "style"))
-    notes = score.compose(manner, 30.0, stream(0, 0, "score"))
+    notes = composition.compose(manner, 30.0, stream(0, 0, "score"))
     last = max(notes.parts["bass"], key=lambda note: note.start_s)
     assert (last.pitch - manner.tonic) % 12 == 0
     assert all(note.duration_s > 0 and note.start_s >= 0 for part in notes.parts.values() for note in part)

@@ -18,7 +18,7 @@ import pytest
 import sounds
 from test_output import rows
 
-from mer_ray import ending
+from mer_ray import signals
 from mer_ray.errors import WorkspaceError, as_ours
 
 ROOT = Path(__file__).parents[1]
@@ -214,11 +214,11 @@ def interruptible() -> Iterator[None]:
 
 
 def test_handlers_come_back(interruptible):
-    before = [signal.getsignal(s) for s in ending.SIGNALS]
-    with ending.signals():
-        assert ending.armed()
+    before = [signal.getsignal(s) for s in signals.SIGNALS]
+    with signals.signals():
+        assert signals.armed()
         signal.signal(signal.SIGTERM, lambda *_: None)
-        ending.rearm()
+        signals.rearm()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    assert [signal.getsignal(s) for s in ending.SIGNALS] == before
+    assert [signal.getsignal(s) for s in signals.SIGNALS] == before

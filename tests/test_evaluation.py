@@ -21,12 +21,12 @@ from parts import blank_reference, even_intervals
 from mer_ray import features, models
 from mer_ray.config import TrainConfig
 from mer_ray.errors import InputError, WorkspaceError
-from mer_ray.evaluation import against, leaks
+from mer_ray.evaluation import against, leakage_report
 from mer_ray.evaluation.calibration import calibration
-from mer_ray.evaluation.card import card
 from mer_ray.evaluation.escape import latex_text, markdown_text
 from mer_ray.evaluation.judge import Candidate, Row, judge
 from mer_ray.evaluation.latex import latex
+from mer_ray.evaluation.metric_tables import Table, differences_markdown, display, markdown, original_markdown, to_csv
 from mer_ray.evaluation.metrics import (
     FIGURES,
     Metrics,
@@ -38,10 +38,10 @@ from mer_ray.evaluation.metrics import (
 from mer_ray.evaluation.plots import bands, calibration_picture, learning_curves, predicted_against_labelled
 from mer_ray.evaluation.predictions import Predictions, from_table, joined_groups
 from mer_ray.evaluation.summary import evaluate
-from mer_ray.evaluation.tables import Table, differences_markdown, display, markdown, original_markdown, to_csv
 from mer_ray.features.mfcc import Params
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.scoring.store import Model
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.scoring.card import card
+from mer_ray.scoring.model_folder import Model
 from mer_ray.training.settings import RESOURCES
 
 HOSTILE = r"""A|B $x_1$ <b>&amp;</b> [c](http://d) `e` **f** \input{g} % # ~ ^ {h} "i" 中 www.j.com ! é"""
@@ -353,7 +353,7 @@ def leak(**changed: object) -> dict[str, object]:
 
 
 def test_the_leakage_section_tells_the_inflation_and_twenty_pairs():
-    text = leaks.leakage_markdown([leak()], {"t3": (HOSTILE, HOSTILE), "t29": ("", "Only a title")})
+    text = leakage_report.leakage_markdown([leak()], {"t3": (HOSTILE, HOSTILE), "t29": ("", "Only a title")})
     assert "| MFCC | valence | 0.300 | 0.100 | +0.200 | [+0.100, +0.300] | inflated |" in text
     assert text.count("not distinguishable") == 2
     assert "30 pairs, 1 of them across artists" in text
@@ -362,14 +362,14 @@ def test_the_leakage_section_tells_the_inflation_and_twenty_pairs():
     assert pairs[0].endswith("| u3 | 0.100 | another |")  # across artists first, then the most similar
     assert pairs[1].startswith("| Only a title | u29 | 0.967 |")
     assert markdown_text(HOSTILE) in pairs[0]
-    assert leaks.leakage_markdown([], {}) == ""
-    assert "0 pairs." in leaks.leakage_markdown([leak(duplicates=[])], {})
+    assert leakage_report.leakage_markdown([], {}) == ""
+    assert "0 pairs." in leakage_report.leakage_markdown([leak(duplicates=[])], {})
 
 
 @pytest.mark.parametrize("broken", [None, [], {"feature": "mfcc"}, leak(leak=[0.1])])
 def test_a_broken_leakage_report_is_an_error_that_names_it(broken):
     with pytest.raises(WorkspaceError, match=r"baselines/mfcc\.json is no leakage report \(.*leak"):
-        leaks.check(broken, "baselines/mfcc.json")
+        leakage_report.check(broken, "baselines/mfcc.json")
 
 
 # predictions -------------------------------------------------------------------------------------------------------

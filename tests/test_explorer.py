@@ -19,12 +19,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_ray.cells import guard
 from mer_ray.cli import main
 from mer_ray.errors import InputError
-from mer_ray.explorer import page as explorer
-from mer_ray.explorer.pack import averaged, links, peaks, quantise, script_json
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.cells import guard
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.scoring.explorer import page as explorer
+from mer_ray.scoring.explorer.pack import averaged, links, peaks, quantise, script_json
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",

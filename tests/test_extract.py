@@ -13,8 +13,8 @@ import pytest
 import sounds
 from conftest import tune_of, write_tunes
 
-from mer_ray.schemas import ragged_arrays
-from mer_ray.tables import Workspace
+from mer_ray.io.schemas import ragged_arrays
+from mer_ray.io.tables import Workspace
 
 RATE = 22_050
 

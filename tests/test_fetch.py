@@ -17,8 +17,8 @@ import pytest
 from services import Call, Files, closed_port, send, wav_bytes
 
 from mer_ray.errors import TrackError, WorkspaceError
-from mer_ray.sources import http
-from mer_ray.sources.limits import LocalLimiter
+from mer_ray.io import http
+from mer_ray.io.rate_limit import LocalLimiter
 
 AUDIO = wav_bytes(0.5)
 

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_tunes
 
-from mer_ray.scoring import table
+from mer_ray.scoring import scores_table
 
 
 def values(out: Path) -> dict[str, tuple[float, ...]]:
     """File name → its scores."""
-    rows = table.read(out).to_pylist()
+    rows = scores_table.read(out).to_pylist()
     return {Path(r["uri"]).name: (r["valence"], r["arousal"], r["dominance"]) for r in rows}
 
 
@@ -112,7 +112,7 @@ def test_scores_follow_a_manifest_with_ids(tmp_path, mer_ray, edit, suffix):
     assert " changed" in said
     assert mer_ray("score", manifest, "--out", fresh)[0] == 0
     order = [("track_id", "ascending")]
-    assert table.read(out, names).sort_by(order) == table.read(fresh, names).sort_by(order)
+    assert scores_table.read(out, names).sort_by(order) == scores_table.read(fresh, names).sort_by(order)
     assert "nothing new" in mer_ray("score", manifest, "--out", out)[1]
 
 

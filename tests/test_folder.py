@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from sounds import broken_link, empty, hostile_names, noise, text, tone, truncated, write
 
-from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError, TrackError
-from mer_ray.identity import file_digest, track_id
-from mer_ray.sources import Track, folder
+from mer_ray.io.address import to_path
+from mer_ray.io.identity import file_digest, track_id
+from mer_ray.io.track import Track
+from mer_ray.sources import folder
 
 
 def tagged_mp3(path: Path, **frames: str) -> Path:

@@ -20,12 +20,13 @@ import pyarrow as pa
 import pytest
 from services import LastFm, Song
 
-from mer_ray.sources import Track, harvest, lastfm
+from mer_ray.io.rate_limit import per_second
+from mer_ray.io.tables import Workspace
+from mer_ray.io.track import Track
+from mer_ray.sources import harvest, lastfm
 from mer_ray.sources.answers import Answers
-from mer_ray.sources.limits import per_second
-from mer_ray.stages import harvest as stage
-from mer_ray.stages import metrics
-from mer_ray.tables import Workspace
+from mer_ray.stages import counters
+from mer_ray.stages import lastfm_harvest as stage
 
 SONGS = [Song(f"Artist {i}", f"Title {i}", (("soundtrack", 100 - i), ("mood", 40), ("rare", 3))) for i in range(6)]
 
@@ -847,7 +848,7 @@ def test_a_workspace_in_an_object_store_keeps_answers_and_tables_there(service, 
 
 
 def test_tables_that_were_not_finished_are_made_once_more(service, mer_ray, tmp_path, monkeypatch):
-    from mer_ray.tables import Workspace
+    from mer_ray.io.tables import Workspace
 
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     before = tables(tmp_path / "w")
@@ -923,7 +924,7 @@ def test_answers_that_wait_in_workers_for_a_bucket_are_kept_when_the_harvest_is_
 
         interrupt = KeyboardInterrupt()  # while it is held, so is what was under way
         seen = iter(range(1, 100))
-        monkeypatch.setattr(metrics, "count", count)
+        monkeypatch.setattr(counters, "count", count)
     with stores.s3() as server:
         code, out, err = mer_ray("collect", *options(service, stores.uri_of(server, "w"), workers=2))
         assert code == (130 if stop == "by hand" else 2), out + err

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
+import tomllib
+from graphlib import TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -13,22 +17,22 @@ from mer_ray import cli, features, models
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "mer_ray").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
-BASE = [
-    "tables",
-    "schemas",
-    "storage",
-    "stores",
-    "ids",
-    "lost",
-    "errors",
-    "identity",
-    "console",
-    "cells",
-    "ending",
-    "importing",
-    "lock",
+FLOORS = [
+    {"cli"},
+    {"stages"},
+    {"scoring"},
+    {"training"},
+    {"config"},
+    {"models", "evaluation"},
+    {"features", "labels", "sources"},
+    {"audio"},
+    {"io"},
+    {"console", "signals", "child_process", "accelerator", "config_paths"},
+    {"errors", "version"},
 ]
-LAYERS = ["sources", "labels", "audio", "features", "models", "training", "evaluation", "explorer"]
+"""From the top down. A room imports from itself and from lower floors, not from its neighbours."""
+LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
+MAX_LINES = 350
 
 
 def imports(file: Path) -> set[str]:
@@ -38,7 +42,8 @@ def imports(file: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inside if node.module == "mer_ray" else {node.module, *inside}
     return found
 
 
@@ -57,13 +62,53 @@ def test_only_the_stages_know_of_ray(file):
     assert not rays or file.parent.name == "stages"
 
 
-@pytest.mark.parametrize("file", MODULES, ids=name)
+def room(module: str) -> str:
+    """``mer_ray.audio.readers.flac`` → ``audio``."""
+    return module.split(".")[1]
+
+
+def dotted(file: Path) -> str:
+    """The name by which a file is imported."""
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("file", [f for f in MODULES if f.parent != ROOT / "mer_ray" or f.stem in LEVEL], ids=name)
 def test_imports_go_down_only(file):
-    place = file.relative_to(ROOT / "mer_ray").with_suffix("").parts
-    above = {"mer_ray.cli", "mer_ray.stages"} if place[0] not in ("stages", "cli", "__main__") else set()
-    if place[0] in BASE:
-        above |= {f"mer_ray.{layer}" for layer in LAYERS} | {"mer_ray.config"}
-    assert not {m for m in imports(file) for a in above if m == a or m.startswith(f"{a}.")}
+    own = room(dotted(file))
+    for module in imports(file):
+        assert module != "mer_ray", "the package's front door is above every floor"
+        if module.startswith("mer_ray.") and room(module) != own and room(module) in LEVEL:
+            assert LEVEL[room(module)] > LEVEL[own], module
+
+
+def test_every_room_has_a_floor():
+    assert {room(dotted(f)) for f in MODULES if f.parent != ROOT / "mer_ray"} <= LEVEL.keys()
+
+
+def test_no_modules_import_each_other():
+    modules = {dotted(f): f for f in MODULES}
+    TopologicalSorter({m: imports(f) & modules.keys() - {m} for m, f in modules.items()}).prepare()
+
+
+def test_no_module_name_is_used_twice():
+    names = [f.stem for f in MODULES if f.stem != "__init__"]
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_a_module_is_read_in_one_go(file):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_what_is_imported_is_declared():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
+    declared = {re.split(r"[\[<>=; ]", d)[0].lower().replace("_", "-") for d in listed}
+    of = packages_distributions()
+    for file in MODULES:
+        for top in {m.split(".")[0] for m in imports(file)} - {"mer_ray", *sys.stdlib_module_names}:
+            names = {d.lower().replace("_", "-") for d in of.get(top, [top])}
+            assert names & declared, f"{name(file)} imports {top}"
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_ray.identity import file_digest, normalise, one_line, track_id
+from mer_ray.io.identity import file_digest, normalise, one_line, track_id
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=40)  # lone surrogates too
 
@@ -41,7 +41,7 @@ def test_different_tracks_have_different_ids(one, other):
 
 def test_the_id_is_the_same_in_every_process_and_version():
     assert track_id("Hans Zimmer", "Time") == hashlib.sha256(b"hans zimmer\x1ftime").hexdigest()[:16]
-    code = "from mer_ray.identity import track_id; print(track_id('Björk', 'Jóga'))"
+    code = "from mer_ray.io.identity import track_id; print(track_id('Björk', 'Jóga'))"
     for seed in "1", "2":
         said = subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True

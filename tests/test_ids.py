@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_ray.ids import Ids
+from mer_ray.io.ids import Ids
 
 OWN = st.integers(0, 2**64 - 1).map(lambda n: f"{n:016x}")
 NEAR = st.sampled_from(["0" * 15, "0" * 17, "F" * 16, "g" * 16, "é" * 8, "", "mine", "0" * 16, "f" * 16, "ab\x00" * 5])

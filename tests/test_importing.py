@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import sounds
 
-from mer_ray import importing
+from mer_ray import child_process
 from mer_ray.audio.isolated import Decoder
-from mer_ray.sources import savify
+from mer_ray.audio.providers import savify
 
 ROOT = str(Path(__file__).parents[1])
 TRAPS = (
@@ -51,12 +51,12 @@ def test_the_decoder_imports_nothing_from_here(trapped, monkeypatch, path):
 @pytest.mark.parametrize("module", ["sources.savify_child", "features.vggish_import", "audio.isolated"])
 def test_no_child_imports_from_here(trapped, monkeypatch, module):
     monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}:")
-    own = {**os.environ, importing.VARIABLE: importing.path()}
-    child = importing.child("-m", f"mer_ray.{module}")
+    own = {**os.environ, child_process.VARIABLE: child_process.path()}
+    child = child_process.child("-m", f"mer_ray.{module}")
     done = subprocess.run(child, capture_output=True, text=True, env=own, input="")
     assert done.returncode != 0  # it is told nothing to do
     assert (ran(trapped), "trap" in done.stderr) == ("", False)
-    assert list(savify.CHILD) == importing.child("-m", "mer_ray.sources.savify_child")
+    assert list(savify.CHILD) == child_process.child("-m", "mer_ray.audio.providers.savify_child")
 
 
 def test_every_child_is_started_so():
@@ -114,8 +114,8 @@ def test_a_path_for_children(tmp_path, monkeypatch):
         f"{here}:/x": [here, "/x"],  # named in full, it is meant
     }.items():
         monkeypatch.setenv("PYTHONPATH", given)
-        assert importing.path().split(os.pathsep) == [importing.ROOT, *left], given
-        assert importing.path(package=False) == os.pathsep.join(left), given
+        assert child_process.path().split(os.pathsep) == [child_process.ROOT, *left], given
+        assert child_process.path(package=False) == os.pathsep.join(left), given
 
 
 def test_a_folder_that_is_named_in_full_stays(tmp_path, monkeypatch):
@@ -123,13 +123,13 @@ def test_a_folder_that_is_named_in_full_stays(tmp_path, monkeypatch):
     for given, stays in (f"{tmp_path}:/x", True), (":/x", False):
         monkeypatch.setenv("PYTHONPATH", given)
         monkeypatch.setattr(sys, "path", [str(tmp_path), "", "/y"])
-        importing.leave_current_folder()
+        child_process.leave_current_folder()
         assert (str(tmp_path) in sys.path) == stays
         assert sys.path[-1] == "/y"
 
 
 def test_the_package_s_own_folder_stays(monkeypatch):
-    monkeypatch.chdir(importing.ROOT)
-    monkeypatch.setattr(sys, "path", [importing.ROOT, "/y"])
-    importing.leave_current_folder()
-    assert sys.path == [importing.ROOT, "/y"]
+    monkeypatch.chdir(child_process.ROOT)
+    monkeypatch.setattr(sys, "path", [child_process.ROOT, "/y"])
+    child_process.leave_current_folder()
+    assert sys.path == [child_process.ROOT, "/y"]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mer_ray.evaluation.intervals import Intervals, coverage, intervals
+from mer_ray.scoring.intervals import Intervals, coverage, intervals
 
 
 def catalog(seed: int, n: int = 300, repeats: int = 2) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import tune_of, write_tunes
 
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.tables import Workspace
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace
 
 TOY = [
     *("--set", "collect.demo.cues=16", "--set", "collect.demo.seconds=3", "--set", "extract.vggish.weights=random"),

@@ -13,7 +13,7 @@ import pytest
 from chaos import Storm, catalogue, differences, undisturbed
 from clusters import Cluster
 
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 
 REPEATS = int(os.environ.get("MER_RAY_CHAOS", "0"))
 

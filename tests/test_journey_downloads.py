@@ -18,8 +18,8 @@ import pytest
 import soundfile
 from services import Files
 
-from mer_ray.identity import digest, file_digest, track_id
-from mer_ray.tables import Workspace
+from mer_ray.io.identity import digest, file_digest, track_id
+from mer_ray.io.tables import Workspace
 
 N = 1_000 if os.environ.get("MER_RAY_LONG_TESTS") else 300
 COPIES = N // 10  # names under which there is what is there under another name too

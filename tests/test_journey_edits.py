@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from conftest import RATE, tune_of, write_tunes
 
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 
 SETTINGS = [
     *("--set", "extract.features=mfcc", "--set", "train.networks=kernel", "--set", "train.folds=2"),

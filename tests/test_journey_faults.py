@@ -19,7 +19,7 @@ import soundfile
 from conftest import RATE, tune_of, write_tunes
 from services import Files, LastFm, Song
 
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 
 KILLS = 3 if os.environ.get("MER_RAY_LONG_TESTS") else 1
 FOLDER = ["--set", "collect.source=folder", "--set", "extract.features=mfcc"]

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from storms import KEY, Storm, answers_per_question, busiest_second, faults, storm
 
-from mer_ray.stages.harvest import MAX_THREADS
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
+from mer_ray.stages.lastfm_harvest import MAX_THREADS
 
 LONG = bool(os.environ.get("MER_RAY_LONG_TESTS"))
 SONGS, FEWER = (9_000, 9_000) if LONG else (3_000, 900)

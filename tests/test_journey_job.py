@@ -31,7 +31,7 @@ import soundfile
 from conftest import write_tunes
 from test_metrics import drawn
 
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 
 REPO = Path(__file__).parent.parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]

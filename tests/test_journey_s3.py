@@ -5,8 +5,8 @@ from __future__ import annotations
 import object_servers as stores
 import pytest
 
-from mer_ray.schemas import LOGS
-from mer_ray.tables import Workspace
+from mer_ray.io.schemas import LOGS
+from mer_ray.io.tables import Workspace
 
 CUES = 16
 

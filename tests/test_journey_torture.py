@@ -13,8 +13,8 @@ import pytest
 import sounds
 from conftest import tune_of
 
-from mer_ray.audio.location import to_path
-from mer_ray.tables import Workspace
+from mer_ray.io.address import to_path
+from mer_ray.io.tables import Workspace
 
 RATE = 22_050
 EXPECTED: dict[str | bytes, str | None] = {

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from mer_ray import config
 from mer_ray.config import Config
 from mer_ray.errors import ConfigError, InputError, WorkspaceError
-from mer_ray.identity import track_id
-from mer_ray.labels import columns, lexicon, report
+from mer_ray.io.identity import track_id
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, TAG
+from mer_ray.io.tables import Workspace, now
+from mer_ray.labels import columns, label_report, lexicon
 from mer_ray.labels.explain import figure
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import from_tags
-from mer_ray.schemas import DIMENSIONS, SCHEMAS, TAG
 from mer_ray.stages import label as stage
-from mer_ray.tables import Workspace, now
 
 LEXICON = (
     "Word\tValence\tArousal\tDominance\ncool\t.885\t.930\t.653\nnice\t.540\t.442\t.361\nstudy\t.781\t.650\t.768\n"
@@ -477,10 +477,10 @@ def test_no_report_where_none_is_wanted(workspace):
 def test_hostile_tags_are_text_in_the_report(hostile):
     lists = pa.array([[{"name": "cool", "weight": 1.0}, {"name": hostile, "weight": 99.0}]], pa.list_(TAG))
     tags, matcher = columns.encode(lists), Matcher(lexicon.Lexicon("l", {"cool": (0.885, 0.93, 0.653)}))
-    statistics, batch = report.Statistics(), columns.label(tags, matcher)
+    statistics, batch = label_report.Statistics(), columns.label(tags, matcher)
     statistics.add_tags(tags)
     statistics.add_labels(batch.vad, batch.se, batch.coverage, batch.n_terms)
-    text = report.markdown(statistics, matcher, {}, "")
+    text = label_report.markdown(statistics, matcher, {}, "")
     (line,) = [line for line in text.splitlines() if "99.00%" in line]
     assert len(re.findall(r"(?<!\\)\|", line)) == 6  # five cells, as in the rows beside it
     cell = line.split("| unknown |")[0][2:]
@@ -490,8 +490,8 @@ def test_hostile_tags_are_text_in_the_report(hostile):
 
 
 def test_rare_tags_are_forgotten_before_memory_is_full(monkeypatch):
-    monkeypatch.setattr(report, "_TAGS_HELD", 10)
-    statistics = report.Statistics()
+    monkeypatch.setattr(label_report, "_TAGS_HELD", 10)
+    statistics = label_report.Statistics()
     for start in (0, 8):
         names = [f"t{i}" for i in range(start, start + 8)]
         statistics.add_tags(columns.Tags(names, np.arange(8), np.arange(8) + 1.0 + start, np.array([8])))
@@ -499,7 +499,7 @@ def test_rare_tags_are_forgotten_before_memory_is_full(monkeypatch):
 
 
 def test_quantiles_of_nothing():
-    assert np.isnan(report.quantile(np.zeros(10), 0.5))
+    assert np.isnan(label_report.quantile(np.zeros(10), 0.5))
 
 
 # one label, explained ----------------------------------------------------------------------------------------------

@@ -19,10 +19,11 @@ import pytest
 from services import Call, LastFm, Song, closed_port, send
 
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, TrackError
-from mer_ray.sources import Found, Track, harvest, lastfm
+from mer_ray.io.rate_limit import LocalLimiter, per_second
+from mer_ray.io.track import Found, Track
+from mer_ray.sources import harvest, lastfm
 from mer_ray.sources.answers import Answers
 from mer_ray.sources.harvest import PageAt, Wanted
-from mer_ray.sources.limits import LocalLimiter, per_second
 
 KEY = LastFm.key
 SONGS = [Song(f"Artist {i}", f"Title {i}", (("soundtrack", 100), (f"mood {i}", 40), ("unused", 0))) for i in range(5)]

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from services import LastFm, Song
 
-from mer_ray.sources import Track, lastfm, lastfm_xml
+from mer_ray.io.track import Track
+from mer_ray.sources import lastfm, lastfm_xml
 from mer_ray.sources.lastfm_xml import Details, Page
 
 # As on https://www.last.fm/api/show/tag.getTopTracks, with the attributes that the server adds today.

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mer_ray.sources.limits import LATE_S, Gate, LocalLimiter, per_second
-from mer_ray.stages import limits
+from mer_ray.io.rate_limit import LATE_S, Gate, LocalLimiter, per_second
+from mer_ray.stages import shared_limits
 
 SECOND = 1024
 """A second, in ticks of the clock that the tests use: sums of them are exact in binary."""
@@ -272,7 +272,7 @@ def steps(what: Coroutine[Any, Any, object]) -> None:
 
 def test_who_finds_no_place_hears_so_and_keeps_none() -> None:
     async def play() -> None:
-        keeper = limits._Keeper(1, 0.0, 0.0, LONG_S)
+        keeper = shared_limits._Keeper(1, 0.0, 0.0, LONG_S)
         first = await keeper.take("host", 0.0, 0.01)
         assert first is not None
         # The one in front waits for the place, the others wait for the one in front.
@@ -285,7 +285,7 @@ def test_who_finds_no_place_hears_so_and_keeps_none() -> None:
 
 def test_no_place_is_lost_in_the_moment_in_which_a_wait_ends() -> None:
     async def play() -> None:
-        keeper = limits._Keeper(3, 0.0, 0.0, LONG_S)
+        keeper = shared_limits._Keeper(3, 0.0, 0.0, LONG_S)
         served = inside = most = 0
 
         async def visit(number: int) -> None:
@@ -311,7 +311,7 @@ def test_no_place_is_lost_in_the_moment_in_which_a_wait_ends() -> None:
 
 def test_who_asks_again_keeps_its_place_in_the_line() -> None:
     async def play() -> None:
-        keeper = limits._Keeper(1, 0.0, 0.0, LONG_S)
+        keeper = shared_limits._Keeper(1, 0.0, 0.0, LONG_S)
         ticket = await keeper.take("host", 0.0, LONG_S)
         served: list[str] = []
 
@@ -334,7 +334,7 @@ def test_who_asks_again_keeps_its_place_in_the_line() -> None:
 
 def test_a_place_that_rests_or_whose_lease_ends_goes_to_who_waits() -> None:
     async def play() -> None:
-        keeper = limits._Keeper(1, 0.02, 0.0, 0.05)
+        keeper = shared_limits._Keeper(1, 0.02, 0.0, 0.05)
         taken = [await asyncio.gather(*(keeper.take("host", 0.0, LONG_S) for _ in range(3)))]
         assert None not in taken[0]
 

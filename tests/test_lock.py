@@ -17,9 +17,9 @@ import object_servers as stores
 import pytest
 from services import LastFm, Song
 
-from mer_ray import lock
 from mer_ray.errors import WorkspaceError
-from mer_ray.storage import Storage
+from mer_ray.io import lock
+from mer_ray.io.store import Storage
 
 RATE = 50
 N = 150

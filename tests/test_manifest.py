@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from sounds import hostile_names
 
-from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError, TrackError
-from mer_ray.identity import track_id
-from mer_ray.sources import Track, manifest
+from mer_ray.io.address import to_path
+from mer_ray.io.identity import track_id
+from mer_ray.io.track import Track
+from mer_ray.sources import manifest
 
 PANDA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "panda4q" / "manifest.csv"
 ROWS = [

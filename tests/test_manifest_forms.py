@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray.errors import InputError, TrackError
+from mer_ray.io.track import Track
 from mer_ray.scoring import catalog
-from mer_ray.sources import Track, manifest
+from mer_ray.sources import manifest
 
 CASES = Path(__file__).resolve().parents[1].parent / "shared" / "cases" / "manifests"
 HEADER = "path,artist,title,valence,arousal,dominance\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_ray.sources.matching import Hit, Wanted, best, fits, in_media, score
+from mer_ray.audio.providers.matching import Hit, Wanted, best, fits, in_media, score
 
 SHARE, LEAST = 0.1, 0.6
 

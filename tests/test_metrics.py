@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_ray.stages import metrics
+from mer_ray.stages import counters
 from mer_ray.stages.advice import ADVICE
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ BOARD = json.loads((ROOT / "cluster" / "grafana.json").read_text(encoding="utf-8
 
 
 def test_a_block_is_counted_with_all_that_it_brought():
-    assert metrics.tally("acquire", 14, 2_500.5, ["corrupt", "missing", "corrupt"], 0) == {
+    assert counters.tally("acquire", 14, 2_500.5, ["corrupt", "missing", "corrupt"], 0) == {
         ("mer_ray_blocks", ("acquire",)): 1,
         ("mer_ray_tracks", ("acquire",)): 14,
         ("mer_ray_audio_seconds", ("acquire",)): 2_500.5,
@@ -31,19 +31,19 @@ def test_a_block_is_counted_with_all_that_it_brought():
 
 
 def test_a_block_that_brought_nothing_is_none():
-    assert metrics.tally("label", 0, 0.0, [], 0) == {}
+    assert counters.tally("label", 0, 0.0, [], 0) == {}
 
 
 def test_each_counter_has_the_tags_that_are_counted():
-    counted = metrics.tally("train", 1, 1.0, ["trial_failed"], 1)
+    counted = counters.tally("train", 1, 1.0, ["trial_failed"], 1)
     assert {name: len(values) for name, values in counted} == {
-        n: len(tags) for n, (_, tags) in metrics.COUNTERS.items()
+        n: len(tags) for n, (_, tags) in counters.COUNTERS.items()
     }
 
 
 @given(st.lists(st.sampled_from(sorted(ADVICE)) | st.integers(100, 599).map("http_{}".format) | st.text()))
 def test_the_reasons_are_few_whatever_failed(reasons):
-    codes = [metrics.code(r) for r in reasons]
+    codes = [counters.code(r) for r in reasons]
     assert all(c in ADVICE or c == "other" or re.fullmatch(r"http_\d{3}", c) for c in codes)
     known = [r for r in reasons if r in ADVICE]
     assert Counter(known) <= Counter(codes)
@@ -51,7 +51,7 @@ def test_the_reasons_are_few_whatever_failed(reasons):
 
 @pytest.mark.parametrize("reason", ["http_", "http_abc", "http_4040", "Artist – Title", "https://key@host/", "OTHER"])
 def test_a_title_or_an_address_is_no_reason(reason):
-    assert metrics.code(reason) == "other"
+    assert counters.code(reason) == "other"
 
 
 def test_small_work_counts_without_ray(tmp_path):
@@ -60,7 +60,7 @@ def test_small_work_counts_without_ray(tmp_path):
         f"cli.main(['collect', '--workspace', {str(tmp_path / 'w')!r}, '--set', 'collect.demo.cues=3',"
         " '--set', 'collect.demo.seconds=1'], standalone_mode=False)\n"
         "from mer_ray.stages import metrics\n"
-        "assert metrics._waiting['mer_ray_tracks', ('collect',)] == 3\n"
+        "assert counters._waiting['mer_ray_tracks', ('collect',)] == 3\n"
         "assert 'ray' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
@@ -81,7 +81,7 @@ def drawn() -> set[str]:
 
 
 def test_the_board_draws_each_counter_and_no_other_of_ours():
-    assert {n for n in drawn() if n.startswith("ray_mer_ray")} == {f"ray_{n}_total" for n in metrics.COUNTERS}
+    assert {n for n in drawn() if n.startswith("ray_mer_ray")} == {f"ray_{n}_total" for n in counters.COUNTERS}
 
 
 def test_the_panels_of_the_board_have_ids_and_places_of_their_own():

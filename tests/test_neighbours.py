@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_ray.cli import main
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring.neighbours import nearest, nearest_to, sound, spread
-from mer_ray.scoring.table import read
+from mer_ray.scoring.scores_table import read
 
 
 def catalog(n: int, seed: int = 0, without_sound: float = 0.0, copies: int = 0) -> pa.Table:

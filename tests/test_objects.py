@@ -17,9 +17,9 @@ import fsspec
 import pytest
 from services import Call, Service, closed_port, send, wav_bytes
 
-from mer_ray.audio import objects
-from mer_ray.audio.location import local_copy
 from mer_ray.errors import TrackError
+from mer_ray.io import objects
+from mer_ray.io.address import local_copy
 
 AUDIO = wav_bytes(0.5)
 

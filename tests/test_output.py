@@ -11,9 +11,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
-from mer_ray.scoring import glance, output, table
-from mer_ray.tables import failure
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.tables import failure
+from mer_ray.scoring import glance, output, scores_table
 
 SCHEMA = SCHEMAS["scores"]
 MODEL = "m:1"
@@ -158,9 +158,9 @@ def test_of_more_rows_than_are_rolled_up_none_is_read_for_it(tmp_path, monkeypat
     rolled.write_text("of when there were fewer")
     monkeypatch.setattr(output, "SORTED_ROWS", 49)
     monkeypatch.setattr(glance, "TOO_MANY", 49)
-    monkeypatch.setattr(table, "read", None)
+    monkeypatch.setattr(scores_table, "read", None)
     finish(out)
-    assert table.count(target) == 50
+    assert scores_table.count(target) == 50
     assert list(glance.tables(target, 80)) == []
     assert not rolled.exists()
 

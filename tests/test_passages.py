@@ -14,8 +14,8 @@ from mer_ray.errors import ModelError
 from mer_ray.models import passages
 from mer_ray.models.kernel import Kernel
 from mer_ray.models.layout import sizes
-from mer_ray.training.answers import answers, middle
 from mer_ray.training.forward import flat, forward
+from mer_ray.training.inference import answers, middle
 from mer_ray.training.member import Member, Scaler
 
 HOP_S, N_DIMS, WINDOW = 512 / 22_050, 24, 500

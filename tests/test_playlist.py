@@ -18,9 +18,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_ray.audio.location import to_uri
 from mer_ray.cli import main
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.address import to_uri
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring.playlist import choose, duration, entry, m3u8, sure
 
 SCHEMA = SCHEMAS["scores"]

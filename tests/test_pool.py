@@ -15,9 +15,9 @@ import pytest
 from ray import cloudpickle
 
 from mer_ray.errors import InputError, MerRayError, ServiceError, WorkspaceError
+from mer_ray.io.store import TEMPORARY
+from mer_ray.io.tables import Workspace
 from mer_ray.stages import pool, session
-from mer_ray.storage import TEMPORARY
-from mer_ray.tables import Workspace
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see this folder
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mer_ray.training import reference, statistics
+from mer_ray.models import statistics
+from mer_ray.training import reference
 
 HOP_S, N_DIMS, WINDOW = 0.05, 12, 200
 

@@ -21,10 +21,10 @@ from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.evaluation.metrics import FIGURES, metrics
 from mer_ray.evaluation.summary import evaluate
 from mer_ray.features.mfcc import Params
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.scoring import store
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace
+from mer_ray.scoring import model_folder
 from mer_ray.stages import report
-from mer_ray.tables import Workspace
 
 HOSTILE = "A|B $x$ <b>c</b> [d](http://e) `f` **g** \\input{h} _i_ 100 %"
 REPEATS, TRACKS = 2, 120
@@ -79,7 +79,9 @@ class Catalog:
         put(workspace, self.table(predicted), "runs", name, "predictions.parquet")
         figures = evaluate(self.labels, predicted, [str(g) for g in self.group])
         around = even_intervals([0.1] * 3), blank_reference(spec.n_dims, spec.hop_s)
-        store.save(store.Model(name, network, spec, 215, [], *around, figures, details), workspace, "runs", name)
+        model_folder.save(
+            model_folder.Model(name, network, spec, 215, [], *around, figures, details), workspace, "runs", name
+        )
 
 
 def put(workspace: Workspace, table: pa.Table, *parts: str) -> None:

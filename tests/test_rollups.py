@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring.rollups import SCHEMA, rollups
 
 COLUMNS = ["artist", "album", "uri", "duration_s", *DIMENSIONS, "in_distribution"]

@@ -17,11 +17,12 @@ import pytest
 from services import Spotify, Video, closed_port, wav_bytes
 
 from mer_ray.audio.decode import check, decode
+from mer_ray.audio.providers import savify
+from mer_ray.audio.providers.fetch import Limits
 from mer_ray.errors import ConfigError, TrackError
-from mer_ray.sources import Track, savify
-from mer_ray.sources.fetch import Limits
+from mer_ray.io.tables import Workspace
+from mer_ray.io.track import Track
 from mer_ray.stages import acquire
-from mer_ray.tables import Workspace
 
 AUDIO = wav_bytes(0.5)
 SPOTIFY_ID = "4uLU6hMCjMI75M1A2tKUQC"

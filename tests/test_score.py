@@ -24,17 +24,17 @@ from conftest import spoil, write_tunes
 from ray import cloudpickle
 
 from mer_ray.features import FeatureSpec
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, ragged_column
+from mer_ray.io.tables import Workspace
 from mer_ray.models import layout
-from mer_ray.schemas import DIMENSIONS, SCHEMAS, ragged_column
-from mer_ray.scoring import predictor, store
+from mer_ray.models.statistics import Statistics
+from mer_ray.scoring import model_folder, predictor
 from mer_ray.scoring.catalog import file_id
 from mer_ray.stages import pool
 from mer_ray.stages import score as stage
 from mer_ray.stages.score import FEW_ROWS
-from mer_ray.tables import Workspace
 from mer_ray.training.member import Member, Scaler
 from mer_ray.training.reference import Reference
-from mer_ray.training.statistics import Statistics
 
 Typed = Callable[..., tuple[int, str, str]]
 N_DIMS = 4
@@ -61,10 +61,10 @@ def save_model(folder: Path, seed: int = 0, r2: float = 0.5) -> Path:
     reference = Reference(Statistics(scaler, **own), rng.standard_normal((sum(sizes), 3)).astype(f32), 9.0)
     metrics = {d: {"r2": r2} for d in DIMENSIONS}
     member = Member({**own, **parameters}, scaler)
-    model = store.Model(
+    model = model_folder.Model(
         folder.name, "kernel", SPEC, 5, [member], packaged().model.intervals, reference, metrics, {"seed": seed}
     )
-    store.save(model, Workspace(folder))
+    model_folder.save(model, Workspace(folder))
     return folder
 
 

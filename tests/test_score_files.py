@@ -17,9 +17,9 @@ from conftest import write_tunes
 
 import mer_ray as package
 from mer_ray.errors import InputError, TrackError
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.tables import Workspace
 from mer_ray.scoring import predictor
-from mer_ray.tables import Workspace
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ import pytest
 import sounds
 from conftest import write_tunes
 
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.scoring import table
-from mer_ray.storage import Storage
-from mer_ray.stores import parted
-from mer_ray.tables import Workspace
+from mer_ray.io.buckets import parted
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.store import Storage
+from mer_ray.io.tables import Workspace
+from mer_ray.scoring import scores_table
 
 LONG = bool(os.environ.get("MER_RAY_LONG_TESTS"))
 
@@ -50,7 +50,7 @@ def refused(mer_ray, *arguments: object) -> str:
 
 def rows_of(path: object) -> dict[str, list[float]]:
     """V, A, D by title."""
-    rows = table.read(str(path), ["title", *DIMENSIONS]).to_pylist()
+    rows = scores_table.read(str(path), ["title", *DIMENSIONS]).to_pylist()
     found = {r["title"]: [r[d] for d in DIMENSIONS] for r in rows}
     assert len(found) == len(rows)
     return found
@@ -93,7 +93,7 @@ def test_a_bucket_is_as_good_as_a_disk(store, mer_ray, tmp_path, name):
         assert len(plain(tmp_path / name)) == 5
 
     # And it can be used from there.
-    first = table.read(target, ["track_id"])["track_id"][0].as_py()
+    first = scores_table.read(target, ["track_id"])["track_id"][0].as_py()
     assert "new" in typed(mer_ray, "neighbours", target, first)
     assert "new" in typed(mer_ray, "playlist", target, "--where", "valence >= 0")
     typed(mer_ray, "explore", target, "--out", tmp_path / "page.html")

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from mer_ray.errors import InputError
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
 from mer_ray.scoring.output import NESTED
-from mer_ray.scoring.table import clock, count, find, listing, name, pieces, read
-from mer_ray.tables import Workspace
+from mer_ray.scoring.scores_table import clock, count, find, listing, name, pieces, read
 
 SCHEMA = SCHEMAS["scores"]
 NEWER = ("album", "novelty", "sound", "waveform")
@@ -63,7 +63,7 @@ def test_csv_comes_back_but_for_its_lists(tmp_path):
 
 
 def test_pieces_are_what_is_read_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("mer_ray.scoring.table._ROWS", 2)
+    monkeypatch.setattr("mer_ray.scoring.scores_table._ROWS", 2)
     rows = table(*(row(i, title=f"a\n{i}" if i % 2 else "") for i in range(7)), row(3, album="again"))
     pq.write_table(rows, tmp_path / "s.parquet", row_group_size=3)
     pq.write_table(rows.drop_columns([*NEWER, "artist"]), tmp_path / "old.parquet")

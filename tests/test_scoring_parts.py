@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import mer_ray
-from mer_ray.audio.location import local_copy
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features import FeatureSpec
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.address import local_copy
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring import glance, predictor
 from mer_ray.scoring.catalog import file_id, find
 from mer_ray.scoring.frames import AT_ONCE, Frames, ids, shards, unit_rows

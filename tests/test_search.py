@@ -18,8 +18,8 @@ from mer_ray import models
 from mer_ray.config import TrainConfig
 from mer_ray.errors import ConfigError, InputError, MerRayError, ServiceError
 from mer_ray.features import FeatureSpec
+from mer_ray.io.tables import Workspace
 from mer_ray.stages import tracking
-from mer_ray.tables import Workspace
 from mer_ray.training import search
 
 STEPPED = sorted(set(models.NETWORKS) - {"kernel"})
@@ -82,7 +82,7 @@ def test_a_score_never_falls_and_is_always_a_number(losses):
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 8), min_size=12, max_size=60), st.integers(2, 5), st.integers(0, 2**31 - 1), st.data())
 def test_a_search_sees_no_track_of_the_outer_fold_and_keeps_artists_whole(artists, folds, seed, data):
-    from mer_ray.training.splits import grouped_folds
+    from mer_ray.models.splits import grouped_folds
 
     groups = [f"artist {a}" for a in artists]
     labels = np.random.default_rng(seed).uniform(size=(len(groups), 3))
@@ -201,8 +201,8 @@ def interruption(after: int):
 
 @patch.dict(os.environ)
 def test_a_search_that_is_interrupted_goes_on_to_the_same_choices(long_tests, ray_session, tmp_path, monkeypatch):
-    from mer_ray.stages import search as stage
     from mer_ray.stages import session
+    from mer_ray.stages import tuning as stage
     from mer_ray.training.crossval import partitions
 
     data = dataset()

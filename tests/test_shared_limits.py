@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from mer_ray.errors import ServiceError
-from mer_ray.sources.limits import LocalLimiter
-from mer_ray.stages import limits
+from mer_ray.io.rate_limit import LocalLimiter
+from mer_ray.stages import shared_limits
 
 
 class Counter:
@@ -51,10 +51,10 @@ def keeper(name: str, *bounds: float) -> Any:
     """The limiter's actor, as any job could look it up."""
     import ray
 
-    from mer_ray.identity import digest
+    from mer_ray.io.identity import digest
 
     actor = f"limit-{digest(f'{name} {bounds}'.encode())[:16]}"
-    return ray.get_actor(actor, namespace=limits.NAMESPACE)
+    return ray.get_actor(actor, namespace=shared_limits.NAMESPACE)
 
 
 def in_line(keeper: Any, n: int) -> None:
@@ -106,7 +106,7 @@ def cluster(ray_session: None) -> Any:
 def test_tasks_of_a_cluster_share_the_places(cluster: Any) -> None:
     import ray
 
-    limiter = limits.shared("test share", 2)
+    limiter = shared_limits.shared("test share", 2)
     counter = cluster(Counter).remote()
     task = cluster(visit)
     # Nobody leaves before two were inside: with one place only, this would never end.
@@ -117,7 +117,7 @@ def test_tasks_of_a_cluster_share_the_places(cluster: Any) -> None:
 def test_a_shared_limiter_can_be_sent_and_means_the_same_places(cluster: Any) -> None:
     import ray
 
-    limiter = limits.shared("test pickle", 1)
+    limiter = shared_limits.shared("test pickle", 1)
     again = pickle.loads(pickle.dumps(limiter))
     counter = cluster(Counter).remote()
     task = cluster(visit)
@@ -130,7 +130,11 @@ def test_a_shared_limiter_can_be_sent_and_means_the_same_places(cluster: Any) ->
 
 
 def test_limiters_of_other_names_or_bounds_are_independent(ray_session: None) -> None:
-    one, other, wider = limits.shared("test a", 1), limits.shared("test b", 1), limits.shared("test a", 2)
+    one, other, wider = (
+        shared_limits.shared("test a", 1),
+        shared_limits.shared("test b", 1),
+        shared_limits.shared("test a", 2),
+    )
     entered = []
     with one.slot("host"), other.slot("host"), wider.slot("host"):
         entered.append(1)
@@ -140,13 +144,13 @@ def test_limiters_of_other_names_or_bounds_are_independent(ray_session: None) ->
 def test_a_limiter_outlives_its_keeper(ray_session: None) -> None:
     import ray
 
-    limiter = limits.shared("test killed", 1)
+    limiter = shared_limits.shared("test killed", 1)
     served = 0
     for no_restart in (True, False, True):
         with limiter.slot("host"):
             served += 1
         with limiter.slot("host"):
-            ray.kill(keeper("test killed", 1, 0.0, 0.0, limits.LEASE_S), no_restart=no_restart)
+            ray.kill(keeper("test killed", 1, 0.0, 0.0, shared_limits.LEASE_S), no_restart=no_restart)
             served += 1
     with limiter.slot("host"):
         served += 1
@@ -156,13 +160,13 @@ def test_a_limiter_outlives_its_keeper(ray_session: None) -> None:
 def test_those_who_wait_while_the_keeper_dies_are_served(cluster: Any) -> None:
     import ray
 
-    limiter = limits.shared("test orphans", 2)
+    limiter = shared_limits.shared("test orphans", 2)
     counter = cluster(Counter).remote()
     task = cluster(visit)
     tasks = [task.remote(limiter, counter, 20) for _ in range(4)]
     while ray.get(counter.state.remote())[1] < 10:
         pass
-    ray.kill(keeper("test orphans", 2, 0.0, 0.0, limits.LEASE_S), no_restart=False)
+    ray.kill(keeper("test orphans", 2, 0.0, 0.0, shared_limits.LEASE_S), no_restart=False)
     ray.get(tasks, timeout=300)
     assert ray.get(counter.state.remote())[1:] == (80, 0)
 
@@ -178,12 +182,12 @@ class Waiter:
 def test_a_worker_that_dies_while_it_waits_gets_no_place(cluster: Any) -> None:
     import ray
 
-    limiter = limits.shared("test dead waiters", 1)
+    limiter = shared_limits.shared("test dead waiters", 1)
     entered = []
     with limiter.slot("host"):
         waiter = cluster(Waiter).remote()
         ray.get(waiter.begin.remote(limiter, 4))
-        kept_by = keeper("test dead waiters", 1, 0.0, 0.0, limits.LEASE_S)
+        kept_by = keeper("test dead waiters", 1, 0.0, 0.0, shared_limits.LEASE_S)
         in_line(kept_by, 4)
         ray.kill(waiter)
         in_line(kept_by, 0)
@@ -195,9 +199,9 @@ def test_a_worker_that_dies_while_it_waits_gets_no_place(cluster: Any) -> None:
 def test_who_waits_for_long_asks_again_until_there_is_a_place(
     ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "ASK_S", 0.01)
-    limiter = limits.shared("test asks again", 1)
-    kept_by = keeper("test asks again", 1, 0.0, 0.0, limits.LEASE_S)
+    monkeypatch.setattr(shared_limits, "ASK_S", 0.01)
+    limiter = shared_limits.shared("test asks again", 1)
+    kept_by = keeper("test asks again", 1, 0.0, 0.0, shared_limits.LEASE_S)
     served = threading.Event()
 
     def wait() -> None:
@@ -219,10 +223,10 @@ def test_the_patience_with_a_keeper_begins_anew_with_each_of_its_deaths(
     import ray
 
     clock = Clock()
-    monkeypatch.setattr(limits, "time", clock)
-    monkeypatch.setattr(limits, "ASK_S", 0.1)
-    bounds = (1, 1_000.0, 0.0, limits.LEASE_S)
-    limiter = limits.shared("test patience", 1, hold_s=1_000.0)  # a gate made anew rests for so long
+    monkeypatch.setattr(shared_limits, "time", clock)
+    monkeypatch.setattr(shared_limits, "ASK_S", 0.1)
+    bounds = (1, 1_000.0, 0.0, shared_limits.LEASE_S)
+    limiter = shared_limits.shared("test patience", 1, hold_s=1_000.0)  # a gate made anew rests for so long
     ended: list[object] = []
 
     def wait() -> None:
@@ -237,7 +241,7 @@ def test_the_patience_with_a_keeper_begins_anew_with_each_of_its_deaths(
     kept_by, process = keeper("test patience", *bounds), 0
     for _ in range(2):
         process = asked_often(kept_by, 2, process)  # twice: it was told in between that there is no place
-        clock.now += 10 * limits.PATIENCE_S
+        clock.now += 10 * shared_limits.PATIENCE_S
         ray.kill(kept_by, no_restart=False)
     asked_often(kept_by, 1, process)
     ray.get(kept_by.__ray_call__.remote(open_gate))
@@ -260,12 +264,12 @@ class NoKeeper:
 
 
 def test_a_keeper_that_stays_away_is_said(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(limits, "PAUSE_S", 0.0)
-    monkeypatch.setattr(limits, "_Keeper", NoKeeper)
+    monkeypatch.setattr(shared_limits, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(shared_limits, "PAUSE_S", 0.0)
+    monkeypatch.setattr(shared_limits, "_Keeper", NoKeeper)
     with (
         pytest.raises(ServiceError, match=r"gives out places at host\.test .*\(ActorDiedError\): see Ray's logs"),
-        limits.shared("test away", 1).slot("host.test"),
+        shared_limits.shared("test away", 1).slot("host.test"),
     ):
         pass
 
@@ -281,7 +285,7 @@ def hold_and_die(limiter: Any) -> None:
 def test_a_dead_holders_place_is_free_after_its_lease(cluster: Any) -> None:
     import ray
 
-    limiter = limits.shared("test lease", 1, lease_s=0.5)
+    limiter = shared_limits.shared("test lease", 1, lease_s=0.5)
     with pytest.raises(ray.exceptions.WorkerCrashedError):
         ray.get(cluster(hold_and_die).options(max_retries=0).remote(limiter), timeout=120)
     entered = []
@@ -291,5 +295,5 @@ def test_a_dead_holders_place_is_free_after_its_lease(cluster: Any) -> None:
 
 
 def test_one_process_needs_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    limiter = limits.shared("test local", 1, local=True)
+    limiter = shared_limits.shared("test local", 1, local=True)
     assert isinstance(limiter, LocalLimiter)

@@ -13,14 +13,14 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.models import functionals, kernel, layout
-from mer_ray.schemas import DIMENSIONS
+from mer_ray.models.solve import SMOOTHING, ridge
+from mer_ray.models.splits import grouped_folds
 from mer_ray.training.crossval import cross_validate
 from mer_ray.training.fit import Recipe, fit
 from mer_ray.training.forward import forward, track_means
 from mer_ray.training.member import Member
-from mer_ray.training.solve import SMOOTHING, ridge
-from mer_ray.training.splits import grouped_folds
 
 HOP_S, N_DIMS = 0.05, 4
 RECIPE = Recipe("kernel", HOP_S, 160, epochs=1, patience=1, batch_size=1, learning_rate=1.0, weight_decay=0.0)

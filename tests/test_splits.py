@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_ray.errors import InputError
+from mer_ray.models.splits import grouped_folds, grouped_holdout, random_folds
 from mer_ray.training.groups import LARGEST_SHARE, grouping, track_groups
-from mer_ray.training.splits import grouped_folds, grouped_holdout, random_folds
 
 # folds -------------------------------------------------------------------------------------------------------------
 

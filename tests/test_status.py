@@ -11,11 +11,11 @@ from click.testing import CliRunner
 
 from mer_ray import console
 from mer_ray.cli import main
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.scoring import store
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace, failure, now
+from mer_ray.scoring import model_folder
 from mer_ray.stages.advice import ADVICE, advice
 from mer_ray.stages.status import SHOWN_REASONS, _size, counts, look
-from mer_ray.tables import Workspace, failure, now
 
 ROOT = Path(__file__).parents[1] / "mer_ray"
 
@@ -36,7 +36,7 @@ def workspace(tmp_path: Path) -> Workspace:
     made.append_rows("failures", [*lost, failure("acquire", "c", "missing", "[bold]/m/\x1b[31mc.mp3")])
     for name, r2 in (("cnn-mfcc", 0.5), ("lstm-mfcc", 0.25)):
         figures = {"r2": r2, "intervals": {"r2": [r2 - 0.1, r2 + 0.1]}}
-        model = {"format": store.FORMAT, "name": name, "network": name[:-5], "feature": {"name": "mfcc"}}
+        model = {"format": model_folder.FORMAT, "name": name, "network": name[:-5], "feature": {"name": "mfcc"}}
         details = {"n_tracks": 2, "trained_at": "2026-01-02T03:04:05+00:00"}
         metrics = dict.fromkeys(DIMENSIONS, figures)
         made.write_json({**model, "metrics": metrics, "details": details}, "runs", name, "model.json")
@@ -141,7 +141,7 @@ def test_the_next_step(tmp_path):
     assert due() == "extract"
     made.append_rows("failures", [failure("extract:mfcc", "a", "too_short", "m")])
     assert due() == "train"
-    model = {"format": store.FORMAT, "network": "cnn", "feature": {"name": "mfcc"}, "details": {}}
+    model = {"format": model_folder.FORMAT, "network": "cnn", "feature": {"name": "mfcc"}, "details": {}}
     made.write_json({**model, "metrics": {d: {"r2": 0.1} for d in DIMENSIONS}}, "runs", "cnn-mfcc", "model.json")
     assert due() == "report"
     made.write_bytes(b"#", "report", "report.md")

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from services import closed_port
 
 from mer_ray.errors import WorkspaceError
-from mer_ray.storage import Storage
-from mer_ray.stores import KNOCK_S
-from mer_ray.tables import Workspace
+from mer_ray.io.buckets import KNOCK_S
+from mer_ray.io.store import Storage
+from mer_ray.io.tables import Workspace
 
 MIB = 1 << 20
 BIG = 11 * MIB  # two parts of a multipart upload
@@ -49,7 +49,7 @@ def server(request: pytest.FixtureRequest) -> tuple[str, str]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer attempts, so that a test of what never works does not wait for all of them."""
-    monkeypatch.setattr("mer_ray.stores.ATTEMPTS", 3)
+    monkeypatch.setattr("mer_ray.io.buckets.ATTEMPTS", 3)
 
 
 def put_all(place: Storage, files: dict[str, bytes]) -> None:
@@ -171,7 +171,7 @@ def test_a_write_that_fails_for_good_leaves_no_object(s3: str, hurried: None, si
 
 WRITER = """
 import sys
-from mer_ray.storage import Storage
+from mer_ray.io.store import Storage
 place = Storage(sys.argv[1])
 print("ready", flush=True)
 for number in range(3):

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mer_ray import tables
 from mer_ray.errors import WorkspaceError
-from mer_ray.ids import Ids
-from mer_ray.schemas import SCHEMAS, features_schema, ragged_arrays, ragged_column
-from mer_ray.storage import MARK
-from mer_ray.tables import COMPUTED, Workspace, failure
+from mer_ray.io import tables
+from mer_ray.io.ids import Ids
+from mer_ray.io.schemas import SCHEMAS, features_schema, ragged_arrays, ragged_column
+from mer_ray.io.store import MARK
+from mer_ray.io.tables import COMPUTED, Workspace, failure
 
 
 @pytest.fixture

@@ -24,9 +24,9 @@ import pytest
 
 from mer_ray import features
 from mer_ray.features.mfcc import Params
-from mer_ray.schemas import DIMENSIONS, features_schema, ragged_column
+from mer_ray.io.schemas import DIMENSIONS, features_schema, ragged_column
+from mer_ray.io.tables import Workspace, failure, now
 from mer_ray.stages import train, trial
-from mer_ray.tables import Workspace, failure, now
 
 MFCC = {"sample_rate_hz": 8_000, "hop_length": 4_000, "n_mels": 16, "n_mfcc": 8}
 FOLDS, REPEATS, MEMBERS, EPOCHS = 2, 2, 2, 60

@@ -20,15 +20,15 @@ from parts import blank_reference, even_intervals
 from mer_ray import features
 from mer_ray.errors import MerRayError, ModelError, TrackError, WorkspaceError
 from mer_ray.features.mfcc import Params
-from mer_ray.schemas import DIMENSIONS, features_schema, ragged_column
-from mer_ray.scoring import predictor, store
-from mer_ray.tables import Workspace
+from mer_ray.io.schemas import DIMENSIONS, features_schema, ragged_column
+from mer_ray.io.tables import Workspace
+from mer_ray.models.splits import grouped_folds
+from mer_ray.scoring import model_folder, predictor
 from mer_ray.training import data
 from mer_ray.training.crossval import cross_validate, parts
 from mer_ray.training.fit import Recipe, fit, label_weights
 from mer_ray.training.forward import forward, track_means
 from mer_ray.training.member import Member, Scaler
-from mer_ray.training.splits import grouped_folds
 from mer_ray.training.windows import all_cuts, cut, random_cuts, starts, window_frames
 
 SPEC = features.resolve("mfcc", Params())
@@ -310,18 +310,18 @@ def test_frames_that_are_never_negative_are_rooted():
 
 
 @pytest.fixture(scope="module")
-def model(trained) -> store.Model:
+def model(trained) -> model_folder.Model:
     """Trained on 4 MFCCs a half second, as its spec says."""
     feature = features.resolve("mfcc", Params(n_mfcc=4, sample_rate_hz=8_000, hop_length=4_000, n_mels=16))
     figures = {d: {"mse": 0.01, "mae": 0.1, "r2": 0.5, "n": 96, "label_sd": 0.17, "intervals": {}} for d in DIMENSIONS}
     members = [trained[0], Member({k: v * 0.9 for k, v in trained[0].parameters.items()}, trained[0].scaler)]
     around = even_intervals([0.1, 0.2, 0.9]), blank_reference(feature.n_dims, feature.hop_s)
-    return store.Model("lstm-mfcc", "lstm", feature, RECIPE.window, members, *around, figures, {"seed": 0})
+    return model_folder.Model("lstm-mfcc", "lstm", feature, RECIPE.window, members, *around, figures, {"seed": 0})
 
 
 @pytest.fixture
 def folder(model, tmp_path) -> Path:
-    store.save(model, Workspace(tmp_path), "runs", "lstm-mfcc")
+    model_folder.save(model, Workspace(tmp_path), "runs", "lstm-mfcc")
     return tmp_path / "runs" / "lstm-mfcc"
 
 
@@ -400,7 +400,7 @@ def test_what_is_no_model_folder_is_refused(tmp_path, place):
 def test_a_folder_without_model_json_is_not_a_model_yet(tmp_path):
     (tmp_path / "runs" / "x").mkdir(parents=True)
     (tmp_path / "runs" / "x" / "weights.safetensors").write_bytes(b"half")
-    assert store.describe(Workspace(tmp_path), "runs", "x") is None
+    assert model_folder.describe(Workspace(tmp_path), "runs", "x") is None
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100])
@@ -439,7 +439,7 @@ def test_too_little_audio_costs_the_track_only(folder, n):
 @pytest.fixture
 def workspace(tmp_path) -> Workspace:
     """Four tracks: one without frames, one without a label, two of one artist; rows in different orders."""
-    from mer_ray.tables import now
+    from mer_ray.io.tables import now
 
     made = Workspace(tmp_path / "workspace")
     nothing = dict.fromkeys(("album", "composer", "mbid", "spotify_id", "uri", "given"))

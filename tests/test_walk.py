@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import sounds
 
+from mer_ray.audio import walk
 from mer_ray.audio.decode import check
 from mer_ray.audio.extensions import EXTENSIONS
 from mer_ray.errors import InputError
-from mer_ray.sources import folder, walk
+from mer_ray.sources import folder
 
 
 def touch(path: Path) -> Path:

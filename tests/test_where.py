@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mer_ray.errors import InputError
-from mer_ray.schemas import SCHEMAS
+from mer_ray.io.schemas import SCHEMAS
 from mer_ray.scoring.where import MAX_LENGTH, NAMES, mask, order
 
 SCHEMA = SCHEMAS["scores"]

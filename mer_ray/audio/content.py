@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 
 from mer_ray.errors import TrackError
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
 
 HEAD = 4096  # bytes
 ASF_HEAD = 1 << 16

@@ -21,7 +21,7 @@ from mer_ray.audio.extent import Extent
 from mer_ray.audio.reader import BLOCK, SLACK_S, DecodingError, Reader
 from mer_ray.audio.reader_ffmpeg import Ffmpeg
 from mer_ray.errors import TrackError
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
 
 SILENT_PEAK = 1e-3
 """Full scale is 1; a file that never exceeds -60 dBFS holds no music."""

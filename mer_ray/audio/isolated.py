@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from mer_ray import importing
+from mer_ray import child_process
 from mer_ray.audio.decode import Block, Probe, check, stream
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.errors import TrackError
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
 
 START_S = 60.0
 """What a child is given on top for its first answer: it has libraries to load."""
@@ -157,7 +157,9 @@ class _Child:
         self._memory = _shared_memory()
         self._view = mmap.mmap(self._memory, SLOTS * SLOT_BYTES)
         self._socket, theirs = socket.socketpair()
-        command = importing.child("-m", __name__, str(theirs.fileno()), str(self._memory), str(int(memory_mb * 1e6)))
+        command = child_process.child(
+            "-m", __name__, str(theirs.fileno()), str(self._memory), str(int(memory_mb * 1e6))
+        )
         with theirs:
             self.process = subprocess.Popen(
                 command,
@@ -165,7 +167,7 @@ class _Child:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # some decoders complain to the terminal
                 pass_fds=(theirs.fileno(), self._memory),
-                env={**os.environ, **ONE_THREAD, importing.VARIABLE: importing.path()},
+                env={**os.environ, **ONE_THREAD, child_process.VARIABLE: child_process.path()},
             )
         self._lines = _Lines(self._socket)
         self._started = False

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_ray.cells import guard
 from mer_ray.errors import InputError
 from mer_ray.evaluation.bootstrap import difference, group_sizes, resample, uneven
 from mer_ray.evaluation.escape import markdown_text
+from mer_ray.evaluation.metric_tables import HEADS, Cells, lines, number
 from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
 from mer_ray.evaluation.predictions import Predictions, joined_groups, other_labels, shared_ids
-from mer_ray.evaluation.tables import HEADS, Cells, lines, number
-from mer_ray.schemas import DIMENSIONS
+from mer_ray.io.cells import guard
+from mer_ray.io.schemas import DIMENSIONS
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~$!^@]|:(?=//)|(?<=www)\.)")  # the last two would begin a link
 _LATEX = {

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from mer_ray.evaluation.escape import latex_text
-from mer_ray.evaluation.tables import HEADS, LEGEND, Cells, Table
+from mer_ray.evaluation.metric_tables import HEADS, LEGEND, Cells, Table
 
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 _HEAD = r"""\documentclass[a4paper,landscape]{article}

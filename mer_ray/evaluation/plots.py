@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mer_ray.evaluation.calibration import Calibration
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mer_ray.errors import WorkspaceError
-from mer_ray.identity import one_line
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.tables import Workspace
+from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace
 
 LABEL_TOLERANCE = 1e-6
 """Labels that differ by less are the same: single precision on the way."""

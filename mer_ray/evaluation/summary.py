@@ -10,8 +10,8 @@ import numpy as np
 from mer_ray.evaluation import predictions
 from mer_ray.evaluation.bootstrap import interval, resample
 from mer_ray.evaluation.metrics import FIGURES, metrics
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.tables import Workspace
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace
 
 
 def evaluate(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from pydantic import BaseModel
 
-from mer_ray.identity import digest
+from mer_ray.io.identity import digest
 
 MODULES = {
     "mfcc": "mer_ray.features.mfcc",

@@ -11,9 +11,9 @@ import numpy as np
 
 from mer_ray.audio import decode
 from mer_ray.audio.excerpt import Excerpt
-from mer_ray.audio.location import local_copy
 from mer_ray.errors import TrackError
 from mer_ray.features import Extractor, FrameStream
+from mer_ray.io.address import local_copy
 
 if TYPE_CHECKING:
     from mer_ray.audio.decode import Block

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mer_ray.errors import ModelError, TrackError
 from mer_ray.features import Extractor, FeatureSpec
 from mer_ray.features.brought_paths import match, named
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
 
 
 class Params(BaseModel):

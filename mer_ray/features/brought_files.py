@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from mer_ray.audio.location import to_path
-from mer_ray.audio.objects import scheme
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.features import brought_cells as cells
 from mer_ray.features.brought_paths import named, plain
-from mer_ray.identity import digest, one_line
+from mer_ray.io.address import to_path
+from mer_ray.io.identity import digest, one_line
+from mer_ray.io.objects import scheme
 
 BATCH_ROWS = 64
 READING = (pa.ArrowException, OSError)  # what pyarrow raises for what it cannot read

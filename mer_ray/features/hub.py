@@ -32,7 +32,7 @@ from mer_ray.features import Extractor, FeatureSpec, FrameStream
 from mer_ray.features import saved_model as saved
 from mer_ray.features.framing import Framing, Pieces, Run, measure, noise
 from mer_ray.features.vggish_weights import cache_folder, fetch
-from mer_ray.identity import digest
+from mer_ray.io.identity import digest
 
 VERSION = 1
 """Of the way in which frames are made, and of what is measured of a module."""

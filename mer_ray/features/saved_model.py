@@ -15,7 +15,7 @@ import numpy as np
 
 from mer_ray.errors import ModelError
 from mer_ray.features.vggish_weights import import_tensorflow
-from mer_ray.identity import digest, file_digest, one_line
+from mer_ray.io.identity import digest, file_digest, one_line
 
 FILE = "saved_model.pb"
 BATCH = 8  # windows in one call

@@ -25,7 +25,7 @@ from mer_ray.errors import MerRayError, ModelError
 from mer_ray.features import vggish_frontend as frontend
 from mer_ray.features.vggish_network import CONVOLUTIONS, DENSE, N_DIMS, shapes
 from mer_ray.features.vggish_weights import SAVED_MODEL, import_tensorflow, ways
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
 
 TOLERANCE = 1e-3  # of the embeddings' SD; float32 rounding makes 1e-5, one wrong bias more than 1e-2
 TRIES = 64  # orders of variables; 16 are possible where there are no others of the same shapes

@@ -13,7 +13,7 @@ import numpy as np
 
 from mer_ray.errors import ConfigError, ModelError
 from mer_ray.features.vggish_network import N_DIMS
-from mer_ray.identity import digest, one_line
+from mer_ray.io.identity import digest, one_line
 
 LOW, HIGH = -2.0, 2.0  # what 0 and 255 stand for
 SETTING = "extract.vggish.postprocess"

@@ -27,10 +27,10 @@ from typing import IO, Any
 
 import numpy as np
 
-from mer_ray import importing
+from mer_ray import child_process
 from mer_ray.errors import ConfigError, ModelError, ServiceError
 from mer_ray.features.vggish_network import shapes
-from mer_ray.identity import digest, file_digest, one_line
+from mer_ray.io.identity import digest, file_digest, one_line
 
 HANDLE = "https://tfhub.dev/google/vggish/1"
 DOWNLOAD_LIMIT_S = 1_800.0
@@ -117,8 +117,8 @@ def place(path: Path) -> Path:
 
 def _import(path: Path, target: Path) -> None:
     """`vggish_import.convert` in a process of its own. Raises ModelError with what it said."""
-    command = importing.child("-m", "mer_ray.features.vggish_import", str(path), str(target))
-    environment = {**os.environ, importing.VARIABLE: importing.path()}
+    command = child_process.child("-m", "mer_ray.features.vggish_import", str(path), str(target))
+    environment = {**os.environ, child_process.VARIABLE: child_process.path()}
     done = subprocess.run(
         command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL, env=environment
     )

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mer_ray.io.schemas import DIMENSIONS, EVIDENCE, SCHEMAS
 from mer_ray.labels.exclusions import title_forms
 from mer_ray.labels.terms import Matcher, Reading
 from mer_ray.labels.vad import Batch, combine
-from mer_ray.schemas import DIMENSIONS, EVIDENCE, SCHEMAS
 
 GIVEN = "manifest"
 """What stands for the lexicon of a label that the source brought."""

@@ -9,11 +9,11 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.labels.exclusions import title_forms
 from mer_ray.labels.terms import Matcher, Reading
 from mer_ray.labels.vad import Label, from_tags
-from mer_ray.schemas import DIMENSIONS
 
 OWN_TITLE = Reading(why="left out: the track's own title", counts=False)
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mer_ray.errors import InputError
-from mer_ray.identity import normalise, one_line
-from mer_ray.tables import Workspace
+from mer_ray.io.identity import normalise, one_line
+from mer_ray.io.tables import Workspace
 
 _NEAR = 3  # how many like names an error lists
 

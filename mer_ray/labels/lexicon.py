@@ -20,11 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mer_ray import delimited
 from mer_ray.errors import ConfigError, InputError
-from mer_ray.identity import file_digest, one_line
-from mer_ray.labels.headers import dimension, key
-from mer_ray.schemas import DIMENSIONS
+from mer_ray.io import delimited
+from mer_ray.io.identity import file_digest, one_line
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.vad_names import dimension, key
 
 DEMO = Path(__file__).parent / "data" / "demo_lexicon.txt"
 """The project's own ratings for its demo catalog. Not for research."""

@@ -54,7 +54,7 @@ def build(network: str, n_dims: int, hop_s: float, seed: int, outputs: int = N_T
 
 
 def is_solved(network: str) -> bool:
-    """Whether the network's weights are a closed form (`training.solve`), not the end of many small steps."""
+    """Whether the network's weights are a closed form (`models.solve`), not the end of many small steps."""
     return bool(getattr(importlib.import_module(NETWORKS[network]), "SOLVED", False))
 
 
@@ -67,7 +67,7 @@ def fingerprint(network: str) -> str:
     """8 hexadecimal digits of the network's own code: what was trained by another must not be continued."""
     import inspect
 
-    from mer_ray.identity import digest
+    from mer_ray.io.identity import digest
 
     return digest(inspect.getsource(importlib.import_module(NETWORKS[network])).encode())[:8]
 

@@ -1,7 +1,7 @@
 """Statistics of a whole passage, compared with those of the training tracks by a sum of Gaussian kernels.
 
 The kernels are approximated by random Fourier features (Rahimi & Recht 2007, NeurIPS), so that the network is a fixed
-layer and one linear layer, which is solved and not stepped (`mer_ray.training.solve`): on a few hundred tracks no
+layer and one linear layer, which is solved and not stepped (`mer_ray.models.solve`): on a few hundred tracks no
 network that was trained by gradients came near it.
 """
 

@@ -12,14 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.audio import content, objects
+from mer_ray.audio import content, walk
 from mer_ray.audio.extensions import EXTENSIONS
-from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import InputError, TrackError
-from mer_ray.identity import digest, file_digest, one_line
-from mer_ray.ids import Ids
-from mer_ray.sources import Found, Track, folder, manifest, walk
-from mer_ray.tables import failure
+from mer_ray.io import objects
+from mer_ray.io.address import is_url, to_path, to_uri
+from mer_ray.io.identity import digest, file_digest, one_line
+from mer_ray.io.ids import Ids
+from mer_ray.io.tables import failure
+from mer_ray.io.track import Found, Track
+from mer_ray.sources import folder, manifest
 
 BYTES_PER_S = 20_000
 """Of compressed audio, about: only to share the files out evenly."""

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.audio import objects
-from mer_ray.audio.location import to_path
-from mer_ray.identity import digest, file_digest, one_line
-from mer_ray.ids import Ids
+from mer_ray.io import objects
+from mer_ray.io.address import to_path
+from mer_ray.io.identity import digest, file_digest, one_line
+from mer_ray.io.ids import Ids
 
 NAMES = ("artist", "title", "album")
 COLUMNS = ("track_id", "uri", "size", "mtime_ms", "sha256", *NAMES)

@@ -11,17 +11,17 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from mer_ray.audio import objects
+from mer_ray.audio import walk
 from mer_ray.audio.isolated import Decoder
-from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features.batch import extract
-from mer_ray.identity import one_line
+from mer_ray.io import objects
+from mer_ray.io.address import is_url, to_path, to_uri
+from mer_ray.io.identity import one_line
 from mer_ray.scoring.catalog import content_hash, file_id, state
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
-from mer_ray.sources import walk
 from mer_ray.sources.folder import describe
 
 FAILURES = pa.schema([(name, pa.string()) for name in ("uri", "reason", "message")])

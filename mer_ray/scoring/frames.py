@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 
 from mer_ray.errors import InputError, ModelError, TrackError
 from mer_ray.features import FeatureSpec
-from mer_ray.identity import digest, one_line
-from mer_ray.schemas import ragged_arrays
-from mer_ray.tables import failure
+from mer_ray.io.identity import digest, one_line
+from mer_ray.io.schemas import ragged_arrays
+from mer_ray.io.tables import failure
 
 AT_ONCE, VALUES_AT_ONCE = 1_024, 10**8
 """So many rows are scored and written together, or fewer where their frames are so many numbers."""

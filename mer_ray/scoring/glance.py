@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from mer_ray.identity import one_line
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.scoring import rollups, table
+from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.scoring import rollups, scores_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,10 +26,10 @@ def tables(path: str | os.PathLike[str], width: int) -> Iterator[RichTable]:
 
     width: of the terminal, in characters; intervals are shown where there is room for them.
     """
-    if table.count(path) > TOO_MANY:
+    if scores_table.count(path) > TOO_MANY:
         return
     ends = [f"{end}_{d}" for end in ("lower", "upper") for d in DIMENSIONS]
-    rows = table.read(path, [*COLUMNS, *DIMENSIONS, *ends])
+    rows = scores_table.read(path, [*COLUMNS, *DIMENSIONS, *ends])
     if len(rows) <= MANY:
         yield _tracks(rows, width >= WIDE)
     else:
@@ -60,9 +60,9 @@ def _tracks(rows: pa.Table, wide: bool) -> RichTable:
         out.add_column(head, justify="right", no_wrap=True)
     for row in rows.to_pylist():
         values = [_value(row[d], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in DIMENSIONS]
-        named = table.name(row["artist"], row["title"]) or one_line(row["uri"])
+        named = scores_table.name(row["artist"], row["title"]) or one_line(row["uri"])
         unlike = "" if row["in_distribution"] in (True, None) else "unlike training"
-        out.add_row(escape(named), *values, table.clock(row["duration_s"]), unlike)
+        out.add_row(escape(named), *values, scores_table.clock(row["duration_s"]), unlike)
     out.caption = "0 to 1" + (", with 90 % intervals" if wide else "")
     return out
 
@@ -77,7 +77,9 @@ def _rolled(rolled: pa.Table, kind: str, wide: bool) -> RichTable:
     for row in rows[:MANY]:
         values = [_value(row[f"mean_{d}"], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in DIMENSIONS]
         like = "" if row["in_distribution"] is None else f"{100 * row['in_distribution']:.0f} %"
-        out.add_row(escape(one_line(row["name"])), f"{row['n']:,}", *values, table.clock(row["duration_s"]), like)
+        out.add_row(
+            escape(one_line(row["name"])), f"{row['n']:,}", *values, scores_table.clock(row["duration_s"]), like
+        )
     out.caption = ("mean, and where 8 of 10 tracks lie" if wide else "means") + (
         f"; {len(rows) - MANY:,} more {kind}s in the file of roll-ups" if len(rows) > MANY else ""
     )

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.markup import escape
 
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.scoring.table import SCHEMA, find, listing, name, read
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.scoring.scores_table import SCHEMA, find, listing, name, read
 
 By = Literal["both", "feeling", "sound"]
 

@@ -20,18 +20,17 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from mer_ray import cells
-from mer_ray.audio import objects
-from mer_ray.audio.location import to_path
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
-from mer_ray.identity import one_line
-from mer_ray.ids import Ids
-from mer_ray.schemas import DIMENSIONS, SCHEMAS, features_table
-from mer_ray.scoring import file_changes, rollups, sheet, table
+from mer_ray.io import cells, objects
+from mer_ray.io.address import to_path
+from mer_ray.io.buckets import parted
+from mer_ray.io.identity import one_line
+from mer_ray.io.ids import Ids
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, features_table
+from mer_ray.io.store import TEMPORARY, Storage, check_lasting
+from mer_ray.io.tables import Workspace
+from mer_ray.scoring import file_changes, rollups, scores_table, sheet
 from mer_ray.scoring.catalog import Catalog
-from mer_ray.storage import TEMPORARY, Storage, check_lasting
-from mer_ray.stores import parted
-from mer_ray.tables import Workspace
 
 FORMATS = (".parquet", ".csv", sheet.SUFFIX)
 AT_ONCE = 5_000
@@ -112,7 +111,7 @@ class Output:
             self._failed_then = self.beside.stamp(self._failures)
         if self.is_file and self.beside.exists(self.name):
             held: Counter[str] = Counter()
-            for piece in table.pieces(self.uri, ["model"]):
+            for piece in scores_table.pieces(self.uri, ["model"]):
                 held.update({r["values"]: r["counts"] for r in piece["model"].value_counts().to_pylist()})
             if held and self.model not in held:
                 old = one_line(", ".join(sorted(held)), 200)
@@ -170,7 +169,7 @@ class Output:
             self.beside.delete(self.name)
         if n:
             merged = self._settled(self._merge)
-            self._roll(self.beside, self._rollups, table.count(self.uri))
+            self._roll(self.beside, self._rollups, scores_table.count(self.uri))
         self._clear(merged)
         return self._sibling(self._failures)
 
@@ -194,7 +193,7 @@ class Output:
     def _mine(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """This model's rows of the file as it is now, if there is one, piece by piece."""
         if self.beside.exists(self.name):
-            for piece in table.pieces(self.uri, list(dict.fromkeys([*columns, "track_id", "model"]))):
+            for piece in scores_table.pieces(self.uri, list(dict.fromkeys([*columns, "track_id", "model"]))):
                 own = piece.filter(pc.equal(piece["model"], self.model))
                 yield own.filter(pa.array(~self._void.mask(own["track_id"]))).select(columns)
 
@@ -259,7 +258,7 @@ class Output:
             folder.delete(name)  # of when there were fewer
             return
         columns = ["artist", "album", "uri", "duration_s", *DIMENSIONS, "in_distribution"]
-        scores = cells.rounded(table.read(self.uri, columns))  # the same, whatever kind of file they come from
+        scores = cells.rounded(scores_table.read(self.uri, columns))  # the same, whatever kind of file they come from
         self._write(iter([rollups.rollups(scores)]), rollups.SCHEMA, folder, name)
 
     def _write(

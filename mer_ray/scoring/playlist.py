@@ -19,14 +19,14 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.audio.location import to_path
-from mer_ray.audio.objects import scheme
 from mer_ray.errors import InputError
-from mer_ray.identity import one_line
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.scoring.table import SCHEMA, listing, read
+from mer_ray.io.address import to_path
+from mer_ray.io.identity import one_line
+from mer_ray.io.objects import scheme
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace
+from mer_ray.scoring.scores_table import SCHEMA, listing, read
 from mer_ray.scoring.where import mask, order
-from mer_ray.tables import Workspace
 
 _LIKE_URI = re.compile(r"[#?%]|^[^/]*:")  # to a player that takes each line for a URI, as VLC does
 _SHOWN = 50  # rows that are listed on a terminal where no limit is given

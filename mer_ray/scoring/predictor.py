@@ -14,10 +14,10 @@ from mer_ray.audio.excerpt import Excerpt
 from mer_ray.errors import ModelError, TrackError
 from mer_ray.features import Extractor
 from mer_ray.features import load as load_feature
-from mer_ray.scoring import store
+from mer_ray.scoring import model_folder
 from mer_ray.scoring.samples import checked
 from mer_ray.scoring.waveform import Waveform
-from mer_ray.training.answers import answers
+from mer_ray.training.inference import answers
 from mer_ray.training.reference import mean_statistics
 
 DEFAULT = str(Path(__file__).parents[1] / "default_model")
@@ -50,7 +50,7 @@ class Prediction:
 class Predictor:
     """A model folder, loaded."""
 
-    def __init__(self, model: store.Model) -> None:
+    def __init__(self, model: model_folder.Model) -> None:
         self.model = model
         spec = model.feature
         self.answers = answers(model.network, spec.n_dims, spec.hop_s, model.window, model.members, model.outputs)
@@ -120,4 +120,4 @@ class Predictor:
 
 def load(path: str | os.PathLike[str] | None = None) -> Predictor:
     """Load a model folder; the packaged one without a path. Raises ModelError."""
-    return Predictor(store.load(DEFAULT if path is None else os.fspath(path)))
+    return Predictor(model_folder.load(DEFAULT if path is None else os.fspath(path)))

@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mer_ray.audio.location import to_path
-from mer_ray.audio.objects import scheme
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.scoring.table import name
+from mer_ray.io.address import to_path
+from mer_ray.io.objects import scheme
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.scoring.scores_table import name
 
 _OVER_TRACKS = {
     "mean": "mean over the tracks, 0..1; each counts the same, however long it is",

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.identity import one_line
-from mer_ray.schemas import DIMENSIONS, SCHEMAS, ragged_column
+from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, ragged_column
 from mer_ray.scoring.predictor import Prediction
 from mer_ray.scoring.waveform import drawn
 

@@ -12,8 +12,8 @@ from python_calamine import CalamineError, CalamineWorkbook
 from xlsxwriter import Workbook
 from xlsxwriter.exceptions import XlsxWriterException
 
-from mer_ray import cells
 from mer_ray.errors import InputError
+from mer_ray.io import cells
 
 SUFFIX = ".xlsx"
 MAX_ROWS = 1_048_576 - 1

@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from mer_ray.errors import InputError
-from mer_ray.identity import one_line
-from mer_ray.schemas import DIMENSIONS
+from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import DIMENSIONS
 
 NUMBERS = (
     *DIMENSIONS,

@@ -23,8 +23,8 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
 from mer_ray.errors import WorkspaceError
-from mer_ray.identity import digest
-from mer_ray.tables import Workspace
+from mer_ray.io.identity import digest
+from mer_ray.io.tables import Workspace
 
 SUFFIX = ".jsonl.gz"
 SYNC_S = 5.0  # what a power cut may cost; a killed process costs nothing

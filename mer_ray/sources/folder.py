@@ -10,11 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mer_ray.audio.location import to_uri
+from mer_ray.audio import walk
+from mer_ray.audio.walk import Skipped
 from mer_ray.errors import TrackError
-from mer_ray.identity import digest, file_digest, one_line
-from mer_ray.sources import Found, Track, walk
-from mer_ray.sources.walk import Skipped
+from mer_ray.io.address import to_uri
+from mer_ray.io.identity import digest, file_digest, one_line
+from mer_ray.io.track import Found, Track
 
 
 def files(folder: str | Path) -> list[Path]:

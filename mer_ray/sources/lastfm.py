@@ -19,12 +19,13 @@ from typing import Any, Self, TypeVar
 import httpx2
 import pylast
 
-from mer_ray import __version__
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, TrackError
-from mer_ray.identity import digest, one_line
-from mer_ray.sources import Track, lastfm_xml
-from mer_ray.sources.http import Watchdog, backoff, retry_after_s
-from mer_ray.sources.limits import Slot
+from mer_ray.io.http import Watchdog, backoff, retry_after_s
+from mer_ray.io.identity import digest, one_line
+from mer_ray.io.rate_limit import Slot
+from mer_ray.io.track import Track
+from mer_ray.sources import lastfm_xml
+from mer_ray.version import __version__
 
 USER_AGENT = f"mer-ray/{__version__} (music emotion research; pylast)"
 KEY_PAGE = "https://www.last.fm/api/account/create"
@@ -95,7 +96,7 @@ def lost(track: Track, code: str, text: str, passing: bool = False) -> TrackErro
 class Client:
     """Asks Last.fm. Not for several threads at once; a context, at whose end its connection is closed.
 
-    slot: waits for a place at the server (`mer_ray.sources.limits`). timeout_s: per request. api_key: else from the
+    slot: waits for a place at the server (`mer_ray.io.rate_limit`). timeout_s: per request. api_key: else from the
     environment. Raises ConfigError for an absent key or a bad address.
     """
 

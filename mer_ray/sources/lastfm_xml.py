@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
-from mer_ray.sources import Track
+from mer_ray.io.track import Track
 
 Tags = tuple[tuple[str, float], ...]
 

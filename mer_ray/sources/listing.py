@@ -18,12 +18,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.audio.location import to_path
 from mer_ray.errors import TrackError, WorkspaceError
-from mer_ray.identity import digest, file_digest, one_line
-from mer_ray.ids import Ids
-from mer_ray.schemas import DIMENSIONS, SCHEMAS
-from mer_ray.sources import Track
+from mer_ray.io.address import to_path
+from mer_ray.io.identity import digest, file_digest, one_line
+from mer_ray.io.ids import Ids
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.track import Track
 
 AT_ONCE = 5_000
 _FIRST = pa.schema([*SCHEMAS["tracks"], pa.field("place", pa.string()), pa.field("kind", pa.string())])

@@ -1,7 +1,7 @@
 """A manifest: one row a track, as delimited text (CSV, TSV), JSON (lines, or an array) or Parquet.
 
 Columns, under these and the many other names of `manifest_columns`: ``path`` or ``uri`` (relative paths start at the
-manifest's folder; http, https, file, and the stores of `mer_ray.audio.objects`), ``artist``, ``title``, ``album``,
+manifest's folder; http, https, file, and the stores of `mer_ray.io.objects`), ``artist``, ``title``, ``album``,
 ``composer``, ``mbid``, ``spotify_id``, ``duration_s``, ``tags`` (`manifest_tags` has their forms), ``valence``,
 ``arousal``, ``dominance`` on a declared scale, and ``track_id``, the user's own. A row needs artist and title, or a
 path, or, where the manifest has neither paths nor titles, an id. What was understood as what, `understood` says.
@@ -19,11 +19,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mer_ray.delimited import number
 from mer_ray.errors import InputError, TrackError
-from mer_ray.identity import digest, one_line
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.sources import Found, Track
+from mer_ray.io.delimited import number
+from mer_ray.io.identity import digest, one_line
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.track import Found, Track
 from mer_ray.sources import manifest_columns as columns
 from mer_ray.sources import manifest_labels as labelling
 from mer_ray.sources import manifest_place as places

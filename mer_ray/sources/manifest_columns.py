@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mer_ray.errors import InputError
-from mer_ray.identity import one_line
-from mer_ray.labels.headers import dimension, is_spelled_out, key
-from mer_ray.schemas import DIMENSIONS
+from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.vad_names import dimension, is_spelled_out, key
 
 _NAMES = {
     "path": "path filepath fullpath audiopath trackpath songpath clippath location filelocation audiofile"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mer_ray.delimited import is_missing, number
 from mer_ray.errors import InputError, TrackError
-from mer_ray.identity import one_line
-from mer_ray.schemas import DIMENSIONS
+from mer_ray.io.delimited import is_missing, number
+from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import DIMENSIONS
 
 Scale = tuple[float, float]
 Given = tuple[float | None, float | None, float | None]

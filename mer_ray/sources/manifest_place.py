@@ -8,10 +8,10 @@ import unicodedata
 from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from mer_ray.audio import objects
-from mer_ray.audio.location import is_url, to_path, to_uri
 from mer_ray.errors import TrackError
-from mer_ray.identity import one_line
+from mer_ray.io import objects
+from mer_ray.io.address import is_url, to_path, to_uri
+from mer_ray.io.identity import one_line
 
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "„": "“", "«": "»", "`": "`"}
 _BLANK = " \t\r\n\v\f\N{NO-BREAK SPACE}\N{ZERO WIDTH SPACE}\N{ZERO WIDTH NO-BREAK SPACE}\N{LEFT-TO-RIGHT MARK}"

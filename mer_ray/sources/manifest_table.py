@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray import delimited
 from mer_ray.errors import InputError, TrackError
-from mer_ray.identity import one_line
+from mer_ray.io import delimited
+from mer_ray.io.identity import one_line
 
 TEXT = (".csv", ".tsv", ".tab", ".txt")
 JSON = (".json", ".jsonl", ".ndjson")

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mer_ray.delimited import number
 from mer_ray.errors import TrackError
-from mer_ray.identity import one_line
+from mer_ray.io.delimited import number
+from mer_ray.io.identity import one_line
 
 Tags = tuple[tuple[str, float], ...]
 

@@ -16,16 +16,16 @@ from pyarrow.fs import FileType
 
 from mer_ray.audio.decode import Probe
 from mer_ray.audio.isolated import Decoder
+from mer_ray.audio.providers import fetch as sources
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError
-from mer_ray.identity import file_digest, one_line
-from mer_ray.schemas import features_table
-from mer_ray.sources import Track
-from mer_ray.sources import fetch as sources
-from mer_ray.sources.limits import Limiter
-from mer_ray.stages import audio_changes, blocks, changes, limits, metrics, session
-from mer_ray.tables import Workspace, failure
+from mer_ray.io.identity import file_digest, one_line
+from mer_ray.io.rate_limit import Limiter
+from mer_ray.io.schemas import features_table
+from mer_ray.io.tables import Workspace, failure
+from mer_ray.io.track import Track
+from mer_ray.stages import audio_changes, blocks, changes, counters, session, shared_limits
 
 FEW_TRACKS = 64
 """Up to so many are got in this process, with `THREADS` threads, before Ray's workers would have started."""
@@ -39,7 +39,7 @@ COLUMNS = ["track_id", "artist", "title", "album", "spotify_id", "duration_s", "
 def check(config: Config) -> None:
     """Raises ConfigError or InputError where a provider lacks what it needs."""
     if "savify" in config.acquire.providers:
-        from mer_ray.sources import savify
+        from mer_ray.audio.providers import savify
 
         savify.check()
     if config.acquire.folder is not None:
@@ -81,7 +81,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
             "providers": list(settings.providers),
             "folder": _index(settings.folder, summary),
             "allow_partial": config.allow_partial,
-            "limiter": limits.shared("acquire", settings.per_host, lease_s=lease_s, local=here),
+            "limiter": shared_limits.shared("acquire", settings.per_host, lease_s=lease_s, local=here),
             "bounds": {
                 "timeout_s": settings.timeout_s,
                 "max_mb": settings.max_mb,
@@ -105,7 +105,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
                 for a in answered:
                     again.add(json.loads(a["again"]), a["gone"])
                     summary.made += a["new"]
-                    metrics.count("acquire", a["made"], a["seconds"], a["lost"])
+                    counters.count("acquire", a["made"], a["seconds"], a["lost"])
         again.flush()
         summary.changed, summary.gone = again.replaced, again.lost
         summary.done_before -= again.lost
@@ -130,7 +130,8 @@ def _index(path: str | None, summary: Summary) -> sources.Index:
     """Where the tracks of a folder of audio are whose files name their artist and title."""
     if path is None:
         return {}
-    from mer_ray.sources import folder, walk
+    from mer_ray.audio import walk
+    from mer_ray.sources import folder
 
     skipped = walk.Skipped()
     index = sources.index(t for t in folder.tracks(path, skipped) if isinstance(t, Track))

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.audio import objects
-from mer_ray.audio.location import is_url, to_path
-from mer_ray.identity import digest
-from mer_ray.schemas import features_table
+from mer_ray.io import objects
+from mer_ray.io.address import is_url, to_path
+from mer_ray.io.identity import digest
+from mer_ray.io.schemas import features_table
+from mer_ray.io.tables import Workspace
 from mer_ray.stages import changes
-from mer_ray.tables import Workspace
 
 SEARCHED = ("folder", "savify")
 """Providers that find audio by names; the others take the track's own address."""

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mer_ray.identity import digest, normalise
-from mer_ray.ids import Ids
-from mer_ray.schemas import SCHEMAS, features_table
-from mer_ray.tables import Workspace
+from mer_ray.io.identity import digest, normalise
+from mer_ray.io.ids import Ids
+from mer_ray.io.schemas import SCHEMAS, features_table
+from mer_ray.io.tables import Workspace
 
 COMPARED = [name for name in SCHEMAS["tracks"].names if name not in ("source", "fetched_at")]
 OF_LABELS = {"tags", "given", "title"}

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from mer_ray import lock
+from mer_ray.audio.walk import BROKEN, UNREADABLE, Skipped
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError, WorkspaceError
-from mer_ray.sources import Found
+from mer_ray.io import lock
+from mer_ray.io.tables import Workspace, failure, now
+from mer_ray.io.track import Found
 from mer_ray.sources.listing import Listing
-from mer_ray.sources.walk import BROKEN, UNREADABLE, Skipped
-from mer_ray.stages import changes, metrics, workspace_source
-from mer_ray.tables import Workspace, failure, now
+from mer_ray.stages import changes, counters, workspace_source
 
 
 def check(config: Config) -> None:
@@ -46,9 +46,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
     config = workspace_source.adopt(config, workspace)
     settings = config.collect
     if settings.source == "lastfm":
-        from mer_ray.stages import harvest
+        from mer_ray.stages import lastfm_harvest
 
-        return harvest.run(config, workspace)
+        return lastfm_harvest.run(config, workspace)
     started = time.monotonic()
     identity: dict[str, Any] = {"source": settings.source}
     if settings.source == "demo":
@@ -83,7 +83,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
         workspace.append_rows("failures", [{**f, "at": now()} for f in failures])
         changes.void(workspace, followed)
         changes.store(workspace, followed, listing.rows)
-    metrics.count("collect", followed.new, lost=[f["reason"] for f in failures])
+    counters.count("collect", followed.new, lost=[f["reason"] for f in failures])
     summary = Summary("collect", done_before=followed.kept, made=followed.new)
     summary.changed, summary.gone = len(followed.changed), len(followed.gone)
     if line := str(followed):

@@ -16,17 +16,17 @@ import numpy as np
 import pyarrow as pa
 
 from mer_ray import features
-from mer_ray.audio import objects
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError, WorkspaceError
 from mer_ray.features import FeatureSpec
-from mer_ray.ids import Ids
-from mer_ray.lost import Lost
-from mer_ray.schemas import features_schema, features_table, ragged_column
-from mer_ray.stages import blocks, metrics, session, workspace_source
-from mer_ray.tables import COMPUTED, Workspace, failure
+from mer_ray.io import objects
+from mer_ray.io.failures import Lost
+from mer_ray.io.ids import Ids
+from mer_ray.io.schemas import features_schema, features_table, ragged_column
+from mer_ray.io.tables import COMPUTED, Workspace, failure
+from mer_ray.stages import blocks, counters, session, workspace_source
 
 FEW_S = 600.0
 """Up to so many seconds of audio are done in this process, before Ray's workers would have started."""
@@ -171,7 +171,7 @@ def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary
                 speed = done_s / max(1e-3, time.time() - ready)
                 note = f"{done_s / 3600:.2f} of {hours:.2f} h of audio, {speed:.0f}x real time"
                 ticker.advance(a["tracks"], note, a["planned_s"])
-                metrics.count("extract", a["done"], a["seconds"], a["lost"])
+                counters.count("extract", a["done"], a["seconds"], a["lost"])
     took = time.time() - ready
     summary.notes.append(
         f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({done_s / max(1e-3, took):.0f}x real time), "
@@ -200,7 +200,7 @@ def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.T
                 commit(workspace, spec, frames)
             summary.made += len(frames)
             ticker.advance(len(chunk))
-            metrics.count("extract", len(frames), lost=[e.reason for e in errors.values()])
+            counters.count("extract", len(frames), lost=[e.reason for e in errors.values()])
 
 
 class _Extract:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from mer_ray.errors import InputError, MerRayError, ServiceError
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
 from mer_ray.stages import session
 
 MAX_FAILURES = 3

@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow as pa
 
 from mer_ray.errors import TrackError
-from mer_ray.identity import digest
-from mer_ray.schemas import SCHEMAS
+from mer_ray.io.identity import digest
+from mer_ray.io.schemas import SCHEMAS
+from mer_ray.io.tables import Workspace, failure
 from mer_ray.sources import harvest
 from mer_ray.sources.answers import Answers
 from mer_ray.sources.harvest import Listing, PageAt, Wanted
 from mer_ray.sources.listing import row
-from mer_ray.stages import changes, metrics
-from mer_ray.tables import Workspace, failure
+from mer_ray.stages import changes, counters
 
 SHARD_ROWS = 5_000
 
@@ -104,7 +104,7 @@ def make(
     for at, error in pages.items():
         lose(page_id(at), error)
     workspace.append_rows("failures", failures)
-    metrics.count("collect", lost=[f["reason"] for f in failures])
+    counters.count("collect", lost=[f["reason"] for f in failures])
     return str(followed)
 
 

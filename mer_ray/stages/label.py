@@ -15,15 +15,15 @@ import pyarrow.compute as pc
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError
-from mer_ray.identity import digest, one_line
-from mer_ray.labels import columns, exclusions, report
+from mer_ray.io.identity import digest, one_line
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace, failure
+from mer_ray.labels import columns, exclusions, label_report
 from mer_ray.labels import lexicon as lexicons
 from mer_ray.labels.lexicon import Lexicon, fold
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Batch
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.stages import metrics, workspace_source
-from mer_ray.tables import Workspace, failure
+from mer_ray.stages import counters, workspace_source
 
 SHARD_ROWS = 50_000
 _TABLE_WIDTH = 240  # characters: a narrow terminal may break the lines of an explanation, but no figure is cut off
@@ -133,7 +133,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     done = workspace.ids("labels")
     lost = workspace.lost("label")
     summary = Summary("label", unit="labels", done_before=len(done))
-    statistics = report.Statistics()
+    statistics = label_report.Statistics()
 
     def wanted(ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
         return lost.todo(ids, done, config.retry_failed)
@@ -217,7 +217,7 @@ class _Work:
     workspace: Workspace
     matcher: Matcher | None
     todo: Callable[[pa.ChunkedArray], tuple[np.ndarray, np.ndarray]]
-    statistics: report.Statistics
+    statistics: label_report.Statistics
     made: int = 0
     lost: int = 0
     given: int = 0
@@ -259,7 +259,7 @@ class _Work:
             self.workspace.append("labels", labels, "\n".join(labels["track_id"].to_pylist()))
             self.made += len(labels)
         self.lost += len(failures)
-        metrics.count("label", 0 if labels is None else len(labels), lost=[f["reason"] for f in failures])
+        counters.count("label", 0 if labels is None else len(labels), lost=[f["reason"] for f in failures])
 
     def _is_enough(self, batch: Batch) -> np.ndarray:
         settings = self.config.label
@@ -313,7 +313,7 @@ def _array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _report(
-    workspace: Workspace, statistics: report.Statistics, matcher: Matcher | None, failures: Counter[str]
+    workspace: Workspace, statistics: label_report.Statistics, matcher: Matcher | None, failures: Counter[str]
 ) -> None:
     """Write ``report/labels.md`` and ``labels.png`` on all the labels that there are now."""
     wanted = [*DIMENSIONS, *(f"se_{d}" for d in DIMENSIONS), "coverage", "n_matched"]
@@ -327,10 +327,10 @@ def _report(
     about = ""
     if matcher is not None:
         low, high = matcher.lexicon.scale
-        lexicon = report.cell(matcher.lexicon.name, 120)
+        lexicon = label_report.cell(matcher.lexicon.name, 120)
         about = f"Lexicon {lexicon} ({len(matcher.lexicon):,} terms, scale {low:g}..{high:g}), recipe {matcher.recipe}."
-    workspace.write_bytes(report.markdown(statistics, matcher, failures, about).encode(), "report", "labels.md")
-    workspace.write_bytes(report.picture(statistics), "report", "labels.png")
+    workspace.write_bytes(label_report.markdown(statistics, matcher, failures, about).encode(), "report", "labels.md")
+    workspace.write_bytes(label_report.picture(statistics), "report", "labels.png")
 
 
 # one label, explained ------------------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ import pyarrow as pa
 from mer_ray import errors
 from mer_ray.console import err
 from mer_ray.errors import MerRayError, ServiceError, as_ours
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
+from mer_ray.io.tables import keep_up, now
 from mer_ray.stages import session
-from mer_ray.tables import keep_up, now
 
 TRIES = 3
 """Workers that may die on a block before its rows are tried one by one; and on one row, before it is given up."""

@@ -16,23 +16,23 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table as RichTable
 
-from mer_ray import cells
 from mer_ray.config import Config
 from mer_ray.console import Summary, out
 from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.evaluation import against as versus
-from mer_ray.evaluation import leaks, plots, predictions, tables
+from mer_ray.evaluation import leakage_report, metric_tables, plots, predictions
 from mer_ray.evaluation.bootstrap import group_sizes, uneven
 from mer_ray.evaluation.calibration import calibration
 from mer_ray.evaluation.judge import BASELINES, Candidate, judge
 from mer_ray.evaluation.latex import latex
+from mer_ray.evaluation.metric_tables import Cells, Table, display
 from mer_ray.evaluation.predictions import Predictions
-from mer_ray.evaluation.tables import Cells, Table, display
 from mer_ray.features import MODULES as FEATURES
-from mer_ray.identity import normalise, one_line
+from mer_ray.io import cells
+from mer_ray.io.identity import normalise, one_line
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace
 from mer_ray.models import NETWORKS
-from mer_ray.schemas import DIMENSIONS
-from mer_ray.tables import Workspace
 
 WIDTH = 100
 """Columns of a terminal that a table may take."""
@@ -93,20 +93,20 @@ def _report(workspace: Workspace, models: list[Run]) -> int:
     for i, table in enumerate(made):
         _plot(workspace, i, table, trained, groups)
         pictures = [f"![{name}]({name}.png)" for name in (table.dimension, f"{table.dimension}-calibration")]
-        sections += [tables.markdown(table), *pictures]
-    sections += [tables.LEGEND, tables.original_markdown(made), tables.differences_markdown(made)]
-    sections.append(leaks.leakage_markdown([r for r in _leaks(workspace) if r["feature"] in known], names))
+        sections += [metric_tables.markdown(table), *pictures]
+    sections += [metric_tables.LEGEND, metric_tables.original_markdown(made), metric_tables.differences_markdown(made)]
+    sections.append(leakage_report.leakage_markdown([r for r in _leaks(workspace) if r["feature"] in known], names))
     if curves:
         panels = [(_title(r), curves[r.name]) for r in trained if r.name in curves]
         workspace.write_bytes(plots.learning_curves(panels, CURVES), "report", "learning-curves.png")
         sections += ["## Learning curves", CURVES, "![learning curves](learning-curves.png)"]
     text = "\n\n".join(section for section in sections if section)
     workspace.write_bytes(f"{text}\n".encode(), "report", "report.md")
-    workspace.write_bytes(cells.encoded(tables.to_csv(made)), "report", "metrics.csv")
+    workspace.write_bytes(cells.encoded(metric_tables.to_csv(made)), "report", "metrics.csv")
     workspace.write_bytes(latex(made).encode(), "report", "report.tex")
     for table in made:
         _print(table)
-    _print_remarks([tables.LEGEND])
+    _print_remarks([metric_tables.LEGEND])
     return len(names) - len(trained[0].predictions.ids)
 
 
@@ -120,9 +120,9 @@ def _models(workspace: Workspace) -> list[Run]:
 
 
 def _model(workspace: Workspace, *folder: str) -> Run | None:
-    from mer_ray.scoring import store
+    from mer_ray.scoring import model_folder
 
-    described = store.describe(workspace, *folder)
+    described = model_folder.describe(workspace, *folder)
     if described is None:
         return None
     [made] = predictions.read(workspace, *folder, "predictions.parquet").values()
@@ -151,7 +151,7 @@ def _place(run: Run) -> tuple[int, str, int, str]:
 
 def _leaks(workspace: Workspace) -> list[dict[str, Any]]:
     files = [n for n in workspace.names("baselines") if n.endswith(".json")]
-    return [leaks.check(workspace.read_json("baselines", f), workspace.path("baselines", f)) for f in files]
+    return [leakage_report.check(workspace.read_json("baselines", f), workspace.path("baselines", f)) for f in files]
 
 
 def _curves(workspace: Workspace, name: str) -> pa.Table | None:
@@ -210,7 +210,7 @@ def _table(index: int, runs: Sequence[Run], groups: Sequence[str]) -> Table:
     rows = [*constants, *rest[len(trained) :], *rest[: len(trained)]]
     described = [r.described for r in trained if r.described is not None]
     settings = described[0]["details"]["settings"]
-    caption = tables.caption(
+    caption = metric_tables.caption(
         n=len(first.ids),
         artists=len({normalise(artist) or i for artist, i in zip(first.artists, first.ids, strict=True)}),
         groups=len(set(groups)),
@@ -249,9 +249,9 @@ def _plot(workspace: Workspace, index: int, table: Table, trained: Sequence[Run]
 
 
 def _print(table: Table) -> None:
-    heads = [*("Network", "Feature"), *tables.HEADS.values(), ""]
+    heads = [*("Network", "Feature"), *metric_tables.HEADS.values(), ""]
     heads[heads.index("R²")] = "R² [95 %]"
-    _print_table(table.dimension, heads, tables.terminal_rows(table), 2, [*table.remarks(), table.caption])
+    _print_table(table.dimension, heads, metric_tables.terminal_rows(table), 2, [*table.remarks(), table.caption])
 
 
 def _print_table(title: str, heads: Sequence[str], rows: Cells, n_texts: int, remarks: Sequence[str]) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from mer_ray.config import Config
 from mer_ray.console import Summary
+from mer_ray.io.tables import Workspace
 from mer_ray.stages import acquire, collect, extract, label, report, score, train, workspace_source
-from mer_ray.tables import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> Iterator[Summary]:

@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.audio import objects
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, MerRayError, TrackError, WorkspaceError
 from mer_ray.features.batch import Stream, extract
-from mer_ray.identity import digest, one_line
-from mer_ray.ids import Ids
-from mer_ray.schemas import features_table
-from mer_ray.scoring import output, predictor, store
+from mer_ray.io import objects
+from mer_ray.io.identity import digest, one_line
+from mer_ray.io.ids import Ids
+from mer_ray.io.schemas import features_table
+from mer_ray.io.tables import Workspace, failure, now
+from mer_ray.scoring import model_folder, output, predictor
 from mer_ray.scoring.catalog import Catalog, content_hash, find
 from mer_ray.scoring.frames import AT_ONCE, Frames, ids, lost_stage, repeated, shards, unit_id, unit_place, unit_rows
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
-from mer_ray.stages import blocks, metrics, session
-from mer_ray.tables import Workspace, failure, now
+from mer_ray.stages import blocks, counters, session
 from mer_ray.training import grouped
 
 FEW_ROWS, FEW_S = 2_000, 3_600.0
@@ -38,7 +38,7 @@ def best_model(workspace: Workspace) -> str:
     """The folder of the workspace's model with the highest mean R² over the dimensions. Raises WorkspaceError."""
     candidates: list[tuple[float, str]] = []
     for name in workspace.names("runs"):
-        described = store.describe(workspace, "runs", name)
+        described = model_folder.describe(workspace, "runs", name)
         if described is not None:
             r2 = sum(m["r2"] for m in described["metrics"].values())
             candidates.append((r2 if math.isfinite(r2) else -math.inf, name))
@@ -54,7 +54,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     """Score the workspace's tracks that its best (or the given) model has not scored, from their features."""
     started = time.monotonic()
     path = config.score.model or best_model(workspace)
-    model = store.load(path)
+    model = model_folder.load(path)
     feature = features_table(model.feature.name)
     if not workspace.has(feature):
         raise WorkspaceError(
@@ -90,11 +90,11 @@ def run_catalog(
     out = output.Output(target)
     if keep_features and out.is_file:
         raise InputError(f"--keep-features needs a folder for its tables, and --out {target} is a file")
-    loaded = store.load(path)
+    loaded = model_folder.load(path)
     catalog = find(places, config.collect.scale)
     work = out.open(loaded.id)
     work.append_rows("failures", [{**lost, "at": now()} for lost in catalog.lost])  # of this run
-    metrics.count("score", lost=[lost["reason"] for lost in catalog.lost])
+    counters.count("score", lost=[lost["reason"] for lost in catalog.lost])
     void = out.follow(catalog, config.collect.keep_gone)
     done = out.done()
     summary = Summary("score", done_before=len(done), changed=void.changed, gone=void.gone)
@@ -126,7 +126,7 @@ def run_catalog(
     return summary
 
 
-def _note(model: store.Model) -> str:
+def _note(model: model_folder.Model) -> str:
     return f"; {model.feature.note}" if model.feature.note else ""
 
 
@@ -184,7 +184,7 @@ def _score_files(
                 speed = done_s / max(1e-3, time.monotonic() - began)
                 note = f"{done_s / 3600:.2f} h of audio, {speed:.0f}x real time"
                 ticker.advance(a["made"] + a["failed"], note, a["planned_s"])
-                metrics.count("score", a["made"], a["seconds"], a["lost"])
+                counters.count("score", a["made"], a["seconds"], a["lost"])
     took = time.monotonic() - began
     if done_s:
         speed = done_s / max(1e-3, took)
@@ -196,7 +196,7 @@ def _score_frames(
     work: Workspace,
     known: Workspace | None,
     path: str,
-    model: store.Model,
+    model: model_folder.Model,
     files: Sequence[str],
     done: Ids,
 ) -> None:
@@ -216,11 +216,11 @@ def _score_frames(
         for answered in _map(batches, _ScoreFrames, arguments, workers, config.score.gpus_per_worker, here):
             for a in answered:
                 ticker.advance(a["rows"])
-                metrics.count("score", a["made"], lost=a["lost"])
+                counters.count("score", a["made"], lost=a["lost"])
 
 
 def _units(
-    config: Config, work: Workspace, known: Workspace | None, model: store.Model, files: Sequence[str], done: Ids
+    config: Config, work: Workspace, known: Workspace | None, model: model_folder.Model, files: Sequence[str], done: Ids
 ) -> list[dict[str, Any]]:
     """The row groups to score, each with ``tries``, how often it could not be read.
 
@@ -252,7 +252,7 @@ def _units(
 def _put_down(work: Workspace, lost: list[dict[str, Any]]) -> None:
     for start in range(0, len(lost), AT_ONCE):
         work.append_rows("failures", lost[start : start + AT_ONCE])
-    metrics.count("score", lost=[row["reason"] for row in lost])
+    counters.count("score", lost=[row["reason"] for row in lost])
 
 
 def _shard_file(shard: str) -> str:

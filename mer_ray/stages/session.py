@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
-from mer_ray import ending, importing
+from mer_ray import child_process, signals
 from mer_ray.accelerator import has_gpu
 from mer_ray.console import err
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, as_ours
-from mer_ray.identity import one_line
-from mer_ray.storage import MARK, TEMPORARY, Storage
+from mer_ray.io.identity import one_line
+from mer_ray.io.store import MARK, TEMPORARY, Storage
 
 CONNECT_TIMEOUT_S = 5.0
 _processes: list[psutil.Process] = []
@@ -68,7 +68,7 @@ def _own_handlers() -> Iterator[None]:
 
     name = "set_sigterm_handler"
     theirs = getattr(utils, name, None)
-    if theirs is None or not ending.armed():
+    if theirs is None or not signals.armed():
         yield
         return
     setattr(utils, name, lambda handler: None)
@@ -76,7 +76,7 @@ def _own_handlers() -> Iterator[None]:
         yield
     finally:
         setattr(utils, name, theirs)
-        ending.rearm()
+        signals.rearm()
 
 
 def _job(where: str) -> Any:
@@ -91,7 +91,7 @@ def _job(where: str) -> Any:
             return True
 
     # Ray's client adds no folder, and cannot send this class.
-    return None if importing.from_here() or where.startswith("ray://") else Job()
+    return None if child_process.from_here() or where.startswith("ray://") else Job()
 
 
 def _knock(address: str) -> None:
@@ -122,7 +122,7 @@ def few(address: str | None) -> bool:
 def close() -> None:
     """Leave the cluster, or end the one that `connect` started."""
     global _owned, _alone
-    if _owned and not ending.stopping():  # which is for `ending`: in a shutdown, what of Ray still works would abort
+    if _owned and not signals.stopping():  # which is for `ending`: in a shutdown, what of Ray still works would abort
         import ray
 
         left = _all_processes()
@@ -130,7 +130,7 @@ def close() -> None:
             ray.shutdown()
         finally:
             _end_processes(left)
-            ending.rearm()
+            signals.rearm()
             _owned = _alone = False
 
 
@@ -150,7 +150,7 @@ def _end_processes(left: Iterable[psutil.Process]) -> None:
             process.kill()
 
 
-ending.at_worst.append(lambda: _end_processes(_all_processes()))
+signals.at_worst.append(lambda: _end_processes(_all_processes()))
 
 
 def n_cpus() -> int:

@@ -22,12 +22,12 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, out
 from mer_ray.errors import ModelError, WorkspaceError
 from mer_ray.features import FeatureSpec
-from mer_ray.identity import one_line
-from mer_ray.schemas import DIMENSIONS, features_table
-from mer_ray.scoring import store
+from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import DIMENSIONS, features_table
+from mer_ray.io.tables import Workspace
+from mer_ray.scoring import model_folder
 from mer_ray.stages.advice import advice
 from mer_ray.stages.workspace_source import Command
-from mer_ray.tables import Workspace
 from mer_ray.training import grouped
 
 EXAMPLES = 2
@@ -40,7 +40,7 @@ MANY_ROWS = 1_000_000
 def counts(workspace: Workspace) -> dict[str, int]:
     """Rows per table; ``runs`` counts finished models."""
     rows = {table: _rows(workspace, table) for table in _tables(workspace)}
-    rows["runs"] = sum(store.describe(workspace, "runs", name) is not None for name in workspace.names("runs"))
+    rows["runs"] = sum(model_folder.describe(workspace, "runs", name) is not None for name in workspace.names("runs"))
     return rows
 
 
@@ -149,7 +149,7 @@ def _models(workspace: Workspace) -> list[dict[str, Any]]:
     models = []
     for name in workspace.names("runs"):
         try:
-            described = store.describe(workspace, "runs", name)
+            described = model_folder.describe(workspace, "runs", name)
         except ModelError as error:
             models.append({"name": name, "best": False, "problem": str(error)})
             continue

@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mer_ray.console import err
 from mer_ray.errors import ConfigError, ServiceError
-from mer_ray.identity import one_line
-from mer_ray.storage import Storage
+from mer_ray.io.identity import one_line
+from mer_ray.io.store import Storage
 
 DATABASE = "mlflow.db"
 OURS = ("epoch", "score", "train_loss", "valid_loss", "members_done", "r2_valence", "r2_arousal", "r2_dominance")

@@ -11,9 +11,9 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, Ticker, progress
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.features import FeatureSpec
-from mer_ray.identity import one_line
-from mer_ray.stages import extract, keys, metrics, session, workspace_source
-from mer_ray.tables import Workspace, failure, now
+from mer_ray.io.identity import one_line
+from mer_ray.io.tables import Workspace, failure, now
+from mer_ray.stages import counters, extract, keys, session, workspace_source
 
 RESTARTS = 3
 """How often a trial whose process died is started again; it continues from its checkpoints."""
@@ -42,7 +42,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
         made = [t for t in trials if t["name"] not in errors]
         summary.made = sum(t["network"] is not None for t in made)
         summary.failed = len(errors)
-        metrics.count("train", models=summary.made, lost=["trial_failed"] * len(errors))
+        counters.count("train", models=summary.made, lost=["trial_failed"] * len(errors))
         if not made:
             raise MerRayError(
                 f"all {len(trials)} trials failed ({next(iter(errors.values()))})",
@@ -63,7 +63,7 @@ def _plan(
 ) -> list[dict[str, Any]]:
     """What is to be trained: a dict per trial, for `trial.network`, or, without a network, for `trial.baselines`."""
     from mer_ray import models
-    from mer_ray.scoring import store
+    from mer_ray.scoring import model_folder
     from mer_ray.stages import trial as work
     from mer_ray.training import data, grouped
     from mer_ray.training.checkpoint import VERSION
@@ -86,7 +86,7 @@ def _plan(
                 trials.append({**wanted, "settings": settings})
         for network in train.networks:
             run_name, settings = f"{network}-{name}", used(train, network)
-            finished = store.describe(workspace, "runs", run_name)
+            finished = model_folder.describe(workspace, "runs", run_name)
             if finished is not None:
                 _check_settings(workspace, run_name, finished["details"]["settings"], settings)
                 if finished["details"]["data"] == common["data"]:
@@ -129,8 +129,8 @@ def _search(config: Config, workspace: Workspace, trials: list[dict[str, Any]]) 
     """Fills in each trial's choices, where a search is wanted and the network has something to search."""
     if not config.train.search.trials:
         return
-    from mer_ray.stages import search
     from mer_ray.stages import trial as work
+    from mer_ray.stages import tuning
     from mer_ray.training import data, grouped
     from mer_ray.training.crossval import Part, partitions
 
@@ -140,7 +140,7 @@ def _search(config: Config, workspace: Workspace, trials: list[dict[str, Any]]) 
         dataset = data.load(workspace, feature, groups.of)
         fold = partitions(dataset.groups, dataset.labels, train.folds, train.repeats, train.seed)
         recipe = work.recipes(trial, feature, trial["settings"])(Part(0, 0, 0, None, 0, 0))
-        choices = search.choose(workspace, trial["name"], feature, recipe, train, dataset, fold)
+        choices = tuning.choose(workspace, trial["name"], feature, recipe, train, dataset, fold)
         trial["choices"] = [{k: c[k] for k in ("repeat", "fold", "target", "settings", "score")} for c in choices]
 
 
@@ -279,13 +279,13 @@ def _folder(trial: Any) -> str:
 
 def _write_cards(workspace: Workspace) -> None:
     """Each model's card once more, beside the baselines of its feature, which are there by now."""
-    from mer_ray.evaluation.card import card
     from mer_ray.evaluation.summary import of_baselines
-    from mer_ray.scoring import store
+    from mer_ray.scoring import model_folder
+    from mer_ray.scoring.card import card
 
     figures = of_baselines(workspace)
     for name in workspace.names("runs"):
-        if store.describe(workspace, "runs", name) is not None:
-            model = store.load(workspace.at("runs", name))
+        if model_folder.describe(workspace, "runs", name) is not None:
+            model = model_folder.load(workspace.at("runs", name))
             text = card(model, figures.get(model.feature.name))
             workspace.write_bytes(text.encode(), "runs", name, "README.md")

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from mer_ray.errors import MerRayError, as_ours
 from mer_ray.features import FeatureSpec
-from mer_ray.identity import digest
-from mer_ray.schemas import DIMENSIONS
+from mer_ray.io.identity import digest
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace, now
 from mer_ray.stages import session
-from mer_ray.tables import Workspace, now
 
 REPORT_S = 1.0
 """Tune hears of an epoch at most this often: every report is a round trip."""
@@ -55,7 +55,7 @@ def group_trial(config: dict[str, Any]) -> None:
 
 def baselines(config: dict[str, Any]) -> dict[str, float]:
     """Ridge and SVR on a feature's pooled statistics, and what a split by tracks would have leaked."""
-    from mer_ray.training import baselines as base
+    from mer_ray.models import baselines as base
     from mer_ray.training import data, grouped
 
     workspace, settings = Workspace(config["workspace"]), config["settings"]
@@ -78,10 +78,10 @@ def network(
     """Cross-validate, continue from what an interrupted attempt has left, write ``runs/NAME``; R² per dimension."""
     from mer_ray import models
     from mer_ray.evaluation.bootstrap import group_sizes
-    from mer_ray.evaluation.card import card
-    from mer_ray.evaluation.intervals import coverage, intervals
     from mer_ray.evaluation.summary import evaluate
-    from mer_ray.scoring import store
+    from mer_ray.scoring import model_folder
+    from mer_ray.scoring.card import card
+    from mer_ray.scoring.intervals import coverage, intervals
     from mer_ray.training import data, grouped, reference
     from mer_ray.training.checkpoint import VERSION
     from mer_ray.training.crossval import cross_validate, partitions, whole
@@ -122,7 +122,7 @@ def network(
             members = [whole(first, d.frames, d.labels, d.groups, settings["seed"], number, errors, shelf)]
         own = _statistics(trial["network"], members[0], d, first.window, feature.hop_s)
         means = [reference.mean_statistics(own, t, first.window, feature.hop_s) for t in d.frames]
-        model = store.Model(
+        model = model_folder.Model(
             name=trial["name"],
             network=trial["network"],
             feature=feature,
@@ -152,7 +152,7 @@ def network(
         _write(workspace, trial["name"], "predictions", _predictions(d, result))
         _write(workspace, trial["name"], "curves", _curves(result))
         workspace.write_bytes(card(model).encode(), "runs", trial["name"], "README.md")
-        store.save(model, workspace, "runs", trial["name"])
+        model_folder.save(model, workspace, "runs", trial["name"])
         shelf.clear(trial["name"])
     return {f"r2_{name}": figures[name]["r2"] for name in DIMENSIONS}
 
@@ -195,7 +195,7 @@ def _searched(choices: list[dict[str, Any]]) -> dict[str, list[Any]]:
 
 def _statistics(network: str, member: Any, d: Any, window: int, hop_s: float) -> Any:
     """Those that the network itself looks at, if it does; else others of the same kind."""
-    from mer_ray.training import statistics
+    from mer_ray.models import statistics
 
     if network == "kernel":
         own = member.parameters

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mer_ray.config import CollectConfig, Config
 from mer_ray.errors import WorkspaceError
-from mer_ray.storage import Storage
-from mer_ray.tables import Workspace
+from mer_ray.io.store import Storage
+from mer_ray.io.tables import Workspace
 
 SOURCE = ("settings", "source.json")
 COMMAND = ("settings", "command.json")

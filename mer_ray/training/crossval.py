@@ -10,12 +10,12 @@ import numpy as np
 
 from mer_ray import models
 from mer_ray.models import N_TARGETS
-from mer_ray.training.answers import answers
+from mer_ray.models.splits import grouped_folds, grouped_holdout
 from mer_ray.training.checkpoint import NOTHING, Checkpoint
 from mer_ray.training.fit import Recipe, fit, label_weights
+from mer_ray.training.inference import answers
 from mer_ray.training.member import Member
 from mer_ray.training.placement import Placement
-from mer_ray.training.splits import grouped_folds, grouped_holdout
 
 HOLDOUT = 0.15
 """Share of a fold's training tracks that decide when to stop."""

@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.features import FeatureSpec
-from mer_ray.identity import digest
-from mer_ray.schemas import DIMENSIONS, features_table, ragged_arrays
-from mer_ray.tables import Workspace
+from mer_ray.io.identity import digest
+from mer_ray.io.schemas import DIMENSIONS, features_table, ragged_arrays
+from mer_ray.io.tables import Workspace
 from mer_ray.training.groups import track_groups
 
 _NO_FRAMES = np.zeros((0, 0), np.float32)

@@ -118,7 +118,7 @@ def fit(
     lowest validation loss. The same arguments give the same bits on the same machine, interrupted or not.
     """
     if models.is_solved(recipe.network):
-        from mer_ray.training.solve import solve
+        from mer_ray.models.solve import solve
 
         groups = groups if groups is not None else [str(i) for i in range(len(tracks))]
         weights = weights if weights is not None else np.ones(labels.shape, np.float32)

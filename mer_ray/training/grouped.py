@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mer_ray.features import FeatureSpec
-from mer_ray.identity import digest
-from mer_ray.tables import Workspace
+from mer_ray.io.identity import digest
+from mer_ray.io.tables import Workspace
 from mer_ray.training import data
 from mer_ray.training.duplicates import Duplicate, near_duplicates
 from mer_ray.training.groups import grouping

@@ -21,8 +21,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from mer_ray.identity import normalise, one_line
-from mer_ray.sources.variants import piece
+from mer_ray.io.identity import normalise, one_line
+from mer_ray.io.variants import piece
 
 ALBUM_ARTISTS = 4
 LARGEST_SHARE = 0.2

@@ -15,10 +15,10 @@ import numpy as np
 
 from mer_ray.evaluation.bootstrap import DRAWS, difference, resample
 from mer_ray.evaluation.metrics import FIGURES
-from mer_ray.identity import normalise
+from mer_ray.io.identity import normalise
+from mer_ray.models.splits import grouped_folds, random_folds
 from mer_ray.training.duplicates import Duplicate
 from mer_ray.training.pooled import out_of_fold
-from mer_ray.training.splits import grouped_folds, random_folds
 
 
 @dataclass(frozen=True)

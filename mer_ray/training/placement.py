@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from mer_ray.errors import InputError, ServiceError
-from mer_ray.identity import one_line
+from mer_ray.io.identity import one_line
 
 TIMEOUT_S = 120.0
 SPLIT = PartitionSpec("data")  # type: ignore[no-untyped-call]

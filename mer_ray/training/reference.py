@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mer_ray.models import passages
-from mer_ray.training.splits import grouped_folds
-from mer_ray.training.statistics import Statistics
+from mer_ray.models.splits import grouped_folds
+from mer_ray.models.statistics import Statistics
 
 N_NOVELTY = 8
 N_SOUND = 16

@@ -2,7 +2,7 @@
 
 The search is nested (Varma & Simon 2006, BMC Bioinformatics 7:91): the tracks that a fold is judged on take no part in
 the choice of its settings, or the figures of the best of many trials would be too good. Pure functions and samplers;
-`mer_ray.stages.search` runs the trials.
+`mer_ray.stages.tuning` runs the trials.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from mer_ray.errors import InputError, MerRayError
 from mer_ray.models import N_TARGETS
-from mer_ray.training.splits import grouped_holdout
+from mer_ray.models.splits import grouped_holdout
 
 if TYPE_CHECKING:  # a trial that has only to be read needs no JAX
     from mer_ray.training.crossval import Part
@@ -263,7 +263,7 @@ def override(recipe: Recipe, settings: Settings) -> Recipe:
 def recipes(recipe: Recipe, choices: Sequence[Mapping[str, Any]]) -> Callable[[Part], Recipe]:
     """What each part of a cross-validation is trained with: that of its fold's choice, or ``recipe`` without one.
 
-    choices: rows with ``repeat``, ``fold``, ``target`` and ``settings``, as `mer_ray.stages.search.choose` gives them.
+    choices: rows with ``repeat``, ``fold``, ``target`` and ``settings``, as `mer_ray.stages.tuning.choose` gives them.
     """
     chosen = {(c["repeat"], c["fold"], c["target"]): override(recipe, c["settings"]) for c in choices}
     return lambda part: chosen.get((part.repeat, part.fold, part.target), recipe)

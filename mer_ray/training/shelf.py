@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mer_ray.errors import WorkspaceError
-from mer_ray.tables import Workspace
+from mer_ray.io.tables import Workspace
 from mer_ray.training.checkpoint import Checkpoint, Kept, from_bytes, to_bytes
 from mer_ray.training.member import Member, Scaler
 

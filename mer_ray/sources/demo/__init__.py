@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from mer_ray.errors import TrackError
-from mer_ray.identity import track_id
-from mer_ray.sources import Track
-from mer_ray.sources.demo import names, score, style, synth
+from mer_ray.io.identity import track_id
+from mer_ray.io.track import Track
+from mer_ray.sources.demo import composition, names, style, synth
 from mer_ray.sources.demo import tags as listeners
 from mer_ray.sources.demo.affect import CUES_PER_COMPOSER, affect, stream
 
@@ -53,7 +53,7 @@ def render(uri: str) -> tuple[np.ndarray, int]:
     seed, index, seconds = _parse(uri)
     lead = synth.LEADS[stream(seed, index // CUES_PER_COMPOSER, "lead").integers(len(synth.LEADS))]
     manner = style.choose(affect(seed, index), lead, stream(seed, index, "style"))
-    notes = score.compose(manner, seconds, stream(seed, index, "score"))
+    notes = composition.compose(manner, seconds, stream(seed, index, "score"))
     return synth.perform(notes, manner, seconds, stream(seed, index, "synth")), synth.RATE
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mer_ray.sources.demo.score import Note, Score
+from mer_ray.sources.demo.composition import Note, Score
 from mer_ray.sources.demo.style import Style
 
 RATE = 22_050

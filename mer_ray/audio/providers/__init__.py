@@ -1,0 +1,1 @@
+"""Where audio comes from: its own address, a folder of music, savify."""

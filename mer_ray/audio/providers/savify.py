@@ -1,0 +1,202 @@
+"""Audio through savify: Spotify names the track, yt-dlp finds and loads it, ffmpeg makes an MP3 of it.
+
+savify runs in a child process with a folder of its own: it may hang, it wipes folders and it writes where it stands.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mer_ray import child_process
+from mer_ray.audio.decode import probe
+from mer_ray.audio.providers import matching
+from mer_ray.errors import ConfigError, TrackError
+from mer_ray.io.http import replacing
+from mer_ray.io.identity import one_line
+from mer_ray.io.track import Track
+
+CREDENTIALS = ("SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET")
+CHILD = tuple(child_process.child("-m", "mer_ray.audio.providers.savify_child"))
+_SPOTIFY_ID = re.compile(
+    r"(?:spotify:track:|https://open\.spotify\.com/(?:intl-\w+/)?track/)?([0-9A-Za-z]{22})(?:\?.*)?"
+)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """timeout_s: for everything together. max_mb: in megabytes (10^6 bytes), for what is loaded and for the MP3.
+
+    tolerance: the share by which what is found may be longer or shorter than expected (five seconds always may be).
+    min_similarity: 0..1, of artist and title on Spotify, and of the title in what is loaded.
+    """
+
+    timeout_s: float
+    max_mb: float
+    tolerance: float = 0.1
+    min_similarity: float = 0.6
+
+
+def check() -> None:
+    """Raises ConfigError where Spotify's credentials are not in the environment."""
+    missing = [name for name in CREDENTIALS if not os.environ.get(name)]
+    if missing:
+        raise ConfigError(
+            f"no Spotify credentials for savify: {' and '.join(missing)} not set",
+            "make an app at https://developer.spotify.com/dashboard and set both environment variables",
+        )
+
+
+def fetch(track: Track, path: Path, bounds: Bounds, child: Sequence[str] = CHILD) -> str:
+    """Get a track's audio as an MP3 file at ``path``, which appears whole or not at all; answer its Spotify id.
+
+    The track is found by its Spotify id, or else by artist, title and duration. child: the command that runs
+    `savify_child.main`.
+    Raises TrackError with the reason ``not_found``, ``wrong_title``, ``wrong_duration``, ``too_big``,
+    ``bad_spotify_id``, and the transient ``timeout``, ``rate_limited`` or ``savify_error``; ConfigError for absent or
+    refused credentials and where there is no ffmpeg.
+    """
+    check()
+    order = _order(track, bounds)
+    with tempfile.TemporaryDirectory(prefix="mer-ray-savify-", ignore_cleanup_errors=True) as folder:
+        outcome = _run(child, order, Path(folder))
+        name, message = _name(track), _clean(str(outcome.get("message", "")))
+        match outcome["status"]:
+            case "ok":
+                expected_s = outcome["expected_s"] or track.duration_s
+                _deliver(Path(folder, outcome["file"]), path, expected_s, bounds, name)
+                return str(outcome["spotify_id"])
+            case "credentials":
+                raise ConfigError(f"Spotify refuses savify ({message})", f"check {' and '.join(CREDENTIALS)}")
+            case "not_found" | "wrong_title" | "wrong_duration" as reason:
+                raise TrackError(reason, f"{name}: {message}")
+            case "rate_limited":
+                raise TrackError("rate_limited", f"{name}: {message}", transient=True)
+            case "too_big":
+                raise TrackError("too_big", f"{name}: over acquire.max_mb = {bounds.max_mb:g}")
+            case "timeout":
+                raise TrackError("timeout", f"{name}: no audio within {bounds.timeout_s:g} s", transient=True)
+            case _:
+                raise TrackError("savify_error", f"{name}: {message}", transient=True)
+
+
+def _name(track: Track) -> str:
+    return one_line(" – ".join(part for part in (track.artist, track.title) if part) or track.id, 200)
+
+
+def _order(track: Track, bounds: Bounds) -> dict[str, Any]:
+    """What the child is told, as JSON."""
+    spotify_id = None
+    if track.spotify_id:
+        found = _SPOTIFY_ID.fullmatch(track.spotify_id.strip())
+        if found is None:
+            raise TrackError(
+                "bad_spotify_id", f"{_name(track)}: {one_line(track.spotify_id, 80)!r} is no Spotify track id"
+            )
+        spotify_id = found[1]
+    elif not f"{track.artist}{track.title}".strip():
+        raise TrackError("not_found", f"{track.id}: neither Spotify id, artist nor title to search for")
+    return {
+        "spotify_id": spotify_id,
+        "artist": one_line(track.artist, 200),
+        "title": one_line(track.title, 200),
+        "duration_s": track.duration_s,
+        "max_bytes": int(bounds.max_mb * 1e6),
+        "timeout_s": bounds.timeout_s,
+        "tolerance": bounds.tolerance,
+        "min_similarity": bounds.min_similarity,
+    }
+
+
+def _run(child: Sequence[str], order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The child's own account of how it went, or what can be said in its place."""
+    log = folder / "child.log"
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            child,
+            stdin=subprocess.PIPE,
+            stdout=stderr,
+            stderr=stderr,
+            cwd=folder,
+            env=_environment(folder),
+            start_new_session=True,
+        )
+        try:
+            process.communicate(json.dumps(order).encode(), timeout=order["timeout_s"])
+        except subprocess.TimeoutExpired:
+            return {"status": "timeout"}
+        finally:
+            if process.poll() is None:
+                _kill_group(process)
+    try:
+        outcome = json.loads((folder / "result.json").read_bytes())
+    except (OSError, ValueError):
+        lines = log.read_text("utf-8", "replace").strip().splitlines()
+        return {"status": "error", "message": lines[-1] if lines else f"the child ended with code {process.returncode}"}
+    return dict(outcome)
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End the child with all that it started, ffmpeg for one."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Ours, with an ffmpeg in its PATH, this mer_ray first wherever it was imported from, and a place for files."""
+    search = os.environ.get("PATH", os.defpath)
+    if shutil.which("ffmpeg") is None:
+        search = f"{_bundled_ffmpeg(folder)}{os.pathsep}{search}"
+    # Unbuffered, so that the last line of its log is the last that it said.
+    ours = {
+        "PATH": search,
+        child_process.VARIABLE: child_process.path(),
+        "TMPDIR": str(folder),
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**os.environ, **ours}
+
+
+def _bundled_ffmpeg(folder: Path) -> Path:
+    """A folder in which imageio-ffmpeg's binary has the name that savify and yt-dlp look for."""
+    import imageio_ffmpeg
+
+    try:
+        binary = imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        raise ConfigError("savify needs ffmpeg, and there is none", "install ffmpeg") from None
+    place = folder / "bin"
+    place.mkdir()
+    (place / "ffmpeg").symlink_to(binary)
+    return place
+
+
+def _deliver(made: Path, path: Path, expected_s: float | None, bounds: Bounds, name: str) -> None:
+    size = made.stat().st_size
+    if size > bounds.max_mb * 1e6:
+        raise TrackError("too_big", f"{name}: over acquire.max_mb = {bounds.max_mb:g}")
+    if not size:
+        raise TrackError("savify_error", f"{name}: the MP3 is empty", transient=True)
+    # What a service says of a video's length need not be true, and some say nothing.
+    duration_s = probe(made).duration_s
+    if not matching.fits(duration_s, expected_s, bounds.tolerance):
+        raise TrackError("wrong_duration", f"{name}: what was loaded lasts {duration_s:.0f} s, not {expected_s:.0f} s")
+    with made.open("rb") as source, replacing(path) as target:  # the temporary folder may be on another disk
+        shutil.copyfileobj(source, target)
+
+
+def _clean(text: str) -> str:
+    for name in CREDENTIALS:
+        text = text.replace(os.environ.get(name) or "\0", "***")
+    return one_line(text, 300)

@@ -1,0 +1,196 @@
+"""The tables that people read: one per dimension, the constants first, the best figures in bold."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mer_ray.evaluation.escape import markdown_text
+from mer_ray.evaluation.judge import FLAT, R2, Row
+from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
+from mer_ray.io.cells import guard
+
+NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "logmel": "log-mel"}
+PLAIN = ("-", "constant mean", "constant median", "ridge", "attention", "kernel", "chroma", "spectral")
+HEADS = {"mse": "MSE", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "r": "r", "ccc": "CCC"}
+ORIGINAL = ("cnn", "lstm")
+"""The networks of the original's table."""
+
+Cells = list[list[tuple[str, bool]]]
+"""Text and whether it is bold, per row and column."""
+
+
+def display(name: str) -> str:
+    """``mfcc`` → MFCC, ``vggish`` → VGGish; words as they are."""
+    return name if name in PLAIN else NAMES.get(name, name.upper())
+
+
+def number(figure: str, value: float) -> str:
+    """Errors with four digits, the others with three; – for what does not exist."""
+    if math.isnan(value):
+        return "–"
+    digits = 4 if figure in SMALLER_IS_BETTER else 3
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no -0.000
+
+
+def ends(figure: str, interval: Sequence[float]) -> str:
+    """``[0.0102, 0.0158]``, or "" for what does not exist."""
+    lower, upper = interval
+    return "" if math.isnan(lower) else f"[{number(figure, lower)}, {number(figure, upper)}]"
+
+
+def with_ends(figure: str, value: float, interval: Sequence[float]) -> str:
+    """``0.0123 [0.0102, 0.0158]``."""
+    return f"{number(figure, value)} {ends(figure, interval)}".strip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """One dimension's rows, and what a reader has to know about them."""
+
+    dimension: str
+    rows: Sequence[Row]
+    caption: str
+
+    def cells(self, names: Sequence[str] = FIGURES, intervals: Sequence[str] = FIGURES) -> Cells:
+        """Network, feature, and the figures that are named. All rows that share the best figure, as shown, are bold.
+
+        intervals: the figures that show theirs.
+        """
+        out: Cells = [[(display(row.network), False), (display(row.feature), False)] for row in self.rows]
+        for name in names:
+            column = FIGURES.index(name)
+            shown = [number(name, row.metrics.figures[column]) for row in self.rows]
+            sign = 1 if name in SMALLER_IS_BETTER else -1
+            values = [math.nan if text == "–" else sign * float(text) for text in shown]
+            best = min((v for v in values if not math.isnan(v)), default=math.nan)
+            for i, row in enumerate(self.rows):
+                text = f"{shown[i]} {ends(name, row.intervals[column])}" if name in intervals else shown[i]
+                out[i].append((text.strip(), values[i] == best))
+        return out
+
+    def as_in_the_original(self) -> Table:
+        """The rows of the original's table alone."""
+        return Table(self.dimension, [r for r in self.rows if r.network in ORIGINAL], self.beside())
+
+    def beside(self) -> str:
+        """What the constants have: an error says nothing without it."""
+        told = [
+            f"a {r.network} has MSE {number('mse', r.metrics.mse)}, MAE {number('mae', r.metrics.mae)}"
+            for r in self.rows
+            if r.constant
+        ]
+        return f"{self.dimension.capitalize()}: {'; '.join(told)}."
+
+    def remarks(self) -> list[str]:
+        """The verdicts as sentences, for where a column of them has no room."""
+        kinds: list[tuple[str, Callable[[Row], bool]]] = [
+            ("≈ not distinguishable from the best", lambda r: r.near_best),
+            ("Predicts the mean", lambda r: r.flat),
+            ("Not better than the mean", lambda r: r.beats_mean is False and not r.flat),
+        ]
+        named = [(said, [name(row) for row in self.rows if holds(row)]) for said, holds in kinds]
+        return [f"{said}: {', '.join(who)}." for said, who in named if who]
+
+
+def name(row: Row) -> str:
+    """``CNN on MFCC``, ``constant mean``."""
+    return display(row.network) if row.constant else f"{display(row.network)} on {display(row.feature)}"
+
+
+LEGEND = (
+    "In brackets: 95 % intervals, bootstrap over groups. R² is against the mean of these labels. "
+    "≈: the interval of the difference in MSE from the best row, that of the highest R², includes 0. "
+    "Not better than the mean: the interval of the difference in MSE from the constant mean is not below 0. "
+    f"Predicts the mean: the predictions vary by less than {FLAT * 100:g} % of the label SD. "
+    "Each of these is one comparison, not corrected for their number."
+)
+
+
+def caption(n: int, artists: int, groups: int, label_sd: float, folds: int, repeats: int, seed: int) -> str:
+    """What a reader of a table of n tracks has to know, besides `LEGEND`."""
+    seeds = f"means over {repeats} repeats (seeds {seed} to {seed + repeats - 1})" if repeats > 1 else f"seed {seed}"
+    return (
+        f"{n:,} tracks by {artists:,} artists, label SD {label_sd:.3f}; out-of-fold, {folds} folds, {seeds}; "
+        f"{groups:,} groups, none on both sides."
+    )
+
+
+def lines(heads: Sequence[str], rows: Cells, n_texts: int = 2, last_is_text: bool = False) -> list[str]:
+    """A Markdown table; its first n_texts columns, and the last one if it is text, are escaped, the figures not."""
+    texts = [i < n_texts or (last_is_text and i == len(heads) - 1) for i in range(len(heads))]
+    aligned = ["---" if text else "---:" for text in texts]
+    plain = [[markdown_text(cell) if texts[i] else cell for i, (cell, _) in enumerate(row)] for row in rows]
+    shown = [
+        [f"**{text}**" if bold else text for text, (_, bold) in zip(line, row, strict=True)]
+        for line, row in zip(plain, rows, strict=True)
+    ]
+    return [f"| {' | '.join(line)} |" for line in (heads, aligned, *shown)]
+
+
+def markdown(table: Table) -> str:
+    """A section with the table, intervals and verdicts, and its caption."""
+    rows = [[*cells, (row.verdict, False)] for cells, row in zip(table.cells(), table.rows, strict=True)]
+    heads = ["Network", "Feature", *HEADS.values(), "Verdict"]
+    section = [f"### {table.dimension.capitalize()}", "", *lines(heads, rows, last_is_text=True)]
+    return "\n".join([*section, "", markdown_text(table.caption, 4_000)])
+
+
+def original_markdown(tables: Sequence[Table]) -> str:
+    """The form of the original: Network, Feature, MSE, MAE; best in bold among these rows. "" without such rows."""
+    parts = ["## As in the original"]
+    for table in (t.as_in_the_original() for t in tables):
+        if not table.rows:
+            return ""
+        rows = table.cells(["mse", "mae"], intervals=[])
+        parts += ["", *lines(["Network", "Feature", "MSE", "MAE"], rows), "", markdown_text(table.caption)]
+    return "\n".join(parts)
+
+
+def differences_markdown(tables: Sequence[Table]) -> str:
+    """What each network has over the SVR on pooled statistics of its feature. "" where there is no SVR."""
+    rows: Cells = []
+    for table in tables:
+        for row in table.rows:
+            if row.over_svr is not None:
+                value, lower, upper = row.over_svr
+                word = "better" if lower > 0 else "worse" if upper < 0 else "not distinguishable: includes 0"
+                texts = [name(row), table.dimension, f"{value:+.3f}", f"[{lower:+.3f}, {upper:+.3f}]", word]
+                rows.append([(text, False) for text in texts])
+    if not rows:
+        return ""
+    heads = ["Network", "Dimension", "Difference in R²", "95 % interval", "Than the SVR"]
+    about = "R² of each network less that of the SVR on mean and SD of the same feature, paired, same tracks and folds."
+    return "\n".join(["## Differences from the SVR", "", about, "", *lines(heads, rows, last_is_text=True)])
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """Every figure in full precision with its interval, and the verdicts: one line per row of each table."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    limits = [f"{figure}_{end}" for figure in FIGURES for end in ("lower", "upper")]
+    flags = ["best", "near_best", "beats_mean", "predicts_mean", "verdict"]
+    writer.writerow(["dimension", "network", "feature", *FIGURES, "n", "label_sd", *limits, "spread", *flags])
+    for table in tables:
+        for row in table.rows:
+            m = row.metrics
+            feature = row.feature if row.feature == "-" else guard(row.feature)  # a constant has none
+            told = [row.best, row.near_best, row.beats_mean, row.flat]
+            writer.writerow(
+                [table.dimension, row.network, feature, *map(repr, m.figures.tolist()), m.n, repr(m.label_sd)]
+                + [*map(repr, row.intervals.ravel().tolist()), repr(row.spread)]
+                + ["" if flag is None else str(flag).lower() for flag in told]
+                + [row.verdict]
+            )
+    return out.getvalue()
+
+
+def terminal_rows(table: Table) -> Cells:
+    """Network, feature, figures with the interval of R² alone, and ≈: narrow enough for a terminal."""
+    return [
+        [*cells, ("≈" if row.near_best else "", False)]
+        for cells, row in zip(table.cells(intervals=[FIGURES[R2]]), table.rows, strict=True)
+    ]

@@ -1,0 +1,59 @@
+"""What a stage has lost so far, and what it is therefore to try again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mer_ray.io.ids import Ids
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A stage's failures that nothing has mended since, one a track, columns in the same order (N,).
+
+    transient: the next run tries again. attempts: tries so far.
+    """
+
+    ids: pa.Array
+    transient: np.ndarray
+    attempts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def look_up(self, ids: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+        """(which of them are lost for good (n,) bool, the tries that each had (n,), 0 where it was not lost)."""
+        at = pc.index_in(ids, value_set=self.ids).fill_null(-1).to_numpy()
+        found = at >= 0
+        final, attempts = np.zeros(len(at), bool), np.zeros(len(at), np.int32)
+        final[found] = ~self.transient[at[found]]
+        attempts[found] = self.attempts[at[found]]
+        return final, attempts
+
+    def todo(
+        self, ids: pa.Array | pa.ChunkedArray, done: Ids, retry_failed: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(which of ``ids`` are still to do (n,) bool, the tries that each had).
+
+        Not to do: what is done, and what failed for good, unless ``retry_failed``. Failures that may pass (time-outs)
+        are always tried again.
+        """
+        final, attempts = self.look_up(ids)
+        wanted: np.ndarray = ~done.mask(ids)
+        return wanted if retry_failed else wanted & ~final, attempts
+
+
+def latest(failures: pa.Table) -> pa.Table:
+    """The last failure of each stage and track. failures: with columns stage, track_id and at."""
+    if not len(failures):
+        return failures
+    order = pc.sort_indices(failures, [("stage", "ascending"), ("track_id", "ascending"), ("at", "ascending")])
+    rows = failures.take(order)
+    last = np.ones(len(rows), bool)
+    same = [pc.equal(rows[c][1:], rows[c][:-1]).to_numpy() for c in ("stage", "track_id")]
+    last[:-1] = ~(same[0] & same[1])
+    return rows.filter(pa.array(last))

@@ -1,0 +1,135 @@
+"""Audio in object stores and on file servers, through pyarrow where it knows them, else through fsspec."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from mer_ray.errors import InputError, TrackError
+from mer_ray.io.buckets import REQUEST_TIMEOUT_S, open_store, within, without_secrets
+from mer_ray.io.buckets import scheme as scheme
+from mer_ray.io.buckets import shown as shown
+from mer_ray.io.identity import one_line
+
+SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs", "ftp", "sftp", "memory")
+"""What can be opened: stores of plain files, none that runs code, reads other processes or wraps another address."""
+
+AS_IT_IS = ("az", "webhdfs", "memory")
+"""Their drivers take an address to the letter; in the others' addresses, %20 is a blank."""
+
+PACKAGES = {
+    "az": "adlfs",
+    "sftp": "paramiko",
+    "webhdfs": "requests",
+    "hdfs": "Java and Hadoop, with JAVA_HOME and HADOOP_HOME",
+}
+OPENED_BY_PYARROW = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "hdfs")
+ATTEMPTS = 3
+"""Of a request: a track that fails by then is tried again by the next run."""
+CHUNK = 1 << 20  # bytes
+
+
+def is_object(uri: str) -> bool:
+    """Whether it is the address of an object that can be opened here. A chain of fsspec's (``a::b``) is none."""
+    return scheme(uri) in SCHEMES and "::" not in uri
+
+
+def copy(uri: str, target: Path, timeout_s: float, max_mb: float) -> None:
+    """Copy an object into a local file. timeout_s: for everything together. max_mb: in megabytes (10^6 bytes).
+
+    Credentials come from the driver's usual places (environment, profile, instance), or stand in the URI.
+    Raises TrackError: ``missing``, ``too_big``, ``timeout``, ``unreadable``, ``no_driver`` or ``bad_uri``.
+    """
+    if not is_object(uri):
+        raise TrackError("bad_uri", f"{shown(uri)}: only {', '.join(SCHEMES)} can be opened")
+    late = threading.Event()
+    try:
+        within(timeout_s, lambda: _copy(uri, target, max_mb * 1e6, late))
+    except TimeoutError as error:
+        raise TrackError("timeout", f"{shown(uri)} did not deliver in time", transient=True) from error
+    except FileNotFoundError as error:
+        raise TrackError("missing", f"{shown(uri)} is not there") from error
+    except TrackError:
+        raise
+    except Exception as error:  # a border: each driver has errors of its own
+        raise _explained(error, uri) from error
+    finally:
+        late.set()
+
+
+def listing(uri: str, timeout_s: float = 600.0) -> list[str]:
+    """The addresses of all objects under a prefix, sorted. Raises InputError."""
+    try:
+        if not is_object(uri):
+            raise TrackError("bad_uri", f"{shown(uri)}: only {', '.join(SCHEMES)} can be opened")
+        return within(timeout_s, lambda: _listed(uri))
+    except (FileNotFoundError, TimeoutError) as error:
+        said = "is not there" if isinstance(error, FileNotFoundError) else "did not answer in time"
+        raise InputError(f"{shown(uri)} {said}", "check the address, or try again") from error
+    except TrackError as error:
+        raise InputError(error.message) from error
+    except Exception as error:  # a border: each driver has errors of its own
+        raise InputError(_explained(error, uri).message, "check the address and the credentials") from error
+
+
+def _listed(uri: str) -> list[str]:
+    from pyarrow.fs import FileSelector, FileType
+
+    fs, place = _open(uri)
+    root = place.rstrip("/")
+    bare, _, query = uri.partition("?")
+    found = fs.get_file_info(FileSelector(root, recursive=True))
+    inside = [str(info.path).removeprefix(root).lstrip("/") for info in found if info.type == FileType.File]
+    spelled = str if scheme(uri) in AS_IT_IS else quote
+    return sorted(f"{bare.rstrip('/')}/{spelled(path)}" + (f"?{query}" if query else "") for path in inside)
+
+
+def _copy(uri: str, target: Path, max_bytes: float, late: threading.Event) -> None:
+    from pyarrow.fs import FileType
+
+    fs, place = _open(uri)
+    info = fs.get_file_info(place)
+    if info.type != FileType.File:
+        raise FileNotFoundError(place)
+    too_big = TrackError("too_big", f"{shown(uri)} is over acquire.max_mb = {max_bytes / 1e6:g}")
+    if (info.size or 0) > max_bytes:
+        raise too_big
+    received = 0
+    with fs.open_input_stream(place) as source, target.open("wb") as file:
+        while not late.is_set() and (data := source.read(CHUNK)):
+            received += len(data)
+            if received > max_bytes:
+                raise too_big
+            file.write(data)
+
+
+def _open(uri: str) -> tuple[Any, str]:
+    """(a pyarrow filesystem, the object's path in it)."""
+    kind, parts = scheme(uri), urlsplit(uri)
+    if kind in OPENED_BY_PYARROW:
+        return open_store(uri, ATTEMPTS)
+    import fsspec  # type: ignore[import-untyped]
+    import pyarrow.fs as pafs
+
+    # Not from fsspec's cache: several threads would speak on one connection.
+    if kind in ("ftp", "sftp"):
+        account = {"username": parts.username, "password": parts.password, "port": parts.port}
+        options = {k: unquote(v) if isinstance(v, str) else v for k, v in account.items() if v}
+        fs = fsspec.filesystem(
+            kind, host=parts.hostname, timeout=REQUEST_TIMEOUT_S, skip_instance_cache=True, **options
+        )
+        place = unquote(parts.path)
+    else:
+        fs, place = fsspec.core.url_to_fs(uri, skip_instance_cache=True)
+    return pafs.PyFileSystem(pafs.FSSpecHandler(fs)), str(place)
+
+
+def _explained(error: Exception, uri: str) -> TrackError:
+    kind = scheme(uri)
+    lacking = isinstance(error, ImportError) or "libjvm" in str(error) or "libhdfs" in str(error)
+    if lacking:
+        return TrackError("no_driver", f"{shown(uri)}: {kind}:// needs {PACKAGES.get(kind, error)}; install it", True)
+    said = without_secrets(str(error) or type(error).__name__, uri)
+    return TrackError("unreadable", f"{shown(uri)} cannot be read ({one_line(said, 160)})", transient=True)

@@ -1,0 +1,163 @@
+"""A table of scores as what the page holds: JSON with packed numbers, and curves that stay packed until opened."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+
+from mer_ray.io.address import to_path
+from mer_ray.io.identity import normalise, one_line
+from mer_ray.io.objects import scheme
+from mer_ray.io.schemas import DIMENSIONS
+
+CURVE_POINTS, WAVEFORM_POINTS = 120, 200
+"""At most so many of a track: what a screen shows."""
+UNKNOWN = {np.dtype("u1"): 255, np.dtype("<u2"): 65_535}
+"""The code that stands for null; the codes below it are 0..1 in equal steps."""
+
+
+def script_json(value: Any) -> str:
+    """JSON that can stand in a ``<script>`` element: nothing in it can end the element or begin a comment."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def quantise(values: np.ndarray, kind: str) -> np.ndarray:
+    """0..1 (clipped; NaN: unknown) as integers of ``kind``: off by 0.002 (u1) or 0.000008 (<u2) at most."""
+    unknown = UNKNOWN[np.dtype(kind)]
+    scaled = np.rint(np.clip(values, 0, 1) * (unknown - 1))
+    codes: np.ndarray = np.where(np.isnan(scaled), unknown, scaled).astype(kind)
+    return codes
+
+
+def averaged(curve: np.ndarray, points: int) -> np.ndarray:
+    """(n, d) as at most ``points`` means over equal stretches: the curve's mean stays exactly what it was."""
+    n = len(curve)
+    if n <= points:
+        return curve
+    sums = np.concatenate([np.zeros((1, curve.shape[1])), np.cumsum(curve, axis=0, dtype=np.float64)])
+    at = np.linspace(0, n, points + 1)
+    whole = np.minimum(at.astype(int), n - 1)
+    sums_at = sums[whole] + (at - whole)[:, None] * curve[whole]
+    means: np.ndarray = np.diff(sums_at, axis=0) * (points / n)
+    return means
+
+
+def peaks(waveform: np.ndarray, points: int) -> np.ndarray:
+    """(n,) as at most ``points`` maxima over stretches that differ by one at most."""
+    n = len(waveform)
+    if n <= points:
+        return waveform
+    highest: np.ndarray = np.maximum.reduceat(waveform, np.arange(points) * n // points)
+    return highest
+
+
+def packed_curves(table: pa.Table) -> tuple[str, dict[str, np.ndarray]]:
+    """The curves and waveforms as one base64 text, and where each track's piece of it is.
+
+    A piece holds curve points (V, A, D in turn) and then waveform points, one byte each. It fills whole groups of three
+    bytes, so that four characters of the text are one group, and a track is decoded without the others.
+    Arrays, of shape (N,): ``place`` of the piece in groups (N + 1 of them), ``n_curve``, ``n_waveform`` points,
+    ``curve_hop_s`` of the points that are left.
+    """
+    pieces: list[bytes] = []
+    place, n_curve, n_waveform, hop = [0], [], [], []
+    hops = table["curve_hop_s"].to_pylist()
+    for row, (curve, waveform) in enumerate(zip(table["curve"], table["waveform"], strict=True)):
+        points = _matrix(curve)
+        short = averaged(points, CURVE_POINTS)
+        wave = waveform.values.to_numpy(zero_copy_only=False) if waveform.is_valid else np.zeros(0, "u1")
+        wave = peaks(wave, WAVEFORM_POINTS)
+        piece = quantise(short, "u1").tobytes() + np.asarray(wave, "u1").tobytes()
+        piece += bytes(-len(piece) % 3)
+        pieces.append(piece)
+        place.append(place[-1] + len(piece) // 3)
+        n_curve.append(len(short))
+        n_waveform.append(len(wave))
+        hop.append((hops[row] or 1.0) * len(points) / max(1, len(short)))
+    return base64.b64encode(b"".join(pieces)).decode(), {
+        "place": np.array(place, "<u4"),
+        "n_curve": np.array(n_curve, "u1"),
+        "n_waveform": np.array(n_waveform, "u1"),
+        "curve_hop_s": np.array(hop, "<f4"),
+    }
+
+
+def _matrix(curve: pa.Scalar) -> np.ndarray:
+    if not curve.is_valid or not len(curve.values):
+        return np.zeros((0, 3))
+    flat: np.ndarray = curve.values.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, 3)
+
+
+def links(uris: Sequence[str], folder: Path) -> list[str]:
+    """Each local file as a link from a page in that folder, percent-encoded; "" for what is not a local file.
+
+    The links are relative: page and music can be moved together. Where no way leads (another drive), the link is a URI.
+    """
+    out = []
+    for uri in uris:
+        path = to_path(uri).expanduser() if uri and scheme(uri) in ("", "file") else None
+        try:
+            # Not resolved: a browser takes ".." off the address that it was given, whatever is a symbolic link in it.
+            out.append("" if path is None else quote(os.fsencode(Path(os.path.relpath(path, folder)).as_posix())))
+        except ValueError:
+            out.append(Path(path or "").absolute().as_uri())
+    return out
+
+
+def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tuple[dict[str, Any], str]:
+    """What the page needs of N scores: (JSON value, base64 text of the curves).
+
+    similar: (N, k) rows that sound alike, -1 where there are fewer. folder: where the page will be.
+    """
+    text = {c: [one_line(t or "", 300) for t in table[c].to_pylist()] for c in ("artist", "title", "album")}
+    uris = [uri or "" for uri in table["uri"].to_pylist()]
+    for row, title in enumerate(text["title"]):
+        text["title"][row] = title or one_line(to_path(uris[row]).name, 300)
+    files = links(uris, folder)
+    curves, arrays = packed_curves(table)
+    for column in [f"{end}{d}" for end in ("", "lower_", "upper_") for d in DIMENSIONS]:
+        arrays[column] = quantise(_numbers(table, column), "<u2")
+    known = table["in_distribution"].to_pylist()
+    arrays["in_distribution"] = np.array([2 if k is None else int(k) for k in known], "u1")
+    arrays["novelty"] = _numbers(table, "novelty").astype("<f4")
+    arrays["duration_s"] = np.nan_to_num(_numbers(table, "duration_s")).astype("<f4")
+    arrays["similar"] = np.asarray(similar, "<i4").reshape(-1)
+    arrays["by_title"] = _ranks(list(zip(text["title"], text["artist"], strict=True)))
+    arrays["by_artist"] = _ranks(list(zip(text["artist"], text["title"], strict=True)))
+    models = sorted({one_line(m) for m in table["model"].to_pylist() if m})
+    value = {
+        "name": one_line(name),
+        "models": models,
+        "n": table.num_rows,
+        "n_similar": similar.shape[1] if similar.ndim == 2 else 0,
+        **text,
+        "files": files,
+        "remote": {row: one_line(uri, 2_000) for row, uri in enumerate(uris) if uri and not files[row]},
+        "arrays": {key: [a.dtype.str, base64.b64encode(a.tobytes()).decode()] for key, a in arrays.items()},
+    }
+    return value, curves
+
+
+def _numbers(table: pa.Table, name: str) -> np.ndarray:
+    """A column as (N,) float64, null as NaN."""
+    return np.asarray(table[name].to_numpy(), dtype=np.float64)
+
+
+def _ranks(keys: Sequence[tuple[str, str]]) -> np.ndarray:
+    """Each key's place in the order of people, not of code points; (N,). What is empty comes last."""
+    folded = [[(not part, normalise(part)) for part in key] for key in keys]
+    ranks = np.empty(len(keys), "<u4")
+    ranks[sorted(range(len(keys)), key=folded.__getitem__)] = np.arange(len(keys))
+    return ranks

@@ -1,0 +1,86 @@
+"""Scores → one self-contained HTML page. Nothing in it asks the network, and no text of a catalog becomes markup."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from mer_ray.errors import InputError
+from mer_ray.io.identity import one_line
+from mer_ray.io.tables import Workspace
+from mer_ray.scoring.explorer import plane
+from mer_ray.scoring.explorer.pack import packed, script_json
+
+ASSETS = ("explorer.html", "explorer.css", "explorer.js")
+SIMILAR = 8
+MANY = 30_000
+"""Above so many tracks a page gets heavy for a browser."""
+
+
+def build(table: pa.Table, similar: np.ndarray, title: str, folder: str | Path) -> str:
+    """The page of a table ``scores`` with N rows.
+
+    similar: (N, k) rows that sound alike, nearest first, -1 where there are fewer. folder: where the page will be,
+    from which its links to the audio files start.
+    """
+    value, curves = packed(table, similar, title, Path(folder))
+    value["palettes"] = plane.palettes()
+    assets = {name: files("mer_ray.scoring.explorer").joinpath(name).read_text("utf-8") for name in ASSETS}
+    scripts = {"bokeh": _script(plane.script()), "script": _script(assets["explorer.js"])}
+    parts = {
+        "policy": policy(*scripts.values()),
+        "title": html.escape(one_line(title)),
+        "style": assets["explorer.css"],
+        "data": script_json(value),
+        "figure": script_json(plane.figure(table.num_rows)),
+        "curves": curves,
+        **scripts,
+    }
+    # In one pass: what a catalog says is put in, and never looked at for places to put things in.
+    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], assets["explorer.html"])
+
+
+def policy(*scripts: str) -> str:
+    """The Content-Security-Policy: these scripts and no others, local audio, and no network at all.
+
+    Styles are free: Bokeh sets its own while it runs.
+    """
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
+        "media-src 'self' file:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _script(text: str) -> str:
+    """As a browser reads it in a page, and so as its hash has to be."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return re.sub(r"<(?=/script|!--|script)", r"\\x3c", text, flags=re.IGNORECASE)
+
+
+def run(scores: str, output: str, title: str) -> list[str]:
+    """Write the page of a table of scores. Answers what to tell people, line by line.
+
+    Raises InputError where the scores cannot be read, WorkspaceError where the page cannot be written.
+    """
+    from mer_ray.scoring.neighbours import nearest
+    from mer_ray.scoring.scores_table import read
+
+    target = Path(output).expanduser().absolute()
+    if target.suffix.casefold() not in (".html", ".htm"):
+        raise InputError(f"--out {one_line(str(target))} must end in .html", "that ending tells browsers what it is")
+    table = read(scores)
+    text = build(table, nearest(table, SIMILAR), title, target.parent)
+    data = text.encode()
+    Workspace(target.parent).write_bytes(data, target.name)
+    said = [f"{one_line(str(target))}: {table.num_rows:,} track{'s' * (table.num_rows != 1)}, {len(data) / 1e6:.1f} MB"]
+    if table.num_rows > MANY:
+        said.append("so many tracks make a page slow: the scores of a part of the catalog make a quick one")
+    return said

@@ -1,0 +1,286 @@
+"""The table ``scores``, wherever it is (one file, a folder of shards, a workspace), and one row of it."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.dataset as ds
+import pyarrow.fs
+
+from mer_ray.errors import InputError
+from mer_ray.io import cells
+from mer_ray.io.address import to_path
+from mer_ray.io.buckets import parted, read_again, scheme, shown
+from mer_ray.io.identity import normalise, one_line
+from mer_ray.io.ids import Ids
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.store import Storage
+from mer_ray.io.tables import Workspace
+from mer_ray.scoring import sheet
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+SCHEMA = SCHEMAS["scores"]
+REQUIRED = ("track_id", *DIMENSIONS, *(f"{end}_{d}" for end in ("lower", "upper") for d in DIMENSIONS))
+"""Without these columns a file is not one of scores."""
+
+SUFFIXES = (".parquet", ".csv", sheet.SUFFIX)
+_MAKE = "give what `mer-ray score CATALOG --out FILE` wrote, a folder of its shards, or a workspace"
+_LISTED = 5
+_ROWS = 5_000
+_FLAT = pa.schema([f for f in SCHEMA if not pa.types.is_nested(f.type)])
+_PARSE = pacsv.ParseOptions(newlines_in_values=True)
+_CELLS = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": False}
+_CSV = ds.CsvFileFormat(parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**_CELLS))
+"""A CSV file has no lists; an empty cell is null."""
+
+
+def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of a scores file (.parquet, .csv, .xlsx), of a folder of Parquet shards, or of a workspace's own scores.
+
+    Any of them may be in an object store, but the folder of bare shards.
+
+    The columns of ``SCHEMAS["scores"]``, or those named. What an older version or a sheet does not have is null
+    (text: empty). No track_id comes twice: the first row counts. Raises InputError, naming the file, the row, and what
+    to do.
+    """
+    text = os.fspath(path)
+    wanted = list(SCHEMA.names if columns is None else columns)
+    rows = _open(text)
+    with _reading(text):
+        table = read_again(lambda: rows.to_table(_stored(rows, wanted)))
+    return _cleaned(text, cells.unguarded(table) if _is_csv(rows) else table, wanted, Ids())
+
+
+def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """What `read` gives, in its order and in pieces of some thousand rows; some of them may be empty.
+
+    Of the whole, only the ids are held in memory, 8 bytes each.
+    """
+    text, seen = os.fspath(path), Ids()
+    wanted = list(SCHEMA.names if columns is None else columns)
+    rows = _open(text)
+    with _reading(text):
+        for file in rows.get_fragments():
+            for batch in _batches(file, rows.schema, _stored(rows, wanted)):
+                table = pa.Table.from_batches([batch])
+                yield _cleaned(text, cells.unguarded(table) if _is_csv(rows) else table, wanted, seen)
+
+
+def count(path: str | os.PathLike[str]) -> int:
+    """How many rows there are, those of one track_id each counted: of Parquet files, only the ends are read."""
+    text = os.fspath(path)
+    rows = _open(text)
+    with _reading(text):
+        return int(rows.count_rows())
+
+
+def find(table: pa.Table, query: str) -> int:
+    """The row that is meant by a track_id, a path or URI of its audio, or text found in "artist – title".
+
+    In text, spelling counts as little as in `identity.normalise`, and a whole name or title goes before a part. Raises
+    InputError, listing some, where several are meant, or none.
+    """
+    ids, uris = table["track_id"].to_pylist(), table["uri"].to_pylist()
+    if query in ids:
+        return int(ids.index(query))
+    rows = [i for i, uri in enumerate(uris) if uri and (uri == query or _same_file(uri, query))]
+    artists, titles = table["artist"].to_pylist(), table["title"].to_pylist()
+    if not rows:
+        text = normalise(query)
+        spelled = [normalise(f"{a} – {t}" if a else t) for a, t in zip(artists, titles, strict=True)]
+        parts = [i for i, s in enumerate(spelled) if text in s]
+        rows = [i for i in parts if text in (spelled[i], normalise(titles[i]))] or parts
+    if len(rows) == 1 and query.strip():
+        return rows[0]
+    listed = "; ".join(f"{one_line(name(artists[i], titles[i]), 80)} ({one_line(ids[i], 40)})" for i in rows[:_LISTED])
+    if not rows:
+        raise InputError(
+            f"no track is or contains {one_line(query, 100)!r}",
+            "give a track_id, the path of its audio, or a part of its artist and title",
+        )
+    more = f"; and {len(rows) - _LISTED:,} more" if len(rows) > _LISTED else ""
+    raise InputError(
+        f"{len(rows):,} tracks are or contain {one_line(query, 100)!r}", f"give the id of one: {listed}{more}"
+    )
+
+
+def name(artist: str | None, title: str | None) -> str:
+    """ "artist – title" for people, on one line; the title alone where there is no artist."""
+    return one_line(" – ".join(part for part in (artist, title) if part))
+
+
+def _same_file(uri: str, query: str) -> bool:
+    if any("://" in u and not u.startswith("file://") for u in (uri, query)):
+        return False
+    one, other = to_path(uri), to_path(query)
+    return one.name == other.name and one.resolve() == other.resolve()  # most differ in their names: no disk is asked
+
+
+def _open(text: str) -> ds.Dataset:
+    """The rows as they are, none of them read. An older file lacks columns: with the schema given, they are nulls."""
+    place = to_path(text).expanduser()
+    if scheme(text) not in ("", "file"):
+        return _remote(text)
+    if place.is_dir():
+        shards = sorted(str(f) for f in place.glob("*.parquet") if not f.name.startswith((".", "_")))
+        return _files(shards) if shards else _workspace(text)
+    if not place.is_file():
+        raise InputError(f"scores {one_line(text)} do not exist", _MAKE)
+    if place.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{one_line(text)} is neither .parquet nor .csv nor .xlsx", _MAKE)
+    return _files([str(place)])
+
+
+def _files(files: list[str], store: Storage | None = None, said: str = "") -> ds.Dataset:
+    """Parquet files, or a file of a spreadsheet. said: what to call it where it is in a store."""
+    kind, fs = PurePosixPath(files[0]).suffix.lower(), store.fs if store else None
+    if kind == sheet.SUFFIX:
+        return _book(files[0], fs or pa.fs.LocalFileSystem(), said or one_line(files[0]))
+    layout = _CSV if kind == ".csv" else "parquet"
+    for file in files:
+        with _opening(said or one_line(file)):
+            found = ds.dataset(file, format=layout, filesystem=fs).schema.names
+        _require(found, said or one_line(file))
+    return ds.dataset(files, _FLAT if kind == ".csv" else SCHEMA, format=layout, filesystem=fs)
+
+
+def _book(file: str, fs: pa.fs.FileSystem, said: str) -> ds.Dataset:
+    with _opening(said), fs.open_input_file(file) as opened:
+        rows = sheet.read(io.BytesIO(opened.read()), _FLAT, said)
+    _require(rows.column_names, said)
+    return ds.dataset(rows)
+
+
+@contextmanager
+def _opening(said: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{said} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
+
+
+def _require(found: Sequence[str], said: str) -> None:
+    missing = [c for c in REQUIRED if c not in found]
+    if missing:
+        raise InputError(f"{said} is no file of scores: it has no column {', '.join(missing)}", _MAKE)
+
+
+def _remote(text: str) -> ds.Dataset:
+    folder, name = parted(text)
+    store = Storage(folder)
+    if PurePosixPath(name).suffix.lower() not in SUFFIXES or store.is_folder(name):
+        return _workspace(text)
+    if not store.exists(name):
+        raise InputError(f"scores {shown(text)} do not exist", _MAKE)
+    return _files([store.path(name)], store, shown(text))
+
+
+def _workspace(text: str) -> ds.Dataset:
+    workspace = Workspace(text)
+    if not workspace.has("scores"):
+        raise InputError(
+            f"{one_line(text)} holds no scores",
+            f"run `mer-ray score` in this workspace, or {_MAKE}" if workspace.exists("settings") else _MAKE,
+        )
+    shards = [workspace.path("scores", n) for n in workspace.names("scores") if n.endswith(".parquet")]
+    return ds.dataset(shards, SCHEMA, format="parquet", filesystem=workspace.fs)
+
+
+@contextmanager
+def _reading(text: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{one_line(text)} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
+
+
+def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Asked for a whole file, a dataset reads on into memory while the rows before are worked on: this one does not."""
+    if isinstance(file, ds.ParquetFileFragment):
+        for group in file.split_by_row_group():
+            yield from group.to_batches(schema, columns, batch_size=_ROWS, batch_readahead=1)
+        return
+    if not isinstance(file, ds.FileFragment):  # rows of a sheet, which are in memory
+        yield from file.to_batches(schema, columns, batch_size=_ROWS)
+        return
+    options = {"column_types": schema, "include_columns": columns, "include_missing_columns": True, **_CELLS}
+    with file.open() as opened:
+        yield from pacsv.open_csv(opened, parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**options))
+
+
+def _is_csv(rows: ds.Dataset) -> bool:
+    return isinstance(rows, ds.FileSystemDataset) and isinstance(rows.format, ds.CsvFileFormat)
+
+
+def _stored(rows: ds.Dataset, wanted: Sequence[str]) -> list[str]:
+    return [c for c in dict.fromkeys([*wanted, *REQUIRED]) if c in rows.schema.names]
+
+
+def _cleaned(text: str, table: pa.Table, wanted: Sequence[str], seen: Ids) -> pa.Table:
+    """The wanted columns, checked, of the tracks that are not among those seen."""
+    columns = {}
+    for name in dict.fromkeys([*wanted, *REQUIRED]):
+        field = SCHEMA.field(name)
+        column = table[name] if name in table.column_names else pa.nulls(len(table), field.type)
+        columns[name] = column if field.nullable or not pa.types.is_string(field.type) else pc.fill_null(column, "")
+    rows = pa.table(columns, schema=pa.schema([SCHEMA.field(n) for n in columns]))
+    new = seen.add(rows["track_id"])
+    return _checked(text, rows if new.all() else rows.filter(pa.array(new))).select(wanted)
+
+
+def _checked(text: str, table: pa.Table) -> pa.Table:
+    for column in REQUIRED[1:]:
+        values = table[column].to_numpy(zero_copy_only=False)
+        bad = np.flatnonzero(~((values >= -1e-6) & (values <= 1 + 1e-6)))
+        if len(bad):
+            track = one_line(table["track_id"][int(bad[0])].as_py(), 40)
+            raise InputError(
+                f"{one_line(text)}: {column} of track {track} is {values[bad[0]]:g}",
+                "it must be a number from 0 to 1: score that track again, or remove its row",
+            )
+    return table
+
+
+def clock(seconds: float | None) -> str:
+    """Minutes and seconds as players show them, 3:07 or 1:02:03; empty where they are not known."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def listing(table: pa.Table, rows: Sequence[int] | np.ndarray, distances: np.ndarray | None = None) -> RichTable:
+    """The rows for a terminal: rank, artist – title, V, A, D, how far they are (if that is given), length, and file."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table as RichTable
+
+    out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    out.add_column("#", justify="right")
+    out.add_column("Artist – title", ratio=3, min_width=20)
+    for letter in (*"VAD", *(["Distance"] if distances is not None else []), "Time"):
+        out.add_column(letter, justify="right", no_wrap=True)
+    out.add_column("File", ratio=2, overflow="fold", style="dim")
+    columns = ["artist", "title", *DIMENSIONS, "duration_s", "uri"]
+    for rank, row in enumerate(table.select(columns).take(pa.array(rows, pa.int64())).to_pylist()):
+        out.add_row(
+            str(rank + 1),
+            escape(name(row["artist"], row["title"])),
+            *(f"{row[d]:.2f}" for d in DIMENSIONS),
+            *([f"{distances[rank]:.2f}"] if distances is not None else []),
+            clock(row["duration_s"]),
+            escape(one_line(row["uri"])),
+        )
+    return out
