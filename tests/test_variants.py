@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mer_ray.io import variants
 from mer_ray.io.identity import normalise
 from mer_ray.io.track import Track
 from mer_ray.io.variants import Variant, piece
-from mer_ray.labels import variants
 
 ARTIST = "Hans Zimmer"
 

@@ -18,11 +18,11 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from mer_ray.errors import TrackError
+from mer_ray.io import variants
 from mer_ray.io.http import backoff
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.track import Found, Track
 from mer_ray.io.variants import Variant, piece
-from mer_ray.labels import variants
 from mer_ray.sources import lastfm, lastfm_xml
 from mer_ray.sources.answers import Answers
 from mer_ray.sources.lastfm import Client, Question, details_question, lost, page_question, tags_question
