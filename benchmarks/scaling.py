@@ -260,9 +260,9 @@ def simulate(blocks: list[Any], cost: Callable[[Any], float], cluster: Cluster, 
 
 
 def asked(n: int, rate: float, answer_s: float, seed: int = 0) -> float:
-    """Seconds that n questions to Last.fm take: threads as `stages.lastfm_harvest` has them, before its real `Gate`."""
+    """Seconds that n questions to Last.fm take: threads as `stages.collect_lastfm` has them, before its real `Gate`."""
     from mer_ray.io.rate_limit import Gate, per_second
-    from mer_ray.stages.lastfm_harvest import MAX_THREADS
+    from mer_ray.stages.collect_lastfm import MAX_THREADS
 
     rng = np.random.default_rng(seed)
     gate = Gate(**per_second(rate), lease_s=math.inf, now=0.0)

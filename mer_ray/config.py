@@ -80,7 +80,7 @@ class CollectConfig(_Section):
     """Where tracks and tags come from.
 
     source: where it is not set, the one that manifest, folder or api_url imply, else the workspace's own. keep_gone:
-    tracks that the source no longer has stay in the workspace.
+    tracks that the source no longer has stay in the workspace. workers: has no effect; older settings have it.
     """
 
     source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
@@ -95,7 +95,7 @@ class CollectConfig(_Section):
     api_url: str = LASTFM_API
     requests_per_s: float = Field(5.0, gt=0)
     timeout_s: float = Field(10.0, gt=0)
-    workers: int = Field(1, ge=1, le=256)
+    workers: int | None = Field(None, ge=1, le=256)
     cache: str | None = None
     offline: bool = False
     scale: tuple[float, float] = (0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Thousands of tracks from a Last.fm in bad weather: complete and within the rate, whoever asks, whatever is killed."""
+"""Thousands of tracks from a Last.fm in bad weather: complete and within the rate, whatever is killed."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ import pytest
 from storms import KEY, Storm, answers_per_question, busiest_second, faults, storm
 
 from mer_ray.io.tables import Workspace
-from mer_ray.stages.lastfm_harvest import MAX_THREADS
+from mer_ray.stages.collect_lastfm import MAX_THREADS
 
 LONG = bool(os.environ.get("MER_RAY_LONG_TESTS"))
-SONGS, FEWER = (9_000, 9_000) if LONG else (3_000, 900)
-"""The second for several workers: the rate is not reached on two cores, and a run with all of them takes minutes."""
+SONGS = 9_000 if LONG else 3_000
 RATE = 300
 
 
 pytestmark = pytest.mark.alone
 
 
-def options(server: Storm, workspace: Path, workers: int) -> list[str]:
-    settings = {"source": "lastfm", "api_url": server.url, "requests_per_s": RATE, "timeout_s": 2, "workers": workers}
+def options(server: Storm, workspace: Path) -> list[str]:
+    settings = {"source": "lastfm", "api_url": server.url, "requests_per_s": RATE, "timeout_s": 2}
     sets = [part for name, value in settings.items() for part in ("--set", f"collect.{name}={value}")]
     return ["--workspace", str(workspace), *sets]
 
@@ -40,16 +39,16 @@ def rows(workspace: Path) -> pa.Table:
     return pa.concat_tables([pq.read_table(shard) for shard in shards]).drop_columns(["fetched_at"])
 
 
-def check_complete(server: Storm, workspace: Path, songs: int = SONGS) -> None:
+def check_complete(server: Storm, workspace: Path) -> None:
     """Every track that the server lists is a row or a failure, and nothing is there twice."""
     ids = Counter(rows(workspace)["track_id"].to_pylist())
     assert set(ids.values()) == {1}
     failures = Workspace(workspace).failures("collect")
     assert {f["reason"] for f in failures} == {"not_found"}
     assert not {f["track_id"] for f in failures} & set(ids)
-    assert len(ids) + len(failures) == server.n_songs == songs
+    assert len(ids) + len(failures) == server.n_songs == SONGS
     untagged = sum(not tags for tags in rows(workspace)["tags"].to_pylist())
-    assert 0.03 * songs < untagged < 0.05 * songs
+    assert 0.03 * SONGS < untagged < 0.05 * SONGS
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +64,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(server: Storm, workspace: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "mer_ray", "collect", *options(server, workspace, 1)]
+    command = [sys.executable, "-m", "mer_ray", "collect", *options(server, workspace)]
     environment = {**os.environ, "LASTFM_API_KEY": KEY}
     return subprocess.run(command, capture_output=True, text=True, timeout=500, env=environment)
 
@@ -85,29 +84,13 @@ def test_one_process_gets_everything_at_the_rate_that_was_set(undisturbed: Path)
     assert len(Workspace(undisturbed).ids("tracks")) > 0.98 * SONGS
 
 
-@pytest.mark.parametrize("workers", [4, 16] if LONG else [8])
-def test_workers_of_a_cluster_get_the_same_together(
-    undisturbed: Path, ray_session, mer_ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
-    monkeypatch.setenv("LASTFM_API_KEY", KEY)
-    with storm(FEWER) as server:
-        code, out, err = mer_ray("collect", *options(server, tmp_path / "w", workers))
-        assert code == 0, out + err
-        check_weather(server)
-        check_complete(server, tmp_path / "w", FEWER)
-    found = rows(tmp_path / "w")
-    assert found.equals(rows(undisturbed).slice(0, len(found)))
-    files = [p for p in (tmp_path / "w" / "cache" / "lastfm").iterdir() if p.is_file()]
-    assert len(files) == workers + 1  # each wrote, and the driver
-
-
 def test_killed_three_times_and_continued(undisturbed: Path, tmp_path: Path) -> None:
     workspace = tmp_path / "w"
     moments = sorted(random.Random(5).sample(range(500, SONGS - 500), 3))
     with storm(SONGS) as server:
         for moment in moments:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mer_ray", "collect", *options(server, workspace, 1)],
+                [sys.executable, "-m", "mer_ray", "collect", *options(server, workspace)],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "LASTFM_API_KEY": KEY},

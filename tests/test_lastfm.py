@@ -21,9 +21,9 @@ from services import Call, LastFm, Song, closed_port, send
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, TrackError
 from mer_ray.io.rate_limit import LocalLimiter, per_second
 from mer_ray.io.track import Found, Track
-from mer_ray.sources import harvest, lastfm
-from mer_ray.sources.answers import Answers
-from mer_ray.sources.harvest import PageAt, Wanted
+from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing
+from mer_ray.sources.lastfm_listing import PageAt, Wanted, listing
+from mer_ray.sources.response_cache import ResponseCache
 
 KEY = LastFm.key
 SONGS = [Song(f"Artist {i}", f"Title {i}", (("soundtrack", 100), (f"mood {i}", 40), ("unused", 0))) for i in range(5)]
@@ -50,21 +50,22 @@ def collect(service: LastFm, folder: Path, limit: int | None = None, **options: 
     options = {"api_url": service.url, "api_key": KEY, "timeout_s": 5.0, **options}
     wanted = Wanted(("soundtrack",), limit=limit)
     losses: dict[str, TrackError] = {}
-    with Answers(folder) as answers, lastfm.Client(**options) as client:
+    with ResponseCache(folder) as answers, lastfm.Client(**options) as client:
 
         def ask(pages: Sequence[PageAt]) -> None:
             for at in pages:
                 with suppress(TrackError):
-                    answers.put(lastfm.page_question(*at), client.listing(*at))
+                    answers.put(lastfm.page_request(*at), client.listing(*at))
 
-        listed = harvest.listing(wanted, answers, ask)
-        for track, questions in harvest.open_questions(listed, wanted, answers):
+        listed = listing(wanted, answers, ask)
+        for track, requests in lastfm_harvest.open_requests(listed, wanted, answers):
             try:
-                harvest.ask_about(client, answers, track, questions)
+                for request in requests:
+                    answers.put(request, client.about(track, request))
             except TrackError as error:
                 losses[track.id] = error
         answers.reload()
-        return [found for found, _ in harvest.found(listed, wanted, answers, losses)]
+        return [found for found, _ in lastfm_harvest.tracks(listed, wanted, answers, losses)]
 
 
 def only_tracks(found: list[Found]) -> list[Track]:
@@ -106,7 +107,7 @@ def test_details_are_asked_for_as_documented(service: LastFm) -> None:
     service.songs = [Song("A", "One", album="An Album", duration_ms=240_000)]
     track = Track("A", "One")
     with lastfm.Client(service.url, api_key=KEY) as client:
-        answer = client.about(track, lastfm.details_question(track))
+        answer = client.about(track, lastfm.details_request(track))
     assert service.calls[0].params == {"method": "track.getInfo", "artist": "A", "track": "One", "api_key": KEY}
     assert "<title>An Album</title>" in answer
     assert "<duration>240000</duration>" in answer
@@ -130,9 +131,9 @@ def test_a_listing_that_repeats_itself_ends(service: LastFm, tmp_path: Path, mon
     monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
     service.songs = [SONGS[0], SONGS[1]] * 50
     assert len(collect(service, tmp_path)) == 2
-    # After the first page, pages are asked for by the wave.
-    assert service.count("tag.getTopTracks") == 1 + harvest.WAVE
-    assert harvest.MAX_STALE_PAGES < harvest.WAVE
+    # After the first page, pages are requested by the batch.
+    assert service.count("tag.getTopTracks") == 1 + lastfm_listing.MAX_BATCH
+    assert lastfm_listing.MAX_STALE_PAGES < lastfm_listing.MAX_BATCH
 
 
 def test_duplicates_within_a_page_keep_the_listings_order(service: LastFm, tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ def test_what_is_almost_an_answer_costs_the_track_and_is_not_kept(tmp_path: Path
     with Odd(songs=SONGS[:1]) as service:
         service.body = body.encode()
         assert [title for title, _, _ in lost(collect(service, tmp_path))] == ["Title 0"]
-    assert len(Answers(tmp_path)) == 1  # the listing
+    assert len(ResponseCache(tmp_path)) == 1  # the listing
 
 
 def test_text_that_is_not_utf8_costs_no_run(service: LastFm, tmp_path: Path) -> None:
@@ -405,12 +406,6 @@ def test_the_key_comes_from_the_environment(service: LastFm, tmp_path: Path, mon
     assert len(only_tracks(collect(service, tmp_path, 1, api_key=None))) == 1
 
 
-def test_an_account_is_a_server_and_a_key_and_shows_neither() -> None:
-    accounts = {lastfm.account(url, key) for url in ("http://a/", "http://b/") for key in (KEY, KEY[::-1])}
-    assert len(accounts) == 4
-    assert all(KEY not in account and "http" not in account for account in accounts)
-
-
 def test_the_key_is_in_no_message_no_log_and_no_answer(
     service: LastFm, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -455,12 +450,12 @@ def test_many_clients_together_keep_to_the_rate(service: LastFm, tmp_path: Path)
     tracks = [Track("A", str(i)) for i in range(40)]
 
     def ask(client: lastfm.Client, track: Track) -> str:
-        return client.about(track, lastfm.tags_question(track))
+        return client.about(track, lastfm.tags_request(track))
 
     def client() -> lastfm.Client:
         return lastfm.Client(service.url, limiter.slot, api_key=KEY)
 
-    answers = dict(harvest.in_threads(client, ask, tracks, 8))
+    answers = dict(lastfm_harvest.in_threads(client, ask, tracks, 8))
     assert {track.title: f'track="{track.title}"' in str(text) for track, text in answers.items()} == {
         str(i): True for i in range(40)
     }
@@ -488,7 +483,7 @@ def test_a_server_that_is_gone_is_no_fault_of_the_track() -> None:
         lastfm.Client(f"http://127.0.0.1:{closed_port()}/2.0/", api_key=KEY) as client,
         pytest.raises(ServiceError, match="cannot be reached"),
     ):
-        client.about(track, lastfm.tags_question(track))
+        client.about(track, lastfm.tags_request(track))
 
 
 def test_no_such_host(service: LastFm, tmp_path: Path) -> None:
@@ -530,7 +525,7 @@ def test_one_connection_that_fails_after_a_long_wait_is_no_server_that_is_gone(
 
     service.script("track.getTopTags", "29", "29")
     with lastfm.Client(service.url, slot, api_key=KEY) as client:
-        assert "mood 0" in client.about(track, lastfm.tags_question(track))
+        assert "mood 0" in client.about(track, lastfm.tags_request(track))
     assert len(sent) == 4
 
 

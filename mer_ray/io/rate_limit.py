@@ -13,7 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 LATE_S = 0.1
 """A delay between two takings that the next ones may make up for."""
@@ -63,7 +63,7 @@ class Gate:
             self._resting.append(now + self.hold_s)
 
 
-def per_second(rate: float) -> dict[str, float | int]:
+def per_second(rate: float) -> dict[str, Any]:
     """The capacity, hold and gap of a gate that lets at most ``rate`` requests through in any one second.
 
     Whole numbers: 2.5 means 2 in any second. A rate under 1 means one request in 1/rate seconds.

@@ -25,9 +25,9 @@ from mer_ray.io.rate_limit import Limiter
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace, failure
 from mer_ray.io.track import Track
-from mer_ray.stages import audio_changes, blocks, changes, counters, session, shared_limits
+from mer_ray.stages import audio_changes, blocks, changes, counters, pool, session, shared_limits
 
-FEW_TRACKS = 64
+SMALL_TRACKS = 64
 """Up to so many are got in this process, with `THREADS` threads, before Ray's workers would have started."""
 BATCH = 16  # tracks of a commit, which is what a killed worker loses
 THREADS = 8  # of a worker
@@ -72,16 +72,14 @@ def run(config: Config, workspace: Workspace) -> Summary:
     if not n_tracks:
         workspace.require("tracks", "collect", ["track_id"])
     if n_todo:
-        here = n_todo <= FEW_TRACKS and session.few(config.address)
-        if not here:
-            session.connect(config.address)
+        workers = pool.workers(config.address, settings.workers, n_todo <= SMALL_TRACKS, cpus=CPUS)
         lease_s = settings.timeout_s + LEASE_S
         arguments = {
             "workspace": workspace,
             "providers": list(settings.providers),
             "folder": _index(settings.folder, summary),
             "allow_partial": config.allow_partial,
-            "limiter": shared_limits.shared("acquire", settings.per_host, lease_s=lease_s, local=here),
+            "limiter": shared_limits.shared("acquire", settings.per_host, lease_s=lease_s, local=workers.local),
             "bounds": {
                 "timeout_s": settings.timeout_s,
                 "max_mb": settings.max_mb,
@@ -89,18 +87,14 @@ def run(config: Config, workspace: Workspace) -> Summary:
                 "min_similarity": settings.min_similarity,
             },
         }
-        size = BATCH if here else blocks.balanced(n_todo, BATCH, session.n_cpus())
+        size = BATCH if workers.local else blocks.balanced(n_todo, BATCH, session.n_cpus())
 
         def batches() -> Iterator[pa.Table]:
             for rows in blocks.windows(map(lacking, workspace.batches("tracks", COLUMNS))):
                 yield from blocks.split(rows, size)
 
-        if here:
-            answers = session.map_here(batches(), _Acquire, arguments)
-        else:
-            answers = session.map_blocks(batches(), _Acquire, arguments, settings.workers, cpus=CPUS)
         with progress("acquire", n_todo) as ticker:
-            for answered in answers:
+            for answered in workers.map(batches(), _Acquire, arguments):
                 ticker.advance(sum(a["made"] + a["failed"] for a in answered))
                 for a in answered:
                     again.add(json.loads(a["again"]), a["gone"])
@@ -179,7 +173,7 @@ class _Acquire:
         return pa.Table.from_pylist([answer], _ANSWER)
 
     @staticmethod
-    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
         """A track on which workers die, however often it is tried: see `pool.Pool`."""
         told = f"{one_line(row['artist'])} - {one_line(row['title'])}: {message}"
         lost = failure("acquire", row["track_id"], "worker_died", told, attempts=row["attempts"] + 1)

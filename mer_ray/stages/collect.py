@@ -46,9 +46,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
     config = workspace_source.adopt(config, workspace)
     settings = config.collect
     if settings.source == "lastfm":
-        from mer_ray.stages import lastfm_harvest
+        from mer_ray.stages import collect_lastfm
 
-        return lastfm_harvest.run(config, workspace)
+        return collect_lastfm.run(config, workspace)
     started = time.monotonic()
     identity: dict[str, Any] = {"source": settings.source}
     if settings.source == "demo":

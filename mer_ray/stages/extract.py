@@ -26,9 +26,9 @@ from mer_ray.io.failures import Lost
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_schema, features_table, ragged_column
 from mer_ray.io.tables import COMPUTED, Workspace, failure
-from mer_ray.stages import blocks, counters, session, workspace_source
+from mer_ray.stages import blocks, counters, pool, session, workspace_source
 
-FEW_S = 600.0
+SMALL_S = 600.0
 """Up to so many seconds of audio are done in this process, before Ray's workers would have started."""
 SMALLEST_S = 180.0
 """Blocks of less audio than this would spend themselves on shards and half-filled batches."""
@@ -144,27 +144,19 @@ def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary
     }
     began = time.time()
     # One track cannot be shared out, however long it is.
-    few = plan.seconds <= FEW_S or plan.tracks == 1
-    here = session.few(config.address) and not settings.gpus_per_worker and few
-    if not here:
-        session.connect(config.address)
-
-    workers = 1 if here else settings.workers or session.n_cpus()
+    small = plan.seconds <= SMALL_S or plan.tracks == 1
+    workers = pool.workers(config.address, settings.workers, small, settings.gpus_per_worker)
 
     def batches() -> Iterator[pa.Table]:
         for rows in plan.windows():
             seconds = rows["planned_s"].to_pylist()
-            yield from blocks.by_duration(rows, seconds, workers, SMALLEST_S, 60 * settings.batch_minutes)
+            yield from blocks.by_duration(rows, seconds, workers.n, SMALLEST_S, 60 * settings.batch_minutes)
 
-    if here:
-        answers = session.map_here(batches(), _Extract, arguments)
-    else:
-        answers = session.map_blocks(batches(), _Extract, arguments, workers, settings.gpus_per_worker)
     done_s, ready = 0.0, began
     hours = plan.seconds / 3600
     with progress("extract", plan.tracks, work=plan.seconds) as ticker:
-        for answered in answers:
-            for a in answered:
+        for rows in workers.map(batches(), _Extract, arguments):
+            for a in rows:
                 ready = a["ready"] if not done_s else min(ready, a["ready"])
                 summary.made += a["made"]
                 done_s += a["seconds"]
@@ -252,7 +244,7 @@ class _Extract:
         return pa.Table.from_pylist([answer])
 
     @staticmethod
-    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
         """A track on which workers die, however often it is tried: see `pool.Pool`."""
         i, error = row["track_id"], TrackError("worker_died", message)
         _report(arguments["workspace"], {("", i): error}, {i: row["uri"]}, {i: row["attempts"]})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from mer_ray.scoring.frames import AT_ONCE, Frames, ids, lost_stage, repeated, s
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
-from mer_ray.stages import blocks, counters, session
+from mer_ray.stages import blocks, counters, pool, session
 from mer_ray.training import grouped
 
 FEW_ROWS, FEW_S = 2_000, 3_600.0
@@ -164,21 +164,17 @@ def _score_files(
         "allow_partial": config.allow_partial,
         "keep_features": keep_features,
     }
-    here = session.few(config.address) and not settings.gpus_per_worker and (seconds <= FEW_S or tracks == 1)
-    if not here:
-        session.connect(config.address)
-
-    workers = 1 if here else settings.workers or session.n_cpus()
+    small = seconds <= FEW_S or tracks == 1
+    workers = pool.workers(config.address, settings.workers, small, settings.gpus_per_worker)
 
     def batches() -> Iterator[pa.Table]:
         for rows in windows():
             planned = rows["planned_s"].to_pylist()
-            yield from blocks.by_duration(rows, planned, workers, SMALLEST_S, 60 * settings.batch_minutes)
+            yield from blocks.by_duration(rows, planned, workers.n, SMALLEST_S, 60 * settings.batch_minutes)
 
-    answers = _map(batches(), _ScoreFiles, arguments, workers, settings.gpus_per_worker, here)
     done_s, began = 0.0, time.monotonic()
     with progress("score", tracks, work=seconds) as ticker:
-        for answered in answers:
+        for answered in workers.map(batches(), _ScoreFiles, arguments):
             for a in answered:
                 done_s += a["seconds"]
                 speed = done_s / max(1e-3, time.monotonic() - began)
@@ -207,13 +203,10 @@ def _score_frames(
         return
     told = {"model": path, "gpus": config.score.gpus_per_worker, "lost_as": lost_stage(model.feature.name)}
     arguments = {"workspace": work, "known": known, **told}
-    here = session.few(config.address) and not config.score.gpus_per_worker and todo <= FEW_ROWS
-    if not here:
-        session.connect(config.address)
-    workers = 1 if here else config.score.workers or session.n_cpus()
-    batches = blocks.split(pa.Table.from_pylist(units), blocks.balanced(len(units), 16, workers))
+    workers = pool.workers(config.address, config.score.workers, todo <= FEW_ROWS, config.score.gpus_per_worker)
+    batches = blocks.split(pa.Table.from_pylist(units), blocks.balanced(len(units), 16, workers.n))
     with progress("score", todo) as ticker:
-        for answered in _map(batches, _ScoreFrames, arguments, workers, config.score.gpus_per_worker, here):
+        for answered in workers.map(batches, _ScoreFrames, arguments):
             for a in answered:
                 ticker.advance(a["rows"])
                 counters.count("score", a["made"], lost=a["lost"])
@@ -260,14 +253,6 @@ def _shard_file(shard: str) -> str:
     return f"part-{digest(shard.encode())[:24]}.parquet"
 
 
-def _map(
-    batches: Iterable[pa.Table], worker: type, arguments: dict[str, Any], workers: int, gpus: float, here: bool
-) -> Iterator[list[dict[str, Any]]]:
-    if here:
-        return session.map_here(batches, worker, arguments)
-    return session.map_blocks(batches, worker, arguments, workers, gpus)
-
-
 class _ScoreFrames:
     """A worker that scores row groups of frames, and commits them a thousand rows at a time."""
 
@@ -296,7 +281,7 @@ class _ScoreFrames:
         return pa.table({"rows": [rows], "made": [made], "lost": [reasons]})
 
     @staticmethod
-    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
         """A row group on which workers die, however often it is tried: see `pool.Pool`."""
         error = TrackError("worker_died", f"{unit_place(row)}: {message}")
         _lose(arguments["workspace"], arguments["lost_as"], row, error)
@@ -385,7 +370,7 @@ class _ScoreFiles:
         return pa.Table.from_pylist([{**answer, "lost": [r["reason"] for r in lost]}])
 
     @staticmethod
-    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
         """A track on which workers die, however often it is tried: see `pool.Pool`."""
         arguments["workspace"].append_rows("failures", [_lost(row, TrackError("worker_died", message))])
         return [{"made": 0, "failed": 1, "seconds": 0.0, "planned_s": row["planned_s"], "lost": ["worker_died"]}]
