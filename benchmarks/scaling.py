@@ -265,21 +265,21 @@ def asked(n: int, rate: float, answer_s: float, seed: int = 0) -> float:
     from mer_ray.stages.collect_lastfm import MAX_THREADS
 
     rng = np.random.default_rng(seed)
-    gate = Gate(**per_second(rate), lease_s=math.inf, now=0.0)
+    gate = Gate(**per_second(rate), now=0.0)
     free, left, now = min(MAX_THREADS, max(4, round(2 * rate))), n, 0.0
-    flying: list[tuple[float, int]] = []
+    flying: list[float] = []
     while left or flying:
         wake = math.inf
         if left and free:
-            ticket, wait_s = gate.take(now)
-            if ticket is not None:
-                heapq.heappush(flying, (now + answer_s * rng.lognormal(-0.125, 0.5), ticket))
+            wait_s = gate.take(now)
+            if not wait_s:
+                heapq.heappush(flying, now + answer_s * rng.lognormal(-0.125, 0.5))
                 free, left = free - 1, left - 1
                 continue
             wake = max(now + wait_s, math.nextafter(now, math.inf))
-        if flying and flying[0][0] <= wake:
-            now, ticket = heapq.heappop(flying)
-            gate.give_back(ticket, now)
+        if flying and flying[0] <= wake:
+            now = heapq.heappop(flying)
+            gate.release(now)
             free += 1
         else:
             now = wake
@@ -297,20 +297,19 @@ def downloaded(n: int, hosts: int, per_host: int, workers: int, file_s: float, s
     host, takes = rng.integers(0, hosts, n), file_s * rng.lognormal(-0.125, 0.5, n)
     rows = pa.table({"row": np.arange(n)})
     todo = deque(blocks.split(rows, blocks.balanced(n, acquire.BATCH, workers)))
-    gates = [Gate(per_host, 0.0, 0.0, math.inf, now=0.0) for _ in range(hosts)]
+    gates = [Gate(per_host, 0.0, 0.0, now=0.0) for _ in range(hosts)]
     waiting: list[deque[tuple[int, int]]] = [deque() for _ in range(hosts)]
     mine: list[deque[int]] = [deque() for _ in range(workers)]
     open_ = [0] * workers  # rows of its block that are not done
-    flying: list[tuple[float, int, int, int]] = []
+    flying: list[tuple[float, int, int]] = []
     now = 0.0
 
     def serve(at: int) -> None:
         while waiting[at]:
-            ticket, _ = gates[at].take(now)
-            if ticket is None:
+            if gates[at].take(now):
                 return
             row, worker = waiting[at].popleft()
-            heapq.heappush(flying, (now + takes[row], row, worker, ticket))
+            heapq.heappush(flying, (now + takes[row], row, worker))
 
     def ask(worker: int) -> None:
         if mine[worker]:
@@ -328,8 +327,8 @@ def downloaded(n: int, hosts: int, per_host: int, workers: int, file_s: float, s
     for worker in range(workers):
         begin(worker)
     while flying:
-        now, row, worker, ticket = heapq.heappop(flying)
-        gates[host[row]].give_back(ticket, now)
+        now, row, worker = heapq.heappop(flying)
+        gates[host[row]].release(now)
         serve(host[row])
         open_[worker] -= 1
         ask(worker)

@@ -537,9 +537,8 @@ def test_a_wrong_path_names_the_setting(service: LastFm, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("address", ["", "ws.audioscrobbler.com", "ftp://host/2.0/", "http://", "http://[::1"])
 def test_an_address_that_is_none(address: str) -> None:
-    for call in (lastfm.Client, lastfm.account):
-        with pytest.raises(ConfigError, match=r"collect\.api_url"):
-            call(address, api_key=KEY)
+    with pytest.raises(ConfigError, match=r"collect\.api_url"):
+        lastfm.Client(address, api_key=KEY)
 
 
 def test_a_password_in_the_address_is_used_and_not_shown(

@@ -21,18 +21,19 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError
 from mer_ray.io.identity import file_digest, one_line
-from mer_ray.io.rate_limit import Limiter
+from mer_ray.io.rate_limit import Limiter, LocalLimiter
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace, failure
 from mer_ray.io.track import Track
-from mer_ray.stages import audio_changes, blocks, changes, counters, pool, session, shared_limits
+from mer_ray.stages import audio_changes, blocks, changes, counters, pool, session
+from mer_ray.stages.cluster_limit import ClusterLimiter
 
 SMALL_TRACKS = 64
 """Up to so many are got in this process, with `THREADS` threads, before Ray's workers would have started."""
 BATCH = 16  # tracks of a commit, which is what a killed worker loses
 THREADS = 8  # of a worker
 CPUS = 0.5  # of a worker, which waits for the network for the most part
-LEASE_S = 60.0  # that a place at a host outlives the longest download
+LEASE_S = 60.0  # that a slot at a host outlives the longest download
 COLUMNS = ["track_id", "artist", "title", "album", "spotify_id", "duration_s", "uri"]
 
 
@@ -73,13 +74,15 @@ def run(config: Config, workspace: Workspace) -> Summary:
         workspace.require("tracks", "collect", ["track_id"])
     if n_todo:
         workers = pool.workers(config.address, settings.workers, n_todo <= SMALL_TRACKS, cpus=CPUS)
-        lease_s = settings.timeout_s + LEASE_S
+        limiter: Limiter = LocalLimiter(settings.per_host)
+        if not workers.local:
+            limiter = ClusterLimiter(settings.per_host, settings.timeout_s + LEASE_S)
         arguments = {
             "workspace": workspace,
             "providers": list(settings.providers),
             "folder": _index(settings.folder, summary),
             "allow_partial": config.allow_partial,
-            "limiter": shared_limits.shared("acquire", settings.per_host, lease_s=lease_s, local=workers.local),
+            "limiter": limiter,
             "bounds": {
                 "timeout_s": settings.timeout_s,
                 "max_mb": settings.max_mb,
