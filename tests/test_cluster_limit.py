@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pickle
 import sys
 import threading
 import time
@@ -81,42 +80,17 @@ def test_tasks_of_a_cluster_share_the_slots(cluster: Any) -> None:
     assert ray.get(counter.state.remote()) == (2, 20, 0)
 
 
-def test_a_limiter_can_be_sent_and_means_the_same_slots(cluster: Any) -> None:
-    import ray
-
-    limiter, counter = ClusterLimiter(1, LONG_S), cluster(Counter).remote()
-    again = pickle.loads(pickle.dumps(limiter))
-    with limiter.slot("host"), limiter.slot("another host"):
-        waiting = cluster(visit).remote(again, counter, 1)
-        assert ray.wait([waiting], timeout=0.5)[0] == []
-        assert ray.get(counter.state.remote()) == (0, 0, 0)
-    ray.get(waiting, timeout=120)
-    assert ray.get(counter.state.remote()) == (1, 1, 0)
-
-
-def test_a_limiter_outlives_its_actor(cluster: Any) -> None:
-    import ray
-
-    limiter, served = ClusterLimiter(1, LONG_S), 0
-    for no_restart in (True, False, True):
-        with limiter.slot("host"):
-            served += 1
-        with limiter.slot("host"):
-            ray.kill(actor(1), no_restart=no_restart)
-            served += 1
-    with limiter.slot("host"):
-        served += 1
-    assert served == 7
-
-
-def test_those_who_wait_while_the_actor_dies_are_served(cluster: Any) -> None:
+@pytest.mark.parametrize("no_restart", [False, True])
+def test_those_who_wait_while_the_actor_dies_are_served(cluster: Any, no_restart: bool) -> None:
     import ray
 
     limiter, counter, task = ClusterLimiter(3, LONG_S), cluster(Counter).remote(), cluster(visit)
     tasks = [task.remote(limiter, counter, 20) for _ in range(5)]
     while ray.get(counter.state.remote())[1] < 10:
         pass
-    ray.kill(actor(3), no_restart=False)
+    ray.kill(actor(3), no_restart=no_restart)
+    with limiter.slot("host"), limiter.slot("another host"):
+        pass
     ray.get(tasks, timeout=300)
     assert ray.get(counter.state.remote())[1:] == (100, 0)
 
