@@ -71,7 +71,7 @@ def _stage(function: Callable[..., None]) -> Callable[..., None]:
         if own.get("catalog") or click.get_current_context().info_name == "status":
             function(settings, opened, **own)
             return
-        given = workspace_source.Command.given(config, assignments)
+        given = workspace_source.Command.of_process(config, assignments)
         try:
             function(settings, opened, **own)
         except KeyboardInterrupt:
@@ -299,7 +299,7 @@ def status(config: Config, workspace: Workspace, as_json: bool) -> None:
     from mer_ray.stages import workspace_source
 
     parameters = click.get_current_context().params
-    given = workspace_source.Command.given(parameters["config"], parameters["assignments"])
+    given = workspace_source.Command.of_process(parameters["config"], parameters["assignments"])
     used = given if given.config or given.assignments else workspace_source.recall(workspace) or given
     stage.run(config, workspace, as_json, used)
 

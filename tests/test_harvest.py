@@ -153,6 +153,8 @@ def test_light_tags_are_left_out(service, mer_ray, tmp_path):
     well(mer_ray("collect", *options(service, tmp_path / "w", min_tag_weight=40)))
     rows = Workspace(tmp_path / "w").read("tracks").to_pylist()
     assert [[tag["name"] for tag in row["tags"]] for row in rows] == [["soundtrack", "mood"]] * len(SONGS)
+    assert service.count("track.getInfo") == 0
+    assert [row["album"] for row in rows] == [None] * len(SONGS)
 
 
 def test_tracks_on_which_the_tag_weighs_little_are_off_topic(service, mer_ray, tmp_path):
@@ -200,12 +202,6 @@ def test_details_bring_album_mbid_and_a_duration_in_seconds(service, mer_ray, tm
     assert questions(service)["track.getInfo", "", "", "A", "Three"] == 1
 
 
-def test_without_details_nobody_asks_for_them(service, mer_ray, tmp_path):
-    well(mer_ray("collect", *options(service, tmp_path / "w")))
-    assert service.count("track.getInfo") == 0
-    assert Workspace(tmp_path / "w").read("tracks")["album"].to_pylist() == [None] * len(SONGS)
-
-
 def test_other_names_of_a_track_are_merged_and_recorded(service, mer_ray, tmp_path):
     mbid = "11111111-aaaa-4aaa-8aaa-111111111111"
     service.songs = [
@@ -231,25 +227,26 @@ def test_other_names_of_a_track_are_merged_and_recorded(service, mer_ray, tmp_pa
 # what fails -------------------------------------------------------------------------------------------------------
 
 
-def test_a_track_that_lastfm_does_not_know_is_asked_for_once_until_that_is_wanted(service, mer_ray, tmp_path):
-    service.always = {"Title 2": "6"}
+@pytest.mark.parametrize(("code", "reason"), [("6", "not_found"), ("7", "lastfm_error")])
+def test_a_track_that_lastfm_refuses_is_asked_for_once_until_that_is_wanted(service, mer_ray, tmp_path, code, reason):
+    service.always = {"Title 2": code}
     set_up = options(service, tmp_path / "w")
 
     def failures() -> list[tuple[str, bool, int]]:
         return [(f["reason"], f["transient"], f["attempts"]) for f in Workspace(tmp_path / "w").failures("collect")]
 
     well(mer_ray("collect", *set_up))
-    assert failures() == [("not_found", False, 1)]
+    assert failures() == [(reason, False, 1)]
     asked = questions(service)
     assert set(asked.values()) == {1}
     well(mer_ray("collect", *set_up))
     assert questions(service) == asked
-    assert failures() == [("not_found", False, 1)]
+    assert failures() == [(reason, False, 1)]
 
     service.calls.clear()
     well(mer_ray("collect", *set_up, "--retry-failed"))
     assert asked_tracks(service) == ["Title 2"]
-    assert failures() == [("not_found", False, 2)]
+    assert failures() == [(reason, False, 2)]
 
     service.always = {}
     well(mer_ray("collect", *set_up, "--retry-failed"))
@@ -271,18 +268,6 @@ def test_a_failure_that_may_pass_is_tried_again_by_the_next_run(service, mer_ray
     well(mer_ray("collect", *set_up))
     assert Workspace(tmp_path / "w").failures("collect") == []
     assert titles(tmp_path / "w") == [song.title for song in SONGS]
-
-
-def test_a_track_that_lastfm_refuses_for_good_is_left_alone_by_the_next_run(service, mer_ray, tmp_path):
-    service.always = {"Title 2": "7"}
-    set_up = options(service, tmp_path / "w")
-    well(mer_ray("collect", *set_up))
-    assert [f["transient"] for f in Workspace(tmp_path / "w").failures("collect")] == [False]
-    service.calls.clear()
-    well(mer_ray("collect", *set_up))
-    assert asked_tracks(service) == []
-    well(mer_ray("collect", *set_up, "--retry-failed"))
-    assert asked_tracks(service) == ["Title 2"]
 
 
 def test_a_service_that_fails_on_every_track_ends_the_run_and_keeps_what_came(service, mer_ray, tmp_path, monkeypatch):
@@ -740,20 +725,16 @@ def test_offline_says_where_the_answers_end(service, mer_ray, tmp_path, monkeypa
     assert set(questions(service).values()) == {1}
 
 
-def test_offline_without_any_answer_is_one_line(service, mer_ray, tmp_path):
-    code, out, err = mer_ray("collect", "--offline", *options(service, tmp_path / "w"))
-    assert code == 2
-    assert "holds no answers to this" in err
-    assert len((out + err).strip().splitlines()) == 1
-    assert service.calls == []
-
-
 def test_offline_without_any_answer_takes_no_track_away(service, mer_ray, tmp_path):
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     before = tables(tmp_path / "w")
     for file in (tmp_path / "w" / "cache" / "lastfm").iterdir():
         file.unlink()  # as the note on storage tells people to
-    mer_ray("collect", "--offline", *options(service, tmp_path / "w"))
+    service.calls.clear()
+    code, out, err = mer_ray("collect", "--offline", *options(service, tmp_path / "w"))
+    assert (code, len((out + err).strip().splitlines())) == (2, 1)
+    assert "holds no answers to this" in err
+    assert service.calls == []
     assert tables(tmp_path / "w") == before
 
 

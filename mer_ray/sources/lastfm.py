@@ -86,7 +86,7 @@ def track_error(track: Track, code: str, text: str, transient: bool = False) -> 
 
 
 class Client:
-    """Asks Last.fm. Not for several threads at once; a context, at whose end its connection is closed.
+    """Makes requests to Last.fm. Not thread-safe; a context, at whose end its connection is closed.
 
     slot: waits for a slot at the server (`mer_ray.io.rate_limit`). timeout_s: per request. api_key: else from the
     environment. Raises ConfigError for an absent key or a bad address.
@@ -136,9 +136,9 @@ class Client:
         try:
             return self._fetch(self._network.get_track(track.artist, track.title), request)
         except _Refused as refused:
-            if refused.code in (_NOT_FOUND, _INVALID_RESOURCE) and _is_refusal(refused.answer):
+            if refused.code in (_NOT_FOUND, _INVALID_RESOURCE) and _is_refusal(refused.response):
                 # Its words alone: it is read again.
-                return re.sub("(?<=>)[^<]+", lambda m: m[0].replace(self._key, "***"), _without_keys(refused.answer))
+                return re.sub("(?<=>)[^<]+", lambda m: m[0].replace(self._key, "***"), _without_keys(refused.response))
             if fatal := self._fatal(refused):
                 raise fatal from None
             # An HTTP error without Last.fm's word on it says nothing about the track.
@@ -152,10 +152,10 @@ class Client:
 
         def call() -> str:
             # Not pylast's get_top_tracks: it starts at page 1 whatever its limit, and a failure on page 50 would
-            # begin anew. It raises for what is no answer; what it says is read by our own readers, from the text.
+            # begin anew. It raises for what is no response of Last.fm's, which our own readers then read.
             sender._request(request["method"], False, parameters)
-            read(self._transport.answer)
-            return self._transport.answer
+            read(self._transport.text)
+            return self._transport.text
 
         return _without_keys(_retry(call, self._transport))
 
@@ -191,7 +191,7 @@ class _Refused(Exception):
         self.transient = transient
         self.unreachable = unreachable
         self.is_foreign = code.startswith("HTTP")
-        self.answer = ""
+        self.response = ""
 
 
 def _is_refusal(text: str) -> bool:
@@ -208,12 +208,12 @@ def _retry(call: Callable[[], T], transport: _Transport) -> T:
     attempt = 0
     while True:
         attempt += 1
-        transport.answer, transport.wait_s = "", None
+        transport.text, transport.wait_s = "", None
         try:
             return call()
         except (pylast.PyLastError, IndexError, AttributeError, ValueError, RecursionError) as error:
             refused = _refusal(error)
-        refused.answer = transport.answer
+        refused.response = transport.text
         pause_s = min(backoff(attempt, BACKOFF_S), MAX_BACKOFF_S)
         if transport.wait_s is not None and refused.transient:
             pause_s = max(pause_s, transport.wait_s)
@@ -259,7 +259,7 @@ class _HTTPStatus(httpx2.TransportError):
 class _Transport(httpx2.BaseTransport):
     """Carries pylast's requests to the address that was asked for, over one connection that is kept open.
 
-    answer: the last body. wait_s: the time that the last answer asked to wait, if it did. sent_at: when the last
+    text: the last body. wait_s: the time that the last response asked to wait, if it did. sent_at: when the last
     request had its slot at the server and was sent, by `time.monotonic`.
     """
 
@@ -276,7 +276,7 @@ class _Transport(httpx2.BaseTransport):
             verify=pylast.SSL_CONTEXT,
         )
         self.shown = one_line(str(self._address.copy_with(query=None, fragment=None)), 200)
-        self.answer = ""
+        self.text = ""
         self.wait_s: float | None = None
         self.sent_at = 0.0
 
@@ -304,9 +304,9 @@ class _Transport(httpx2.BaseTransport):
                 raise httpx2.ReadTimeout("no answer in time")
         if status != 200 and b"<lfm" not in body:
             raise _HTTPStatus(status)
-        self.answer = lastfm_xml.decode(body, charset)
+        self.text = lastfm_xml.decode(body, charset)
         # Last.fm sends its errors with 4xx and 5xx as well: its own code says more than the status.
-        return httpx2.Response(200, content=lastfm_xml.clean(self.answer).encode())
+        return httpx2.Response(200, content=lastfm_xml.clean(self.text).encode())
 
     def _post(self, form: bytes) -> tuple[int, str | None, bytes]:
         extensions = {"trace": self._watchdog.trace}

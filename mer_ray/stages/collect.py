@@ -63,7 +63,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
         workspace.append_rows("failures", [{**f, "at": now()} for f in failures])
         changes.void(workspace, followed)
         changes.store(workspace, followed, listing.rows)
-    counters.count("collect", followed.new, lost=[f["reason"] for f in failures])
+    counters.count("collect", followed.new, failed=[f["reason"] for f in failures])
     summary = Summary("collect", done_before=followed.kept, made=followed.new)
     summary.changed, summary.gone = len(followed.changed), len(followed.gone)
     summary.notes += [*filter(None, [str(followed)]), *origin.notes()]

@@ -88,7 +88,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
             followed = _replace_tables(workspace, rows, listed, later, settings.keep_gone, bool(pages))
             failed = _failure_rows(errors | {page_id(at): e for at, e in pages.items()}, failures, failed_before)
             workspace.append_rows("failures", failed)
-            counters.count("collect", lost=[f["reason"] for f in failed])
+            counters.count("collect", failed=[f["reason"] for f in failed])
             summary.notes += filter(None, [str(followed)])
             if not failures.tracks and not pages:
                 workspace.write_json(made, *MADE)

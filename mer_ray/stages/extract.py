@@ -192,7 +192,7 @@ def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.T
                 commit(workspace, spec, frames)
             summary.made += len(frames)
             ticker.advance(len(chunk))
-            counters.count("extract", len(frames), lost=[e.reason for e in errors.values()])
+            counters.count("extract", len(frames), failed=[e.reason for e in errors.values()])
 
 
 class _Extract:

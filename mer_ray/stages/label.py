@@ -90,12 +90,12 @@ def run(config: Config, workspace: Workspace) -> Summary:
     workspace.claim("label", "labels", identity, binding=_is_binding(workspace, mode))
 
     done = workspace.ids("labels")
-    lost = workspace.lost("label")
+    failed = workspace.lost("label")
     summary = Summary("label", unit="labels", done_before=len(done))
     statistics = label_report.Statistics()
 
     def wanted(ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-        return lost.todo(ids, done, config.retry_failed)
+        return failed.todo(ids, done, config.retry_failed)
 
     work = _Work(config, workspace, matcher, wanted, statistics)
     todo = sum(int(wanted(t["track_id"])[0].sum()) for t in workspace.batches("tracks", ["track_id"]))
@@ -201,7 +201,7 @@ class _Work:
             self.workspace.append("labels", labels, "\n".join(labels["track_id"].to_pylist()))
             self.made += len(labels)
         n_labels = 0 if labels is None else len(labels)
-        counters.count("label", n_labels, lost=[f["reason"] for f in failures])
+        counters.count("label", n_labels, failed=[f["reason"] for f in failures])
         return n_labels + len(failures)
 
     def _is_enough(self, batch: Batch) -> np.ndarray:
@@ -271,9 +271,9 @@ def explain(config: Config, workspace: Workspace, query: str) -> None:
 
     track = find(workspace, query)
     out.print(escape(one_line(f"{track['artist']} – {track['title']}")), f"[dim]({escape(track['track_id'])})[/dim]")
-    given = track["given"]
-    if given is not None and None not in given.values() and config.label.source != "tags":
-        values = ", ".join(f"{d} {explanation.figure(given[d])}" for d in DIMENSIONS)
+    label = track["given"]
+    if label is not None and None not in label.values() and config.label.source != "tags":
+        values = ", ".join(f"{d} {explanation.figure(label[d])}" for d in DIMENSIONS)
         out.print(f"The label is the source's own, not made from tags: {values}.")
         return
     lexicon = lexicon_of(config)

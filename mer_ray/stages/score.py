@@ -94,7 +94,7 @@ def run_catalog(
     catalog = find(places, config.collect.scale)
     work = out.open(loaded.id)
     work.append_rows("failures", [{**lost, "at": now()} for lost in catalog.lost])  # of this run
-    counters.count("score", lost=[lost["reason"] for lost in catalog.lost])
+    counters.count("score", failed=[lost["reason"] for lost in catalog.lost])
     void = out.follow(catalog, config.collect.keep_gone)
     done = out.done()
     summary = Summary("score", done_before=len(done), changed=void.changed, gone=void.gone)
@@ -209,7 +209,7 @@ def _score_frames(
         for answered in workers.map(batches, _ScoreFrames, arguments):
             for a in answered:
                 ticker.advance(a["rows"])
-                counters.count("score", a["made"], lost=a["lost"])
+                counters.count("score", a["made"], failed=a["lost"])
 
 
 def _units(
@@ -245,7 +245,7 @@ def _units(
 def _put_down(work: Workspace, lost: list[dict[str, Any]]) -> None:
     for start in range(0, len(lost), AT_ONCE):
         work.append_rows("failures", lost[start : start + AT_ONCE])
-    counters.count("score", lost=[row["reason"] for row in lost])
+    counters.count("score", failed=[row["reason"] for row in lost])
 
 
 def _shard_file(shard: str) -> str:

@@ -81,7 +81,7 @@ def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> 
             other[top] += file.size
     following = _next(workspace, {t["name"]: t["rows"] for t in tables}, models, failures, files)
     if following is not None:
-        command = used or Command.given(None, ())
+        command = used or Command.of_process(None, ())
         plain = f"mer-ray {following['stage']}"
         following["command"] = command.line(following["stage"], workspace, typed) if typed else plain
     return {

@@ -42,7 +42,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
         made = [t for t in trials if t["name"] not in errors]
         summary.made = sum(t["network"] is not None for t in made)
         summary.failed = len(errors)
-        counters.count("train", models=summary.made, lost=["trial_failed"] * len(errors))
+        counters.count("train", models=summary.made, failed=["trial_failed"] * len(errors))
         if not made:
             raise MerRayError(
                 f"all {len(trials)} trials failed ({next(iter(errors.values()))})",
