@@ -13,7 +13,7 @@ from mer_ray.errors import InputError
 from mer_ray.evaluation.bootstrap import difference, group_sizes, resample, uneven
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.metric_tables import HEADS, Cells, lines, number
-from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
+from mer_ray.evaluation.metrics import METRICS
 from mer_ray.evaluation.predictions import Predictions, joined_groups, other_labels, shared_ids
 from mer_ray.io.cells import guard
 from mer_ray.io.schemas import DIMENSIONS
@@ -44,7 +44,7 @@ class Difference:
         if np.isnan(self.value):
             return "–"
         below, above = self.upper < 0, self.lower > 0
-        better = below if self.figure in SMALLER_IS_BETTER else above
+        better = below if METRICS[self.figure].smaller_is_better else above
         return "better" if better else "worse" if below or above else "not distinguishable"
 
 
@@ -68,7 +68,7 @@ def compare(this: Predictions, that: Predictions, names: tuple[str, str]) -> lis
     for i, dimension in enumerate(DIMENSIONS):
         a, b = resample(this.labels[:, i], [this.predicted[..., i], that.predicted[..., i]], groups)
         value, interval = difference(a, b)
-        for k, figure in enumerate(FIGURES):
+        for k, figure in enumerate(METRICS):
             lower, upper = interval[k].tolist()
             figures = float(a.value[k]), float(b.value[k]), float(value[k])
             out.append(Difference(dimension, *names, figure, *figures, lower, upper, len(ids), remark))

@@ -41,7 +41,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_ray.evaluation.metrics import moments, repeated_figures
+from mer_ray.evaluation.metrics import METRICS, mean_over_repeats, moments
 
 DRAWS = 2_000
 LEVEL = 0.95
@@ -49,12 +49,11 @@ FEW, UNEVEN = 10, 0.5
 """Fewer effective groups than this, or than this share of the groups, are told to the reader: there, intervals that did
 not allow for it covered 0.83 to 0.93 in simulation, and those that do are too wide or too narrow by a few percent."""
 _CHUNK = 4_000_000  # drawn groups that are in memory at once
-_EDGE = 1e-12  # the scales end in infinity where a prediction is perfect
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """One prediction's figures: value (6,), and draws (B, 6) of resampled groups, in the order of `FIGURES`.
+    """One prediction's figures: value (M,), and draws (B, M) of resampled groups, in the order of `METRICS`.
 
     n_effective: see `effective`.
     """
@@ -83,7 +82,7 @@ def resample(
     with np.errstate(divide="ignore", invalid="ignore"):
         for r in repeats:
             part = slice(start, start + r)
-            figures = repeated_figures(whole[part]), repeated_figures(drawn[:, part])
+            figures = mean_over_repeats(whole[part]), mean_over_repeats(drawn[:, part])
             out.append(Resampled(*figures, n_groups, n_effective))
             start += r
     return out
@@ -121,7 +120,7 @@ def times_error(n_groups: int, n_effective: float, level: float = LEVEL) -> floa
 
 
 def interval(of: Resampled, level: float = LEVEL) -> np.ndarray:
-    """Lower and upper end for each figure, (6, 2). NaN where the figure is, and with fewer than two groups."""
+    """Lower and upper end for each figure, (M, 2). NaN where the figure is, and with fewer than two groups."""
     scaled, draws = _to_scale(of.value), _to_scale(of.draws)
     ends = scaled[:, None] + _half_width(draws, of, level)[:, None] * np.array([-1, 1])
     ends = np.sort(_from_scale(ends.T).T, axis=1)  # log(1 - R²) falls as R² rises
@@ -130,7 +129,7 @@ def interval(of: Resampled, level: float = LEVEL) -> np.ndarray:
 
 
 def difference(a: Resampled, b: Resampled, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """a minus b, two results of one `resample`: (6,), and the interval of each, (6, 2)."""
+    """a minus b, two results of one `resample`: (M,), and the interval of each, (M, 2)."""
     value = a.value - b.value
     half = _half_width(a.draws - b.draws, a, level)
     return value, np.stack([value - half, value + half], axis=1)
@@ -148,14 +147,12 @@ def _half_width(draws: np.ndarray, of: Resampled, level: float) -> np.ndarray:
 
 
 def _to_scale(values: np.ndarray) -> np.ndarray:
-    """(..., 6) in the order of `FIGURES`: three errors, R², two correlations."""
-    errors = np.log(np.maximum(values[..., :3], _EDGE**2))
-    r2 = np.log(np.maximum(1 - values[..., 3:4], _EDGE))
-    return np.concatenate([errors, r2, np.arctanh(np.clip(values[..., 4:], _EDGE - 1, 1 - _EDGE))], axis=-1)
+    """(..., M) → each metric on the scale of its intervals."""
+    return np.stack([m.scale.forward(values[..., i]) for i, m in enumerate(METRICS.values())], axis=-1)
 
 
 def _from_scale(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.exp(values[..., :3]), 1 - np.exp(values[..., 3:4]), np.tanh(values[..., 4:])], axis=-1)
+    return np.stack([m.scale.back(values[..., i]) for i, m in enumerate(METRICS.values())], axis=-1)
 
 
 def _group_sums(columns: np.ndarray, groups: Sequence[str]) -> np.ndarray:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mer_ray.evaluation.escape import markdown_text
-from mer_ray.evaluation.judge import FLAT, R2, Row
-from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
+from mer_ray.evaluation.judge import FLAT, Row
+from mer_ray.evaluation.metrics import INDEX, METRICS
 from mer_ray.io.cells import guard
 
 NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "logmel": "log-mel"}
 PLAIN = ("-", "constant mean", "constant median", "ridge", "attention", "kernel", "chroma", "spectral")
-HEADS = {"mse": "MSE", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "r": "r", "ccc": "CCC"}
+HEADS = {name: metric.heading for name, metric in METRICS.items()}
 ORIGINAL = ("cnn", "lstm")
 """The networks of the original's table."""
 
@@ -32,7 +32,7 @@ def number(figure: str, value: float) -> str:
     """Errors with four digits, the others with three; – for what does not exist."""
     if math.isnan(value):
         return "–"
-    digits = 4 if figure in SMALLER_IS_BETTER else 3
+    digits = METRICS[figure].decimals
     return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no -0.000
 
 
@@ -55,16 +55,16 @@ class Table:
     rows: Sequence[Row]
     caption: str
 
-    def cells(self, names: Sequence[str] = FIGURES, intervals: Sequence[str] = FIGURES) -> Cells:
+    def cells(self, names: Sequence[str] = tuple(METRICS), intervals: Sequence[str] = tuple(METRICS)) -> Cells:
         """Network, feature, and the figures that are named. All rows that share the best figure, as shown, are bold.
 
         intervals: the figures that show theirs.
         """
         out: Cells = [[(display(row.network), False), (display(row.feature), False)] for row in self.rows]
         for name in names:
-            column = FIGURES.index(name)
-            shown = [number(name, row.metrics.figures[column]) for row in self.rows]
-            sign = 1 if name in SMALLER_IS_BETTER else -1
+            column = INDEX[name]
+            shown = [number(name, row.metrics[name]) for row in self.rows]
+            sign = 1 if METRICS[name].smaller_is_better else -1
             values = [math.nan if text == "–" else sign * float(text) for text in shown]
             best = min((v for v in values if not math.isnan(v)), default=math.nan)
             for i, row in enumerate(self.rows):
@@ -79,7 +79,7 @@ class Table:
     def beside(self) -> str:
         """What the constants have: an error says nothing without it."""
         told = [
-            f"a {r.network} has MSE {number('mse', r.metrics.mse)}, MAE {number('mae', r.metrics.mae)}"
+            f"a {r.network} has MSE {number('mse', r.metrics['mse'])}, MAE {number('mae', r.metrics['mae'])}"
             for r in self.rows
             if r.constant
         ]
@@ -171,16 +171,16 @@ def to_csv(tables: Sequence[Table]) -> str:
     """Every figure in full precision with its interval, and the verdicts: one line per row of each table."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    limits = [f"{figure}_{end}" for figure in FIGURES for end in ("lower", "upper")]
+    limits = [f"{figure}_{end}" for figure in METRICS for end in ("lower", "upper")]
     flags = ["best", "near_best", "beats_mean", "predicts_mean", "verdict"]
-    writer.writerow(["dimension", "network", "feature", *FIGURES, "n", "label_sd", *limits, "spread", *flags])
+    writer.writerow(["dimension", "network", "feature", *METRICS, "n", "label_sd", *limits, "spread", *flags])
     for table in tables:
         for row in table.rows:
             m = row.metrics
             feature = row.feature if row.feature == "-" else guard(row.feature)  # a constant has none
             told = [row.best, row.near_best, row.beats_mean, row.flat]
             writer.writerow(
-                [table.dimension, row.network, feature, *map(repr, m.figures.tolist()), m.n, repr(m.label_sd)]
+                [table.dimension, row.network, feature, *map(repr, m.values.tolist()), m.n, repr(m.label_sd)]
                 + [*map(repr, row.intervals.ravel().tolist()), repr(row.spread)]
                 + ["" if flag is None else str(flag).lower() for flag in told]
                 + [row.verdict]
@@ -192,5 +192,5 @@ def terminal_rows(table: Table) -> Cells:
     """Network, feature, figures with the interval of R² alone, and ≈: narrow enough for a terminal."""
     return [
         [*cells, ("≈" if row.near_best else "", False)]
-        for cells, row in zip(table.cells(intervals=[FIGURES[R2]]), table.rows, strict=True)
+        for cells, row in zip(table.cells(intervals=["r2"]), table.rows, strict=True)
     ]
