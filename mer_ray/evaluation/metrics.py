@@ -72,7 +72,7 @@ METRICS = {
 
 mse, mae, rmse: in squared and plain units of the label (0..1). r2: against the mean of these very labels, -inf..1.
 r: Pearson's correlation, -1..1. ccc: Lin's concordance (1989, Biometrics 45(1), 255-268), -1..1, which also asks for
-the right mean and spread. Where labels do not vary, r2, r and ccc are NaN; where predictions do not vary, r is NaN, ccc 0.
+the right mean and spread. Where labels do not vary, r2, r and ccc are NaN; where predictions do not, r is NaN, ccc 0.
 """
 INDEX = {name: i for i, name in enumerate(METRICS)}
 """Position of a metric in arrays whose last axis is M, the number of metrics."""
