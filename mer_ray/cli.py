@@ -1,6 +1,6 @@
-"""The command ``mer-ray``: parses, calls a stage; what cannot go on ends in one clear line, see `ending`.
+"""The command ``mer-ray``: parses, calls a stage; an error becomes one clear line, see `signals`.
 
-Heavy imports stay inside the commands, so that ``--help`` answers at once.
+Heavy imports stay inside the commands, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Commands(click.Group):
-    """All commands, each with the same ends: see `ending`."""
+    """All commands, all of which end as `signals` says."""
 
     debug = False
 
@@ -61,8 +61,8 @@ _KEEP_GONE = click.option("--keep-gone", is_flag=True, help="Keep tracks whose r
 
 def _collecting(config: Config, **flags: bool) -> Config:
     """The settings with those of ``collect`` that are flags."""
-    given = {name: True for name, is_set in flags.items() if is_set}
-    return config.model_copy(update={"collect": config.collect.model_copy(update=given)})
+    changes = {name: True for name, is_set in flags.items() if is_set}
+    return config.model_copy(update={"collect": config.collect.model_copy(update=changes)})
 
 
 def _one(stage: str, config: Config, workspace: Workspace) -> None:
@@ -76,13 +76,13 @@ def _one(stage: str, config: Config, workspace: Workspace) -> None:
 
 
 @main.command()
-@click.option("--offline", is_flag=True, help="Make the tables from Last.fm's answers that are kept, asking nothing.")
+@click.option("--offline", is_flag=True, help="Make the tables from Last.fm's stored responses, without requests.")
 @_KEEP_GONE
 @stage
 def collect(config: Config, workspace: Workspace, offline: bool, keep_gone: bool) -> None:
     """Find tracks and their tags: Last.fm, a manifest, a folder, or the demo catalog.
 
-    Given again, it follows what has changed there: only what followed from that is made anew by the other stages.
+    Run again, it follows what has changed there; the other stages then redo only what depends on that.
     """
     _one("collect", _collecting(config, offline=offline, keep_gone=keep_gone), workspace)
 
@@ -142,7 +142,7 @@ def report(config: Config, workspace: Workspace, against: str | None) -> None:
 @click.option(
     "--out",
     "output",
-    metavar="PLACE",
+    metavar="PATH",
     help="Of a catalog's scores: .parquet, .csv, .xlsx, or a folder; a path, s3:// or gs://. [scores.parquet]",
 )
 @_KEEP_GONE
@@ -161,7 +161,7 @@ def score(
     """Valence, arousal and dominance of everything in CATALOG; without one, of the workspace's own tracks.
 
     CATALOG: folders of audio, audio files, manifests, tables of frames (Parquet), s3:// and gs:// addresses. What the
-    same model has scored into the same place is not scored again.
+    same model has scored into the same output is not scored again.
     """
     from mer_ray.console import out, show
     from mer_ray.stages import score as score_stage
@@ -210,13 +210,13 @@ def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 @stage
 def status(config: Config, workspace: Workspace, as_json: bool) -> None:
-    """Show the workspace's tables and models, what is lost and why, and what comes next."""
+    """Show the workspace's tables and models, what failed and why, and what comes next."""
     from mer_ray.stages import status as status_stage
     from mer_ray.stages import workspace_source
 
     parameters = click.get_current_context().params
-    given = workspace_source.Command.given(parameters["config"], parameters["assignments"])
-    used = given if given.config or given.assignments else workspace_source.recall(workspace) or given
+    typed = workspace_source.Command.given(parameters["config"], parameters["assignments"])
+    used = typed if typed.config or typed.assignments else workspace_source.recall(workspace) or typed
     status_stage.run(config, workspace, as_json, used)
 
 

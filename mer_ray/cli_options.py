@@ -33,13 +33,13 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
         if own.get("catalog") or click.get_current_context().info_name == "status":
             function(settings, opened, **own)
             return
-        given = workspace_source.Command.given(config, assignments)
+        typed = workspace_source.Command.given(config, assignments)
         try:
             function(settings, opened, **own)
         except KeyboardInterrupt:
-            given.remember(opened)
+            typed.remember(opened)
             raise
-        given.remember(opened)
+        typed.remember(opened)
 
     options = [
         click.option("-c", "--config", metavar="FILE", help="Settings, in YAML (see configs/)."),
@@ -80,7 +80,7 @@ def _settings(
 
 
 def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
-    """The settings and the workspace, each with what the other says. A catalog's scores go elsewhere."""
+    """The workspace, and the settings completed by what it has recorded. Scores of a catalog use no workspace."""
     from mer_ray.io.store import check_lasting
     from mer_ray.io.tables import Workspace
     from mer_ray.stages import workspace_source
@@ -92,8 +92,8 @@ def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
         check_lasting(workspace.root, "--workspace")
     workspace.sweep()
     if click.get_current_context().info_name != "status" and workspace_source.is_older(workspace):
-        said = "was made by an older mer-ray: `mer-ray collect` brings it up to date, and keeps what is still right"
-        click.echo(f"mer-ray: workspace {workspace.uri} {said}", err=True)
+        notice = "was made by an older mer-ray: `mer-ray collect` brings it up to date, and keeps what is still right"
+        click.echo(f"mer-ray: workspace {workspace.uri} {notice}", err=True)
     return workspace_source.adopt(config, workspace), workspace
 
 

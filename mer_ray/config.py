@@ -110,8 +110,10 @@ class CollectConfig(_Section):
         source = str(values.get("source") or next(iter(implied), ""))
         others = [key for other, key in implied.items() if other != source]
         if others:
-            said = f"source is {source}" if values.get("source") else f"{implied[source]} is set"
-            raise ValueError(f"{said}, but {others[0]} is set too, which is for another source: leave one of them out")
+            stated = f"source is {source}" if values.get("source") else f"{implied[source]} is set"
+            raise ValueError(
+                f"{stated}, but {others[0]} is set too, which is for another source: leave one of them out"
+            )
         return {**values, "source": source} if source else values
 
     @model_validator(mode="after")
@@ -157,7 +159,7 @@ class LabelConfig(_Section):
 class AcquireConfig(_Section):
     """How audio is got. Providers are tried in order.
 
-    per_host: requests to a host at once, over the whole cluster. duration_tolerance: the share by which what savify
+    per_host: simultaneous requests to a host, cluster-wide. duration_tolerance: the share by which what savify
     finds may be longer or shorter than expected; min_similarity: how alike artist and title must be at the least.
     """
 
@@ -296,7 +298,7 @@ class ScoreConfig(_Section):
 
 
 class Config(_Section):
-    """Everything a run needs to know.
+    """All settings of a run.
 
     allow_partial: use what there is of audio files that are cut or damaged, instead of failing them as truncated.
     """
@@ -321,7 +323,7 @@ class Config(_Section):
     def is_demo(self) -> bool:
         """Whether the catalog is the project's own, on which stand-ins are allowed.
 
-        Of settings alone; a workspace may know better (`stages.workspace_source.adopt`).
+        Of settings alone; a workspace that has tracks keeps their source (`stages.workspace_source.adopt`).
         """
         return self.collect.source == "demo"
 

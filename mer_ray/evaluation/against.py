@@ -101,7 +101,7 @@ def cells(differences: Sequence[Difference], dimension: str) -> Cells:
 
 
 def caption(differences: Sequence[Difference]) -> str:
-    """What a reader of these tables has to know."""
+    """The caption of these tables."""
     counts = sorted({d.n for d in differences})
     tracks = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     remarks = "".join(f" {r}" for r in dict.fromkeys(d.remark for d in differences) if r)
@@ -112,9 +112,9 @@ def caption(differences: Sequence[Difference]) -> str:
     )
 
 
-def markdown(differences: Sequence[Difference], place: str) -> str:
-    """``report/against.md``; place: where that lies."""
-    parts = [f"# This workspace's runs against {markdown_text(place, 500)}", ""]
+def markdown(differences: Sequence[Difference], location: str) -> str:
+    """``report/against.md``; location: the run or workspace compared with."""
+    parts = [f"# This workspace's runs against {markdown_text(location, 500)}", ""]
     for dimension in DIMENSIONS:
         rows = cells(differences, dimension)
         parts += [f"## {dimension.capitalize()}", "", *lines(HEAD, rows, n_texts=3, last_is_text=True), ""]
@@ -125,9 +125,9 @@ def to_csv(differences: Sequence[Difference]) -> str:
     """``report/against.csv``, in full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    values = ["this_value", "that_value", "difference", "lower", "upper"]
-    writer.writerow(["dimension", "this", "that", "figure", *values, "n", "this_is"])
+    columns = ["this_value", "that_value", "difference", "lower", "upper"]
+    writer.writerow(["dimension", "this", "that", "figure", *columns, "n", "this_is"])
     for d in differences:
-        told = [d.this_value, d.that_value, d.value, d.lower, d.upper]
-        writer.writerow([d.dimension, guard(d.this), guard(d.that), d.figure, *map(repr, told), d.n, d.word])
+        values = [d.this_value, d.that_value, d.value, d.lower, d.upper]
+        writer.writerow([d.dimension, guard(d.this), guard(d.that), d.figure, *map(repr, values), d.n, d.word])
     return out.getvalue()

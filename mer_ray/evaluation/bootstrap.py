@@ -1,6 +1,6 @@
 """How sure a figure is: a bootstrap of whole groups of tracks.
 
-Tracks of one artist are alike, and so are a model's errors on them: N tracks tell less than N independent ones would.
+Tracks of one artist are alike, and so are a model's errors on them: N tracks are worth fewer than N independent ones.
 So groups are drawn with replacement, all tracks of a group together (the cluster bootstrap: Davison and Hinkley 1997,
 Bootstrap Methods and their Application, 3.8). A figure needs no more of a group than its sums (`metrics.moments`); a
 resample is a weighted sum of groups, and all resamples are one matrix product.
@@ -10,7 +10,7 @@ bootstrap's standard error times a quantile of Student's t, on a scale on which 
 log(MAE), log(1 - R²), Fisher's z of r and CCC; a difference of two predictions as it is. It stays within the figure's
 range and holds the figure itself.
 
-Where few groups have most of the tracks, the draws vary too little, and their variance is itself known by few groups.
+Where few groups have most of the tracks, the draws vary too little, and their variance is itself a rough estimate.
 So the error is scaled, and t's degrees of freedom counted, by the effective number of groups E = (Σn)² / Σn² (Kish
 1965, Survey Sampling, 11.7) of G groups of n tracks each: the error by √(E / (E - 1)), with (E - 1) √(E / G) degrees of
 freedom. For groups of one size that is the textbook's √(G / (G - 1)) with G - 1. The root has no theory: of 17 forms
@@ -29,8 +29,8 @@ chosen on (in brackets, what it did without E; `benchmarks/coverage.py`):
 So with very unlike groups a paired difference is covered too often rather than too seldom. (True R² 0.40; where it is
 near 0, R² is covered too often.)
 
-What it does not know is how another training, on other tracks, would have turned out: the predictions are given, and
-tracks alone are resampled. No unbiased estimate of the variance of cross-validation exists (Bengio and Grandvalet 2004,
+It does not cover how another training, on other tracks, would have turned out: the predictions are fixed, only
+tracks are resampled. No unbiased estimate of the variance of cross-validation exists (Bengio and Grandvalet 2004,
 JMLR 5, 1089-1105).
 """
 
@@ -45,9 +45,9 @@ from mer_ray.evaluation.metrics import METRICS, mean_over_repeats, moments
 
 DRAWS = 2_000
 LEVEL = 0.95
-FEW, UNEVEN = 10, 0.5
-"""Fewer effective groups than this, or than this share of the groups, are told to the reader: there, intervals that did
-not allow for it covered 0.83 to 0.93 in simulation, and those that do are too wide or too narrow by a few percent."""
+MIN_EFFECTIVE, MIN_EFFECTIVE_SHARE = 10, 0.5
+"""With fewer effective groups than this, or than this share of the groups, a remark is shown: there, intervals that did
+not allow for it covered 0.83 to 0.93 in simulation, and those that do are too wide or too narrow by some percent."""
 _CHUNK = 4_000_000  # drawn groups that are in memory at once
 
 
@@ -89,7 +89,7 @@ def resample(
 
 
 def effective(sizes: np.ndarray) -> float:
-    """The number of groups of one size that tell as much as groups of these sizes (G,) do; G where all are of one."""
+    """Kish's effective number of groups of these sizes (G,): G where all are of one size."""
     return float(np.square(sizes.sum()) / np.square(sizes).sum())
 
 
@@ -100,8 +100,8 @@ def group_sizes(groups: Sequence[str]) -> dict[str, float]:
 
 
 def uneven(n_tracks: int, n_groups: float, largest_group: float, effective_groups: float) -> str:
-    """What a reader has to know of intervals that rest on few groups (`group_sizes`); "" where they do not."""
-    if n_groups < 2 or effective_groups >= max(FEW, UNEVEN * n_groups):
+    """A remark on intervals that rest on few effective groups (`group_sizes`); "" where they do not."""
+    if n_groups < 2 or effective_groups >= max(MIN_EFFECTIVE, MIN_EFFECTIVE_SHARE * n_groups):
         return ""
     return (
         f"The intervals rest on few groups: the largest has {largest_group:,} of {n_tracks:,} tracks, and the "
@@ -136,7 +136,7 @@ def difference(a: Resampled, b: Resampled, level: float = LEVEL) -> tuple[np.nda
 
 
 def _half_width(draws: np.ndarray, of: Resampled, level: float) -> np.ndarray:
-    # A draw of few groups can lack a figure (all labels the same); the others tell.
+    # A draw of few groups can lack a metric (all labels the same); the others are used.
     known = np.isfinite(draws)
     n = known.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):

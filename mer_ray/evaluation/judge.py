@@ -1,4 +1,4 @@
-"""Rows of one dimension beside each other: which is best, which are as good, and which know nothing."""
+"""Rows of one dimension beside each other: which is best, which are as good, and which are no better than the mean."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from mer_ray.evaluation.metrics import INDEX, METRICS
 from mer_ray.io.cells import guard
 
 NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "logmel": "log-mel"}
-PLAIN = ("-", "constant mean", "constant median", "ridge", "attention", "kernel", "chroma", "spectral")
+PLAIN = ("-", "constant mean", "constant median", "ridge", "kernel", "chroma", "spectral")
 HEADS = {name: metric.heading for name, metric in METRICS.items()}
 ORIGINAL = ("cnn", "lstm")
 """The networks of the original's table."""
@@ -49,7 +49,7 @@ def with_ends(figure: str, value: float, interval: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """One dimension's rows, and what a reader has to know about them."""
+    """One dimension's rows, and their caption."""
 
     dimension: str
     rows: Sequence[Row]
@@ -74,16 +74,16 @@ class Table:
 
     def as_in_the_original(self) -> Table:
         """The rows of the original's table alone."""
-        return Table(self.dimension, [r for r in self.rows if r.network in ORIGINAL], self.beside())
+        return Table(self.dimension, [r for r in self.rows if r.network in ORIGINAL], self.constants())
 
-    def beside(self) -> str:
+    def constants(self) -> str:
         """What the constants have: an error says nothing without it."""
-        told = [
+        parts = [
             f"a {r.network} has MSE {number('mse', r.metrics['mse'])}, MAE {number('mae', r.metrics['mae'])}"
             for r in self.rows
             if r.constant
         ]
-        return f"{self.dimension.capitalize()}: {'; '.join(told)}."
+        return f"{self.dimension.capitalize()}: {'; '.join(parts)}."
 
     def remarks(self) -> list[str]:
         """The verdicts as sentences, for where a column of them has no room."""
@@ -92,8 +92,8 @@ class Table:
             ("Predicts the mean", lambda r: r.flat),
             ("Not better than the mean", lambda r: r.beats_mean is False and not r.flat),
         ]
-        named = [(said, [name(row) for row in self.rows if holds(row)]) for said, holds in kinds]
-        return [f"{said}: {', '.join(who)}." for said, who in named if who]
+        named = [(remark, [name(row) for row in self.rows if holds(row)]) for remark, holds in kinds]
+        return [f"{remark}: {', '.join(names)}." for remark, names in named if names]
 
 
 def name(row: Row) -> str:
@@ -111,7 +111,7 @@ LEGEND = (
 
 
 def caption(n: int, artists: int, groups: int, label_sd: float, folds: int, repeats: int, seed: int) -> str:
-    """What a reader of a table of n tracks has to know, besides `LEGEND`."""
+    """The caption of a table of n tracks; `LEGEND` explains the rest."""
     seeds = f"means over {repeats} repeats (seeds {seed} to {seed + repeats - 1})" if repeats > 1 else f"seed {seed}"
     return (
         f"{n:,} tracks by {artists:,} artists, label SD {label_sd:.3f}; out-of-fold, {folds} folds, {seeds}; "
@@ -178,11 +178,11 @@ def to_csv(tables: Sequence[Table]) -> str:
         for row in table.rows:
             m = row.metrics
             feature = row.feature if row.feature == "-" else guard(row.feature)  # a constant has none
-            told = [row.best, row.near_best, row.beats_mean, row.flat]
+            flags_of = [row.best, row.near_best, row.beats_mean, row.flat]
             writer.writerow(
                 [table.dimension, row.network, feature, *map(repr, m.values.tolist()), m.n, repr(m.label_sd)]
                 + [*map(repr, row.intervals.ravel().tolist()), repr(row.spread)]
-                + ["" if flag is None else str(flag).lower() for flag in told]
+                + ["" if flag is None else str(flag).lower() for flag in flags_of]
                 + [row.verdict]
             )
     return out.getvalue()

@@ -141,7 +141,7 @@ def mean_over_repeats(sums: np.ndarray) -> np.ndarray:
 
 
 def constant_mean(true: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """What a model predicts that knows only the mean of its training labels: labels (N,), folds (N,) → (N,)."""
+    """Predictions of a model that returns the mean of its training labels: labels (N,), folds (N,) → (N,)."""
     predicted = np.empty(len(true))
     for f in np.unique(fold):
         predicted[fold == f] = true[fold != f].mean()
@@ -159,7 +159,7 @@ def constant_median(true: np.ndarray, fold: np.ndarray) -> np.ndarray:
 def spread(true: np.ndarray, predicted: np.ndarray, fold: np.ndarray) -> float:
     """How much predictions vary, as a share of the labels' SD: labels (N,), predictions and folds (R, N).
 
-    Within folds, since each fold's model sits at another level, even one that knows nothing; mean over the repeats.
+    Within folds, since each fold's model sits at another level, even if it predicts a constant; mean over the repeats.
     NaN where the labels do not vary.
     """
     label_sd = float(np.std(true))
