@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from mer_ray.console import err
-from mer_ray.errors import MerRayError, ServiceError
+from mer_ray.errors import ServiceError
 from mer_ray.io.tables import keep_up, now
 from mer_ray.stages import remote, session
 from mer_ray.stages.remote import RemoteError
@@ -159,21 +159,21 @@ class Guarded:
 
         self.tally = tally
         keep_up(at)
-        self.error: RemoteError | None = None
         try:
             begun: int = ray.get(tally.start.remote(ray.get_runtime_context().current_actor))
         except ray.exceptions.ActorDiedError:  # the pass is over
             ray.actor.exit_actor()
-        try:
+
+        def make() -> Worker:
             if begun < 0:
                 raise ServiceError(
                     f"{-begun} workers in a row ended before they had begun",
                     "see Ray's logs of the nodes; give workers more memory, or set fewer of them",
                 )
             remote.check_marker(arguments.values(), marker)
-            self.worker = worker(**arguments)
-        except (MerRayError, OSError) as error:
-            self.error = RemoteError.of(error)
+            return worker(**arguments)
+
+        self.worker, self.error = remote.attempt(make)
         ray.get(tally.ready.remote())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -182,11 +182,9 @@ class Guarded:
 
         number = batch["number"][0].as_py()
         rows, error = None, self.error
-        try:
-            if error is None and ray.get(self.tally.may_try.remote(number)):
-                rows = _pack(self.worker(_unpack(batch["block"][0])))
-        except (MerRayError, OSError) as caught:
-            error = RemoteError.of(caught)
+        if self.worker is not None and ray.get(self.tally.may_try.remote(number)):
+            result, error = remote.attempt(self.worker, _unpack(batch["block"][0]))
+            rows = None if result is None else _pack(result)
         return pa.table([[number], [rows], [error and list(error)]], _RESULT)
 
 

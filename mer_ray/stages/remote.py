@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mer_ray import errors
 from mer_ray.errors import MerRayError, as_ours
@@ -17,6 +17,8 @@ from mer_ray.io.store import MARK, TEMPORARY, Storage
 from mer_ray.stages import session
 
 RESTARTS = 3
+"""How often a worker of `run_remote` that dies is replaced."""
+T = TypeVar("T")
 
 
 class RemoteError(NamedTuple):
@@ -25,12 +27,6 @@ class RemoteError(NamedTuple):
     kind: str
     message: str
     hint: str
-
-    @classmethod
-    def of(cls, error: MerRayError | OSError) -> RemoteError:
-        """What a worker caught; ``except (MerRayError, OSError)`` is what it should catch."""
-        ours = as_ours(error)
-        return cls(type(ours).__name__, ours.message, ours.hint)
 
     def to_error(self) -> MerRayError:
         """The error, to be raised in the driver."""
@@ -41,11 +37,17 @@ class RemoteError(NamedTuple):
         return str(self.to_error())
 
 
-def run_remote(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function(*arguments)`` in a worker of the cluster, which has memory for it. Raises what the function raises.
+def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, RemoteError | None]:
+    """(what ``function(*arguments)`` returns, None), or (None, what it raised on purpose or the system refused)."""
+    try:
+        return function(*arguments), None
+    except (MerRayError, OSError) as error:
+        ours = as_ours(error)
+        return None, RemoteError(type(ours).__name__, ours.message, ours.hint)
 
-    A worker that dies is replaced `RESTARTS` times.
-    """
+
+def run_remote(function: Callable[..., Any], *arguments: Any) -> Any:
+    """``function(*arguments)`` in a worker of the cluster, which has memory for it. Raises what the function raises."""
     import ray
 
     with marker(*arguments) as name:
@@ -58,11 +60,8 @@ def run_remote(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _run(function: Callable[..., Any], arguments: tuple[Any, ...], name: str) -> tuple[Any, RemoteError | None]:
     session.prepare_worker(0)
-    try:
-        check_marker(arguments, name)
-        return function(*arguments), None
-    except (MerRayError, OSError) as error:
-        return None, RemoteError.of(error)
+    _, error = attempt(check_marker, arguments, name)
+    return (None, error) if error is not None else attempt(function, *arguments)
 
 
 @contextmanager

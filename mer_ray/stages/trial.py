@@ -12,13 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.errors import MerRayError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import digest
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, now
 from mer_ray.stages import remote, session
-from mer_ray.stages.remote import RemoteError
 
 REPORT_S = 1.0
 """Tune hears of an epoch at most this often: every report is a round trip."""
@@ -37,13 +35,15 @@ def tune_trial(config: dict[str, Any]) -> None:
             last = time.monotonic()
             tune.report(values)
 
-    try:
+    def work() -> None:
         session.check_gpu(config["gpus"])
         remote.check_marker([Workspace(config["workspace"])], config["mark"])
         figures = baselines(config) if config["trial"]["network"] is None else network(config, report)
         tune.report({"members_done": config["trial"]["members"], **figures})
-    except (MerRayError, OSError) as error:
-        tune.report({"members_done": 0, "error": str(RemoteError.of(error))})
+
+    _, error = remote.attempt(work)
+    if error is not None:
+        tune.report({"members_done": 0, "error": str(error)})
 
 
 def group_trial(config: dict[str, Any]) -> None:
