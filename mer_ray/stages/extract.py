@@ -53,12 +53,12 @@ def needs_audio(spec: FeatureSpec) -> bool:
 
 
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
-    """Compute the features that tracks lack. ``specs`` as `check` answered them, if it was asked already."""
+    """Compute the features that tracks lack. specs: of `check`, if it was called already."""
     started = time.monotonic()
-    given, config = config, workspace_source.adopt(config, workspace)
+    is_demo, config = config.is_demo, workspace_source.adopt(config, workspace)
     settings = config.extract
     # Where the workspace knows better what the source is, they were made for another one: the demo, say.
-    specs = specs if specs and config.is_demo == given.is_demo else check(config)
+    specs = specs if specs and config.is_demo == is_demo else check(config)
     summary = Summary("extract", unit="feature rows")
     # Nothing is made with it, but what it made fail is tried again when it changes.
     excerpt = settings.excerpt and settings.excerpt.model_dump()
@@ -79,7 +79,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
 
 
 class _Plan:
-    """Which tracks lack which features. Of the whole catalog it holds the ids that are done, and what was lost."""
+    """Which tracks lack which features. Of the whole catalog, the ids that are done and the failures are in memory."""
 
     def __init__(self, config: Config, workspace: Workspace, specs: list[FeatureSpec], summary: Summary) -> None:
         self.specs, self._workspace, self._retry = specs, workspace, config.retry_failed
@@ -155,15 +155,14 @@ def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary
     done_s, ready = 0.0, began
     hours = plan.seconds / 3600
     with progress("extract", plan.tracks, work=plan.seconds) as ticker:
-        for rows in workers.map(batches(), _Extract, arguments):
-            for a in rows:
-                ready = a["ready"] if not done_s else min(ready, a["ready"])
-                summary.made += a["made"]
-                done_s += a["seconds"]
-                speed = done_s / max(1e-3, time.time() - ready)
-                note = f"{done_s / 3600:.2f} of {hours:.2f} h of audio, {speed:.0f}x real time"
-                ticker.advance(a["tracks"], note, a["planned_s"])
-                counters.count("extract", a["done"], a["seconds"], a["lost"])
+        for (block,) in workers.map(batches(), _Extract, arguments):
+            ready = block["ready"] if not done_s else min(ready, block["ready"])
+            summary.made += block["made"]
+            done_s += block["seconds"]
+            speed = done_s / max(1e-3, time.time() - ready)
+            note = f"{done_s / 3600:.2f} of {hours:.2f} h of audio, {speed:.0f}x real time"
+            ticker.advance(block["tracks"], note, block["planned_s"])
+            counters.count("extract", block["done"], block["seconds"], block["reasons"])
     took = time.time() - ready
     summary.notes.append(
         f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({done_s / max(1e-3, took):.0f}x real time), "
@@ -224,31 +223,31 @@ class _Extract:
         try:
             result = extract(files, self.extractors, self.min_duration_s, self.decoder.stream)
         except OSError as error:  # not a file's fault: long tracks wait for their end in temporary files
-            said = error.strerror or type(error).__name__
+            why = error.strerror or type(error).__name__
             hint = "free some space there, or set TMPDIR to another folder"
-            raise WorkspaceError(f"cannot work in {tempfile.gettempdir()}: {said}", hint) from error
+            raise WorkspaceError(f"cannot work in {tempfile.gettempdir()}: {why}", hint) from error
         uris = {r["track_id"]: r["uri"] for r in rows}
         _report(self.workspace, result.errors, uris, {r["track_id"]: r["attempts"] for r in rows})
         for name, frames in result.frames.items():
             if frames:
                 commit(self.workspace, self.extractors[name].spec, frames)
-        answer = {
+        done = {
             "tracks": len(rows),
             "done": len(set().union(*result.frames.values())),  # tracks with a feature more
             "made": sum(len(frames) for frames in result.frames.values()),
-            "lost": [error.reason for error in result.errors.values()],
+            "reasons": [error.reason for error in result.errors.values()],
             "seconds": result.seconds,
             "planned_s": float(sum(r["planned_s"] for r in rows)),
             "ready": self.ready,
         }
-        return pa.Table.from_pylist([answer])
+        return pa.Table.from_pylist([done])
 
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """A track on which workers die, however often it is tried: see `pool.Pool`."""
+        """See `pool.Worker`."""
         i, error = row["track_id"], TrackError("worker_died", message)
         _report(arguments["workspace"], {("", i): error}, {i: row["uri"]}, {i: row["attempts"]})
-        nothing = {"tracks": 1, "done": 0, "made": 0, "lost": ["worker_died"], "seconds": 0.0}
+        nothing = {"tracks": 1, "done": 0, "made": 0, "reasons": ["worker_died"], "seconds": 0.0}
         return [{**nothing, "planned_s": row["planned_s"], "ready": time.time()}]
 
 
