@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -78,7 +79,7 @@ class Clock:
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A Markdown table on standard output, numbers to the right."""
     texts = [[f"{c:,.3g}" if isinstance(c, float) else str(c) for c in row] for row in rows]
-    right = [all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))]
+    right = [all(re.fullmatch(r"[-+<]?[\d.,e+-]*%?", row[i]) for row in texts) for i in range(len(columns))]
     print(f"\n{title}\n\n| {' | '.join(columns)} |\n| {' | '.join('---:' if r else '---' for r in right)} |")
     for row in texts:
         print(f"| {' | '.join(row)} |")
