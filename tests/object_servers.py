@@ -18,13 +18,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from typing import Any, Self
 from urllib.parse import quote
 
 import pyarrow.fs
 import pyarrow.parquet as pq
+from services import Handler, Server, closed_port, send
 
 from mer_ray.io.identity import digest
 
@@ -60,9 +60,7 @@ def gcs() -> Iterator[str]:
 
 @contextmanager
 def _process(module: str, *options: str) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = closed_port()
     command = [sys.executable, "-m", module, *(o.format(port=port) for o in options)]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
@@ -113,12 +111,11 @@ class Proxy:
         self._random, self._faults, self._lock = random.Random(seed), itertools.cycle(FAULTS), threading.Lock()
         proxy = self
 
-        class Handler(_Forward):
+        class Forward(_Forward):
             owner = proxy
 
-        self._listener = _Listener(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.02,), daemon=True)
-        self.at = f"127.0.0.1:{self._listener.server_address[1]}"
+        self._listener = Server(Forward)
+        self.at = self._listener.at
 
     def fault(self, method: str, path: str) -> str | None:
         """The fault of this request, counted."""
@@ -132,27 +129,15 @@ class Proxy:
             return chosen
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._listener.__enter__()
         return self
 
-    def __exit__(self, *told: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.closing.set()
-        self._listener.shutdown()
-        self._listener.server_close()
+        self._listener.__exit__()
 
 
-class _Listener(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # a client that has gone is what some tests mean
-            super().handle_error(request, client_address)
-
-
-class _Forward(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
+class _Forward(Handler):
     owner: Proxy
 
     def _handle(self) -> None:
@@ -211,21 +196,13 @@ class _Forward(BaseHTTPRequestHandler):
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/xml")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        send(self, body, status, "application/xml")
 
     def _reset(self) -> None:
         """End the connection with a RST, as a machine that went away does."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the test output quiet."""
 
 
 class Watcher:

@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from services import Call, LastFm, Song, send
+from services import LastFm, Song
 
 PAGE = 50
 KEY = LastFm.key
-WEATHER = (("29", 0.05), ("http 500", 0.03), ("stall", 0.01), ("truncated", 0.01), ("html", 0.01))
+WEATHER = (("29", 0.05), ("http 500", 0.03), ("stall", 0.01), ("broken", 0.01), ("html", 0.01))
 MOODS = ("sad", "epic", "calm", "dark", "happy", "tense", "dreamy", "angry")
 
 
@@ -47,9 +46,8 @@ def catalog(n: int, seed: int) -> list[Song]:
 
 @dataclass(frozen=True)
 class Request:
-    """at: when it arrived, s. question: what was asked. outcome: ``ok``, ``6`` or the fault."""
+    """question: the method, and the page or the track. outcome: ``ok``, ``6`` or the fault."""
 
-    at: float
     question: tuple[str, str]
     outcome: str
 
@@ -58,54 +56,35 @@ class StormyLastFm(LastFm):
     """`LastFm` with pages of 50 whatever is asked for, and weather."""
 
     def __init__(self, n: int, seed: int, gone: float, answered: Any) -> None:
-        super().__init__(songs=catalog(n, seed))
+        super().__init__(songs=catalog(n, seed), fault_of=self._weather)
         self._by_name = {(song.artist, song.title): song for song in self.songs}
-        self._seed, self._gone = seed, gone
+        self._seed, self._gone, self._answered = seed, gone, answered
         self._asked: Counter[tuple[str, str]] = Counter()
-        self._answered = answered
         self.requests: list[Request] = []
 
-    def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
-        method = call.params["method"]
-        subject = call.params["page"] if method == "tag.getTopTracks" else call.params["track"]
-        question = (method, subject)
-        with self._lock:
-            self._asked[question] += 1
-            nth = self._asked[question]
-        outcome = self._weather(question, nth)
-        if outcome == "ok" and method == "track.getTopTags" and chance(self._seed, "gone", subject) < self._gone:
+    def _weather(self, params: dict[str, str]) -> str:
+        """The fault of a request, "" if none; called with the server's lock."""
+        question = params["method"], params.get("track") or params["page"]
+        self._asked[question] += 1
+        drawn, outcome = chance(self._seed, question, self._asked[question]), "ok"
+        for fault, share in WEATHER:
+            if drawn < share:
+                outcome = fault
+                break
+            drawn -= share
+        if outcome == "ok" and "track" in params and chance(self._seed, "gone", params["track"]) < self._gone:
             outcome = "6"
-        with self._lock:
-            self.requests.append(Request(call.at, question, outcome))
-        if outcome == "ok":
-            self._answer(method, call, handler)
-        elif outcome == "truncated":
-            body = b'<?xml version="1.0" encoding="UTF-8"?>\n<lfm status="ok"><toptags artist="C" track="x"><tag><co'
-            send(handler, body, kind="text/xml")
-        else:
-            self._fail(outcome, call, handler)
+        self.requests.append(Request(question, outcome))
         if outcome in ("ok", "6"):
             with self._answered.get_lock():
                 self._answered.value += 1
+        return outcome if outcome != "ok" else ""
 
-    def _weather(self, question: tuple[str, str], nth: int) -> str:
-        drawn = chance(self._seed, question, nth)
-        for fault, share in WEATHER:
-            if drawn < share:
-                return fault
-            drawn -= share
-        return "ok"
+    def _listing(self, params: dict[str, str]) -> str:
+        return super()._listing({**params, "limit": str(PAGE)})
 
-    def _answer(self, method: str, call: Call, handler: BaseHTTPRequestHandler) -> None:
-        if method == "tag.getTopTracks":
-            self._xml(handler, self._listing({**call.params, "limit": str(PAGE)}))
-        else:
-            self._tags(call, handler)
-
-    def _tags(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
-        song = self._by_name[call.params["artist"], call.params["track"]]
-        tags = "".join(f"<tag><count>{count}</count><name>{name}</name></tag>" for name, count in song.tags)
-        self._xml(handler, f'<toptags artist="{song.artist}" track="{song.title}">{tags}</toptags>')
+    def _song(self, params: dict[str, str]) -> Song:
+        return self._by_name[params["artist"], params["track"]]
 
 
 def _serve(n: int, seed: int, gone: float, answered: Any, pipe: Any) -> None:
@@ -113,7 +92,7 @@ def _serve(n: int, seed: int, gone: float, answered: Any, pipe: Any) -> None:
         pipe.send((server.url, len({(s.artist, s.title) for s in server.songs})))
         while pipe.recv() != "end":
             with server._lock:
-                pipe.send(list(server.requests))
+                pipe.send((list(server.requests), [call.at for call in server.calls]))
 
 
 class Storm:
@@ -127,10 +106,10 @@ class Storm:
         """How many questions got their answer so far."""
         return int(self._count.value)
 
-    def log(self) -> list[Request]:
-        """All requests so far."""
+    def log(self) -> tuple[list[Request], list[float]]:
+        """All requests so far, and when they arrived, s."""
         self._pipe.send("log")
-        log: list[Request] = self._pipe.recv()
+        log: tuple[list[Request], list[float]] = self._pipe.recv()
         return log
 
 
@@ -150,25 +129,6 @@ def storm(songs: int, seed: int = 1, gone: float = 0.005) -> Iterator[Storm]:
         process.kill()
 
 
-def busiest_second(log: list[Request]) -> int:
-    """The largest number of requests that arrived within any one second."""
-    times = sorted(request.at for request in log)
-    worst = first = 0
-    for last, at in enumerate(times):
-        while times[first] <= at - 1.0:
-            first += 1
-        worst = max(worst, last - first + 1)
-    return worst
-
-
 def answers_per_question(log: list[Request]) -> Counter[tuple[str, str]]:
     """How often each question was answered."""
     return Counter(request.question for request in log if request.outcome in ("ok", "6"))
-
-
-def faults(log: list[Request]) -> dict[str, int]:
-    """How often each fault struck."""
-    count: defaultdict[str, int] = defaultdict(int)
-    for request in log:
-        count[request.outcome] += 1
-    return dict(count)

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import soundfile
 from conftest import RATE, tune_of, write_tunes
+from parts import sets
 
 from mer_ray.io.tables import Workspace
 
-SETTINGS = [
-    *("--set", "extract.features=mfcc", "--set", "train.networks=kernel", "--set", "train.folds=2"),
-    *("--set", "train.repeats=1", "--set", "collect.manifest=m.csv"),
-]
+SETTINGS = sets(
+    *("extract.features=mfcc", "train.networks=kernel", "train.folds=2", "train.repeats=1", "collect.manifest=m.csv")
+)
 HEADER = "path,artist,title,album,valence,arousal,dominance"
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from parts import running
 
 REPO = Path(__file__).parent.parent
 JOB = 100_000 + os.getpid()
@@ -103,14 +104,6 @@ def wait_for(what: str, log: Path, process: subprocess.Popen[str]) -> re.Match[s
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
     return found
-
-
-def running(process: psutil.Process) -> bool:
-    """Neither gone nor a zombie, which only its parent can take away."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.timeout(500)
