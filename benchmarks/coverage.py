@@ -13,15 +13,12 @@ counted as one, whatever its size. The form of "now" was chosen with seeds 1, 7 
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
 CASES = [
     ("even", 8),
     ("even", 20),
@@ -93,7 +90,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1_000)
     options = parser.parse_args()
     common.one_thread()
-    sys.path.insert(0, str(ROOT))
     from mer_ray.evaluation.metrics import INDEX
 
     rows: list[list[Any]] = []

@@ -47,17 +47,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="a folder in which the encoded files are kept")
     given = parser.parse_args()
     common.one_thread()
-    music, total = [], 0.0
-    for path, seconds in common.soundtracks(given.music):
-        if total < 3600 * given.hours:
-            music.append((path, seconds))
-            total += seconds
+    music = common.soundtracks(given.music, given.hours)
     with TemporaryDirectory() as temporary:
         figures = {}
         for name, (suffix, options) in FORMATS.items():
             files = music if options is None else common.encoded(music, given.work or Path(temporary), suffix, *options)
             figures[name] = measured(name, files, given.repeat)
-    common.save(given.json, {"hours": total / 3600, "formats": figures})
+    common.save(given.json, {"hours": sum(seconds for _, seconds in music) / 3600, "formats": figures})
 
 
 def measured(name: str, files: list[tuple[Path, float]], repeat: int) -> dict[str, dict[str, float]]:

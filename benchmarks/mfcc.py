@@ -125,17 +125,13 @@ def main() -> None:
     if importlib.util.find_spec("essentia") is None:
         print("essentia is not installed: left out")
         contestants.remove("essentia")
-    vorbis, total_s = [], 0.0
-    for path, seconds in common.soundtracks(options.music):
-        if total_s < 60 * options.minutes:
-            vorbis.append((path, seconds))
-            total_s += seconds
+    vorbis = common.soundtracks(options.music, options.minutes / 60)
     with tempfile.TemporaryDirectory() as temporary:
         mp3 = common.encoded(vorbis, options.mp3 or Path(temporary), ".mp3", "-b:a", "192k")
         measured = {
             name: measure(files, contestants, options.repeat) for name, files in (("Vorbis", vorbis), ("MP3", mp3))
         }
-    hours = total_s / 3600
+    hours = sum(seconds for _, seconds in vorbis) / 3600
     rows = []
     for name, figures in measured.items():
         per_hour = {role: min(figures["cpu_s"][role]) / hours for role in contestants}

@@ -27,7 +27,7 @@ FILES = 500  # a folder
 
 
 def music(folder: Path, tracks: int, seconds: float) -> list[dict[str, Any]]:
-    """Writes so many different chords as WAV, and answers rows of ``audio``."""
+    """Writes so many different chords as WAV; returns rows of ``audio``."""
     import numpy as np
     import soundfile
 
@@ -73,17 +73,14 @@ def watch(command: list[str], counted: Path, expected: int, every_s: float) -> l
         sample = {"s": time.monotonic() - started, "driver_mb": 0.0, "workers_mb": 0.0, "ray_mb": 0.0}
         sample |= {"driver_files": 0.0, "worker_files": 0.0, "workers": 0.0}
         most = 0.0
-        for p in [] if ended else [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        for p, title in () if ended else common.family(psutil.Process(process.pid), cpu):
             try:
-                times = p.cpu_times()
-                cpu[p.pid] = times.user + times.system
                 memory, files = p.memory_full_info().uss / 1e6, p.num_fds()
-                title = " ".join(p.cmdline()[:1])
             except psutil.Error:
                 continue
             if p.pid == process.pid:
                 sample |= {"driver_mb": memory, "driver_files": files}
-            elif "ray::" in title and "IDLE" not in title:
+            elif title.startswith("ray::") and "IDLE" not in title:
                 most = max(most, memory)
                 sample["workers"] += 1
                 sample["worker_files"] = max(sample["worker_files"], files)
@@ -98,9 +95,9 @@ def watch(command: list[str], counted: Path, expected: int, every_s: float) -> l
             break
         time.sleep(every_s)
     assert process.stderr is not None
-    said = process.stderr.read().decode()
+    printed = process.stderr.read().decode()
     if process.returncode or samples[-1]["done"] != expected:
-        sys.exit(f"{command[3]} ended with {process.returncode}, {samples[-1]['done']:,.0f} rows: {said[-2000:]}")
+        sys.exit(f"{command[3]} ended with {process.returncode}, {samples[-1]['done']:,.0f} rows: {printed[-2000:]}")
     return samples
 
 
@@ -153,14 +150,13 @@ def soak(given: argparse.Namespace, root: Path) -> None:
         workspace.append_rows("tracks", [{**r, "tags": [], "fetched_at": now()} for r in named])
     print(f"{given.tracks:,} tracks of {given.seconds:g} s are there", flush=True)
     titles = ["quarter", "tracks/s", "tracks/CPU-s", "driver MB", "largest worker MB", "Ray's own MB"]
-    titles += ["reference CPU-ms"]
-    titles += ["driver files", "worker files"]
+    titles += ["reference CPU-ms", "driver files", "worker files"]
     figures: dict[str, Any] = {"tracks": given.tracks}
-    stages = {"extract": ("features/logmel", []), "score": ("scores", ["--set", f"score.model={DEFAULT}"])}
+    stages = {"extract": ("features/logmel", []), "score": ("scores", common.sets(f"score.model={DEFAULT}"))}
     for stage, (table, more) in stages.items():
         command = [sys.executable, "-m", "mer_ray", stage, "--workspace", str(root / "w"), *more]
-        command += ["--set", "collect.source=folder", "--set", "extract.features=logmel"]
-        command += ["--set", "extract.logmel.fmax=7500", "--set", "extract.batch_minutes=10"]
+        command += common.sets("collect.source=folder", "extract.features=logmel", "extract.logmel.fmax=7500")
+        command += common.sets("extract.batch_minutes=10")
         samples = watch(command, root / "w" / table, given.tracks, given.every)
         shown = quarters(samples)
         took, cpu = samples[-1]["s"], max(s["cpu_s"] for s in samples)

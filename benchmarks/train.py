@@ -27,13 +27,11 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
 N_TRACKS, N_HELD, BATCH = 9_000, 64, 32
 SHAPES = {"lstm": (31, 128, 0.96), "cnn": (1300, 40, 512 / 22_050)}  # frames, coefficients, hop in seconds
 HIDDEN = 128
@@ -219,7 +217,6 @@ def main() -> None:
     options = parser.parse_args()
     if options.epochs < 2 or options.tracks < BATCH:
         parser.error(f"needs 2 epochs and {BATCH} tracks at least")
-    sys.path.insert(0, str(ROOT))
     import jax
 
     device = jax.devices()[0].device_kind
