@@ -126,12 +126,12 @@ def _start(arguments: dict[str, Any]) -> None:
 
 
 def _work(block: Any) -> list[dict[str, Any]]:
-    answer: list[dict[str, Any]] = _worker(block).to_pylist()
-    return answer
+    rows: list[dict[str, Any]] = _worker(block).to_pylist()
+    return rows
 
 
 def pool(workspace_path: str, options: list[str]) -> None:
-    """What the pool's command does: `stages.extract` with multiprocessing in Ray's place."""
+    """What the pool's command does: `stages.extract` with multiprocessing instead of Ray."""
     import pyarrow as pa
 
     from mer_ray import config as configs
@@ -156,10 +156,10 @@ def pool(workspace_path: str, options: list[str]) -> None:
     common.one_thread()
     context = multiprocessing.get_context("spawn")
     with context.Pool(n, _start, (arguments,)) as workers:
-        answers = [a for answer in workers.imap_unordered(_work, batches) for a in answer]
+        results = [row for rows in workers.imap_unordered(_work, batches) for row in rows]
         workers.close()
         workers.join()
-    print(f"{sum(a['made'] for a in answers)} made, ready after {min(a['ready'] for a in answers) - started:.2f} s")
+    print(f"{sum(r['made'] for r in results)} made, ready after {min(r['ready'] for r in results) - started:.2f} s")
 
 
 def same(a: Path, b: Path, feature: str) -> bool:

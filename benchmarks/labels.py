@@ -4,7 +4,7 @@
 
 The tracks are made up: 10 tags each out of 50,000 different ones, as often as Zipf has it, with weights 1..100; the
 lexicon has 20,000 terms in the layout of NRC VAD. Making them is not counted. CPU is user and system time of the
-command's process, memory the most that it held. The aim: 1,000,000 tracks in at most 60 CPU seconds and under 2 GiB,
+command's process, memory its peak. The aim: 1,000,000 tracks in at most 60 CPU seconds and under 2 GiB,
 and ten times the tracks in at most 10.5 times the CPU seconds.
 """
 

@@ -3,7 +3,7 @@
     python benchmarks/mfcc.py --music FOLDER [--minutes 130] [--repeat 2] [--json FILE]
 
 Every contestant gets the same files in a fresh process with one thread; start-up and imports count, user and system
-time. They take turns, and the best of each is told. ``ours`` is what an extraction's worker does with a batch of files;
+time. They take turns, and the best of each is shown. ``ours`` is what a worker of `extract` does with a batch of files;
 ``librosa`` is ``load`` and ``feature.mfcc``; ``essentia`` is MonoLoader, Windowing, Spectrum and MFCC frame by frame
 with its own 40 bands and 13 coefficients, which is less work (``pip install essentia``; left out where it is missing).
 The Vorbis files are encoded as MP3 as well.
@@ -97,7 +97,7 @@ ROLES = {"ours": ours, "librosa": librosa, "essentia": essentia, "difference": d
 
 
 def child(role: str, files: Sequence[tuple[Path, float]]) -> tuple[float, float]:
-    """A role in a process of its own: (its CPU seconds, what it said)."""
+    """A role in a process of its own: (its CPU seconds, the number it printed)."""
     with common.Clock() as clock:
         done = subprocess.run(
             [sys.executable, __file__, "--role", role],

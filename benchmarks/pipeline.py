@@ -47,7 +47,7 @@ def demo(work: Path) -> dict[str, Any]:
 
 
 def labels(work: Path, data: Path) -> dict[str, Any]:
-    """4,729 songs' tags against labels made elsewhere from the same lexicon."""
+    """4,729 songs' tags against published labels from the same lexicon."""
     from mer_ray.labels import lexicon, vad
 
     words = lexicon.load(data / "lastfm_tags" / "nrc-vad-excerpt.txt")

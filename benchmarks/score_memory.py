@@ -3,7 +3,7 @@
     python benchmarks/score_memory.py [--rows 300000] [--json FILE]
 
 Random scores (curves of 60 points) lie in a folder, a .parquet and a .csv. A process of its own each writes what goes
-with them, with nothing new or with 1,000 rows more; it tells by how much its memory grew at the most.
+with them, with nothing new or with 1,000 rows more; it prints by how much its memory grew at most.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def make(folder: Path, n: int) -> None:
 
 
 def memory_mb(kind: str) -> float:
-    """VmRSS: what this process holds. VmHWM: the most that it held."""
+    """Of this process. VmRSS: now. VmHWM: the peak."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{kind}:"))
 

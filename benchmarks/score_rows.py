@@ -118,19 +118,19 @@ def main() -> None:
     parser = common.arguments(__doc__ or "", music=False)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--kill", action="store_true")
-    given = parser.parse_args()
+    options = parser.parse_args()
     import pyarrow.dataset as ds
 
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         spec = model(root / "model")
-        for rows in given.rows:
+        for rows in options.rows:
             table(spec, rows, root / "frames.parquet")
             out = root / f"out{rows}"
             command = [sys.executable, "-m", "mer_ray", "score", str(root / "frames.parquet")]
             command += ["--model", str(root / "model"), "--out", str(out)]
-            if given.kill:
+            if options.kill:
                 print("killed:", watch(command, out, stop_at=max(1, rows // 2_048)), flush=True)
             r = figures[f"{rows}"] = watch(command, out)
             ids = ds.dataset(out / "scores").to_table(["track_id"])["track_id"]
@@ -141,7 +141,7 @@ def main() -> None:
                 f"{r['last_mb']:.0f} MB in the last; each id exactly once: {exactly}",
                 flush=True,
             )
-    common.save(given.json, figures)
+    common.save(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/soak.py [--tracks 100000] [--seconds 1.5] [--keep FOLDER]
 
 What must not grow: the memory of the command and of its workers, and their open files. What must not fall: the rate.
-The machine's other load is not ours to hold still, so the rate is given in tracks a CPU-second of all of Ray's and our
+The machine's other load cannot be controlled, so the rate is shown in tracks a CPU-second of all of Ray's and our
 processes as well, and beside it what the same small piece of work cost the watcher meanwhile, in CPU-ms: where that
 rises, a CPU-second has become worth less. Quarters are of the tracks, not of the time.
 """
@@ -129,12 +129,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--every", type=float, default=2.0, metavar="S", help="between two looks at the processes")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work there, and leave it; else a temporary one")
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        soak(given, given.keep or Path(temporary))
+        soak(options, options.keep or Path(temporary))
 
 
-def soak(given: argparse.Namespace, root: Path) -> None:
+def soak(options: argparse.Namespace, root: Path) -> None:
     """Both stages, one after the other."""
     import pyarrow.dataset as ds
 
@@ -142,30 +142,30 @@ def soak(given: argparse.Namespace, root: Path) -> None:
     from mer_ray.scoring.predictor import DEFAULT
 
     workspace = Workspace(str(root / "w"))
-    rows = music(root / "music", given.tracks, given.seconds)
+    rows = music(root / "music", options.tracks, options.seconds)
     for start in range(0, len(rows), 5_000):
         part = rows[start : start + 5_000]
         workspace.append_rows("audio", part)
         named = [{"track_id": r["track_id"], "artist": "", "title": r["track_id"], "source": "folder"} for r in part]
         workspace.append_rows("tracks", [{**r, "tags": [], "fetched_at": now()} for r in named])
-    print(f"{given.tracks:,} tracks of {given.seconds:g} s are there", flush=True)
+    print(f"{options.tracks:,} tracks of {options.seconds:g} s are there", flush=True)
     titles = ["quarter", "tracks/s", "tracks/CPU-s", "driver MB", "largest worker MB", "Ray's own MB"]
     titles += ["reference CPU-ms", "driver files", "worker files"]
-    figures: dict[str, Any] = {"tracks": given.tracks}
+    figures: dict[str, Any] = {"tracks": options.tracks}
     stages = {"extract": ("features/logmel", []), "score": ("scores", common.sets(f"score.model={DEFAULT}"))}
     for stage, (table, more) in stages.items():
         command = [sys.executable, "-m", "mer_ray", stage, "--workspace", str(root / "w"), *more]
         command += common.sets("collect.source=folder", "extract.features=logmel", "extract.logmel.fmax=7500")
         command += common.sets("extract.batch_minutes=10")
-        samples = watch(command, root / "w" / table, given.tracks, given.every)
+        samples = watch(command, root / "w" / table, options.tracks, options.every)
         shown = quarters(samples)
         took, cpu = samples[-1]["s"], max(s["cpu_s"] for s in samples)
         common.show(f"{stage}: {took:.0f} s, {cpu:.0f} CPU-s with start-up", titles, shown)
         ids = ds.dataset(root / "w" / table).to_table(["track_id"])["track_id"]
-        once = len(ids) == len(ids.unique()) == given.tracks
+        once = len(ids) == len(ids.unique()) == options.tracks
         print(f"each id exactly once: {once}", flush=True)
         figures[stage] = {"wall_s": took, "cpu_s": cpu, "quarters": shown, "exactly_once": once}
-    common.save(given.json, figures)
+    common.save(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -127,10 +127,10 @@ class Storm:
             if current != stage:
                 stage, since = current, now
             if stage in self.plan and now - since >= self.after_s[stage]:
-                told = self._strike(self.plan[stage], job)
-                if told:
+                target = self._strike(self.plan[stage], job)
+                if target:
                     kind = self.plan.pop(stage)
-                    self.struck[stage] = f"{kind} ({told}, {now - since:.1f} s)"
+                    self.struck[stage] = f"{kind} ({target}, {now - since:.1f} s)"
                     killed |= kind == "driver"
             if now - asked >= 0.5:
                 asked = now
@@ -182,7 +182,7 @@ class Storm:
         return f"node {node.number}"
 
     def _mend(self, node: Node, kind: str, after_s: float) -> None:
-        """As those who run a cluster do: what is lost is started again."""
+        """As those who run a cluster do: what has failed is started again."""
         self.down.add(node.number)
         repair = threading.Thread(target=self._repair, args=(node, kind, after_s))
         repair.start()
@@ -206,28 +206,28 @@ class Storm:
 
 def differences(expected: Workspace, found: Workspace) -> list[str]:
     """What is in one workspace and not in the other; [] if a run was not touched by what happened to it."""
-    told = []
+    differing = []
     for table, but in TABLES.items():
         rows = [raw_rows(w.uri, table).drop_columns(but).sort_by("track_id") for w in (expected, found)]
         ids = rows[1]["track_id"].to_pylist()
         if len(set(ids)) < len(ids):
-            told.append(f"{table}: {len(ids) - len(set(ids))} rows are there twice")
+            differing.append(f"{table}: {len(ids) - len(set(ids))} rows are there twice")
         elif table != "scores" and not rows[0].equals(rows[1]):
-            told.append(f"{table} differs")
+            differing.append(f"{table} differs")
         elif table == "scores":
-            told += _far(table, rows[0], rows[1])
+            differing += _far(table, rows[0], rows[1])
     failures = [sorted((f["stage"], f["track_id"], f["reason"]) for f in w.failures()) for w in (expected, found)]
     if failures[0] != failures[1]:
-        told.append(f"failures differ: {failures}")
+        differing.append(f"failures differ: {failures}")
     metrics = [
         list(csv.reader(Path(w.path("report", "metrics.csv")).read_text().splitlines())) for w in (expected, found)
     ]
     if [len(row) for row in metrics[0]] != [len(row) for row in metrics[1]]:
-        told.append("metrics.csv has other rows")
+        differing.append("metrics.csv has other rows")
     else:
         pairs = zip(*(sorted(rows) for rows in metrics), strict=True)
-        told += [f"metrics.csv: {one} is {other}" for one, other in pairs if not all(map(_alike, one, other))]
-    return told
+        differing += [f"metrics.csv: {one} is {other}" for one, other in pairs if not all(map(_alike, one, other))]
+    return differing
 
 
 def _alike(one: str, other: str) -> bool:
@@ -239,15 +239,15 @@ def _alike(one: str, other: str) -> bool:
 
 
 def _far(name: str, a: pa.Table, b: pa.Table) -> list[str]:
-    told = []
+    differing = []
     for column in a.column_names:
         x, y = a[column], b[column]
         if x.equals(y):
             continue
         x, y = (_flat(v) for v in (x, y))
         if x is None or y is None or len(x) != len(y) or not np.allclose(x, y, 0, TOLERANCE):
-            told.append(f"{name}.{column} differs")
-    return told
+            differing.append(f"{name}.{column} differs")
+    return differing
 
 
 def _flat(column: pa.ChunkedArray) -> np.ndarray | None:

@@ -96,11 +96,11 @@ class Node:
             return [int(p) for p in ip("netns", "pids", self.namespace).split()] if exists else []
         if self.process is None:
             return []
-        mark = f"MER_RAY_TEST_NODE={self.folder}".encode()
+        marker = f"MER_RAY_TEST_NODE={self.folder}".encode()
         found = []
         for process in psutil.process_iter():
             with suppress(OSError, psutil.Error):
-                if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                if marker in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
                     found.append(process.pid)
         return found
 
@@ -164,9 +164,9 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
         self.token = secrets.token_hex(32)
         proxies = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k.lower() not in proxies}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k.lower() not in proxies}
         self.environment = (
-            kept
+            inherited
             | self.secrets
             | {
                 "HOME": str(self.folder),
@@ -341,7 +341,7 @@ class Cluster:
             signal_all(node.pids(), signal.SIGCONT)
 
     def restart(self, node: Node, patience_s: float = 20.0) -> None:
-        """A node that is lost starts again. One that Ray has given up ends by itself when it hears of that."""
+        """Start a failed node again. One that Ray has given up ends by itself."""
         assert node.process is not None
         with suppress(subprocess.TimeoutExpired):
             node.process.wait(patience_s)

@@ -31,7 +31,7 @@ from mer_ray.io.identity import digest
 BUCKET = "bucket"
 STALL_S = 2.0
 FAULTS = ("500", "503", "lost", "cut", "stall")
-"""An error before anything is done; "slow down"; done, but the answer is lost; an answer cut in the middle; late."""
+"""An error before anything is done; "slow down"; done, but no response; a response cut in the middle; late."""
 SIGNED = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 """moto shows nothing to those who do not sign, but checks no signature."""
 # At import, which is before any test starts Ray: its workers get the environment that there is then.
@@ -90,8 +90,8 @@ def _ask(at: str, method: str, path: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(at, timeout=30)
     try:
         connection.request(method, path, headers={"Authorization": SIGNED})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 
@@ -154,18 +154,18 @@ class _Forward(Handler):
                 return self._reset()
             case "stall":
                 self.owner.closing.wait(STALL_S)
-        status, headers, answer = self._forward(body)
-        if fault == "lost" or (fault == "cut" and not answer):
+        status, headers, response = self._forward(body)
+        if fault == "lost" or (fault == "cut" and not response):
             return self._reset()
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
         if fault == "cut":
-            self.wfile.write(answer[: len(answer) // 2])
+            self.wfile.write(response[: len(response) // 2])
             self.wfile.flush()
             return self._reset()
-        self.wfile.write(answer)
+        self.wfile.write(response)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
 
@@ -186,11 +186,11 @@ class _Forward(Handler):
         connection = http.client.HTTPConnection(self.owner.server, timeout=60)
         try:
             connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
-            answer = connection.getresponse()
-            data = answer.read()
-            kept = [(k, v) for k, v in answer.getheaders() if k.lower() not in (*dropped, "date", "server")]
-            length = answer.headers.get("content-length", "0") if self.command == "HEAD" else str(len(data))
-            return answer.status, [*kept, ("Content-Length", length)], data
+            response = connection.getresponse()
+            data = response.read()
+            passed_on = [(k, v) for k, v in response.getheaders() if k.lower() not in (*dropped, "date", "server")]
+            length = response.headers.get("content-length", "0") if self.command == "HEAD" else str(len(data))
+            return response.status, [*passed_on, ("Content-Length", length)], data
         finally:
             connection.close()
 
@@ -221,7 +221,7 @@ class Watcher:
         self._thread.start()
         return self
 
-    def __exit__(self, *told: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._thread.join()
         self.look()

@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @dataclass
 class Service:
-    """A threaded HTTP server; subclasses answer in `respond`."""
+    """A threaded HTTP server; subclasses respond in `respond`."""
 
     def __post_init__(self) -> None:
         self.calls: list[Call] = []
@@ -130,7 +130,7 @@ def send(
     headers: Mapping[str, str] | None = None,
     length: int | None = None,
 ) -> None:
-    """A whole answer; ``length`` is what the header claims, where that is to be a lie."""
+    """A whole response; ``length`` is what the header claims, where that is to be a lie."""
     handler.send_response(status)
     for name, value in {"Content-Type": kind, **(headers or {})}.items():
         handler.send_header(name, value)
@@ -183,7 +183,7 @@ class LastFm(Service):
     A fault is an error code, ``http NNN`` (``http 429 7`` with a Retry-After of 7), ``broken``, ``html``, ``foreign``,
     ``latin1``, ``stall``, ``drip``, or for pages ``empty`` (with the totals) and ``blank`` (without).
     passing[...]: faults for the next calls of that kind, used up one by one. fault_of: by the parameters.
-    raw: what is sent, byte for byte, in the place of a text. encoding: of all answers, which claim to be UTF-8.
+    raw: what is sent, byte for byte, instead of a text. encoding: of all responses, which claim to be UTF-8.
     """
 
     songs: list[Song] = field(default_factory=list)
@@ -339,11 +339,11 @@ class Files(Service):
     """Files at ``url/NAME``. faults[NAME]: what happens at the next calls, one by one; the last one stays for good.
 
     A fault is ``ok``, a status (``404``, or ``503 7`` with a Retry-After of 7), ``stall``, ``drip``, ``drip headers``,
-    ``truncated``, ``unbounded`` (no length, no end), ``close`` (no answer), ``whole`` (a range is not heeded),
+    ``truncated``, ``unbounded`` (no length, no end), ``close`` (no response), ``whole`` (a range is not heeded),
     ``elsewhere`` (another range than was asked for) or ``-> ADDRESS`` (a redirect).
     validator: the kind of header that names a file's version (``etag``, ``weak``, ``modified``), where the server can
-    go on from the middle of a file. pause_s: before each answer. most_in_flight: how many requests it had at once
-    that it had not begun to answer.
+    go on from the middle of a file. pause_s: before each response. most_in_flight: the largest number of
+    requests without a response.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -406,11 +406,11 @@ class Files(Service):
 
 
 def _version(data: bytes, kind: str) -> dict[str, str]:
-    mark = zlib.crc32(data) // 2
+    version = zlib.crc32(data) // 2
     known = {
-        "etag": {"ETag": f'"{mark}"'},
-        "weak": {"ETag": f'W/"{mark}"'},
-        "modified": {"Last-Modified": formatdate(mark, usegmt=True)},
+        "etag": {"ETag": f'"{version}"'},
+        "weak": {"ETag": f'W/"{version}"'},
+        "modified": {"Last-Modified": formatdate(version, usegmt=True)},
     }
     return {**known[kind], "Accept-Ranges": "bytes"} if kind else {}
 
@@ -433,8 +433,8 @@ class Spotify(Service):
     """Spotify's token, search and track endpoints, and in the wire format of YouTube's own the videos to be found.
 
     catalog: Spotify id to (artist, title) or (artist, title, seconds). videos: what a search finds, by words in it;
-    the videos under the empty text are found by all. limits: Retry-After of the next answers (429) of the API.
-    api_status: what search and tracks answer, where not 200.
+    the videos under the empty text are found by all. limits: Retry-After of the next responses (429) of the API.
+    api_status: the status of search and tracks.
     """
 
     catalog: dict[str, tuple[str, str] | tuple[str, str, float]] = field(default_factory=dict)

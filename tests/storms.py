@@ -1,6 +1,6 @@
 """A Last.fm in bad weather: thousands of tracks, and every kind of fault by seeded chance, in a process of its own.
 
-    with storm(songs=9_000) as server: ... server.url, server.answered() ...; server.log() after the work
+    with storm(songs=9_000) as server: ... server.url, server.responses() ...; server.log() after the work
 
 Whether a question fails, and how, follows from the seed, the question and how often it was asked before: the weather is
 the same for every client, in whatever order it asks.
@@ -55,10 +55,10 @@ class Request:
 class StormyLastFm(LastFm):
     """`LastFm` with pages of 50 whatever is asked for, and weather."""
 
-    def __init__(self, n: int, seed: int, gone: float, answered: Any) -> None:
+    def __init__(self, n: int, seed: int, gone: float, responses: Any) -> None:
         super().__init__(songs=catalog(n, seed), fault_of=self._weather)
         self._by_name = {(song.artist, song.title): song for song in self.songs}
-        self._seed, self._gone, self._answered = seed, gone, answered
+        self._seed, self._gone, self._responses = seed, gone, responses
         self._asked: Counter[tuple[str, str]] = Counter()
         self.requests: list[Request] = []
 
@@ -76,8 +76,8 @@ class StormyLastFm(LastFm):
             outcome = "6"
         self.requests.append(Request(question, outcome))
         if outcome in ("ok", "6"):
-            with self._answered.get_lock():
-                self._answered.value += 1
+            with self._responses.get_lock():
+                self._responses.value += 1
         return outcome if outcome != "ok" else ""
 
     def _listing(self, params: dict[str, str]) -> str:
@@ -87,8 +87,8 @@ class StormyLastFm(LastFm):
         return self._by_name[params["artist"], params["track"]]
 
 
-def _serve(n: int, seed: int, gone: float, answered: Any, pipe: Any) -> None:
-    with StormyLastFm(n, seed, gone, answered) as server:
+def _serve(n: int, seed: int, gone: float, responses: Any, pipe: Any) -> None:
+    with StormyLastFm(n, seed, gone, responses) as server:
         pipe.send((server.url, len({(s.artist, s.title) for s in server.songs})))
         while pipe.recv() != "end":
             with server._lock:
@@ -98,12 +98,12 @@ def _serve(n: int, seed: int, gone: float, answered: Any, pipe: Any) -> None:
 class Storm:
     """url: the API's address. n_songs: how many different ones it lists."""
 
-    def __init__(self, url: str, n_songs: int, answered: Any, pipe: Any) -> None:
+    def __init__(self, url: str, n_songs: int, responses: Any, pipe: Any) -> None:
         self.url, self.n_songs = url, n_songs
-        self._count, self._pipe = answered, pipe
+        self._count, self._pipe = responses, pipe
 
-    def answered(self) -> int:
-        """How many questions got their answer so far."""
+    def responses(self) -> int:
+        """How many requests got their response so far."""
         return int(self._count.value)
 
     def log(self) -> tuple[list[Request], list[float]]:
@@ -117,18 +117,18 @@ class Storm:
 def storm(songs: int, seed: int = 1, gone: float = 0.005) -> Iterator[Storm]:
     """A running server. gone: the share of songs that it lists and then does not know (error 6)."""
     context = multiprocessing.get_context("spawn")
-    answered = context.Value("q", 0)
+    responses = context.Value("q", 0)
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(songs, seed, gone, answered, theirs), daemon=True)
+    process = context.Process(target=_serve, args=(songs, seed, gone, responses, theirs), daemon=True)
     process.start()
     try:
-        yield Storm(*ours.recv(), answered, ours)
+        yield Storm(*ours.recv(), responses, ours)
     finally:
         ours.send("end")
         process.join(10)
         process.kill()
 
 
-def answers_per_question(log: list[Request]) -> Counter[tuple[str, str]]:
-    """How often each question was answered."""
+def responses_per_question(log: list[Request]) -> Counter[tuple[str, str]]:
+    """How many responses each question got."""
     return Counter(request.question for request in log if request.outcome in ("ok", "6"))

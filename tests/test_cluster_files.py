@@ -261,14 +261,14 @@ def test_spot_workers_are_the_same_pods_and_the_head_is_none(groups):
 def test_nothing_that_must_stay_goes_to_a_spot_node(groups):
     """Many spot nodes carry no taint that would keep pods off."""
     text = (CLUSTER / "kuberay-rayjob.yaml").read_text(encoding="utf-8")
-    marks = {tuple(m.split(": ")) for m in re.findall(r"# nodeSelector: \{(.*)\}", text)}
+    expected = {tuple(m.split(": ")) for m in re.findall(r"# nodeSelector: \{(.*)\}", text)}
     for name in ("head", "cpu"):
         term = groups[name]["template"]["spec"]["affinity"]["nodeAffinity"]
         (only,) = term["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         kept_off = {
             (e["key"], json.dumps(v) if v == "true" else v) for e in only["matchExpressions"] for v in e["values"]
         }
-        assert kept_off == marks, name
+        assert kept_off == expected, name
         assert {e["operator"] for e in only["matchExpressions"]} == {"NotIn"}
     assert groups["gpu"]["template"]["spec"]["affinity"] == {}
 
@@ -371,10 +371,10 @@ def test_rays_autoscaler_brings_cpu_nodes_for_workers_and_a_gpu_node_for_trials(
 
 
 def test_launcher_takes_spot_machines_for_spot_workers_only(launcher):
-    marks = {"spot", "SPOT"}
+    expected = {"spot", "SPOT"}
     for name, kind in launcher["available_node_types"].items():
         market = kind["node_config"].get("InstanceMarketOptions", {}) | kind["node_config"].get("scheduling", {})
-        assert bool(marks & set(market.values())) == (name == "spot"), name
+        assert bool(expected & set(market.values())) == (name == "spot"), name
 
 
 def test_launcher_keeps_the_dashboard_on_the_node_and_reads_the_token(launcher):
@@ -410,17 +410,17 @@ def test_slurm_script_passes_shellcheck():
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_slurm_options_stand_before_the_first_command_and_are_told_apart():
+def test_slurm_options_stand_before_the_first_command_and_are_distinct():
     lines = (CLUSTER / "slurm.sh").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "#!/usr/bin/env bash"
     options = [i for i, x in enumerate(lines) if x.startswith("#SBATCH ")]
     first = next(i for i, x in enumerate(lines) if x and not x.startswith("#"))
     assert options
     assert max(options) < first  # Slurm reads no further
-    given = [lines[i].split()[1].split("=")[0] for i in options]
-    assert len(given) == len(set(given))
-    assert {"--requeue", "--signal", "--open-mode"} <= set(given)
-    assert "--no-kill" not in given  # the loss of the first node would not queue the job again
+    names = [lines[i].split()[1].split("=")[0] for i in options]
+    assert len(names) == len(set(names))
+    assert {"--requeue", "--signal", "--open-mode"} <= set(names)
+    assert "--no-kill" not in names  # the loss of the first node would not queue the job again
 
 
 # The image, and what is uploaded
@@ -511,7 +511,7 @@ def test_job_upload_has_what_a_job_runs_and_little_else():
     from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 
     rules = get_excludes_from_ignore_files(ROOT, include_gitignore=True)
-    kept = {"jobs/run.py", "configs/cluster.yaml", "mer_ray/cli.py", "mer_ray/labels/data/demo_lexicon.txt"}
+    uploaded = {"jobs/run.py", "configs/cluster.yaml", "mer_ray/cli.py", "mer_ray/labels/data/demo_lexicon.txt"}
     left = {
         "tests/test_cluster_files.py",
         "benchmarks/x.py",
@@ -520,11 +520,11 @@ def test_job_upload_has_what_a_job_runs_and_little_else():
         "work/demo/tracks/x",
         "a/b.mp3",
     }
-    assert [p for p in kept if any(rule(ROOT / p) for rule in rules)] == []
+    assert [p for p in uploaded if any(rule(ROOT / p) for rule in rules)] == []
     assert [p for p in left if not any(rule(ROOT / p) for rule in rules)] == []
 
 
-# What the README tells to fill in
+# What the README says to fill in
 
 FILLED = {
     "IMAGE": "registry.example/mer-ray:1",
@@ -544,8 +544,8 @@ def test_readme_fills_in_everything(name):
     (command,) = re.findall(rf"^ +(sed (?:[^\n]|\\\n)*? cluster/{name}\.yaml)(?= [|>])", readme, re.MULTILINE)
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=FILLED, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    filled, given = list(yaml.safe_load_all(done.stdout)), documents(f"{name}.yaml")
-    assert filled != given
+    filled, template = list(yaml.safe_load_all(done.stdout)), documents(f"{name}.yaml")
+    assert filled != template
     left = re.findall(
         r"mer-ray:0\.1\.0|shared-files|\b(?:AMI|REGION|ZONE|FILE_SYSTEM|PROJECT|SOURCE_IMAGE)\b", json.dumps(filled)
     )

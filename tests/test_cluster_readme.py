@@ -55,15 +55,20 @@ class Terminals:
         if not (REPO / ".venv").exists():  # these tests run in another environment: it is activated already
             block = block.replace(". .venv/bin/activate\n", "")
         mounts = "".join(f'mount --bind "{mine}" "{target}"\n' for mine, target in self.mounts.items())
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and not k.lower().endswith("_proxy")}
-        kept |= {"HOME": str(self.folder / "home"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith("RAY_") and not k.lower().endswith("_proxy")
+        }
+        environment |= {
+            "HOME": str(self.folder / "home"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
         with (self.folder / f"terminal{len(self.open)}.log").open("wb") as screen:
             terminal = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, "bash", "-e", "-c", mounts + block],
                 stdout=screen,
                 stderr=screen,
                 cwd=REPO,
-                env=kept,
+                env=environment,
                 start_new_session=True,
             )
         self.open.append(terminal)

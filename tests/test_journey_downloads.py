@@ -123,5 +123,5 @@ def test_downloads_a_tenth_of_them_faulty_killed_and_run_again(ray_session, mer_
     strays = [p for p in workspace.rglob("*") if p.is_file() and (p.name.startswith(".") or p.suffix == ".part")]
     assert all(p.parent == workspace / ".tmp" for p in strays)
 
-    # The host was never asked for more at once than it has places, by all workers together.
+    # The workers together never had more requests to the host in flight than `per_host`.
     assert 1 <= server.most_in_flight <= PER_HOST

@@ -1,4 +1,4 @@
-"""What goes wrong on the way: bad files, bad services, killed processes. Nothing is lost, nothing is there twice."""
+"""What goes wrong on the way: bad files, bad services, killed processes. Nothing is missing, nothing is there twice."""
 
 from __future__ import annotations
 
@@ -156,10 +156,10 @@ def test_a_full_disk_ends_extract_with_one_line_and_no_damage(mer_ray, ray_sessi
     stages(mer_ray, ["collect", "acquire"], *options)
     code, out, err = mer_ray("extract", *options)
     assert code == 2
-    said = err.split("mer-ray: error:")[1]
-    assert "No space left on device" in said
-    assert "free some space" in said
-    assert "Traceback" not in out + said
+    message = err.split("mer-ray: error:")[1]
+    assert "No space left on device" in message
+    assert "free some space" in message
+    assert "Traceback" not in out + message
     some = raw_ids(workspace, "features/mfcc")  # reads every shard that is there
     assert 0 < len(some) < 30
     assert not list((workspace / ".tmp").glob("*"))

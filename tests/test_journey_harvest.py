@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from parts import raw_rows, sets
 from services import busiest_second
-from storms import KEY, WEATHER, Storm, answers_per_question, storm
+from storms import KEY, WEATHER, Storm, responses_per_question, storm
 
 from mer_ray.io.tables import Workspace
 from mer_ray.stages.lastfm_harvest import MAX_THREADS
@@ -70,13 +70,13 @@ def run(server: Storm, workspace: Path) -> subprocess.CompletedProcess[str]:
 
 
 def check_weather(server: Storm) -> None:
-    """It stormed as it should, the rate was kept to, and nothing that was answered was asked again."""
+    """It stormed as it should, the rate was kept to, and nothing was requested again after its response."""
     log, times = server.log()
     struck = Counter(request.outcome for request in log)
     for fault, share in WEATHER:
         assert 0.5 * share < struck[fault] / len(log) < 2 * share
     assert busiest_second(times) <= RATE
-    assert set(answers_per_question(log).values()) == {1}
+    assert set(responses_per_question(log).values()) == {1}
 
 
 def test_one_process_gets_everything_at_the_rate_that_was_set(undisturbed: Path) -> None:
@@ -111,7 +111,7 @@ def test_killed_three_times_and_continued(undisturbed: Path, tmp_path: Path) -> 
                 env={**os.environ, "LASTFM_API_KEY": KEY},
             )
             try:
-                while server.answered() < moment:
+                while server.responses() < moment:
                     assert process.poll() is None, "it ended before it could be killed"
                     time.sleep(0.01)
             finally:
@@ -122,7 +122,7 @@ def test_killed_three_times_and_continued(undisturbed: Path, tmp_path: Path) -> 
         check_complete(server, workspace)
         log, times = server.log()
     assert busiest_second(times) <= RATE
-    again = sum(count - 1 for count in answers_per_question(log).values())
+    again = sum(count - 1 for count in responses_per_question(log).values())
     assert again <= len(moments) * MAX_THREADS  # what was in flight when it was killed
     assert rows(workspace).equals(rows(undisturbed))
 

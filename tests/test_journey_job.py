@@ -31,7 +31,7 @@ SECRETS = (
     "RAY_AUTH_TOKEN",
 )
 OPEN_TO_ALL = {"/", "/favicon.ico", "/api/authentication_mode", "/api/gcs_healthz"}
-"""What Ray 2.60 answers without a token: the empty page, and that it is there."""
+"""What Ray 2.60 serves without a token: the empty page, and that it is there."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def counters(head: Cluster) -> dict[tuple[str, ...], float]:
 
 
 def manifest_of(folder: Path) -> Path:
-    """A labelled catalog: 16 tunes by four artists, one of them twice, and three that are lost on the way."""
+    """A labelled catalog: 16 tunes by four artists, one of them twice, and three that fail on the way."""
     paths = write_tunes(folder, 16, seconds=3)
     damaged, silent = folder / "damaged.flac", folder / "silent.flac"
     damaged.write_bytes(b"fLaC" + bytes(1_000))
@@ -158,7 +158,7 @@ def test_a_job_of_one_stage_works_and_one_that_cannot_fails(head, first, options
 
 
 def routes() -> set[tuple[str, str]]:
-    """(method, path) of all that the installed Ray's dashboard and agents answer, but what waits or profiles."""
+    """(method, path) of all that the installed Ray's dashboard and agents serve, but what waits or profiles."""
     import ray.dashboard
 
     folder = Path(ray.dashboard.__file__).parent
@@ -185,7 +185,7 @@ def test_nobody_does_or_reads_anything_without_the_token(head, header):
 
 
 def test_no_secret_of_the_environment_is_written_or_shown(head, first, options):
-    """Every file of Ray and of the workspace, and every answer of the dashboard and of the metrics' port."""
+    """Every file of Ray and of the workspace, and every response of the dashboard and of the metrics' port."""
     wanted = {name: head.environment[name].encode() for name in SECRETS}
     seen = {"the job's log": first.encode()}
     with httpx.Client(base_url=head.url, headers=head.bearer, timeout=120) as client:

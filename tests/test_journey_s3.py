@@ -1,4 +1,4 @@
-"""The whole pipeline on a real S3-compatible server that answers 500 and 503, loses answers and cuts them short."""
+"""The whole pipeline on a real S3-compatible server that sends 500 and 503, drops responses and cuts them."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def test_each_file_is_a_row_or_a_failure_with_a_fitting_reason(mer_ray, music, t
     for i in workspace.ids("features/mfcc") & workspace.ids("features/logmel"):
         found[names[i]] = None
     for row in workspace.failures():
-        # A file that is lost while it is collected is no track; its message names it.
+        # A file that fails while it is collected is no track; its message names it.
         name = names.get(row["track_id"]) or next(n for n in expected if n in row["message"])
         assert name not in found, f"{name} is there twice"
         found[name] = row["reason"]
