@@ -150,8 +150,7 @@ def scores(start: int, stop: int, points: int, model: str) -> pa.Table:
     }
     for k, d in enumerate(DIMENSIONS):
         columns |= {d: vad[:, k], f"lower_{d}": vad[:, k] * 0.9, f"upper_{d}": vad[:, k] * 0.9 + 0.1}
-    made = [c if isinstance(c := columns[f.name], pa.ChunkedArray | pa.Array) else pa.array(c, f.type) for f in schema]
-    return pa.Table.from_arrays(made, schema=schema)
+    return pa.table({f.name: columns.get(f.name, pa.nulls(n)) for f in schema}).cast(schema)
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -192,7 +192,7 @@ class Storm:
         time.sleep(pause_s)
         if kind == "cut":
             give_up = time.monotonic() + GIVEN_UP_S
-            while self.cluster.separate and self.cluster.counts(node) and time.monotonic() < give_up:
+            while self.cluster.counts(node) and time.monotonic() < give_up:
                 time.sleep(0.5)
             self.cluster.join(node)
         while not self.over.is_set():

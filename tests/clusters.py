@@ -2,9 +2,8 @@
 
 Each node is a raylet in a network namespace of its own, with an address of its own on a bridge, and with a temporary
 folder of its own. What they share is what a cluster shares: the file system with the workspace. The nodes of one
-cluster are named after the process that makes it, so that two can run side by side. Where namespaces cannot be made (it
-takes root and `ip`), the nodes are raylets on one host, with ports of their own, and `Cluster.separate` is False: there
-is then no network to cut.
+cluster are named after the process that makes it, so that two can run side by side. Namespaces take root and `ip`; a
+head alone is an ordinary Ray on this host.
 """
 
 from __future__ import annotations
@@ -131,15 +130,10 @@ def commands(pids: Sequence[int]) -> Iterator[tuple[psutil.Process, list[str]]]:
 def end_all(pids: Callable[[], Collection[int]]) -> None:
     """kill -9 of all processes, until there are none."""
     while found := pids():
-        signal_all(found, signal.SIGKILL)
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
-
-
-def signal_all(pids: Collection[int], number: signal.Signals) -> None:
-    """A signal to all processes that still are there."""
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
 
 
 @dataclass
@@ -154,13 +148,12 @@ class Cluster:
     head_cpus: int = 0
     secrets: dict[str, str] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
-    separate: bool = False
     url: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Cluster:
         sweep()
-        self.separate = self.n > 0 and can_separate()
+        assert not self.n or can_separate(), "several nodes need root, ip and mount"
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
         self.token = secrets.token_hex(32)
         proxies = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
@@ -198,17 +191,17 @@ class Cluster:
         base = (198 << 24) + (18 << 16) + 16 * (os.getpid() % 8192)
         addresses = [socket.inet_ntoa((base + 1 + i).to_bytes(4, "big")) for i in range(self.n + 2)]
         self.ports = free_ports(6 * (self.n + 1), 20_000 + os.getpid() % 8_000)
-        if self.separate:
+        if self.n:
             ip("link", "add", f"{name}b", "type", "bridge")
             ip("address", "add", f"{addresses[0]}/28", "dev", f"{name}b")
             ip("link", "set", f"{name}b", "up")
         for i in range(self.n + 1):
             folder = self.folder / str(i)
             folder.mkdir()
-            address = addresses[i + 1] if self.separate else "127.0.0.1"
+            address = addresses[i + 1] if self.n else "127.0.0.1"
             cpu = (i - 1) % (os.cpu_count() or 1) if self.pin and i else None
             node = Node(i, address, folder, cpu)
-            if self.separate:
+            if self.n:
                 node.namespace, node.link = f"{name}n{i}", f"{name}v{i}"
                 ip("netns", "add", node.namespace)
                 ip("link", "add", node.link, "type", "veth", "peer", "name", "eth0", "netns", node.namespace)
@@ -246,7 +239,7 @@ class Cluster:
                 f"--dashboard-port={dashboard}",
                 f"--ray-client-server-port={own[3]}",
             ]
-            command += [f"--ray-client-server-port={own[3]}", *(["--dashboard-host=0.0.0.0"] if self.separate else [])]
+            command += [f"--ray-client-server-port={own[3]}", *(["--dashboard-host=0.0.0.0"] if self.n else [])]
         else:
             command += [f"--address={self.nodes[0].address}:{gcs}"]
         if node.cpu is not None:
@@ -327,18 +320,12 @@ class Cluster:
             node.process.wait(30)
 
     def cut(self, node: Node) -> None:
-        """Its cable is pulled. Where nodes share a host, its processes are stopped instead: it is silent, too."""
-        if node.link is not None:
-            ip("link", "set", node.link, "down")
-        else:
-            signal_all(node.pids(), signal.SIGSTOP)
+        """Its cable is pulled."""
+        ip("link", "set", str(node.link), "down")
 
     def join(self, node: Node) -> None:
         """The cable is put in again."""
-        if node.link is not None:
-            ip("link", "set", node.link, "up")
-        else:
-            signal_all(node.pids(), signal.SIGCONT)
+        ip("link", "set", str(node.link), "up")
 
     def restart(self, node: Node, patience_s: float = 20.0) -> None:
         """Start a failed node again. One that Ray has given up ends by itself."""
@@ -412,7 +399,7 @@ def sweep() -> None:
     for pid in {int(p) for p in owners}:
         if not psutil.pid_exists(pid):
             for namespace in _namespaces(f"{PREFIX}{pid}"):
-                signal_all([int(inside) for inside in ip("netns", "pids", namespace).split()], signal.SIGKILL)
+                end_all(lambda namespace=namespace: [int(p) for p in ip("netns", "pids", namespace).split()])
             _remove(f"{PREFIX}{pid}")
             for folder in Path("/tmp").glob(f"{PREFIX}{pid}-*"):
                 shutil.rmtree(folder, ignore_errors=True)

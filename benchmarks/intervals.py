@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth, on simulated catalogues of artists of like and unlike sizes.
 
-    python benchmarks/coverage.py [--json FILE] [--catalogues 2000] [--seed 1000]
+    python benchmarks/intervals.py [--json FILE] [--catalogues 2000] [--seed 1000]
 
 Needs numpy, scipy, and this repository's files. About 5 minutes on one core.
 
