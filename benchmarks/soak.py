@@ -130,6 +130,8 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=2.0, metavar="S", help="between two looks at the processes")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work there, and leave it; else a temporary one")
     options = parser.parse_args()
+    if options.tracks * options.seconds < 1_000:
+        parser.error("1,000 s of audio or more: less is done in the command's own process, without workers")
     with tempfile.TemporaryDirectory() as temporary:
         soak(options, options.keep or Path(temporary))
 
