@@ -19,10 +19,9 @@ from mer_ray.training.member import Scaler
 from mer_ray.training.reference import Reference
 
 
-def sets(*assignments: str, **values: object) -> list[str]:
-    """``--set`` before each ``section.name=value``; ``section__name=value`` as a keyword is the same."""
-    words = [*assignments, *(f"{name.replace('__', '.')}={value}" for name, value in values.items())]
-    return [word for assignment in words for word in ("--set", assignment)]
+def sets(*assignments: str) -> list[str]:
+    """``--set`` before each ``section.name=value``."""
+    return [word for assignment in assignments for word in ("--set", assignment)]
 
 
 def raw_rows(workspace: Path | str, table: str) -> pa.Table:
@@ -44,10 +43,10 @@ def running(process: psutil.Process) -> bool:
         return False
 
 
-def free_ports(n: int, first: int = 20_000, last: int = 32_000) -> list[int]:
+def free_ports(n: int, first: int) -> list[int]:
     """Ports that nobody listens on here, below those that the system and Ray give to clients and workers."""
     found: list[int] = []
-    for port in range(first, last):
+    for port in range(first, 32_000):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 found.append(port)
