@@ -75,13 +75,10 @@ def slurm(tmp_path: Path, scratch: Path) -> Iterator[Callable[..., subprocess.Po
             "SLURMD_NODENAME": "first",
             "SLURM_SUBMIT_DIR": str(REPO),
         }
-        out = (tmp_path / "log").open("w")
         script = shutil.copy(REPO / "cluster" / "slurm.sh", tmp_path / "slurm_script")  # Slurm, too, runs a copy
-        started.append(
-            subprocess.Popen(
-                ["bash", script, *command], env=environment, stdout=out, stderr=out, start_new_session=True
-            )
-        )
+        line = ["bash", script, *command]
+        with (tmp_path / "log").open("w") as out:
+            started.append(subprocess.Popen(line, env=environment, stdout=out, stderr=out, start_new_session=True))
         return started[-1]
 
     yield start
