@@ -12,9 +12,10 @@ from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from storms import KEY, Storm, answers_per_question, busiest_second, faults, storm
+from parts import raw_rows, sets
+from services import busiest_second
+from storms import KEY, WEATHER, Storm, responses_per_question, storm
 
 from mer_ray.io.tables import Workspace
 from mer_ray.stages.collect_lastfm import MAX_THREADS
@@ -29,14 +30,12 @@ pytestmark = pytest.mark.alone
 
 def options(server: Storm, workspace: Path) -> list[str]:
     settings = {"source": "lastfm", "api_url": server.url, "requests_per_s": RATE, "timeout_s": 2}
-    sets = [part for name, value in settings.items() for part in ("--set", f"collect.{name}={value}")]
-    return ["--workspace", str(workspace), *sets]
+    return ["--workspace", str(workspace), *sets(*(f"collect.{name}={value}" for name, value in settings.items()))]
 
 
 def rows(workspace: Path) -> pa.Table:
     """All rows of ``tracks`` as they stand in the shards, but for the times at which they were asked for."""
-    shards = sorted((workspace / "tracks").glob("*.parquet"))
-    return pa.concat_tables([pq.read_table(shard) for shard in shards]).drop_columns(["fetched_at"])
+    return raw_rows(workspace, "tracks").drop_columns(["fetched_at"])
 
 
 def check_complete(server: Storm, workspace: Path) -> None:
@@ -70,14 +69,13 @@ def run(server: Storm, workspace: Path) -> subprocess.CompletedProcess[str]:
 
 
 def check_weather(server: Storm) -> None:
-    """It stormed as it should, the rate was kept to, and nothing that was answered was asked again."""
-    log = server.log()
-    struck = faults(log)
-    expected = {"29": 0.05, "http 500": 0.03, "stall": 0.01, "truncated": 0.01, "html": 0.01}
-    for fault, share in expected.items():
+    """It stormed as it should, the rate was kept to, and nothing was requested again after its response."""
+    log, times = server.log()
+    struck = Counter(request.outcome for request in log)
+    for fault, share in WEATHER:
         assert 0.5 * share < struck[fault] / len(log) < 2 * share
-    assert busiest_second(log) <= RATE
-    assert set(answers_per_question(log).values()) == {1}
+    assert busiest_second(times) <= RATE
+    assert set(responses_per_question(log).values()) == {1}
 
 
 def test_one_process_gets_everything_at_the_rate_that_was_set(undisturbed: Path) -> None:
@@ -96,7 +94,7 @@ def test_killed_three_times_and_continued(undisturbed: Path, tmp_path: Path) -> 
                 env={**os.environ, "LASTFM_API_KEY": KEY},
             )
             try:
-                while server.answered() < moment:
+                while server.responses() < moment:
                     assert process.poll() is None, "it ended before it could be killed"
                     time.sleep(0.01)
             finally:
@@ -105,9 +103,9 @@ def test_killed_three_times_and_continued(undisturbed: Path, tmp_path: Path) -> 
         done = run(server, workspace)
         assert done.returncode == 0, done.stdout + done.stderr
         check_complete(server, workspace)
-        log = server.log()
-    assert busiest_second(log) <= RATE
-    again = sum(count - 1 for count in answers_per_question(log).values())
+        log, times = server.log()
+    assert busiest_second(times) <= RATE
+    again = sum(count - 1 for count in responses_per_question(log).values())
     assert again <= len(moments) * MAX_THREADS  # what was in flight when it was killed
     assert rows(workspace).equals(rows(undisturbed))
 
@@ -119,9 +117,7 @@ def test_the_answers_make_the_same_table_byte_for_byte_without_network_or_key(
     recorded = Workspace(undisturbed).read_json("settings", "collect.json")["settings"]["api_url"]
     cache = undisturbed / "cache" / "lastfm"
     settings = ["collect.source=lastfm", f"collect.api_url={recorded}", f"collect.cache={cache}"]
-    code, out, err = mer_ray(
-        "collect", "--offline", "--workspace", tmp_path / "w", *(p for s in settings for p in ("--set", s))
-    )
+    code, out, err = mer_ray("collect", "--offline", "--workspace", tmp_path / "w", *sets(*settings))
     assert code == 0, out + err
     for table in ("tracks", "merged"):
         made = {p.name: p.read_bytes() for p in (tmp_path / "w" / table).glob("*")}
