@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import yaml
@@ -20,21 +20,17 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    create_model,
+    field_validator,
     model_validator,
 )
 
 from mer_ray import config_paths
 from mer_ray.audio.excerpt import Place
 from mer_ray.errors import ConfigError
-from mer_ray.features import FAMILIES
+from mer_ray.features import FAMILIES, params_model
 from mer_ray.features import MODULES as FEATURES
-from mer_ray.features.brought import Params as BroughtParams
-from mer_ray.features.chroma import Params as ChromaParams
-from mer_ray.features.hub import Params as HubParams
-from mer_ray.features.logmel import Params as LogmelParams
-from mer_ray.features.mfcc import Params as MfccParams
-from mer_ray.features.spectral import Params as SpectralParams
-from mer_ray.features.vggish import Params as VggishParams
+from mer_ray.labels.recipes import RECIPES, recipe_class
 from mer_ray.models import NETWORKS
 
 IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
@@ -138,7 +134,7 @@ class LabelConfig(_Section):
     source: Literal["auto", "manifest", "tags"] = "auto"
     lexicon: str | None = None
     scale: tuple[float, float] | None = None
-    recipe: Literal["original", "careful"] = "original"
+    recipe: str = "original"
     exclude: Names = []
     keep: Names = []
     words: bool = False
@@ -147,12 +143,21 @@ class LabelConfig(_Section):
     min_terms: int = Field(1, ge=1)
     report: bool = True
 
+    @field_validator("recipe")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in RECIPES:
+            raise ValueError(f"known are {', '.join(map(repr, RECIPES))}")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> LabelConfig:
         if self.scale is not None and not self.scale[0] < self.scale[1]:
             raise ValueError("scale must be [lowest, highest]")
-        if self.recipe == "original" and (self.words or self.negation != "drop"):
-            raise ValueError("words and negation need recipe=careful; the original takes exact matches only")
+        given = {name for name in ("words", "negation") if getattr(self, name) != type(self).model_fields[name].default}
+        if unused := sorted(given - recipe_class(self.recipe).options):
+            can = ", ".join(name for name in RECIPES if given <= recipe_class(name).options)
+            raise ValueError(f"recipe={self.recipe} does not use {' and '.join(unused)}; recipe={can} does")
         return self
 
 
@@ -192,30 +197,31 @@ class ExcerptConfig(_Section):
         return self
 
 
-class ExtractConfig(_Section):
-    """Which features are computed, and how.
+class _ExtractConfig(_Section):
+    """Which features are computed, and how: ``extract.NAME`` holds the settings of each feature of the registry.
 
-    hub, brought: features that the user names, and that ``features`` may list: TensorFlow Hub modules, and tables of
-    frames. excerpt: None for whole tracks. batch_minutes: audio of a block at the most, which is what a killed worker
-    loses.
+    hub, precomputed: features that the user names, and that ``features`` may list: TensorFlow Hub modules, and tables
+    of frames. excerpt: None for whole tracks. batch_minutes: audio of a block at the most, which is what a killed
+    worker loses.
     """
 
     features: Names = ["mfcc", "vggish"]
-    mfcc: MfccParams = MfccParams()
-    logmel: LogmelParams = LogmelParams()
-    chroma: ChromaParams = ChromaParams()
-    spectral: SpectralParams = SpectralParams()
-    vggish: VggishParams = VggishParams()
-    hub: dict[FeatureName, HubParams] = {}
-    brought: dict[FeatureName, BroughtParams] = {}
     excerpt: ExcerptConfig | None = None
     min_duration_s: float = Field(1.0, gt=0)
     batch_minutes: float = Field(30.0, gt=0, le=10_000)
     workers: int | None = Field(None, ge=1)
     gpus_per_worker: float = Field(0.0, ge=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _older_name(cls, values: Any) -> Any:
+        """``brought`` is what ``precomputed`` was called."""
+        if isinstance(values, dict) and "brought" in values and "precomputed" not in values:
+            values = {"precomputed" if key == "brought" else key: value for key, value in values.items()}
+        return values
+
     @model_validator(mode="after")
-    def _known(self) -> ExtractConfig:
+    def _known(self) -> _ExtractConfig:
         named = [*FEATURES, *(name for family in FAMILIES for name in getattr(self, family))]
         for name in named:
             if named.count(name) > 1:
@@ -229,6 +235,17 @@ class ExtractConfig(_Section):
             if name in getattr(self, family):
                 return family, getattr(self, family)[name]
         return "", getattr(self, name)
+
+
+if TYPE_CHECKING:
+    ExtractConfig = _ExtractConfig
+else:
+    ExtractConfig = create_model(
+        "ExtractConfig",
+        __base__=_ExtractConfig,
+        **{name: (params_model(name), params_model(name)()) for name in FEATURES},
+        **{name: (dict[FeatureName, params_model(name)], {}) for name in FAMILIES},
+    )
 
 
 class SearchConfig(_Section):

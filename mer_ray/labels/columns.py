@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from mer_ray.io.schemas import DIMENSIONS, EVIDENCE, SCHEMAS
 from mer_ray.labels.exclusions import title_forms
-from mer_ray.labels.terms import Matcher, Reading
+from mer_ray.labels.recipes import Reading
+from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Batch, combine
 
 GIVEN = "manifest"
@@ -45,8 +46,8 @@ def encode(column: pa.ChunkedArray | pa.Array) -> Tags:
 def label(tags: Tags, matcher: Matcher, titles: pa.ChunkedArray | pa.Array | None = None) -> Batch:
     """Labels from tags. titles: of the tracks; ``careful`` leaves out a tag that is its track's title."""
     readings: Sequence[Reading] = [matcher.read(name) for name in tags.names]
-    own = own_titles(tags, readings, titles.to_pylist()) if matcher.is_careful and titles is not None else None
-    return combine(readings, tags.codes, tags.weights, tags.lengths, matcher.is_careful, own)
+    own = own_titles(tags, readings, titles.to_pylist()) if matcher.reader.uses_names and titles is not None else None
+    return combine(readings, tags.codes, tags.weights, tags.lengths, matcher.reader.moderated, own)
 
 
 def own_titles(tags: Tags, readings: Sequence[Reading], titles: Sequence[str | None]) -> np.ndarray | None:

@@ -12,7 +12,8 @@ from rich.table import Table
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.labels.exclusions import title_forms
-from mer_ray.labels.terms import Matcher, Reading
+from mer_ray.labels.recipes import Reading
+from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Label, from_tags
 
 OWN_TITLE = Reading(why="left out: the track's own title", counts=False)
@@ -20,7 +21,7 @@ OWN_TITLE = Reading(why="left out: the track's own title", counts=False)
 
 def read(tags: Sequence[tuple[str, float]], title: str, matcher: Matcher) -> list[tuple[str, float, Reading]]:
     """What each tag of a track says; with the recipe ``careful``, a tag that is the track's title says nothing."""
-    forms = title_forms(title) if matcher.is_careful else set()
+    forms = title_forms(title) if matcher.reader.uses_names else set()
     out = []
     for name, weight in tags:
         reading = matcher.read(name)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mer_ray.labels.lexicon import Lexicon
-from mer_ray.labels.terms import Matcher, Reading
+from mer_ray.labels.recipes import Reading
+from mer_ray.labels.terms import Matcher
 
 PRIOR_SD = 0.2
 """How far the terms of one track lie from each other before any is seen (SD, on 0..1), where the recipe is ``careful``.
@@ -80,12 +81,11 @@ def from_tags(tags: Iterable[tuple[str, float]], lexicon: Lexicon | Matcher) -> 
     matcher = lexicon if isinstance(lexicon, Matcher) else Matcher(lexicon)
     pairs = list(tags)
     names = list(dict.fromkeys(name for name, _ in pairs))
-    place = {name: i for i, name in enumerate(names)}
-    codes = np.array([place[name] for name, _ in pairs], dtype=np.int64)
+    index = {name: i for i, name in enumerate(names)}
+    codes = np.array([index[name] for name, _ in pairs], dtype=np.int64)
     weights = np.array([weight for _, weight in pairs], dtype=np.float64)
-    batch = combine(
-        [matcher.read(name) for name in names], codes, weights, np.array([len(pairs)]), moderated=matcher.is_careful
-    )
+    readings = [matcher.read(name) for name in names]
+    batch = combine(readings, codes, weights, np.array([len(pairs)]), matcher.reader.moderated)
     if not batch.n_terms[0]:
         return None
     return Label(

@@ -21,6 +21,7 @@ from mer_ray.io.tables import Workspace, failure
 from mer_ray.labels import columns, exclusions, label_report
 from mer_ray.labels import lexicon as lexicons
 from mer_ray.labels.lexicon import Lexicon, fold
+from mer_ray.labels.recipes import recipe_class
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Batch
 from mer_ray.stages import counters, workspace_source
@@ -94,7 +95,7 @@ class _Survey:
 
 
 def _survey(config: Config, workspace: Workspace) -> _Survey:
-    names = config.label.recipe == "careful"
+    names = recipe_class(config.label.recipe).uses_names
     wanted = ["track_id", "given", *(["artist", "album", "title"] if names else [])]
     found = _Survey()
     for tracks in workspace.batches("tracks", wanted):
@@ -196,7 +197,7 @@ def _identity(config: Config, matcher: Matcher) -> dict[str, Any]:
         "recipe": settings.recipe,
         "exclude": _list_identity(matcher.exclude),
         "keep": _list_identity(matcher.keep),
-        "seeds": sorted(matcher.seeds) if matcher.is_careful else [],
+        "seeds": sorted(matcher.seeds) if matcher.reader.uses_names else [],
         "words": settings.words,
         "negation": settings.negation,
         "min_coverage": settings.min_coverage,
@@ -247,7 +248,7 @@ class _Work:
             tags = columns.encode(tagged["tags"])
             self.statistics.add_tags(tags)
             if asked.any():
-                titles = tagged["title"] if self.matcher.is_careful else None
+                titles = tagged["title"] if self.matcher.reader.uses_names else None
                 batch = columns.label(tags, self.matcher, titles)
                 good = asked & self._is_enough(batch)
                 name = self.matcher.lexicon.name
