@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -33,6 +34,8 @@ from mer_ray.models import NETWORKS
 
 IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
 """Settings of ``collect`` by which its source is known."""
+OLDER_NAMES = {"precomputed": "brought"}
+"""What sections of ``extract`` were called before; such settings are still read."""
 LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 
@@ -154,10 +157,12 @@ class LabelConfig(_Section):
     def _consistent(self) -> LabelConfig:
         if self.scale is not None and not self.scale[0] < self.scale[1]:
             raise ValueError("scale must be [lowest, highest]")
-        given = {name for name in ("words", "negation") if getattr(self, name) != type(self).model_fields[name].default}
+        given = {
+            name for name in ("words", "negation") if getattr(self, name) != LabelConfig.model_fields[name].default
+        }
         if unused := sorted(given - recipe_class(self.recipe).options):
-            can = ", ".join(name for name in RECIPES if given <= recipe_class(name).options)
-            raise ValueError(f"recipe={self.recipe} does not use {' and '.join(unused)}; recipe={can} does")
+            able = ", ".join(name for name in RECIPES if given <= recipe_class(name).options)
+            raise ValueError(f"recipe={self.recipe} does not use {' and '.join(unused)}; recipe={able} does")
         return self
 
 
@@ -212,14 +217,6 @@ class _ExtractConfig(_Section):
     workers: int | None = Field(None, ge=1)
     gpus_per_worker: float = Field(0.0, ge=0)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _older_name(cls, values: Any) -> Any:
-        """``brought`` is what ``precomputed`` was called."""
-        if isinstance(values, dict) and "brought" in values and "precomputed" not in values:
-            values = {"precomputed" if key == "brought" else key: value for key, value in values.items()}
-        return values
-
     @model_validator(mode="after")
     def _known(self) -> _ExtractConfig:
         named = [*FEATURES, *(name for family in FAMILIES for name in getattr(self, family))]
@@ -240,12 +237,11 @@ class _ExtractConfig(_Section):
 if TYPE_CHECKING:
     ExtractConfig = _ExtractConfig
 else:
-    ExtractConfig = create_model(
-        "ExtractConfig",
-        __base__=_ExtractConfig,
-        **{name: (params_model(name), params_model(name)()) for name in FEATURES},
-        **{name: (dict[FeatureName, params_model(name)], {}) for name in FAMILIES},
-    )
+    fields = {name: (params_model(name), params_model(name)()) for name in FEATURES}
+    for name in FAMILIES:
+        older = AliasChoices(name, OLDER_NAMES.get(name, name))
+        fields[name] = (dict[FeatureName, params_model(name)], Field({}, validation_alias=older))
+    ExtractConfig = create_model("ExtractConfig", __base__=_ExtractConfig, **fields)
 
 
 class SearchConfig(_Section):
