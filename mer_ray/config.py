@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -20,7 +21,6 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     create_model,
-    field_validator,
     model_validator,
 )
 
@@ -29,7 +29,7 @@ from mer_ray.audio.excerpt import Place
 from mer_ray.errors import ConfigError
 from mer_ray.features import FAMILIES, params_model
 from mer_ray.features import MODULES as FEATURES
-from mer_ray.labels.recipes import RECIPES, recipe_class
+from mer_ray.labels.recipes import check_options, known_recipe
 from mer_ray.models import NETWORKS
 
 IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
@@ -137,7 +137,7 @@ class LabelConfig(_Section):
     source: Literal["auto", "manifest", "tags"] = "auto"
     lexicon: str | None = None
     scale: tuple[float, float] | None = None
-    recipe: str = "original"
+    recipe: Annotated[str, AfterValidator(known_recipe)] = "original"
     exclude: Names = []
     keep: Names = []
     words: bool = False
@@ -146,23 +146,12 @@ class LabelConfig(_Section):
     min_terms: int = Field(1, ge=1)
     report: bool = True
 
-    @field_validator("recipe")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in RECIPES:
-            raise ValueError(f"known are {', '.join(map(repr, RECIPES))}")
-        return value
-
     @model_validator(mode="after")
     def _consistent(self) -> LabelConfig:
         if self.scale is not None and not self.scale[0] < self.scale[1]:
             raise ValueError("scale must be [lowest, highest]")
-        given = {
-            name for name in ("words", "negation") if getattr(self, name) != LabelConfig.model_fields[name].default
-        }
-        if unused := sorted(given - recipe_class(self.recipe).options):
-            able = ", ".join(name for name in RECIPES if given <= recipe_class(name).options)
-            raise ValueError(f"recipe={self.recipe} does not use {' and '.join(unused)}; recipe={able} does")
+        defaults = LabelConfig.model_fields
+        check_options(self.recipe, {n for n in ("words", "negation") if getattr(self, n) != defaults[n].default})
         return self
 
 

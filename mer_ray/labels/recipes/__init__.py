@@ -113,3 +113,17 @@ def recipe_class(name: str) -> type[BaseRecipe]:
     """The recipe of a name in `RECIPES`."""
     recipe: type[BaseRecipe] = importlib.import_module(RECIPES[name]).Recipe
     return recipe
+
+
+def known_recipe(name: str) -> str:
+    """The name itself. Raises ValueError if there is no such recipe."""
+    if name not in RECIPES:
+        raise ValueError(f"known are {', '.join(map(repr, RECIPES))}")
+    return name
+
+
+def check_options(name: str, given: set[str]) -> None:
+    """Raises ValueError if the settings that were given hold an option that a recipe does not use."""
+    if unused := sorted(given - recipe_class(name).options):
+        able = ", ".join(other for other in RECIPES if given <= recipe_class(other).options)
+        raise ValueError(f"recipe={name} does not use {' and '.join(unused)}; recipe={able} does")
