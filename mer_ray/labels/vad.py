@@ -189,14 +189,6 @@ def _scaled(weights: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return scaled
 
 
-def weighted_mean(
-    values: np.ndarray, weights: np.ndarray, moderated: bool = False
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """`weighted_means` of one track: values (n, 3), weights (n,) > 0 → two vectors (3,); no error where it is NaN."""
-    mean, se = weighted_means(np.asarray(values), np.asarray(weights), np.array([len(values)]), moderated)
-    return mean[0], None if np.isnan(se[0]).any() else se[0]
-
-
 def weighted_means(
     values: np.ndarray, weights: np.ndarray, lengths: np.ndarray, moderated: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:

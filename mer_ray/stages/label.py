@@ -15,10 +15,12 @@ import pyarrow.compute as pc
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError
+from mer_ray.evaluation import label_report
+from mer_ray.evaluation.escape import markdown_text
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, failure
-from mer_ray.labels import columns, exclusions, label_report
+from mer_ray.labels import columns, exclusions
 from mer_ray.labels import lexicon as lexicons
 from mer_ray.labels.lexicon import Lexicon, fold
 from mer_ray.labels.recipes import recipe_class
@@ -328,7 +330,7 @@ def _report(
     about = ""
     if matcher is not None:
         low, high = matcher.lexicon.scale
-        lexicon = label_report.cell(matcher.lexicon.name, 120)
+        lexicon = markdown_text(matcher.lexicon.name, 120)
         about = f"Lexicon {lexicon} ({len(matcher.lexicon):,} terms, scale {low:g}..{high:g}), recipe {matcher.recipe}."
     workspace.write_bytes(label_report.markdown(statistics, matcher, failures, about).encode(), "report", "labels.md")
     workspace.write_bytes(label_report.picture(statistics), "report", "labels.png")
