@@ -69,8 +69,8 @@ class FeatureSpec:
     @property
     def identity(self) -> dict[str, Any]:
         """What the fingerprint is of."""
-        kept = {k: v for k, v in asdict(self).items() if k not in ("weights", "note", "runtime")}
-        return {**kept, "weights": {k: v for k, v in (self.weights or {}).items() if k != "location"}}
+        rest = {k: v for k, v in asdict(self).items() if k not in ("weights", "note", "runtime")}
+        return {**rest, "weights": {k: v for k, v in (self.weights or {}).items() if k != "location"}}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the fingerprint."""

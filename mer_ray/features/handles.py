@@ -49,7 +49,7 @@ def fetch(handle: str, timeout_s: float, hint: str) -> Path:
 
     Args:
         handle: ``https://tfhub.dev/...``, ``https://www.kaggle.com/models/...``, or any address of a tar of the folder.
-        timeout_s: Longest wait for the hub's answer, and longest silence after it.
+        timeout_s: Longest wait for the hub's response, and longest silence after it.
         hint: What errors advise.
 
     Raises:

@@ -47,7 +47,7 @@ class Params(BaseModel):
     before or after its hop; null: on the whole of it. window_s: for a module that gives one vector for a clip, the
     length of the windows that it is applied to (null: what its signature says), one every hop_s (null: as long as the
     window). piece_s: seconds of long audio in one run. max_s: the longest audio where context_s is null. timeout_s:
-    longest wait for a hub's answer.
+    longest wait for a hub's response.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -2,8 +2,7 @@
 
 Weights are imported once (`vggish_import`) into a ``.safetensors`` in the cache, under a name that follows from the
 content of what it was made from. Workers map that file into memory, so that they share it; TensorFlow is needed for the
-import alone, in a process of its own. Modules from a hub are kept as tensorflow-hub keeps them, under
-``TFHUB_CACHE_DIR/SHA-1 of the handle``: what either has fetched, both find.
+import alone, in a process of its own.
 """
 
 from __future__ import annotations
@@ -106,7 +105,7 @@ def import_path(path: Path) -> Path:
 
 
 def _import(path: Path, target: Path) -> None:
-    """`vggish_import.convert` in a process of its own. Raises ModelError with what it said."""
+    """`vggish_import.convert` in a process of its own. Raises ModelError with its error."""
     command = child_process.child("-m", "mer_ray.features.vggish_import", str(path), str(target))
     environment = {**os.environ, child_process.VARIABLE: child_process.path()}
     done = subprocess.run(
@@ -117,8 +116,8 @@ def _import(path: Path, target: Path) -> None:
     try:
         message, hint = json.loads(done.stdout)
     except ValueError:
-        said = one_line(done.stderr[-300:], 300)
-        message, hint = f"{path}: the import of VGGish's weights ended with {done.returncode} ({said})", ""
+        output = one_line(done.stderr[-300:], 300)
+        message, hint = f"{path}: the import of VGGish's weights ended with {done.returncode} ({output})", ""
     raise ModelError(message, hint or ways())
 
 

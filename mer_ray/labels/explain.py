@@ -20,7 +20,7 @@ OWN_TITLE = Reading(why="left out: the track's own title", counts=False)
 
 
 def read(tags: Sequence[tuple[str, float]], title: str, matcher: Matcher) -> list[tuple[str, float, Reading]]:
-    """What each tag of a track says; with the recipe ``careful``, a tag that is the track's title says nothing."""
+    """How each tag of a track is read; a recipe that uses names leaves out a tag that is the track's own title."""
     forms = title_forms(title) if matcher.reader.uses_names else set()
     out = []
     for name, weight in tags:
@@ -34,7 +34,7 @@ def read(tags: Sequence[tuple[str, float]], title: str, matcher: Matcher) -> lis
 
 
 def label(readings: Sequence[tuple[str, float, Reading]], matcher: Matcher) -> Label | None:
-    """The label that `read`'s answer gives."""
+    """The label that the readings give."""
     return from_tags([(name, weight) for name, weight, reading in readings if reading.counts], matcher)
 
 

@@ -17,7 +17,7 @@ from mer_ray.labels.recipes import Reading
 from mer_ray.labels.terms import Matcher
 
 PRIOR_SD = 0.2
-"""How far the terms of one track lie from each other before any is seen (SD, on 0..1), where the recipe is ``careful``.
+"""How far the terms of one track lie from each other before any is seen (SD, on 0..1), where errors are moderated.
 
 Pooled over tracks, V / A / D: 0.36 / 0.25 / 0.22 for 4,729 songs with Last.fm counts and NRC scores, and 0.14 / 0.17 /
 0.17 for 380 clips with AllMusic moods and the demo lexicon; 0.2 is near the geometric mean of each dimension's two.
@@ -177,7 +177,7 @@ def _merge(
 
 
 def _scaled(weights: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Weights with each track's largest brought to 0.5..1, so that sums of huge ones do not overflow.
+    """Weights with each track's largest scaled to 0.5..1, so that sums of huge ones do not overflow.
 
     By powers of two: the digits of the products, and so of the labels, are those of the weights as they are.
     """
