@@ -103,7 +103,7 @@ def load(path: str | Path, scale: Scale | None = None) -> Lexicon:
 
 @dataclass(frozen=True)
 class _Layout:
-    """order: the columns of term, V, A and D. n: of columns, if there is a header. implied: the scale that it implies."""
+    """order: the columns of term, V, A, D. n: of columns, if there is a header. implied: the scale that it implies."""
 
     order: tuple[int, int, int, int] = (0, 1, 2, 3)
     n: int | None = None

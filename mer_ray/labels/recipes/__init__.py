@@ -100,9 +100,16 @@ class BaseRecipe(ABC):
         """Whether ``keep`` lists a term of the lexicon."""
         return term in self.kept
 
-    @abstractmethod
     def read(self, tag: str) -> Reading:
-        """What a tag says, whatever text it is."""
+        """What a tag says, whatever text it is; what ``exclude`` lists, as a tag or as a term, does not count."""
+        if fold(tag) in self.excluded:
+            return left_out("listed")
+        reading = self.find(tag)
+        return left_out("listed") if any(fold(m.term) in self.excluded for m in reading.matches) else reading
+
+    @abstractmethod
+    def find(self, tag: str) -> Reading:
+        """The terms that a tag stands for, or why there are none."""
 
     def match(self, term: str, how: str, share: float = 1.0) -> Match:
         """A term of the lexicon that a tag stands for."""

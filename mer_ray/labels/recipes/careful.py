@@ -53,20 +53,18 @@ class Recipe(BaseRecipe):
         """In any spelling."""
         return term in self.kept or key(term) in self._kept
 
-    def read(self, tag: str) -> Reading:
+    def find(self, tag: str) -> Reading:
         """See `BaseRecipe`."""
         form = normal(tag)
         plain = spaced(form)
-        why = self._why_out(fold(tag), plain)
+        why = self._why_out(plain)
         if why:
             return left_out(why)
         found = self._find(tag, form, plain)
-        if any(fold(m.term) in self.excluded for m in found.matches):
-            return left_out("listed")
         return found if plain in self._kept or is_mood(plain) else Reading(found.matches, found.why, True, plain)
 
-    def _why_out(self, folded: str, plain: str) -> str:
-        if folded in self.excluded or plain in self.excluded:
+    def _why_out(self, plain: str) -> str:
+        if plain in self.excluded:
             return "listed"
         if plain in self._kept:
             return ""
