@@ -43,7 +43,7 @@ def model(folder: Path) -> object:
     mix = rng.standard_normal((3, N_DIMS))
     tracks = [(row @ mix + rng.standard_normal((20, N_DIMS))).astype(np.float32) for row in labels]
     groups = [str(i) for i in range(200)]
-    spec = FeatureSpec("made", 1, 0, HOP_S, N_DIMS, family="brought")
+    spec = FeatureSpec("made", 1, 0, HOP_S, N_DIMS, family="precomputed")
     member = solve("kernel", HOP_S, 31, tracks, labels, groups, 0, lambda *a: None, np.ones_like(labels))
     own = member.parameters
     statistics = Statistics(member.scaler, own["components"], own["shift"], own["scale"])

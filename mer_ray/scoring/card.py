@@ -57,7 +57,7 @@ def _members(model: Model) -> str:
 def _data(model: Model) -> list[str]:
     details, feature = model.details, model.feature
     settings, repeats = details["settings"], details.get("repeats", 1)
-    source = f"{feature.sample_rate_hz:,} Hz" if feature.sample_rate_hz else "frames that were brought along"
+    source = f"{feature.sample_rate_hz:,} Hz" if feature.sample_rate_hz else "precomputed frames"
     if feature.excerpt is not None:
         source += f" of {feature.excerpt['seconds']:g} s ({feature.excerpt['place']}) of each track"
     said = [

@@ -69,7 +69,7 @@ class Predictor:
         if self._extractor is None:
             if not self.model.feature.sample_rate_hz:
                 raise ModelError(
-                    f"{self.name} reads the frames {self.model.feature.name}, which were brought along",
+                    f"{self.name} reads the frames {self.model.feature.name}, which are precomputed",
                     "give the table that has them, or a model that reads audio",
                 )
             self._extractor = load_feature(self.model.feature)

@@ -55,7 +55,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     settings = config.acquire
     workspace.settle("audio")  # where a run was killed that put rows in the places of others
     done, failed = workspace.ids("audio"), workspace.lost("acquire", config.again)
-    for name in set(workspace.names("features")) - changes.brought(workspace).keys():
+    for name in set(workspace.names("features")) - changes.precomputed(workspace).keys():
         workspace.settle(features_table(name), done)  # or one that renamed tracks: of which bytes these are, none knows
     known, again = audio_changes.Known(workspace), audio_changes.Again(workspace)
     summary = Summary("acquire", unit="audio files", done_before=len(done))

@@ -1,6 +1,6 @@
 """``audio`` → ``features/NAME``: decode once, compute every feature that is missing, commit a shard per block.
 
-Frames that the user brings along come from their table instead, and need no audio.
+Precomputed frames come from their table instead, and need no audio.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SMALL_S = 600.0
 """Up to so many seconds of audio are done in this process, before Ray's workers would have started."""
 SMALLEST_S = 180.0
 """Blocks of less audio than this would spend themselves on shards and half-filled batches."""
-BROUGHT_TRACKS = 64  # of a shard
+PRECOMPUTED_TRACKS = 64  # of a shard
 
 
 def check(config: Config) -> dict[str, FeatureSpec]:
@@ -48,7 +48,7 @@ def check(config: Config) -> dict[str, FeatureSpec]:
 
 
 def needs_audio(spec: FeatureSpec) -> bool:
-    """Whether its frames are computed; the others are brought along."""
+    """Whether its frames are computed; the others are precomputed."""
     return spec.sample_rate_hz > 0
 
 
@@ -64,7 +64,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     excerpt = settings.excerpt and settings.excerpt.model_dump()
     workspace.claim("extract", "features", {"min_duration_s": settings.min_duration_s, "excerpt": excerpt})
     for spec in (spec for spec in specs.values() if not needs_audio(spec)):
-        _bring(config, workspace, spec, workspace.require("tracks", "collect", ["track_id", "uri"]), summary)
+        _copy(config, workspace, spec, workspace.require("tracks", "collect", ["track_id", "uri"]), summary)
     computed = [spec for spec in specs.values() if needs_audio(spec)]
     if computed:
         workspace.write_json({"features": [spec.name for spec in computed]}, "settings", COMPUTED)
@@ -170,9 +170,9 @@ def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary
     )
 
 
-def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.Table, summary: Summary) -> None:
-    """Copy the frames that the user brought for the tracks that lack them."""
-    from mer_ray.features import brought
+def _copy(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.Table, summary: Summary) -> None:
+    """Copy precomputed frames for the tracks that lack them."""
+    from mer_ray.features import precomputed
 
     uris = dict(zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True))
     for row in workspace.read("audio", ["track_id", "uri"]).to_pylist():  # where the source did not know it
@@ -181,9 +181,9 @@ def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.T
     wanted, tries = lost.todo(pa.array(list(uris)), done, config.retry_failed)
     attempts = dict(zip(uris, tries.tolist(), strict=True))
     lacking = [i for i, wants in zip(uris, wanted, strict=True) if wants]
-    found = brought.rows(spec, uris, lacking)
-    with progress(f"bring {spec.name}", len(lacking)) as ticker:
-        while chunk := list(islice(found, BROUGHT_TRACKS)):
+    found = precomputed.rows(spec, {i: uris[i] for i in lacking})
+    with progress(f"copy {spec.name}", len(lacking)) as ticker:
+        while chunk := list(islice(found, PRECOMPUTED_TRACKS)):
             frames = {i: f for i, f in chunk if not isinstance(f, TrackError)}
             errors = {(spec.name, i): e for i, e in chunk if isinstance(e, TrackError)}
             _report(workspace, errors, uris, attempts)

@@ -14,12 +14,15 @@ import pyarrow as pa
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError
+from mer_ray.evaluation import label_report
+from mer_ray.evaluation.escape import markdown_text
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, failure
-from mer_ray.labels import columns, exclusions, label_report, unlabelled
+from mer_ray.labels import columns, exclusions, unlabelled
 from mer_ray.labels import lexicon as lexicons
 from mer_ray.labels.lexicon import Lexicon, fold
+from mer_ray.labels.recipes import recipe_class
 from mer_ray.labels.survey import Survey
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Batch
@@ -64,7 +67,7 @@ def matcher_of(config: Config, lexicon: Lexicon, names: exclusions.Names) -> Mat
 
 
 def _survey(config: Config, workspace: Workspace) -> Survey:
-    found = Survey(exclusions.Names() if config.label.recipe == "careful" else None)
+    found = Survey(exclusions.Names() if recipe_class(config.label.recipe).uses_names else None)
     for tracks in workspace.batches("tracks", found.columns):
         found.add(tracks)
     if not found.tracks:
@@ -143,7 +146,7 @@ def _identity(config: Config, matcher: Matcher) -> dict[str, Any]:
         "recipe": settings.recipe,
         "exclude": _list_identity(matcher.exclude),
         "keep": _list_identity(matcher.keep),
-        "seeds": sorted(matcher.seeds) if matcher.is_careful else [],
+        "seeds": sorted(matcher.seeds) if matcher.reader.uses_names else [],
         "words": settings.words,
         "negation": settings.negation,
         "min_coverage": settings.min_coverage,
@@ -189,7 +192,7 @@ class _Work:
             tags = columns.encode(tagged["tags"])
             self.statistics.add_tags(tags)
             if todo.any():
-                titles = tagged["title"] if self.matcher.is_careful else None
+                titles = tagged["title"] if self.matcher.reader.uses_names else None
                 batch = columns.label(tags, self.matcher, titles)
                 good = todo & self._is_enough(batch)
                 name = self.matcher.lexicon.name
@@ -247,7 +250,7 @@ def _report(
     about = ""
     if matcher is not None:
         low, high = matcher.lexicon.scale
-        lexicon = label_report.cell(matcher.lexicon.name, 120)
+        lexicon = markdown_text(matcher.lexicon.name, 120)
         about = f"Lexicon {lexicon} ({len(matcher.lexicon):,} terms, scale {low:g}..{high:g}), recipe {matcher.recipe}."
     workspace.write_bytes(label_report.markdown(statistics, matcher, failures, about).encode(), "report", "labels.md")
     workspace.write_bytes(label_report.picture(statistics), "report", "labels.png")

@@ -233,7 +233,7 @@ def _next(
     reported = written.get(workspace.path("report", "report.md"))
     best = next((m for m in models if m["best"]), None)
     to_score = rows.get(features_table(best["feature"]), 0) - rows["scores"] if best else 0
-    needs_audio = rows["audio"] > 0 or not features  # those that are brought along need none
+    needs_audio = rows["audio"] > 0 or not features  # precomputed ones need none
     steps = [
         ("collect", rows["tracks"] == 0, "there are no tracks yet"),
         ("label", without_label > 0 or rows["labels"] == 0, f"{max(0, without_label):,} tracks have no label yet"),
