@@ -332,9 +332,10 @@ def _reader(function: Callable[..., list[str]]) -> Callable[..., None]:
 def playlist(**own: Any) -> list[str]:
     """Choose tracks from SCORES, a file that `mer-ray score` wrote or a workspace, and list them or write a playlist.
 
-    A CONDITION is made of numbers, 'text', and, or, not, < <= == != >= >, + - * /, 'text' in COLUMN, and the columns
-    valence, arousal, dominance, their 90 % intervals' ends as in lower_valence and upper_valence and mean width, and
-    duration_s, novelty, in_distribution, artist, title, album, uri, model. What is not known fulfils no comparison.
+    A CONDITION is SQL: and, or, not, = != < <= > >=, between, in, is null, + - * /, title like '%war%' or 'war' in
+    title, and the columns valence, arousal, dominance, their 90 % intervals' ends as in lower_valence and upper_valence
+    and mean width, duration_s, novelty, in_distribution, artist, title, album, uri, model and the other columns of
+    scores. What is not known fulfils no comparison.
     """
     from mer_ray.scoring import playlist as module
 

@@ -26,7 +26,7 @@ from mer_ray.io.objects import scheme
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring.scores_table import SCHEMA, listing, read
-from mer_ray.scoring.where import mask, order
+from mer_ray.scoring.sql import mask, order
 
 _LIKE_URI = re.compile(r"[#?%]|^[^/]*:")  # to a player that takes each line for a URI, as VLC does
 _SHOWN = 50  # rows that are listed on a terminal where no limit is given
@@ -50,7 +50,7 @@ def sure(expression: str, table: pa.Table) -> np.ndarray:
 
 
 def choose(table: pa.Table, where: str | None = None, sort: str | None = None, certain: bool = False) -> np.ndarray:
-    """The numbers of the rows that fulfil the condition, (n,), in the table's order or by `where.order`.
+    """The numbers of the rows that fulfil the condition, (n,), in the table's order or by `sql.order`.
 
     certain: only those of which that is `sure`.
     """
