@@ -23,11 +23,11 @@ from mer_ray import features
 from mer_ray.config import load
 from mer_ray.console import Summary
 from mer_ray.scoring import catalog, predictor
-from mer_ray.stages import blocks, extract, score
+from mer_ray.stages import blocks, extract, score_workers
 from mer_ray.io.tables import Workspace
 import pyarrow as pa
 kind, place, *folders = sys.argv[1:]
-rows = catalog.find(folders).tracks
+rows = [row for piece in catalog.find(folders).windows(10_000) for row in piece.to_pylist()]
 seconds = [r["planned_s"] for r in rows]
 spec = predictor.load().model.feature
 if kind == "extract":
@@ -36,7 +36,7 @@ if kind == "extract":
     worker = extract._Extract
 else:
     arguments = {"model": predictor.DEFAULT, "min_duration_s": 1.0, "gpus": 0.0, "keep_features": False}
-    worker = score._ScoreFiles
+    worker = score_workers.ScoreFiles
 batches = blocks.by_duration(pa.Table.from_pylist(rows), seconds, 2, 180.0, 1_800.0)
 done = 0.0
 here = worker(workspace=Workspace(place), **arguments)

@@ -83,7 +83,7 @@ def memory_mb(kind: str) -> float:
 def end(target: str, new: int, n: int) -> dict[str, float]:
     """What the command does last, in this process."""
     from mer_ray.io.tables import Workspace
-    from mer_ray.scoring import glance, output
+    from mer_ray.scoring import output, preview
 
     if new:
         Workspace(f"{target}.parts").append("scores", rows(n, n + new), "new")
@@ -94,7 +94,7 @@ def end(target: str, new: int, n: int) -> dict[str, float]:
     place.open(MODEL)
     done = len(place.done())
     place.finish([], done)
-    list(glance.tables(place.uri, 120))
+    list(preview.tables(place.uri, 120))
     assert done == n + new, f"{done:,} rows of {n + new:,}"
     return {
         "grown_mb": memory_mb("VmHWM") - before,

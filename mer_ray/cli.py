@@ -257,12 +257,12 @@ def score(
             config = config.model_copy(update={"score": config.score.model_copy(update={"model": model})})
         show(stage.run(config, workspace))
         return
-    from mer_ray.scoring import glance
+    from mer_ray.scoring import preview
 
     target = output or "scores.parquet"
     config = _collecting(config, keep_gone=keep_gone)
     show(stage.run_catalog(config, catalog, target, model or config.score.model, keep_features))
-    for shown in glance.tables(target, out.width):
+    for shown in preview.tables(target, out.width):
         out.print(shown)
 
 

@@ -37,15 +37,19 @@ SCHEMA = pa.schema(
 
 
 class Catalog:
-    """tracks: how many files there are to score; `windows` has their rows. lost: rows of ``failures``. tables: Parquet
-    files with frames. folders: those that were searched, and all of which could be read. skipped: what a search of
-    folders passed over.
+    """What there is to score.
+
+    Attributes:
+        failed: Rows of ``failures``.
+        tables: Parquet files with frames.
+        folders: Those that were searched, and all of which could be read.
+        skipped: What a search of folders passed over.
 
     The rows are in a temporary file, not in memory, where a million files would take a gigabyte.
     """
 
     def __init__(self) -> None:
-        self.lost: list[dict[str, Any]] = []
+        self.failed: list[dict[str, Any]] = []
         self.tables: list[str] = []
         self.folders: list[str] = []
         self.skipped = walk.Skipped()
@@ -60,7 +64,7 @@ class Catalog:
         return len(self._ids)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Put a file in, unless it is there. Another one of the same id is lost."""
+        """Put a file in, unless it is there. Another one of the same id becomes a failure."""
         self._held.append(row)
         if len(self._held) == _AT_ONCE:
             self._flush()
@@ -83,7 +87,7 @@ class Catalog:
         self._writer.write_table(rows.filter(pa.array(new)))
         for i in np.flatnonzero(~new & another):
             said = f"{one_line(rows['uri'][i].as_py(), 300)} has the track_id of another file, {rows['track_id'][i]}"
-            self.lost.append(failure("score", file_id(rows["uri"][i].as_py()), "duplicate", said))
+            self.failed.append(failure("score", file_id(rows["uri"][i].as_py()), "duplicate", said))
         self._held = []
 
 
@@ -104,7 +108,7 @@ def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Cata
             if not (error.skipped.counts[walk.UNREADABLE] or error.skipped.counts[walk.BROKEN]):
                 catalog.folders.append(str(_absolute(to_path(place).expanduser())))
     catalog.close()
-    if nothing and not (catalog.tracks or catalog.tables or catalog.lost):
+    if nothing and not (catalog.tracks or catalog.tables or catalog.failed):
         raise nothing[0]
     return catalog
 
@@ -114,7 +118,7 @@ def _take(place: str, item: Found, catalog: Catalog) -> None:
     if error is None and track.uri is None:
         error = TrackError("no_audio", f"{place}: {track.artist} – {track.title} has no path or uri")
     if error is not None:
-        catalog.lost.append(failure("score", track.id, error.reason, error.message, error.transient))
+        catalog.failed.append(failure("score", track.id, error.reason, error.message, error.transient))
     else:
         catalog.add(_row(track))
 

@@ -17,7 +17,7 @@ from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import ragged_arrays
 from mer_ray.io.tables import failure
 
-AT_ONCE, VALUES_AT_ONCE = 1_024, 10**8
+MAX_ROWS, MAX_VALUES = 1_024, 10**8
 """So many rows are scored and written together, or fewer where their frames are so many numbers."""
 KNOWN = ("track_id", "artist", "title", "album", "uri")
 READING = (pa.ArrowException, OSError)
@@ -45,7 +45,7 @@ def unit_rows(file: str, filesystem: Any, model: str) -> Iterator[dict[str, Any]
             "group": group,
             "start": start,
             "rows": rows,
-            "at_once": max(1, min(AT_ONCE, VALUES_AT_ONCE * rows // max(1, values))),
+            "at_once": max(1, min(MAX_ROWS, MAX_VALUES * rows // max(1, values))),
             "key": f"{model} {file} {group} {rows} {packed}",
         }
         start += rows
@@ -74,12 +74,12 @@ def unit_id(unit: Mapping[str, Any]) -> str:
     return digest(unit["key"].encode())[:16]
 
 
-def unit_place(unit: Mapping[str, Any]) -> str:
+def unit_name(unit: Mapping[str, Any]) -> str:
     """A row group in messages."""
     return f"{one_line(unit['file'])}, row group {unit['group']} ({unit['rows']:,} rows)"
 
 
-def lost_stage(feature: str) -> str:
+def unit_stage(feature: str) -> str:
     """The name under which ``failures`` has row groups that cannot be read, or that end every worker.
 
     Not that of their rows, whose failures are met once: each run meets all of these again.
@@ -87,15 +87,25 @@ def lost_stage(feature: str) -> str:
     return f"score:{feature}:groups"
 
 
+def unit_failure(stage: str, unit: Mapping[str, Any], error: TrackError) -> dict[str, Any]:
+    """A row of ``failures`` for a row group, with ``tries``, how often it could not be read before."""
+    return failure(stage, unit_id(unit), error.reason, error.message, error.transient, unit["tries"] + 1)
+
+
+def shard_file(shard: str) -> str:
+    """The file of a piece, as `Workspace.append` names it."""
+    return f"part-{digest(shard.encode())[:24]}.parquet"
+
+
 def repeated(unit: Mapping[str, Any], column: pa.ChunkedArray, new: np.ndarray) -> list[dict[str, Any]]:
     """Rows of ``failures`` for track_ids that came before. column: of `ids`. new: which did not, (n,) bool."""
-    file, lost = unit["file"], []
-    for row in np.flatnonzero(~new).tolist():
-        place = f"{one_line(file)}, row {unit['start'] + row + 1}"
-        track = one_line(column[row].as_py() or "", 40)
-        said = f"{place}: its track_id, {track}, is that of an earlier row; one of them is kept"
-        lost.append(failure("score", digest(f"{file} {unit['start'] + row}".encode())[:16], "duplicate", said))
-    return lost
+    failed = []
+    for row in (np.flatnonzero(~new) + unit["start"]).tolist():
+        track = one_line(column[row - unit["start"]].as_py() or "", 40)
+        twice = f"its track_id, {track}, is that of an earlier row; one of them is kept"
+        message = f"{one_line(unit['file'])}, row {row + 1}: {twice}"
+        failed.append(failure("score", digest(f"{unit['file']} {row}".encode())[:16], "duplicate", message))
+    return failed
 
 
 class Frames:
@@ -146,7 +156,7 @@ class Frames:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> TrackError:
-        said = f"{unit_place(self.unit)} cannot be read ({one_line(str(error), 200)})"
+        said = f"{unit_name(self.unit)} cannot be read ({one_line(str(error), 200)})"
         return TrackError("unreadable", said, self._may_pass)
 
     def read(self, piece: pa.Table) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]]]:

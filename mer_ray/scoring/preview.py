@@ -1,4 +1,4 @@
-"""Scores at a glance, for a terminal: every track of a few, or the folders of many."""
+"""Scores at a preview, for a terminal: every track of a few, or the folders of many."""
 
 from __future__ import annotations
 
