@@ -48,7 +48,7 @@ def score(
 
     files: paths, or one path; a folder stands for the audio files in it and below. model: a loaded model, its folder,
     or None for the packaged one. errors: what of files that cannot be scored: "warn" leaves them out with one
-    UserWarning, "ignore" without one, and `failures` tells of them; "raise" raises the first one's TrackError.
+    UserWarning, "ignore" without one, and `failures` lists them; "raise" raises the first one's TrackError.
     allow_partial: score what there is of files that are cut or damaged; the column decoded_share says how much.
 
     Without Ray and without TensorFlow, unless the model's own feature needs it; the decoder has a process of its own,
