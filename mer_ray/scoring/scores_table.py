@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ import pyarrow.fs
 from mer_ray.errors import InputError
 from mer_ray.io import cells
 from mer_ray.io.address import to_path
-from mer_ray.io.buckets import parted, read_again, scheme, shown
+from mer_ray.io.buckets import parted, read_batches, scheme, shown
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
@@ -55,12 +56,9 @@ def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> 
     (text: empty). No track_id comes twice: the first row counts. Raises InputError, naming the file, the row, and what
     to do.
     """
-    text = os.fspath(path)
     wanted = list(SCHEMA.names if columns is None else columns)
-    rows = _open(text)
-    with _reading(text):
-        table = read_again(lambda: rows.to_table(_stored(rows, wanted)))
-    return _cleaned(text, cells.unguarded(table) if _is_csv(rows) else table, wanted, Ids())
+    empty = pa.schema([SCHEMA.field(n) for n in wanted]).empty_table()
+    return pa.concat_tables([empty, *pieces(path, wanted)])
 
 
 def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -71,11 +69,13 @@ def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -
     text, seen = os.fspath(path), Ids()
     wanted = list(SCHEMA.names if columns is None else columns)
     rows = _open(text)
+    is_csv = isinstance(rows, ds.FileSystemDataset) and isinstance(rows.format, ds.CsvFileFormat)
+    stored = [c for c in dict.fromkeys([*wanted, *REQUIRED]) if c in rows.schema.names]
     with _reading(text):
         for file in rows.get_fragments():
-            for batch in _batches(file, rows.schema, _stored(rows, wanted)):
+            for batch in read_batches(partial(_batches, file, rows.schema, stored)):
                 table = pa.Table.from_batches([batch])
-                yield _cleaned(text, cells.unguarded(table) if _is_csv(rows) else table, wanted, seen)
+                yield _cleaned(text, cells.unguarded(table) if is_csv else table, wanted, seen)
 
 
 def count(path: str | os.PathLike[str]) -> int:
@@ -218,14 +218,6 @@ def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterat
     options = {"column_types": schema, "include_columns": columns, "include_missing_columns": True, **_CELLS}
     with file.open() as opened:
         yield from pacsv.open_csv(opened, parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**options))
-
-
-def _is_csv(rows: ds.Dataset) -> bool:
-    return isinstance(rows, ds.FileSystemDataset) and isinstance(rows.format, ds.CsvFileFormat)
-
-
-def _stored(rows: ds.Dataset, wanted: Sequence[str]) -> list[str]:
-    return [c for c in dict.fromkeys([*wanted, *REQUIRED]) if c in rows.schema.names]
 
 
 def _cleaned(text: str, table: pa.Table, wanted: Sequence[str], seen: Ids) -> pa.Table:
