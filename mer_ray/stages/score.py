@@ -113,7 +113,7 @@ def run_catalog(
             f"none of the {len(failed):,} tracks in {named} could be scored",
             f"the first: {failed[0]['message']} ({failed[0]['reason']}); all of them: {beside}",
         )
-    summary.notes.append(f"{out.place}, by {loaded.id}{_note(loaded)}")
+    summary.notes.append(f"{out.shown}, by {loaded.id}{_note(loaded)}")
     summary.notes += filter(None, [out.note, *void.notes(), str(catalog.skipped)])
     if failed:
         summary.notes.append(f"what failed and why: {beside}")

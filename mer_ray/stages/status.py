@@ -1,4 +1,4 @@
-"""What a workspace holds, what it lost and what to do about it, and what comes next."""
+"""What a workspace holds, what failed and what to do about it, and what comes next."""
 
 from __future__ import annotations
 
@@ -136,10 +136,10 @@ def _audio_s(workspace: Workspace) -> float:
 
 def _files(workspace: Workspace) -> list[Any]:
     """Information on the workspace's files; of one in an object store, only on those of its tables and models."""
-    places = [()] if workspace.is_local else [(t,) for t in (*_tables(workspace), "runs", "report")]
+    folders = [()] if workspace.is_local else [(t,) for t in (*_tables(workspace), "runs", "report")]
     found: list[Any] = []
-    for place in places:
-        selector = pyarrow.fs.FileSelector(workspace.path(*place), allow_not_found=True, recursive=True)
+    for folder in folders:
+        selector = pyarrow.fs.FileSelector(workspace.path(*folder), allow_not_found=True, recursive=True)
         found += [f for f in workspace.fs.get_file_info(selector) if f.type == pyarrow.fs.FileType.File]
     return found
 
@@ -221,13 +221,13 @@ def _next(
     files: list[Any],
 ) -> dict[str, str] | None:
     """The first stage that has something left to do."""
-    lost = Counter[str]()
+    failed = Counter[str]()
     for failure in failures:
-        lost[failure["stage"]] += failure["count"]
+        failed[failure["stage"]] += failure["count"]
     features = [t for t in rows if t.startswith(features_table(""))]
-    behind = [t for t in features if rows[t] + lost["extract"] + lost[f"extract:{t[9:]}"] < rows["audio"]]
-    without_label = rows["tracks"] - rows["labels"] - lost["label"]
-    without_audio = rows["tracks"] - rows["audio"] - lost["acquire"]
+    behind = [t for t in features if rows[t] + failed["extract"] + failed[f"extract:{t[9:]}"] < rows["audio"]]
+    without_label = rows["tracks"] - rows["labels"] - failed["label"]
+    without_audio = rows["tracks"] - rows["audio"] - failed["acquire"]
     written = {f.path: f.mtime for f in files}
     made = [m for p, m in written.items() if p.endswith("/model.json") and p.startswith(workspace.path("runs"))]
     reported = written.get(workspace.path("report", "report.md"))

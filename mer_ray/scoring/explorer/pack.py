@@ -109,7 +109,7 @@ def links(uris: Sequence[str], folder: Path) -> list[str]:
     for uri in uris:
         path = to_path(uri).expanduser() if uri and scheme(uri) in ("", "file") else None
         try:
-            # Not resolved: a browser takes ".." off the address that it was given, whatever is a symbolic link in it.
+            # Not resolved: a browser takes ".." off the address of the page, whatever is a symbolic link in it.
             out.append("" if path is None else quote(os.fsencode(Path(os.path.relpath(path, folder)).as_posix())))
         except ValueError:
             out.append(Path(path or "").absolute().as_uri())
@@ -156,7 +156,7 @@ def _numbers(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _ranks(keys: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Each key's place in the order of people, not of code points; (N,). What is empty comes last."""
+    """Each key's rank in the order of people, not of code points; (N,). What is empty comes last."""
     folded = [[(not part, normalise(part)) for part in key] for key in keys]
     ranks = np.empty(len(keys), "<u4")
     ranks[sorted(range(len(keys)), key=folded.__getitem__)] = np.arange(len(keys))
