@@ -51,7 +51,7 @@ def memory_mb(kind: str) -> float:
 def end(target: str, new: int, n: int) -> dict[str, float]:
     """What the command does last, in this process."""
     from mer_ray.io.tables import Workspace
-    from mer_ray.scoring import glance, output
+    from mer_ray.scoring import output, preview
 
     if new:
         Workspace(f"{target}.parts").append("scores", common.scores(n, n + new, POINTS, MODEL), "new")
@@ -62,7 +62,7 @@ def end(target: str, new: int, n: int) -> dict[str, float]:
     target_output.open(MODEL)
     done = len(target_output.done())
     target_output.finish([], done)
-    list(glance.tables(target_output.uri, 120))
+    list(preview.tables(target_output.uri, 120))
     assert done == n + new, f"{done:,} rows of {n + new:,}"
     return {
         "grown_mb": memory_mb("VmHWM") - before,

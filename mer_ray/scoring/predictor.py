@@ -101,15 +101,15 @@ class Predictor:
         if not tracks:
             return []
         out = []
-        answered = self.answers(tracks)
-        lower, upper = model.intervals.ends(np.stack([a.value for a in answered]))
-        for i, (track, answer) in enumerate(zip(tracks, answered, strict=True)):
-            mean = answer.statistics if self._shared else None
+        predicted = self.answers(tracks)
+        lower, upper = model.intervals.ends(np.stack([p.value for p in predicted]))
+        for i, (track, one) in enumerate(zip(tracks, predicted, strict=True)):
+            mean = one.statistics if self._shared else None
             if mean is None:
                 mean = mean_statistics(model.reference.statistics, track, model.window, model.feature.hop_s)
             sound = model.reference.coordinates(mean)
             novelty = float(model.reference.novelty(sound))
-            out.append(Prediction(answer.value, lower[i], upper[i], answer.curve, answer.hop_s, novelty, sound))
+            out.append(Prediction(one.value, lower[i], upper[i], one.curve, one.hop_s, novelty, sound))
         return out
 
     def extractors(self) -> dict[str, Extractor]:
