@@ -14,7 +14,7 @@ from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
 from mer_ray.io.cells import guard
 
 NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "logmel": "log-mel"}
-PLAIN = ("-", "constant mean", "constant median", "ridge", "attention", "kernel", "chroma", "spectral")
+PLAIN = ("-", "constant mean", "constant median", "ridge", "kernel", "chroma", "spectral")
 HEADS = {"mse": "MSE", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "r": "r", "ccc": "CCC"}
 ORIGINAL = ("cnn", "lstm")
 """The networks of the original's table."""
