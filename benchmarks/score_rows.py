@@ -32,8 +32,7 @@ def model(folder: Path) -> object:
     from mer_ray.evaluation.summary import evaluate
     from mer_ray.features import FeatureSpec
     from mer_ray.io.tables import Workspace
-    from mer_ray.models.solve import solve
-    from mer_ray.models.statistics import Statistics
+    from mer_ray.models.kernel import Kernel
     from mer_ray.scoring import model_folder
     from mer_ray.scoring.intervals import intervals
     from mer_ray.training import reference
@@ -44,10 +43,9 @@ def model(folder: Path) -> object:
     tracks = [(row @ mix + rng.standard_normal((20, N_DIMS))).astype(np.float32) for row in labels]
     groups = [str(i) for i in range(200)]
     spec = FeatureSpec("made", 1, 0, HOP_S, N_DIMS, family="precomputed")
-    member = solve("kernel", HOP_S, 31, tracks, labels, groups, 0, lambda *a: None, np.ones_like(labels))
-    own = member.parameters
-    statistics = Statistics(member.scaler, own["components"], own["shift"], own["scale"])
-    means = np.stack([reference.mean_statistics(statistics, t, 31, HOP_S) for t in tracks])
+    member = Kernel(HOP_S, 31).fit(tracks, labels, groups)
+    statistics = member.statistics
+    means = np.stack([statistics.mean(t, 31, HOP_S) for t in tracks])
     predicted = labels[None] + 0.05 * rng.standard_normal((1, 200, 3))
     model_folder.save(
         model_folder.Model(

@@ -36,13 +36,11 @@ def planted(n: int, seed: int) -> tuple[list[np.ndarray], np.ndarray, list[str]]
 def r2(network: str, n: int, seed: int) -> float:
     """Mean over V, A and D of one cross-validation."""
     from mer_ray import models
+    from mer_ray.models.windows import window_frames
     from mer_ray.training.crossval import cross_validate, partitions
-    from mer_ray.training.fit import Recipe
-    from mer_ray.training.windows import window_frames
+    from mer_ray.training.recipe import Recipe
 
-    own = models.defaults(network)
-    names = [k for k in Recipe.__dataclass_fields__ if k in own]
-    recipe = Recipe(network, HOP_S, window_frames(own["window_s"], HOP_S), **{k: own[k] for k in names})
+    recipe = Recipe(network, HOP_S, window_frames(models.defaults(network)["window_s"], HOP_S))
     tracks, labels, artists = planted(n, seed)
     result = cross_validate(recipe, tracks, labels, artists, partitions(artists, labels, 5, 1, seed), 2, seed)
     error = np.square(result.predicted[0] - labels).mean(axis=0)

@@ -11,7 +11,7 @@ the best of the others is shown. Both sides have all cores. "lstm" is a sequence
 128; "cnn" 30 s of MFCC, 1300 frames of 40. The plain loops are written as in Flax's guides: `nnx.RNN` and `nnx.Conv`,
 `nnx.Optimizer`, an `@nnx.jit` step, batches from the host.
 
-"ours" is `mer_ray.training.fit` itself: it also clips gradients, averages weights, masks padding, and validates on 64
+"ours" is `mer_ray.training.network`: it also clips gradients, averages weights, masks padding, and validates on 64
 tracks inside the time shown. The plain LSTM has our layers and sizes. Of the plain CNNs, "same filters" has ours as
 `nnx.Conv`, and "image" is what a tutorial does: 5 × 3 filters, SAME, max pooling, 16, 16 and 32 channels, which is
 another network with more products. The labels are planted in the frames: "error" is the MSE of the standardised labels
@@ -67,12 +67,14 @@ def planted(n: int, time_steps: int, n_dims: int, seed: int = 0) -> tuple[np.nda
 
 
 def ours(network: str, hop_s: float, frames: np.ndarray, labels: np.ndarray, epochs: int) -> Laps:
-    """`fit`, as ``mer-ray train`` calls it."""
-    from mer_ray.training.fit import Recipe, fit
+    """The training loop, as ``mer-ray train`` calls it."""
+    from mer_ray.training.network import Network
+    from mer_ray.training.recipe import Recipe
 
     laps = Laps()
     recipe = Recipe(network, hop_s, frames.shape[1], epochs, epochs, BATCH, RATE, DECAY)
-    fit(recipe, list(frames), labels, np.arange(len(frames)) >= len(frames) - N_VALID, 0, laps)
+    validation = np.arange(len(frames)) >= len(frames) - N_VALID
+    Network(recipe, laps).fit(list(frames), labels, [""] * len(frames), validation=validation)
     return laps
 
 
@@ -82,7 +84,6 @@ def wide_lstm() -> str:
     from mer_ray.models.lstm import Lstm
 
     module = types.ModuleType("benchmark_lstm")
-    module.DEFAULTS = {}
     module.build = lambda n_dims, hop_s, rngs, outputs: Lstm(n_dims, hop_s, rngs, outputs, width=HIDDEN)
     sys.modules[module.__name__] = module
     models.NETWORKS["lstm-wide"] = module.__name__
@@ -180,13 +181,14 @@ def plain(build: Callable[[int, Any], Any], frames: np.ndarray, labels: np.ndarr
 
 def grid(frames: np.ndarray, labels: np.ndarray, hop_s: float, epochs: int) -> float:
     """Wall seconds of 12 trials, compilation included: 2 networks, 3 learning rates, 2 weight decays."""
-    from mer_ray.training.fit import Recipe, fit
+    from mer_ray.training.network import Network
+    from mer_ray.training.recipe import Recipe
 
     validation = np.arange(len(frames)) >= len(frames) - N_VALID
     with common.Clock() as clock:
         for network, rate, decay in GRID:
             recipe = Recipe(network, hop_s, frames.shape[1], epochs, epochs, BATCH, rate, decay)
-            fit(recipe, list(frames), labels, validation, 0)
+            Network(recipe).fit(list(frames), labels, [""] * len(frames), validation=validation)
     return clock.wall_s
 
 

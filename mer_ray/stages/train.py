@@ -91,7 +91,7 @@ def _plan(
                 _check_settings(workspace, run_name, finished["details"]["settings"], settings)
                 if finished["details"]["data"] == common["data"]:
                     summary.done_before += 1
-                    if not models.is_solved(network) and finished["details"].get("version", 1) < VERSION:
+                    if "ema" in models.uses(network) and finished["details"].get("version", 1) < VERSION:
                         old.append(run_name)
                     continue
                 summary.notes.append(f"{run_name} is trained again: its data changed")
@@ -148,19 +148,14 @@ def _train(
     config: Config, workspace: Workspace, trials: list[dict[str, Any]], given: dict[str, Any], ticker: Ticker
 ) -> dict[str, str]:
     """Run the trials; the error messages of those that failed, by name."""
-    together = [t for t in trials if config.train.workers > 1 and not _alone(t["network"])]
+    from mer_ray import models
+
+    together = [t for t in trials if config.train.workers > 1 and t["network"] and models.is_network(t["network"])]
     errors = _tune(config, workspace, [t for t in trials if t not in together], given, ticker)
     for trial in together:
         errors |= _group(config, workspace, trial, given)
         ticker.advance(trial["members"], trial["name"])
     return errors
-
-
-def _alone(network: str | None) -> bool:
-    """Whether several processes would not help: baselines and networks that are solved."""
-    from mer_ray import models
-
-    return network is None or models.is_solved(network)
 
 
 def _given(config: Config, workspace: Workspace, mark: str) -> dict[str, Any]:

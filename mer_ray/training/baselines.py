@@ -1,4 +1,4 @@
-"""What a network has to beat: ridge regression and a support vector machine on pooled statistics, in its own folds."""
+"""What a model has to beat: the registered baselines, in its own folds, and what a split by tracks would have added."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mer_ray import models
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
+from mer_ray.models import svr
+from mer_ray.models.pooled import mean_sd
 from mer_ray.models.splits import grouped_folds
-from mer_ray.training.leakage import Leakage, compare
-from mer_ray.training.pooled import SVR_ROWS, mean_sd, out_of_fold
-
-MODELS = ("ridge", "svr")
+from mer_ray.training.leakage import Leakage, leakage, out_of_fold
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,17 @@ def evaluate(
 ) -> Baselines:
     """The baselines and the leakage of tracks (n_i, F), labels (N, 3) in 0..1 and groups (N,).
 
-    The folds are those of `grouped_folds` with the seeds seed, seed + 1, ..., stratified by the labels, as in the
-    networks' cross-validation. Raises InputError where there are fewer groups than folds.
+    The folds are those of `grouped_folds` with the seeds seed, seed + 1, ..., stratified by the labels, as in every
+    model's cross-validation. Raises InputError where there are fewer groups than folds.
     """
     x = mean_sd(tracks)
     fold = np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
-    predicted = {model: out_of_fold(model, x, labels, fold, seed) for model in MODELS}
-    leak = compare(predicted["svr"], x, labels, groups, fold, seed)
+    predicted = {name: out_of_fold(name, x, labels, fold, seed) for name in models.BASELINES}
     most = max(int((f != k).sum()) for f in fold for k in range(folds))
-    notes = (
-        [f"The SVR saw {SVR_ROWS:,} of up to {most:,} training tracks, drawn for each fold."] if most > SVR_ROWS else []
+    notes = [f"The SVR saw {svr.MAX_ROWS:,} of up to {most:,} training tracks, drawn for each fold."]
+    return Baselines(
+        predicted, fold, leakage(predicted["svr"], x, labels, groups, fold, seed), notes if most > svr.MAX_ROWS else []
     )
-    return Baselines(predicted, fold, leak, notes)
 
 
 def rows(

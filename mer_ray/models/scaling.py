@@ -1,20 +1,21 @@
-"""A trained network as plain arrays, and the scaling that it was trained with."""
+"""Standardisation of frames and labels by the training tracks' moments."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+
+PREFIX = "scaler."
 
 
 @dataclass(frozen=True)
 class Scaler:
-    """Means and deviations: of the frames, shape (F,), and of the labels, shape (3,).
+    """Means and deviations: of the frames, shape (F,), and of the labels, shape (3,); all float32.
 
     x_root: (F,), 1 for a dimension that is never negative, of which the square root is taken first. Rectified
-    embeddings are mostly zero with rare large values, which would rule all products (Perronnin et al. 2010, ECCV).
+    embeddings are mostly zero with rare large values, which would dominate all products (Perronnin et al. 2010, ECCV).
     """
 
     x_root: np.ndarray
@@ -39,14 +40,17 @@ class Scaler:
             squares += np.square(centred).sum(axis=0)
         mean = total / count
         x_sd, y_sd = np.sqrt(np.maximum(squares / count - mean**2, 0)), labels.std(axis=0)
-        f32 = np.float32
-        return cls(
-            x_root.astype(f32),
-            (origin + mean).astype(f32),
-            np.where(x_sd > 1e-6, x_sd, 1).astype(f32),
-            labels.mean(axis=0).astype(f32),
-            np.where(y_sd > 1e-6, y_sd, 1).astype(f32),
-        )
+        columns = (x_root, origin + mean, _nonzero(x_sd), labels.mean(axis=0), _nonzero(y_sd))
+        return cls(*(c.astype(np.float32) for c in columns))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Scaler:
+        """What `arrays` made; other entries are left aside."""
+        return cls(**{name: arrays[PREFIX + name] for name in cls.__dataclass_fields__})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As a model stores it."""
+        return {PREFIX + name: values for name, values in vars(self).items()}
 
     def frames(self, track: np.ndarray) -> np.ndarray:
         """Standardised frames (n, F), float32."""
@@ -58,22 +62,16 @@ class Scaler:
         scaled: np.ndarray = ((labels - self.y_mean) / self.y_sd).astype(np.float32)
         return scaled
 
-
-@dataclass(frozen=True)
-class Member:
-    """A trained network: its flat parameters (name → array), its scaling, and what it answers for.
-
-    targets: (3,), 1 for a dimension that this network was trained on, 0 for one that it leaves to others. chosen: for
-    each dimension, what the training itself has chosen (`solve.Choice.to_json`); JSON values.
-    """
-
-    parameters: dict[str, np.ndarray]
-    scaler: Scaler
-    targets: tuple[int, ...] = (1, 1, 1)
-    chosen: dict[str, Any] = field(default_factory=dict)
+    def vad(self, standardised: np.ndarray) -> np.ndarray:
+        """The inverse of `labels`, clipped to 0..1."""
+        return np.asarray(np.clip(standardised * self.y_sd + self.y_mean, 0, 1))
 
 
 def _rooted(track: np.ndarray, root: np.ndarray) -> np.ndarray:
     if not root.any():
         return track
     return np.where(root, np.sqrt(np.maximum(track, 0)), track)
+
+
+def _nonzero(sd: np.ndarray) -> np.ndarray:
+    return np.where(sd > 1e-6, sd, 1)
