@@ -1,0 +1,245 @@
+"""Parquet tables in a folder: shards that appear whole, are read in pieces, and are rewritten without a gap.
+
+A table is a folder of Parquet shards. The name of a shard follows from what is in it, so a batch that is written again
+replaces itself.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from mer_ray.errors import WorkspaceError
+from mer_ray.io.buckets import read_again, read_batches, unreachable
+from mer_ray.io.identity import digest, one_line
+from mer_ray.io.ids import Ids
+from mer_ray.io.schemas import LOGS, SCHEMAS, features_schema, features_table
+from mer_ray.io.store import Storage
+
+
+class Tables(Storage):
+    """A folder of tables, at a local path or in an object store (s3://, gs://)."""
+
+    def append(self, table: str, rows: pa.Table, shard: str) -> str:
+        """Add rows as one shard. ``shard`` names the batch: the same batch written twice is there once.
+
+        Answers the file's name.
+        """
+        sink = pa.BufferOutputStream()
+        # Frames hardly repeat a number: to look for repeats takes eight times as long, and gigabytes for ten hours.
+        repeats = not table.startswith(features_table(""))
+        pq.write_table(rows, sink, compression="zstd", use_dictionary=repeats)
+        name = f"part-{digest(shard.encode())[:24]}.parquet"
+        self.write_bytes(sink.getvalue().to_pybytes(), table, name)
+        return name
+
+    def append_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Add rows (dicts) to a table of `SCHEMAS`, the shard named by their ids. Answers the files' names."""
+        if not rows:
+            return []
+        shard = "\n".join(f"{r.get('stage', '')} {r['track_id']} {r.get('at', '')} {r.get('title', '')}" for r in rows)
+        return [self.append(table, pa.Table.from_pylist(list(rows), schema=SCHEMAS[table]), shard)]
+
+    def replace(self, table: str, shards: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+        """Make a table anew from shards of rows, for one that follows from something else as a whole.
+
+        The new shards come before the old ones go: a reader in between, or after a kill, finds every row.
+        """
+        new = {name for rows in shards for name in self.append_rows(table, rows)}
+        for name in self.names(table):
+            if name.endswith(".parquet") and name not in new:
+                self.delete(table, name)
+
+    def drop(self, table: str, ids: Collection[str], where: pc.Expression | None = None) -> int:
+        """Take rows out: of these tracks and, with ``where``, only those for which it holds. How many they were."""
+        wanted = pc.field("track_id").isin(pa.array(list(ids), pa.string()))
+        wanted = wanted if where is None else wanted & where
+        return self._rewrite(table, wanted, lambda rows: rows.filter(~wanted)) if ids else 0
+
+    def exchange(self, table: str, ids: Collection[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Put rows in the places of those of these tracks. Of tracks in ``ids`` without a new row, the old one goes.
+
+        At no moment are both gone, so that what a new row is compared with outlives a kill.
+        """
+        new, wanted = pa.Table.from_pylist(list(rows), SCHEMAS[table]), pc.field("track_id").isin(list(ids))
+        put = Ids()
+
+        def exchanged(old: pa.Table) -> pa.Table:
+            own = new.filter(pc.is_in(new["track_id"], old["track_id"].combine_chunks()))
+            own = own.filter(pa.array(put.add(own["track_id"])))
+            left = old.filter(~wanted)
+            return pa.concat_tables([left, own], promote_options="default").select(SCHEMAS[table].names)
+
+        if ids:
+            self._rewrite(table, wanted, exchanged, uuid.uuid4().hex)
+            self.append_rows(table, [r for r in rows if not put.mask([r["track_id"]])[0]])
+
+    def rename(self, table: str, ids: Mapping[str, str]) -> int:
+        """Give the rows of tracks another id. How many they were."""
+        old, new = pa.array(list(ids), pa.string()), pa.array(list(ids.values()), pa.string())
+
+        def renamed(rows: pa.Table) -> pa.Table:
+            at = rows.schema.get_field_index("track_id")
+            own = rows["track_id"]
+            return rows.set_column(at, rows.field(at), pc.coalesce(new.take(pc.index_in(own, old)), own))
+
+        return self._rewrite(table, pc.field("track_id").isin(old), renamed) if ids else 0
+
+    def settle(self, table: str, there: Ids | None = None) -> set[str]:
+        """Take out rows whose id comes again and, with ``there``, those of ids that are not in it: these ids."""
+        seen, twice, strays = Ids(), set[str](), set[str]()
+        for batch in self._scan(table, ["track_id"]):
+            ids = batch["track_id"]
+            twice.update(ids.filter(pa.array(~seen.add(ids))).to_pylist())
+            if there is not None:
+                strays.update(ids.filter(pa.array(~there.mask(ids))).to_pylist())
+        first = Ids()
+
+        def once(rows: pa.Table) -> pa.Table:
+            doubled = pc.is_in(rows["track_id"], pa.array(list(twice), pa.string())).to_numpy()
+            return rows.filter(pa.array(~doubled | first.add(rows["track_id"])))
+
+        if twice:
+            wanted = pc.field("track_id").isin(pa.array(list(twice), pa.string()))
+            self._rewrite(table, wanted, once, uuid.uuid4().hex)
+        self.drop(table, strays)
+        return strays
+
+    def _rewrite(
+        self, table: str, wanted: pc.Expression, change: Callable[[pa.Table], pa.Table], salt: str = ""
+    ) -> int:
+        """Change the shards that have rows for which ``wanted`` holds. How many rows those are.
+
+        A shard is written anew before the old one goes: a kill in between leaves rows twice, which readers count once,
+        and the next call changes what is left. salt: a new one for each call where a shard's change hangs on the shards
+        before it: what a killed call has written must then not be written over.
+        """
+        paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
+        if not paths:
+            return 0
+        try:
+            rows_of = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
+            found = read_again(lambda: rows_of.to_table(["__filename"], wanted))
+            for path in found["__filename"].unique().to_pylist():
+                name = path.rpartition("/")[2]
+                rows = change(read_again(partial(pq.read_table, path, filesystem=self.fs, partitioning=None)))
+                if len(rows):
+                    self.append(table, rows, "\n".join([salt + name, *rows["track_id"].to_pylist()]))
+                self.delete(table, name)
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(table, paths, error) from error
+        return len(found)
+
+    def has(self, table: str) -> bool:
+        """Whether the table has any shard."""
+        return any(name.endswith(".parquet") for name in self.names(table))
+
+    def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """The whole table (empty, with its schema, if there is none). No track_id twice, but in `LOGS`.
+
+        Two processes that worked on the same ids at once can each have committed them, in shards of different names;
+        their rows are equal, and the first one counts.
+        """
+        if not self.has(table):
+            empty: pa.Table = SCHEMAS.get(table, features_schema(1)).empty_table()
+            return empty.select(list(columns)) if columns else empty
+        wanted = None if columns is None else list(dict.fromkeys([*columns, "track_id"]))
+        paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
+        try:
+            # With the schema given, a column that an older version did not write reads as nulls.
+            stored = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
+            rows = read_again(lambda: stored.to_table(columns=wanted))
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(table, paths, error) from error
+        if table not in LOGS:
+            ids = rows["track_id"].to_numpy(zero_copy_only=False)
+            _, first = np.unique(ids, return_index=True)
+            if len(first) < len(ids):
+                rows = rows.take(np.sort(first))
+        return rows if columns is None else rows.select(list(columns))
+
+    def batches(self, table: str, columns: Sequence[str], rows: int = 50_000) -> Iterator[pa.Table]:
+        """What `read` gives, in its order and in pieces of ``rows`` to twice as many rows (the last one: fewer).
+
+        Of the whole table, only its ids are held in memory, 8 bytes each.
+        """
+        wanted = list(dict.fromkeys([*columns, "track_id"]))
+        seen, held = Ids(), 0
+        piece: list[pa.RecordBatch] = []
+        for batch in self._scan(table, wanted, rows):
+            if table not in LOGS and not (new := seen.add(batch["track_id"])).all():
+                batch = batch.filter(pa.array(new))
+            piece.append(batch)
+            held += len(batch)
+            if held >= rows:
+                yield pa.Table.from_batches(piece).combine_chunks().select(list(columns))
+                piece, held = [], 0
+        if held:
+            yield pa.Table.from_batches(piece).combine_chunks().select(list(columns))
+
+    def _scan(
+        self, table: str, columns: Sequence[str], rows: int = 50_000, filter: pc.Expression | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """The shards' rows, as they are and in their order, in batches of at most ``rows``."""
+        paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
+        if not paths:
+            return
+        options = {"batch_size": rows, "batch_readahead": 2, "fragment_readahead": 2}
+        try:
+            shards = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
+            yield from read_batches(lambda: shards.to_batches(columns=list(columns), filter=filter, **options))
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(table, paths, error) from error
+
+    def _unreadable(self, table: str, paths: Sequence[str], error: Exception) -> WorkspaceError:
+        if not self.is_local and not isinstance(error, pa.ArrowInvalid):
+            return unreachable(self.uri, error)
+        return WorkspaceError(
+            f"table {table} in {self.uri} cannot be read ({one_line(str(error), 200)})",
+            f"remove {next(filter(self._is_damaged, paths), 'the damaged shard')} and run its stage again",
+        )
+
+    def _is_damaged(self, path: str) -> bool:
+        try:
+            pq.read_table(path, filesystem=self.fs)
+        except (pa.ArrowException, OSError):
+            return True
+        return False
+
+    def require(self, table: str, stage: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a table that must have rows. Raises WorkspaceError naming the stage that makes it."""
+        rows = self.read(table, columns)
+        if rows.num_rows == 0:
+            raise WorkspaceError(f"workspace {self.uri} has no {table}", f"run `mer-ray {stage}` on it first")
+        return rows
+
+    def ids(self, table: str) -> Ids:
+        """The track_ids that a table has, 8 bytes each."""
+        found = Ids()
+        for batch in self._scan(table, ["track_id"]):
+            found.add(batch["track_id"])
+        return found
+
+    def find(self, table: str, ids: Any, columns: Sequence[str]) -> pa.Table:
+        """The rows of these tracks (a list or a column of ids), as far as the table has them."""
+        schema = pa.schema([SCHEMAS.get(table, features_schema(1)).field(c) for c in columns])
+        wanted = pc.field("track_id").isin(
+            pa.array(ids, pa.string()) if isinstance(ids, list) else ids.combine_chunks()
+        )
+        return pa.Table.from_batches(list(self._scan(table, columns, filter=wanted)) if len(ids) else [], schema)
+
+    def distinct(self, table: str, column: str) -> set[str]:
+        """The different values of a column of texts."""
+        values: set[str] = set()
+        for batch in self._scan(table, [column]):
+            values.update(batch[column].unique().to_pylist())
+        return values
