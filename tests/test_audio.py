@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from mer_ray.audio.decode import EXTENSIONS, check, decode, probe, resample
 from mer_ray.errors import TrackError
-from mer_ray.io.address import is_url, local_copy, to_path, to_uri
+from mer_ray.io.address import to_uri
+from mer_ray.io.objects import local_copy
 
 BAD = {
     "missing.wav": (lambda path: path, "missing", "missing"),
@@ -244,29 +245,9 @@ def test_any_bytes_are_checked_without_another_error(tmp_path_factory, data, hea
     assert said.isprintable()
 
 
-# where audio is ----------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.binary(min_size=1, max_size=20), min_size=1, max_size=4))
-def test_any_path_survives_as_text_that_can_be_stored(parts):
-    names = [p.replace(b"/", b"_").replace(b"\0", b"_") for p in parts]
-    path = Path(os.fsdecode(b"/" + b"/".join(names)))
-    uri = to_uri(path)
-    assert uri.encode("utf-8")
-    assert to_path(uri) == path
-    assert not is_url(uri)
-
-
 def test_hostile_names_are_decoded(tmp_path):
     for path in sounds.hostile_names(tmp_path):
         with local_copy(to_uri(path)) as local:
             samples, _ = decode(local)
             assert len(samples) == sounds.RATE
             assert probe(local).duration_s == 1.0
-
-
-@pytest.mark.parametrize("uri", ["http://x/a.mp3", "HTTPS://x", "http://[broken"])
-def test_web_addresses_are_told_from_paths(uri):
-    assert is_url(uri)
-    assert not is_url(f"/music/{uri}")
-    assert not is_url(f"file:///{uri}")

@@ -13,7 +13,7 @@ from mer_ray.audio import decode
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.errors import TrackError
 from mer_ray.features import Extractor, FrameStream
-from mer_ray.io.address import local_copy
+from mer_ray.io.objects import local_copy
 
 if TYPE_CHECKING:
     from mer_ray.audio.decode import Block

@@ -19,9 +19,8 @@ import pyarrow.parquet as pq
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.features import brought_cells as cells
 from mer_ray.features.brought_paths import named, plain
-from mer_ray.io.address import to_path
+from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import digest, one_line
-from mer_ray.io.objects import scheme
 
 BATCH_ROWS = 64
 READING = (pa.ArrowException, OSError)  # what pyarrow raises for what it cannot read
@@ -56,7 +55,7 @@ class Source:
     @classmethod
     def open(cls, setting: str, path: str) -> Source:
         """Raises ConfigError where there is nothing to read."""
-        remote = scheme(path) not in ("", "file")
+        remote = not is_local(path)
         location = path if remote else str(to_path(path).expanduser().absolute())
         if remote and re.match(r"[^/]*//[^/@]*:[^/@]*@", path):
             raise ConfigError(f"{setting}.path holds a password", "give keys through the environment")

@@ -10,9 +10,8 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 
 from mer_ray.errors import TrackError
-from mer_ray.io.address import to_path
+from mer_ray.io.address import scheme, shown, to_path
 from mer_ray.io.identity import one_line
-from mer_ray.io.objects import scheme, shown
 
 
 def match(wanted: Mapping[str, str], paths: Container[str], root: str) -> dict[str, str | TrackError]:

@@ -9,14 +9,12 @@ import email.utils
 import functools
 import itertools
 import logging
-import os
 import random
 import re
 import socket
 import ssl
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -24,9 +22,11 @@ from typing import IO, Any, NamedTuple
 
 import httpx
 
-from mer_ray.errors import TrackError, WorkspaceError
+from mer_ray.errors import TrackError
+from mer_ray.io.address import shown
 from mer_ray.io.identity import one_line
 from mer_ray.io.rate_limit import Slot
+from mer_ray.io.replace import replacing
 from mer_ray.version import __version__
 
 TRIES = 3
@@ -128,31 +128,6 @@ class Watchdog:
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
-@contextmanager
-def replacing(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
-    """A new binary file that takes the place of ``path`` when the context ends well, and vanishes when it does not.
-
-    folder: where it stands until then, on the same disk; by default beside ``path``. Raises WorkspaceError where the
-    disk refuses.
-    """
-    temporary = (folder or path.parent) / f".{uuid.uuid4().hex}.part"
-    try:
-        for parent in {path.parent, temporary.parent}:
-            parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise WorkspaceError(
-            f"cannot write {path}: {error.strerror}", "free some space or choose another --workspace, then run again"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
 class _Failure(NamedTuple):
     error: TrackError
     wait_s: float | None = None  # what the server asked for
@@ -174,11 +149,6 @@ def _parse(url: str) -> httpx.URL:
     return address
 
 
-def _shown(address: httpx.URL) -> str:
-    port = f":{address.port}" if address.port else ""
-    return one_line(f"{address.scheme}://{address.host}{port}{address.path}", 200)
-
-
 class _Download:
     """One file on its way: what has arrived, and how to ask for the rest of the same."""
 
@@ -186,7 +156,7 @@ class _Download:
         self, client: httpx.Client, address: httpx.URL, file: IO[bytes], max_bytes: float, watchdog: Watchdog
     ) -> None:
         self.client, self.address, self.file, self.max_bytes, self.watchdog = client, address, file, max_bytes, watchdog
-        self.shown = _shown(address)
+        self.shown = shown(str(address))
         self._start_over()
 
     def _start_over(self) -> None:

@@ -28,7 +28,7 @@ from mer_ray.io.failures import Lost, latest
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import LOGS, SCHEMAS, features_schema, features_table
-from mer_ray.io.store import Storage
+from mer_ray.io.store import Store
 
 COMPUTED = "features.json"
 """In ``settings``: the features that were last computed from audio."""
@@ -67,7 +67,7 @@ def failure(
     }
 
 
-class Workspace(Storage):
+class Workspace(Store):
     """A folder of tables, at a local path or in an object store (s3://, gs://)."""
 
     # tables --------------------------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ class Workspace(Storage):
         def since(name: str, at: datetime) -> bool:
             feature = name.removeprefix("baselines-")
             made = ("runs", name, "model.json") if feature == name else ("baselines", f"{feature}.json")
-            written = self._asked(lambda: self.fs.get_file_info(self.path(*made))).mtime
+            written = self._ask(lambda: self.fs.get_file_info(self.path(*made))).mtime
             return written is None or written < at
 
         trials = zip(rows["track_id"].to_pylist(), rows["at"].to_pylist(), strict=True)

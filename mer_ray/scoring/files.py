@@ -15,7 +15,7 @@ from mer_ray.audio import walk
 from mer_ray.audio.isolated import Decoder
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features.batch import extract
-from mer_ray.io import objects
+from mer_ray.io import address
 from mer_ray.io.address import is_url, to_path, to_uri
 from mer_ray.io.identity import one_line
 from mer_ray.scoring.catalog import content_hash, file_id, state
@@ -91,8 +91,8 @@ def _files(places: Iterable[Place]) -> Iterator[tuple[str, TrackError | None]]:
     for place in places:
         text = os.fsdecode(os.fspath(place))
         if is_url(text):
-            yield objects.shown(text), TrackError("bad_uri", f"{objects.shown(text)} is a web address: fetch it first")
-        elif objects.is_object(text):
+            yield address.shown(text), TrackError("bad_uri", f"{address.shown(text)} is a web address: fetch it first")
+        elif address.is_object(text):
             yield text, None
         else:
             yield from _local(to_path(text).expanduser().absolute())
@@ -117,14 +117,14 @@ def _local(path: Path) -> Iterator[tuple[str, TrackError | None]]:
 
 
 def _names(uri: str) -> dict[str, Any]:
-    if objects.is_object(uri):
+    if address.is_object(uri):
         return {"artist": "", "title": one_line(unquote(PurePosixPath(uri.partition("?")[0]).stem)), "album": ""}
     found = describe(to_path(uri))
     return {"artist": found.artist, "title": found.title, "album": found.album or ""}
 
 
 def _with_place(uri: str, error: OSError | TrackError) -> TrackError:
-    shown = objects.shown(uri) if objects.is_object(uri) else one_line(str(to_path(uri)), 300)
+    shown = address.shown(uri) if address.is_object(uri) else one_line(str(to_path(uri)), 300)
     if isinstance(error, OSError):
         return TrackError("unreadable", f"{shown} cannot be read ({error.strerror})")
     return error if shown in error.message else TrackError(error.reason, f"{shown}: {error.message}", error.transient)

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from mer_ray.errors import TrackError
-from mer_ray.io import objects
+from mer_ray.io import address
 from mer_ray.io.address import is_url, to_path, to_uri
 from mer_ray.io.identity import one_line
 
@@ -30,25 +30,25 @@ def resolve(cell: str, folder: Path) -> tuple[str, str]:
         if "\0" in cell:
             raise ValueError("it holds a NUL character")
         text = _bare(cell)
-        if is_url(text) or objects.is_object(text):
+        if is_url(text) or address.is_object(text):
             urlsplit(text)
             text.encode()
             return text, text
         if text[:5].lower() == "file:":
             return text, to_uri(_from_uri(text, folder))
         if "://" in text:
-            known = ", ".join(("paths", "file", "http", "https", *objects.SCHEMES))
-            raise TrackError("bad_uri", f"{objects.shown(text)}: only these can be fetched: {known}")
+            known = ", ".join(("paths", "file", "http", "https", *address.OBJECT_SCHEMES))
+            raise TrackError("bad_uri", f"{address.shown(text)}: only these can be fetched: {known}")
         return _path(cell, text, folder)
     except (ValueError, RuntimeError) as error:
-        raise TrackError("bad_uri", f"{objects.shown(cell)} is no address ({one_line(str(error), 120)})") from error
+        raise TrackError("bad_uri", f"{address.shown(cell)} is no address ({one_line(str(error), 120)})") from error
 
 
 def title_of(place: str, uri: str) -> str:
     """A title for a track that has only a place: its file's name, without what may be secret in an address."""
     if is_url(uri):
         uri = unquote(re.split(r"[?#]", uri, maxsplit=1)[0])
-    elif objects.is_object(uri):
+    elif address.is_object(uri):
         uri = re.split(r"[?#]", uri, maxsplit=1)[0]
     else:
         return one_line(to_path(uri).stem)

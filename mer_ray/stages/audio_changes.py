@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.io import objects
-from mer_ray.io.address import is_url, to_path
+from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import digest
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace
@@ -39,7 +38,7 @@ def request(track: Mapping[str, Any], provider: str) -> str:
 
 def state(uri: str) -> tuple[int | None, int | None]:
     """(bytes, ns since 1970 of the last change) of a local file; Nones for anything else."""
-    if is_url(uri) or objects.scheme(uri) not in ("", "file"):
+    if not is_local(uri):
         return None, None
     try:
         found = os.stat(to_path(uri))  # noqa: PTH116

@@ -15,7 +15,7 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, MerRayError, TrackError, WorkspaceError
 from mer_ray.features.batch import Stream, extract
-from mer_ray.io import objects
+from mer_ray.io import address
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_table
@@ -416,7 +416,7 @@ def score_files(
 
 def _shown(place: str) -> str:
     """A path or address for messages, without passwords."""
-    return one_line(place) if objects.scheme(place) in ("", "file") else objects.shown(place)
+    return one_line(place) if address.is_local(place) else address.shown(place)
 
 
 def _lost(file: dict[str, Any], error: TrackError) -> dict[str, Any]:

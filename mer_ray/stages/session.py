@@ -19,7 +19,7 @@ from mer_ray.accelerator import has_gpu
 from mer_ray.console import err
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, as_ours
 from mer_ray.io.identity import one_line
-from mer_ray.io.store import MARK, TEMPORARY, Storage
+from mer_ray.io.store import MARK, TEMPORARY, Store
 
 CONNECT_TIMEOUT_S = 5.0
 _processes: list[psutil.Process] = []
@@ -240,7 +240,7 @@ def marked(*places: Any) -> Iterator[str]:
     A new name each time: a folder that another machine happens to have at the same path does not have it.
     """
     name = f"{MARK}-{uuid.uuid4().hex}"
-    own = [place for place in places if isinstance(place, Storage) and place.is_local]
+    own = [place for place in places if isinstance(place, Store) and place.is_local]
     try:
         for place in own:
             place.write_bytes(b"", TEMPORARY, name)
@@ -256,7 +256,7 @@ def check_reached(places: Iterable[Any], mark: str) -> None:
     What is written there would be lost.
     """
     for place in places:
-        if isinstance(place, Storage):
+        if isinstance(place, Store):
             place.check_reached(TEMPORARY, mark)
 
 

@@ -11,10 +11,11 @@ from urllib.parse import urlsplit
 
 from mer_ray.audio.decode import Probe
 from mer_ray.errors import TrackError
-from mer_ray.io import objects
-from mer_ray.io.address import is_url, local_copy, to_path
+from mer_ray.io import address
+from mer_ray.io.address import is_url, to_path
 from mer_ray.io.http import unlimited
 from mer_ray.io.identity import normalise, one_line
+from mer_ray.io.objects import local_copy
 from mer_ray.io.rate_limit import Slot
 from mer_ray.io.track import Track
 from mer_ray.io.variants import piece
@@ -166,7 +167,7 @@ def _piece(track: Track) -> tuple[str, str]:
 def _kind(uri: str) -> str:
     if is_url(uri):
         return "http"
-    return "demo" if uri.startswith("demo:") else objects.scheme(uri) or "file"
+    return "demo" if uri.startswith("demo:") else address.scheme(uri) or "file"
 
 
 def _host(uri: str) -> str:
@@ -211,7 +212,7 @@ def _named(uri: str, keep: Keep, path: Path, stays: str | None) -> Held:
     try:
         return keep(path, stays)
     except TrackError as error:
-        message = error.message.replace(str(path), objects.shown(uri))
+        message = error.message.replace(str(path), address.shown(uri))
         raise TrackError(error.reason, message, error.transient) from error
 
 

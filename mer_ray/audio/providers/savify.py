@@ -22,8 +22,8 @@ from mer_ray import child_process
 from mer_ray.audio.decode import probe
 from mer_ray.audio.providers import matching
 from mer_ray.errors import ConfigError, TrackError
-from mer_ray.io.http import replacing
 from mer_ray.io.identity import one_line
+from mer_ray.io.replace import replacing
 from mer_ray.io.track import Track
 
 CREDENTIALS = ("SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET")
