@@ -17,8 +17,8 @@ import pytest
 from services import Spotify, Video, closed_port, wav_bytes
 
 from mer_ray.audio.decode import check, decode
-from mer_ray.audio.providers import savify
-from mer_ray.audio.providers.fetch import Limits
+from mer_ray.audio.providers import Limits, load, savify
+from mer_ray.config import AcquireConfig
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.io.tables import Workspace
 from mer_ray.io.track import Track
@@ -37,7 +37,7 @@ import spotipy
 import yt_dlp
 from spotipy.oauth2 import SpotifyClientCredentials
 
-from mer_ray.sources import savify_child
+from mer_ray.audio.providers import savify_child
 
 url = sys.argv[1]
 YOUTUBE = "https://www.youtube.com"
@@ -276,7 +276,7 @@ def test_it_is_on_record_what_failed_before_and_which_track_it_is(
     spotify: Spotify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child = (sys.executable, str(tmp_path / "child.py"), spotify.url)
-    monkeypatch.setattr(savify, "fetch", partial(savify.fetch, child=child))
+    monkeypatch.setattr(savify.Savify, "child", child)
     workspace, asked = Workspace(tmp_path / "w"), []
 
     def slot(name: str) -> AbstractContextManager[None]:
@@ -286,14 +286,16 @@ def test_it_is_on_record_what_failed_before_and_which_track_it_is(
     row = {"track_id": "1", "artist": "Nobuo Uematsu", "title": "Aerith's Theme", "spotify_id": None, "attempts": 0}
     row |= {"duration_s": 0.5, "uri": str(tmp_path / "gone.flac")}
     keep = partial(acquire._keep, workspace, check)
-    made = acquire._one(row, ["uri", "folder", "savify"], {}, keep, Limits(120.0, 1.0, slot))
+    made = acquire._one(row, load(["uri", "folder", "savify"], AcquireConfig()), keep, Limits(120.0, 1.0, slot))
     assert (made["provider"], made["spotify_id"], asked) == ("savify", SPOTIFY_ID, ["savify"])
     assert [(t["provider"], t["reason"]) for t in made["tried"]] == [("file", "missing")]
     assert Path(made["uri"]).name == f"{made['sha256']}.mp3"
     workspace.append_rows("audio", [made])
     assert workspace.read("audio").to_pylist() == [made]
 
-    lost = acquire._one(row | {"title": "Else"}, ["uri", "savify"], {}, keep, Limits(120.0, 1.0))
+    lost = acquire._one(
+        row | {"title": "Else"}, load(["uri", "savify"], AcquireConfig()), keep, Limits(120.0, 1.0, nullcontext)
+    )
     assert lost["reason"] == "no_audio"
     assert "file: missing (" in lost["message"]
     assert "savify: not_found (" in lost["message"]
@@ -355,7 +357,7 @@ def test_a_child_that_crashes_says_its_last_line_without_secrets(spotify: Spotif
 def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SPOTIPY_CLIENT_ID", "x")
     monkeypatch.delenv("SPOTIPY_CLIENT_SECRET", raising=False)
-    for call in (savify.check, lambda: savify.fetch(BY_ID, tmp_path / "x", CHILDLESS)):
+    for call in (savify.check_credentials, lambda: savify.fetch(BY_ID, tmp_path / "x", CHILDLESS)):
         with pytest.raises(ConfigError, match="SPOTIPY_CLIENT_SECRET not set"):
             call()
 

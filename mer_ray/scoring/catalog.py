@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from mer_ray.audio import content, walk
 from mer_ray.audio.extensions import EXTENSIONS
+from mer_ray.audio.file_tags import describe
 from mer_ray.errors import InputError, TrackError
 from mer_ray.io import address, objects
 from mer_ray.io.address import is_url, to_path, to_uri
@@ -204,7 +205,7 @@ def _described(file: Path) -> Found:
             raise TrackError(
                 "corrupt", f"{name} is {what}, no audio; a manifest ends in {', '.join(manifest.SUFFIXES)}"
             )
-        return folder.describe(file)
+        return describe(file)
     except (OSError, TrackError) as error:
         if not isinstance(error, TrackError):
             error = TrackError("unreadable", f"{name} cannot be read ({error.strerror})")

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from mer_ray.audio import walk
+from mer_ray.audio.file_tags import describe
 from mer_ray.audio.isolated import Decoder
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features.batch import extract
@@ -22,7 +23,6 @@ from mer_ray.scoring.catalog import content_hash, file_id, state
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
-from mer_ray.sources.folder import describe
 
 FAILURES = pa.schema([(name, pa.string()) for name in ("uri", "reason", "message")])
 KEY = b"mer_ray.failures"

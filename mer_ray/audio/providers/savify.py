@@ -20,7 +20,7 @@ from typing import Any
 
 from mer_ray import child_process
 from mer_ray.audio.decode import probe
-from mer_ray.audio.providers import matching
+from mer_ray.audio.providers import Found, Limits, Provider, Settings, matching
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.io.identity import one_line
 from mer_ray.io.replace import replacing
@@ -47,7 +47,31 @@ class Bounds:
     min_similarity: float = 0.6
 
 
-def check() -> None:
+class Savify(Provider):
+    """Tracks are found by their Spotify id, or else by artist, title and duration."""
+
+    name = "savify"
+    child = CHILD
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._tolerance, self._min_similarity = settings.duration_tolerance, settings.min_similarity
+
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """Raises ConfigError where Spotify's credentials are not in the environment."""
+        check_credentials()
+
+    def get(self, track: Track, folder: Path, limits: Limits) -> Found | None:
+        """See `Provider.get`."""
+        path = folder / "audio.mp3"
+        bounds = Bounds(limits.timeout_s, limits.max_mb, self._tolerance, self._min_similarity)
+        with limits.slot(self.name):
+            spotify_id = fetch(track, path, bounds, self.child)
+        return Found(path, shown=_name(track), spotify_id=spotify_id)
+
+
+def check_credentials() -> None:
     """Raises ConfigError where Spotify's credentials are not in the environment."""
     missing = [name for name in CREDENTIALS if not os.environ.get(name)]
     if missing:
@@ -66,7 +90,7 @@ def fetch(track: Track, path: Path, bounds: Bounds, child: Sequence[str] = CHILD
     ``bad_spotify_id``, and the transient ``timeout``, ``rate_limited`` or ``savify_error``; ConfigError for absent or
     refused credentials and where there is no ffmpeg.
     """
-    check()
+    check_credentials()
     order = _order(track, bounds)
     with tempfile.TemporaryDirectory(prefix="mer-ray-savify-", ignore_cleanup_errors=True) as folder:
         outcome = _run(child, order, Path(folder))
