@@ -185,8 +185,9 @@ def _spotify() -> Any:
     """spotipy's client, without its file for tokens, and without its patience: it would wait for hours if asked to."""
     import requests
     import spotipy
-    from requests.adapters import HTTPAdapter, Retry
+    from requests.adapters import HTTPAdapter
     from spotipy.oauth2 import SpotifyClientCredentials
+    from urllib3.util import Retry
 
     session = requests.Session()
     again = Retry(
