@@ -14,7 +14,8 @@ import sounds
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_ray.audio.decode import EXTENSIONS, check, decode, probe, resample
+from mer_ray.audio.decode import check, decode, probe, resample
+from mer_ray.audio.extensions import EXTENSIONS
 from mer_ray.errors import TrackError
 from mer_ray.io.address import to_uri
 from mer_ray.io.objects import local_copy

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mer_ray.audio import containers, decode, reader, reader_ffmpeg, reader_miniaudio, reader_soundfile
-from mer_ray.audio.decode import EXTENSIONS, check, probe, resample, stream
+from mer_ray.audio.decode import check, probe, resample, stream
 from mer_ray.audio.excerpt import Excerpt
+from mer_ray.audio.extensions import EXTENSIONS
 from mer_ray.errors import TrackError
 
 RATE = 48_000  # Opus knows no other

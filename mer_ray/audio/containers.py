@@ -7,6 +7,7 @@ the pages or frames where none is expected ends the file for some of them.
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -25,8 +26,6 @@ W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 VOC = b"Creative Voice File"
 
 EBML = b"\x1aE\xdf\xa3"
-
-Order = Literal["little", "big"]
 
 
 @dataclass(frozen=True)
@@ -88,17 +87,26 @@ def _mpeg(file: mpeg.Mpeg) -> Survey:
     return Survey("mpeg", file.is_one, file.announced_s, file.held_s, mpeg=file)
 
 
+def _chunks(
+    data: mmap.mmap, start: int, size_bytes: int, order: Literal["little", "big"], align: int = 1
+) -> Iterator[tuple[bytes, int, int]]:
+    """(name, first byte, announced size) of the chunks of a file, each after a name of 4 bytes and its size."""
+    while start + 4 + size_bytes <= len(data):
+        body = start + 4 + size_bytes
+        size = int.from_bytes(data[start + 4 : body], order)
+        yield data[start : start + 4], body, size
+        start = body + size + -size % align
+
+
 def _wav(data: mmap.mmap, start: int) -> Survey:
-    size, place = 0, start + 12
-    while place + 8 <= len(data):
-        name, chunk = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+    long_size = 0
+    for name, body, size in _chunks(data, start + 12, 4, "little", align=2):
         if name == b"ds64":
-            size = int.from_bytes(data[place + 16 : place + 24], "little")
+            long_size = int.from_bytes(data[body + 8 : body + 16], "little")
         if name == b"data":
-            announced = size if chunk == 0xFFFFFFFF and size else 0 if chunk >= STREAMED else chunk
+            announced = long_size if size == 0xFFFFFFFF and long_size else 0 if size >= STREAMED else size
             # Without a size, the data go on to the end: not every decoder knows.
-            return Survey("wav", chunk != 0 or place + 8 >= len(data), share=_share(place + 8, announced, len(data)))
-        place += 8 + chunk + chunk % 2
+            return Survey("wav", size != 0 or body >= len(data), share=_share(body, announced, len(data)))
     return Survey("wav")
 
 
@@ -108,12 +116,9 @@ def _share(start: int, announced: int, size: int) -> float | None:
 
 
 def _aiff(data: mmap.mmap) -> float | None:
-    place = 12
-    while place + 8 <= len(data):
-        size = int.from_bytes(data[place + 4 : place + 8], "big")
-        if data[place : place + 4] == b"SSND":
-            return _share(place + 8, 0 if size >= STREAMED else size, len(data))
-        place += 8 + size + size % 2
+    for name, body, size in _chunks(data, 12, 4, "big", align=2):
+        if name == b"SSND":
+            return _share(body, 0 if size >= STREAMED else size, len(data))
     return None
 
 
@@ -133,12 +138,9 @@ def _w64(data: mmap.mmap) -> float | None:
 
 
 def _caf(data: mmap.mmap) -> float | None:
-    place = 8
-    while place + 12 <= len(data):
-        size = int.from_bytes(data[place + 4 : place + 12], "big", signed=True)
-        if data[place : place + 4] == b"data" or size < 0:
-            return _share(place + 12, size, len(data))
-        place += 12 + size
+    for name, body, size in _chunks(data, 8, 8, "big"):
+        if name == b"data":
+            return _share(body, 0 if size >= 1 << 63 else size, len(data))
     return None
 
 
