@@ -15,7 +15,7 @@ def describe(path: Path, root: Path | None = None, known: Callable[[Track], str 
     """A file as a track: named by its tags, or else by its file name and identified by its content.
 
     Args:
-        root: The folder to which the track's ``place`` is relative.
+        root: The folder to which the track's ``location`` is relative.
         known: Gives the key of an untagged file that was hashed before.
 
     Raises:
@@ -28,7 +28,7 @@ def describe(path: Path, root: Path | None = None, known: Callable[[Track], str 
         title=title or one_line(path.stem),
         album=album or None,
         uri=to_uri(path),
-        place=one_line(str(path.relative_to(root)), 4_000) if root is not None else None,
+        location=one_line(str(path.relative_to(root)), 4_000) if root is not None else None,
         size=found.st_size,
         mtime_ns=found.st_mtime_ns,
     )

@@ -19,12 +19,15 @@ import pyarrow.parquet as pq
 
 from mer_ray.errors import InputError, TrackError
 from mer_ray.io import delimited
+from mer_ray.io.cells import unguard
 from mer_ray.io.identity import one_line
 
 TEXT = (".csv", ".tsv", ".tab", ".txt")
 JSON = (".json", ".jsonl", ".ndjson")
 SUFFIXES = (*TEXT, *JSON, ".parquet")
 _MAX_COLUMNS = 10_000
+_SCORES = {"track_id", "valence", "in_distribution", "model"}
+"""Columns by which our own table of scores is known: its text is guarded against formulas (`mer_ray.io.cells`)."""
 
 Row = Sequence[Any] | TrackError
 """The cells, in the order of the columns; fewer where the row ends early. Or what is wrong with it."""
@@ -78,27 +81,28 @@ def _unreadable(file: Path, error: Exception) -> InputError:
 
 def _text(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
     how = delimited.encoding(file)
-    told, source = delimited.after_sep(delimited.lines(file, how))
+    named, source = delimited.after_sep(delimited.lines(file, how))
     first = next(source, "")
     order = delimited.DELIMITERS if file.suffix.lower() == ".csv" else "\t;,|"
-    mark = told or delimited.delimiter(first, n_known, order)
+    mark = named or delimited.delimiter(first, n_known, order)
 
     def cells() -> Iterator[list[str] | str]:
         return delimited.records(delimited.after_sep(delimited.lines(file, how))[1], mark)
 
-    names, *few = [*islice(cells(), 4)] or [[]]
+    names, *first_rows = [*islice(cells(), 4)] or [[]]
     if isinstance(names, str):
         raise InputError(f"manifest {file}: its header {names}")
     while names and not names[-1].strip():
         names.pop()
-    header = [""] * _row_names(names, few) + [name.strip() for name in names]
+    header = [""] * _row_names(names, first_rows) + [name.strip() for name in names]
+    is_ours = set(header) >= _SCORES
 
     def rows() -> Iterator[tuple[int, Row]]:
         for number, found in enumerate(islice(cells(), 1, None), start=1):
             if isinstance(found, str):
                 yield number, TrackError("bad_row", found)
             elif any(cell.strip() for cell in found):
-                yield number, _row(found, len(header), how.dirty)
+                yield number, _row([unguard(c) for c in found] if is_ours else found, len(header), how.dirty)
 
     return Table(header, rows, (how.note,) if how.note else ())
 
