@@ -232,10 +232,10 @@ def test_names_stay_text(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("header", "row", "wanted"),
     [
-        ("Filename,Name", "a.wav,x", {"place": "a.wav", "title": "x"}),
-        ("file,Track Title,Artist Name(s)", "a.wav,x,A", {"place": "a.wav", "title": "x", "artist": "A"}),
+        ("Filename,Name", "a.wav,x", {"location": "a.wav", "title": "x"}),
+        ("file,Track Title,Artist Name(s)", "a.wav,x,A", {"location": "a.wav", "title": "x", "artist": "A"}),
         ("Location,Song", "file:///a.wav,x", {"uri": "/a.wav", "title": "x"}),
-        ("FilePath,track", "a.wav,x", {"place": "a.wav", "title": "x"}),
+        ("FilePath,track", "a.wav,x", {"location": "a.wav", "title": "x"}),
         ("url,song_title,Performer", "https://x.org/a.mp3,x,A", {"uri": "https://x.org/a.mp3", "artist": "A"}),
         ("path,V,A,D", "a.wav,0.1,0.2,0.3", {"given": (0.1, 0.2, 0.3)}),
         ("path,valence_mean,arousal_mean,dominance_mean", "a.wav,0.1,0.2,0.3", {"given": (0.1, 0.2, 0.3)}),
