@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -87,9 +88,23 @@ def spotify(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Spotify
     assert set(Path().iterdir()) == before  # no .cache with a token
 
 
-def fetch(spotify: Spotify, path: Path, track: Track, timeout_s: float = 120.0, max_mb: float = 1.0) -> str:
-    child = (sys.executable, str(path.parent / "child.py"), spotify.url)
-    return savify.fetch(track, path, savify.Bounds(timeout_s, max_mb), child=child)
+def fetch(
+    spotify: Spotify,
+    path: Path,
+    track: Track,
+    timeout_s: float = 120.0,
+    max_mb: float = 1.0,
+    child: tuple[str, ...] = (),
+) -> str | None:
+    """The Spotify id. child: another command than the real child with the stand-ins."""
+    (provider,) = load(["savify"], AcquireConfig())
+    assert isinstance(provider, savify.Savify)
+    provider.child = child or (sys.executable, str(path.parent / "child.py"), spotify.url)
+    with tempfile.TemporaryDirectory() as folder:
+        found = provider.get(track, Path(folder), Limits(timeout_s, max_mb, nullcontext))
+        assert found is not None
+        shutil.move(found.path, path)
+    return found.spotify_id
 
 
 def lose(spotify: Spotify, tmp_path: Path, track: Track, timeout_s: float = 120.0, max_mb: float = 1.0) -> TrackError:
@@ -109,7 +124,6 @@ def pitch(path: Path) -> float:
 
 BY_ID = Track("Nobuo Uematsu", "Aerith's Theme", spotify_id=f"spotify:track:{SPOTIFY_ID}")
 BY_NAME = Track("NOBUO Uematsu", "Aerith’s Theme (From “Final Fantasy VII”)")
-CHILDLESS = savify.Bounds(20.0, 1.0)
 
 
 @pytest.mark.parametrize("track", [BY_ID, BY_NAME], ids=["by id", "by search"])
@@ -235,7 +249,7 @@ def test_the_whole_process_group_is_ended(spotify: Spotify, tmp_path: Path) -> N
     trace = tmp_path / "trace"
     child = ("sh", "-c", f"(while :; do echo alive >> '{trace}'; sleep 0.05; done) & wait")
     with pytest.raises(TrackError, match="timeout"):
-        savify.fetch(BY_ID, tmp_path / "x.mp3", savify.Bounds(0.5, 1), child=child)
+        fetch(spotify, tmp_path / "x.mp3", BY_ID, 0.5, child=child)
     size = trace.stat().st_size
     assert size > 0
     time.sleep(0.3)
@@ -307,7 +321,7 @@ def test_it_is_on_record_what_failed_before_and_which_track_it_is(
 def test_spotify_out_of_reach(spotify: Spotify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port()}")
     with pytest.raises(TrackError) as caught:
-        savify.fetch(BY_ID, tmp_path / "x.mp3", savify.Bounds(120, 1))  # the real child
+        fetch(spotify, tmp_path / "x.mp3", BY_ID, child=savify.CHILD)
     assert (caught.value.reason, caught.value.transient) == ("savify_error", True)
 
 
@@ -348,7 +362,7 @@ def test_refused_credentials_end_the_stage(
 def test_a_child_that_crashes_says_its_last_line_without_secrets(spotify: Spotify, tmp_path: Path) -> None:
     code = "import os; print('first'); raise SystemExit('it broke with ' + os.environ['SPOTIPY_CLIENT_SECRET'])"
     with pytest.raises(TrackError) as caught:
-        savify.fetch(BY_ID, tmp_path / "x.mp3", CHILDLESS, child=(sys.executable, "-c", code))
+        fetch(spotify, tmp_path / "x.mp3", BY_ID, child=(sys.executable, "-c", code))
     assert caught.value.reason == "savify_error"
     assert "it broke with ***" in str(caught.value)
     assert SECRET not in str(caught.value)
@@ -357,7 +371,9 @@ def test_a_child_that_crashes_says_its_last_line_without_secrets(spotify: Spotif
 def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SPOTIPY_CLIENT_ID", "x")
     monkeypatch.delenv("SPOTIPY_CLIENT_SECRET", raising=False)
-    for call in (savify.check_credentials, lambda: savify.fetch(BY_ID, tmp_path / "x", CHILDLESS)):
+    (provider,) = load(["savify"], AcquireConfig())
+    limits = Limits(20.0, 1.0, nullcontext)
+    for call in (lambda: provider.check(AcquireConfig()), lambda: provider.get(BY_ID, tmp_path, limits)):
         with pytest.raises(ConfigError, match="SPOTIPY_CLIENT_SECRET not set"):
             call()
 
@@ -365,7 +381,7 @@ def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path
 @pytest.mark.parametrize("spotify_id", ["x", "https://evil.example/track/" + SPOTIFY_ID, "../" + SPOTIFY_ID])
 def test_a_spotify_id_that_is_none(spotify: Spotify, tmp_path: Path, spotify_id: str) -> None:
     with pytest.raises(TrackError) as caught:
-        savify.fetch(Track("A", "B", spotify_id=spotify_id), tmp_path / "x", CHILDLESS)
+        fetch(spotify, tmp_path / "x", Track("A", "B", spotify_id=spotify_id))
     assert caught.value.reason == "bad_spotify_id"
     assert spotify.calls == []
 

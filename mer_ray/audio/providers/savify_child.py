@@ -1,8 +1,8 @@
 """The child process of `mer_ray.audio.providers.savify`: one track, in the working folder, then the end.
 
-Reads its order (`savify._order`) as JSON from its standard input. Writes ``result.json``: a ``status`` (ok, not_found,
-wrong_title, wrong_duration, too_big, rate_limited, credentials, error) with ``message``, or with ``file``,
-``spotify_id`` and ``expected_s``.
+Reads its order (as `savify.Savify.get` makes it) as JSON from its standard input. Writes ``result.json``: a ``status``
+(ok, not_found, wrong_title, wrong_duration, too_big, rate_limited, credentials, error) with ``message``, or with
+``file``, ``spotify_id`` and ``expected_s``.
 """
 
 from __future__ import annotations
