@@ -1,4 +1,4 @@
-"""What a file is, by its content, and how much audio its structure announces, held against what is there.
+"""What a file is, by its content, and how much of the audio that its structure announces is there.
 
 Decoders play what they find: of a file that breaks off they read the beginning and say nothing; and what lies between
 the pages or frames where none is expected ends the file for some of them.
@@ -34,14 +34,14 @@ class Survey:
 
     kind: ``wav``, ``flac``, ``ogg``, ``mpeg``, ``iso`` (MP4), ``matroska``, ``asf``, ``w64``, ``voc``; else ``""``.
     sound: nothing is wrong that a decoder might stumble over. announced_s: seconds of audio that there should be.
-    held_s: that there are, where counting tells. share: of the bytes that are announced, those that are there. None
+    counted_s: that there are, where counting tells. share: of the bytes that are announced, those that are there. None
     where it does not say. broken: why it is known not to be whole, where it does not say how much is missing.
     """
 
     kind: str = ""
     sound: bool = True
     announced_s: float | None = None
-    held_s: float | None = None
+    counted_s: float | None = None
     share: float | None = None
     broken: str = ""
     ogg: ogg.Ogg | None = None
@@ -84,7 +84,7 @@ def _ogg(file: ogg.Ogg) -> Survey:
 
 
 def _mpeg(file: mpeg.Mpeg) -> Survey:
-    return Survey("mpeg", file.is_one, file.announced_s, file.held_s, mpeg=file)
+    return Survey("mpeg", file.is_one, file.announced_s, file.audio_s, mpeg=file)
 
 
 def _chunks(
@@ -128,12 +128,12 @@ def _au(data: mmap.mmap) -> float | None:
 
 
 def _w64(data: mmap.mmap) -> float | None:
-    place = 40
-    while place + 24 <= len(data):
-        size = int.from_bytes(data[place + 16 : place + 24], "little")
-        if data[place : place + 4] == b"data" or size < 24:
-            return _share(place, 0 if size >= 1 << 62 else size, len(data))
-        place += size + -size % 8
+    offset = 40
+    while offset + 24 <= len(data):
+        size = int.from_bytes(data[offset + 16 : offset + 24], "little")
+        if data[offset : offset + 4] == b"data" or size < 24:
+            return _share(offset, 0 if size >= 1 << 62 else size, len(data))
+        offset += size + -size % 8
     return None
 
 
@@ -159,26 +159,26 @@ def _riff(data: mmap.mmap) -> float | None:
 def _matroska(data: mmap.mmap) -> float | None:
     """By the size of its segment, which live recordings do not know."""
     size, start = _vint(data, 4)
-    place = start + size
-    if data[place : place + 4] != b"\x18\x53\x80\x67":
+    offset = start + size
+    if data[offset : offset + 4] != b"\x18\x53\x80\x67":
         return None
-    size, start = _vint(data, place + 4)
+    size, start = _vint(data, offset + 4)
     return _share(start, size, len(data))
 
 
-def _vint(data: mmap.mmap, place: int) -> tuple[int, int]:
-    """(the number there, of variable length, 0 for "unknown"; the place behind it)."""
-    first = data[place] if place < len(data) else 0
+def _vint(data: mmap.mmap, offset: int) -> tuple[int, int]:
+    """(the number there, of variable length, 0 for "unknown"; the offset behind it)."""
+    first = data[offset] if offset < len(data) else 0
     length = 9 - first.bit_length()
-    value = int.from_bytes(data[place : place + length], "big") & ((1 << 7 * length) - 1)
-    return (0 if value == (1 << 7 * length) - 1 else value), place + length
+    value = int.from_bytes(data[offset : offset + length], "big") & ((1 << 7 * length) - 1)
+    return (0 if value == (1 << 7 * length) - 1 else value), offset + length
 
 
 def _voc(data: mmap.mmap) -> Survey:
-    place = int.from_bytes(data[20:22], "little")
-    while place + 4 <= len(data) and data[place]:
-        place += 4 + int.from_bytes(data[place + 1 : place + 4], "little")
-    return Survey("voc", broken="its last block is not complete" if place > len(data) else "")
+    offset = int.from_bytes(data[20:22], "little")
+    while offset + 4 <= len(data) and data[offset]:
+        offset += 4 + int.from_bytes(data[offset + 1 : offset + 4], "little")
+    return Survey("voc", broken="its last block is not complete" if offset > len(data) else "")
 
 
 _MARKS = ((b"fLaC", 0, "flac"), (b"ftyp", 4, "iso"), (EBML, 0, "matroska"), (ASF, 0, "asf"))

@@ -76,22 +76,22 @@ def check(path: str | Path, allow_partial: bool = False) -> Probe:
         probed = Probe(0.0, reader.rate, reader.channels, reader.suffix)
         extent = Extent.of(survey, reader)
         extent.judge_structure(name, allow_partial)
-        held_s = (reader.frames or 0) / reader.rate
+        decoded_s = (reader.frames or 0) / reader.rate
         if extent.announced_s is None and extent.counted_s is not None:
-            held_s = extent.counted_s
-        frames = round(held_s * reader.rate)
+            decoded_s = extent.counted_s
+        frames = round(decoded_s * reader.rate)
         length = min(reader.rate, frames)
         starts = {0, (frames - length) // 2, frames - length} if reader.quick_seek and reader.frames else {0}
-        sound = frames > 0 and survey.sound and extent.is_whole and extent.missing_s(held_s) < SLACK_S
+        sound = frames > 0 and survey.sound and extent.is_whole and extent.missing_s(decoded_s) < SLACK_S
         sound = sound and all(_holds(reader, start, length) for start in sorted(starts))
     if not sound:
         with opened(file) as (survey, reader):
-            held_s = sum(map(len, _blocks(reader, None))) / reader.rate
-            if held_s == 0:
+            decoded_s = sum(map(len, _blocks(reader, None))) / reader.rate
+            if decoded_s == 0:
                 raise _empty(file, reader.frames)
             extent = Extent.of(survey, reader)
-    extent.judge(name, held_s, allow_partial)
-    return replace(probed, duration_s=held_s, decoded_share=extent.share(held_s))
+    extent.judge(name, decoded_s, allow_partial)
+    return replace(probed, duration_s=decoded_s, decoded_share=extent.share(decoded_s))
 
 
 def _holds(reader: Reader, start: int, length: int) -> bool:
@@ -177,7 +177,7 @@ def _stream(
             mono = _mono(samples)
             if not np.isfinite(mono).all():
                 raise TrackError("not_finite", f"{shown(file)} holds NaN or infinite samples")
-            level.hear(samples, mono)
+            level.add(samples, mono)
             got += len(mono)
             yield Block(piece, {wanted: r.push(mono) for wanted, r in resamplers.items()}, len(mono) / rate)
         done, missing = done + got, missing + (0 if n is None else n - got)
@@ -188,10 +188,10 @@ def _stream(
     if excerpt is None:
         extent, length = Extent.of(survey, reader), done
         _long_enough(file, done, rate, min_duration_s)
-    held_s = (length - missing) / rate
-    extent.judge(shown(file), held_s, allow_partial)
+    decoded_s = (length - missing) / rate
+    extent.judge(shown(file), decoded_s, allow_partial)
     level.judge(file)
-    yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0, extent.share(held_s))
+    yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0, extent.share(decoded_s))
 
 
 def resample(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
@@ -228,12 +228,12 @@ class _Resampler:
 
 
 class _Level:
-    """Whether anything is to be heard, in any channel and in their mean. Once something is, it costs nothing."""
+    """Whether any channel, and their mean, exceeds the level of silence. Once both do, it costs nothing."""
 
     def __init__(self) -> None:
         self._channels = self._mono = False
 
-    def hear(self, samples: np.ndarray, mono: np.ndarray) -> None:
+    def add(self, samples: np.ndarray, mono: np.ndarray) -> None:
         """samples: (n, channels), n > 0; mono: (n,)."""
         self._mono = self._mono or _peak(mono) >= SILENT_PEAK
         self._channels = self._channels or self._mono or _peak(samples) >= SILENT_PEAK

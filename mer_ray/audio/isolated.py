@@ -84,7 +84,7 @@ class Decoder:
         """As `decode.stream`. Raises TrackError as that does, and
 
         ``crashed``: the child died of the file, or (then transient) was ended from outside; ``stuck``: it did not
-        answer for ``stall_s``. Here ``too_big`` means that it needed more than ``memory_mb``.
+        respond for ``stall_s``. Here ``too_big`` means that it needed more than ``memory_mb``.
         """
         request = {"rates": [int(r) for r in rates], "excerpt": excerpt.to_json() if excerpt else None}
         for message, samples in self._responses(path, {**request, "min_duration_s": min_duration_s}):

@@ -28,22 +28,22 @@ def opened(file: Path) -> Iterator[tuple[Survey, Reader]]:
     except MemoryError as error:
         raise TrackError("too_big", f"{shown(file)} needs more memory to be decoded than there is") from error
     except (DecodingError, OSError, ValueError) as error:
-        said = one_line(str(error), 120) or type(error).__name__
+        reason = one_line(str(error), 120) or type(error).__name__
         if reader is None:
-            said = _why_not(file, said)
-        raise TrackError("corrupt", f"{shown(file)} cannot be decoded ({said})") from error
+            reason = _why_not(file, reason)
+        raise TrackError("corrupt", f"{shown(file)} cannot be decoded ({reason})") from error
     finally:
         if reader is not None:
             reader.close()
 
 
-def _why_not(file: Path, said: str) -> str:
-    """Why no decoder opened a file, in words that help. said: by the first of them."""
+def _why_not(file: Path, reason: str) -> str:
+    """Why no decoder opened a file, in words that help. reason: of the first of them."""
     with suppress(OSError):
         if what := content.looks_like(file):
             return what
-    if "possibly a pipe" not in said and "not recognised" not in said:
-        return said
+    if "possibly a pipe" not in reason and "not recognised" not in reason:
+        return reason
     # So libsndfile calls all that it does not know, films too.
     try:
         Ffmpeg(file).close()

@@ -145,7 +145,7 @@ class Ffmpeg(Reader):
         """(rate, samples (n, channels)) of a container's frames. Counts in ``lost_s`` what cannot be decoded."""
         import av
 
-        held, rate, surplus = np.zeros((0, 0), np.float32), 0, 0  # the last frame, and what of it lies beyond the end
+        last, rate, surplus = np.zeros((0, 0), np.float32), 0, 0  # the last frame, and what of it lies beyond the end
         packets = self._container.demux(stream)
         failures, lost_s = 0, 0.0
         while failures <= MOST_FAILURES:
@@ -162,14 +162,14 @@ class Ffmpeg(Reader):
                 continue
             for frame in frames:
                 samples = _samples_of(frame)
-                if len(held):
-                    yield rate, held
+                if len(last):
+                    yield rate, last
                 self.lost_s, lost_s, failures = self.lost_s + lost_s, 0.0, 0
-                rate, held, surplus = int(frame.sample_rate), samples[_before_zero(frame) :], _beyond_end(frame, packet)
+                rate, last, surplus = int(frame.sample_rate), samples[_before_zero(frame) :], _beyond_end(frame, packet)
             if packet is None:
                 break
-        if len(held) > surplus:
-            yield rate, held[: len(held) - surplus]
+        if len(last) > surplus:
+            yield rate, last[: len(last) - surplus]
 
 
 def _joined(file: Path, parts: Sequence[tuple[int, int] | bytes]) -> IO[bytes]:

@@ -47,7 +47,7 @@ def _state(uri: str | None, size: int | None, mtime_ns: int | None) -> str:
 def tracks(folder: str | Path, skipped: Skipped | None = None, known: Known | None = None) -> Iterator[Found]:
     """A `Track` per file: named by its tags or, without them, by its file name, and identified by its content.
 
-    skipped: is told what was passed over, before the first track.
+    skipped: takes in what was passed over, before the first track.
     """
     root = Path(folder).expanduser().absolute()
     found, passed_over = walk.search(folder)
@@ -56,11 +56,11 @@ def tracks(folder: str | Path, skipped: Skipped | None = None, known: Known | No
     for path in found:
         try:
             if not path.is_file():  # a broken link, or a pipe that nobody would ever write to
-                said = "is a link that leads nowhere" if path.is_symlink() else "is not a file"
-                raise TrackError("missing", f"{one_line(str(path), 300)} {said}")
+                reason = "is a link that leads nowhere" if path.is_symlink() else "is not a file"
+                raise TrackError("missing", f"{one_line(str(path), 300)} {reason}")
             yield describe(path, root, known.find if known else None)
         except (OSError, TrackError) as error:
             if not isinstance(error, TrackError):
-                said = f"{one_line(str(path), 300)} cannot be read ({error.strerror})"
-                error = TrackError("unreadable", said)
+                reason = f"{one_line(str(path), 300)} cannot be read ({error.strerror})"
+                error = TrackError("unreadable", reason)
             yield Track("", one_line(path.stem), uri=to_uri(path), key=digest(os.fsencode(path))[:16]), error

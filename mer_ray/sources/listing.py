@@ -30,7 +30,7 @@ _FIRST = pa.schema([*SCHEMAS["tracks"], pa.field("location", pa.string()), pa.fi
 
 
 def row(track: Track, source: str, at: Any) -> dict[str, Any]:
-    """A row of ``tracks``. at: when the source said so."""
+    """A row of ``tracks``. at: when the source was asked."""
     return {
         "track_id": track.id,
         "artist": one_line(track.artist),
@@ -53,7 +53,7 @@ def row(track: Track, source: str, at: Any) -> dict[str, Any]:
 class Listing:
     """Takes tracks one by one; `close` ends that, and then `rows` has each track once, as rows of ``tracks``.
 
-    by_content: tracks of one artist, title and album are told apart by their files' bytes, not by their locations.
+    by_content: tracks of one artist, title and album differ by their files' bytes, not by their locations.
     """
 
     def __init__(self, source: str, at: Any, by_content: bool = False) -> None:
@@ -162,8 +162,8 @@ def _repeat(row: dict[str, Any], kept: dict[str, Any]) -> TrackError:
     same = {"track_id": f"track_id {row['track_id']}", "content": "bytes", "name": "artist, title, album and file"}
     if row["kind"] == "name" and not row["uri"]:
         same["name"] = "artist, title and album"
-    said = f"{_named(row)} has the same {same[row['kind']]} as {_named(kept)}, which was kept"
-    return TrackError("duplicate", said)
+    message = f"{_named(row)} has the same {same[row['kind']]} as {_named(kept)}, which was kept"
+    return TrackError("duplicate", message)
 
 
 def _named(row: dict[str, Any]) -> str:

@@ -43,7 +43,7 @@ class Table:
 
 
 def open_table(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
-    """n_known: how many of some names mean something, by which the delimiter is told. Raises InputError."""
+    """n_known: how many of some names mean something, by which the delimiter is recognised. Raises InputError."""
     kind = file.suffix.lower()
     if not file.is_file():
         raise InputError(f"manifest {file} does not exist", "give the path of a CSV, JSON or Parquet file")

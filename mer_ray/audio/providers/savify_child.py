@@ -119,8 +119,8 @@ def _choose(spotify: Any, order: Mapping[str, Any]) -> dict[str, Any]:
     wanted = Wanted(order["artist"], order["title"], order["duration_s"])
     # As words: a colon would make a filter of what stands before it.
     query = f"{wanted.artist} {piece(wanted.artist, wanted.title).title}".replace(":", " ").strip()[:200]
-    answer = _patiently(lambda: spotify.search(query, limit=SPOTIFY_HITS, type="track"))
-    items = {str(item["id"]): item for item in (answer or {}).get("tracks", {}).get("items", []) if item}
+    response = _patiently(lambda: spotify.search(query, limit=SPOTIFY_HITS, type="track"))
+    items = {str(item["id"]): item for item in (response or {}).get("tracks", {}).get("items", []) if item}
     found = matching.best(wanted, map(_hit, items.values()), order["tolerance"])
     if found is None:
         raise _Refused("not_found", "Spotify finds nothing")
