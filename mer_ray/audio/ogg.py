@@ -93,8 +93,8 @@ class Ogg:
     """A file's links.
 
     sound: no page is damaged, and nothing lies between them. ended: the last one is marked as the last. broken: the
-    file ends in the middle of a page. n_bytes: of its pages. missing_bytes: of what must have been pages, without which the
-    length is not known.
+    file ends in the middle of a page. n_bytes: of its pages. missing_bytes: of what must have been pages, without
+    which the length is not known.
     """
 
     links: list[Link] = field(default_factory=list)
