@@ -11,6 +11,9 @@ import numpy as np
 import soundfile
 import soxr
 
+from mer_ray.audio.decode import stream
+from mer_ray.audio.opened import opened, readable
+
 RATE = 22_050
 
 
@@ -185,3 +188,10 @@ def _crc_of(byte: int) -> int:
 
 
 _CRC = [_crc_of(byte) for byte in range(256)]
+
+
+def decode(path: Path | str, **options: object) -> tuple[np.ndarray, int]:
+    """A whole file at its own rate, by `mer_ray.audio.decode.stream`: (mono float32 samples (n,), hertz)."""
+    with opened(readable(path)) as (_, reader):
+        rate = reader.rate
+    return np.concatenate([block.samples[rate] for block in stream(path, [rate], **options)]), rate

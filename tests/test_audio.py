@@ -13,8 +13,9 @@ import pytest
 import sounds
 from hypothesis import given
 from hypothesis import strategies as st
+from sounds import decode
 
-from mer_ray.audio.decode import check, decode, probe, resample
+from mer_ray.audio.decode import check, probe, resample
 from mer_ray.errors import TrackError
 
 BAD = {

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sounds
+from sounds import decode
 
 import mer_ray
-from mer_ray.audio.decode import Probe, check, decode, stream
+from mer_ray.audio.decode import Probe, check, stream
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.audio.isolated import Decoder
 from mer_ray.errors import TrackError

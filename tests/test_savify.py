@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from services import Spotify, Video, closed_port, wav_bytes
+from sounds import decode
 
-from mer_ray.audio.decode import check, decode
+from mer_ray.audio.decode import check
 from mer_ray.audio.providers import Limits, load, savify
 from mer_ray.config import AcquireConfig
 from mer_ray.errors import ConfigError, TrackError

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mer_ray.audio.containers import Survey
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.audio.extent import Extent
 from mer_ray.audio.opened import opened, readable, shown
@@ -131,67 +130,42 @@ def stream(
     """
     file = readable(path)
     with opened(file) as (survey, reader):
-        yield from _stream(file, survey, reader, rates, excerpt, min_duration_s, allow_partial)
-
-
-def decode(
-    path: str | Path, min_duration_s: float = 0.0, excerpt: Excerpt | None = None, allow_partial: bool = False
-) -> tuple[np.ndarray, int]:
-    """A whole file in memory as mono: (float32 samples of shape (n,), about -1..1, sample rate in hertz).
-
-    The pieces of an excerpt come one behind the other. Raises TrackError as `stream` does.
-    """
-    file = readable(path)
-    with opened(file) as (survey, reader):
-        blocks = _stream(file, survey, reader, [reader.rate], excerpt, min_duration_s, allow_partial)
-        return np.concatenate([block.samples[reader.rate] for block in blocks]), reader.rate
-
-
-def _stream(
-    file: Path,
-    survey: Survey,
-    reader: Reader,
-    rates: Sequence[int],
-    excerpt: Excerpt | None,
-    min_duration_s: float,
-    allow_partial: bool,
-) -> Iterator[Block]:
-    rate = reader.rate
-    pieces: list[tuple[int, int | None]] = [(0, None)]
-    extent, missing = Extent.of(survey, reader), 0
-    extent.judge_structure(shown(file), allow_partial)
-    if excerpt is not None:
-        whole = extent.is_whole and (survey.kind != "flac" or _ends(file))
-        length = _length(file, reader) if whole else _counted(file)
-        if isinstance(reader, Ffmpeg) or not whole:
-            extent.judge(shown(file), length / rate, allow_partial)
-        _long_enough(file, length, rate, min_duration_s)
-        pieces = [*excerpt.pieces(length, rate)]
-    done, level = 0, _Level()
-    for piece, (start, n) in enumerate(pieces):
-        for passed in _go_to(reader, start):
-            yield Block(piece, {wanted: np.zeros(0, np.float32) for wanted in rates}, passed / rate)
-        resamplers = {wanted: _Resampler(rate, wanted) for wanted in dict.fromkeys(rates)}
-        got = 0
-        for samples in _blocks(reader, n):
-            mono = _mono(samples)
-            if not np.isfinite(mono).all():
-                raise TrackError("not_finite", f"{shown(file)} holds NaN or infinite samples")
-            level.add(samples, mono)
-            got += len(mono)
-            yield Block(piece, {wanted: r.push(mono) for wanted, r in resamplers.items()}, len(mono) / rate)
-        done, missing = done + got, missing + (0 if n is None else n - got)
-        if piece < len(pieces) - 1:
-            yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0)
-    if done == 0:
-        raise _empty(file, reader.frames)
-    if excerpt is None:
-        extent, length = Extent.of(survey, reader), done
-        _long_enough(file, done, rate, min_duration_s)
-    decoded_s = (length - missing) / rate
-    extent.judge(shown(file), decoded_s, allow_partial)
-    level.judge(file)
-    yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0, extent.share(decoded_s))
+        rate = reader.rate
+        pieces: list[tuple[int, int | None]] = [(0, None)]
+        extent, missing = Extent.of(survey, reader), 0
+        extent.judge_structure(shown(file), allow_partial)
+        if excerpt is not None:
+            whole = extent.is_whole and (survey.kind != "flac" or _ends(file))
+            length = _length(file, reader) if whole else _counted(file)
+            if isinstance(reader, Ffmpeg) or not whole:
+                extent.judge(shown(file), length / rate, allow_partial)
+            _long_enough(file, length, rate, min_duration_s)
+            pieces = [*excerpt.pieces(length, rate)]
+        done, level = 0, _Level()
+        for piece, (start, n) in enumerate(pieces):
+            for passed in _go_to(reader, start):
+                yield Block(piece, {wanted: np.zeros(0, np.float32) for wanted in rates}, passed / rate)
+            resamplers = {wanted: _Resampler(rate, wanted) for wanted in dict.fromkeys(rates)}
+            got = 0
+            for samples in _blocks(reader, n):
+                mono = _mono(samples)
+                if not np.isfinite(mono).all():
+                    raise TrackError("not_finite", f"{shown(file)} holds NaN or infinite samples")
+                level.add(samples, mono)
+                got += len(mono)
+                yield Block(piece, {wanted: r.push(mono) for wanted, r in resamplers.items()}, len(mono) / rate)
+            done, missing = done + got, missing + (0 if n is None else n - got)
+            if piece < len(pieces) - 1:
+                yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0)
+        if done == 0:
+            raise _empty(file, reader.frames)
+        if excerpt is None:
+            extent, length = Extent.of(survey, reader), done
+            _long_enough(file, done, rate, min_duration_s)
+        decoded_s = (length - missing) / rate
+        extent.judge(shown(file), decoded_s, allow_partial)
+        level.judge(file)
+        yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0, extent.share(decoded_s))
 
 
 def resample(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
