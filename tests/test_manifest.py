@@ -361,9 +361,9 @@ def test_objects_and_expected_durations(tmp_path):
 def test_our_own_scores_are_read_without_the_apostrophes_that_guard_them(tmp_path):
     name, title = "'-1 (Live)", "=cmd|'/c calc'!A0"
     scores = {"track_id": "1", "artist": cells.guard(name), "title": cells.guard(title), "uri": "/a.mp3"}
-    scores |= dict.fromkeys(("valence", "arousal", "dominance"), 0.5) | {"in_distribution": "true", "model": "m"}
+    scores |= dict.fromkeys(("valence", "arousal", "dominance"), 0.5) | {"lower_valence": 0.4, "upper_valence": 0.6}
     (ours,) = good(write_csv(tmp_path / "scores.csv", [scores]))
     assert (ours.artist, ours.title) == (name, title)
-    del scores["model"]
+    del scores["upper_valence"]
     (foreign,) = good(write_csv(tmp_path / "other.csv", [scores]))
     assert (foreign.artist, foreign.title) == (cells.guard(name), cells.guard(title))

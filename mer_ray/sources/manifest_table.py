@@ -26,8 +26,6 @@ TEXT = (".csv", ".tsv", ".tab", ".txt")
 JSON = (".json", ".jsonl", ".ndjson")
 SUFFIXES = (*TEXT, *JSON, ".parquet")
 _MAX_COLUMNS = 10_000
-_SCORES = {"track_id", "valence", "in_distribution", "model"}
-"""Columns by which our own table of scores is known: its text is guarded against formulas (`mer_ray.io.cells`)."""
 
 Row = Sequence[Any] | TrackError
 """The cells, in the order of the columns; fewer where the row ends early. Or what is wrong with it."""
@@ -95,14 +93,15 @@ def _text(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
     while names and not names[-1].strip():
         names.pop()
     header = [""] * _row_names(names, first_rows) + [name.strip() for name in names]
-    is_ours = set(header) >= _SCORES
+
+    is_ours = {"track_id", "lower_valence", "upper_valence"} <= set(header)  # a scores.csv, which guards its text
 
     def rows() -> Iterator[tuple[int, Row]]:
         for number, found in enumerate(islice(cells(), 1, None), start=1):
             if isinstance(found, str):
                 yield number, TrackError("bad_row", found)
             elif any(cell.strip() for cell in found):
-                yield number, _row([unguard(c) for c in found] if is_ours else found, len(header), how.dirty)
+                yield number, _row([*map(unguard, found)] if is_ours else found, len(header), how.dirty)
 
     return Table(header, rows, (how.note,) if how.note else ())
 

@@ -9,12 +9,14 @@ The tags' words are in ``labels/data/demo_lexicon.txt``: own ratings, not for re
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from mer_ray.audio.providers.demo.affect import affect, stream
 from mer_ray.io.identity import track_id
-from mer_ray.io.track import Track
+from mer_ray.io.track import Found, Track
 from mer_ray.sources.demo import names
 from mer_ray.sources.demo import tags as listeners
+from mer_ray.sources.source import Stored, TrackSource
 
 
 def tracks(cues: int, seconds: float, seed: int) -> Iterator[Track]:
@@ -32,3 +34,15 @@ def tracks(cues: int, seconds: float, seed: int) -> Iterator[Track]:
             uri=f"demo:{seed}/{index}/{seconds:g}",
             tags=listeners.draw(affect(seed, index), stream(seed, index, "tags")),
         )
+
+
+class Source(TrackSource):
+    """The demo catalog of ``collect.demo``."""
+
+    def identity(self) -> dict[str, Any]:
+        """See `TrackSource`."""
+        return dict(self.settings.demo.model_dump())
+
+    def tracks(self, stored: Stored) -> Iterator[Found]:
+        """See `TrackSource`."""
+        return tracks(self.settings.demo.cues, self.settings.demo.seconds, self.settings.demo.seed)
