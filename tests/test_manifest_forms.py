@@ -345,7 +345,7 @@ def test_labels_that_fill_a_strange_part_of_their_scale_are_told(tmp_path):
 def test_labels_do_not_matter_to_a_catalog_that_is_scored(tmp_path):
     file = written(tmp_path / "m.csv", HEADER.replace("dominance", "tags") + "a.wav,A,x,8,high,sad:-1\n")
     found = catalog.find([str(file)])
-    assert (found.tracks, found.lost) == (1, [])
+    assert (found.tracks, found.failed) == (1, [])
 
 
 # places -------------------------------------------------------------------------------------------------------------

@@ -58,6 +58,7 @@ class Ffmpeg(Reader):
     ) -> None:
         self._file, self._links, self._shape = file, links, shape
         self._container: Any = None
+        self._joined: IO[bytes] | None = None
         self._frames: int | None = None
         self.at = 0
         self.suffix = ""
@@ -94,8 +95,9 @@ class Ffmpeg(Reader):
         self._pass_over(frame - self.at)
 
     def close(self) -> None:
-        if self._container is not None:
-            self._container.close()
+        for opened in (self._container, self._joined):
+            if opened is not None:
+                opened.close()
 
     def _next(self) -> np.ndarray | None:
         return next(self._decoded, None)
@@ -105,8 +107,10 @@ class Ffmpeg(Reader):
         failed: DecodingError | None = None
         links: Sequence[Sequence[tuple[int, int] | bytes] | None] = self._links or [None]
         for parts in links:
+            self.close()
             try:
-                self._container, stream = _open(self._file if parts is None else _joined(self._file, parts))
+                self._joined = None if parts is None else _joined(self._file, parts)
+                self._container, stream = _open(self._joined or self._file)
             except DecodingError as error:
                 failed = failed or error
                 continue
@@ -119,8 +123,6 @@ class Ffmpeg(Reader):
                     yield fitted
             if len(rest := fit.flush()):
                 yield rest
-            if parts is not None:
-                self._container.close()
         if failed is not None and self._shape is None:
             raise failed
 
