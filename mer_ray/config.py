@@ -26,6 +26,7 @@ from pydantic import (
 
 from mer_ray import config_file
 from mer_ray.audio.excerpt import Place
+from mer_ray.audio.providers import PROVIDERS
 from mer_ray.errors import ConfigError
 from mer_ray.features import FAMILIES, params_model
 from mer_ray.features import MODULES as FEATURES
@@ -45,7 +46,6 @@ def _names(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-PROVIDERS = ("uri", "folder", "savify")
 Names = Annotated[list[str], BeforeValidator(_names)]
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """What a folder, a plot and a row of a table can be called."""

@@ -11,6 +11,9 @@ import numpy as np
 import soundfile
 import soxr
 
+from mer_ray.audio.decode import stream
+from mer_ray.audio.opened import opened, readable
+
 RATE = 22_050
 
 
@@ -176,3 +179,10 @@ def ogg_page_moved(page: bytes, samples: int) -> bytes:
             crc = (crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)) & 0xFFFFFFFF
     moved[22:26] = crc.to_bytes(4, "little")
     return bytes(moved)
+
+
+def decode(path: Path | str, **options: object) -> tuple[np.ndarray, int]:
+    """A whole file at its own rate, by `mer_ray.audio.decode.stream`: (mono float32 samples (n,), hertz)."""
+    with opened(readable(path)) as (_, reader):
+        rate = reader.rate
+    return np.concatenate([block.samples[rate] for block in stream(path, [rate], **options)]), rate

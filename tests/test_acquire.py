@@ -12,8 +12,11 @@ import pytest
 import sounds
 from services import Files, closed_port, wav_bytes
 
+from mer_ray.audio import providers
 from mer_ray.audio.decode import check
-from mer_ray.audio.providers.fetch import Fetched, InFolder, Keep, Limits, fetch, index
+from mer_ray.audio.providers import Limits, Provider, music_folder
+from mer_ray.audio.providers.fetch import Keep, fetch
+from mer_ray.config import AcquireConfig
 from mer_ray.errors import TrackError
 from mer_ray.io import http
 from mer_ray.io.identity import digest, file_digest
@@ -22,7 +25,7 @@ from mer_ray.io.track import Track
 from mer_ray.stages import acquire
 
 AUDIO = wav_bytes(0.5)
-LIMITS = Limits(timeout_s=20.0, max_mb=1.0)
+LIMITS = Limits(20.0, 1.0, http.unlimited)
 ALL = ["uri", "folder"]
 
 
@@ -51,12 +54,20 @@ def media(workspace: Workspace) -> list[Path]:
     return [p for p in Path(workspace.path("media")).rglob("*") if p.is_file()]
 
 
-def row(track: Track, keep: Keep, providers: list[str], folder: dict[str, str] | None = None) -> dict[str, object]:
+def load(names: list[str], folder: dict[str, str] | None = None) -> list[Provider]:
+    """folder: a track's id → its file, for the provider ``folder``."""
+    loaded = providers.load(names, AcquireConfig())
+    for provider in loaded:
+        if isinstance(provider, music_folder.MusicFolder):
+            provider._index = {key: [music_folder.Entry("", "", "", uri)] for key, uri in (folder or {}).items()}
+    return loaded
+
+
+def row(track: Track, keep: Keep, names: list[str], folder: dict[str, str] | None = None) -> dict[str, object]:
     """What acquire would commit for a track."""
     known = {k: getattr(track, k) for k in ("artist", "title", "spotify_id", "duration_s", "uri")}
     asked = known | {"track_id": track.id, "attempts": 0}
-    found = {key: [InFolder("", "", "", uri)] for key, uri in (folder or {}).items()}
-    return acquire._one(asked, providers, found, keep, LIMITS)
+    return acquire._one(asked, load(names, folder), keep, LIMITS)
 
 
 def test_the_next_provider_is_asked_and_the_failure_is_on_record(tmp_path: Path, keep: Keep, files: Files) -> None:
@@ -98,11 +109,11 @@ def test_the_same_bytes_are_kept_once(workspace: Workspace, keep: Keep, files: F
     files.files |= {f"{i}.mp3": AUDIO for i in range(8)}
     tracks = [Track("A", str(i), uri=f"{files.url}/{i}.mp3") for i in range(8)]
     with ThreadPoolExecutor(8) as threads:
-        made = list(threads.map(lambda track: fetch(track, ALL, {}, keep, LIMITS), tracks))
+        made = list(threads.map(lambda track: fetch(track, load(ALL), keep, LIMITS), tracks))
     sha256 = digest(AUDIO)
     (path,) = media(workspace)
     assert path == Path(workspace.path("media", sha256[:2], f"{sha256}.wav"))  # what it is, not what it was called
-    assert {(m.held.uri, m.held.sha256, m.provider) for m in made} == {(str(path), sha256, "http")}
+    assert {(m.file.uri, m.file.sha256, m.provider) for m in made} == {(str(path), sha256, "http")}
     assert path.read_bytes() == AUDIO
     assert list(Path(workspace.path(".tmp")).iterdir()) == []
 
@@ -112,7 +123,7 @@ def test_what_was_left_half_is_written_again(workspace: Workspace, keep: Keep, f
     path = Path(workspace.path("media", sha256[:2], f"{sha256}.wav"))
     path.parent.mkdir(parents=True)
     path.write_bytes(AUDIO[:100])
-    fetch(Track("A", "T", uri=f"{files.url}/a.wav"), ALL, {}, keep, LIMITS)
+    fetch(Track("A", "T", uri=f"{files.url}/a.wav"), load(ALL), keep, LIMITS)
     assert path.read_bytes() == AUDIO
 
 
@@ -121,9 +132,9 @@ def test_the_name_says_what_the_file_is(
     workspace: Workspace, keep: Keep, files: Files, suffix: str, tmp_path: Path
 ) -> None:
     files.files["song"] = sounds.write(tmp_path / f"x{suffix}", sounds.tone()).read_bytes()
-    made = fetch(Track("A", "T", uri=f"{files.url}/song"), ALL, {}, keep, LIMITS)
-    assert Path(made.held.uri).name == f"{digest(files.files['song'])}{suffix}"
-    assert made.held.probe.sample_rate == sounds.RATE
+    made = fetch(Track("A", "T", uri=f"{files.url}/song"), load(ALL), keep, LIMITS)
+    assert Path(made.file.uri).name == f"{digest(files.files['song'])}{suffix}"
+    assert made.file.probe.sample_rate == sounds.RATE
 
 
 def test_what_breaks_off_is_no_audio(keep: Keep, files: Files, workspace: Workspace) -> None:
@@ -138,23 +149,23 @@ def test_files_and_objects_stay_where_they_are(tmp_path: Path, workspace: Worksp
     song = sounds.write(tmp_path / "x.wav", sounds.tone())
     fsspec.filesystem("memory").pipe_file("/music/x.wav", song.read_bytes())
     for uri, provider in (str(song), "file"), ("memory://music/x.wav", "memory"):
-        made = fetch(Track("A", "T", uri=uri), ALL, {}, keep, LIMITS)
-        assert (made.held.uri, made.provider, made.held.sha256) == (uri, provider, file_digest(song))
+        made = fetch(Track("A", "T", uri=uri), load(ALL), keep, LIMITS)
+        assert (made.file.uri, made.provider, made.file.sha256) == (uri, provider, file_digest(song))
     assert media(workspace) == []
 
 
 def test_a_broken_object_is_named_by_its_address(keep: Keep) -> None:
     fsspec.filesystem("memory").pipe_file("/music/broken.wav", b"RIFF but no more")
     with pytest.raises(TrackError, match=r"corrupt: memory://music/broken\.wav "):
-        fetch(Track("A", "T", uri="memory://music/broken.wav"), ["uri"], {}, keep, LIMITS)
+        fetch(Track("A", "T", uri="memory://music/broken.wav"), load(["uri"]), keep, LIMITS)
 
 
 def test_a_workspace_in_a_store_keeps_media_too(tmp_path: Path, workspace: Workspace, files: Files) -> None:
     workspace.is_local, workspace.uri = False, "s3://bucket/w?region=eu-central-1"
     sha256 = digest(AUDIO)
     Path(workspace.path("media", sha256[:2])).mkdir(parents=True)  # a store has no folders to be made
-    made = fetch(Track("A", "T", uri=f"{files.url}/a.wav"), ALL, {}, partial(acquire._keep, workspace, check), LIMITS)
-    assert made.held.uri == f"s3://bucket/w/media/{sha256[:2]}/{sha256}.wav?region=eu-central-1"
+    made = fetch(Track("A", "T", uri=f"{files.url}/a.wav"), load(ALL), partial(acquire._keep, workspace, check), LIMITS)
+    assert made.file.uri == f"s3://bucket/w/media/{sha256[:2]}/{sha256}.wav?region=eu-central-1"
     assert Path(workspace.path("media", sha256[:2], f"{sha256}.wav")).read_bytes() == AUDIO
 
 
@@ -167,14 +178,14 @@ def test_a_place_is_asked_for_under_the_hosts_name(keep: Keep, files: Files) -> 
         return http.unlimited(name)
 
     limits = Limits(20.0, 1.0, slot)
-    fetch(Track("A", "T", uri=f"{files.url}/a.wav"), ALL, {}, keep, limits)
-    fetch(Track("A", "T", uri="memory://music/x.wav"), ALL, {}, keep, limits)
+    fetch(Track("A", "T", uri=f"{files.url}/a.wav"), load(ALL), keep, limits)
+    fetch(Track("A", "T", uri="memory://music/x.wav"), load(ALL), keep, limits)
     assert asked == ["127.0.0.1", "music"]
 
 
 # a folder ---------------------------------------------------------------------------------------------------------
 
-FOLDER = index(
+FOLDER = music_folder.index(
     [
         Track("Band", "Song", uri="/m/song.flac"),
         Track("Band", "Song - Remastered 2009", uri="/m/remaster.flac"),
@@ -214,11 +225,14 @@ FOLDER = index(
     ],
 )
 def test_a_folder_has_a_track_by_its_name_or_as_the_same_piece(track: Track, uri: str | None) -> None:
-    def hold(path: Path, stays: str | None) -> object:
+    def hold(path: Path, stays: str | None) -> str | None:
         return stays
 
+    (provider,) = load(["folder"])
+    provider._index = FOLDER
     if uri is None:
         with pytest.raises(TrackError, match="no_audio"):
-            fetch(track, ["folder"], FOLDER, hold, LIMITS)
+            fetch(track, [provider], hold, LIMITS)
     else:
-        assert fetch(track, ["folder"], FOLDER, hold, LIMITS) == Fetched(uri, "folder")
+        found = fetch(track, [provider], hold, LIMITS)
+        assert (found.file, found.provider, found.failed) == (uri, "folder", ())

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sounds
+from sounds import decode
 
 import mer_ray
-from mer_ray.audio.decode import Probe, check, decode, stream
+from mer_ray.audio.decode import Probe, check, stream
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.audio.isolated import Decoder
 from mer_ray.errors import TrackError
@@ -130,6 +131,14 @@ def test_a_third_of_a_file_is_truncated_for_every_stage_or_kept_with_its_share(f
     kept = check(path, allow_partial=True)
     assert kept.duration_s == pytest.approx(len(got) / kept.sample_rate, abs=0.05)
     assert kept.decoded_share == (pytest.approx(share, abs=0.005) if known else None)
+
+
+@pytest.mark.parametrize("name", [n for n in FORMATS if n not in SILENT_OF_LENGTH])
+def test_a_file_that_breaks_off_near_its_end_is_found_out_by_a_check(files, tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(files[name].read_bytes()[: int(files[name].stat().st_size * 0.9)])
+    error = refused(partial(check, path))
+    assert (error.reason in ("truncated", "corrupt"), error.transient, name in error.message) == (True, False, True)
 
 
 @pytest.mark.parametrize("name", SILENT_OF_LENGTH)

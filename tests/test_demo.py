@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mer_ray.audio.providers.demo import composition, fetch, render, style
+from mer_ray.audio.providers.demo.affect import affect, stream
 from mer_ray.errors import TrackError
 from mer_ray.io.track import Track
 from mer_ray.sources import demo
-from mer_ray.sources.demo import composition, style
-from mer_ray.sources.demo.affect import stream
 
 SEED = 7
 CUES = 96
-AFFECT = np.array([demo.affect(SEED, index) for index in range(CUES)])
+AFFECT = np.array([affect(SEED, index) for index in range(CUES)])
 
 
 def lexicon() -> dict[str, np.ndarray]:
@@ -45,7 +45,7 @@ def spectra() -> tuple[list[np.ndarray], np.ndarray]:
     """Power spectrograms (frames, bins) of short cues, and the bins' frequencies in Hz."""
     found = []
     for index in range(CUES):
-        samples, rate = demo.render(f"demo:{SEED}/{index}/4")
+        samples, rate = render(f"demo:{SEED}/{index}/4")
         frames = np.lib.stride_tricks.sliding_window_view(samples, 1024)[::256]
         found.append(np.abs(np.fft.rfft(frames * np.hanning(1024))) ** 2)
     return found, np.fft.rfftfreq(1024, 1 / rate)
@@ -75,15 +75,15 @@ def test_a_track_does_not_depend_on_how_many_are_asked_for() -> None:
 def test_another_seed_is_another_catalog() -> None:
     one, other = ({t.id for t in demo.tracks(40, 20.0, seed)} for seed in (1, -1))
     assert len(one & other) == 0
-    assert demo.affect(1, 0) != demo.affect(-1, 0)
+    assert affect(1, 0) != affect(-1, 0)
 
 
 def test_affects_are_broad_within_and_across_composers() -> None:
-    affect = np.array([demo.affect(3, index) for index in range(800)])
-    assert np.all(affect.std(axis=0) > 0.17)
-    assert np.all(affect.std(axis=0) < 0.25)
-    assert np.all(affect.reshape(200, 4, 3).std(axis=1).mean(axis=0) > 0.1)
-    assert np.all(np.abs(np.corrcoef(affect.T)[np.triu_indices(3, 1)]) < 0.35)
+    drawn = np.array([affect(3, index) for index in range(800)])
+    assert np.all(drawn.std(axis=0) > 0.17)
+    assert np.all(drawn.std(axis=0) < 0.25)
+    assert np.all(drawn.reshape(200, 4, 3).std(axis=1).mean(axis=0) > 0.1)
+    assert np.all(np.abs(np.corrcoef(drawn.T)[np.triu_indices(3, 1)]) < 0.35)
 
 
 # tags --------------------------------------------------------------------------------------------------------------
@@ -118,9 +118,9 @@ def test_tags_are_weighted_like_lastfm_counts() -> None:
 def test_tags_tell_the_hidden_affect(seed: int) -> None:
     words = lexicon()
     labels = np.array([label(track, words) for track in demo.tracks(200, 20.0, seed)])
-    affect = np.array([demo.affect(seed, index) for index in range(200)])
+    drawn = np.array([affect(seed, index) for index in range(200)])
     for dimension in range(3):
-        assert np.corrcoef(labels[:, dimension], affect[:, dimension])[0, 1] > 0.85
+        assert np.corrcoef(labels[:, dimension], drawn[:, dimension])[0, 1] > 0.85
         assert labels[:, dimension].std() > 0.13
 
 
@@ -130,8 +130,8 @@ def test_tags_tell_the_hidden_affect(seed: int) -> None:
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(-(10**9), 10**9), index=st.integers(0, 10**6), seconds=st.sampled_from([0.1, 1.3, 2.0]))
 def test_any_cue_is_sound_within_bounds(seed: int, index: int, seconds: float) -> None:
-    assert all(0 <= value <= 1 for value in demo.affect(seed, index))
-    samples, rate = demo.render(f"demo:{seed}/{index}/{seconds:g}")
+    assert all(0 <= value <= 1 for value in affect(seed, index))
+    samples, rate = render(f"demo:{seed}/{index}/{seconds:g}")
     assert samples.dtype == np.float32
     assert samples.shape == (round(seconds * rate),)
     assert np.all(np.isfinite(samples))
@@ -139,9 +139,9 @@ def test_any_cue_is_sound_within_bounds(seed: int, index: int, seconds: float) -
 
 
 def test_the_same_uri_is_the_same_sound() -> None:
-    first, _ = demo.render("demo:7/3/3")
-    demo.render("demo:7/4/3")
-    again, _ = demo.render("demo:7/3/3")
+    first, _ = render("demo:7/3/3")
+    render("demo:7/4/3")
+    again, _ = render("demo:7/3/3")
     np.testing.assert_array_equal(first, again)
 
 
@@ -149,8 +149,8 @@ def test_fetch_writes_what_render_gives(tmp_path: Path) -> None:
     import soundfile
 
     path = tmp_path / "cue"
-    demo.fetch("demo:7/0/2.5", path)
-    samples, rate = demo.render("demo:7/0/2.5")
+    fetch("demo:7/0/2.5", path)
+    samples, rate = render("demo:7/0/2.5")
     read, read_rate = soundfile.read(path, dtype="float32")
     assert read_rate == rate
     np.testing.assert_allclose(read, samples, atol=1e-4)
@@ -162,16 +162,15 @@ def test_fetch_writes_what_render_gives(tmp_path: Path) -> None:
 )
 def test_a_malformed_uri_costs_one_track(uri: str, tmp_path: Path) -> None:
     with pytest.raises(TrackError) as caught:
-        demo.fetch(uri, tmp_path / "cue.flac")
+        fetch(uri, tmp_path / "cue.flac")
     assert caught.value.reason == "no_audio"
     assert repr(uri) in caught.value.message
     assert list(tmp_path.iterdir()) == []
 
 
 def test_importing_the_catalog_is_cheap() -> None:
-    code = (
-        "import sys, mer_ray.sources.demo; print(sorted({'scipy', 'soundfile', 'librosa', 'ray'} & set(sys.modules)))"
-    )
+    modules = "mer_ray.audio.providers.demo, mer_ray.sources.demo"
+    code = f"import sys, {modules}; print(sorted({{'scipy', 'soundfile', 'librosa', 'ray'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -190,7 +189,7 @@ def test_loudness_differs_between_cues() -> None:
 def test_aroused_cues_are_faster_and_brighter() -> None:
     rates = []
     for index in range(CUES):
-        manner = style.choose(demo.affect(SEED, index), "flute", stream(SEED, index, "style"))
+        manner = style.choose(affect(SEED, index), "flute", stream(SEED, index, "style"))
         notes = composition.compose(manner, 20.0, stream(SEED, index, "score"))
         rates.append(len(notes.parts["lead"]) + len(notes.parts["ostinato"]))
     assert rank_correlation(np.array(rates), AFFECT[:, 1]) > 0.7

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_ray import features
+from mer_ray.audio.providers import demo
 from mer_ray.features.mfcc import Params
-from mer_ray.sources import demo
 from mer_ray.training import duplicates
 from mer_ray.training.duplicates import THRESHOLD, near_duplicates
 

@@ -49,7 +49,7 @@ def test_the_decoder_imports_nothing_from_here(trapped, monkeypatch, path):
 
 
 @pytest.mark.parametrize(
-    "module", ["sources.savify_child", "features.vggish_import", "features.handles", "audio.isolated"]
+    "module", ["audio.providers.savify_child", "features.vggish_import", "features.handles", "audio.isolated"]
 )
 def test_no_child_imports_from_here(trapped, monkeypatch, module):
     monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}:")
@@ -63,7 +63,7 @@ def test_no_child_imports_from_here(trapped, monkeypatch, module):
 
 def test_every_child_is_started_so():
     modules = (Path(ROOT) / "mer_ray").rglob("*.py")
-    assert {m.name for m in modules if "sys.executable" in m.read_text(encoding="utf-8")} == {"importing.py"}
+    assert {m.name for m in modules if "sys.executable" in m.read_text(encoding="utf-8")} == {"child_process.py"}
 
 
 @pytest.mark.parametrize(

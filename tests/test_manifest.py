@@ -12,10 +12,11 @@ import pytest
 from sounds import hostile_names
 
 from mer_ray.errors import InputError, TrackError
+from mer_ray.io import cells
 from mer_ray.io.address import to_path
 from mer_ray.io.identity import track_id
 from mer_ray.io.track import Track
-from mer_ray.sources import manifest
+from mer_ray.sources import manifest, manifest_tags
 
 PANDA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "panda4q" / "manifest.csv"
 ROWS = [
@@ -86,7 +87,7 @@ def test_each_format_gives_the_same_tracks(tmp_path, suffix):
         mbid="m-1",
         spotify_id="s-1",
         uri=str(tmp_path / "a  b.wav"),
-        place="a  b.wav",
+        location="a  b.wav",
         tags=(("dark: night", 1.0), ("sad", 80.0), ("slow", 20.5)),
         given=(0.25, 0.5, 1.0),
     )
@@ -150,7 +151,7 @@ def test_each_format_gives_the_same_tracks(tmp_path, suffix):
     ],
 )
 def test_forms_of_tags(value, tags):
-    assert manifest.parse_tags(value) == tags
+    assert manifest_tags.parse(value) == tags
 
 
 @pytest.mark.parametrize(
@@ -192,7 +193,7 @@ def test_forms_of_tags(value, tags):
 )
 def test_bad_tags(value):
     with pytest.raises(TrackError) as caught:
-        manifest.parse_tags(value)
+        manifest_tags.parse(value)
     assert caught.value.reason == "bad_tags"
 
 
@@ -354,4 +355,15 @@ def test_objects_and_expected_durations(tmp_path):
     assert [t.uri for t in (one, two, three)] == [r["path"] for r in rows]
     assert [t.duration_s for t in (one, two, three)] == [61.5, None, 3.0]
     assert three.title == "c"
-    assert three.place == rows[2]["path"]
+    assert three.location == rows[2]["path"]
+
+
+def test_our_own_scores_are_read_without_the_apostrophes_that_guard_them(tmp_path):
+    name, title = "'-1 (Live)", "=cmd|'/c calc'!A0"
+    scores = {"track_id": "1", "artist": cells.guard(name), "title": cells.guard(title), "uri": "/a.mp3"}
+    scores |= dict.fromkeys(("valence", "arousal", "dominance"), 0.5) | {"lower_valence": 0.4, "upper_valence": 0.6}
+    (ours,) = good(write_csv(tmp_path / "scores.csv", [scores]))
+    assert (ours.artist, ours.title) == (name, title)
+    del scores["upper_valence"]
+    (foreign,) = good(write_csv(tmp_path / "other.csv", [scores]))
+    assert (foreign.artist, foreign.title) == (cells.guard(name), cells.guard(title))

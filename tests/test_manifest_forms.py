@@ -161,7 +161,7 @@ def test_one_bad_byte_costs_its_row_and_not_the_accents_of_the_others(tmp_path):
 def test_r_writes_row_numbers_without_a_name_above_them(tmp_path):
     text = '"path"\t"artist"\t"title"\n"1"\t"a.wav"\t"A"\t"x"\n"2"\t"b.wav"\t"B"\t"y"\n'
     found = read(written(tmp_path / "m.txt", text))
-    assert [(t.place, t.artist, t.title) for t in found if isinstance(t, Track)] == [
+    assert [(t.location, t.artist, t.title) for t in found if isinstance(t, Track)] == [
         ("a.wav", "A", "x"),
         ("b.wav", "B", "y"),
     ]
@@ -232,10 +232,10 @@ def test_names_stay_text(tmp_path, suffix):
 @pytest.mark.parametrize(
     ("header", "row", "wanted"),
     [
-        ("Filename,Name", "a.wav,x", {"place": "a.wav", "title": "x"}),
-        ("file,Track Title,Artist Name(s)", "a.wav,x,A", {"place": "a.wav", "title": "x", "artist": "A"}),
+        ("Filename,Name", "a.wav,x", {"location": "a.wav", "title": "x"}),
+        ("file,Track Title,Artist Name(s)", "a.wav,x,A", {"location": "a.wav", "title": "x", "artist": "A"}),
         ("Location,Song", "file:///a.wav,x", {"uri": "/a.wav", "title": "x"}),
-        ("FilePath,track", "a.wav,x", {"place": "a.wav", "title": "x"}),
+        ("FilePath,track", "a.wav,x", {"location": "a.wav", "title": "x"}),
         ("url,song_title,Performer", "https://x.org/a.mp3,x,A", {"uri": "https://x.org/a.mp3", "artist": "A"}),
         ("path,V,A,D", "a.wav,0.1,0.2,0.3", {"given": (0.1, 0.2, 0.3)}),
         ("path,valence_mean,arousal_mean,dominance_mean", "a.wav,0.1,0.2,0.3", {"given": (0.1, 0.2, 0.3)}),
@@ -295,7 +295,7 @@ def test_columns_of_parquet_that_mean_nothing_here_are_left_alone(tmp_path):
     pq.write_table(table.drop_columns("file.name"), tmp_path / "m.parquet")
     pq.write_table(table, tmp_path / "dotted.parquet")
     for name in ("m", "dotted"):
-        assert [t.place for t in read(tmp_path / f"{name}.parquet") if isinstance(t, Track)] == ["a", "b"]
+        assert [t.location for t in read(tmp_path / f"{name}.parquet") if isinstance(t, Track)] == ["a", "b"]
 
 
 def test_dict_columns_of_parquet_are_tags(tmp_path):
@@ -345,7 +345,7 @@ def test_labels_that_fill_a_strange_part_of_their_scale_are_told(tmp_path):
 def test_labels_do_not_matter_to_a_catalog_that_is_scored(tmp_path):
     file = written(tmp_path / "m.csv", HEADER.replace("dominance", "tags") + "a.wav,A,x,8,high,sad:-1\n")
     found = catalog.find([str(file)])
-    assert (found.tracks, found.lost) == (1, [])
+    assert (found.tracks, found.failed) == (1, [])
 
 
 # places -------------------------------------------------------------------------------------------------------------
@@ -390,8 +390,8 @@ def test_the_place_is_kept_as_the_manifest_writes_it(tmp_path):
     found = [
         one(written(tmp_path / "m.jsonl", json.dumps({"path": cell}))) for cell in (' "a\\b.wav" ', "file:/x%20y.wav")
     ]
-    assert [(t.place, t.title) for t in found] == [("a/b.wav", "b"), ("file:/x%20y.wav", "x y")]
-    assert one(written(tmp_path / "n.csv", "artist,title\nA,B\n")).place is None
+    assert [(t.location, t.title) for t in found] == [("a/b.wav", "b"), ("file:/x%20y.wav", "x y")]
+    assert one(written(tmp_path / "n.csv", "artist,title\nA,B\n")).location is None
 
 
 # the collected cases ------------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 import soundfile
 import sounds
+from sounds import decode
 
-from mer_ray.audio.decode import check, decode
+from mer_ray.audio.decode import check
 from mer_ray.errors import TrackError
 
 RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 192_000)

@@ -18,8 +18,8 @@ import pytest
 from services import Call, Service, closed_port, send, wav_bytes
 
 from mer_ray.errors import TrackError
-from mer_ray.io import objects
-from mer_ray.io.address import local_copy
+from mer_ray.io import address, objects
+from mer_ray.io.objects import local_copy
 
 AUDIO = wav_bytes(0.5)
 
@@ -210,20 +210,8 @@ def test_a_driver_that_is_not_installed_is_named(tmp_path: Path, uri: str, packa
     ],
 )
 def test_what_runs_code_or_wraps_another_address_is_refused(tmp_path: Path, uri: str) -> None:
-    assert not objects.is_object(uri)
+    assert not address.is_object(uri)
     assert lose(uri, tmp_path).reason == "bad_uri"
-
-
-@pytest.mark.parametrize("uri", ["s3://bucket/a.mp3", "GS://bucket/a.mp3", "abfss://c@a.dfs.core.windows.net/x"])
-def test_stores_are_known_by_their_scheme(uri: str) -> None:
-    assert objects.is_object(uri)
-
-
-def test_what_is_shown_of_an_address() -> None:
-    assert objects.shown("s3://key:pass@bucket/a@b/c.mp3?token=x#y") == "s3://bucket/a@b/c.mp3"
-    assert objects.shown("ftp://me@host/a\nb") == "ftp://host/a b"
-    assert objects.shown("foo://a:b@[broken/x") == "foo://[broken/x"
-    assert objects.shown("/music/me@home.wav") == "/music/me@home.wav"
 
 
 def test_a_failed_extraction_does_not_show_an_address_s_secrets() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from services import Spotify, Video, closed_port, wav_bytes
+from sounds import decode
 
-from mer_ray.audio.decode import check, decode
-from mer_ray.audio.providers import savify
-from mer_ray.audio.providers.fetch import Limits
+from mer_ray.audio.decode import check
+from mer_ray.audio.providers import Limits, load, savify
+from mer_ray.config import AcquireConfig
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.io.tables import Workspace
 from mer_ray.io.track import Track
@@ -37,7 +39,7 @@ import spotipy
 import yt_dlp
 from spotipy.oauth2 import SpotifyClientCredentials
 
-from mer_ray.sources import savify_child
+from mer_ray.audio.providers import savify_child
 
 url = sys.argv[1]
 YOUTUBE = "https://www.youtube.com"
@@ -87,9 +89,23 @@ def spotify(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Spotify
     assert set(Path().iterdir()) == before  # no .cache with a token
 
 
-def fetch(spotify: Spotify, path: Path, track: Track, timeout_s: float = 120.0, max_mb: float = 1.0) -> str:
-    child = (sys.executable, str(path.parent / "child.py"), spotify.url)
-    return savify.fetch(track, path, savify.Bounds(timeout_s, max_mb), child=child)
+def fetch(
+    spotify: Spotify,
+    path: Path,
+    track: Track,
+    timeout_s: float = 120.0,
+    max_mb: float = 1.0,
+    child: tuple[str, ...] = (),
+) -> str | None:
+    """The Spotify id. child: another command than the real child with the stand-ins."""
+    (provider,) = load(["savify"], AcquireConfig())
+    assert isinstance(provider, savify.Savify)
+    provider.child = child or (sys.executable, str(path.parent / "child.py"), spotify.url)
+    with tempfile.TemporaryDirectory() as folder:
+        found = provider.get(track, Path(folder), Limits(timeout_s, max_mb, nullcontext))
+        assert found is not None
+        shutil.move(found.path, path)
+    return found.spotify_id
 
 
 def lose(spotify: Spotify, tmp_path: Path, track: Track, timeout_s: float = 120.0, max_mb: float = 1.0) -> TrackError:
@@ -109,7 +125,6 @@ def pitch(path: Path) -> float:
 
 BY_ID = Track("Nobuo Uematsu", "Aerith's Theme", spotify_id=f"spotify:track:{SPOTIFY_ID}")
 BY_NAME = Track("NOBUO Uematsu", "Aerith’s Theme (From “Final Fantasy VII”)")
-CHILDLESS = savify.Bounds(20.0, 1.0)
 
 
 @pytest.mark.parametrize("track", [BY_ID, BY_NAME], ids=["by id", "by search"])
@@ -235,7 +250,7 @@ def test_the_whole_process_group_is_ended(spotify: Spotify, tmp_path: Path) -> N
     trace = tmp_path / "trace"
     child = ("sh", "-c", f"(while :; do echo alive >> '{trace}'; sleep 0.05; done) & wait")
     with pytest.raises(TrackError, match="timeout"):
-        savify.fetch(BY_ID, tmp_path / "x.mp3", savify.Bounds(0.5, 1), child=child)
+        fetch(spotify, tmp_path / "x.mp3", BY_ID, 0.5, child=child)
     size = trace.stat().st_size
     assert size > 0
     time.sleep(0.3)
@@ -276,7 +291,7 @@ def test_it_is_on_record_what_failed_before_and_which_track_it_is(
     spotify: Spotify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     child = (sys.executable, str(tmp_path / "child.py"), spotify.url)
-    monkeypatch.setattr(savify, "fetch", partial(savify.fetch, child=child))
+    monkeypatch.setattr(savify.Savify, "child", child)
     workspace, asked = Workspace(tmp_path / "w"), []
 
     def slot(name: str) -> AbstractContextManager[None]:
@@ -286,14 +301,16 @@ def test_it_is_on_record_what_failed_before_and_which_track_it_is(
     row = {"track_id": "1", "artist": "Nobuo Uematsu", "title": "Aerith's Theme", "spotify_id": None, "attempts": 0}
     row |= {"duration_s": 0.5, "uri": str(tmp_path / "gone.flac")}
     keep = partial(acquire._keep, workspace, check)
-    made = acquire._one(row, ["uri", "folder", "savify"], {}, keep, Limits(120.0, 1.0, slot))
+    made = acquire._one(row, load(["uri", "folder", "savify"], AcquireConfig()), keep, Limits(120.0, 1.0, slot))
     assert (made["provider"], made["spotify_id"], asked) == ("savify", SPOTIFY_ID, ["savify"])
     assert [(t["provider"], t["reason"]) for t in made["tried"]] == [("file", "missing")]
     assert Path(made["uri"]).name == f"{made['sha256']}.mp3"
     workspace.append_rows("audio", [made])
     assert workspace.read("audio").to_pylist() == [made]
 
-    lost = acquire._one(row | {"title": "Else"}, ["uri", "savify"], {}, keep, Limits(120.0, 1.0))
+    lost = acquire._one(
+        row | {"title": "Else"}, load(["uri", "savify"], AcquireConfig()), keep, Limits(120.0, 1.0, nullcontext)
+    )
     assert lost["reason"] == "no_audio"
     assert "file: missing (" in lost["message"]
     assert "savify: not_found (" in lost["message"]
@@ -305,7 +322,7 @@ def test_it_is_on_record_what_failed_before_and_which_track_it_is(
 def test_spotify_out_of_reach(spotify: Spotify, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{closed_port()}")
     with pytest.raises(TrackError) as caught:
-        savify.fetch(BY_ID, tmp_path / "x.mp3", savify.Bounds(120, 1))  # the real child
+        fetch(spotify, tmp_path / "x.mp3", BY_ID, child=savify.CHILD)
     assert (caught.value.reason, caught.value.transient) == ("savify_error", True)
 
 
@@ -346,7 +363,7 @@ def test_refused_credentials_end_the_stage(
 def test_a_child_that_crashes_says_its_last_line_without_secrets(spotify: Spotify, tmp_path: Path) -> None:
     code = "import os; print('first'); raise SystemExit('it broke with ' + os.environ['SPOTIPY_CLIENT_SECRET'])"
     with pytest.raises(TrackError) as caught:
-        savify.fetch(BY_ID, tmp_path / "x.mp3", CHILDLESS, child=(sys.executable, "-c", code))
+        fetch(spotify, tmp_path / "x.mp3", BY_ID, child=(sys.executable, "-c", code))
     assert caught.value.reason == "savify_error"
     assert "it broke with ***" in str(caught.value)
     assert SECRET not in str(caught.value)
@@ -355,7 +372,9 @@ def test_a_child_that_crashes_says_its_last_line_without_secrets(spotify: Spotif
 def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SPOTIPY_CLIENT_ID", "x")
     monkeypatch.delenv("SPOTIPY_CLIENT_SECRET", raising=False)
-    for call in (savify.check, lambda: savify.fetch(BY_ID, tmp_path / "x", CHILDLESS)):
+    (provider,) = load(["savify"], AcquireConfig())
+    limits = Limits(20.0, 1.0, nullcontext)
+    for call in (lambda: provider.check(AcquireConfig()), lambda: provider.get(BY_ID, tmp_path, limits)):
         with pytest.raises(ConfigError, match="SPOTIPY_CLIENT_SECRET not set"):
             call()
 
@@ -363,7 +382,7 @@ def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path
 @pytest.mark.parametrize("spotify_id", ["x", "https://evil.example/track/" + SPOTIFY_ID, "../" + SPOTIFY_ID])
 def test_a_spotify_id_that_is_none(spotify: Spotify, tmp_path: Path, spotify_id: str) -> None:
     with pytest.raises(TrackError) as caught:
-        savify.fetch(Track("A", "B", spotify_id=spotify_id), tmp_path / "x", CHILDLESS)
+        fetch(spotify, tmp_path / "x", Track("A", "B", spotify_id=spotify_id))
     assert caught.value.reason == "bad_spotify_id"
     assert spotify.calls == []
 

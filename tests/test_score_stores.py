@@ -13,9 +13,9 @@ import pytest
 import sounds
 from conftest import write_tunes
 
-from mer_ray.io.buckets import parted
+from mer_ray.io.address import parted
 from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.io.store import Storage
+from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import scores_table
 
@@ -59,7 +59,7 @@ def rows_of(path: object) -> dict[str, list[float]]:
 @pytest.mark.parametrize("name", ["s.parquet", "s.csv", "folder"] if LONG else ["s.parquet", "folder"])
 def test_a_bucket_is_as_good_as_a_disk(store, mer_ray, tmp_path, name):
     kind, at = store
-    bucket = Storage(stores.uri_of(at, name.replace(".", "-"), scheme=kind))
+    bucket = Store(stores.uri_of(at, name.replace(".", "-"), scheme=kind))
     music = tmp_path / "music"
     write_tunes(music, 3, seconds=1.2)
     (music / "zz.flac").write_text("no music")
@@ -104,7 +104,7 @@ def test_what_was_scored_before_a_kill_is_not_scored_again(store, mer_ray, tmp_p
     kind, at = store
     music = tmp_path / "music"
     write_tunes(music, 2, seconds=1.2)
-    bucket = Storage(stores.uri_of(at, "killed", scheme=kind))
+    bucket = Store(stores.uri_of(at, "killed", scheme=kind))
     typed(mer_ray, "score", music, "--out", bucket.at("before"))
     for folder in ("scores", "settings"):  # as if killed before the file was written
         for name in bucket.names("before", folder):
@@ -120,7 +120,7 @@ def test_places_that_make_no_sense_are_one_line(store, mer_ray, tmp_path):
     kind, at = store
     music = tmp_path / "music"
     write_tunes(music, 1, seconds=1.2)
-    bucket = Storage(stores.uri_of(at, "none", scheme=kind))
+    bucket = Store(stores.uri_of(at, "none", scheme=kind))
     assert "must end in .parquet or .csv" in refused(mer_ray, music, "--out", bucket.at("s.ods"))
     said = refused(mer_ray, music, "--out", f"{kind}://me:sesame@bucket/s.csv")
     assert "has credentials in its URI" in said

@@ -24,7 +24,7 @@ from rich.console import Console
 import mer_ray
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features import FeatureSpec
-from mer_ray.io.address import local_copy
+from mer_ray.io.objects import local_copy
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring import predictor, preview, rows
 from mer_ray.scoring.catalog import file_id, find

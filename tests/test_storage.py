@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from services import closed_port
 
 from mer_ray.errors import WorkspaceError
-from mer_ray.io.buckets import KNOCK_S
-from mer_ray.io.store import Storage
+from mer_ray.io.buckets import REACHABLE_S
+from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 
 MIB = 1 << 20
@@ -52,7 +52,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mer_ray.io.buckets.ATTEMPTS", 3)
 
 
-def put_all(place: Storage, files: dict[str, bytes]) -> None:
+def put_all(place: Store, files: dict[str, bytes]) -> None:
     for name, data in files.items():
         place.write_bytes(data, "folder", name)
 
@@ -63,7 +63,7 @@ def put_all(place: Storage, files: dict[str, bytes]) -> None:
 def test_a_folder_in_a_store_is_like_one_on_a_disk(server: tuple[str, str], tmp_path: Path) -> None:
     kind, at = server
     with stores.Proxy(at) as proxy:
-        for place in Storage(tmp_path / "w"), Storage(stores.uri_of(proxy.at, "like", "w", scheme=kind)):
+        for place in Store(tmp_path / "w"), Store(stores.uri_of(proxy.at, "like", "w", scheme=kind)):
             assert (place.names("folder"), place.exists("folder")) == ([], False)
             assert place.read_json("folder", "a.json") is None
             put_all(place, {"b.gz": b"no gzip", "a.bin": b"", ".hidden": b"x", "_too": b"x"})
@@ -83,7 +83,7 @@ def test_a_folder_in_a_store_is_like_one_on_a_disk(server: tuple[str, str], tmp_
                 place.read_bytes("folder", "none")
             again = pickle.loads(pickle.dumps(place))  # as Ray sends it to a worker
             assert again.names("folder") == place.names("folder")
-            assert Storage(place.at("folder")).names() == place.names("folder")
+            assert Store(place.at("folder")).names() == place.names("folder")
             place.delete("folder", "a.bin")
             place.delete("folder", "a.bin")
             assert place.names("folder") == ["a.json", "b.gz"]
@@ -97,7 +97,7 @@ def test_a_folder_in_a_store_is_like_one_on_a_disk(server: tuple[str, str], tmp_
 
 def test_a_bucket_itself_is_emptied_and_not_removed(gcs: str) -> None:
     with stores.Proxy(gcs) as proxy:
-        place = Storage(stores.uri_of(proxy.at, scheme="gs").replace("bucket", "bucket/"))
+        place = Store(stores.uri_of(proxy.at, scheme="gs").replace("bucket", "bucket/"))
         place.write_bytes(b"x", "a")
         place.write_bytes(b"x", "folder", "a")
         place.remove()
@@ -116,7 +116,7 @@ def test_faults_that_pass_are_ridden_out(server: tuple[str, str]) -> None:
     with stores.Proxy(at, seed=3, rate=0.08) as proxy:
         if kind == "gs":
             proxy.rate, proxy.rule = 0.0, only_before
-        place = Storage(stores.uri_of(proxy.at, "faults", scheme=kind))
+        place = Store(stores.uri_of(proxy.at, "faults", scheme=kind))
         put_all(place, files)
         assert place.names("folder") == sorted(files)
         assert {n: place.read_bytes("folder", n) for n in files} == files
@@ -127,7 +127,7 @@ def test_faults_that_pass_are_ridden_out(server: tuple[str, str]) -> None:
 
 def test_a_small_file_is_one_request(s3: str) -> None:
     with stores.Proxy(s3) as proxy:
-        place = Storage(stores.uri_of(proxy.at, "requests"))
+        place = Store(stores.uri_of(proxy.at, "requests"))
         proxy.asked.clear()
         place.write_bytes(b"x" * MIB, "a")
         assert dict(proxy.asked) == {"PUT": 1}
@@ -153,7 +153,7 @@ def test_a_write_that_fails_for_good_leaves_no_object(s3: str, hurried: None, si
         return failing if last else None
 
     with stores.Proxy(s3) as proxy:
-        place = Storage(stores.uri_of(proxy.at, "failing", f"{size}{failing}"))
+        place = Store(stores.uri_of(proxy.at, "failing", f"{size}{failing}"))
         proxy.rule = rule
         if failing == "500" or size == BIG:
             with pytest.raises(WorkspaceError, match=r"cannot use s3://bucket/failing/.*/a "):
@@ -171,8 +171,8 @@ def test_a_write_that_fails_for_good_leaves_no_object(s3: str, hurried: None, si
 
 WRITER = """
 import sys
-from mer_ray.io.store import Storage
-place = Storage(sys.argv[1])
+from mer_ray.io.store import Store
+place = Store(sys.argv[1])
 print("ready", flush=True)
 for number in range(3):
     place.write_bytes(bytes([number]) * int(sys.argv[2]), f"{number}.bin")
@@ -201,7 +201,7 @@ def test_a_writer_that_is_killed_in_the_middle_leaves_whole_objects_only(server:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         proxy.rule = None
-        place = Storage(uri)
+        place = Store(uri)
         assert place.names() == ["0.bin"]
         assert place.read_bytes("0.bin") == bytes(BIG)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=90)
@@ -213,7 +213,7 @@ def test_a_writer_that_is_killed_in_the_middle_leaves_whole_objects_only(server:
 
 def refused(uri: str) -> WorkspaceError:
     with pytest.raises(WorkspaceError) as caught:
-        Storage(uri)
+        Store(uri)
     return caught.value
 
 
@@ -221,7 +221,7 @@ def refused(uri: str) -> WorkspaceError:
 def test_a_dead_endpoint_is_told_soon(kind: str) -> None:
     start = time.monotonic()
     error = refused(stores.uri_of(f"127.0.0.1:{closed_port()}", "w", scheme=kind))
-    assert time.monotonic() - start < KNOCK_S  # pyarrow's own patience is a matter of minutes
+    assert time.monotonic() - start < REACHABLE_S  # pyarrow's own patience is a matter of minutes
     assert error.message.startswith(f"cannot use {kind}://bucket/w (")
     assert "check the network" in error.hint
 
@@ -249,7 +249,7 @@ def test_credentials_and_endpoint_of_the_environment_are_used(s3: str, monkeypat
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDGOOD")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "geheimnis")
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3}")
-    place = Storage("s3://bucket/environment")
+    place = Store("s3://bucket/environment")
     place.write_bytes(b"x", "a")
     assert place.read_bytes("a") == b"x"
     assert "geheimnis" not in repr(place.__reduce__()) + repr(vars(place))

@@ -1,4 +1,4 @@
-"""What a file is, by its content, and how much audio its structure announces, held against what is there.
+"""What a file is, by its content, and how much of the audio that its structure announces is there.
 
 Decoders play what they find: of a file that breaks off they read the beginning and say nothing; and what lies between
 the pages or frames where none is expected ends the file for some of them.
@@ -7,6 +7,7 @@ the pages or frames where none is expected ends the file for some of them.
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -26,8 +27,6 @@ VOC = b"Creative Voice File"
 
 EBML = b"\x1aE\xdf\xa3"
 
-Order = Literal["little", "big"]
-
 
 @dataclass(frozen=True)
 class Survey:
@@ -35,14 +34,14 @@ class Survey:
 
     kind: ``wav``, ``flac``, ``ogg``, ``mpeg``, ``iso`` (MP4), ``matroska``, ``asf``, ``w64``, ``voc``; else ``""``.
     sound: nothing is wrong that a decoder might stumble over. announced_s: seconds of audio that there should be.
-    held_s: that there are, where counting tells. share: of the bytes that are announced, those that are there. None
+    counted_s: that there are, where counting tells. share: of the bytes that are announced, those that are there. None
     where it does not say. broken: why it is known not to be whole, where it does not say how much is missing.
     """
 
     kind: str = ""
     sound: bool = True
     announced_s: float | None = None
-    held_s: float | None = None
+    counted_s: float | None = None
     share: float | None = None
     broken: str = ""
     ogg: ogg.Ogg | None = None
@@ -85,20 +84,29 @@ def _ogg(file: ogg.Ogg) -> Survey:
 
 
 def _mpeg(file: mpeg.Mpeg) -> Survey:
-    return Survey("mpeg", file.is_one, file.announced_s, file.held_s, mpeg=file)
+    return Survey("mpeg", file.is_one, file.announced_s, file.audio_s, mpeg=file)
+
+
+def _chunks(
+    data: mmap.mmap, start: int, size_bytes: int, order: Literal["little", "big"], align: int = 1
+) -> Iterator[tuple[bytes, int, int]]:
+    """(name, first byte, announced size) of the chunks of a file, each after a name of 4 bytes and its size."""
+    while start + 4 + size_bytes <= len(data):
+        body = start + 4 + size_bytes
+        size = int.from_bytes(data[start + 4 : body], order)
+        yield data[start : start + 4], body, size
+        start = body + size + -size % align
 
 
 def _wav(data: mmap.mmap, start: int) -> Survey:
-    size, place = 0, start + 12
-    while place + 8 <= len(data):
-        name, chunk = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
+    long_size = 0
+    for name, body, size in _chunks(data, start + 12, 4, "little", align=2):
         if name == b"ds64":
-            size = int.from_bytes(data[place + 16 : place + 24], "little")
+            long_size = int.from_bytes(data[body + 8 : body + 16], "little")
         if name == b"data":
-            announced = size if chunk == 0xFFFFFFFF and size else 0 if chunk >= STREAMED else chunk
+            announced = long_size if size == 0xFFFFFFFF and long_size else 0 if size >= STREAMED else size
             # Without a size, the data go on to the end: not every decoder knows.
-            return Survey("wav", chunk != 0 or place + 8 >= len(data), share=_share(place + 8, announced, len(data)))
-        place += 8 + chunk + chunk % 2
+            return Survey("wav", size != 0 or body >= len(data), share=_share(body, announced, len(data)))
     return Survey("wav")
 
 
@@ -108,12 +116,9 @@ def _share(start: int, announced: int, size: int) -> float | None:
 
 
 def _aiff(data: mmap.mmap) -> float | None:
-    place = 12
-    while place + 8 <= len(data):
-        size = int.from_bytes(data[place + 4 : place + 8], "big")
-        if data[place : place + 4] == b"SSND":
-            return _share(place + 8, 0 if size >= STREAMED else size, len(data))
-        place += 8 + size + size % 2
+    for name, body, size in _chunks(data, 12, 4, "big", align=2):
+        if name == b"SSND":
+            return _share(body, 0 if size >= STREAMED else size, len(data))
     return None
 
 
@@ -123,22 +128,19 @@ def _au(data: mmap.mmap) -> float | None:
 
 
 def _w64(data: mmap.mmap) -> float | None:
-    place = 40
-    while place + 24 <= len(data):
-        size = int.from_bytes(data[place + 16 : place + 24], "little")
-        if data[place : place + 4] == b"data" or size < 24:
-            return _share(place, 0 if size >= 1 << 62 else size, len(data))
-        place += size + -size % 8
+    offset = 40
+    while offset + 24 <= len(data):
+        size = int.from_bytes(data[offset + 16 : offset + 24], "little")
+        if data[offset : offset + 4] == b"data" or size < 24:
+            return _share(offset, 0 if size >= 1 << 62 else size, len(data))
+        offset += size + -size % 8
     return None
 
 
 def _caf(data: mmap.mmap) -> float | None:
-    place = 8
-    while place + 12 <= len(data):
-        size = int.from_bytes(data[place + 4 : place + 12], "big", signed=True)
-        if data[place : place + 4] == b"data" or size < 0:
-            return _share(place + 12, size, len(data))
-        place += 12 + size
+    for name, body, size in _chunks(data, 8, 8, "big"):
+        if name == b"data":
+            return _share(body, 0 if size >= 1 << 63 else size, len(data))
     return None
 
 
@@ -157,26 +159,26 @@ def _riff(data: mmap.mmap) -> float | None:
 def _matroska(data: mmap.mmap) -> float | None:
     """By the size of its segment, which live recordings do not know."""
     size, start = _vint(data, 4)
-    place = start + size
-    if data[place : place + 4] != b"\x18\x53\x80\x67":
+    offset = start + size
+    if data[offset : offset + 4] != b"\x18\x53\x80\x67":
         return None
-    size, start = _vint(data, place + 4)
+    size, start = _vint(data, offset + 4)
     return _share(start, size, len(data))
 
 
-def _vint(data: mmap.mmap, place: int) -> tuple[int, int]:
-    """(the number there, of variable length, 0 for "unknown"; the place behind it)."""
-    first = data[place] if place < len(data) else 0
+def _vint(data: mmap.mmap, offset: int) -> tuple[int, int]:
+    """(the number there, of variable length, 0 for "unknown"; the offset behind it)."""
+    first = data[offset] if offset < len(data) else 0
     length = 9 - first.bit_length()
-    value = int.from_bytes(data[place : place + length], "big") & ((1 << 7 * length) - 1)
-    return (0 if value == (1 << 7 * length) - 1 else value), place + length
+    value = int.from_bytes(data[offset : offset + length], "big") & ((1 << 7 * length) - 1)
+    return (0 if value == (1 << 7 * length) - 1 else value), offset + length
 
 
 def _voc(data: mmap.mmap) -> Survey:
-    place = int.from_bytes(data[20:22], "little")
-    while place + 4 <= len(data) and data[place]:
-        place += 4 + int.from_bytes(data[place + 1 : place + 4], "little")
-    return Survey("voc", broken="its last block is not complete" if place > len(data) else "")
+    offset = int.from_bytes(data[20:22], "little")
+    while offset + 4 <= len(data) and data[offset]:
+        offset += 4 + int.from_bytes(data[offset + 1 : offset + 4], "little")
+    return Survey("voc", broken="its last block is not complete" if offset > len(data) else "")
 
 
 _MARKS = ((b"fLaC", 0, "flac"), (b"ftyp", 4, "iso"), (EBML, 0, "matroska"), (ASF, 0, "asf"))

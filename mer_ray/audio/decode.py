@@ -6,22 +6,17 @@ What comes out is a TrackError that says which. The memory needed does not depen
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from mer_ray.audio import containers, content
-from mer_ray.audio.containers import Survey
-from mer_ray.audio.decoders import open_reader
 from mer_ray.audio.excerpt import Excerpt
-from mer_ray.audio.extensions import EXTENSIONS as EXTENSIONS
 from mer_ray.audio.extent import Extent
+from mer_ray.audio.opened import opened, readable, shown
 from mer_ray.audio.reader import BLOCK, SLACK_S, DecodingError, Reader
 from mer_ray.audio.reader_ffmpeg import Ffmpeg
 from mer_ray.errors import TrackError
-from mer_ray.io.identity import one_line
 
 SILENT_PEAK = 1e-3
 """Full scale is 1; a file that never exceeds -60 dBFS holds no music."""
@@ -59,11 +54,11 @@ class Block:
 
 def probe(path: str | Path) -> Probe:
     """Read a file's header; where that does not tell the length, count. Raises TrackError (missing, empty, corrupt)."""
-    file = _readable(path)
-    with _opened(file) as (_, reader):
+    file = readable(path)
+    with opened(file) as (_, reader):
         frames = _length(file, reader)
         if frames <= 0:
-            raise TrackError("empty", f"{_name(file)} holds no audio")
+            raise TrackError("empty", f"{shown(file)} holds no audio")
         return Probe(frames / reader.rate, reader.rate, reader.channels, reader.suffix)
 
 
@@ -74,28 +69,28 @@ def check(path: str | Path, allow_partial: bool = False) -> Probe:
     it where something is wrong. Raises TrackError: missing, unreadable, empty, corrupt, or, without ``allow_partial``,
     ``truncated`` as `stream` does.
     """
-    file = _readable(path)
-    name = _name(file)
-    with _opened(file) as (survey, reader):
+    file = readable(path)
+    name = shown(file)
+    with opened(file) as (survey, reader):
         probed = Probe(0.0, reader.rate, reader.channels, reader.suffix)
         extent = Extent.of(survey, reader)
         extent.judge_structure(name, allow_partial)
-        held_s = (reader.frames or 0) / reader.rate
+        decoded_s = (reader.frames or 0) / reader.rate
         if extent.announced_s is None and extent.counted_s is not None:
-            held_s = extent.counted_s
-        frames = round(held_s * reader.rate)
+            decoded_s = extent.counted_s
+        frames = round(decoded_s * reader.rate)
         length = min(reader.rate, frames)
         starts = {0, (frames - length) // 2, frames - length} if reader.quick_seek and reader.frames else {0}
-        sound = frames > 0 and survey.sound and extent.is_whole and extent.missing_s(held_s) < SLACK_S
+        sound = frames > 0 and survey.sound and extent.is_whole and extent.missing_s(decoded_s) < SLACK_S
         sound = sound and all(_holds(reader, start, length) for start in sorted(starts))
     if not sound:
-        with _opened(file) as (survey, reader):
-            held_s = sum(map(len, _blocks(reader, None))) / reader.rate
-            if held_s == 0:
+        with opened(file) as (survey, reader):
+            decoded_s = sum(map(len, _blocks(reader, None))) / reader.rate
+            if decoded_s == 0:
                 raise _empty(file, reader.frames)
             extent = Extent.of(survey, reader)
-    extent.judge(name, held_s, allow_partial)
-    return replace(probed, duration_s=held_s, decoded_share=extent.share(held_s))
+    extent.judge(name, decoded_s, allow_partial)
+    return replace(probed, duration_s=decoded_s, decoded_share=extent.share(decoded_s))
 
 
 def _holds(reader: Reader, start: int, length: int) -> bool:
@@ -109,7 +104,7 @@ def _holds(reader: Reader, start: int, length: int) -> bool:
 
 def _ends(file: Path) -> bool:
     """Whether the last second is there, where the length is known."""
-    with _opened(file) as (_, reader):
+    with opened(file) as (_, reader):
         frames = reader.frames
         length = min(reader.rate, frames or 0)
         return frames is None or _holds(reader, frames - length, length)
@@ -133,69 +128,44 @@ def stream(
     memory there is), not_finite, too_short, silent (no channel exceeds -60 dBFS) or cancelled (one does, and their mean
     does not). What came before it is void.
     """
-    file = _readable(path)
-    with _opened(file) as (survey, reader):
-        yield from _stream(file, survey, reader, rates, excerpt, min_duration_s, allow_partial)
-
-
-def decode(
-    path: str | Path, min_duration_s: float = 0.0, excerpt: Excerpt | None = None, allow_partial: bool = False
-) -> tuple[np.ndarray, int]:
-    """A whole file in memory as mono: (float32 samples of shape (n,), about -1..1, sample rate in hertz).
-
-    The pieces of an excerpt come one behind the other. Raises TrackError as `stream` does.
-    """
-    file = _readable(path)
-    with _opened(file) as (survey, reader):
-        blocks = _stream(file, survey, reader, [reader.rate], excerpt, min_duration_s, allow_partial)
-        return np.concatenate([block.samples[reader.rate] for block in blocks]), reader.rate
-
-
-def _stream(
-    file: Path,
-    survey: Survey,
-    reader: Reader,
-    rates: Sequence[int],
-    excerpt: Excerpt | None,
-    min_duration_s: float,
-    allow_partial: bool,
-) -> Iterator[Block]:
-    rate = reader.rate
-    pieces: list[tuple[int, int | None]] = [(0, None)]
-    extent, missing = Extent.of(survey, reader), 0
-    extent.judge_structure(_name(file), allow_partial)
-    if excerpt is not None:
-        whole = extent.is_whole and (survey.kind != "flac" or _ends(file))
-        length = _length(file, reader) if whole else _counted(file)
-        if isinstance(reader, Ffmpeg) or not whole:
-            extent.judge(_name(file), length / rate, allow_partial)
-        _long_enough(file, length, rate, min_duration_s)
-        pieces = [*excerpt.pieces(length, rate)]
-    done, level = 0, _Level()
-    for piece, (start, n) in enumerate(pieces):
-        for passed in _go_to(reader, start):
-            yield Block(piece, {wanted: np.zeros(0, np.float32) for wanted in rates}, passed / rate)
-        resamplers = {wanted: _Resampler(rate, wanted) for wanted in dict.fromkeys(rates)}
-        got = 0
-        for samples in _blocks(reader, n):
-            mono = _mono(samples)
-            if not np.isfinite(mono).all():
-                raise TrackError("not_finite", f"{_name(file)} holds NaN or infinite samples")
-            level.hear(samples, mono)
-            got += len(mono)
-            yield Block(piece, {wanted: r.push(mono) for wanted, r in resamplers.items()}, len(mono) / rate)
-        done, missing = done + got, missing + (0 if n is None else n - got)
-        if piece < len(pieces) - 1:
-            yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0)
-    if done == 0:
-        raise _empty(file, reader.frames)
-    if excerpt is None:
-        extent, length = Extent.of(survey, reader), done
-        _long_enough(file, done, rate, min_duration_s)
-    held_s = (length - missing) / rate
-    extent.judge(_name(file), held_s, allow_partial)
-    level.judge(file)
-    yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0, extent.share(held_s))
+    file = readable(path)
+    with opened(file) as (survey, reader):
+        rate = reader.rate
+        pieces: list[tuple[int, int | None]] = [(0, None)]
+        extent, missing = Extent.of(survey, reader), 0
+        extent.judge_structure(shown(file), allow_partial)
+        if excerpt is not None:
+            whole = extent.is_whole and (survey.kind != "flac" or _ends(file))
+            length = _length(file, reader) if whole else _counted(file)
+            if isinstance(reader, Ffmpeg) or not whole:
+                extent.judge(shown(file), length / rate, allow_partial)
+            _long_enough(file, length, rate, min_duration_s)
+            pieces = [*excerpt.pieces(length, rate)]
+        done, level = 0, _Level()
+        for piece, (start, n) in enumerate(pieces):
+            for passed in _go_to(reader, start):
+                yield Block(piece, {wanted: np.zeros(0, np.float32) for wanted in rates}, passed / rate)
+            resamplers = {wanted: _Resampler(rate, wanted) for wanted in dict.fromkeys(rates)}
+            got = 0
+            for samples in _blocks(reader, n):
+                mono = _mono(samples)
+                if not np.isfinite(mono).all():
+                    raise TrackError("not_finite", f"{shown(file)} holds NaN or infinite samples")
+                level.add(samples, mono)
+                got += len(mono)
+                yield Block(piece, {wanted: r.push(mono) for wanted, r in resamplers.items()}, len(mono) / rate)
+            done, missing = done + got, missing + (0 if n is None else n - got)
+            if piece < len(pieces) - 1:
+                yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0)
+        if done == 0:
+            raise _empty(file, reader.frames)
+        if excerpt is None:
+            extent, length = Extent.of(survey, reader), done
+            _long_enough(file, done, rate, min_duration_s)
+        decoded_s = (length - missing) / rate
+        extent.judge(shown(file), decoded_s, allow_partial)
+        level.judge(file)
+        yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0, extent.share(decoded_s))
 
 
 def resample(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:
@@ -232,12 +202,12 @@ class _Resampler:
 
 
 class _Level:
-    """Whether anything is to be heard, in any channel and in their mean. Once something is, it costs nothing."""
+    """Whether any channel, and their mean, exceeds the level of silence. Once both do, it costs nothing."""
 
     def __init__(self) -> None:
         self._channels = self._mono = False
 
-    def hear(self, samples: np.ndarray, mono: np.ndarray) -> None:
+    def add(self, samples: np.ndarray, mono: np.ndarray) -> None:
         """samples: (n, channels), n > 0; mono: (n,)."""
         self._mono = self._mono or _peak(mono) >= SILENT_PEAK
         self._channels = self._channels or self._mono or _peak(samples) >= SILENT_PEAK
@@ -245,9 +215,9 @@ class _Level:
     def judge(self, file: Path) -> None:
         """Raises TrackError: silent, cancelled."""
         if not self._channels:
-            raise TrackError("silent", f"{_name(file)} never exceeds -60 dBFS")
+            raise TrackError("silent", f"{shown(file)} never exceeds -60 dBFS")
         if not self._mono:
-            raise TrackError("cancelled", f"{_name(file)}: its channels cancel each other out (opposite phases)")
+            raise TrackError("cancelled", f"{shown(file)}: its channels cancel each other out (opposite phases)")
 
 
 def _peak(samples: np.ndarray) -> float:
@@ -280,77 +250,20 @@ def _go_to(reader: Reader, frame: int) -> Iterator[int]:
 
 def _length(file: Path, reader: Reader) -> int:
     """Frames in a file: as it says, or counted by decoding it."""
-    if reader.frames is not None:
-        return reader.frames
-    return _counted(file)
+    return _counted(file) if reader.frames is None else reader.frames
 
 
 def _counted(file: Path) -> int:
-    with _opened(file) as (_, reader):
+    with opened(file) as (_, reader):
         return sum(map(len, _blocks(reader, None)))
 
 
 def _long_enough(file: Path, frames: int, rate: int, min_duration_s: float) -> None:
     if frames < min_duration_s * rate:
-        raise TrackError("too_short", f"{_name(file)} lasts {frames / rate:.2f} s, less than {min_duration_s:g} s")
+        raise TrackError("too_short", f"{shown(file)} lasts {frames / rate:.2f} s, less than {min_duration_s:g} s")
 
 
 def _empty(file: Path, announced: int | None) -> TrackError:
     if announced:
-        return TrackError("corrupt", f"{_name(file)} holds none of the audio that its header announces")
-    return TrackError("empty", f"{_name(file)} holds no audio")
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[tuple[Survey, Reader]]:
-    """What the structure says, and a reader whose errors, then and later, are TrackErrors."""
-    reader: Reader | None = None
-    try:
-        if refused := content.refused(file):
-            raise refused
-        survey = containers.survey(file)
-        reader = open_reader(file, survey)
-        yield survey, reader
-    except MemoryError as error:
-        raise TrackError("too_big", f"{_name(file)} needs more memory to be decoded than there is") from error
-    except (DecodingError, OSError, ValueError) as error:
-        said = one_line(str(error), 120) or type(error).__name__
-        if reader is None:
-            said = _why_not(file, said)
-        raise TrackError("corrupt", f"{_name(file)} cannot be decoded ({said})") from error
-    finally:
-        if reader is not None:
-            reader.close()
-
-
-def _why_not(file: Path, said: str) -> str:
-    """Why no decoder opened a file, in words that help. said: by the first of them."""
-    with suppress(OSError):
-        if what := content.looks_like(file):
-            return what
-    if "possibly a pipe" not in said and "not recognised" not in said:
-        return said
-    # So libsndfile calls all that it does not know, films too.
-    try:
-        Ffmpeg(file).close()
-    except DecodingError as error:
-        if "no audio" in str(error):
-            return str(error)
-    return "it is damaged, or of a format that no decoder knows"
-
-
-def _readable(path: str | Path) -> Path:
-    file = Path(path)
-    try:
-        if not file.is_file():
-            raise TrackError("missing", f"{_name(file)} is not a file")
-        if file.stat().st_size == 0:
-            raise TrackError("empty", f"{_name(file)} has 0 bytes")
-        with file.open("rb"):
-            return file
-    except (OSError, ValueError) as error:
-        raise TrackError("unreadable", f"{_name(file)} cannot be opened ({one_line(str(error), 120)})") from error
-
-
-def _name(file: Path) -> str:
-    return one_line(str(file), 300)
+        return TrackError("corrupt", f"{shown(file)} holds none of the audio that its header announces")
+    return TrackError("empty", f"{shown(file)} holds no audio")

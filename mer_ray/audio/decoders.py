@@ -70,7 +70,7 @@ class Relay(Reader):
     def __init__(self, file: Path, first: Reader) -> None:
         self._file, self._reader = file, first
         self.rate, self.channels, self.suffix = first.rate, first.channels, first.suffix
-        self._is_first = True
+        self._is_first, self._exhausted = True, False
 
     @property
     def quick_seek(self) -> bool:  # type: ignore[override]
@@ -82,6 +82,8 @@ class Relay(Reader):
         return self._reader.frames if self._is_first else None
 
     def read(self, n: int = BLOCK) -> np.ndarray:
+        if self._exhausted:
+            return np.zeros((0, self.channels), np.float32)
         try:
             block = self._reader.read(n)
         except DecodingError as error:
@@ -97,12 +99,13 @@ class Relay(Reader):
 
     def seek(self, frame: int) -> None:
         try:
-            self._reader.seek(frame)
+            if not self._exhausted:
+                self._reader.seek(frame)
         except DecodingError as error:
             if not self._is_first:
                 raise
             self._hand_over(error)
-            self._reader.seek(frame)
+            self.seek(frame)
         self.at = frame
 
     def close(self) -> None:
@@ -116,29 +119,8 @@ class Relay(Reader):
         try:
             other = Ffmpeg(self._file, shape=(self.rate, self.channels))
         except DecodingError:
-            self._reader.close()
-            self._reader = Nothing(self._reader)
+            self._exhausted = True
             return
         self._reader.close()
         self._reader = other
         other.seek(self.at)
-
-
-class Nothing(Reader):
-    """What is left where nothing more can be read."""
-
-    def __init__(self, of: Reader) -> None:
-        self.rate, self.channels, self.suffix = of.rate, of.channels, of.suffix
-
-    @property
-    def frames(self) -> int | None:
-        return None
-
-    def read(self, n: int = BLOCK) -> np.ndarray:
-        return np.zeros((0, self.channels), np.float32)
-
-    def seek(self, frame: int) -> None:
-        pass
-
-    def close(self) -> None:
-        pass

@@ -41,7 +41,7 @@ class Extent:
         if announced_s is None and survey.kind == "flac" and reader.quick_seek and reader.frames:
             announced_s = reader.frames / reader.rate
         failed = str(reader.failed) if reader.failed else ""
-        return cls(announced_s, survey.share, survey.broken, survey.held_s, reader.lost_s, failed)
+        return cls(announced_s, survey.share, survey.broken, survey.counted_s, reader.lost_s, failed)
 
     @property
     def is_whole(self) -> bool:
@@ -88,11 +88,11 @@ class Extent:
                 raise TrackError("corrupt", f"{name} cannot be decoded to its end ({self.failed}); {KEEP}")
             return
         missing_s = self.missing_s(decoded_s)
-        said = f"{decoded_s:,.2f} of {should_s:,.2f} s"
+        found = f"{decoded_s:,.2f} of {should_s:,.2f} s"
         if decoded_s * ABSURD < should_s and missing_s > MISSING_S:
-            raise TrackError("corrupt", f"{name} makes no sense: {said} that it announces are there")
+            raise TrackError("corrupt", f"{name} makes no sense: {found} that it announces are there")
         tolerated_s = max(MISSING_SHARE * should_s, 0.0 if self._cut else MISSING_S)
         if missing_s > tolerated_s and not allow_partial:
             raise TrackError(
-                "truncated", f"{name} breaks off or is damaged: {said} that it announces are there; {KEEP}"
+                "truncated", f"{name} breaks off or is damaged: {found} that it announces are there; {KEEP}"
             )

@@ -1,21 +1,21 @@
-"""Decoding in a process of its own: what a damaged file does to a decoder written in C costs that file and no more.
+"""Decoding in a child process: a damaged file that kills or blocks a decoder written in C costs that file and no more.
 
-The parent asks and the child answers over a socket, in lines of JSON. The samples lie in shared memory without a name,
-in two slots: the child fills one while the parent works on what was in the other. The child ends when its parent does.
+Parent and child exchange messages over a socket (`_send`): requests one way, blocks of samples the other. The child
+decodes ahead as far as the socket's buffer goes, and ends when its parent does.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
-import mmap
 import os
 import resource
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -32,14 +32,13 @@ from mer_ray.errors import TrackError
 from mer_ray.io.identity import one_line
 
 START_S = 60.0
-"""What a child is given on top for its first answer: it has libraries to load."""
+"""More time for the first message of a child, which has libraries to load."""
 
 FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
-"""What a file does not do to a decoder: a job that is ended does, or a machine without memory. Worth another try."""
+"""Signals that no file causes, but the end of a job or a machine without memory: worth another attempt."""
 
-SLOTS = 2
-SLOT_BYTES = 8 << 20
-"""More than blocks usually need; memory that is never written costs nothing."""
+_LENGTHS = struct.Struct("<QQ")
+"""Precedes a message: the bytes of its JSON and of its samples."""
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")
 
@@ -85,37 +84,37 @@ class Decoder:
         """As `decode.stream`. Raises TrackError as that does, and
 
         ``crashed``: the child died of the file, or (then transient) was ended from outside; ``stuck``: it did not
-        answer for ``stall_s``. Here ``too_big`` means that it needed more than ``memory_mb``.
+        respond for ``stall_s``. Here ``too_big`` means that it needed more than ``memory_mb``.
         """
         request = {"rates": [int(r) for r in rates], "excerpt": excerpt.to_json() if excerpt else None}
-        for child, answer in self._answers(path, {**request, "min_duration_s": min_duration_s}):
-            samples = child.take(answer["slot"], answer["lengths"])
-            child.say({"number": answer["number"], "taken": True})
-            yield Block(answer["piece"], samples, answer["seconds"], answer["decoded_share"])
+        for message, samples in self._responses(path, {**request, "min_duration_s": min_duration_s}):
+            starts = [0, *itertools.accumulate(message["lengths"])]
+            by_rate = {int(r): samples[a:b] for r, (a, b) in zip(rates, itertools.pairwise(starts), strict=True)}
+            yield Block(message["piece"], by_rate, message["seconds"], message["decoded_share"])
 
     def check(self, path: str | Path) -> Probe:
         """As `decode.check`. Raises TrackError as that and as `stream` does."""
-        (probe,) = [Probe(**answer["probe"]) for _, answer in self._answers(path, {"check": True})]
+        (probe,) = [Probe(**message["probe"]) for message, _ in self._responses(path, {"check": True})]
         return probe
 
-    def _answers(self, path: str | Path, request: dict[str, Any]) -> Iterator[tuple[_Child, dict[str, Any]]]:
-        """What the child says to a request about a file, and the child. Raises TrackError."""
+    def _responses(self, path: str | Path, request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+        """The child's messages about a file, with samples. Raises TrackError."""
         self._number += 1
         number, name, finished = self._number, one_line(str(path), 300), False
         about = {"number": number, "path": os.fspath(path), "allow_partial": self.allow_partial}
         child = self._ready({**about, **request})
         try:
             while True:
-                answer = child.hear(self.stall_s)
-                if answer.get("number") != number:
-                    continue  # of a file that was given up
-                if "error" in answer:
+                message, samples = child.receive(self.stall_s)
+                if message["number"] != number:
+                    continue  # of a file that was abandoned
+                if "error" in message:
                     finished = True
-                    raise TrackError(*answer["error"])
-                if "done" in answer:
+                    raise TrackError(*message["error"])
+                if "done" in message:
                     finished = True
                     return
-                yield child, answer
+                yield message, samples
         except TimeoutError as error:
             finished = True
             self._forget(child)
@@ -124,24 +123,24 @@ class Decoder:
             finished = True
             died = self._forget(child)
             outside = died in FROM_OUTSIDE
-            said = "the decoder was ended from outside" if outside else "the decoder died of it"
-            raise TrackError("crashed", f"{name}: {said} ({died})", outside) from error
+            how = "was ended from outside" if outside else "died of it"
+            raise TrackError("crashed", f"{name}: the decoder {how} ({died})", outside) from error
         finally:
             if not finished and self._child is child and self._number == number:
-                with suppress(OSError):  # whether it lives is for the next file to find out
-                    child.say({"number": number, "stop": True})
+                with suppress(OSError):  # the next file will show whether it lives
+                    child.send({"number": number, "stop": True})
 
     def _ready(self, request: dict[str, Any]) -> _Child:
-        """A child that has been given the request: the one there is, or, if that is gone, a new one."""
+        """The child, or a new one if it is gone, once it has the request."""
         if self._child is not None:
             try:
-                self._child.say(request)
+                self._child.send(request)
                 return self._child
             except OSError:
                 self._forget(self._child)
         self._child = _Child(self.memory_mb)
         self.starts += 1
-        self._child.say(request)
+        self._child.send(request)
         return self._child
 
     def _forget(self, child: _Child) -> str:
@@ -154,173 +153,112 @@ class _Child:
     """The parent's side of a child process."""
 
     def __init__(self, memory_mb: float) -> None:
-        self._memory = _shared_memory()
-        self._view = mmap.mmap(self._memory, SLOTS * SLOT_BYTES)
         self._socket, theirs = socket.socketpair()
-        command = child_process.child(
-            "-m", __name__, str(theirs.fileno()), str(self._memory), str(int(memory_mb * 1e6))
-        )
+        command = child_process.child("-m", __name__, str(theirs.fileno()), str(int(memory_mb * 1e6)))
         with theirs:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # some decoders complain to the terminal
-                pass_fds=(theirs.fileno(), self._memory),
+                pass_fds=(theirs.fileno(),),
                 env={**os.environ, **ONE_THREAD, child_process.VARIABLE: child_process.path()},
             )
-        self._lines = _Lines(self._socket)
         self._started = False
 
-    def say(self, message: dict[str, Any]) -> None:
+    def send(self, message: dict[str, Any]) -> None:
         _send(self._socket, message)
 
-    def hear(self, timeout_s: float) -> dict[str, Any]:
-        """The next message. Raises TimeoutError, EOFError, OSError."""
-        message = self._lines.next(timeout_s if self._started else timeout_s + START_S)
+    def receive(self, timeout_s: float) -> tuple[dict[str, Any], np.ndarray]:
+        """The next message, with its samples. Raises TimeoutError, EOFError, OSError."""
+        received = _receive(self._socket, timeout_s if self._started else timeout_s + START_S)
         self._started = True
-        return message
-
-    def take(self, slot: int, lengths: dict[str, int]) -> dict[int, np.ndarray]:
-        """A copy of what lies in a slot: rate → samples (n,)."""
-        samples, place = {}, slot * SLOT_BYTES
-        for rate, n in lengths.items():
-            samples[int(rate)] = np.frombuffer(self._view, np.float32, n, place).copy()
-            place += 4 * n
-        return samples
+        return received
 
     def end(self) -> None:
-        """It goes by itself when the socket closes; if not, it is made to."""
+        """It ends by itself when the socket closes; if not, kill it."""
         self._socket.close()
         try:
             self.process.wait(2.0)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        self._release()
+            self.process.wait()
 
     def kill(self) -> str:
-        """End it at once. Returns what it died of."""
+        """Kill it. Returns what it died of."""
         with suppress(subprocess.TimeoutExpired):  # where its socket has closed, it is dying by itself
             self.process.wait(0.2)
         self.process.kill()
         self._socket.close()
-        self._release()
+        self.process.wait()
         code = self.process.returncode
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
-    def _release(self) -> None:
-        self.process.wait()
-        self._view.close()
-        os.close(self._memory)
 
-
-class _Lines:
-    """JSON messages, one a line, from a socket."""
-
-    def __init__(self, source: socket.socket) -> None:
-        self._source, self._pending = source, b""
-
-    def next(self, timeout_s: float | None = None) -> dict[str, Any]:
-        """Raises TimeoutError, EOFError, OSError."""
-        self._source.settimeout(timeout_s)
-        while b"\n" not in self._pending:
-            received = self._source.recv(1 << 16)
-            if not received:
-                raise EOFError("the other process is gone")
-            self._pending += received
-        line, _, self._pending = self._pending.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        return message
-
-
-def _send(target: socket.socket, message: dict[str, Any]) -> None:
+def _send(target: socket.socket, message: dict[str, Any], *samples: np.ndarray) -> None:
+    text = json.dumps(message).encode()
     target.settimeout(None)
-    target.sendall(json.dumps(message).encode() + b"\n")
+    target.sendall(_LENGTHS.pack(len(text), sum(part.nbytes for part in samples)) + text)
+    for part in samples:
+        target.sendall(np.ascontiguousarray(part).data.cast("B"))
 
 
-def _shared_memory() -> int:
-    """A descriptor of memory for all slots, without a name: when the last process that has it ends, it is gone."""
-    if hasattr(os, "memfd_create"):
-        memory = os.memfd_create("mer-ray-audio")
-    else:
-        with tempfile.TemporaryFile() as file:
-            memory = os.dup(file.fileno())
-    os.ftruncate(memory, SLOTS * SLOT_BYTES)
-    return memory
+def _receive(source: socket.socket, timeout_s: float | None = None) -> tuple[dict[str, Any], np.ndarray]:
+    """A message and its samples, float32. Raises TimeoutError where nothing comes for so long, EOFError, OSError."""
+    source.settimeout(timeout_s)
+    n_text, n_samples = _LENGTHS.unpack(_exactly(source, _LENGTHS.size))
+    return json.loads(_exactly(source, n_text)), np.frombuffer(_exactly(source, n_samples), np.float32)
+
+
+def _exactly(source: socket.socket, n: int) -> bytearray:
+    data = bytearray(n)
+    rest = memoryview(data)
+    while rest:
+        if not (received := source.recv_into(rest)):
+            raise EOFError("the other process is gone")
+        rest = rest[received:]
+    return data
 
 
 # the child ---------------------------------------------------------------------------------------------------------
 
 
-class _Stopped(Exception):
-    """The parent has given up this file."""
-
-
-def serve(connection: socket.socket, view: mmap.mmap) -> None:
-    """Decode what the parent asks for, until it is gone."""
-    lines = _Lines(connection)
-    try:
+def serve(connection: socket.socket) -> None:
+    """Decode what the parent requests, until it is gone."""
+    with suppress(EOFError, OSError):
         while True:
-            request = lines.next()
+            request, _ = _receive(connection)
             if "path" in request:
-                with suppress(_Stopped):
-                    _send(connection, _answer(request, lines, connection, view))
-    except (EOFError, OSError):
-        return  # the parent is gone
+                _respond(request, connection)
 
 
-def _answer(request: dict[str, Any], lines: _Lines, connection: socket.socket, view: mmap.mmap) -> dict[str, Any]:
-    """Send a file's blocks. Returns the last message."""
-    number, given = request["number"], 0
+def _respond(request: dict[str, Any], connection: socket.socket) -> None:
+    about = {"number": request["number"]}
     try:
         if "check" in request:
-            probed = check(request["path"], request["allow_partial"])
-            _send(connection, {"number": number, "probe": asdict(probed)})
-            return {"number": number, "done": True}
-        excerpt = Excerpt.from_json(request["excerpt"])
-        bounds = request["min_duration_s"], request["allow_partial"]
-        for block in stream(request["path"], request["rates"], excerpt, *bounds):
-            for part in _parts(block):
-                if given >= SLOTS:
-                    _wait(lines, number)
-                slot = given % SLOTS
-                _put(view, slot, part)
-                lengths = {rate: len(samples) for rate, samples in part.samples.items()}
-                about = {"piece": part.piece, "seconds": part.seconds, "decoded_share": part.decoded_share}
-                _send(connection, {"number": number, "slot": slot, "lengths": lengths, **about})
-                given += 1
+            _send(connection, {**about, "probe": asdict(check(request["path"], request["allow_partial"]))})
+        else:
+            excerpt = Excerpt.from_json(request["excerpt"])
+            limits = request["min_duration_s"], request["allow_partial"]
+            for block in stream(request["path"], request["rates"], excerpt, *limits):
+                if _is_abandoned(connection, request["number"]):
+                    return
+                parts = [block.samples[rate] for rate in request["rates"]]
+                header = {"piece": block.piece, "seconds": block.seconds, "decoded_share": block.decoded_share}
+                _send(connection, {**about, **header, "lengths": [len(part) for part in parts]}, *parts)
     except TrackError as error:
-        return {"number": number, "error": [error.reason, error.message, error.transient]}
-    return {"number": number, "done": True}
+        _send(connection, {**about, "error": [error.reason, error.message, error.transient]})
+    else:
+        _send(connection, {**about, "done": True})
 
 
-def _wait(lines: _Lines, number: int) -> None:
-    """Until the parent has taken a block of this file."""
-    while True:
-        message = lines.next()
+def _is_abandoned(connection: socket.socket, number: int) -> bool:
+    """Whether the parent has sent a stop for this file. While one is decoded, it sends nothing but stops."""
+    while select.select([connection], [], [], 0)[0]:
+        message, _ = _receive(connection)
         if message["number"] == number:
-            if "stop" in message:
-                raise _Stopped
-            return
-
-
-def _parts(block: Block) -> list[Block]:
-    """The block, in as many parts as it takes for each to fit into a slot."""
-    n = -(-sum(samples.nbytes for samples in block.samples.values()) // (SLOT_BYTES // 2))
-    if n <= 1:
-        return [block]
-    pieces = {rate: np.array_split(samples, n) for rate, samples in block.samples.items()}
-    return [
-        Block(block.piece, {rate: p[i] for rate, p in pieces.items()}, block.seconds / n, block.decoded_share)
-        for i in range(n)
-    ]
-
-
-def _put(view: mmap.mmap, slot: int, block: Block) -> None:
-    place = slot * SLOT_BYTES
-    for samples in block.samples.values():
-        np.frombuffer(view, np.float32, len(samples), place)[:] = samples
-        place += samples.nbytes
+            return True
+    return False
 
 
 def _end_with(connection: socket.socket) -> None:
@@ -332,14 +270,13 @@ def _end_with(connection: socket.socket) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The child: SOCKET MEMORY MAX_BYTES, the first two as inherited descriptors."""
-    connection, memory, max_bytes = socket.socket(fileno=int(arguments[0])), int(arguments[1]), int(arguments[2])
+    """The child: SOCKET (an inherited descriptor) MAX_BYTES."""
+    connection, max_bytes = socket.socket(fileno=int(arguments[0])), int(arguments[1])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # elsewhere it is not kept, or counts what is only reserved
+    if sys.platform == "linux":  # other systems ignore it, or count reserved memory
         resource.setrlimit(resource.RLIMIT_DATA, (max_bytes, max_bytes))
     threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
-    with mmap.mmap(memory, SLOTS * SLOT_BYTES) as view:
-        serve(connection, view)
+    serve(connection)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ class Frame(NamedTuple):
 
 @dataclass
 class Mpeg:
-    """The frames of a file. kinds: of its pieces, in order. frames, held_s, held_bytes: what there is; gap_bytes:
+    """The frames of a file. kinds: of its pieces, in order. frames, audio_s, audio_bytes: what there is; gap_bytes:
     between frames, that is neither frame nor tag. announced: frames, of which ``announced_bytes``; None where it does
     not say. headers: how many say so. discarded: samples of them that are not to be played. tagged: a tag stands behind
     the last frame: that is where the file was meant to end.
@@ -51,8 +51,8 @@ class Mpeg:
 
     kinds: list[Kind]
     frames: int = 0
-    held_s: float = 0.0
-    held_bytes: int = 0
+    audio_s: float = 0.0
+    audio_bytes: int = 0
     gap_bytes: int = 0
     announced: int | None = None
     announced_bytes: int = 0
@@ -76,25 +76,25 @@ class Mpeg:
         """
         if not self.frames:
             return None
-        frame_s, frame_bytes = self.held_s / self.frames, self.held_bytes / self.frames
+        frame_s, frame_bytes = self.audio_s / self.frames, self.audio_bytes / self.frames
         holes_s = self.gap_bytes / frame_bytes * frame_s
         if self.announced is None:
-            return self.held_s + holes_s if self.gap_bytes else None
+            return self.audio_s + holes_s if self.gap_bytes else None
         cut_short = self.announced > self.frames and not self.gap_bytes
-        if cut_short and (self.tagged or 0 < self.announced_bytes <= self.held_bytes * 1.01):
-            return self.held_s
+        if cut_short and (self.tagged or 0 < self.announced_bytes <= self.audio_bytes * 1.01):
+            return self.audio_s
         discarded_s = self.discarded / self.kinds[0].rate
-        return max(self.announced * frame_s - discarded_s, self.held_s + holes_s if holes_s else 0.0)
+        return max(self.announced * frame_s - discarded_s, self.audio_s + holes_s if holes_s else 0.0)
 
 
-def after_tags(data: mmap.mmap, place: int = 0) -> int:
-    """The place behind the ID3 tags there, of which there may be several, and what fills them up."""
-    while data[place : place + 3] == b"ID3" and len(data) >= place + 10:
+def after_tags(data: mmap.mmap, offset: int = 0) -> int:
+    """The offset behind the ID3 tags there, of which there may be several, and what fills them up."""
+    while data[offset : offset + 3] == b"ID3" and len(data) >= offset + 10:
         size = 0
-        for byte in data[place + 6 : place + 10]:
+        for byte in data[offset + 6 : offset + 10]:
             size = size << 7 | byte & 0x7F
-        place += 10 + size + (10 if data[place + 5] & 0x10 else 0)
-    return place
+        offset += 10 + size + (10 if data[offset + 5] & 0x10 else 0)
+    return offset
 
 
 def read(data: mmap.mmap, start: int) -> Mpeg | None:
@@ -102,38 +102,38 @@ def read(data: mmap.mmap, start: int) -> Mpeg | None:
     found = first_frame(data, start)
     if found is None:
         return None
-    place, frame = found
+    offset, frame = found
     file, size = Mpeg([frame.kind]), len(data)
-    _read_info(file, data[place : place + frame.size], frame)
-    begun, found_first = place, place + frame.size
+    _read_info(file, data[offset : offset + frame.size], frame)
+    begun, found_first = offset, offset + frame.size
     if file.announced is not None:  # its own frame holds no audio
-        place += frame.size
+        offset += frame.size
     while True:
         kind, samples, n = frame.kind, frame.samples, 0
         known: dict[bytes, int] = {}
-        while place < size:
-            head = data[place : place + 4]
+        while offset < size:
+            head = data[offset : offset + 4]
             length = known.get(head)
             if length is None:
                 following = parse(head)
                 if following is None or following.kind != kind:
                     break
                 length = known[head] = following.size
-            if place + length > size:
+            if offset + length > size:
                 break
-            place += length
+            offset += length
             n += 1
         file.frames += n
-        file.held_s += n * samples / kind.rate
-        file.held_bytes += place - begun
-        tag = _tag(data, place)
+        file.audio_s += n * samples / kind.rate
+        file.audio_bytes += offset - begun
+        tag = _tag(data, offset)
         found = _next(data, tag, size)
         if found is None:
-            file.tagged = tag > place
+            file.tagged = tag > offset
             file.gap_bytes += _zeros(data, tag)
             break
         file.gap_bytes += found[0] - tag
-        begun = place = found[0]
+        begun = offset = found[0]
         frame = found[1]
         if frame.kind != kind:
             file.kinds.append(frame.kind)
@@ -143,7 +143,7 @@ def read(data: mmap.mmap, start: int) -> Mpeg | None:
 
 
 def first_frame(data: mmap.mmap, start: int) -> tuple[int, Frame] | None:
-    """The first frame near a place, with where it is."""
+    """The first frame near an offset, with where it is."""
     return _next(data, start, min(len(data), start + SEARCHED))
 
 
@@ -164,69 +164,69 @@ def parse(head: bytes) -> Frame | None:
     return Frame(size, Kind(version, layer, hertz, mono), samples, side)
 
 
-def _next(data: mmap.mmap, place: int, end: int) -> tuple[int, Frame] | None:
+def _next(data: mmap.mmap, offset: int, end: int) -> tuple[int, Frame] | None:
     """The next frame that others like it follow, or with which the file ends."""
-    while 0 <= place < end:
-        frame = parse(data[place : place + 4])
-        if frame is not None and _follows(data, place + frame.size, frame.kind):
-            return place, frame
-        place = data.find(b"\xff", place + 1)
+    while 0 <= offset < end:
+        frame = parse(data[offset : offset + 4])
+        if frame is not None and _follows(data, offset + frame.size, frame.kind):
+            return offset, frame
+        offset = data.find(b"\xff", offset + 1)
     return None
 
 
-def _follows(data: mmap.mmap, place: int, kind: Kind) -> bool:
+def _follows(data: mmap.mmap, offset: int, kind: Kind) -> bool:
     """Whether two more frames follow, as far as the file goes."""
     for _ in range(2):
-        if place >= len(data) - 4:
-            return place == len(data)
-        following = parse(data[place : place + 4])
+        if offset >= len(data) - 4:
+            return offset == len(data)
+        following = parse(data[offset : offset + 4])
         if following is None:
-            return _tag(data, place) > place
+            return _tag(data, offset) > offset
         if following.kind != kind:
             return False
-        place += following.size
+        offset += following.size
     return True
 
 
-def _tag(data: mmap.mmap, place: int) -> int:
-    """The place behind what is no audio there and is meant to be: ID3, APE and Lyrics tags."""
+def _tag(data: mmap.mmap, offset: int) -> int:
+    """The offset behind what is no audio there and is meant to be: ID3, APE and Lyrics tags."""
     while True:
-        after, head = after_tags(data, place), data[place : place + 8]
+        after, head = after_tags(data, offset), data[offset : offset + 8]
         if head[:3] == b"TAG":
-            after = place + 128
+            after = offset + 128
         elif head == b"APETAGEX":
-            size, flags = (int.from_bytes(data[a : a + 4], "little") for a in (place + 12, place + 20))
-            after = place + 32 + (size if flags >> 29 & 1 else 0)
+            size, flags = (int.from_bytes(data[a : a + 4], "little") for a in (offset + 12, offset + 20))
+            after = offset + 32 + (size if flags >> 29 & 1 else 0)
         elif head == b"LYRICSBE":
-            end = data.find(b"LYRICS200", place)
-            after = end + 9 if end > 0 else place
-        if after <= place:
-            return place
-        place = min(after, len(data))
+            end = data.find(b"LYRICS200", offset)
+            after = end + 9 if end > 0 else offset
+        if after <= offset:
+            return offset
+        offset = min(after, len(data))
 
 
-def _zeros(data: mmap.mmap, place: int) -> int:
+def _zeros(data: mmap.mmap, offset: int) -> int:
     """How many bytes lie there and to the end, if they are zeros, many of them."""
-    n = len(data) - place
-    return n if n >= ZEROS and not data[place : place + ZEROS].strip(b"\0") else 0
+    n = len(data) - offset
+    return n if n >= ZEROS and not data[offset : offset + ZEROS].strip(b"\0") else 0
 
 
 def _read_info(file: Mpeg, data: bytes, frame: Frame) -> None:
     """What a Xing, Info or VBRI header in a piece's first frame says, on top of what those before it said."""
-    place = 4 + frame.side
-    if data[place : place + 4] in (b"Xing", b"Info"):
-        flags = data[place + 7] if len(data) > place + 7 else 0
-        place += 8
+    offset = 4 + frame.side
+    if data[offset : offset + 4] in (b"Xing", b"Info"):
+        flags = data[offset + 7] if len(data) > offset + 7 else 0
+        offset += 8
         if flags & 1:
-            file.announced = (file.announced or 0) + int.from_bytes(data[place : place + 4], "big")
+            file.announced = (file.announced or 0) + int.from_bytes(data[offset : offset + 4], "big")
             file.headers += 1
-            place += 4
+            offset += 4
         if flags & 2:
-            file.announced_bytes += int.from_bytes(data[place : place + 4], "big")
-            place += 4
-        place += (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
-        if data[place : place + 4] in (b"LAME", b"Lavf", b"Lavc"):
-            gaps = int.from_bytes(data[place + 21 : place + 24], "big")
+            file.announced_bytes += int.from_bytes(data[offset : offset + 4], "big")
+            offset += 4
+        offset += (100 if flags & 4 else 0) + (4 if flags & 8 else 0)
+        if data[offset : offset + 4] in (b"LAME", b"Lavf", b"Lavc"):
+            gaps = int.from_bytes(data[offset + 21 : offset + 24], "big")
             file.discarded += (gaps >> 12) + (gaps & 0xFFF)
     elif data[36:40] == b"VBRI":
         file.announced = (file.announced or 0) + int.from_bytes(data[50:54], "big")
@@ -236,11 +236,11 @@ def _read_info(file: Mpeg, data: bytes, frame: Frame) -> None:
 def _read_more(file: Mpeg, data: mmap.mmap, start: int) -> None:
     """The headers of the pieces that begin behind ``start``: nothing need lie between two pieces."""
     for mark in (b"Xing", b"Info"):
-        place = data.find(mark, start)
-        while place > 0:
+        offset = data.find(mark, start)
+        while offset > 0:
             for side in (9, 17, 32):
-                begun = place - side - 4
+                begun = offset - side - 4
                 frame = parse(data[begun : begun + 4])
                 if frame is not None and frame.side == side:
                     _read_info(file, data[begun : begun + frame.size], frame)
-            place = data.find(mark, place + 1)
+            offset = data.find(mark, offset + 1)

@@ -27,9 +27,9 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class Page(NamedTuple):
-    """place: where it starts. size: in bytes. payload: where its packets start."""
+    """offset: where it starts. size: in bytes. payload: where its packets start."""
 
-    place: int
+    offset: int
     size: int
     payload: int
     flags: int
@@ -78,10 +78,10 @@ class Link:
         before = self.ranges[-1] if self.ranges else b""
         if mended is not None:
             self.ranges.append(mended)
-        elif isinstance(before, tuple) and before[1] == page.place:
-            self.ranges[-1] = (before[0], page.place + page.size)
+        elif isinstance(before, tuple) and before[1] == page.offset:
+            self.ranges[-1] = (before[0], page.offset + page.size)
         else:
-            self.ranges.append((page.place, page.place + page.size))
+            self.ranges.append((page.offset, page.offset + page.size))
         # Signed: a first page may say that it starts before zero.
         if page.serial == self.serials[0] and page.granule != NO_POSITION and 0 < page.granule < 1 << 63:
             self.first = page.granule if self.first is None else self.first
@@ -90,22 +90,25 @@ class Link:
 
 @dataclass
 class Ogg:
-    """A file's links. sound: no page is damaged, and nothing lies between them. ended: the last one says that it is the
-    last. broken: the file ends in the middle of a page. held, lost: bytes of its pages, and of what must have been some
-    without which nobody knows how long it is."""
+    """A file's links.
+
+    sound: no page is damaged, and nothing lies between them. ended: the last one is marked as the last. broken: the
+    file ends in the middle of a page. n_bytes: of its pages. missing_bytes: of what must have been pages, without
+    which the length is not known.
+    """
 
     links: list[Link] = field(default_factory=list)
     sound: bool = True
     ended: bool = False
     broken: bool = False
-    held: int = 0
-    lost: int = 0
+    n_bytes: int = 0
+    missing_bytes: int = 0
 
     @property
     def announced_s(self) -> float | None:
         """How long its pages say that it is; None where they do not."""
         each = [link.announced_s for link in self.links]
-        return sum(each) * (1 + self.lost / self.held) if each and all(each) else None
+        return sum(each) * (1 + self.missing_bytes / self.n_bytes) if each and all(each) else None
 
 
 def read(data: mmap.mmap, start: int = 0) -> Ogg:
@@ -117,32 +120,32 @@ def read(data: mmap.mmap, start: int = 0) -> Ogg:
 
 
 def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
-    file, place, end = Ogg(), start, len(data)
+    file, offset, end = Ogg(), start, len(data)
     in_headers, numbers = False, dict[int, int]()
     ended_at = good_end = 0
-    while place < end:
-        page = _page(data, place)
-        whole = page is not None and page.place + page.size <= end
+    while offset < end:
+        page = _page(data, offset)
+        whole = page is not None and page.offset + page.size <= end
         mended = None
-        if page is None or not whole or (strict and not _intact(data[place : place + page.size])):
+        if page is None or not whole or (strict and not _intact(data[offset : offset + page.size])):
             audio = file.links[-1] if file.links else Link()
             if audio.serials and audio.serials[0] in numbers:
-                mended = _mended(data, place, audio, numbers[audio.serials[0]])
+                mended = _mended(data, offset, audio, numbers[audio.serials[0]])
             page = _page(mended, 0) if mended is not None else page
             file.sound = file.sound and mended is None
         if page is not None and mended is not None:
-            page = page._replace(place=place)
-        elif page is None or not whole or (strict and not _intact(data[place : place + page.size])):
-            following = data.find(MARK, place + 1)
+            page = page._replace(offset=offset)
+        elif page is None or not whole or (strict and not _intact(data[offset : offset + page.size])):
+            following = data.find(MARK, offset + 1)
             if page is not None and whole and page.flags & ENDS:
-                ended_at = place + page.size  # damaged as it is, it was the last one
+                ended_at = offset + page.size  # damaged as it is, it was the last one
             if following < 0:
                 file.broken = page is not None and not whole
                 # What stands behind the last page is a tag, or filling; but not half of a page.
-                file.sound = file.sound and (page is None or file.broken) and ended_at <= place
+                file.sound = file.sound and (page is None or file.broken) and ended_at <= offset
                 break
             file.sound = False
-            place = following
+            offset = following
             continue
         if page.flags & BEGINS:
             if not in_headers:
@@ -158,36 +161,36 @@ def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
             in_headers = False
         if not file.links or page.serial not in file.links[-1].serials:  # its first page is damaged or missing
             file.sound = False
-            file.lost += page.size
-            place += page.size
+            file.missing_bytes += page.size
+            offset += page.size
             continue
         if page.number != numbers.get(page.serial, page.number):
             file.sound = False
             if page.number + 1 == numbers[page.serial]:  # once more what was there already
-                place += page.size
+                offset += page.size
                 continue
         numbers[page.serial] = page.number + 1 & 0xFFFFFFFF
         link = file.links[-1]
         link.add(page, mended)
-        file.held += page.size
+        file.n_bytes += page.size
         if page.serial == link.serials[0]:
             file.ended = bool(page.flags & ENDS)
-        place = good_end = place + page.size
+        offset = good_end = offset + page.size
     if not file.ended and not file.sound:
-        file.lost += end - good_end
+        file.missing_bytes += end - good_end
     file.ended = file.ended or (ended_at > 0 and ended_at >= end - HEADER)
     return file
 
 
-def _page(data: mmap.mmap | bytes, place: int) -> Page | None:
+def _page(data: mmap.mmap | bytes, offset: int) -> Page | None:
     """The page there, which may go beyond the file's end; None where none begins."""
-    head = data[place : place + HEADER]
+    head = data[offset : offset + HEADER]
     if head[:4] != MARK or len(head) < HEADER or head[4] != 0:
-        return Page(place, 1 << 17, place, 0, NO_POSITION, 0, 0) if head and MARK.startswith(head[:4]) else None
-    lacing = data[place + HEADER : place + HEADER + head[26]]
-    payload = place + HEADER + head[26]
+        return Page(offset, 1 << 17, offset, 0, NO_POSITION, 0, 0) if head and MARK.startswith(head[:4]) else None
+    lacing = data[offset + HEADER : offset + HEADER + head[26]]
+    payload = offset + HEADER + head[26]
     numbers = (int.from_bytes(head[a:b], "little") for a, b in ((6, 14), (14, 18), (18, 22)))
-    return Page(place, HEADER + head[26] + sum(lacing), payload, head[5], *numbers)
+    return Page(offset, HEADER + head[26] + sum(lacing), payload, head[5], *numbers)
 
 
 def _intact(page: bytes) -> bool:
@@ -202,17 +205,17 @@ def _checksum(page: bytes) -> bytes:
     return (crc ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_REVERSED)
 
 
-def _mended(data: mmap.mmap, place: int, link: Link, number: int) -> bytes | None:
+def _mended(data: mmap.mmap, offset: int, link: Link, number: int) -> bytes | None:
     """The page there with what its header must say, if its checksum proves that it does.
 
     Where the granule position is damaged too, the checksum tells what its lower half was.
     """
-    head = data[place : place + HEADER]
-    lacing = data[place + HEADER : place + HEADER + head[26]] if len(head) == HEADER else b""
+    head = data[offset : offset + HEADER]
+    lacing = data[offset + HEADER : offset + HEADER + head[26]] if len(head) == HEADER else b""
     size = HEADER + len(lacing) + sum(lacing)
-    if not lacing or place + size > len(data) or data[place + size : place + size + 4] not in (MARK, b""):
+    if not lacing or offset + size > len(data) or data[offset + size : offset + size + 4] not in (MARK, b""):
         return None
-    page, highest = bytearray(data[place : place + size]), link.last + LONGEST_PAGE_S * link.audio.rate
+    page, highest = bytearray(data[offset : offset + size]), link.last + LONGEST_PAGE_S * link.audio.rate
     page[:5], page[14:18], page[18:22] = (
         MARK + b"\0",
         link.serials[0].to_bytes(4, "little"),

@@ -28,7 +28,7 @@ class Reader(ABC):
 
     frames: its length as its header has it or as counting its packets gives it; None where only decoding tells.
     quick_seek: whether `seek` costs much less than decoding what lies between. at: the next frame, where it does not.
-    announced_s: the length in its header where that tells it of itself. failed: what a decoder said that could not go
+    announced_s: the length in its header, where that states one. failed: the error of a decoder that could not go
     on, if what comes after it is missing. lost_s: of audio in packets that could not be decoded, so far.
     """
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
-import io
-import itertools
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -28,6 +26,8 @@ SUFFIXES = {"mov": ".m4a", "matroska": ".mka", "asf": ".wma", "mpeg": ".mpg", "m
 MOST_FAILURES = 100
 """Failures to find a next packet, one after the other, after which FFmpeg is not asked for more."""
 
+COPIED = 1 << 20  # bytes
+
 COARSE_S = 1 / 8_000
 """A unit of time stamps that is longer does not count samples."""
 
@@ -43,9 +43,9 @@ class Ffmpeg(Reader):
     Codecs carry state from packet to packet (and AAC draws noise at random), so that only decoding from the start gives
     the same samples every time: `seek` decodes what it passes over. Packets that cannot be decoded are left out.
 
-    links: byte ranges of the file, or bytes in place of some, each a list that is a stream of its own; they are played
-    one after the other. shape:
-    (rate, channels) to be given; those of the first frame otherwise. What follows in another shape is brought to it.
+    links: streams that are played one after the other, each a list of byte ranges of the file, or bytes in place of
+    some; by default the whole file. shape: (rate, channels) of the samples, by default those of the first frame; audio
+    in another shape is resampled and averaged.
     """
 
     quick_seek = False
@@ -58,6 +58,7 @@ class Ffmpeg(Reader):
     ) -> None:
         self._file, self._links, self._shape = file, links, shape
         self._container: Any = None
+        self._joined: IO[bytes] | None = None
         self._frames: int | None = None
         self.at = 0
         self.suffix = ""
@@ -94,8 +95,9 @@ class Ffmpeg(Reader):
         self._pass_over(frame - self.at)
 
     def close(self) -> None:
-        if self._container is not None:
-            self._container.close()
+        for opened in (self._container, self._joined):
+            if opened is not None:
+                opened.close()
 
     def _next(self) -> np.ndarray | None:
         return next(self._decoded, None)
@@ -103,10 +105,12 @@ class Ffmpeg(Reader):
     def _pieces(self) -> Iterator[np.ndarray]:
         """What is decoded, in pieces (n, channels), float32, n > 0."""
         failed: DecodingError | None = None
-        sources: list[Ranges | None] = [Ranges(self._file, ranges) for ranges in self._links]
-        for source in sources or [None]:
+        links: Sequence[Sequence[tuple[int, int] | bytes] | None] = self._links or [None]
+        for parts in links:
+            self.close()
             try:
-                self._container, stream = _open(self._file, source)
+                self._joined = None if parts is None else _joined(self._file, parts)
+                self._container, stream = _open(self._joined or self._file)
             except DecodingError as error:
                 failed = failed or error
                 continue
@@ -119,8 +123,6 @@ class Ffmpeg(Reader):
                     yield fitted
             if len(rest := fit.flush()):
                 yield rest
-            if source is not None:
-                self._container.close()
         if failed is not None and self._shape is None:
             raise failed
 
@@ -145,7 +147,7 @@ class Ffmpeg(Reader):
         """(rate, samples (n, channels)) of a container's frames. Counts in ``lost_s`` what cannot be decoded."""
         import av
 
-        held, rate, surplus = np.zeros((0, 0), np.float32), 0, 0  # the last frame, and what of it lies beyond the end
+        last, rate, surplus = np.zeros((0, 0), np.float32), 0, 0  # the last frame, and what of it lies beyond the end
         packets = self._container.demux(stream)
         failures, lost_s = 0, 0.0
         while failures <= MOST_FAILURES:
@@ -162,67 +164,29 @@ class Ffmpeg(Reader):
                 continue
             for frame in frames:
                 samples = _samples_of(frame)
-                if len(held):
-                    yield rate, held
+                if len(last):
+                    yield rate, last
                 self.lost_s, lost_s, failures = self.lost_s + lost_s, 0.0, 0
-                rate, held, surplus = int(frame.sample_rate), samples[_before_zero(frame) :], _beyond_end(frame, packet)
+                rate, last, surplus = int(frame.sample_rate), samples[_before_zero(frame) :], _beyond_end(frame, packet)
             if packet is None:
                 break
-        if len(held) > surplus:
-            yield rate, held[: len(held) - surplus]
+        if len(last) > surplus:
+            yield rate, last[: len(last) - surplus]
 
 
-class Ranges(io.RawIOBase):
-    """Some byte ranges of a file, and bytes between them, as a file of their own."""
-
-    def __init__(self, file: Path, ranges: Sequence[tuple[int, int] | bytes]) -> None:
-        self._opened = file.open("rb")
-        self._ranges, self._place = list(ranges), 0
-        sizes = (len(part) if isinstance(part, bytes) else part[1] - part[0] for part in ranges)
-        self._starts = [0, *itertools.accumulate(sizes)]
-
-    def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most ``size``, and none only at the end."""
-        if self._place >= self._starts[-1]:
-            return b""
-        part = bisect.bisect_right(self._starts, self._place) - 1
-        within, left, source = (
-            self._place - self._starts[part],
-            self._starts[part + 1] - self._place,
-            self._ranges[part],
-        )
-        n = left if size < 0 else min(size, left)
-        if isinstance(source, bytes):
-            data = source[within : within + n]
-        else:
-            self._opened.seek(source[0] + within)
-            data = self._opened.read(n)
-        self._place += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As of any file."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._starts[-1]}[whence]
-        self._place = max(0, base + offset)
-        return self._place
-
-    def tell(self) -> int:
-        """Where it is."""
-        return self._place
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def close(self) -> None:
-        """See `io.RawIOBase`."""
-        if not self.closed:
-            self._opened.close()
-        super().close()
+def _joined(file: Path, parts: Sequence[tuple[int, int] | bytes]) -> IO[bytes]:
+    """A temporary file without a name: byte ranges of a file, and bytes between them."""
+    joined = tempfile.TemporaryFile()  # noqa: SIM115
+    with file.open("rb") as source:
+        for part in parts:
+            if isinstance(part, bytes):
+                joined.write(part)
+                continue
+            source.seek(part[0])
+            for start in range(part[0], part[1], COPIED):
+                joined.write(source.read(min(COPIED, part[1] - start)))
+    joined.seek(0)
+    return joined
 
 
 class _Fit:
@@ -293,14 +257,14 @@ def packets_s(file: Path) -> float:
     return last - max(0.0, start) if coarse and first is not None else total + min(0.0, start)
 
 
-def _open(file: Path, part: Ranges | None = None) -> tuple[Any, Any]:
-    """(a container, its best audio stream, with one thread). part: of the file, if not all of it."""
+def _open(file: Path | IO[bytes]) -> tuple[Any, Any]:
+    """(a container, its best audio stream, with one thread)."""
     import av
 
     try:
         options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
         # With its protocol: a file may be called "http:x".
-        opened = f"file:{file}" if part is None else part
+        opened = f"file:{file}" if isinstance(file, Path) else file
         container = av.open(opened, options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
         raise DecodingError(str(getattr(error, "strerror", None) or error)) from error

@@ -1,6 +1,6 @@
 """A folder searched for audio with all that lies below it, links followed, and what was passed over counted.
 
-Each folder is searched once, however many links lead to it: a place below the folder itself comes before a link to it,
+Each folder is searched once, however many links lead to it: a path below the folder itself comes before a link to it,
 and of several links the first by name is followed. A link that leads to a folder around it is not. What starts with a
 dot is hidden and passed over, but not what starts with two, as titles do ("...And Justice for All"); so are the folders
 in which systems keep what they threw away or made for themselves.
@@ -75,8 +75,10 @@ class Skipped:
         if n := self.endings.total():
             listed = self.endings.most_common(MOST_ENDINGS)
             rest = n - sum(count for _, count in listed)
-            said = ", ".join(f"{ending} {count:,}" for ending, count in listed) + (f", others {rest:,}" if rest else "")
-            parts.append(f"{n:,} {'file' if n == 1 else 'files'} not named as audio ({said})")
+            counts = ", ".join(f"{ending} {count:,}" for ending, count in listed) + (
+                f", others {rest:,}" if rest else ""
+            )
+            parts.append(f"{n:,} {'file' if n == 1 else 'files'} not named as audio ({counts})")
         return f"skipped {', '.join(parts)}" if parts else ""
 
 

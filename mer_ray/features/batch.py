@@ -12,7 +12,7 @@ from mer_ray.audio import decode
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.errors import TrackError
 from mer_ray.features import Extractor, FrameStream
-from mer_ray.io.address import local_copy
+from mer_ray.io.objects import local_copy
 
 Stream = Callable[..., Iterator[decode.Block]]
 """How a file becomes blocks of samples: `audio.decode.stream`, or the same in a process of its own."""

@@ -38,8 +38,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mer_ray.errors import ConfigError, ModelError, TrackError
 from mer_ray.features import Extractor, FeatureSpec
-from mer_ray.io.address import to_path
-from mer_ray.io.buckets import open_store, scheme, shown
+from mer_ray.io.address import is_local, scheme, shown, to_path
+from mer_ray.io.buckets import open_store
 from mer_ray.io.identity import digest, one_line
 
 LAYOUT = "the columns are track_id or path (text), frames (a list of vectors for each row) and hop_s (seconds)"
@@ -146,7 +146,7 @@ class _Table:
     @classmethod
     def open(cls, setting: str, path: str) -> _Table:
         """Raises ConfigError where there is nothing to read, or the layout is another one."""
-        remote = scheme(path) not in ("", "file")
+        remote = not is_local(path)
         location = path if remote else str(to_path(path).expanduser().absolute())
         if remote and re.match(r"[^/]*//[^/@]*:[^/@]*@", path):
             raise ConfigError(f"{setting}.path holds a password", "give keys through the environment")

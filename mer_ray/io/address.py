@@ -1,20 +1,84 @@
-"""Where audio is, as text that fits a table: a path, or a URI."""
+"""Addresses of audio, tables and workspaces, paths or URIs: their kind, and how to show them without secrets.
+
+Nothing is opened here; `mer_ray.io.objects` reads objects, `mer_ray.io.http` downloads, `mer_ray.io.store` keeps files.
+"""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
 
-from mer_ray.io import objects
+from mer_ray.io.identity import one_line
+
+OBJECT_SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs", "ftp", "sftp", "memory")
+"""Stores of plain files that can be read; none runs code, reads other processes or wraps another address."""
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def scheme(uri: str) -> str:
+    """What stands before ``://``, in lower case; empty for a path."""
+    found = _SCHEME.match(uri)
+    return found[1].lower() if found else ""
+
+
+def is_local(uri: str) -> bool:
+    """Whether it is a path or a ``file:`` URI."""
+    return scheme(uri) in ("", "file")
 
 
 def is_url(uri: str) -> bool:
     """Whether it is fetched over http(s)."""
     return uri.lower().startswith(("http://", "https://"))
+
+
+def is_object(uri: str) -> bool:
+    """Whether it is the address of an object that can be opened. A chain of fsspec's (``a::b``) is none."""
+    return scheme(uri) in OBJECT_SCHEMES and "::" not in uri
+
+
+def host(uri: str) -> str:
+    """Host and port, or bucket; empty where there is none."""
+    try:
+        return urlsplit(uri).netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
+
+
+def bare(uri: str) -> str:
+    """A URI without query and fragment."""
+    return re.split(r"[?#]", uri, maxsplit=1)[0]
+
+
+def shown(uri: str) -> str:
+    """A URI for messages: without user, password, query and fragment."""
+    text = re.sub(r"^([^/]*//)[^/]*@", r"\1", bare(uri))
+    # No port is not a number: "user:pa/ss@host" is a password in which a slash was not encoded.
+    text = re.sub(r"^([^/]*//)[^/:\[]*:[^/]*[^/\d].*", r"\1***", text, flags=re.DOTALL)
+    return one_line(text, 300)
+
+
+def without_secrets(text: str, uri: str) -> str:
+    """A driver's message, without what the URI has of user, password and query."""
+    try:
+        parts = urlsplit(uri)
+        secrets = [parts.username, parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]
+    except ValueError:
+        secrets = [uri]
+    spellings = {s for secret in secrets if secret for s in (secret, unquote(secret)) if len(s) > 3}
+    for spelling in sorted(spellings, key=len, reverse=True):
+        text = text.replace(spelling, "***")
+    return text
+
+
+def parted(uri: str) -> tuple[str, str]:
+    """(URI of the folder, name in it) of an object; the name is empty where the URI is a bucket's."""
+    path, mark, query = uri.partition("?")
+    folder, _, name = path.rstrip("/").rpartition("/")
+    if folder.endswith((":/", "/")):
+        return uri, ""
+    return folder + mark + query, unquote(name)
 
 
 def to_uri(path: str | Path) -> str:
@@ -32,19 +96,3 @@ def to_path(uri: str) -> Path:
     if uri.startswith("file://"):
         return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
     return Path(uri)
-
-
-@contextmanager
-def local_copy(uri: str, timeout_s: float = 600.0, max_mb: float = 4_000.0) -> Iterator[Path]:
-    """A local file with the audio at ``uri``: the file itself, or a temporary copy of an object in a store.
-
-    timeout_s, max_mb: limits of such a copy, max_mb in megabytes (10^6 bytes). Raises TrackError where the object
-    cannot be read; whether a local file can be is for the reader to say.
-    """
-    if objects.scheme(uri) in ("", "file"):
-        yield to_path(uri)
-        return
-    with tempfile.TemporaryDirectory(prefix="mer-ray-", ignore_cleanup_errors=True) as folder:
-        copy = Path(folder) / "audio"
-        objects.copy(uri, copy, timeout_s, max_mb)
-        yield copy

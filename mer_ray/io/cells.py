@@ -1,8 +1,8 @@
-"""Text in the cells of a CSV file: no spreadsheet runs it as a formula, and a reader gets back what was written.
+"""Text in the cells of a CSV file: no spreadsheet runs it as a formula, and reading gives what was written.
 
-After OWASP's page on CSV injection. A cell is guarded by an apostrophe in front of what begins like a formula, also
-after blanks and quotes, in full-width forms, or after a semicolon, tab or line break, at which some spreadsheets begin
-a new cell. What is guarded is itself something to guard: one apostrophe more, one less, so that any text comes back.
+After OWASP's page on CSV injection: an apostrophe is put before text that begins like a formula, also after blanks and
+quotes, in full-width forms, or after a semicolon, tab or line break, at which some spreadsheets begin a new cell. Text
+that is guarded already gets one apostrophe more, so that `unguard` is exact.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def encoding(file: Path) -> Encoding:
     """Strict UTF-8 before all; UTF-16 and UTF-32 by their mark or their NULs; else Windows-1252. Reads the whole file.
 
     In a file that is UTF-8 but for some bytes, those become lone surrogates. Raises InputError for what is no text, or
-    text in another encoding as far as that can be told.
+    text in another encoding as far as that can be recognised.
     """
     with file.open("rb") as handle:
         head = handle.read(1 << 16)
@@ -158,11 +158,11 @@ def after_sep(source: Iterator[str]) -> tuple[str, Iterator[str]]:
     for line in source:
         if not line.strip():
             continue
-        told = _SEP.fullmatch(line.strip("\r\n"))
-        if told is None:
+        named = _SEP.fullmatch(line.strip("\r\n"))
+        if named is None:
             return "", _chain(line, source)
         rest = next((text for text in source if text.strip()), "")
-        return "\t" if told[1] == "\\t" else told[1], _chain(rest, source)
+        return "\t" if named[1] == "\\t" else named[1], _chain(rest, source)
     return "", iter(())
 
 

@@ -1,6 +1,7 @@
-"""Audio from a web address: one streaming download with a deadline, a size limit and a few tries.
+"""Downloads of audio: one streaming request with a deadline, a size limit and a few attempts.
 
-What arrived before a connection broke is kept for the next try, where the server can go on from there.
+Bytes that arrived before a connection broke are kept for the next attempt, where the server supports ranges.
+`Watchdog`, `backoff` and `retry_after_s` also serve the client of Last.fm (`mer_ray.sources.lastfm`).
 """
 
 from __future__ import annotations
@@ -9,34 +10,35 @@ import email.utils
 import functools
 import itertools
 import logging
-import os
 import random
 import re
 import socket
 import ssl
 import threading
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
-import httpx
+import httpx2
 
-from mer_ray.errors import TrackError, WorkspaceError
+from mer_ray.errors import TrackError
+from mer_ray.io.address import shown
 from mer_ray.io.identity import one_line
 from mer_ray.io.rate_limit import Slot
+from mer_ray.io.replace import replacing
 from mer_ray.version import __version__
 
 TRIES = 3
 BACKOFF_S = 0.5
 CONNECT_TIMEOUT_S = 10.0
 STALL_TIMEOUT_S = 30.0
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 HEADERS = {"User-Agent": f"mer-ray/{__version__}", "Accept-Encoding": "identity"}
 
-# At its usual level httpx logs whole addresses, tokens in their query included.
-logging.getLogger("httpx").setLevel(logging.WARNING)
+# At its usual level httpx2 logs whole addresses, tokens in their query included.
+logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 def unlimited(name: str) -> AbstractContextManager[None]:
@@ -47,20 +49,24 @@ def unlimited(name: str) -> AbstractContextManager[None]:
 def fetch(url: str, path: Path, timeout_s: float, max_mb: float, slot: Slot = unlimited) -> None:
     """Download ``url`` to ``path``, which appears whole or not at all.
 
-    timeout_s: for everything together, tries and pauses included, but not the waiting for a slot. max_mb: size limit in
-    megabytes (10^6 bytes). slot: entered with the host's name for each exchange with it.
-    Raises TrackError with the reason ``http_404`` and the like, ``timeout``, ``unreachable``, ``truncated``, ``empty``,
-    ``too_big`` or ``bad_url``; WorkspaceError where the disk refuses. Messages show scheme, host and path only.
+    Args:
+        timeout_s: For all attempts and pauses together, but not the waiting for a slot.
+        max_mb: In megabytes (10^6 bytes).
+        slot: Entered with the host's name for each exchange with it.
+
+    Raises:
+        TrackError: With the reason ``http_404`` and the like, ``timeout``, ``unreachable``, ``truncated``, ``empty``,
+            ``too_big`` or ``bad_url``. Messages show scheme, host and path only.
+        WorkspaceError: The disk refuses.
     """
     address = _parse(url)
     deadline = time.monotonic() + timeout_s
     auth = (address.username, address.password) if address.userinfo else None
     watchdog = Watchdog()
-    timeout = httpx.Timeout(min(STALL_TIMEOUT_S, timeout_s), connect=min(CONNECT_TIMEOUT_S, timeout_s))
+    timeout = httpx2.Timeout(min(STALL_TIMEOUT_S, timeout_s), connect=min(CONNECT_TIMEOUT_S, timeout_s))
+    options: dict[str, Any] = {"headers": HEADERS, "timeout": timeout, "auth": auth, "verify": _tls()}
     with (
-        httpx.Client(
-            follow_redirects=True, max_redirects=10, headers=HEADERS, timeout=timeout, auth=auth, verify=_tls()
-        ) as client,
+        httpx2.Client(follow_redirects=True, max_redirects=10, **options) as client,
         replacing(path) as file,
     ):
         download = _Download(client, address.copy_with(userinfo=b""), file, max_mb * 1e6, watchdog)
@@ -72,9 +78,10 @@ def fetch(url: str, path: Path, timeout_s: float, max_mb: float, slot: Slot = un
                     failure = download.attempt()
             if failure is None:
                 return
-            pause_s = failure.wait_s if failure.wait_s is not None else backoff(attempt, BACKOFF_S)
-            if not failure.error.transient or attempt == TRIES or time.monotonic() + pause_s >= deadline:
-                raise failure.error
+            error, wait_s = failure
+            pause_s = backoff(attempt, BACKOFF_S) if wait_s is None else wait_s
+            if not error.transient or attempt == TRIES or time.monotonic() + pause_s >= deadline:
+                raise error
             time.sleep(pause_s)
 
 
@@ -86,8 +93,8 @@ def backoff(attempt: int, first_s: float) -> float:
 class Watchdog:
     """Ends a network exchange at a wall-clock limit, whatever the server does.
 
-    The time-outs of an HTTP client are per read: a server that sends one byte now and then never meets them. `trace`,
-    given as the request's ``trace`` extension (httpx and httpx2), learns of the connections; `limit` cuts them.
+    The time-outs of an HTTP client are per read: a server that sends one byte now and then never exceeds them. `trace`,
+    passed as the request's ``trace`` extension, collects the connections; `limit` cuts them.
     """
 
     def __init__(self) -> None:
@@ -128,65 +135,34 @@ class Watchdog:
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
-@contextmanager
-def replacing(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
-    """A new binary file that takes the place of ``path`` when the context ends well, and vanishes when it does not.
-
-    folder: where it stands until then, on the same disk; by default beside ``path``. Raises WorkspaceError where the
-    disk refuses.
-    """
-    temporary = (folder or path.parent) / f".{uuid.uuid4().hex}.part"
-    try:
-        for parent in {path.parent, temporary.parent}:
-            parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise WorkspaceError(
-            f"cannot write {path}: {error.strerror}", "free some space or choose another --workspace, then run again"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-class _Failure(NamedTuple):
-    error: TrackError
-    wait_s: float | None = None  # what the server asked for
-
-
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context()  # 0.1 s: once a process, not once a file
+    return httpx2.create_ssl_context()  # 0.1 s: once a process, not once a file
 
 
-def _parse(url: str) -> httpx.URL:
+def _parse(url: str) -> httpx2.URL:
     try:
-        address = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError):
+        address = httpx2.URL(url)
+    except (httpx2.InvalidURL, ValueError):
         raise TrackError("bad_url", "the track's address is not a valid URL") from None
     if address.scheme not in ("http", "https") or not address.host:
-        # Not shown: what is no such address may hold a password anywhere.
+        # Not shown: an invalid address may hold a password anywhere.
         raise TrackError("bad_url", "the track's address is not an http or https URL")
     return address
 
 
-def _shown(address: httpx.URL) -> str:
-    port = f":{address.port}" if address.port else ""
-    return one_line(f"{address.scheme}://{address.host}{port}{address.path}", 200)
+_Failure = tuple[TrackError, float | None]
+"""The error of an attempt, and how many seconds the server asks to wait."""
 
 
 class _Download:
-    """One file on its way: what has arrived, and how to ask for the rest of the same."""
+    """The bytes of a file that have arrived, and how to request the rest of the same version."""
 
     def __init__(
-        self, client: httpx.Client, address: httpx.URL, file: IO[bytes], max_bytes: float, watchdog: Watchdog
+        self, client: httpx2.Client, address: httpx2.URL, file: IO[bytes], max_bytes: float, watchdog: Watchdog
     ) -> None:
         self.client, self.address, self.file, self.max_bytes, self.watchdog = client, address, file, max_bytes, watchdog
-        self.shown = _shown(address)
+        self.shown = shown(str(address))
         self._start_over()
 
     def _start_over(self) -> None:
@@ -197,83 +173,89 @@ class _Download:
         self.validator = ""  # empty where the server cannot go on from the middle
 
     def attempt(self) -> _Failure | None:
-        """Ask for the file, or for the rest of it; None once it is whole."""
-        answered = False
+        """Request the file, or the rest of it; None once it is whole."""
+        connected = False
         headers = {"Range": f"bytes={self.received}-", "If-Range": self.validator} if self.received else {}
         try:
             with self.client.stream(
                 "GET", self.address, headers=headers, extensions={"trace": self.watchdog.trace}
             ) as response:
-                answered = True
+                connected = True
                 if headers and not self._goes_on(response):
                     self._start_over()
                     if response.status_code in (206, 416):
-                        again = TrackError("truncated", f"{self.shown} cannot go on where it broke off", transient=True)
-                        return _Failure(again, 0.0)
+                        return self._error("truncated", "cannot go on where it broke off", transient=True), 0.0
                 if not response.is_success or (response.status_code == 206 and not headers):
-                    return _refusal(response, self.shown)
+                    return self._refusal(response), retry_after_s(response.headers)
                 self._take(response)
         except TrackError as error:
-            return _Failure(error)
-        except httpx.UnsupportedProtocol:
-            return _Failure(TrackError("bad_url", f"{self.shown} leads to an address that is not http or https"))
-        except httpx.TooManyRedirects:
-            return _Failure(TrackError("bad_url", f"{self.shown} redirects without end"))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return error, None
+        except httpx2.UnsupportedProtocol:
+            return self._error("bad_url", "leads to an address that is not http or https"), None
+        except httpx2.TooManyRedirects:
+            return self._error("bad_url", "redirects without end"), None
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             if not self.validator:
                 self._start_over()
-            return _Failure(_broken(error, self.shown, answered, self.watchdog))
+            return self._broken(error, connected), None
         return None
 
-    def _goes_on(self, response: httpx.Response) -> bool:
-        """Whether the answer is the rest of the very file whose beginning is there; a refusal leaves that open."""
+    def _goes_on(self, response: httpx2.Response) -> bool:
+        """Whether this is the rest of the same file; a refusal leaves that open."""
         if response.status_code != 206:
             return not response.is_success and response.status_code != 416
-        found = re.fullmatch(
-            r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)", response.headers.get("content-range", "")
-        )
+        found = _RANGE.fullmatch(response.headers.get("content-range", ""))
         same_length = found is not None and (found[2] == "*" or self.total in (None, int(found[2])))
         return found is not None and int(found[1]) == self.received and same_length
 
-    def _take(self, response: httpx.Response) -> None:
-        length = _content_length(response)
-        if self.received + length > self.max_bytes:
-            raise _too_big(self.shown, self.max_bytes)
+    def _take(self, response: httpx2.Response) -> None:
+        text = response.headers.get("content-length", "")
+        length = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
         if not self.received and "content-encoding" not in response.headers:
             self.total = length or None
             self.validator = _validator(response)
-        for chunk in response.iter_bytes():  # as it comes: what is gathered would be lost with the connection
+        self._check_size(self.received + length)
+        for chunk in response.iter_bytes():  # as it comes: gathered chunks would be lost with the connection
             self.received += len(chunk)
-            if self.received > self.max_bytes:
-                raise _too_big(self.shown, self.max_bytes)
+            self._check_size(self.received)
             self.file.write(chunk)
         if self.watchdog.cut:  # a body without a length ends where the connection does
-            raise _timeout(self.shown)
+            raise self._timeout()
         if not self.received:
-            raise TrackError("empty", f"{self.shown} holds no data")
+            raise self._error("empty", "holds no data")
         if self.total is not None and self.received != self.total:
             self._start_over()
-            raise TrackError("truncated", f"{self.shown} broke off before its end", transient=True)
+            raise self._error("truncated", "broke off before its end", transient=True)
+
+    def _check_size(self, n_bytes: int) -> None:
+        if n_bytes > self.max_bytes:
+            raise self._error("too_big", f"is over acquire.max_mb = {self.max_bytes / 1e6:g}")
+
+    def _refusal(self, response: httpx2.Response) -> TrackError:
+        status = response.status_code
+        text = f"answered {status} {one_line(response.reason_phrase, 80)}".rstrip()
+        return self._error(f"http_{status}", text, transient=status in (408, 425, 429) or status >= 500)
+
+    def _broken(self, error: Exception, connected: bool) -> TrackError:
+        if self.watchdog.cut or isinstance(error, httpx2.TimeoutException):
+            return self._timeout()
+        if connected:
+            return self._error("truncated", "broke off before its end", transient=True)
+        return self._error("unreachable", f"cannot be reached ({one_line(str(error), 120)})", transient=True)
+
+    def _timeout(self) -> TrackError:
+        return self._error("timeout", "did not deliver in time", transient=True)
+
+    def _error(self, reason: str, text: str, transient: bool = False) -> TrackError:
+        return TrackError(reason, f"{self.shown} {text}", transient)
 
 
-def _validator(response: httpx.Response) -> str:
-    """What names this very version of the file to its server, where it can also go on from the middle."""
+def _validator(response: httpx2.Response) -> str:
+    """The strong ETag or date of this version of the file, if its server also supports ranges."""
     if response.headers.get("accept-ranges", "").strip().lower() != "bytes":
         return ""
     tag = str(response.headers.get("etag", ""))
     return tag if re.fullmatch(r'"[^"]*"', tag) else str(response.headers.get("last-modified", ""))
-
-
-def _content_length(response: httpx.Response) -> int:
-    text = response.headers.get("content-length", "")
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else 0
-
-
-def _refusal(response: httpx.Response, shown: str) -> _Failure:
-    status = response.status_code
-    transient = status in (408, 425, 429) or status >= 500
-    message = f"{shown} answered {status} {one_line(response.reason_phrase, 80)}".rstrip()
-    return _Failure(TrackError(f"http_{status}", message, transient), retry_after_s(response.headers))
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -285,19 +267,3 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
-
-
-def _broken(error: Exception, shown: str, answered: bool, watchdog: Watchdog) -> TrackError:
-    if watchdog.cut or isinstance(error, httpx.TimeoutException):
-        return _timeout(shown)
-    if answered:
-        return TrackError("truncated", f"{shown} broke off before its end", transient=True)
-    return TrackError("unreachable", f"{shown} cannot be reached ({one_line(str(error), 120)})", transient=True)
-
-
-def _timeout(shown: str) -> TrackError:
-    return TrackError("timeout", f"{shown} did not deliver in time", transient=True)
-
-
-def _too_big(shown: str, max_bytes: float) -> TrackError:
-    return TrackError("too_big", f"{shown} is over acquire.max_mb = {max_bytes / 1e6:g}")

@@ -24,7 +24,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from mer_ray.errors import MerRayError, WorkspaceError
 from mer_ray.io.identity import one_line
-from mer_ray.io.store import Storage
+from mer_ray.io.store import Store
 
 BEAT_S = 5.0
 """In an object store, how often the holder shows that it lives."""
@@ -36,7 +36,7 @@ SETTLE_S = 0.5
 A = TypeVar("A")
 P = ParamSpec("P")
 T = TypeVar("T")
-W = TypeVar("W", bound=Storage)
+W = TypeVar("W", bound=Store)
 
 
 def alone(stage: str) -> Callable[[Callable[Concatenate[A, W, P], T]], Callable[Concatenate[A, W, P], T]]:
@@ -54,7 +54,7 @@ def alone(stage: str) -> Callable[[Callable[Concatenate[A, W, P], T]], Callable[
 
 
 @contextmanager
-def locked(workspace: Storage, stage: str) -> Iterator[None]:
+def locked(workspace: Store, stage: str) -> Iterator[None]:
     """Within this context, no other command holds the same. Raises WorkspaceError where one does."""
     name = f".{stage}.lock"
     with _flocked(workspace, name, stage) if workspace.is_local else _leased(workspace, name, stage):
@@ -66,7 +66,7 @@ def _holder() -> dict[str, str | int]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "since": began, "key": uuid.uuid4().hex}
 
 
-def _taken(workspace: Storage, stage: str, text: bytes) -> WorkspaceError:
+def _taken(workspace: Store, stage: str, text: bytes) -> WorkspaceError:
     """text: what the holder wrote; it may be in the middle of that."""
     try:
         holder = json.loads(text)
@@ -83,7 +83,7 @@ def _taken(workspace: Storage, stage: str, text: bytes) -> WorkspaceError:
 
 
 @contextmanager
-def _flocked(workspace: Storage, name: str, stage: str) -> Iterator[None]:
+def _flocked(workspace: Store, name: str, stage: str) -> Iterator[None]:
     path = Path(workspace.path(name))
     with _locked(workspace, path, stage) as file:
         with suppress(OSError):  # another user's file, or a full disk: the lock holds all the same
@@ -96,7 +96,7 @@ def _flocked(workspace: Storage, name: str, stage: str) -> Iterator[None]:
                 path.unlink()
 
 
-def _locked(workspace: Storage, path: Path, stage: str) -> FileIO:
+def _locked(workspace: Store, path: Path, stage: str) -> FileIO:
     """The file, open and locked."""
     while True:
         try:
@@ -133,7 +133,7 @@ def _open(path: Path) -> FileIO:
 
 
 @contextmanager
-def _leased(workspace: Storage, name: str, stage: str) -> Iterator[None]:
+def _leased(workspace: Store, name: str, stage: str) -> Iterator[None]:
     holder, ended = _holder(), threading.Event()
     _wait_for(workspace, name, stage)
     _beat(workspace, name, holder, 0)
@@ -162,7 +162,7 @@ def _leased(workspace: Storage, name: str, stage: str) -> Iterator[None]:
                 workspace.delete(name)
 
 
-def _wait_for(workspace: Storage, name: str, stage: str) -> None:
+def _wait_for(workspace: Store, name: str, stage: str) -> None:
     """Come back once nobody holds it. Raises WorkspaceError where the holder gives a sign of life."""
     first = _read(workspace, name)
     until = time.monotonic() + STILL_S
@@ -175,7 +175,7 @@ def _wait_for(workspace: Storage, name: str, stage: str) -> None:
             raise _taken(workspace, stage, found)
 
 
-def _beat(workspace: Storage, name: str, holder: dict[str, str | int], beats: int) -> None:
+def _beat(workspace: Store, name: str, holder: dict[str, str | int], beats: int) -> None:
     workspace.write_bytes(json.dumps({**holder, "beats": beats}).encode(), name)
 
 
@@ -183,7 +183,7 @@ def _is_own(text: bytes, holder: dict[str, str | int]) -> bool:
     return str(holder["key"]).encode() in text
 
 
-def _read(workspace: Storage, name: str) -> bytes:
+def _read(workspace: Store, name: str) -> bytes:
     try:
         return workspace.read_bytes(name)
     except FileNotFoundError:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from mer_ray.errors import InputError, TrackError
-from mer_ray.io.buckets import REQUEST_TIMEOUT_S, open_store, within, without_secrets
-from mer_ray.io.buckets import scheme as scheme
-from mer_ray.io.buckets import shown as shown
+from mer_ray.io.address import OBJECT_SCHEMES, is_local, is_object, scheme, shown, to_path, without_secrets
+from mer_ray.io.buckets import REQUEST_TIMEOUT_S, open_store, within
 from mer_ray.io.identity import one_line
 
-SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs", "ftp", "sftp", "memory")
-"""What can be opened: stores of plain files, none that runs code, reads other processes or wraps another address."""
-
-AS_IT_IS = ("az", "webhdfs", "memory")
+UNQUOTED = ("az", "webhdfs", "memory")
 """Their drivers take an address to the letter; in the others' addresses, %20 is a blank."""
 
 PACKAGES = {
@@ -31,9 +30,20 @@ ATTEMPTS = 3
 CHUNK = 1 << 20  # bytes
 
 
-def is_object(uri: str) -> bool:
-    """Whether it is the address of an object that can be opened here. A chain of fsspec's (``a::b``) is none."""
-    return scheme(uri) in SCHEMES and "::" not in uri
+@contextmanager
+def local_copy(uri: str, timeout_s: float = 600.0, max_mb: float = 4_000.0) -> Iterator[Path]:
+    """A local file with the audio at ``uri``: the file itself, or a temporary copy of an object in a store.
+
+    timeout_s, max_mb: limits of such a copy, max_mb in megabytes (10^6 bytes). Raises TrackError where the object
+    cannot be read; whether a local file can be is for the reader to say.
+    """
+    if is_local(uri):
+        yield to_path(uri)
+        return
+    with tempfile.TemporaryDirectory(prefix="mer-ray-", ignore_cleanup_errors=True) as folder:
+        target = Path(folder) / "audio"
+        copy(uri, target, timeout_s, max_mb)
+        yield target
 
 
 def copy(uri: str, target: Path, timeout_s: float, max_mb: float) -> None:
@@ -42,8 +52,7 @@ def copy(uri: str, target: Path, timeout_s: float, max_mb: float) -> None:
     Credentials come from the driver's usual places (environment, profile, instance), or stand in the URI.
     Raises TrackError: ``missing``, ``too_big``, ``timeout``, ``unreadable``, ``no_driver`` or ``bad_uri``.
     """
-    if not is_object(uri):
-        raise TrackError("bad_uri", f"{shown(uri)}: only {', '.join(SCHEMES)} can be opened")
+    _check(uri)
     late = threading.Event()
     try:
         within(timeout_s, lambda: _copy(uri, target, max_mb * 1e6, late))
@@ -62,42 +71,46 @@ def copy(uri: str, target: Path, timeout_s: float, max_mb: float) -> None:
 def listing(uri: str, timeout_s: float = 600.0) -> list[str]:
     """The addresses of all objects under a prefix, sorted. Raises InputError."""
     try:
-        if not is_object(uri):
-            raise TrackError("bad_uri", f"{shown(uri)}: only {', '.join(SCHEMES)} can be opened")
+        _check(uri)
         return within(timeout_s, lambda: _listed(uri))
     except (FileNotFoundError, TimeoutError) as error:
-        said = "is not there" if isinstance(error, FileNotFoundError) else "did not answer in time"
-        raise InputError(f"{shown(uri)} {said}", "check the address, or try again") from error
+        problem = "is not there" if isinstance(error, FileNotFoundError) else "did not answer in time"
+        raise InputError(f"{shown(uri)} {problem}", "check the address, or try again") from error
     except TrackError as error:
         raise InputError(error.message) from error
     except Exception as error:  # a border: each driver has errors of its own
         raise InputError(_explained(error, uri).message, "check the address and the credentials") from error
 
 
+def _check(uri: str) -> None:
+    if not is_object(uri):
+        raise TrackError("bad_uri", f"{shown(uri)}: only {', '.join(OBJECT_SCHEMES)} can be opened")
+
+
 def _listed(uri: str) -> list[str]:
     from pyarrow.fs import FileSelector, FileType
 
-    fs, place = _open(uri)
-    root = place.rstrip("/")
+    fs, path = _open(uri)
+    root = path.rstrip("/")
     bare, _, query = uri.partition("?")
     found = fs.get_file_info(FileSelector(root, recursive=True))
     inside = [str(info.path).removeprefix(root).lstrip("/") for info in found if info.type == FileType.File]
-    spelled = str if scheme(uri) in AS_IT_IS else quote
+    spelled = str if scheme(uri) in UNQUOTED else quote
     return sorted(f"{bare.rstrip('/')}/{spelled(path)}" + (f"?{query}" if query else "") for path in inside)
 
 
 def _copy(uri: str, target: Path, max_bytes: float, late: threading.Event) -> None:
     from pyarrow.fs import FileType
 
-    fs, place = _open(uri)
-    info = fs.get_file_info(place)
+    fs, path = _open(uri)
+    info = fs.get_file_info(path)
     if info.type != FileType.File:
-        raise FileNotFoundError(place)
+        raise FileNotFoundError(path)
     too_big = TrackError("too_big", f"{shown(uri)} is over acquire.max_mb = {max_bytes / 1e6:g}")
     if (info.size or 0) > max_bytes:
         raise too_big
     received = 0
-    with fs.open_input_stream(place) as source, target.open("wb") as file:
+    with fs.open_input_stream(path) as source, target.open("wb") as file:
         while not late.is_set() and (data := source.read(CHUNK)):
             received += len(data)
             if received > max_bytes:
@@ -120,10 +133,10 @@ def _open(uri: str) -> tuple[Any, str]:
         fs = fsspec.filesystem(
             kind, host=parts.hostname, timeout=REQUEST_TIMEOUT_S, skip_instance_cache=True, **options
         )
-        place = unquote(parts.path)
+        path = unquote(parts.path)
     else:
-        fs, place = fsspec.core.url_to_fs(uri, skip_instance_cache=True)
-    return pafs.PyFileSystem(pafs.FSSpecHandler(fs)), str(place)
+        fs, path = fsspec.core.url_to_fs(uri, skip_instance_cache=True)
+    return pafs.PyFileSystem(pafs.FSSpecHandler(fs)), str(path)
 
 
 def _explained(error: Exception, uri: str) -> TrackError:
@@ -131,5 +144,5 @@ def _explained(error: Exception, uri: str) -> TrackError:
     lacking = isinstance(error, ImportError) or "libjvm" in str(error) or "libhdfs" in str(error)
     if lacking:
         return TrackError("no_driver", f"{shown(uri)}: {kind}:// needs {PACKAGES.get(kind, error)}; install it", True)
-    said = without_secrets(str(error) or type(error).__name__, uri)
-    return TrackError("unreadable", f"{shown(uri)} cannot be read ({one_line(said, 160)})", transient=True)
+    reason = without_secrets(str(error) or type(error).__name__, uri)
+    return TrackError("unreadable", f"{shown(uri)} cannot be read ({one_line(reason, 160)})", transient=True)

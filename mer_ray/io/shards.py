@@ -23,10 +23,10 @@ from mer_ray.io.buckets import read_again, read_batches, unreachable
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import LOGS, SCHEMAS, features_schema, features_table
-from mer_ray.io.store import Storage
+from mer_ray.io.store import Store
 
 
-class Tables(Storage):
+class Tables(Store):
     """A folder of tables, at a local path or in an object store (s3://, gs://)."""
 
     def append(self, table: str, rows: pa.Table, shard: str) -> str:

@@ -133,7 +133,7 @@ class Workspace(Tables):
         def since(name: str, at: datetime) -> bool:
             feature = name.removeprefix("baselines-")
             made = ("runs", name, "model.json") if feature == name else ("baselines", f"{feature}.json")
-            written = self._asked(lambda: self.fs.get_file_info(self.path(*made))).mtime
+            written = self._ask(lambda: self.fs.get_file_info(self.path(*made))).mtime
             return written is None or written < at
 
         trials = zip(rows["track_id"].to_pylist(), rows["at"].to_pylist(), strict=True)

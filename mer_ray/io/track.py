@@ -1,4 +1,4 @@
-"""A piece of music as a source describes it: what `sources` yield and audio providers look for."""
+"""`Track`: a piece of music as a source describes it; what sources yield and audio providers look for."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from mer_ray.io.identity import digest, track_id
 class Track:
     """A piece of music as a source describes it.
 
-    tags: (name, weight) pairs, weight > 0 and relative. given: a label (valence, arousal, dominance) that the source
-    brings, each in 0..1 or None. duration_s: its length, > 0. uri: where its audio is, if the source knows. place:
-    the path or address as the source writes it, before it was made absolute. given_id: the id that the user's own table
-    gives the track. key: an id that the source makes itself (a hash of an untagged file's content, say). size,
-    mtime_ns: bytes and time of last change (ns since 1970) of the file, where the source looked at it.
+    Attributes:
+        tags: (name, weight) pairs, weight > 0 and relative.
+        given: A label of the source: valence, arousal and dominance, each in 0..1 or None.
+        duration_s: > 0.
+        uri: The path or address of its audio, if the source knows it.
+        key: An id that the source makes, such as a hash of an untagged file's content.
+        location: The path or address as the source writes it, before it was made absolute.
+        given_id: The id in the user's own table.
+        size: Bytes of the file, where the source looked at it.
+        mtime_ns: Its last change, in ns since 1970.
     """
 
     artist: str
@@ -30,24 +35,24 @@ class Track:
     tags: tuple[tuple[str, float], ...] = ()
     given: tuple[float | None, float | None, float | None] | None = None
     key: str | None = None
-    place: str | None = None
+    location: str | None = None
     given_id: str | None = None
     size: int | None = None
     mtime_ns: int | None = None
 
     @property
     def id(self) -> str:
-        """The user's own id, ``key``, a hash of artist, title and album, or else of the place.
+        """The user's own id, ``key``, a hash of artist, title and album, or else of the location.
 
-        Tracks of one artist, title and album in several files are told apart by `sources.listing`.
+        `sources.listing` tells tracks of one artist, title and album in several files apart.
         """
         if self.given_id or self.key:
             return self.given_id or self.key or ""
-        place = self.place or self.uri
-        if place and not (self.artist and self.title):
-            return digest(place.encode())[:16]
+        location = self.location or self.uri
+        if location and not (self.artist and self.title):
+            return digest(location.encode())[:16]
         return track_id(self.artist, self.title, self.album)
 
 
 Found = Track | tuple[Track, TrackError]
-"""What a source yields."""
+"""What a source yields: a track, or one that cannot be used with the reason."""

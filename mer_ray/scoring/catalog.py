@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 
 from mer_ray.audio import content, walk
 from mer_ray.audio.extensions import EXTENSIONS
+from mer_ray.audio.file_tags import describe
 from mer_ray.errors import InputError, TrackError
-from mer_ray.io import objects
+from mer_ray.io import address, objects
 from mer_ray.io.address import is_url, to_path, to_uri
 from mer_ray.io.identity import digest, file_digest, one_line
 from mer_ray.io.ids import Ids
@@ -139,10 +140,10 @@ def has_frames(path: str | Path) -> bool:
 def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) -> Iterator[Found]:
     if is_url(text):
         raise InputError(
-            f"{objects.shown(text)} is a web address",
+            f"{address.shown(text)} is a web address",
             "fetch it first: list it in a manifest, and run `mer-ray collect` and `mer-ray acquire`",
         )
-    if objects.scheme(text) not in ("", "file"):
+    if not address.is_local(text):
         yield from (_object(uri) for uri in _objects(text, catalog.skipped))
         return
     path = _absolute(to_path(text).expanduser())
@@ -208,7 +209,7 @@ def _described(file: Path) -> Found:
             raise TrackError(
                 "corrupt", f"{name} is {what}, no audio; a manifest ends in {', '.join(manifest.SUFFIXES)}"
             )
-        return folder.describe(file)
+        return describe(file)
     except (OSError, TrackError) as error:
         if not isinstance(error, TrackError):
             error = TrackError("unreadable", f"{name} cannot be read ({error.strerror})")
@@ -225,7 +226,7 @@ def _objects(uri: str, skipped: walk.Skipped) -> list[str]:
     found = [u for u in objects.listing(uri) if walk.named_as_audio(unquote(_name(u).removeprefix(prefix)), below)]
     if not found:
         hint = "; ".join(filter(None, [walk.SUCH_AS, str(below)]))
-        raise InputError(f"{objects.shown(uri)} holds no audio files", hint)
+        raise InputError(f"{address.shown(uri)} holds no audio files", hint)
     skipped.merge(below)
     return found
 
@@ -246,10 +247,10 @@ def _absolute(path: Path) -> Path:
 
 def _row(track: Track) -> dict[str, Any]:
     uri = track.uri or ""
-    if objects.scheme(uri) in ("", "file"):
+    if address.is_local(uri):
         uri = to_uri(_absolute(to_path(uri)))
     planned, found = track.duration_s or USUAL_S, state(uri)
-    if objects.scheme(uri) in ("", "file"):
+    if address.is_local(uri):
         # One that is gone is a row of failures, soon.
         planned = LEAST_S if found["size"] is None else track.duration_s or found["size"] / BYTES_PER_S
     return {
@@ -266,7 +267,7 @@ def _row(track: Track) -> dict[str, Any]:
 def content_hash(uri: str) -> str | None:
     """SHA-256 of a local file's bytes; None for what is none, or cannot be read."""
     try:
-        return file_digest(to_path(uri)) if objects.scheme(uri) in ("", "file") else None
+        return file_digest(to_path(uri)) if address.is_local(uri) else None
     except OSError:
         return None
 
@@ -274,7 +275,7 @@ def content_hash(uri: str) -> str | None:
 def state(uri: str) -> dict[str, int | None]:
     """By which a file is known to have changed: its ``size`` in bytes and ``mtime_ms``; Nones for what is no file."""
     try:
-        found = to_path(uri).stat() if objects.scheme(uri) in ("", "file") else None
+        found = to_path(uri).stat() if address.is_local(uri) else None
     except (OSError, ValueError):
         found = None
     return {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.io import objects
+from mer_ray.io import address
 from mer_ray.io.address import to_path
 from mer_ray.io.identity import digest, file_digest, one_line
 from mer_ray.io.ids import Ids
@@ -71,7 +71,7 @@ def find(
                 void.changed += differs
             elif there.has(row):
                 # What was scored from ready frames has no version, and may be of a file that is listed, too.
-                differs = versioned or objects.is_object(row["uri"])
+                differs = versioned or address.is_object(row["uri"])
                 void.changed += differs
                 void.unknown += not differs
             else:

@@ -14,17 +14,17 @@ import numpy as np
 import pyarrow as pa
 
 from mer_ray.audio import walk
+from mer_ray.audio.file_tags import describe
 from mer_ray.audio.isolated import Decoder
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features.batch import Stream, extract
-from mer_ray.io import objects
+from mer_ray.io import address
 from mer_ray.io.address import is_url, to_path, to_uri
 from mer_ray.io.identity import one_line
 from mer_ray.scoring import rows
 from mer_ray.scoring.catalog import content_hash, file_id, state
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.waveform import Waveform, duration_s
-from mer_ray.sources import folder
 
 FAILURES = pa.schema([(name, pa.string()) for name in ("uri", "reason", "message")])
 KEY = b"mer_ray.failures"
@@ -137,8 +137,8 @@ def _files(paths: Iterable[PathLike]) -> Iterator[tuple[str, TrackError | None]]
     for path in paths:
         text = os.fsdecode(os.fspath(path))
         if is_url(text):
-            yield objects.shown(text), TrackError("bad_uri", f"{objects.shown(text)} is a web address: fetch it first")
-        elif objects.is_object(text):
+            yield address.shown(text), TrackError("bad_uri", f"{address.shown(text)} is a web address: fetch it first")
+        elif address.is_object(text):
             yield text, None
         else:
             yield from _local(to_path(text).expanduser().absolute())
@@ -163,14 +163,14 @@ def _local(path: Path) -> Iterator[tuple[str, TrackError | None]]:
 
 
 def _describe(uri: str) -> dict[str, Any]:
-    if objects.is_object(uri):
+    if address.is_object(uri):
         return {"title": one_line(unquote(PurePosixPath(uri.partition("?")[0]).stem))}
-    track = folder.describe(to_path(uri))
+    track = describe(to_path(uri))
     return {"artist": track.artist, "title": track.title, "album": track.album, **state(uri)}
 
 
 def _shown(uri: str) -> str:
-    return objects.shown(uri) if objects.is_object(uri) else one_line(str(to_path(uri)), 300)
+    return address.shown(uri) if address.is_object(uri) else one_line(str(to_path(uri)), 300)
 
 
 def _unreadable(uri: str, error: OSError) -> TrackError:

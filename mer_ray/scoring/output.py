@@ -21,13 +21,12 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
-from mer_ray.io import cells, objects
-from mer_ray.io.address import to_path
-from mer_ray.io.buckets import parted
+from mer_ray.io import address, cells
+from mer_ray.io.address import parted, to_path
 from mer_ray.io.identity import one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, features_table
-from mer_ray.io.store import TEMPORARY, Storage, check_lasting
+from mer_ray.io.store import TEMPORARY, Store, check_lasting
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import file_changes, rollups, scores_table, sheet
 from mer_ray.scoring.catalog import Catalog
@@ -41,7 +40,7 @@ NESTED = ("curve", "sound", "waveform")
 """What a sheet cannot hold."""
 _T = TypeVar("_T")
 Stamp = tuple[int | None, int | None]
-"""See `Storage.stamp`."""
+"""See `Store.stamp`."""
 
 
 class _State(NamedTuple):
@@ -64,10 +63,10 @@ class Output:
 
     def __init__(self, target: str) -> None:
         """Raises InputError where the target makes no sense, or a store refuses."""
-        remote = objects.scheme(target) not in ("", "file")
+        remote = not address.is_local(target)
         if remote:
             folder, self.name = parted(target)
-            self.shown = objects.shown(target)
+            self.shown = address.shown(target)
         else:
             path = to_path(target).expanduser()
             folder, self.name, self.shown = str(path.absolute().parent), path.absolute().name, str(path)
@@ -75,7 +74,7 @@ class Output:
             if not path.absolute().parent.is_dir():
                 raise InputError(f"folder {path.parent} for --out does not exist", "make it first")
         try:
-            self.beside = Storage(folder)
+            self.beside = Store(folder)
             there = not self.name or self.beside.is_folder(self.name)
             is_file = not there and self.beside.exists(self.name)
             suffix = PurePosixPath(self.name).suffix.lower()
@@ -252,7 +251,7 @@ class Output:
         start = self.shown.rpartition("/")[0] if self.is_file else self.shown.rstrip("/")
         return f"{start}/{name}" if start or self.shown.startswith("/") else name
 
-    def _roll(self, folder: Storage, name: str, n: int) -> None:
+    def _roll(self, folder: Store, name: str, n: int) -> None:
         """n: rows, all of which are read into memory."""
         if n > SORTED_ROWS:
             folder.delete(name)  # of when there were fewer
@@ -265,7 +264,7 @@ class Output:
         self,
         pieces: Iterator[pa.Table],
         schema: pa.Schema,
-        folder: Storage,
+        folder: Store,
         name: str,
         was: Stamp | None = None,
     ) -> None:
@@ -327,7 +326,7 @@ class _Csv(pacsv.CSVWriter):  # type: ignore[misc]
 
 
 @contextmanager
-def _alone(folder: Storage) -> Iterator[None]:
+def _alone(folder: Store) -> Iterator[None]:
     """No other command of this machine is in here at the same time.
 
     The system takes the lock from a process that ends, however it ends.

@@ -20,9 +20,8 @@ import numpy as np
 import pyarrow as pa
 
 from mer_ray.errors import InputError
-from mer_ray.io.address import to_path
+from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import one_line
-from mer_ray.io.objects import scheme
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring.scores_table import SCHEMA, listing, read
@@ -77,7 +76,7 @@ def entry(uri: str, folder: Path, absolute: bool = False) -> str:
     A relative ``uri`` counts from the current folder. A path that M3U cannot say (line breaks, bytes that are not
     UTF-8), or that VLC would read as a URI, is a ``file:`` URI.
     """
-    if scheme(uri) not in ("", "file"):
+    if not is_local(uri):
         return "".join(quote(c, errors="replace") if unicodedata.category(c) in _UNSAYABLE else c for c in uri)
     path = to_path(uri).expanduser().absolute()
     text = str(path) if absolute else os.path.relpath(path, folder.resolve())

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from mer_ray.io.address import to_path
-from mer_ray.io.objects import scheme
+from mer_ray.io.address import is_local, to_path
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.scoring import sql
 from mer_ray.scoring.scores_table import name
@@ -61,7 +60,7 @@ def _folders(scores: pa.Table) -> Iterator[str | None]:
         if not uri:
             yield None
             continue
-        local = scheme(uri) in ("", "file")
+        local = is_local(uri)
         path = str(to_path(uri)) if uri.startswith("file:") else uri
         parent = path.rpartition("/")[0] or ("/" if "/" in path else ".")
         yield parent.encode("utf-8", "backslashreplace").decode() if local else parent

@@ -20,12 +20,12 @@ import pyarrow.fs
 
 from mer_ray.errors import InputError
 from mer_ray.io import cells
-from mer_ray.io.address import to_path
-from mer_ray.io.buckets import parted, read_batches, scheme, shown
+from mer_ray.io.address import is_local, parted, shown, to_path
+from mer_ray.io.buckets import read_batches
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
-from mer_ray.io.store import Storage
+from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
 
@@ -131,7 +131,7 @@ def _same_file(uri: str, query: str) -> bool:
 def _open(text: str) -> ds.Dataset:
     """The rows as they are, none of them read. An older file lacks columns: with the schema given, they are nulls."""
     path = to_path(text).expanduser()
-    if scheme(text) not in ("", "file"):
+    if not is_local(text):
         return _remote(text)
     if path.is_dir():
         shards = sorted(str(f) for f in path.glob("*.parquet") if not f.name.startswith((".", "_")))
@@ -143,7 +143,7 @@ def _open(text: str) -> ds.Dataset:
     return _files([str(path)])
 
 
-def _files(files: list[str], store: Storage | None = None, label: str = "") -> ds.Dataset:
+def _files(files: list[str], store: Store | None = None, label: str = "") -> ds.Dataset:
     """Parquet files, or a file of a spreadsheet. label: its name in messages."""
     kind, fs = PurePosixPath(files[0]).suffix.lower(), store.fs if store else None
     if kind == sheet.SUFFIX:
@@ -179,7 +179,7 @@ def _require(names: Sequence[str], label: str) -> None:
 
 def _remote(text: str) -> ds.Dataset:
     folder, name = parted(text)
-    store = Storage(folder)
+    store = Store(folder)
     if PurePosixPath(name).suffix.lower() not in SUFFIXES or store.is_folder(name):
         return _workspace(text)
     if not store.exists(name):

@@ -4,19 +4,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mer_ray.audio import walk
+from mer_ray.audio.file_tags import describe
 from mer_ray.audio.walk import Skipped
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.io.address import to_uri
-from mer_ray.io.identity import digest, file_digest, one_line
+from mer_ray.io.identity import digest, one_line
 from mer_ray.io.track import Found, Track
 from mer_ray.sources.source import Stored, TrackSource
+
+
+class Source(TrackSource):
+    """The audio files under ``collect.folder``."""
+
+    by_content = True
+
+    def check(self) -> None:
+        """See `TrackSource`."""
+        if not self.settings.folder:
+            raise ConfigError("collect.folder is not set", "give the path of a folder with audio files")
+        files(self.settings.folder)
+
+    def tracks(self, stored: Stored) -> Iterator[Found]:
+        """See `TrackSource`."""
+        self._skipped = Skipped()
+        return tracks(self.settings.folder, self._skipped, Known(stored(Known.COLUMNS)))
+
+    @property
+    def incomplete(self) -> bool:
+        """See `TrackSource`. What cannot be read now, or is on a disk that is not mounted, is not gone."""
+        return bool(self._skipped.counts[walk.UNREADABLE] or self._skipped.counts[walk.BROKEN])
+
+    def notes(self) -> list[str]:
+        """See `TrackSource`."""
+        return [str(self._skipped)] if self._skipped else []
 
 
 def files(folder: str | Path) -> list[Path]:
@@ -48,7 +74,7 @@ def _state(uri: str | None, size: int | None, mtime_ns: int | None) -> str:
 def tracks(folder: str | Path, skipped: Skipped | None = None, known: Known | None = None) -> Iterator[Found]:
     """A `Track` per file: named by its tags or, without them, by its file name, and identified by its content.
 
-    skipped: is told what was passed over, before the first track.
+    skipped: takes in what was passed over, before the first track.
     """
     root = Path(folder).expanduser().absolute()
     found, passed_over = walk.search(folder)
@@ -57,67 +83,11 @@ def tracks(folder: str | Path, skipped: Skipped | None = None, known: Known | No
     for path in found:
         try:
             if not path.is_file():  # a broken link, or a pipe that nobody would ever write to
-                said = "is a link that leads nowhere" if path.is_symlink() else "is not a file"
-                raise TrackError("missing", f"{one_line(str(path), 300)} {said}")
-            yield describe(path, root, known)
+                reason = "is a link that leads nowhere" if path.is_symlink() else "is not a file"
+                raise TrackError("missing", f"{one_line(str(path), 300)} {reason}")
+            yield describe(path, root, known.find if known else None)
         except (OSError, TrackError) as error:
             if not isinstance(error, TrackError):
-                said = f"{one_line(str(path), 300)} cannot be read ({error.strerror})"
-                error = TrackError("unreadable", said)
+                reason = f"{one_line(str(path), 300)} cannot be read ({error.strerror})"
+                error = TrackError("unreadable", reason)
             yield Track("", one_line(path.stem), uri=to_uri(path), key=digest(os.fsencode(path))[:16]), error
-
-
-def describe(path: Path, root: Path | None = None, known: Known | None = None) -> Track:
-    """What a file's tags say. root: the folder that its place is told from. Raises OSError where it cannot be read."""
-    from tinytag import TinyTag, TinyTagException, UnsupportedFormatError
-
-    try:
-        try:
-            with path.open("rb") as file:  # by its content: a file may be called other than what it is
-                tags = TinyTag.get(file_obj=file, tags=True, duration=False)
-        except UnsupportedFormatError:
-            tags = TinyTag.get(path, tags=True, duration=False)
-        artist, title, album = tags.artist or "", tags.title or "", tags.album
-    except (TinyTagException, ValueError, LookupError, ArithmeticError):
-        # Damaged tags are no reason to lose a file whose audio may be sound.
-        artist, title, album = "", "", None
-    artist, title, found = one_line(artist), one_line(title), path.stat()
-    track = Track(
-        artist=artist,
-        title=title or one_line(path.stem),
-        album=one_line(album) if album else None,
-        uri=to_uri(path),
-        place=one_line(str(path.relative_to(root)), 4_000) if root is not None else None,
-        size=found.st_size,
-        mtime_ns=found.st_mtime_ns,
-    )
-    if artist and title:
-        return track
-    hashed = None if artist or known is None else known.find(track)
-    return replace(track, key=hashed or file_digest(path)[:16])
-
-
-class Source(TrackSource):
-    """The audio files under ``collect.folder``."""
-
-    by_content = True
-
-    def check(self) -> None:
-        """See `TrackSource`."""
-        if not self.settings.folder:
-            raise ConfigError("collect.folder is not set", "give the path of a folder with audio files")
-        files(self.settings.folder)
-
-    def tracks(self, stored: Stored) -> Iterator[Found]:
-        """See `TrackSource`."""
-        self._skipped = Skipped()
-        return tracks(self.settings.folder, self._skipped, Known(stored(Known.COLUMNS)))
-
-    @property
-    def incomplete(self) -> bool:
-        """See `TrackSource`. What cannot be read now, or is on a disk that is not mounted, is not gone."""
-        return bool(self._skipped.counts[walk.UNREADABLE] or self._skipped.counts[walk.BROKEN])
-
-    def notes(self) -> list[str]:
-        """See `TrackSource`."""
-        return [str(self._skipped)] if self._skipped else []

@@ -1,7 +1,7 @@
 """What a source lists, on disk until it is complete: only the whole listing says which tracks need telling apart.
 
 A track's id is the user's own, or made of artist, title and album. Where several files share those, each file is a
-track, and its place (in a folder: its content) becomes part of its id. So ids depend on what is listed, not on the
+track, and its location (in a folder: its content) becomes part of its id. So ids depend on what is listed, not on the
 order.
 """
 
@@ -25,12 +25,12 @@ from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.io.track import Track
 
-AT_ONCE = 5_000
-_FIRST = pa.schema([*SCHEMAS["tracks"], pa.field("place", pa.string()), pa.field("kind", pa.string())])
+BATCH = 5_000
+_FIRST = pa.schema([*SCHEMAS["tracks"], pa.field("location", pa.string()), pa.field("kind", pa.string())])
 
 
 def row(track: Track, source: str, at: Any) -> dict[str, Any]:
-    """A row of ``tracks``. at: when the source said so."""
+    """A row of ``tracks``. at: when the source was asked."""
     return {
         "track_id": track.id,
         "artist": one_line(track.artist),
@@ -53,15 +53,15 @@ def row(track: Track, source: str, at: Any) -> dict[str, Any]:
 class Listing:
     """Takes tracks one by one; `close` ends that, and then `rows` has each track once, as rows of ``tracks``.
 
-    by_content: tracks of one artist, title and album are told apart by their files' bytes, not by their places.
+    by_content: tracks of one artist, title and album differ by their files' bytes, not by their locations.
     """
 
     def __init__(self, source: str, at: Any, by_content: bool = False) -> None:
         self._source, self._at, self._by_content = source, at, by_content
         self._folder = tempfile.TemporaryDirectory(prefix="mer-ray-")
-        self._held: list[dict[str, Any]] = []
+        self._rows: list[dict[str, Any]] = []
         self._first = pq.ParquetWriter(self._file("first"), _FIRST, compression="zstd")
-        self._ids, self._places = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
+        self._ids, self._locations = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
 
     def __enter__(self) -> Listing:
         return self
@@ -72,38 +72,38 @@ class Listing:
         self._folder.cleanup()
 
     def add(self, track: Track) -> None:
-        """Put a track in."""
+        """Add a track."""
         kind = "track_id" if track.given_id else "content" if track.key else "name"
-        place = track.place or track.uri or ""
-        self._held.append({**row(track, self._source, self._at), "place": place, "kind": kind})
-        if len(self._held) == AT_ONCE:
+        location = track.location or track.uri or ""
+        self._rows.append({**row(track, self._source, self._at), "location": location, "kind": kind})
+        if len(self._rows) == BATCH:
             self._flush()
 
     def close(self) -> list[tuple[str, TrackError]]:
-        """The listing is complete. (an id, why it is lost) of each track that repeats another."""
+        """The listing is complete. Returns (an id, the error) of each track that repeats another."""
         self._flush()
         with _temporary_files():
             self._first.close()
-        apart = _several(np.concatenate(self._ids), np.concatenate(self._places))
+        apart = _several(np.concatenate(self._ids), np.concatenate(self._locations))
         seen, repeats = Ids(), list[dict[str, Any]]()
         with _temporary_files(), pq.ParquetWriter(self._file("rows"), SCHEMAS["tracks"], compression="zstd") as writer:
             for batch in self._read("first"):
                 rows = batch.to_pylist()
                 for r in rows:
-                    if r["kind"] == "name" and r["place"] and int(r["track_id"], 16) in apart:
+                    if r["kind"] == "name" and r["location"] and int(r["track_id"], 16) in apart:
                         r["track_id"] = digest(f"{r['track_id']}\x1f{self._file_of(r)}".encode())[:16]
                 first = seen.add([r["track_id"] for r in rows])
                 repeats += [r for r, new in zip(rows, first, strict=True) if not new]
                 new = [r for r, is_new in zip(rows, first, strict=True) if is_new]
                 writer.write_table(pa.Table.from_pylist(new, SCHEMAS["tracks"]))
-        kept = self._kept({r["track_id"] for r in repeats})
+        kept = self._find({r["track_id"] for r in repeats})
         times = Counter[tuple[str, str]]()
-        lost = []
+        errors = []
         for r in repeats:
-            key = (r["track_id"], r["place"])
+            key = (r["track_id"], r["location"])
             times[key] += 1
-            lost.append((digest(f"{key} {times[key]}".encode())[:16], _repeat(r, kept[r["track_id"]])))
-        return lost
+            errors.append((digest(f"{key} {times[key]}".encode())[:16], _repeat(r, kept[r["track_id"]])))
+        return errors
 
     def rows(self) -> Iterator[pa.Table]:
         """The tracks, in batches; anew with each call."""
@@ -111,29 +111,29 @@ class Listing:
 
     def _flush(self) -> None:
         with _temporary_files():
-            self._first.write_table(pa.Table.from_pylist(self._held, _FIRST))
-        placed = [r for r in self._held if r["kind"] == "name" and r["place"]]
-        self._ids.append(np.array([int(r["track_id"], 16) for r in placed], np.uint64))
-        self._places.append(np.array([int(digest(r["place"].encode())[:16], 16) for r in placed], np.uint64))
-        self._held = []
+            self._first.write_table(pa.Table.from_pylist(self._rows, _FIRST))
+        located = [r for r in self._rows if r["kind"] == "name" and r["location"]]
+        self._ids.append(np.array([int(r["track_id"], 16) for r in located], np.uint64))
+        self._locations.append(np.array([int(digest(r["location"].encode())[:16], 16) for r in located], np.uint64))
+        self._rows = []
 
     def _file_of(self, row: dict[str, Any]) -> str:
-        """What tells a file from others: its bytes where that is wanted and they can be read, else its place."""
+        """What tells a file from others: its bytes where that is wanted and they can be read, else its location."""
         if self._by_content and row["uri"]:
             try:
                 return file_digest(to_path(row["uri"]))
             except OSError:
-                return str(row["place"])
-        return str(row["place"])
+                return str(row["location"])
+        return str(row["location"])
 
-    def _kept(self, ids: set[str]) -> dict[str, dict[str, Any]]:
+    def _find(self, ids: set[str]) -> dict[str, dict[str, Any]]:
         wanted = Ids(ids)
         batches = self._read("rows") if ids else iter(())
         return {r["track_id"]: r for b in batches for r in b.filter(pa.array(wanted.mask(b["track_id"]))).to_pylist()}
 
     def _read(self, name: str) -> Iterator[pa.Table]:
         with pq.ParquetFile(self._file(name)) as file:
-            for batch in file.iter_batches(AT_ONCE):
+            for batch in file.iter_batches(BATCH):
                 yield pa.Table.from_batches([batch])
 
     def _file(self, name: str) -> Path:
@@ -146,14 +146,14 @@ def _temporary_files() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place, said = tempfile.gettempdir(), one_line(error.strerror or str(error), 200)
+        reason = one_line(error.strerror or str(error), 200)
         hint = "free some space there, or set TMPDIR to another folder"
-        raise WorkspaceError(f"cannot write temporary files in {place}: {said}", hint) from error
+        raise WorkspaceError(f"cannot write temporary files in {tempfile.gettempdir()}: {reason}", hint) from error
 
 
-def _several(ids: np.ndarray, places: np.ndarray) -> set[int]:
-    """The ids that stand for several places. ids, places: (n,) uint64."""
-    pairs = np.unique(np.stack([ids, places], axis=1), axis=0)
+def _several(ids: np.ndarray, locations: np.ndarray) -> set[int]:
+    """The ids that stand for several locations. ids, locations: (n,) uint64."""
+    pairs = np.unique(np.stack([ids, locations], axis=1), axis=0)
     found, counts = np.unique(pairs[:, 0], return_counts=True)
     return set(found[counts > 1].tolist())
 
@@ -162,8 +162,8 @@ def _repeat(row: dict[str, Any], kept: dict[str, Any]) -> TrackError:
     same = {"track_id": f"track_id {row['track_id']}", "content": "bytes", "name": "artist, title, album and file"}
     if row["kind"] == "name" and not row["uri"]:
         same["name"] = "artist, title and album"
-    said = f"{_named(row)} has the same {same[row['kind']]} as {_named(kept)}, which was kept"
-    return TrackError("duplicate", said)
+    message = f"{_named(row)} has the same {same[row['kind']]} as {_named(kept)}, which was kept"
+    return TrackError("duplicate", message)
 
 
 def _named(row: dict[str, Any]) -> str:

@@ -26,7 +26,7 @@ from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.track import Found, Track
 from mer_ray.sources import manifest_columns as columns
 from mer_ray.sources import manifest_labels as labelling
-from mer_ray.sources import manifest_place as places
+from mer_ray.sources import manifest_location as locations
 from mer_ray.sources import manifest_tags as tagging
 from mer_ray.sources.manifest_columns import Columns
 from mer_ray.sources.manifest_labels import Labels, Scale
@@ -41,7 +41,7 @@ _NAMED = {";": "; ", ",": ", ", "|": "| ", "\n": "line ends ", "/": "/ "}
 
 
 def tracks(manifest: str | Path, scale: Scale = (0.0, 1.0), labels: bool = True) -> Iterator[Found]:
-    """A `Track` per row, or the row's place ("FILE, row N", from 1 under the header) with what is wrong with it.
+    """A `Track` per row, or one that is called "FILE, row N" (from 1 under the header) with what is wrong with it.
 
     scale: the lowest and highest value that the manifest's labels can have; they are mapped to 0..1. labels: False
     where labels and tags do not matter, and are not looked at.
@@ -52,12 +52,12 @@ def tracks(manifest: str | Path, scale: Scale = (0.0, 1.0), labels: bool = True)
     if labels:
         _survey(file, scale).labels.check(f"manifest {file}")
     for n, row in table.rows():
-        place = f"{file.name}, row {n}"
+        where = f"{file.name}, row {n}"
         try:
             yield _track(_Row(row, names), file.parent, scale, labels)
         except TrackError as error:
-            nameless = Track("", place, key=digest(f"{file.resolve()}#{n}".encode())[:16])
-            yield nameless, TrackError(error.reason, f"{place}: {error.message}")
+            nameless = Track("", where, key=digest(f"{file.resolve()}#{n}".encode())[:16])
+            yield nameless, TrackError(error.reason, f"{where}: {error.message}")
 
 
 def check(manifest: str | Path, scale: Scale = (0.0, 1.0)) -> None:
@@ -70,7 +70,7 @@ def check(manifest: str | Path, scale: Scale = (0.0, 1.0)) -> None:
 
 
 def understood(manifest: str | Path, scale: Scale = (0.0, 1.0)) -> list[str]:
-    """Remarks for people: what was understood as what, what is not used, and what had to be decided."""
+    """Remarks for the user: which columns were read as what, which are not used, and what was guessed."""
     file = Path(manifest).expanduser()
     table, names = _opened(file)
     found = _survey(file, scale)
@@ -81,11 +81,6 @@ def understood(manifest: str | Path, scale: Scale = (0.0, 1.0)) -> list[str]:
     return notes + [f"{file.name}: {line}" for line in found.labels.notes()]
 
 
-def parse_tags(value: Any) -> tagging.Tags:
-    """See `manifest_tags.parse`."""
-    return tagging.parse(value)
-
-
 def _opened(file: Path) -> tuple[Table, Columns]:
     table = open_table(file, columns.n_known)
     if not table.names:
@@ -94,7 +89,7 @@ def _opened(file: Path) -> tuple[Table, Columns]:
 
 
 class _Survey:
-    """What one pass over the whole manifest tells, before anything is made of it."""
+    """Counts over the whole manifest, made before its tracks."""
 
     def __init__(self, table: Table, names: Columns, scale: Scale) -> None:
         self.rows = 0
@@ -109,12 +104,12 @@ class _Survey:
                     self.separators[mark] += 1
                 self.labels.add(n, labelling.values(row.label()))
             except TrackError:
-                continue  # `tracks` will say so
+                continue  # `tracks` reports it
 
 
 def _survey(file: Path, scale: Scale) -> _Survey:
     if not file.is_file():
-        _opened(file)  # says what is the matter
+        _opened(file)  # raises
     stat = file.stat()
     return _surveyed(file, scale, (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
 
@@ -125,7 +120,7 @@ def _surveyed(file: Path, scale: Scale, version: tuple[int, ...]) -> _Survey:
 
 
 class _Row:
-    """A row's cells by what they mean; None for those that are not there. Raises TrackError for a row that is bad."""
+    """A row's cells by field; None for missing ones. Raises TrackError for a bad row."""
 
     def __init__(self, cells: Row, names: Columns) -> None:
         if isinstance(cells, TrackError):
@@ -153,10 +148,10 @@ class _Row:
 
 def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
     artist, title, given_id = row.text("artist"), row.text("title"), _id(row["track_id"])
-    place, uri = None, None
-    written = next((cell for f in ("path", "uri") if (cell := _place(row[f])).strip()), "")
+    location, uri = None, None
+    written = next((cell for f in ("path", "uri") if (cell := _location(row[f])).strip()), "")
     if written:
-        place, uri = places.resolve(written, folder)
+        location, uri = locations.resolve(written, folder)
     if given_id and uri is None and not title and not any(f in row for f in ("title", "path", "uri")):
         title = one_line(given_id)
     elif not (artist and title) and uri is None:
@@ -164,7 +159,7 @@ def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
     label = labelling.values(row.label()) if labels else None
     return Track(
         artist=artist,
-        title=title or places.title_of(written, uri or ""),
+        title=title or locations.title_of(uri or ""),
         album=row.text("album") or None,
         composer=row.text("composer") or None,
         mbid=_code(row.text("mbid")),
@@ -173,7 +168,7 @@ def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
         uri=uri,
         tags=tagging.parse(row["tags"]) if labels else (),
         given=None if label is None else labelling.rescaled(label, scale),
-        place=place,
+        location=location,
         given_id=given_id,
     )
 
@@ -196,7 +191,7 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _place(value: Any) -> str:
+def _location(value: Any) -> str:
     # To the letter: a file's name may hold two blanks, or a newline.
     if isinstance(value, dict) and isinstance(value.get("path"), str):  # as Hugging Face keeps audio
         return str(value["path"])

@@ -59,8 +59,8 @@ def rescaled(label: Given, scale: Scale) -> Given:
     low, high = scale
     for dimension, x in zip(DIMENSIONS, label, strict=True):
         if x is not None and _is_outside(x, scale):
-            said = f"{dimension} {x:g} is outside the scale {low:g}..{high:g}; declare the scale as collect.scale"
-            raise TrackError("bad_label", said)
+            problem = f"{dimension} {x:g} is outside the scale {low:g}..{high:g}; declare the scale as collect.scale"
+            raise TrackError("bad_label", problem)
     v, a, d = (None if x is None else min(1.0, max(0.0, (x - low) / (high - low))) for x in label)
     return v, a, d
 
@@ -114,7 +114,7 @@ class Labels:
         if not self.rows_outside:
             return
         low, high = self.scale
-        said = [
+        ranges = [
             f"{d} runs from {self.lowest[i]:g} to {self.highest[i]:g}, outside in {self.n_outside[i]:,} of {self.n:,}"
             for i, d in enumerate(DIMENSIONS)
             if self.n_outside[i]
@@ -127,7 +127,7 @@ class Labels:
         mend = f"if these are typing errors, mend row {rows}"
         is_few = 20 * max(self.n_outside) <= self.n
         raise InputError(
-            f"{manifest}: labels outside the scale {low:g}..{high:g} that is in force: {'; '.join(said)}",
+            f"{manifest}: labels outside the scale {low:g}..{high:g} that is in force: {'; '.join(ranges)}",
             f"{mend}, or {declare}" if is_few else f"{declare}, or {mend}",
         )
 

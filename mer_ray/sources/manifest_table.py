@@ -41,7 +41,7 @@ class Table:
 
 
 def open_table(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
-    """n_known: how many of some names mean something, by which the delimiter is told. Raises InputError."""
+    """n_known: how many of some names mean something, by which the delimiter is recognised. Raises InputError."""
     kind = file.suffix.lower()
     if not file.is_file():
         raise InputError(f"manifest {file} does not exist", "give the path of a CSV, JSON or Parquet file")
@@ -79,20 +79,20 @@ def _unreadable(file: Path, error: Exception) -> InputError:
 
 def _text(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
     how = delimited.encoding(file)
-    told, source = delimited.after_sep(delimited.lines(file, how))
+    named, source = delimited.after_sep(delimited.lines(file, how))
     first = next(source, "")
     order = delimited.DELIMITERS if file.suffix.lower() == ".csv" else "\t;,|"
-    mark = told or delimited.delimiter(first, n_known, order)
+    mark = named or delimited.delimiter(first, n_known, order)
 
     def cells() -> Iterator[list[str] | str]:
         return delimited.records(delimited.after_sep(delimited.lines(file, how))[1], mark)
 
-    names, *few = [*islice(cells(), 4)] or [[]]
+    names, *first_rows = [*islice(cells(), 4)] or [[]]
     if isinstance(names, str):
         raise InputError(f"manifest {file}: its header {names}")
     while names and not names[-1].strip():
         names.pop()
-    header = [""] * _row_names(names, few) + [name.strip() for name in names]
+    header = [""] * _row_names(names, first_rows) + [name.strip() for name in names]
 
     is_ours = {"track_id", "lower_valence", "upper_valence"} <= set(header)  # a scores.csv, which guards its text
 

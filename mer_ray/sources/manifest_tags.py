@@ -105,16 +105,16 @@ def _text(cell: str) -> list[tuple[str, float]]:
 
 def _texts(parts: Iterable[str]) -> list[tuple[str, float]]:
     """Tags from texts of one cell: brackets hold weights if they do so in all of them, else a year or the like."""
-    kept = [" ".join(part.split()) for part in parts if part.strip()]
-    if any(len(part) > _MAX_TAG for part in kept):
+    parts = [" ".join(part.split()) for part in parts if part.strip()]
+    if any(len(part) > _MAX_TAG for part in parts):
         raise TrackError("bad_tags", f"a tag of over {_MAX_TAG:,} characters: are the tags separated by ; or commas?")
-    marked = [bool(_MARKED.fullmatch(part)) for part in kept]
-    bracketed = [bool(_BRACKETED.fullmatch(part)) for part in kept]
+    marked = [bool(_MARKED.fullmatch(part)) for part in parts]
+    bracketed = [bool(_BRACKETED.fullmatch(part)) for part in parts]
     if any(bracketed) and not all(m or b for m, b in zip(marked, bracketed, strict=True)):
-        raise TrackError("bad_tags", f"{_shown(kept[bracketed.index(True)])}: {_IS_WEIGHT}: some tags have none")
-    if len(kept) > 1 and not any(marked) and all(_BARE.fullmatch(part) for part in kept):
-        raise TrackError("bad_tags", f"{_shown(kept[0])}: {_IS_WEIGHT}: all tags have a number")
-    return [_one(part) for part in kept]
+        raise TrackError("bad_tags", f"{_shown(parts[bracketed.index(True)])}: {_IS_WEIGHT}: some tags have none")
+    if len(parts) > 1 and not any(marked) and all(_BARE.fullmatch(part) for part in parts):
+        raise TrackError("bad_tags", f"{_shown(parts[0])}: {_IS_WEIGHT}: all tags have a number")
+    return [_one(part) for part in parts]
 
 
 def _one(text: str) -> tuple[str, float]:
@@ -149,7 +149,7 @@ def _literal(text: str) -> Any:
 
 def _mapping(value: Mapping[Any, Any]) -> list[tuple[str, float]]:
     folded = {str(k).casefold(): v for k, v in value.items()}
-    for wrapper in ("toptags", "tags", "tag"):  # as Last.fm's answers nest them
+    for wrapper in ("toptags", "tags", "tag"):  # as Last.fm nests them
         if isinstance(folded.get(wrapper), list | tuple | Mapping) and wrapper in folded:
             return _any(folded[wrapper])
     if any(isinstance(folded.get(k), str) and not _is_number(folded[k]) for k in _NAMES):

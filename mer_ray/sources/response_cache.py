@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Self
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.io.identity import digest
-from mer_ray.io.store import Storage
+from mer_ray.io.store import Store
 
 SUFFIX = ".jsonl.gz"
 SYNC_S = 5.0  # what a power cut may cost; a killed process costs nothing
@@ -60,7 +60,7 @@ class ResponseCache:
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
-        self._folder = Storage(uri)
+        self._folder = Store(uri)
         self._files: list[str] = []
         self._index: dict[bytes, tuple[int, int, int]] = {}  # request → number of the file, offset, length
         self._lock = threading.Lock()
@@ -164,7 +164,7 @@ def _new_name() -> str:
 class _LocalWriter:
     """Appends to one file; the operating system has each response immediately, the disk some seconds later."""
 
-    def __init__(self, folder: Storage) -> None:
+    def __init__(self, folder: Store) -> None:
         self._path = Path(folder.path(_new_name()))
         self._synced = time.monotonic()
         try:
@@ -204,7 +204,7 @@ class _LocalWriter:
 class _RemoteWriter:
     """Writes an object for every so many responses, or seconds."""
 
-    def __init__(self, folder: Storage) -> None:
+    def __init__(self, folder: Store) -> None:
         self._folder = folder
         self._batch: list[bytes] = []
         self._since = time.monotonic()

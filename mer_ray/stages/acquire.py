@@ -14,9 +14,10 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.fs import FileType
 
+from mer_ray.audio import providers
 from mer_ray.audio.decode import Probe
 from mer_ray.audio.isolated import Decoder
-from mer_ray.audio.providers import fetch as sources
+from mer_ray.audio.providers.fetch import AudioFile, Keep, fetch
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError
@@ -39,14 +40,7 @@ COLUMNS = ["track_id", "artist", "title", "album", "spotify_id", "duration_s", "
 
 def check(config: Config) -> None:
     """Raises ConfigError or InputError where a provider lacks what it needs."""
-    if "savify" in config.acquire.providers:
-        from mer_ray.audio.providers import savify
-
-        savify.check()
-    if config.acquire.folder is not None:
-        from mer_ray.sources import folder
-
-        folder.files(config.acquire.folder)
+    providers.check(config.acquire.providers, config.acquire)
 
 
 def run(config: Config, workspace: Workspace) -> Summary:
@@ -77,18 +71,15 @@ def run(config: Config, workspace: Workspace) -> Summary:
         limiter: Limiter = LocalLimiter(settings.per_host)
         if not workers.local:
             limiter = ClusterLimiter(settings.per_host, settings.timeout_s + LEASE_S)
+        sources = providers.load(settings.providers, settings)
+        summary.notes += [note for source in sources for note in source.notes]
         arguments = {
             "workspace": workspace,
-            "providers": list(settings.providers),
-            "folder": _index(settings.folder, summary),
+            "sources": sources,
             "allow_partial": config.allow_partial,
             "limiter": limiter,
-            "bounds": {
-                "timeout_s": settings.timeout_s,
-                "max_mb": settings.max_mb,
-                "duration_tolerance": settings.duration_tolerance,
-                "min_similarity": settings.min_similarity,
-            },
+            "timeout_s": settings.timeout_s,
+            "max_mb": settings.max_mb,
         }
         size = BATCH if workers.local else blocks.balanced(n_todo, BATCH, session.n_cpus())
 
@@ -130,37 +121,23 @@ _DONE = pa.schema(
 again: rows of ``audio`` for tracks that had some, as JSON. gone: ids of those that have none any more."""
 
 
-def _index(path: str | None, summary: Summary) -> sources.Index:
-    """Where the tracks of a folder of audio are whose files name their artist and title."""
-    if path is None:
-        return {}
-    from mer_ray.audio import walk
-    from mer_ray.sources import folder
-
-    skipped = walk.Skipped()
-    index = sources.index(t for t in folder.tracks(path, skipped) if isinstance(t, Track))
-    if skipped:
-        summary.notes.append(f"acquire.folder: {skipped}")
-    return index
-
-
 class _Acquire:
     """A worker: gets and checks blocks of tracks, and commits their rows."""
 
     def __init__(
         self,
         workspace: Workspace,
-        providers: list[str],
-        folder: sources.Index,
+        sources: list[providers.Provider],
         limiter: Limiter,
-        bounds: dict[str, float],
+        timeout_s: float,
+        max_mb: float,
         allow_partial: bool = False,
     ) -> None:
         self.workspace = workspace
         self.decoder, self.decoding = Decoder(allow_partial=allow_partial), Lock()
         keep = partial(_keep, workspace, self.check)
-        limits = sources.Limits(slot=limiter.slot, **bounds)
-        self.get = partial(_one, providers=providers, folder=folder, keep=keep, limits=limits)
+        limits = providers.Limits(timeout_s, max_mb, limiter.slot)
+        self.get = partial(_one, sources=sources, keep=keep, limits=limits)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         with ThreadPoolExecutor(THREADS) as threads:
@@ -197,45 +174,45 @@ class _Acquire:
 
 
 def _one(
-    row: dict[str, Any], providers: list[str], folder: sources.Index, keep: sources.Keep, limits: sources.Limits
+    row: dict[str, Any], sources: list[providers.Provider], keep: Keep, limits: providers.Limits
 ) -> dict[str, Any]:
     """A row of ``audio``, or of ``failures``."""
     known: dict[str, Any] = {key: row.get(key) for key in COLUMNS if key != "track_id"}
     track = Track(**known, key=row["track_id"])
     try:
-        fetched = sources.fetch(track, providers, folder, keep, limits)
+        fetched = fetch(track, sources, keep, limits)
     except TrackError as error:
         return failure("acquire", track.id, error.reason, error.message, error.transient, row["attempts"] + 1)
-    probe = fetched.held.probe
-    size, mtime_ns = audio_changes.state(fetched.held.uri)
+    probe = fetched.file.probe
+    size, mtime_ns = audio_changes.state(fetched.file.uri)
     return {
         "track_id": track.id,
-        "uri": fetched.held.uri,
+        "uri": fetched.file.uri,
         "provider": fetched.provider,
-        "sha256": fetched.held.sha256,
+        "sha256": fetched.file.sha256,
         "duration_s": probe.duration_s,
         "sample_rate": probe.sample_rate,
         "channels": probe.channels,
         "size": size,
         "mtime_ns": mtime_ns,
-        "request": audio_changes.request(row, fetched.provider),
+        "request": audio_changes.request(row, providers.searches(fetched.provider)),
         "tried": [
             {"provider": t.provider, "reason": t.error.reason, "message": one_line(t.error.message)}
-            for t in fetched.tried
+            for t in fetched.failed
         ],
         "spotify_id": fetched.spotify_id,
         "decoded_share": probe.decoded_share,
     }
 
 
-def _keep(workspace: Workspace, check: Callable[[Path], Probe], path: Path, uri: str | None) -> sources.Held:
+def _keep(workspace: Workspace, check: Callable[[Path], Probe], path: Path, uri: str | None) -> AudioFile:
     """Check a file; one that has no place of its own goes into the workspace, under the hash of its bytes."""
     probe = check(path)
     sha256 = file_digest(path)
     if uri is not None:
-        return sources.Held(uri, sha256, probe)
+        return AudioFile(uri, sha256, probe)
     parts = ("media", sha256[:2], f"{sha256}{probe.suffix}")
     there = workspace.fs.get_file_info(workspace.path(*parts))
     if there.type != FileType.File or there.size != path.stat().st_size:
         workspace.write_file(path, *parts)
-    return sources.Held(workspace.at(*parts), sha256, probe)
+    return AudioFile(workspace.at(*parts), sha256, probe)

@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.io import objects
-from mer_ray.io.address import is_url, to_path
+from mer_ray.audio.providers import searches
+from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import digest
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace
 from mer_ray.stages import changes
 
-SEARCHED = ("folder", "savify")
-"""Providers that find audio by names; the others take the track's own address."""
 OWN = ("file", "folder")
 """Providers that leave files where the user has them."""
 OF_NAMES = ("artist", "title", "album", "spotify_id", "duration_s")
@@ -31,15 +29,15 @@ AT_ONCE = 50_000
 """Tracks whose rows are put in their places together, for each time that the tables are gone through."""
 
 
-def request(track: Mapping[str, Any], provider: str) -> str:
+def request(track: Mapping[str, Any], searched: bool) -> str:
     """A hash of what of a track its audio was found by, 16 digits. track: a row of ``tracks``."""
-    asked = [track["uri"], *(track.get(name) for name in OF_NAMES if provider in SEARCHED)]
+    asked = [track["uri"], *(track.get(name) for name in OF_NAMES if searched)]
     return digest(repr(asked).encode())[:16]
 
 
 def state(uri: str) -> tuple[int | None, int | None]:
     """(bytes, ns since 1970 of the last change) of a local file; Nones for anything else."""
-    if is_url(uri) or objects.scheme(uri) not in ("", "file"):
+    if not is_local(uri):
         return None, None
     try:
         found = os.stat(to_path(uri))  # noqa: PTH116
@@ -63,7 +61,7 @@ class Known:
                 now = threads.map(state, [r["uri"] for r in rows], chunksize=256)
                 keys.append(_hashes(r["track_id"] for r in rows))
                 requests.append(np.array([int(r["request"] or "0", 16) for r in rows], np.uint64))
-                searched.append(np.array([r["provider"] in SEARCHED for r in rows], bool))
+                searched.append(np.array([searches(r["provider"]) for r in rows], bool))
                 same.append(np.array([_is_same(r, at) for r, at in zip(rows, now, strict=True)], bool))
         order = np.argsort(key := np.concatenate(keys), kind="stable")
         self._keys = key[order]
@@ -83,7 +81,7 @@ class Known:
         at = np.minimum(np.searchsorted(self._keys, own), len(self) - 1)
         for i in np.flatnonzero(self._keys[at] == own):
             track = {name: tracks[name][i].as_py() for name in ("uri", *OF_NAMES)}
-            asked = request(track, SEARCHED[0] if self._searched[at[i]] else "")
+            asked = request(track, bool(self._searched[at[i]]))
             out[i] = not self._same[at[i]] or self._requests[at[i]] not in (0, int(asked, 16))
         return out
 

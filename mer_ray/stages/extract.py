@@ -21,7 +21,7 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError, WorkspaceError
 from mer_ray.features import FeatureSpec
-from mer_ray.io import objects
+from mer_ray.io import address
 from mer_ray.io.failures import Lost
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_schema, features_table, ragged_column
@@ -288,5 +288,5 @@ def commit(workspace: Workspace, spec: FeatureSpec, frames: Mapping[str, np.ndar
 
 def _named(message: str, uri: str) -> str:
     """With the file that it is about; of an object's address, what may be shown of it."""
-    place = objects.shown(uri) if objects.is_object(uri) else uri
+    place = address.shown(uri) if address.is_object(uri) else uri
     return message if place in message else f"{place}: {message}"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mer_ray import errors
 from mer_ray.errors import MerRayError, as_ours
-from mer_ray.io.store import MARK, TEMPORARY, Storage
+from mer_ray.io.store import MARK, TEMPORARY, Store
 from mer_ray.stages import session
 
 RESTARTS = 3
@@ -71,7 +71,7 @@ def marker(*arguments: Any) -> Iterator[str]:
     A new name each time: a folder that another machine happens to have at the same path does not have it.
     """
     name = f"{MARK}-{uuid.uuid4().hex}"
-    local = [argument for argument in arguments if isinstance(argument, Storage) and argument.is_local]
+    local = [argument for argument in arguments if isinstance(argument, Store) and argument.is_local]
     try:
         for workspace in local:
             workspace.write_bytes(b"", TEMPORARY, name)
@@ -87,5 +87,5 @@ def check_marker(arguments: Iterable[Any], name: str) -> None:
     What it writes there would be missing. name: of the `marker` that the driver has put there.
     """
     for argument in arguments:
-        if isinstance(argument, Storage):
+        if isinstance(argument, Store):
             argument.check_reached(TEMPORARY, name)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
-from mer_ray.io import objects
+from mer_ray.io import address
 from mer_ray.io.identity import one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_table
@@ -106,7 +106,7 @@ def run_catalog(
     summary.made, summary.failed = n_scored - len(done), len(failed)
     beside = out.finish(failed, n_scored)
     if not n_scored:
-        named = ", ".join(one_line(p) if objects.scheme(p) in ("", "file") else objects.shown(p) for p in paths)
+        named = ", ".join(one_line(p) if address.is_local(p) else address.shown(p) for p in paths)
         if not failed:
             raise InputError(f"there are no tracks in {named}", "give audio files, or tables of frames")
         raise InputError(

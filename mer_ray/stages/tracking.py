@@ -11,14 +11,14 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from mer_ray.console import err
 from mer_ray.errors import ConfigError, ServiceError
 from mer_ray.io.identity import one_line
-from mer_ray.io.store import Storage
+from mer_ray.io.store import Store
 
 DATABASE = "mlflow.db"
 OURS = ("epoch", "score", "train_loss", "valid_loss", "members_done", "r2_valence", "r2_arousal", "r2_dominance")
 """What is logged to MLflow of a trial's reports; the rest is Tune's bookkeeping, and every number is a request."""
 
 
-def storage(workspace: Storage) -> dict[str, Any]:
+def storage(workspace: Store) -> dict[str, Any]:
     """Where Tune and Train keep their own, for their RunConfig.
 
     Of a store, the file system that is open here: what they would open from its URI has no patience, and their paths

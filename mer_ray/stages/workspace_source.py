@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mer_ray.config import CollectConfig, Config
 from mer_ray.errors import WorkspaceError
-from mer_ray.io.store import Storage
+from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 
 SOURCE = ("settings", "source.json")
@@ -24,7 +24,7 @@ PASSING = ("offline", "workers", "timeout_s", "requests_per_s", "keep_gone")
 """Settings of ``collect`` that are the command's and not the workspace's."""
 
 
-def adopt(config: Config, workspace: Storage) -> Config:
+def adopt(config: Config, workspace: Store) -> Config:
     """The settings, with those of ``collect`` as the workspace remembers them where they name no source.
 
     Raises WorkspaceError where they name another source.
@@ -45,12 +45,12 @@ def adopt(config: Config, workspace: Storage) -> Config:
     return config.model_copy(update={"collect": CollectConfig.model_validate({**before, **settings})})
 
 
-def is_older(workspace: Storage) -> bool:
+def is_older(workspace: Store) -> bool:
     """Whether an older version of mer-ray made it, which identified tracks by artist and title alone."""
     return _older_source(workspace) is not None and not workspace.exists(*SOURCE)
 
 
-def _older_source(workspace: Storage) -> str | None:
+def _older_source(workspace: Store) -> str | None:
     """What older versions wrote down of the source; where that is missing, what the tracks themselves say."""
     if not workspace.names("tracks"):
         return None
@@ -62,7 +62,7 @@ def _is_demo(source: str) -> bool:
     return source == "demo"
 
 
-def remember(collect: CollectConfig, workspace: Storage) -> None:
+def remember(collect: CollectConfig, workspace: Store) -> None:
     """Write down what is collected, for `adopt`. Local paths become absolute."""
     values = collect.model_dump(mode="json", exclude_unset=True, exclude=set(PASSING))
     values |= {name: _absolute(values[name]) for name in ("manifest", "folder", "cache") if values.get(name)}
@@ -85,7 +85,7 @@ class Command:
         pairs = (a.partition("=") for a in assignments)
         return cls(config, {k.strip(): v for k, _, v in pairs if not _may_be_secret(v)}, os.getcwd())  # noqa: PTH109
 
-    def remember(self, workspace: Storage) -> None:
+    def remember(self, workspace: Store) -> None:
         """Write it down, in a workspace that tracks were collected in.
 
         Without a settings file, that of the command before it stays, and so do its assignments.
@@ -100,7 +100,7 @@ class Command:
             values = {"config": command.config, "assignments": dict(command.assignments), "folder": command.folder}
             workspace.write_json(values, *COMMAND)
 
-    def line(self, stage: str, workspace: Storage, typed: str) -> str:
+    def line(self, stage: str, workspace: Store, typed: str) -> str:
         """``mer-ray STAGE`` with these settings, as it can be typed in the present folder.
 
         typed: the workspace as it was typed there.
@@ -114,7 +114,7 @@ class Command:
         return line if here else f"cd {shlex.quote(self.folder)} && {line}"
 
 
-def recall(workspace: Storage) -> Command | None:
+def recall(workspace: Store) -> Command | None:
     """The command that `Command.remember` wrote down last."""
     values = workspace.read_json(*COMMAND)
     return Command(**values) if values else None

@@ -1,1 +1,123 @@
-"""Where audio comes from: its own address, a folder of music, savify."""
+"""Where audio comes from: a registered file per provider, with a subclass of `Provider` in it.
+
+To add one, write ``providers/NAME.py`` and add its class to `PROVIDERS`. ``acquire.providers=[NAME]`` then works, and
+the contract test (``tests/test_providers.py``) asks of it what it asks of all.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from mer_ray.io.rate_limit import Slot
+from mer_ray.io.track import Track
+
+PROVIDERS = {
+    "uri": "mer_ray.audio.providers.own_uri.OwnUri",
+    "folder": "mer_ray.audio.providers.music_folder.MusicFolder",
+    "savify": "mer_ray.audio.providers.savify.Savify",
+}
+"""The name in ``acquire.providers`` → the class."""
+
+
+class Settings(Protocol):
+    """What providers may read of the settings ``acquire``. Keys and passwords come from the environment."""
+
+    @property
+    def folder(self) -> str | None:
+        """A folder of music."""
+
+    @property
+    def duration_tolerance(self) -> float:
+        """By what share a recording may be longer or shorter than expected."""
+
+    @property
+    def min_similarity(self) -> float:
+        """The least similarity of artist and title, in 0..1."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one track's download: seconds (waiting for a slot excluded), and megabytes (10^6 bytes).
+
+    slot: a context to be entered with a host's name for each exchange with it, which limits those at the same time.
+    """
+
+    timeout_s: float
+    max_mb: float
+    slot: Slot
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a provider has got.
+
+    path: the file; in the folder that was given, or the user's own. uri: where the audio stays, as a local path or an
+    object's address; None for a file that is to be copied into the workspace. shown: what messages call it.
+    spotify_id: the track that Spotify found.
+    """
+
+    path: Path
+    uri: str | None = None
+    shown: str = ""
+    spotify_id: str | None = None
+
+
+class Provider(ABC):
+    """Made once in the driver, and sent to the workers; `get` runs in several threads at once."""
+
+    name: ClassVar[str]
+    searches: ClassVar[bool] = True
+    """Whether audio is found by artist and title, so that a track that was renamed is looked for anew."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.notes: list[str] = []
+        """Remarks for the user."""
+
+    @staticmethod  # noqa: B027
+    def check(settings: Settings) -> None:
+        """Raises ConfigError or InputError where something is missing. Cheap; called before a run begins."""
+
+    def source(self, track: Track) -> str:
+        """What the table ``audio`` calls the origin of this track's audio."""
+        return self.name
+
+    @abstractmethod
+    def get(self, track: Track, folder: Path, limits: Limits) -> Found | None:
+        """Get a track's audio; None where the provider does not know the track.
+
+        Args:
+            track: What is looked for.
+            folder: Empty, for this track alone; removed afterwards.
+            limits: To be kept by the provider.
+
+        Raises:
+            TrackError: Audio is known and cannot be had. Messages hold no secrets (`mer_ray.io.address.shown`).
+        """
+
+
+def provider_class(name: str) -> type[Provider]:
+    """name: a key of `PROVIDERS`."""
+    module, _, attribute = PROVIDERS[name].rpartition(".")
+    found: type[Provider] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def check(names: Iterable[str], settings: Settings) -> None:
+    """Raises ConfigError or InputError where a provider lacks something."""
+    for name in names:
+        provider_class(name).check(settings)
+
+
+def load(names: Iterable[str], settings: Settings) -> list[Provider]:
+    """The providers of these names, in their order."""
+    return [provider_class(name)(settings) for name in names]
+
+
+def searches(source: str) -> bool:
+    """Whether a provider's name, as the table ``audio`` has it, stands for one that searches by artist and title."""
+    return source in PROVIDERS and provider_class(source).searches

@@ -11,18 +11,15 @@ import re
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mer_ray import child_process
 from mer_ray.audio.decode import probe
-from mer_ray.audio.providers import matching
+from mer_ray.audio.providers import Found, Limits, Provider, Settings, matching
 from mer_ray.errors import ConfigError, TrackError
-from mer_ray.io.http import replacing
 from mer_ray.io.identity import one_line
 from mer_ray.io.track import Track
 
@@ -33,22 +30,75 @@ _SPOTIFY_ID = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """timeout_s: for everything together. max_mb: in megabytes (10^6 bytes), for what is loaded and for the MP3.
+class Savify(Provider):
+    """Tracks are found by their Spotify id, or else by artist, title and duration."""
 
-    tolerance: the share by which what is found may be longer or shorter than expected (five seconds always may be).
-    min_similarity: 0..1, of artist and title on Spotify, and of the title in what is loaded.
-    """
+    name = "savify"
+    child = CHILD
+    """The command that runs `savify_child.main`."""
 
-    timeout_s: float
-    max_mb: float
-    tolerance: float = 0.1
-    min_similarity: float = 0.6
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._tolerance, self._min_similarity = settings.duration_tolerance, settings.min_similarity
+
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """Raises ConfigError where Spotify's credentials are not in the environment."""
+        _check_credentials()
+
+    def get(self, track: Track, folder: Path, limits: Limits) -> Found | None:
+        """Get a track's audio as an MP3 file.
+
+        Raises:
+            TrackError: ``not_found``, ``wrong_title``, ``wrong_duration``, ``too_big``, ``bad_spotify_id``, and the
+                transient ``timeout``, ``rate_limited`` or ``savify_error``.
+            ConfigError: Credentials are missing on this node or refused, or there is no ffmpeg.
+        """
+        _check_credentials()
+        name = _name(track)
+        order = {
+            **_wanted(track),
+            "max_bytes": int(limits.max_mb * 1e6),
+            "timeout_s": limits.timeout_s,
+            "tolerance": self._tolerance,
+            "min_similarity": self._min_similarity,
+        }
+        with limits.slot(self.name):
+            outcome = _run(self.child, order, folder)
+        message = _clean(str(outcome.get("message", "")))
+        too_big = TrackError("too_big", f"{name}: over acquire.max_mb = {limits.max_mb:g}")
+        match outcome["status"]:
+            case "ok":
+                path = folder / outcome["file"]
+                if path.stat().st_size > limits.max_mb * 1e6:
+                    raise too_big
+                self._check_duration(path, outcome["expected_s"] or track.duration_s, name)
+                return Found(path, shown=name, spotify_id=str(outcome["spotify_id"]))
+            case "credentials":
+                raise ConfigError(f"Spotify refuses savify ({message})", f"check {' and '.join(CREDENTIALS)}")
+            case "not_found" | "wrong_title" | "wrong_duration" as reason:
+                raise TrackError(reason, f"{name}: {message}")
+            case "rate_limited":
+                raise TrackError("rate_limited", f"{name}: {message}", transient=True)
+            case "too_big":
+                raise too_big
+            case "timeout":
+                raise TrackError("timeout", f"{name}: no audio within {limits.timeout_s:g} s", transient=True)
+            case _:
+                raise TrackError("savify_error", f"{name}: {message}", transient=True)
+
+    def _check_duration(self, path: Path, expected_s: float | None, name: str) -> None:
+        """By the file itself: what a service says of a video's length need not be true, and some say nothing."""
+        if not path.stat().st_size:
+            raise TrackError("savify_error", f"{name}: the MP3 is empty", transient=True)
+        duration_s = probe(path).duration_s
+        if not matching.fits(duration_s, expected_s, self._tolerance):
+            raise TrackError(
+                "wrong_duration", f"{name}: what was loaded lasts {duration_s:.0f} s, not {expected_s:.0f} s"
+            )
 
 
-def check() -> None:
-    """Raises ConfigError where Spotify's credentials are not in the environment."""
+def _check_credentials() -> None:
     missing = [name for name in CREDENTIALS if not os.environ.get(name)]
     if missing:
         raise ConfigError(
@@ -57,45 +107,12 @@ def check() -> None:
         )
 
 
-def fetch(track: Track, path: Path, bounds: Bounds, child: Sequence[str] = CHILD) -> str:
-    """Get a track's audio as an MP3 file at ``path``, which appears whole or not at all; answer its Spotify id.
-
-    The track is found by its Spotify id, or else by artist, title and duration. child: the command that runs
-    `savify_child.main`.
-    Raises TrackError with the reason ``not_found``, ``wrong_title``, ``wrong_duration``, ``too_big``,
-    ``bad_spotify_id``, and the transient ``timeout``, ``rate_limited`` or ``savify_error``; ConfigError for absent or
-    refused credentials and where there is no ffmpeg.
-    """
-    check()
-    order = _order(track, bounds)
-    with tempfile.TemporaryDirectory(prefix="mer-ray-savify-", ignore_cleanup_errors=True) as folder:
-        outcome = _run(child, order, Path(folder))
-        name, message = _name(track), _clean(str(outcome.get("message", "")))
-        match outcome["status"]:
-            case "ok":
-                expected_s = outcome["expected_s"] or track.duration_s
-                _deliver(Path(folder, outcome["file"]), path, expected_s, bounds, name)
-                return str(outcome["spotify_id"])
-            case "credentials":
-                raise ConfigError(f"Spotify refuses savify ({message})", f"check {' and '.join(CREDENTIALS)}")
-            case "not_found" | "wrong_title" | "wrong_duration" as reason:
-                raise TrackError(reason, f"{name}: {message}")
-            case "rate_limited":
-                raise TrackError("rate_limited", f"{name}: {message}", transient=True)
-            case "too_big":
-                raise TrackError("too_big", f"{name}: over acquire.max_mb = {bounds.max_mb:g}")
-            case "timeout":
-                raise TrackError("timeout", f"{name}: no audio within {bounds.timeout_s:g} s", transient=True)
-            case _:
-                raise TrackError("savify_error", f"{name}: {message}", transient=True)
-
-
 def _name(track: Track) -> str:
     return one_line(" – ".join(part for part in (track.artist, track.title) if part) or track.id, 200)
 
 
-def _order(track: Track, bounds: Bounds) -> dict[str, Any]:
-    """What the child is told, as JSON."""
+def _wanted(track: Track) -> dict[str, Any]:
+    """What the child is to look for."""
     spotify_id = None
     if track.spotify_id:
         found = _SPOTIFY_ID.fullmatch(track.spotify_id.strip())
@@ -106,20 +123,12 @@ def _order(track: Track, bounds: Bounds) -> dict[str, Any]:
         spotify_id = found[1]
     elif not f"{track.artist}{track.title}".strip():
         raise TrackError("not_found", f"{track.id}: neither Spotify id, artist nor title to search for")
-    return {
-        "spotify_id": spotify_id,
-        "artist": one_line(track.artist, 200),
-        "title": one_line(track.title, 200),
-        "duration_s": track.duration_s,
-        "max_bytes": int(bounds.max_mb * 1e6),
-        "timeout_s": bounds.timeout_s,
-        "tolerance": bounds.tolerance,
-        "min_similarity": bounds.min_similarity,
-    }
+    artist, title = one_line(track.artist, 200), one_line(track.title, 200)
+    return {"spotify_id": spotify_id, "artist": artist, "title": title, "duration_s": track.duration_s}
 
 
 def _run(child: Sequence[str], order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The child's own account of how it went, or what can be said in its place."""
+    """The child's result, or one that tells why it has none."""
     log = folder / "child.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
@@ -154,7 +163,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Ours, with an ffmpeg in its PATH, this mer_ray first wherever it was imported from, and a place for files."""
+    """Ours, with an ffmpeg in its PATH, this mer_ray first wherever it was imported from, and a temporary folder."""
     search = os.environ.get("PATH", os.defpath)
     if shutil.which("ffmpeg") is None:
         search = f"{_bundled_ffmpeg(folder)}{os.pathsep}{search}"
@@ -176,24 +185,10 @@ def _bundled_ffmpeg(folder: Path) -> Path:
         binary = imageio_ffmpeg.get_ffmpeg_exe()
     except RuntimeError:
         raise ConfigError("savify needs ffmpeg, and there is none", "install ffmpeg") from None
-    place = folder / "bin"
-    place.mkdir()
-    (place / "ffmpeg").symlink_to(binary)
-    return place
-
-
-def _deliver(made: Path, path: Path, expected_s: float | None, bounds: Bounds, name: str) -> None:
-    size = made.stat().st_size
-    if size > bounds.max_mb * 1e6:
-        raise TrackError("too_big", f"{name}: over acquire.max_mb = {bounds.max_mb:g}")
-    if not size:
-        raise TrackError("savify_error", f"{name}: the MP3 is empty", transient=True)
-    # What a service says of a video's length need not be true, and some say nothing.
-    duration_s = probe(made).duration_s
-    if not matching.fits(duration_s, expected_s, bounds.tolerance):
-        raise TrackError("wrong_duration", f"{name}: what was loaded lasts {duration_s:.0f} s, not {expected_s:.0f} s")
-    with made.open("rb") as source, replacing(path) as target:  # the temporary folder may be on another disk
-        shutil.copyfileobj(source, target)
+    search = folder / "bin"
+    search.mkdir()
+    (search / "ffmpeg").symlink_to(binary)
+    return search
 
 
 def _clean(text: str) -> str:

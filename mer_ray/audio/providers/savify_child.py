@@ -1,8 +1,8 @@
 """The child process of `mer_ray.audio.providers.savify`: one track, in the working folder, then the end.
 
-Reads its order (`savify._order`) as JSON from its standard input. Writes ``result.json``: a ``status`` (ok, not_found,
-wrong_title, wrong_duration, too_big, rate_limited, credentials, error) with ``message``, or with ``file``,
-``spotify_id`` and ``expected_s``.
+Reads its order (as `savify.Savify.get` makes it) as JSON from its standard input. Writes ``result.json``: a ``status``
+(ok, not_found, wrong_title, wrong_duration, too_big, rate_limited, credentials, error) with ``message``, or with
+``file``, ``spotify_id`` and ``expected_s``.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def _choose(spotify: Any, order: Mapping[str, Any]) -> dict[str, Any]:
     wanted = Wanted(order["artist"], order["title"], order["duration_s"])
     # As words: a colon would make a filter of what stands before it.
     query = f"{wanted.artist} {piece(wanted.artist, wanted.title).title}".replace(":", " ").strip()[:200]
-    answer = _patiently(lambda: spotify.search(query, limit=SPOTIFY_HITS, type="track"))
-    items = {str(item["id"]): item for item in (answer or {}).get("tracks", {}).get("items", []) if item}
+    response = _patiently(lambda: spotify.search(query, limit=SPOTIFY_HITS, type="track"))
+    items = {str(item["id"]): item for item in (response or {}).get("tracks", {}).get("items", []) if item}
     found = matching.best(wanted, map(_hit, items.values()), order["tolerance"])
     if found is None:
         raise _Refused("not_found", "Spotify finds nothing")

@@ -13,9 +13,8 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.io.address import to_path
+from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import normalise, one_line
-from mer_ray.io.objects import scheme
 from mer_ray.io.schemas import DIMENSIONS
 
 CURVE_POINTS, WAVEFORM_POINTS = 120, 200
@@ -107,7 +106,7 @@ def links(uris: Sequence[str], folder: Path) -> list[str]:
     """
     out = []
     for uri in uris:
-        path = to_path(uri).expanduser() if uri and scheme(uri) in ("", "file") else None
+        path = to_path(uri).expanduser() if uri and is_local(uri) else None
         try:
             # Not resolved: a browser takes ".." off the address of the page, whatever is a symbolic link in it.
             out.append("" if path is None else quote(os.fsencode(Path(os.path.relpath(path, folder)).as_posix())))

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mer_ray.sources.demo.affect import CUES_PER_COMPOSER, stream
+from mer_ray.audio.providers.demo.affect import CUES_PER_COMPOSER, stream
 
 
 def _list(text: str) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_ray.sources.demo.style import Style
+from mer_ray.audio.providers.demo.style import Style
 
 _SCALES = {
     "phrygian": (0, 1, 3, 5, 7, 8, 10),

@@ -1,4 +1,4 @@
-"""The path or address in a manifest's cell, as people write it → where the audio is."""
+"""The path or address in a manifest's cell, as people write it → the address of the audio."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from mer_ray.errors import TrackError
-from mer_ray.io import objects
+from mer_ray.io import address
 from mer_ray.io.address import is_url, to_path, to_uri
 from mer_ray.io.identity import one_line
 
@@ -21,7 +21,7 @@ _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 def resolve(cell: str, folder: Path) -> tuple[str, str]:
-    """(the place as it was written, without quotes and blanks around it and with slashes; where that is).
+    """(the path or address as it was written, without quotes and blanks around it and with slashes; its address).
 
     A file that is called exactly as the cell says comes first, whatever is in its name: blanks, quotes, backslashes.
     Relative paths start at ``folder``. Raises TrackError (``bad_uri``) for what cannot be fetched.
@@ -30,29 +30,25 @@ def resolve(cell: str, folder: Path) -> tuple[str, str]:
         if "\0" in cell:
             raise ValueError("it holds a NUL character")
         text = _bare(cell)
-        if is_url(text) or objects.is_object(text):
+        if is_url(text) or address.is_object(text):
             urlsplit(text)
             text.encode()
             return text, text
         if text[:5].lower() == "file:":
             return text, to_uri(_from_uri(text, folder))
         if "://" in text:
-            known = ", ".join(("paths", "file", "http", "https", *objects.SCHEMES))
-            raise TrackError("bad_uri", f"{objects.shown(text)}: only these can be fetched: {known}")
+            known = ", ".join(("paths", "file", "http", "https", *address.OBJECT_SCHEMES))
+            raise TrackError("bad_uri", f"{address.shown(text)}: only these can be fetched: {known}")
         return _path(cell, text, folder)
     except (ValueError, RuntimeError) as error:
-        raise TrackError("bad_uri", f"{objects.shown(cell)} is no address ({one_line(str(error), 120)})") from error
+        raise TrackError("bad_uri", f"{address.shown(cell)} is no address ({one_line(str(error), 120)})") from error
 
 
-def title_of(place: str, uri: str) -> str:
-    """A title for a track that has only a place: its file's name, without what may be secret in an address."""
+def title_of(uri: str) -> str:
+    """A title for a track that has only an address: its file's name, without what may be secret."""
     if is_url(uri):
-        uri = unquote(re.split(r"[?#]", uri, maxsplit=1)[0])
-    elif objects.is_object(uri):
-        uri = re.split(r"[?#]", uri, maxsplit=1)[0]
-    else:
-        return one_line(to_path(uri).stem)
-    return one_line(Path(uri).stem)
+        return one_line(Path(unquote(address.bare(uri))).stem)
+    return one_line(Path(address.bare(uri)).stem if address.is_object(uri) else to_path(uri).stem)
 
 
 def _bare(cell: str) -> str:
@@ -67,13 +63,11 @@ def _path(cell: str, text: str, folder: Path) -> tuple[str, str]:
     for spelling in dict.fromkeys((cell, text)):
         if spelling != slashed or spelling.startswith("~"):
             literal = folder / spelling
-            if _is_there(literal):
+            if _exists(literal):
                 return spelling, to_uri(literal.absolute())
     if os.name != "nt" and _WINDOWS.match(text):
-        raise TrackError(
-            "bad_uri", f"{one_line(text, 200)} is a path of Windows: give it as this machine sees it, or relative"
-        )
-    if _OLD_MAC.fullmatch(text) and not _is_there(folder / text):
+        raise _of_windows(text)
+    if _OLD_MAC.fullmatch(text) and not _exists(folder / text):
         raise TrackError("bad_uri", f"{one_line(text, 200)} is a path of an old Mac: write /Users/... with slashes")
     path = Path(slashed).expanduser()
     return slashed, to_uri(_spelled(path if path.is_absolute() else (folder / path).absolute()))
@@ -88,32 +82,36 @@ def _from_uri(text: str, folder: Path) -> Path:
         raise ValueError("it holds a NUL character")
     if host.lower() not in ("", "localhost", "127.0.0.1"):
         beside = folder / host / path.lstrip("/")  # file://music/a.mp3 is meant as file:music/a.mp3
-        if not _is_there(beside):
+        if not _exists(beside):
             raise TrackError(
                 "bad_uri", f"{one_line(text, 200)} is on the machine {one_line(host, 60)}: give a path here"
             )
         return beside.absolute()
     if os.name != "nt" and re.match(r"/?[A-Za-z]:/", path):
-        raise TrackError(
-            "bad_uri", f"{one_line(text, 200)} is a path of Windows: give it as this machine sees it, or relative"
-        )
+        raise _of_windows(text)
     if path.startswith("/"):
         path = "/" + path.lstrip("/")
     as_written = folder / written
-    chosen = as_written if path != written and not _is_there(folder / path) and _is_there(as_written) else folder / path
+    chosen = as_written if path != written and not _exists(folder / path) and _exists(as_written) else folder / path
     return _spelled(chosen.absolute())
+
+
+def _of_windows(text: str) -> TrackError:
+    return TrackError(
+        "bad_uri", f"{one_line(text, 200)} is a path of Windows: give it as this machine sees it, or relative"
+    )
 
 
 def _spelled(path: Path) -> Path:
     """The path in the Unicode form in which it is there: Macs take names apart, others do not."""
     text = os.fspath(path)
-    if text.isascii() or _is_there(path):
+    if text.isascii() or _exists(path):
         return path
     forms = (Path(unicodedata.normalize(form, text)) for form in ("NFC", "NFD"))
-    return next((other for other in forms if other != path and _is_there(other)), path)
+    return next((other for other in forms if other != path and _exists(other)), path)
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except OSError:

@@ -12,8 +12,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from mer_ray.sources.demo.composition import Note, Score
-from mer_ray.sources.demo.style import Style
+from mer_ray.audio.providers.demo.composition import Note, Score
+from mer_ray.audio.providers.demo.style import Style
 
 RATE = 22_050
 _TABLE = 2**13  # samples per stored cycle

@@ -1,0 +1,52 @@
+"""Artist, title and album of a file, from its own tags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from mer_ray.io.address import to_uri
+from mer_ray.io.identity import file_digest, one_line
+from mer_ray.io.track import Track
+
+
+def describe(path: Path, root: Path | None = None, known: Callable[[Track], str | None] | None = None) -> Track:
+    """A file as a track: named by its tags, or else by its file name and identified by its content.
+
+    Args:
+        root: The folder to which the track's ``location`` is relative.
+        known: Gives the key of an untagged file that was hashed before.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    artist, title, album = _tags(path)
+    found = path.stat()
+    track = Track(
+        artist=artist,
+        title=title or one_line(path.stem),
+        album=album or None,
+        uri=to_uri(path),
+        location=one_line(str(path.relative_to(root)), 4_000) if root is not None else None,
+        size=found.st_size,
+        mtime_ns=found.st_mtime_ns,
+    )
+    if artist and title:
+        return track
+    key = None if artist or known is None else known(track)
+    return replace(track, key=key or file_digest(path)[:16])
+
+
+def _tags(path: Path) -> tuple[str, str, str]:
+    from tinytag import TinyTag, TinyTagException, UnsupportedFormatError
+
+    try:
+        try:
+            with path.open("rb") as file:  # by its content: the suffix of the name may be wrong
+                tags = TinyTag.get(file_obj=file, tags=True, duration=False)
+        except UnsupportedFormatError:
+            tags = TinyTag.get(path, tags=True, duration=False)
+        return one_line(tags.artist or ""), one_line(tags.title or ""), one_line(tags.album or "")
+    except (TinyTagException, ValueError, LookupError, ArithmeticError):
+        return "", "", ""  # damaged tags are no reason to refuse a file whose audio may be sound

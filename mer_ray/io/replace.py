@@ -1,0 +1,43 @@
+"""Write a local file so that a reader meets the old one or the whole new one, never a part."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from mer_ray.errors import WorkspaceError
+from mer_ray.io.identity import one_line
+
+
+@contextmanager
+def replacing(path: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
+    """A new binary file that takes the name ``path`` when the context ends well, and is removed when it does not.
+
+    Args:
+        path: Its folder is made where it is missing.
+        folder: Of the file until then, on the same disk; by default that of ``path``.
+
+    Raises:
+        WorkspaceError: The disk refuses.
+    """
+    temporary = (folder or path.parent) / f".{uuid.uuid4().hex}.part"
+    try:
+        for parent in {path.parent, temporary.parent}:
+            parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or one_line(str(error), 200)
+        raise WorkspaceError(
+            f"cannot write {path}: {reason}", "free some space or choose another --workspace, then run again"
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
