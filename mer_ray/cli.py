@@ -215,7 +215,7 @@ def status(config: Config, workspace: Workspace, as_json: bool) -> None:
     from mer_ray.stages import workspace_source
 
     parameters = click.get_current_context().params
-    typed = workspace_source.Command.given(parameters["config"], parameters["assignments"])
+    typed = workspace_source.Command.of_process(parameters["config"], parameters["assignments"])
     used = typed if typed.config or typed.assignments else workspace_source.recall(workspace) or typed
     status_stage.run(config, workspace, as_json, used)
 

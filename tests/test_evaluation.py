@@ -596,7 +596,7 @@ def test_the_card_of_a_network_lists_what_it_uses_and_nothing_else():
     for name in ("loss", "learning_rate", "members", "heads", "mixup", "mask_share", "epochs", "search", "ema"):
         assert name not in told
     assert "was not recorded" in told
-    chosen = {d: {"bandwidths": [0.5, 2.0], "smoothing": 0.1 * 2**i} for i, d in enumerate(DIMENSIONS)}
+    chosen = {d: {"length_scales": [0.5, 2.0], "ridge_alpha": 0.1 * 2**i} for i, d in enumerate(DIMENSIONS)}
     told = training_of(model_of("kernel", chosen=chosen, weighed=False))
     for row in ("| Valence | 0.5, 2 | 0.1 |", "| Arousal | 0.5, 2 | 0.2 |", "| Dominance | 0.5, 2 | 0.4 |"):
         assert row in told

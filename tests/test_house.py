@@ -158,7 +158,9 @@ def test_each_stage_has_a_job():
     assert stages == {f.stem for f in JOBS}
 
 
-@pytest.mark.parametrize(("registry", "room"), [(features.MODULES, "features"), (models.NETWORKS, "models")])
+@pytest.mark.parametrize(
+    ("registry", "room"), [(features.MODULES, "features"), (models.NETWORKS | models.BASELINES, "models")]
+)
 def test_registries_name_modules_that_are_there(registry, room):
     for key, module in registry.items():
         assert module == f"mer_ray.{room}.{key}"

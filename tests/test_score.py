@@ -26,14 +26,15 @@ from ray import cloudpickle
 from mer_ray.features import FeatureSpec
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, ragged_column
 from mer_ray.io.tables import Workspace
-from mer_ray.models import layout
-from mer_ray.models.statistics import Statistics
+from mer_ray.models.scaling import Scaler
+from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring import model_folder, predictor
 from mer_ray.scoring.catalog import file_id
 from mer_ray.stages import pool, score_workers
 from mer_ray.stages import score as stage
 from mer_ray.stages.score import SMALL_ROWS
-from mer_ray.training.member import Member, Scaler
+from mer_ray.training.fit import restore
+from mer_ray.training.recipe import Recipe
 from mer_ray.training.reference import Reference
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -50,17 +51,17 @@ def packaged() -> predictor.Predictor:
 def save_model(folder: Path, seed: int = 0, r2: float = 0.5) -> Path:
     """A small model of random weights, on frames of `SPEC`."""
     rng = np.random.default_rng(seed)
-    sizes = layout.sizes(N_DIMS, SPEC.hop_s)
-    n_waves = layout.N_WAVES // len(sizes)
-    n_inputs = len(sizes) * len(layout.BANDWIDTHS) * 2 * n_waves
+    n_inputs = 3 * 2 * 5_120
     ones, f32 = np.ones, np.float32
     scaler = Scaler(np.zeros(N_DIMS, f32), np.zeros(N_DIMS, f32), ones(N_DIMS, f32), ones(3, f32) / 2, ones(3, f32))
-    own = {"components": np.zeros((N_DIMS, 0), f32), "shift": np.zeros(sum(sizes), f32), "scale": ones(sum(sizes), f32)}
+    size = 2 * N_DIMS
+    own = {"components": np.zeros((N_DIMS, 0), f32), "shift": np.zeros(size, f32), "scale": ones(size, f32)}
     kernel = (0.05 * rng.standard_normal((n_inputs, 3))).astype(f32)
-    parameters = {"reach": ones(len(sizes), f32), "head.kernel": kernel, "head.bias": np.zeros(3, f32)}
-    reference = Reference(Statistics(scaler, **own), rng.standard_normal((sum(sizes), 3)).astype(f32), 9.0)
+    parameters = {**own, "reach": ones(2, f32), "head.kernel": kernel, "head.bias": np.zeros(3, f32)}
+    reference = Reference(PassageStatistics(scaler, **own), rng.standard_normal((size, 3)).astype(f32), 9.0)
     metrics = {d: {"r2": r2} for d in DIMENSIONS}
-    member = Member({**own, **parameters}, scaler)
+    arrays = {**{f"network.{k}": v for k, v in parameters.items()}, **scaler.arrays()}
+    member = restore(Recipe("kernel", SPEC.hop_s, 5), arrays, (1, 1, 1))
     model = model_folder.Model(
         folder.name, "kernel", SPEC, 5, [member], packaged().model.intervals, reference, metrics, {"seed": seed}
     )

@@ -57,7 +57,7 @@ def _members(model: Model) -> str:
 def _data(model: Model) -> list[str]:
     details, feature = model.details, model.feature
     settings, repeats = details["settings"], details.get("repeats", 1)
-    source = f"{feature.sample_rate_hz:,} Hz" if feature.sample_rate_hz else "frames that were brought along"
+    source = f"{feature.sample_rate_hz:,} Hz" if feature.sample_rate_hz else "precomputed frames"
     if feature.excerpt is not None:
         source += f" of {feature.excerpt['seconds']:g} s ({feature.excerpt['place']}) of each track"
     text = [
@@ -122,23 +122,27 @@ def _settings(model: Model) -> list[str]:
     if searched:
         values = "; ".join(f"{name} {', '.join(map(str, found))}" for name, found in searched.items())
         text += ["", f"Chosen by the search, in one fold or another: {markdown_text(values, 2_000)}."]
-    if models.is_solved(model.network):
-        text += ["", *_chosen(details.get("chosen"))]
+    selects = getattr(models.module(model.network), "SELECTS", "")
+    if selects:
+        text += ["", *_chosen(details.get("chosen"), selects)]
     return text
 
 
-def _chosen(chosen: Mapping[str, Any] | None) -> list[str]:
+def _chosen(chosen: Mapping[str, Any] | None, selects: str) -> list[str]:
     if not chosen:
-        return ["Which bandwidths and smoothing it chose was not recorded."]
+        return ["What the fit selected was not recorded."]
+    names = list(chosen[DIMENSIONS[0]])
     rows: Cells = []
     for d in DIMENSIONS:
-        bandwidths = ", ".join(f"{b:g}" for b in chosen[d]["bandwidths"])
-        rows.append([(text, False) for text in (d.capitalize(), bandwidths, f"{chosen[d]['smoothing']:g}")])
-    about = [
-        "Chosen for each dimension by folds inside the training tracks: the bandwidth b of the kernels",
-        "exp(-b d² / median d²), of several the mean, and the smoothing (ridge penalty).",
+        values = (v if isinstance(v, list) else [v] for v in (chosen[d][name] for name in names))
+        texts = [d.capitalize(), *(", ".join(f"{v:g}" for v in value) for value in values)]
+        rows.append([(text, False) for text in texts])
+    heads = ["Dimension", *(markdown_text(name.replace("_", " ").capitalize(), 40) for name in names)]
+    return [
+        f"Selected for each dimension by folds inside the training tracks: {selects}",
+        "",
+        *lines(heads, rows, n_texts=1),
     ]
-    return [*about, "", *lines(["Dimension", "Bandwidth", "Smoothing"], rows, n_texts=1)]
 
 
 def _use(folder: str) -> list[str]:

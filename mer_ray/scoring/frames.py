@@ -128,7 +128,7 @@ class Frames:
         if "track_id" not in names:
             raise InputError(f"{one_line(file)} has no column track_id", "name each row's track")
         self.has_fingerprint = "fingerprint" in names
-        if not self.has_fingerprint and spec.family != "brought":
+        if not self.has_fingerprint and spec.family != "precomputed":
             raise ModelError(
                 f"{one_line(file)} does not say which frames it holds: it has no column fingerprint",
                 f"the model reads {spec.name} with the fingerprint {spec.fingerprint}; take features that mer-ray made",

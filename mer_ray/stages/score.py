@@ -21,7 +21,7 @@ from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace, now
 from mer_ray.scoring import frames, model_folder, output, predictor
 from mer_ray.scoring.catalog import Catalog, find
-from mer_ray.stages import blocks, counters, score_workers, session
+from mer_ray.stages import blocks, counters, pool, score_workers
 from mer_ray.training import grouped
 
 SMALL_ROWS, SMALL_S = 2_000, 3_600.0
@@ -231,7 +231,7 @@ def _units(
 def _record(work: Workspace, failed: list[dict[str, Any]]) -> None:
     for start in range(0, len(failed), frames.MAX_ROWS):
         work.append_rows("failures", failed[start : start + frames.MAX_ROWS])
-    counters.count("score", lost=[row["reason"] for row in failed])
+    counters.count("score", failed=[row["reason"] for row in failed])
 
 
 def _run(
@@ -248,15 +248,8 @@ def _run(
     batches: for so many workers. total: rows of them all. seconds: of audio in them, about.
     """
     gpus = config.score.gpus_per_worker
-    here = session.few(config.address) and not gpus and is_small
-    if not here:
-        session.connect(config.address)
-    workers = 1 if here else config.score.workers or session.n_cpus()
-    arguments = {**arguments, "gpus": gpus}
-    if here:
-        results = session.map_here(batches(workers), worker, arguments)
-    else:
-        results = session.map_blocks(batches(workers), worker, arguments, workers, gpus)
+    workers = pool.workers(config.address, config.score.workers, is_small, gpus)
+    results = workers.map(batches(workers.n), worker, {**arguments, "gpus": gpus})
     done_s, began = 0.0, time.monotonic()
     with progress("score", total, work=seconds) as ticker:
         for result in results:
@@ -265,5 +258,5 @@ def _run(
                 speed = done_s / max(1e-3, time.monotonic() - began)
                 note = f"{done_s / 3600:.2f} h of audio, {speed:.0f}x real time" if seconds else ""
                 ticker.advance(row["rows"], note, row["planned_s"])
-                counters.count("score", row["made"], row["seconds"], row["lost"])
+                counters.count("score", row["made"], row["seconds"], row["failed"])
     return done_s

@@ -1,6 +1,6 @@
 """The workers of `stages.score`: one scores audio files, the other row groups of frames. Both commit what they make.
 
-A worker returns one row for a batch: rows (done), made, seconds and planned_s (of audio), lost (reasons of failures).
+A worker returns one row for a batch: rows (done), made, seconds and planned_s (of audio), failed (reasons of failures).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mer_ray.stages import session
 
 
 def _result(rows: int, made: int, reasons: list[str], seconds: float = 0.0, planned_s: float = 0.0) -> dict[str, Any]:
-    return {"rows": rows, "made": made, "lost": reasons, "seconds": seconds, "planned_s": planned_s}
+    return {"rows": rows, "made": made, "failed": reasons, "seconds": seconds, "planned_s": planned_s}
 
 
 class ScoreFiles:
@@ -60,7 +60,7 @@ class ScoreFiles:
         return pa.Table.from_pylist([result])
 
     @staticmethod
-    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
         """A track on which workers die, however often it is tried: see `pool.Pool`."""
         error = files.named(TrackError("worker_died", message), row["uri"])
         arguments["workspace"].append_rows("failures", [_failure(row["track_id"], error)])
@@ -99,7 +99,7 @@ class ScoreFrames:
         return pa.Table.from_pylist([_result(n_rows, made, reasons)])
 
     @staticmethod
-    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
         """A row group on which workers die, however often it is tried: see `pool.Pool`."""
         error = TrackError("worker_died", f"{frames.unit_name(row)}: {message}")
         failed = frames.unit_failure(arguments["stage"], row, error)

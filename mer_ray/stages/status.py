@@ -74,7 +74,7 @@ def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> 
             other[top] += file.size
     following = _next(workspace, {t["name"]: t["rows"] for t in tables}, models, failures, files)
     if following is not None:
-        command = used or Command.given(None, ())
+        command = used or Command.of_process(None, ())
         plain = f"mer-ray {following['stage']}"
         following["command"] = command.line(following["stage"], workspace, typed) if typed else plain
     return {
@@ -218,7 +218,7 @@ def _next(
     reported = written.get(workspace.path("report", "report.md"))
     best = next((m for m in models if m["best"]), None)
     to_score = rows.get(features_table(best["feature"]), 0) - rows["scores"] if best else 0
-    needs_audio = rows["audio"] > 0 or not features  # those that are brought along need none
+    needs_audio = rows["audio"] > 0 or not features  # precomputed ones need none
     steps = [
         ("collect", rows["tracks"] == 0, "there are no tracks yet"),
         ("label", without_label > 0 or rows["labels"] == 0, f"{max(0, without_label):,} tracks have no label yet"),

@@ -13,7 +13,7 @@ from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import one_line
 from mer_ray.io.tables import Workspace, failure, now
-from mer_ray.stages import counters, extract, keys, session, workspace_source
+from mer_ray.stages import counters, extract, keys, remote, session, workspace_source
 
 RESTARTS = 3
 """How often a trial whose process died is started again; it continues from its checkpoints."""
@@ -26,23 +26,23 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     specs = specs or extract.check(config)
     summary = Summary("train", unit="models")
     # It takes all frames of a feature: on a cluster, no work for the node that only drives.
-    if session.few(config.address):
+    if session.runs_locally(config.address):
         trials = _plan(config, workspace, specs, summary)
     else:
         session.connect(config.address)
-        trials, summary = session.elsewhere(_planned, config, workspace, specs, summary)
+        trials, summary = remote.run_remote(_planned, config, workspace, specs, summary)
     if trials:
         session.connect(config.address)
         keys.keep_home()
         session.check_fits(config.train.gpus_per_trial)
         _search(config, workspace, trials)
-        with session.marked(workspace) as mark, progress("train", sum(t["members"] for t in trials)) as ticker:
+        with remote.marker(workspace) as mark, progress("train", sum(t["members"] for t in trials)) as ticker:
             errors = _train(config, workspace, trials, _given(config, workspace, mark), ticker)
         workspace.append_rows("failures", [failure("train", name, "trial_failed", e) for name, e in errors.items()])
         made = [t for t in trials if t["name"] not in errors]
         summary.made = sum(t["network"] is not None for t in made)
         summary.failed = len(errors)
-        counters.count("train", models=summary.made, lost=["trial_failed"] * len(errors))
+        counters.count("train", models=summary.made, failed=["trial_failed"] * len(errors))
         if not made:
             raise MerRayError(
                 f"all {len(trials)} trials failed ({next(iter(errors.values()))})",
@@ -91,7 +91,7 @@ def _plan(
                 _check_settings(workspace, run_name, finished["details"]["settings"], settings)
                 if finished["details"]["data"] == common["data"]:
                     summary.done_before += 1
-                    if not models.is_solved(network) and finished["details"].get("version", 1) < VERSION:
+                    if "ema" in models.uses(network) and finished["details"].get("version", 1) < VERSION:
                         old.append(run_name)
                     continue
                 summary.notes.append(f"{run_name} is trained again: its data changed")
@@ -148,19 +148,14 @@ def _train(
     config: Config, workspace: Workspace, trials: list[dict[str, Any]], given: dict[str, Any], ticker: Ticker
 ) -> dict[str, str]:
     """Run the trials; the error messages of those that failed, by name."""
-    together = [t for t in trials if config.train.workers > 1 and not _alone(t["network"])]
+    from mer_ray import models
+
+    together = [t for t in trials if config.train.workers > 1 and t["network"] and models.is_network(t["network"])]
     errors = _tune(config, workspace, [t for t in trials if t not in together], given, ticker)
     for trial in together:
         errors |= _group(config, workspace, trial, given)
         ticker.advance(trial["members"], trial["name"])
     return errors
-
-
-def _alone(network: str | None) -> bool:
-    """Whether several processes would not help: baselines and networks that are solved."""
-    from mer_ray import models
-
-    return network is None or models.is_solved(network)
 
 
 def _given(config: Config, workspace: Workspace, mark: str) -> dict[str, Any]:

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.errors import MerRayError, as_ours
 from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import digest
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, now
-from mer_ray.stages import session
+from mer_ray.stages import remote, session
 
 REPORT_S = 1.0
 """Tune hears of an epoch at most this often: every report is a round trip."""
@@ -36,26 +35,28 @@ def tune_trial(config: dict[str, Any]) -> None:
             last = time.monotonic()
             tune.report(values)
 
-    try:
+    def work() -> None:
         session.check_gpu(config["gpus"])
-        session.check_reached([Workspace(config["workspace"])], config["mark"])
+        remote.check_marker([Workspace(config["workspace"])], config["mark"])
         figures = baselines(config) if config["trial"]["network"] is None else network(config, report)
         tune.report({"members_done": config["trial"]["members"], **figures})
-    except (MerRayError, OSError) as error:
-        tune.report({"members_done": 0, "error": str(as_ours(error))})
+
+    _, error = remote.attempt(work)
+    if error is not None:
+        tune.report({"members_done": 0, "error": str(error)})
 
 
 def group_trial(config: dict[str, Any]) -> None:
     """A trial that several processes train together: each calls this."""
     from mer_ray.training.placement import Placement
 
-    session.check_reached([Workspace(config["workspace"])], config["mark"])
+    remote.check_marker([Workspace(config["workspace"])], config["mark"])
     network(config, lambda values, due: None, Placement.everywhere())
 
 
 def baselines(config: dict[str, Any]) -> dict[str, float]:
     """Ridge and SVR on a feature's pooled statistics, and what a split by tracks would have leaked."""
-    from mer_ray.models import baselines as base
+    from mer_ray.training import baselines as base
     from mer_ray.training import data, grouped
 
     workspace, settings = Workspace(config["workspace"]), config["settings"]
@@ -79,6 +80,7 @@ def network(
     from mer_ray import models
     from mer_ray.evaluation.bootstrap import group_sizes
     from mer_ray.evaluation.summary import evaluate
+    from mer_ray.models.statistics import PassageStatistics
     from mer_ray.scoring import model_folder
     from mer_ray.scoring.card import card
     from mer_ray.scoring.intervals import coverage, intervals
@@ -117,11 +119,13 @@ def network(
     figures = evaluate(d.labels, result.predicted, d.groups)
     if placement is None or placement.is_first:
         first, members = recipe_of(result.plan[0]), result.members
-        if models.is_solved(trial["network"]):
+        if not models.is_network(trial["network"]):
             number = len(result.plan)
             members = [whole(first, d.frames, d.labels, d.groups, settings["seed"], number, errors, shelf)]
-        own = _statistics(trial["network"], members[0], d, first.window, feature.hop_s)
-        means = [reference.mean_statistics(own, t, first.window, feature.hop_s) for t in d.frames]
+        own = members[0].statistics
+        if own is None:
+            own = PassageStatistics.fit(d.frames, d.labels, first.window, feature.hop_s, 0)
+        means = [own.mean(t, first.window, feature.hop_s) for t in d.frames]
         model = model_folder.Model(
             name=trial["name"],
             network=trial["network"],
@@ -147,7 +151,6 @@ def network(
                 "coverage": coverage(d.labels, result.predicted, d.groups).tolist(),
                 "trained_at": now().isoformat(),
             },
-            outputs=first.outputs,
         )
         _write(workspace, trial["name"], "predictions", _predictions(d, result))
         _write(workspace, trial["name"], "curves", _curves(result))
@@ -171,8 +174,8 @@ def key(config: dict[str, Any]) -> str:
 def recipes(trial: dict[str, Any], feature: FeatureSpec, settings: dict[str, Any]) -> Callable[[Any], Any]:
     """Part of the cross-validation → its `Recipe`: the settings, with what a search has chosen for that fold."""
     from mer_ray import models
-    from mer_ray.training.fit import Recipe
-    from mer_ray.training.windows import window_frames
+    from mer_ray.models.windows import window_frames
+    from mer_ray.training.recipe import Recipe
 
     # A recipe is whole; what the network does not use is in none of the settings.
     settings = {**models.defaults(trial["network"]), **settings}
@@ -191,16 +194,6 @@ def _searched(choices: list[dict[str, Any]]) -> dict[str, list[Any]]:
     """What a search has chosen for the folds, each value once."""
     names = {name for c in choices for name in c["settings"]}
     return {name: sorted({c["settings"][name] for c in choices}) for name in sorted(names)}
-
-
-def _statistics(network: str, member: Any, d: Any, window: int, hop_s: float) -> Any:
-    """Those that the network itself looks at, if it does; else others of the same kind."""
-    from mer_ray.models import statistics
-
-    if network == "kernel":
-        own = member.parameters
-        return statistics.Statistics(member.scaler, own["components"], own["shift"], own["scale"])
-    return statistics.fit(d.frames, d.labels, window, hop_s, 0)
 
 
 def _origin(lexicons: list[str]) -> str:
@@ -225,8 +218,8 @@ def _predictions(d: Any, result: Any) -> pa.Table:
 def _curves(result: Any) -> pa.Table:
     rows = [
         (p.repeat, p.fold, p.member, epoch, train, valid)
-        for p, curve in zip(result.plan, result.curves, strict=True)
-        for epoch, (train, valid) in enumerate(curve)
+        for p, member in zip(result.plan, result.members, strict=True)
+        for epoch, (train, valid) in enumerate(member.curve)
     ]
     kinds = {"repeat": np.int32, "fold": np.int32, "member": np.int32, "epoch": np.int32}
     columns = ["repeat", "fold", "member", "epoch", "train_loss", "valid_loss"]

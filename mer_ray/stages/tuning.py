@@ -28,7 +28,7 @@ from mer_ray.stages import session, tracking
 
 if TYPE_CHECKING:
     from mer_ray.training.data import Dataset
-    from mer_ray.training.fit import Recipe
+    from mer_ray.training.recipe import Recipe
     from mer_ray.training.search import Place, Trials
 
 FOLDER = "search"
@@ -55,7 +55,7 @@ def choose(
     the inner holdout) and ``trials``, each with its own. What is there already is not searched again. Ray has to be
     connected. Raises MerRayError where all trials of a fold fail.
     """
-    if not train.search.trials or models.is_solved(recipe.network):
+    if not train.search.trials or "search" not in models.uses(recipe.network):
         return []
     from mer_ray.training import search
     from mer_ray.training.checkpoint import VERSION
@@ -267,21 +267,21 @@ def _trial(config: dict[str, Any], common: dict[str, Any]) -> None:
             report(epoch, *losses)
         if not before["stopped"]:
             return
-        from mer_ray.training.fit import Recipe, fit, label_weights
+        from mer_ray.training.network import Network
+        from mer_ray.training.recipe import Recipe, label_weights
 
         split_seed, train_seed = (_seed(common["seed"], use, replace(place, target=None)) for use in ("split", "train"))
         outer = common["fold"][place.repeat]
         inside, held = inner_split(data["groups"], data["labels"], outer, place.fold, split_seed)
         errors = None if data["errors"] is None else data["errors"][inside]
-        fit(
-            replace(override(Recipe(**common["recipe"]), config["settings"]), target=place.target),
+        recipe = replace(override(Recipe(**common["recipe"]), config["settings"]), target=place.target)
+        Network(recipe, report, checkpoint=shelf.checkpoint(0)).fit(
             [data["frames"][i] for i in inside],
             data["labels"][inside],
-            held,
-            train_seed,
-            report,
-            label_weights(data["labels"][inside], errors),
-            checkpoint=shelf.checkpoint(0),
+            [data["groups"][i] for i in inside],
+            weights=label_weights(data["labels"][inside], errors),
+            seed=train_seed,
+            validation=held,
         )
     except SystemExit:  # so Tune ends the trial of a function that its scheduler has stopped
         keep(stopped=True)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 
 from mer_ray import models
-from mer_ray.models import N_TARGETS
-from mer_ray.models.splits import grouped_folds, grouped_holdout
+from mer_ray.models.regressor import N_TARGETS, Regressor, ensemble
+from mer_ray.models.splits import grouped_folds
 from mer_ray.training.checkpoint import NOTHING, Checkpoint
-from mer_ray.training.fit import Recipe, fit, label_weights
-from mer_ray.training.inference import answers
-from mer_ray.training.member import Member
+from mer_ray.training.fit import create
 from mer_ray.training.placement import Placement
-
-HOLDOUT = 0.15
-"""Share of a fold's training tracks that decide when to stop."""
+from mer_ray.training.recipe import Recipe, label_weights
 
 
 @dataclass(frozen=True)
@@ -37,23 +34,22 @@ class Part:
 class Result:
     """predicted: out-of-fold (R, N, 3), in 0..1. fold: (R, N). plan: as `parts` gives it.
 
-    members, curves: one of each part; a curve is (E, 2), training and validation loss by epoch.
+    members: one of each part.
     """
 
     predicted: np.ndarray
     fold: np.ndarray
     plan: list[Part]
-    members: list[Member]
-    curves: list[np.ndarray]
+    members: list[Regressor]
 
 
 class Shelf(Protocol):
     """Where finished members and the state of the unfinished one are kept."""
 
-    def finished(self, number: int) -> tuple[Member, np.ndarray] | None:
-        """A member that was put here, with its curve."""
+    def finished(self, number: int, recipe: Recipe) -> Regressor | None:
+        """A member that was put here."""
 
-    def put(self, number: int, member: Member, curve: np.ndarray) -> None:
+    def put(self, number: int, member: Regressor) -> None:
         """Keep a finished member."""
 
     def checkpoint(self, number: int) -> Checkpoint:
@@ -61,10 +57,10 @@ class Shelf(Protocol):
 
 
 class _NoShelf:
-    def finished(self, number: int) -> None:
+    def finished(self, number: int, recipe: Recipe) -> None:
         return None
 
-    def put(self, number: int, member: Member, curve: np.ndarray) -> None:
+    def put(self, number: int, member: Regressor) -> None:
         return None
 
     def checkpoint(self, number: int) -> Checkpoint:
@@ -81,11 +77,12 @@ def partitions(groups: Sequence[str], labels: np.ndarray, folds: int, repeats: i
 
 
 def parts(network: str, folds: int, repeats: int, members: int, separate: bool, seed: int) -> list[Part]:
-    """All networks of a cross-validation, in their order. A solved network has one member per fold."""
-    members = 1 if models.is_solved(network) else members
-    targets: list[int | None] = list(range(N_TARGETS)) if separate and not models.is_solved(network) else [None]
-    places = [(r, k, m, t) for r in range(repeats) for k in range(folds) for m in range(members) for t in targets]
-    return [Part(r, k, m, t, n, seed * 10_000 + n) for n, (r, k, m, t) in enumerate(places)]
+    """All models of a cross-validation, in their order. members and separate: where the model uses such settings."""
+    uses = models.uses(network)
+    members = members if "members" in uses else 1
+    targets: list[int | None] = list(range(N_TARGETS)) if separate and "heads" in uses else [None]
+    order = [(r, k, m, t) for r in range(repeats) for k in range(folds) for m in range(members) for t in targets]
+    return [Part(r, k, m, t, n, seed * 10_000 + n) for n, (r, k, m, t) in enumerate(order)]
 
 
 def cross_validate(
@@ -104,56 +101,43 @@ def cross_validate(
 ) -> Result:
     """Grouped K-fold: tracks (n_i, F), labels (N, 3) in 0..1, groups (N,) such as artists, fold (R, N).
 
-    Each fold trains ``members`` networks that differ in seed and in the tracks that stop them; their answers are
+    Each fold trains ``members`` models that differ in seed and in the tracks that stop them; their predictions are
     averaged. recipe: one for all, or one for each part. errors: the labels' standard errors (N, 3), by which they are
-    weighted. separate: a network per dimension. on_epoch(number of the part, epoch, training loss, validation loss).
+    weighted. separate: a model per dimension. on_epoch(number of the part, epoch, training loss, validation loss).
     """
     repeats, folds = len(fold), int(fold.max()) + 1
     recipe_of = recipe if callable(recipe) else lambda part: recipe
     plan = parts(recipe_of(Part(0, 0, 0, None, 0, 0)).network, folds, repeats, members, separate, seed)
     predicted = np.zeros((repeats, len(tracks), N_TARGETS))
-    trained: list[Member] = []
-    curves: list[np.ndarray] = []
+    trained: list[Regressor] = []
     for part in plan:
-        kept = shelf.finished(part.number)
-        if placement is not None:  # else one would train this network while another is at the next
-            placement.check_same(float(kept is not None), f"part {part.number} finished:")
-        if kept is None:
+        own = replace(recipe_of(part), target=part.target)
+        member = shelf.finished(part.number, own)
+        if placement is not None:  # else one would train this model while another is at the next
+            placement.check_same(float(member is not None), f"part {part.number} finished:")
+        if member is None:
             inside = np.flatnonzero(fold[part.repeat] != part.fold).tolist()
-            curve: list[tuple[float, float]] = []
-
-            def note(epoch: int, train: float, valid: float, part: Part = part, curve: Any = curve) -> None:
-                curve.append((train, valid))
-                on_epoch(part.number, epoch, train, valid)
-
-            inner = [groups[i] for i in inside]
-            member = fit(
-                replace(recipe_of(part), target=part.target),
+            member = create(
+                own,
+                on_epoch=partial(on_epoch, part.number),
+                placement=placement,
+                checkpoint=shelf.checkpoint(part.number),
+            ).fit(
                 [tracks[i] for i in inside],
                 labels[inside],
-                grouped_holdout(inner, HOLDOUT, part.seed, labels[inside]),
-                part.seed,
-                note,
-                label_weights(labels[inside], None if errors is None else errors[inside]),
-                placement,
-                shelf.checkpoint(part.number),
-                inner,
+                [groups[i] for i in inside],
+                weights=label_weights(labels[inside], None if errors is None else errors[inside]),
+                seed=part.seed,
             )
-            kept = member, np.array(curve).reshape(-1, 2)
             if placement is None or placement.is_first:
-                shelf.put(part.number, *kept)
-        trained.append(kept[0])
-        curves.append(kept[1])
+                shelf.put(part.number, member)
+        trained.append(member)
     for r in range(repeats):
         for k in range(folds):
             outside = np.flatnonzero(fold[r] == k).tolist()
-            mine = [(p, m) for p, m in zip(plan, trained, strict=True) if (p.repeat, p.fold) == (r, k)]
-            used = recipe_of(mine[0][0])
-            answer = answers(
-                used.network, tracks[0].shape[1], used.hop_s, used.window, [m for _, m in mine], used.outputs
-            )
-            predicted[r, outside] = [a.value for a in answer([tracks[i] for i in outside])]
-    return Result(predicted, fold, plan, trained, curves)
+            mine = [m for p, m in zip(plan, trained, strict=True) if (p.repeat, p.fold) == (r, k)]
+            predicted[r, outside] = [p.value for p in ensemble(mine, [tracks[i] for i in outside])]
+    return Result(predicted, fold, plan, trained)
 
 
 def whole(
@@ -165,16 +149,14 @@ def whole(
     number: int,
     errors: np.ndarray | None = None,
     shelf: Shelf = NO_SHELF,
-) -> Member:
-    """A solved network once more, on all tracks: nothing has to stop it, so nothing has to be kept from it.
+) -> Regressor:
+    """A closed-form model once more, on all tracks: nothing has to stop it, so no tracks have to be left out.
 
-    One network answers in a fraction of the time of an ensemble of all folds. What it is worth has been measured by the
-    folds, each on fewer tracks. number: its place on the shelf.
+    One model predicts in a fraction of the time of an ensemble of all folds. Its quality has been measured by the
+    folds, each on fewer tracks. number: its position among the finished members.
     """
-    kept = shelf.finished(number)
-    if kept is None:
-        none = np.zeros(len(tracks), bool)
-        member = fit(recipe, tracks, labels, none, seed, weights=label_weights(labels, errors), groups=groups)
-        kept = member, np.zeros((0, 2))
-        shelf.put(number, *kept)
-    return kept[0]
+    member = shelf.finished(number, recipe)
+    if member is None:
+        member = create(recipe).fit(tracks, labels, groups, weights=label_weights(labels, errors), seed=seed)
+        shelf.put(number, member)
+    return member

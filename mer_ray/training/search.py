@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from mer_ray.errors import InputError, MerRayError
-from mer_ray.models import N_TARGETS
+from mer_ray.models.regressor import N_TARGETS
 from mer_ray.models.splits import grouped_holdout
 
 if TYPE_CHECKING:  # a trial that has only to be read needs no JAX
     from mer_ray.training.crossval import Part
-    from mer_ray.training.fit import Recipe
+    from mer_ray.training.recipe import Recipe
 
 INNER_HOLDOUT = 0.25
 """Share of a fold's training tracks that trials are compared on: more than `crossval.HOLDOUT`, as it decides more."""

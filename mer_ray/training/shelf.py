@@ -9,8 +9,10 @@ import numpy as np
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.io.tables import Workspace
+from mer_ray.models.regressor import Regressor
 from mer_ray.training.checkpoint import Checkpoint, Kept, from_bytes, to_bytes
-from mer_ray.training.member import Member, Scaler
+from mer_ray.training.fit import restore
+from mer_ray.training.recipe import Recipe
 
 FOLDER = "checkpoints"
 EVERY_S = 20.0
@@ -25,30 +27,22 @@ class WorkspaceShelf:
     def __init__(self, workspace: Workspace, key: str, every_s: float = EVERY_S) -> None:
         self.workspace, self.key, self.every_s = workspace, key, every_s
 
-    def finished(self, number: int) -> tuple[Member, np.ndarray] | None:
-        """A member that was put here, with its curve (E, 2)."""
+    def finished(self, number: int, recipe: Recipe) -> Regressor | None:
+        """A member that was put here."""
         kept = _read(self.workspace, FOLDER, self.key, f"member{number:04d}.safetensors")
         if kept is None:
             return None
-        names, targets = kept.progress["names"], tuple(kept.progress["targets"])
-        curve, scaler = kept.arrays[0], Scaler(*kept.arrays[1:6])
-        parameters = dict(zip(names, kept.arrays[6:], strict=True))
-        return Member(parameters, scaler, targets, kept.progress["chosen"]), curve
+        curve, *arrays = kept.arrays
+        named = dict(zip(kept.progress["names"], arrays, strict=True))
+        member = restore(recipe, named, kept.progress["targets"], kept.progress["chosen"])
+        member.curve = curve
+        return member
 
-    def put(self, number: int, member: Member, curve: np.ndarray) -> None:
+    def put(self, number: int, member: Regressor) -> None:
         """Keep a finished member, and forget the state of its training."""
-        scaler = member.scaler
-        arrays = [
-            curve,
-            scaler.x_root,
-            scaler.x_mean,
-            scaler.x_sd,
-            scaler.y_mean,
-            scaler.y_sd,
-            *member.parameters.values(),
-        ]
-        progress = {"names": list(member.parameters), "targets": list(member.targets), "chosen": member.chosen}
-        self.workspace.write_bytes(to_bytes(arrays, progress), FOLDER, self.key, f"member{number:04d}.safetensors")
+        progress = {"names": list(member.arrays), "targets": list(member.targets), "chosen": member.chosen}
+        content = to_bytes([member.curve, *member.arrays.values()], progress)
+        self.workspace.write_bytes(content, FOLDER, self.key, f"member{number:04d}.safetensors")
         self._forget(f"state{number:04d}.safetensors")
 
     def checkpoint(self, number: int) -> Checkpoint:
