@@ -25,7 +25,7 @@ def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None,
     baselines: ridge, svr, ... → the figures of `summary.evaluate`, on the same feature, tracks and folds.
     packaged: whether it comes with the package, without the files of the run that made it.
     """
-    use, limits = (PACKAGED_USE, _limits(SEEN_PACKAGED)) if packaged else (_use(model), _limits(SEEN))
+    use, limits = _use("" if packaged else f"runs/{model.name}"), _limits(SEEN_PACKAGED if packaged else SEEN)
     parts = [_head(model), _data(model), _metrics(model, baselines or {}), _settings(model), use, limits]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
@@ -145,39 +145,26 @@ def _chosen(chosen: Mapping[str, Any] | None, selects: str) -> list[str]:
     ]
 
 
-def _use(model: Model) -> list[str]:
+def _use(folder: str) -> list[str]:
+    """folder: of the model; empty for the one that is used where none is named."""
+    quoted = f'"{folder}"' if folder else ""
     return [
         "## Use",
         "",
+        *(() if folder else ("It is the model that is used where none is named.", "")),
         "```sh",
-        f"mer-ray score MUSIC_FOLDER --model runs/{model.name} --out scores.csv",
+        f"mer-ray score MUSIC_FOLDER --model {folder} --out scores.csv" if folder else "mer-ray score MUSIC_FOLDER",
         "```",
         "",
         "```python",
         "import mer_ray",
         "",
-        f'prediction = mer_ray.load_model("runs/{model.name}").predict(samples, rate)  # mono, in [-1, 1]',
+        f"prediction = mer_ray.load_model({quoted}).predict(samples, rate)  # mono, in [-1, 1]",
         "prediction.vad, prediction.lower, prediction.upper  # valence, arousal, dominance",
         "```",
     ]
 
 
-PACKAGED_USE = [
-    "## Use",
-    "",
-    "It is the model that is used where none is named.",
-    "",
-    "```sh",
-    "mer-ray score MUSIC_FOLDER",
-    "```",
-    "",
-    "```python",
-    "import mer_ray",
-    "",
-    "prediction = mer_ray.load_model().predict(samples, rate)  # mono, in [-1, 1]",
-    "prediction.vad, prediction.lower, prediction.upper  # valence, arousal, dominance",
-    "```",
-]
 SEEN = "for those, use the out-of-fold values in `predictions.parquet`."
 SEEN_PACKAGED = "for those, its scores are fitted values."
 

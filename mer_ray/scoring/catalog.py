@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -57,6 +58,7 @@ class Catalog:
         self._ids, self._files = Ids(), Ids()
         self._pending: list[dict[str, Any]] = []
         self._file = tempfile.TemporaryFile(prefix="mer-ray-")  # noqa: SIM115  gone with this process, however it ends
+        weakref.finalize(self, self._file.close)
         self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
 
     @property
@@ -98,17 +100,19 @@ def find(paths: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catal
     scale: of labels that a manifest may bring. A file that comes twice is there once. Raises InputError.
     """
     catalog, nothing = Catalog(), list[walk.NoAudio]()
-    for path in paths:
-        try:
-            for item in _look(path, scale, catalog, len(paths) == 1):
-                _take(path, item, catalog)
-        except walk.NoAudio as error:  # a folder of covers, among other paths
-            nothing.append(error)
-            catalog.skipped.add(walk.EMPTY, path)
-            catalog.skipped.merge(error.skipped)
-            if not (error.skipped.counts[walk.UNREADABLE] or error.skipped.counts[walk.BROKEN]):
-                catalog.folders.append(str(_absolute(to_path(path).expanduser())))
-    catalog.close()
+    try:
+        for path in paths:
+            try:
+                for item in _look(path, scale, catalog, len(paths) == 1):
+                    _take(path, item, catalog)
+            except walk.NoAudio as error:  # a folder of covers, among other paths
+                nothing.append(error)
+                catalog.skipped.add(walk.EMPTY, path)
+                catalog.skipped.merge(error.skipped)
+                if not (error.skipped.counts[walk.UNREADABLE] or error.skipped.counts[walk.BROKEN]):
+                    catalog.folders.append(str(_absolute(to_path(path).expanduser())))
+    finally:
+        catalog.close()
     if nothing and not (catalog.tracks or catalog.tables or catalog.failed):
         raise nothing[0]
     return catalog

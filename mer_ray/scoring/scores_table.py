@@ -71,7 +71,7 @@ def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -
     rows = _open(text)
     is_csv = isinstance(rows, ds.FileSystemDataset) and isinstance(rows.format, ds.CsvFileFormat)
     stored = [c for c in dict.fromkeys([*wanted, *REQUIRED]) if c in rows.schema.names]
-    with _reading(text):
+    with _reading(_label(text)):
         for file in rows.get_fragments():
             for batch in read_batches(partial(_batches, file, rows.schema, stored)):
                 table = pa.Table.from_batches([batch])
@@ -82,7 +82,7 @@ def count(path: str | os.PathLike[str]) -> int:
     """How many rows there are, those of one track_id each counted: of Parquet files, only the ends are read."""
     text = os.fspath(path)
     rows = _open(text)
-    with _reading(text):
+    with _reading(_label(text)):
         return int(rows.count_rows())
 
 
@@ -150,21 +150,26 @@ def _files(files: list[str], store: Store | None = None, label: str = "") -> ds.
         return _book(files[0], fs or pa.fs.LocalFileSystem(), label or one_line(files[0]))
     layout = _CSV if kind == ".csv" else "parquet"
     for file in files:
-        with _opening(label or one_line(file)):
+        with _reading(label or one_line(file)):
             names = ds.dataset(file, format=layout, filesystem=fs).schema.names
         _require(names, label or one_line(file))
     return ds.dataset(files, _FLAT if kind == ".csv" else SCHEMA, format=layout, filesystem=fs)
 
 
 def _book(file: str, fs: pa.fs.FileSystem, label: str) -> ds.Dataset:
-    with _opening(label), fs.open_input_file(file) as opened:
+    with _reading(label), fs.open_input_file(file) as opened:
         rows = sheet.read(io.BytesIO(opened.read()), _FLAT, label)
     _require(rows.column_names, label)
     return ds.dataset(rows)
 
 
+def _label(text: str) -> str:
+    """A path or URI for messages, without secrets."""
+    return one_line(text) if scheme(text) in ("", "file") else shown(text)
+
+
 @contextmanager
-def _opening(label: str) -> Iterator[None]:
+def _reading(label: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -183,27 +188,19 @@ def _remote(text: str) -> ds.Dataset:
     if PurePosixPath(name).suffix.lower() not in SUFFIXES or store.is_folder(name):
         return _workspace(text)
     if not store.exists(name):
-        raise InputError(f"scores {shown(text)} do not exist", _MAKE)
-    return _files([store.path(name)], store, shown(text))
+        raise InputError(f"scores {_label(text)} do not exist", _MAKE)
+    return _files([store.path(name)], store, _label(text))
 
 
 def _workspace(text: str) -> ds.Dataset:
     workspace = Workspace(text)
     if not workspace.has("scores"):
         raise InputError(
-            f"{one_line(text)} holds no scores",
+            f"{_label(text)} holds no scores",
             f"run `mer-ray score` in this workspace, or {_MAKE}" if workspace.exists("settings") else _MAKE,
         )
     shards = [workspace.path("scores", n) for n in workspace.names("scores") if n.endswith(".parquet")]
     return ds.dataset(shards, SCHEMA, format="parquet", filesystem=workspace.fs)
-
-
-@contextmanager
-def _reading(text: str) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{one_line(text)} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
 
 
 def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -239,7 +236,7 @@ def _checked(text: str, table: pa.Table) -> pa.Table:
         if len(bad):
             track = one_line(table["track_id"][int(bad[0])].as_py(), 40)
             raise InputError(
-                f"{one_line(text)}: {column} of track {track} is {values[bad[0]]:g}",
+                f"{_label(text)}: {column} of track {track} is {values[bad[0]]:g}",
                 "it must be a number from 0 to 1: score that track again, or remove its row",
             )
     return table
