@@ -23,7 +23,6 @@ class Params(StftParams):
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:
-    """Settings → spec."""
     return params.spec("chroma", 1, params.n_chroma)
 
 
@@ -39,7 +38,6 @@ class Chroma(Extractor):
         self._classes = chroma(sr=p.sample_rate_hz, n_fft=p.n_fft, tuning=p.tuning, n_chroma=p.n_chroma).T
 
     def start(self) -> FramewiseStream:
-        """See `mer_ray.features.Extractor`."""
         p = self._params
         return FramewiseStream(Cutter(p.n_fft, p.hop_length), self._rows, p.n_chroma)
 

@@ -67,7 +67,6 @@ class Params(MelParams):
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:
-    """Settings → spec."""
     return params.mel_spec("logmel", 1, params.n_mels)
 
 
@@ -80,7 +79,6 @@ class LogMel(Extractor):
         self._spectra = MelSpectra(self._params)
 
     def start(self) -> LogMelStream:
-        """See `mer_ray.features.Extractor`."""
         return LogMelStream(self._spectra, self._params.top_db)
 
 
@@ -167,12 +165,10 @@ class LogMelStream:
         self._frames = np.zeros((0, n_dims), np.float32)
 
     def push(self, samples: np.ndarray) -> None:
-        """The next samples."""
         for frames in self._cutter.push(samples):
             self._keep(frames)
 
     def finish(self) -> None:
-        """There are no more samples."""
         for frames in self._cutter.finish():
             self._keep(frames)
         lowest = np.float32(-np.inf if self._top_db is None else self._highest - self._top_db)

@@ -30,7 +30,6 @@ class Params(MelParams):
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:
-    """Settings → spec."""
     return params.mel_spec("mfcc", 2, params.n_mfcc)
 
 
@@ -44,7 +43,6 @@ class Mfcc(Extractor):
         self._dct = dct_matrix(params.n_mels, params.n_mfcc)
 
     def start(self) -> LogMelStream:
-        """See `mer_ray.features.Extractor`."""
         return LogMelStream(self._spectra, TOP_DB, self._dct)
 
 

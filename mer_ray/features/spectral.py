@@ -72,7 +72,6 @@ class Params(StftParams):
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:
-    """Settings → spec."""
     return params.spec("spectral", 1, len(params.columns))
 
 
@@ -84,7 +83,6 @@ class Spectral(Extractor):
         self._params = Params(**spec.params)
 
     def start(self) -> SpectralStream:
-        """See `mer_ray.features.Extractor`."""
         return SpectralStream(self._params)
 
 
@@ -104,11 +102,9 @@ class SpectralStream:
         self._edged = Cutter(params.n_fft, params.hop_length, edge=True)
 
     def push(self, samples: np.ndarray) -> None:
-        """The next samples."""
         self._take(self._cutter.push(samples), self._edged.push(samples))
 
     def finish(self) -> None:
-        """There are no more samples."""
         self._take(self._cutter.finish(), self._edged.finish())
 
     def frames(self) -> np.ndarray:

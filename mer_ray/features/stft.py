@@ -89,7 +89,6 @@ class Cutter:
         yield from self._feed(samples)
 
     def finish(self) -> Iterator[np.ndarray]:
-        """There are no more samples."""
         last = self._buffer[self._filled - 1] if self._edge else 0.0
         yield from self._feed(np.full(self._n_fft // 2, last, np.float32))
         if self.n_frames > self._given:
@@ -120,11 +119,9 @@ class FramewiseStream:
         self._rows = [np.zeros((0, n_dims), np.float32)]
 
     def push(self, samples: np.ndarray) -> None:
-        """The next samples."""
         self._rows.extend(self._compute(frames).astype(np.float32) for frames in self._cutter.push(samples))
 
     def finish(self) -> None:
-        """There are no more samples."""
         self._rows.extend(self._compute(frames).astype(np.float32) for frames in self._cutter.finish())
 
     def frames(self) -> np.ndarray:

@@ -43,7 +43,6 @@ class Recipe(BaseRecipe):
     moderated = True
 
     def __init__(self, settings: Settings) -> None:
-        """See `BaseRecipe`."""
         self._kept = frozenset(map(key, settings.keep))
         self._seeds = frozenset(map(key, settings.seeds))
         super().__init__(settings)
@@ -54,7 +53,6 @@ class Recipe(BaseRecipe):
         return term in self.kept or key(term) in self._kept
 
     def find(self, tag: str) -> Reading:
-        """See `BaseRecipe`."""
         form = normal(tag)
         plain = spaced(form)
         why = self._why_out(plain)

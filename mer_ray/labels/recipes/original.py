@@ -10,6 +10,5 @@ class Recipe(BaseRecipe):
     """Exact matches."""
 
     def find(self, tag: str) -> Reading:
-        """See `BaseRecipe`."""
         term = fold(tag)
         return Reading((self.match(term, "exact"),)) if term in self.terms else UNKNOWN
