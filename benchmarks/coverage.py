@@ -69,7 +69,7 @@ def coverage(kind: str, n_groups: int, n: int, seed: int) -> tuple[float, dict[s
     from mer_ray.evaluation.metrics import metrics
 
     labels, one, other, _ = catalogue(np.ones(600_000, int), np.random.default_rng(99))
-    first, second = metrics(labels, one).figures, metrics(labels, other).figures
+    first, second = metrics(labels, one).values, metrics(labels, other).values
     held: dict[str, np.ndarray] = {}
     numbers = []
     for number in range(n):
@@ -94,7 +94,7 @@ def main() -> None:
     options = parser.parse_args()
     common.one_thread()
     sys.path.insert(0, str(ROOT))
-    from mer_ray.evaluation.metrics import FIGURES
+    from mer_ray.evaluation.metrics import INDEX
 
     rows: list[list[Any]] = []
     figures: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def main() -> None:
         cells = [
             f"{held[f'{what} now'][i]:.3f} ({held[f'{what} before'][i]:.3f})"
             for what, names in (("figure", SHOWN), ("difference", ("mse", "r2")))
-            for i in map(FIGURES.index, names)
+            for i in map(INDEX.get, names)
         ]
         rows.append([kind, n_groups, round(effective, 1), *cells])
     heads = ("MSE", "R²", "r", "CCC", "difference in MSE", "difference in R²")

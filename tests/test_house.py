@@ -19,6 +19,7 @@ MODULES = sorted((ROOT / "mer_ray").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 FLOORS = [
     {"cli"},
+    {"cli_options"},
     {"stages"},
     {"scoring"},
     {"training"},
@@ -27,7 +28,7 @@ FLOORS = [
     {"features", "labels", "sources"},
     {"audio"},
     {"io"},
-    {"console", "signals", "child_process", "accelerator", "config_paths"},
+    {"console", "signals", "child_process", "accelerator", "config_file"},
     {"errors", "version"},
 ]
 """From the top down. A room imports from itself and from lower floors, not from its neighbours."""

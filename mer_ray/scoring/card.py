@@ -11,7 +11,7 @@ from mer_ray import models
 from mer_ray.evaluation.bootstrap import uneven
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.metric_tables import HEADS, Cells, display, lines, with_ends
-from mer_ray.evaluation.metrics import FIGURES
+from mer_ray.evaluation.metrics import METRICS
 from mer_ray.evaluation.summary import of_baselines
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
@@ -93,7 +93,7 @@ def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[s
     for i, dimension in enumerate(DIMENSIONS):
         m: Mapping[str, Any] = model.metrics[dimension]
         unknown = [float("nan")] * 2
-        figures = [with_ends(f, m.get(f, np.nan), m.get("intervals", {}).get(f, unknown)) for f in FIGURES]
+        figures = [with_ends(f, m.get(f, np.nan), m.get("intervals", {}).get(f, unknown)) for f in METRICS]
         others = [f"{baseline[dimension]['r2']:.3f}" for baseline in baselines.values()]
         texts = [dimension.capitalize(), *figures, f"{m['label_sd']:.3f}", *others, f"± {typical[i]:.3f}", covered[i]]
         rows.append([(text, False) for text in texts])

@@ -234,7 +234,7 @@ def _plot(workspace: Workspace, index: int, table: Table, trained: Sequence[Run]
     labelled = trained[0].predictions.labels[:, index]
     figures = [row.metrics for row in table.rows[-len(trained) :]]
     drawn = [(r, r.predictions.predicted[..., index]) for r in trained]
-    first = [(_title(r), p[0], m.r2) for (r, p), m in zip(drawn, figures, strict=True)]
+    first = [(_title(r), p[0], m["r2"]) for (r, p), m in zip(drawn, figures, strict=True)]
     about = f"{len(labelled):,} tracks, label SD {figures[0].label_sd:.3f}."
     repeat = " Drawn is the first repeat; R² is the mean over all." if len(drawn[0][1]) > 1 else ""
     picture = plots.predicted_against_labelled(table.dimension, labelled, first, about + repeat)

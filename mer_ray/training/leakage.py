@@ -15,7 +15,7 @@ import numpy as np
 
 from mer_ray import models
 from mer_ray.evaluation.bootstrap import DRAWS, difference, resample
-from mer_ray.evaluation.metrics import FIGURES
+from mer_ray.evaluation.metrics import INDEX
 from mer_ray.io.identity import normalise
 from mer_ray.models.splits import random_folds
 from mer_ray.training.duplicates import Duplicate
@@ -106,7 +106,7 @@ def leakage(
     repeats, n = fold.shape
     mixed = np.stack([random_folds(n, int(fold.max()) + 1, seed + r, labels) for r in range(repeats)])
     random = out_of_fold("svr", x, labels, mixed, seed)
-    r2 = FIGURES.index("r2")
+    r2 = INDEX["r2"]
     columns = []
     for d in range(labels.shape[1]):
         with_leak, without = resample(labels[:, d], [random[..., d], grouped[..., d]], groups, draws, seed)
