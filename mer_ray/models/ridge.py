@@ -16,7 +16,8 @@ class Ridge(PooledRegressor):
         """scikit-learn's `RidgeCV`."""
         from sklearn.linear_model import RidgeCV
 
-        fitted = RidgeCV(ALPHAS, alpha_per_target=True).fit(x, y)
+        with np.errstate(invalid="ignore"):  # of one track alone, nothing is left to judge a penalty by
+            fitted = RidgeCV(ALPHAS, alpha_per_target=True).fit(x, y)
         return {"coefficients": fitted.coef_.T, "intercept": fitted.intercept_}
 
     def apply(self, x: np.ndarray) -> np.ndarray:
