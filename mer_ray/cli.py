@@ -173,12 +173,12 @@ def score(
             config = config.model_copy(update={"score": config.score.model_copy(update={"model": model})})
         show(score_stage.run(config, workspace))
         return
-    from mer_ray.scoring import glance
+    from mer_ray.scoring import preview
 
     target = output or "scores.parquet"
     config = _collecting(config, keep_gone=keep_gone)
     show(score_stage.run_catalog(config, catalog, target, model or config.score.model, keep_features))
-    for shown in glance.tables(target, out.width):
+    for shown in preview.tables(target, out.width):
         out.print(shown)
 
 
@@ -215,7 +215,7 @@ def status(config: Config, workspace: Workspace, as_json: bool) -> None:
     from mer_ray.stages import workspace_source
 
     parameters = click.get_current_context().params
-    typed = workspace_source.Command.given(parameters["config"], parameters["assignments"])
+    typed = workspace_source.Command.of_process(parameters["config"], parameters["assignments"])
     used = typed if typed.config or typed.assignments else workspace_source.recall(workspace) or typed
     status_stage.run(config, workspace, as_json, used)
 
@@ -232,9 +232,10 @@ def status(config: Config, workspace: Workspace, as_json: bool) -> None:
 def playlist(**own: Any) -> list[str]:
     """Choose tracks from SCORES, a file that `mer-ray score` wrote or a workspace, and list them or write a playlist.
 
-    A CONDITION is made of numbers, 'text', and, or, not, < <= == != >= >, + - * /, 'text' in COLUMN, and the columns
-    valence, arousal, dominance, their 90 % intervals' ends as in lower_valence and upper_valence and mean width, and
-    duration_s, novelty, in_distribution, artist, title, album, uri, model. What is not known fulfils no comparison.
+    A CONDITION is SQL: and, or, not, = != < <= > >=, between, in, is null, + - * /, title like '%war%' or 'war' in
+    title, and the columns valence, arousal, dominance, their 90 % intervals' ends as in lower_valence and upper_valence
+    and mean width, duration_s, novelty, in_distribution, artist, title, album, uri, model and the other columns of
+    scores. What is not known fulfils no comparison.
     """
     from mer_ray.scoring import playlist as module
 

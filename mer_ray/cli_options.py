@@ -33,7 +33,7 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
         if own.get("catalog") or click.get_current_context().info_name == "status":
             function(settings, opened, **own)
             return
-        typed = workspace_source.Command.given(config, assignments)
+        typed = workspace_source.Command.of_process(config, assignments)
         try:
             function(settings, opened, **own)
         except KeyboardInterrupt:

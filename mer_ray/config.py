@@ -8,35 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
+    create_model,
     model_validator,
 )
 
 from mer_ray import config_file
 from mer_ray.audio.excerpt import Place
 from mer_ray.errors import ConfigError
-from mer_ray.features import FAMILIES
+from mer_ray.features import FAMILIES, params_model
 from mer_ray.features import MODULES as FEATURES
-from mer_ray.features.brought import Params as BroughtParams
-from mer_ray.features.chroma import Params as ChromaParams
-from mer_ray.features.hub import Params as HubParams
-from mer_ray.features.logmel import Params as LogmelParams
-from mer_ray.features.mfcc import Params as MfccParams
-from mer_ray.features.spectral import Params as SpectralParams
-from mer_ray.features.vggish import Params as VggishParams
+from mer_ray.labels.recipes import check_options, known_recipe
 from mer_ray.models import NETWORKS
 
 IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
 """Settings of ``collect`` by which its source is known."""
+OLDER_NAMES = {"precomputed": "brought"}
+"""What sections of ``extract`` were called before; such settings are still read."""
 LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 
@@ -78,7 +77,7 @@ class CollectConfig(_Section):
     """Where tracks and tags come from.
 
     source: where it is not set, the one that manifest, folder or api_url imply, else the workspace's own. keep_gone:
-    tracks that the source no longer has stay in the workspace.
+    tracks that the source no longer has stay in the workspace. workers: has no effect; older settings have it.
     """
 
     source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
@@ -93,7 +92,7 @@ class CollectConfig(_Section):
     api_url: str = LASTFM_API
     requests_per_s: float = Field(5.0, gt=0)
     timeout_s: float = Field(10.0, gt=0)
-    workers: int = Field(1, ge=1, le=256)
+    workers: int | None = Field(None, ge=1, le=256)
     cache: str | None = None
     offline: bool = False
     scale: tuple[float, float] = (0.0, 1.0)
@@ -138,7 +137,7 @@ class LabelConfig(_Section):
     source: Literal["auto", "manifest", "tags"] = "auto"
     lexicon: str | None = None
     scale: tuple[float, float] | None = None
-    recipe: Literal["original", "careful"] = "original"
+    recipe: Annotated[str, AfterValidator(known_recipe)] = "original"
     exclude: Names = []
     keep: Names = []
     words: bool = False
@@ -151,8 +150,8 @@ class LabelConfig(_Section):
     def _consistent(self) -> LabelConfig:
         if self.scale is not None and not self.scale[0] < self.scale[1]:
             raise ValueError("scale must be [lowest, highest]")
-        if self.recipe == "original" and (self.words or self.negation != "drop"):
-            raise ValueError("words and negation need recipe=careful; the original takes exact matches only")
+        defaults = LabelConfig.model_fields
+        check_options(self.recipe, {n for n in ("words", "negation") if getattr(self, n) != defaults[n].default})
         return self
 
 
@@ -192,22 +191,15 @@ class ExcerptConfig(_Section):
         return self
 
 
-class ExtractConfig(_Section):
-    """Which features are computed, and how.
+class _ExtractConfig(_Section):
+    """Which features are computed, and how: ``extract.NAME`` holds the settings of each feature of the registry.
 
-    hub, brought: features that the user names, and that ``features`` may list: TensorFlow Hub modules, and tables of
-    frames. excerpt: None for whole tracks. batch_minutes: audio of a block at the most, which is what a killed worker
-    loses.
+    hub, precomputed: features that the user names, and that ``features`` may list: TensorFlow Hub modules, and tables
+    of frames. excerpt: None for whole tracks. batch_minutes: audio of a block at the most, which is what a killed
+    worker loses.
     """
 
     features: Names = ["mfcc", "vggish"]
-    mfcc: MfccParams = MfccParams()
-    logmel: LogmelParams = LogmelParams()
-    chroma: ChromaParams = ChromaParams()
-    spectral: SpectralParams = SpectralParams()
-    vggish: VggishParams = VggishParams()
-    hub: dict[FeatureName, HubParams] = {}
-    brought: dict[FeatureName, BroughtParams] = {}
     excerpt: ExcerptConfig | None = None
     min_duration_s: float = Field(1.0, gt=0)
     batch_minutes: float = Field(30.0, gt=0, le=10_000)
@@ -215,7 +207,7 @@ class ExtractConfig(_Section):
     gpus_per_worker: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
-    def _known(self) -> ExtractConfig:
+    def _known(self) -> _ExtractConfig:
         named = [*FEATURES, *(name for family in FAMILIES for name in getattr(self, family))]
         for name in named:
             if named.count(name) > 1:
@@ -229,6 +221,16 @@ class ExtractConfig(_Section):
             if name in getattr(self, family):
                 return family, getattr(self, family)[name]
         return "", getattr(self, name)
+
+
+if TYPE_CHECKING:
+    ExtractConfig = _ExtractConfig
+else:
+    fields = {name: (params_model(name), params_model(name)()) for name in FEATURES}
+    for name in FAMILIES:
+        older = AliasChoices(name, OLDER_NAMES.get(name, name))
+        fields[name] = (dict[FeatureName, params_model(name)], Field({}, validation_alias=older))
+    ExtractConfig = create_model("ExtractConfig", __base__=_ExtractConfig, **fields)
 
 
 class SearchConfig(_Section):

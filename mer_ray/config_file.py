@@ -22,6 +22,7 @@ _PATHS = (
     "acquire.folder",
     "extract.vggish.weights",
     "extract.hub.*.handle",
+    "extract.precomputed.*.path",
     "extract.brought.*.path",
     "score.model",
 )

@@ -1,16 +1,58 @@
-"""Parts of models that say nothing: for tests of what stands around them."""
+"""Small parts that many tests need: options, rows as they lie in the shards, processes, models that say nothing."""
 
 from __future__ import annotations
 
+import socket
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from mer_ray.models import passages
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring.intervals import Intervals
 from mer_ray.training.reference import Reference
+
+
+def sets(*assignments: str) -> list[str]:
+    """``--set`` before each ``section.name=value``."""
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+def raw_rows(workspace: Path | str, table: str) -> pa.Table:
+    """All rows of a table's shards, without the reader's own care for repeats."""
+    shards = sorted(p for p in Path(workspace, table).glob("*.parquet") if not p.name.startswith((".", "_")))
+    return pa.concat_tables([pq.read_table(p) for p in shards]) if shards else pa.table({"track_id": []})
+
+
+def raw_ids(workspace: Path | str, table: str) -> Counter[str]:
+    """How often each id is in a table's shards."""
+    return Counter(raw_rows(workspace, table)["track_id"].to_pylist())
+
+
+def running(process: psutil.Process) -> bool:
+    """Neither gone nor a zombie, which only its parent can remove."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def free_ports(n: int, first: int) -> list[int]:
+    """Ports that nobody listens on here, below those that the system and Ray give to clients and workers."""
+    found: list[int] = []
+    for port in range(first, 32_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == n:
+            return found
+    raise AssertionError("no free ports")
 
 
 def even_intervals(radius: Sequence[float]) -> Intervals:

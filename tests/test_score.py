@@ -30,9 +30,9 @@ from mer_ray.models.scaling import Scaler
 from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring import model_folder, predictor
 from mer_ray.scoring.catalog import file_id
-from mer_ray.stages import pool
+from mer_ray.stages import pool, score_workers
 from mer_ray.stages import score as stage
-from mer_ray.stages.score import FEW_ROWS
+from mer_ray.stages.score import SMALL_ROWS
 from mer_ray.training.fit import restore
 from mer_ray.training.recipe import Recipe
 from mer_ray.training.reference import Reference
@@ -388,7 +388,7 @@ def test_frames_that_the_model_cannot_read_are_refused(mer_ray, tmp_path):
 
 @pytest.mark.usefixtures("ray_session")
 def test_many_frames_are_shared_out(mer_ray, tmp_path):
-    model, n = save_model(tmp_path / "model"), FEW_ROWS + 100
+    model, n = save_model(tmp_path / "model"), SMALL_ROWS + 100
     table = many_frames(n)
     pq.write_table(table.slice(0, 1_500), tmp_path / "a.parquet")  # more in a row group than are scored at once
     pq.write_table(table.slice(1_500), tmp_path / "b.parquet", row_group_size=200)
@@ -404,7 +404,7 @@ def test_many_frames_are_shared_out(mer_ray, tmp_path):
     assert f"{n:,} tracks · nothing new" in again
 
 
-class Deadly(stage._ScoreFrames):
+class Deadly(score_workers.ScoreFrames):
     """Ends at the row group whose first row is the fourth."""
 
     def _score(self, unit, there):
@@ -419,8 +419,8 @@ def test_a_row_group_that_ends_every_worker_is_one_failure(ray_session, mer_ray,
     arguments = (file, "--model", model, "--out", tmp_path / "out", "--set", "score.workers=1")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see this folder
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "FEW_ROWS", 0)
-        patched.setattr(stage, "_ScoreFrames", Deadly)
+        patched.setattr(stage, "SMALL_ROWS", 0)
+        patched.setattr(score_workers, "ScoreFrames", Deadly)
         assert "6 tracks · 1 failed" in score(mer_ray, *arguments)
     (lost,) = Workspace(tmp_path / "out").failures()
     assert (lost["reason"], lost["attempts"]) == ("worker_died", 1)

@@ -15,7 +15,7 @@ So the error is scaled, and t's degrees of freedom counted, by the effective num
 1965, Survey Sampling, 11.7) of G groups of n tracks each: the error by √(E / (E - 1)), with (E - 1) √(E / G) degrees of
 freedom. For groups of one size that is the textbook's √(G / (G - 1)) with G - 1. The root has no theory: of 17 forms
 tried in simulation it is the one that holds in all cases. Of nominal 95 % it covered, on catalogues that it was not
-chosen on (in brackets, what it did without E; `benchmarks/coverage.py`):
+chosen on (in brackets, what it did without E; `benchmarks/intervals.py`):
 
     sizes of the groups        groups    E  MSE          R²           CCC          difference in MSE
     one size, 5 tracks             20   20  0.92 (0.92)  0.94 (0.94)  0.94 (0.94)  0.95 (0.95)

@@ -64,7 +64,7 @@ class Predictor:
         if self._extractor is None:
             if not self.model.feature.sample_rate_hz:
                 raise ModelError(
-                    f"{self.name} reads the frames {self.model.feature.name}, which were brought along",
+                    f"{self.name} reads the frames {self.model.feature.name}, which are precomputed",
                     "give the table that has them, or a model that reads audio",
                 )
             self._extractor = load_feature(self.model.feature)
@@ -98,13 +98,13 @@ class Predictor:
         out = []
         predicted = ensemble(model.members, tracks)
         lower, upper = model.intervals.ends(np.stack([p.value for p in predicted]))
-        for i, (track, p) in enumerate(zip(tracks, predicted, strict=True)):
-            mean = p.statistics if self._shared else None
+        for i, (track, one) in enumerate(zip(tracks, predicted, strict=True)):
+            mean = one.statistics if self._shared else None
             if mean is None:
                 mean = model.reference.statistics.mean(track, model.window, model.feature.hop_s)
             sound = model.reference.coordinates(mean)
             novelty = float(model.reference.novelty(sound))
-            out.append(Prediction(p.value, lower[i], upper[i], p.curve, p.hop_s, novelty, sound))
+            out.append(Prediction(one.value, lower[i], upper[i], one.curve, one.hop_s, novelty, sound))
         return out
 
     def extractors(self) -> dict[str, Extractor]:

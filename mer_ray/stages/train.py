@@ -13,7 +13,7 @@ from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import one_line
 from mer_ray.io.tables import Workspace, failure, now
-from mer_ray.stages import counters, extract, keys, session, workspace_source
+from mer_ray.stages import counters, extract, keys, remote, session, workspace_source
 
 RESTARTS = 3
 """How often a trial whose process died is started again; it continues from its checkpoints."""
@@ -26,23 +26,23 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     specs = specs or extract.check(config)
     summary = Summary("train", unit="models")
     # It takes all frames of a feature: on a cluster, no work for the node that only drives.
-    if session.few(config.address):
+    if session.runs_locally(config.address):
         trials = _plan(config, workspace, specs, summary)
     else:
         session.connect(config.address)
-        trials, summary = session.elsewhere(_planned, config, workspace, specs, summary)
+        trials, summary = remote.run_remote(_planned, config, workspace, specs, summary)
     if trials:
         session.connect(config.address)
         keys.keep_home()
         session.check_fits(config.train.gpus_per_trial)
         _search(config, workspace, trials)
-        with session.marked(workspace) as mark, progress("train", sum(t["members"] for t in trials)) as ticker:
+        with remote.marker(workspace) as mark, progress("train", sum(t["members"] for t in trials)) as ticker:
             errors = _train(config, workspace, trials, _given(config, workspace, mark), ticker)
         workspace.append_rows("failures", [failure("train", name, "trial_failed", e) for name, e in errors.items()])
         made = [t for t in trials if t["name"] not in errors]
         summary.made = sum(t["network"] is not None for t in made)
         summary.failed = len(errors)
-        counters.count("train", models=summary.made, lost=["trial_failed"] * len(errors))
+        counters.count("train", models=summary.made, failed=["trial_failed"] * len(errors))
         if not made:
             raise MerRayError(
                 f"all {len(trials)} trials failed ({next(iter(errors.values()))})",

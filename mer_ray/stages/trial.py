@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mer_ray.errors import MerRayError, as_ours
 from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import digest
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, now
-from mer_ray.stages import session
+from mer_ray.stages import remote, session
 
 REPORT_S = 1.0
 """Tune hears of an epoch at most this often: every report is a round trip."""
@@ -36,20 +35,22 @@ def tune_trial(config: dict[str, Any]) -> None:
             last = time.monotonic()
             tune.report(values)
 
-    try:
+    def work() -> None:
         session.check_gpu(config["gpus"])
-        session.check_reached([Workspace(config["workspace"])], config["mark"])
+        remote.check_marker([Workspace(config["workspace"])], config["mark"])
         figures = baselines(config) if config["trial"]["network"] is None else network(config, report)
         tune.report({"members_done": config["trial"]["members"], **figures})
-    except (MerRayError, OSError) as error:
-        tune.report({"members_done": 0, "error": str(as_ours(error))})
+
+    _, error = remote.attempt(work)
+    if error is not None:
+        tune.report({"members_done": 0, "error": str(error)})
 
 
 def group_trial(config: dict[str, Any]) -> None:
     """A trial that several processes train together: each calls this."""
     from mer_ray.training.placement import Placement
 
-    session.check_reached([Workspace(config["workspace"])], config["mark"])
+    remote.check_marker([Workspace(config["workspace"])], config["mark"])
     network(config, lambda values, due: None, Placement.everywhere())
 
 

@@ -25,7 +25,7 @@ class Dataset:
     """Tracks in the order of their ids: frames (n_i, F) float32, labels (N, 3) in 0..1, and groups for the folds.
 
     errors: the labels' standard errors (N, 3), NaN where none is known. lexicons: where the labels come from. audio:
-    the hash of each track's file; where its frames were brought along without one, the path that they were found by.
+    the hash of each track's file; where its frames are precomputed without one, the path that they were found by.
     """
 
     ids: list[str]
@@ -80,7 +80,7 @@ def load(
         for columns in (DIMENSIONS, ERRORS)
     )
     artists, titles, albums, composers = ([described[i][c] or "" for i in kept] for c in wanted[1:5])
-    by_path = feature.params.get("key") == "path"  # where frames were brought along
+    by_path = feature.params.get("key") == "path"  # of precomputed frames
     if groups is None or not all(i in groups for i in kept):
         groups = dict(zip(kept, track_groups(kept, artists, albums, composers), strict=True))
     return Dataset(

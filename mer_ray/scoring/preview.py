@@ -1,4 +1,4 @@
-"""Scores at a glance, for a terminal: every track of a few, or the folders of many."""
+"""A preview of scores for a terminal: each track of a small file, the folders of a large one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store of raw answers: what was put is found again, whoever wrote, and whatever broke off."""
+"""Raw responses on disk or in a bucket: what was put is found again, whoever wrote, and whatever broke off."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from hypothesis import strategies as st
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.io.tables import Workspace
-from mer_ray.sources import answers as module
-from mer_ray.sources.answers import SUFFIX, Answers, question_hash
+from mer_ray.sources import response_cache as module
+from mer_ray.sources.response_cache import SUFFIX, ResponseCache, request_hash
 
 # Lone surrogates too: no service should send them, and none may break the store.
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=200)
-QUESTIONS = st.dictionaries(st.sampled_from(["method", "artist", "track", "page"]), TEXTS | st.integers(), min_size=1)
+REQUESTS = st.dictionaries(st.sampled_from(["method", "artist", "track", "page"]), TEXTS | st.integers(), min_size=1)
 
 
 def ask(i: int) -> dict[str, str | int]:
@@ -37,17 +37,23 @@ def ask(i: int) -> dict[str, str | int]:
 
 
 def filled(folder: Path, n: int = 5) -> Path:
-    """The file that n answers were put in."""
-    with Answers(folder) as answers:
+    """The file that n responses were put in."""
+    with ResponseCache(folder) as cache:
         for i in range(n):
-            answers.put(ask(i), f"<answer {i}>" * 20)
+            cache.put(ask(i), f"<answer {i}>" * 20)
     (file,) = folder.iterdir()
     return file
 
 
+def text(cache: ResponseCache, request: dict[str, str | int]) -> str | None:
+    """What a cache has for a request."""
+    found = cache.get(request)
+    return None if found is None else found.text
+
+
 def members(file: Path) -> list[int]:
     """Where each answer of an intact file begins, and the file's end."""
-    lengths = [length for _, _, length in Answers(file.parent)._members(file.name)]
+    lengths = [length for _, _, length in ResponseCache(file.parent)._members(file.name)]
     return [0, *itertools.accumulate(lengths)]
 
 
@@ -59,73 +65,66 @@ def lines(file: Path) -> list[dict[str, object]]:
 
 def test_what_was_put_is_found_with_its_time(tmp_path: Path) -> None:
     before = datetime.now(UTC) - timedelta(milliseconds=1)
-    with Answers(tmp_path / "new" / "folder") as answers:
-        answers.put(ask(1), "one")
-        assert ask(1) not in answers  # reload has not seen it yet
-        assert answers.get(ask(1)) is None
-        answers.reload()
-        assert ask(1) in answers
-        assert ask(2) not in answers
-        found = answers.get(ask(1))
+    with ResponseCache(tmp_path / "new" / "folder") as cache:
+        cache.put(ask(1), "one")
+        assert ask(1) not in cache  # reload has not seen it yet
+        assert cache.get(ask(1)) is None
+        cache.reload()
+        assert ask(1) in cache
+        assert ask(2) not in cache
+        found = cache.get(ask(1))
     assert found is not None
-    assert found.text == "one"
-    assert before <= found.at <= datetime.now(UTC)
-    assert len(answers) == 1
+    assert (found.text, before <= found.at <= datetime.now(UTC)) == ("one", True)
+    assert len(cache) == 1
 
 
 def test_an_empty_folder_has_no_answers_and_is_not_made(tmp_path: Path) -> None:
-    with Answers(tmp_path / "none") as answers:
-        assert len(answers) == 0
-        assert answers.get(ask(1)) is None
-        assert answers.size_bytes() == 0
+    with ResponseCache(tmp_path / "none") as cache:
+        assert len(cache) == 0
+        assert cache.get(ask(1)) is None
+        assert cache.size_bytes() == 0
     assert not (tmp_path / "none").exists()
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(QUESTIONS, TEXTS), max_size=8))
+@given(st.lists(st.tuples(REQUESTS, TEXTS), max_size=8))
 def test_any_text_comes_back_as_it_was(asked: list[tuple[dict[str, str | int], str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        with Answers(folder) as answers:
-            for question, text in asked:
-                answers.put(question, text)
-        again = Answers(folder)
-        last = {json.dumps(question, sort_keys=True): (question, text) for question, text in asked}
+        with ResponseCache(folder) as cache:
+            for question, said in asked:
+                cache.put(question, said)
+        again = ResponseCache(folder)
+        last = {json.dumps(question, sort_keys=True): (question, said) for question, said in asked}
         assert len(again) == len(last)
-        for question, text in last.values():
-            found = again.get(question)
-            assert found is not None
-            assert found.text == text
+        for question, said in last.values():
+            assert text(again, question) == said
 
 
 @given(st.permutations([("a", 1), ("b", "2"), ("c", "ö")]))
-def test_the_order_of_a_questions_parameters_does_not_matter(pairs: list[tuple[str, str | int]]) -> None:
-    assert question_hash(dict(pairs)) == question_hash({"a": 1, "b": "2", "c": "ö"})
+def test_the_order_of_a_requests_parameters_does_not_matter(pairs: list[tuple[str, str | int]]) -> None:
+    assert request_hash(dict(pairs)) == request_hash({"a": 1, "b": "2", "c": "ö"})
 
 
-@given(QUESTIONS, QUESTIONS)
-def test_questions_that_differ_have_other_hashes(one: dict[str, str | int], other: dict[str, str | int]) -> None:
-    assert (question_hash(one) == question_hash(other)) == (one == other)
+@given(REQUESTS, REQUESTS)
+def test_requests_that_differ_have_other_hashes(one: dict[str, str | int], other: dict[str, str | int]) -> None:
+    assert (request_hash(one) == request_hash(other)) == (one == other)
 
 
 def test_the_last_answer_counts_within_a_file_and_across_files(tmp_path: Path) -> None:
     for run in range(3):
-        with Answers(tmp_path) as answers:
-            answers.put(ask(1), f"{run} first")
-            answers.put(ask(1), f"{run} second")
-            answers.reload()
-            found = answers.get(ask(1))
-            assert found is not None
-            assert found.text == f"{run} second"
+        with ResponseCache(tmp_path) as cache:
+            cache.put(ask(1), f"{run} first")
+            cache.put(ask(1), f"{run} second")
+            cache.reload()
+            assert text(cache, ask(1)) == f"{run} second"
     assert len(list(tmp_path.iterdir())) == 3
-    again = Answers(tmp_path)
+    again = ResponseCache(tmp_path)
     assert len(again) == 1
-    found = again.get(ask(1))
-    assert found is not None
-    assert found.text == "2 second"
+    assert text(again, ask(1)) == "2 second"
 
 
 def test_threads_and_stores_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
-    stores = [Answers(tmp_path) for _ in range(2)]
+    stores = [ResponseCache(tmp_path) for _ in range(2)]
     together = threading.Barrier(6, timeout=60)
 
     def write(writer: int) -> None:
@@ -141,53 +140,32 @@ def test_threads_and_stores_write_at_once_and_lose_nothing(tmp_path: Path) -> No
     for store in stores:
         store.__exit__(None, None, None)
     assert len(list(tmp_path.iterdir())) == 2
-    again = Answers(tmp_path)
-    assert (len(again), again.torn) == (600, 0)
+    again = ResponseCache(tmp_path)
+    assert len(again) == 600
     for writer in range(6):
         for i in range(100):
-            found = again.get({"writer": writer, "i": i})
-            assert found is not None
-            assert found.text == f"{writer} {i} " + "x" * (i % 17) * 100
+            assert text(again, {"writer": writer, "i": i}) == f"{writer} {i} " + "x" * (i % 17) * 100
 
 
 def test_readers_see_a_writers_answers_while_it_writes(tmp_path: Path) -> None:
-    with Answers(tmp_path) as writer:
-        reader = Answers(tmp_path)
+    with ResponseCache(tmp_path) as writer:
+        reader = ResponseCache(tmp_path)
         for i in range(20):
             writer.put(ask(i), str(i))
             reader.reload()
             assert len(reader) == i + 1
-            found = reader.get(ask(i))
-            assert found is not None
-            assert found.text == str(i)
-
-
-def test_a_store_that_only_writes_looks_at_nothing(tmp_path: Path) -> None:
-    filled(tmp_path)
-    answers = Answers(tmp_path, read=False)
-    assert len(answers) == 0
-    with answers:
-        answers.put(ask(9), "nine")
-    assert len(Answers(tmp_path)) == 6
-
-
-def test_a_store_goes_on_after_it_was_closed(tmp_path: Path) -> None:
-    answers = Answers(tmp_path)
-    for i in range(2):
-        with answers:
-            answers.put(ask(i), str(i))
-    assert len(Answers(tmp_path)) == 2
+            assert text(reader, ask(i)) == str(i)
 
 
 def test_an_answer_survives_the_end_of_its_process(tmp_path: Path) -> None:
     script = (
-        "import os, sys; from mer_ray.sources.answers import Answers; answers = Answers(sys.argv[1]);"
-        "[answers.put({'i': i}, f'answer {i}') for i in range(50)]; os.kill(os.getpid(), 9)"
+        "import os, sys; from mer_ray.sources.response_cache import ResponseCache; cache = ResponseCache(sys.argv[1]);"
+        "[cache.put({'i': i}, f'answer {i}') for i in range(50)]; os.kill(os.getpid(), 9)"
     )
     ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=60)
     assert ended.returncode == -9
-    again = Answers(tmp_path)
-    assert (len(again), again.torn) == (50, 0)
+    again = ResponseCache(tmp_path)
+    assert len(again) == 50
 
 
 def test_every_byte_length_of_a_torn_answer_is_seen_as_torn(tmp_path: Path) -> None:
@@ -198,27 +176,22 @@ def test_every_byte_length_of_a_torn_answer_is_seen_as_torn(tmp_path: Path) -> N
     file.parent.mkdir()
     for length in range(last, end + 1):
         file.write_bytes(whole[:length])
-        answers = Answers(file.parent)
-        assert answers.torn == (last < length < end), length
-        assert len(answers) == (5 if length == end else 4), length
+        cache = ResponseCache(file.parent)
+        assert len(cache) == (5 if length == end else 4), length
         for i in range(4):
-            found = answers.get(ask(i))
-            assert found is not None
-            assert found.text == f"<answer {i}>" * 20
-        assert (ask(4) in answers) is (length == end)
+            assert text(cache, ask(i)) == f"<answer {i}>" * 20
+        assert (ask(4) in cache) is (length == end)
 
 
 def test_torn_answers_of_one_file_hide_nothing_in_another(tmp_path: Path) -> None:
     file = filled(tmp_path)
     os.truncate(file, file.stat().st_size - 3)
-    with Answers(tmp_path) as answers:
-        assert answers.torn == 1
-        answers.put(ask(4), "asked again")
-    again = Answers(tmp_path)
-    assert (len(again), again.torn) == (5, 1)
-    found = again.get(ask(4))
-    assert found is not None
-    assert found.text == "asked again"
+    with ResponseCache(tmp_path) as cache:
+        assert ask(4) not in cache
+        cache.put(ask(4), "asked again")
+    again = ResponseCache(tmp_path)
+    assert len(again) == 5
+    assert text(again, ask(4)) == "asked again"
 
 
 @pytest.mark.parametrize(
@@ -238,16 +211,15 @@ def test_foreign_bytes_are_no_answers(tmp_path: Path, foreign: bytes) -> None:
     with file.open("ab") as behind:  # and behind our own, as a power cut can leave them
         behind.write(foreign)
     (tmp_path / "notes.txt").write_bytes(foreign)
-    answers = Answers(tmp_path)
-    assert len(answers) == 5
-    assert answers.torn == 2
-    assert all(answers.get(ask(i)) is not None for i in range(5))
+    cache = ResponseCache(tmp_path)
+    assert len(cache) == 5
+    assert all(cache.get(ask(i)) is not None for i in range(5))
 
 
 def test_zcat_shows_a_line_an_answer(tmp_path: Path) -> None:
     file = filled(tmp_path)
-    with Answers(tmp_path) as answers:
-        answers.put({"tag": "日本\n"}, 'two\nlines & "quotes" \x00 \u2028')
+    with ResponseCache(tmp_path) as cache:
+        cache.put({"tag": "日本\n"}, 'two\nlines & "quotes" \x00 \u2028')
     shown = lines(file)
     assert [line["asked"] for line in shown] == [ask(i) for i in range(5)]
     assert [line["answer"] for line in shown] == [f"<answer {i}>" * 20 for i in range(5)]
@@ -261,11 +233,11 @@ def test_zcat_shows_a_line_an_answer(tmp_path: Path) -> None:
 def test_the_size_is_that_of_all_files_of_answers(tmp_path: Path) -> None:
     files = [filled(tmp_path)]
     (tmp_path / "notes.txt").write_text("not counted")
-    with Answers(tmp_path) as answers:
-        answers.put(ask(7), "x" * 10_000)
+    with ResponseCache(tmp_path) as cache:
+        cache.put(ask(7), "x" * 10_000)
         files = list(tmp_path.glob(f"*{SUFFIX}"))
         assert len(files) == 2
-        assert answers.size_bytes() == sum(file.stat().st_size for file in files)
+        assert cache.size_bytes() == sum(file.stat().st_size for file in files)
 
 
 def test_a_byte_that_changed_in_an_answer_is_never_passed_on_as_its_text(tmp_path: Path) -> None:
@@ -276,22 +248,19 @@ def test_a_byte_that_changed_in_an_answer_is_never_passed_on_as_its_text(tmp_pat
     seen = 0
     for at in body:
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
-        answers = Answers(tmp_path)
-        said = ""
+        cache = ResponseCache(tmp_path)
+        message = ""
         try:
-            found = answers.get(ask(2))
+            found = text(cache, ask(2))
         except WorkspaceError as error:
-            said = str(error)
-        if said:
-            assert re.search(rf"{re.escape(str(file))} is damaged at byte {starts[2]}.*remove it", said)
+            message = str(error)
+        if message:
+            assert re.search(rf"{re.escape(str(file))} is damaged at byte {starts[2]}.*remove it", message)
             seen += 1
         else:  # of the last byte of a deflate stream, some bits mean nothing
-            assert found is not None
-            assert found.text == "<answer 2>" * 20
+            assert found == "<answer 2>" * 20
         for i in (0, 1, 3, 4):
-            found = answers.get(ask(i))
-            assert found is not None
-            assert found.text == f"<answer {i}>" * 20
+            assert text(cache, ask(i)) == f"<answer {i}>" * 20
     assert seen >= len(body) - 1
 
 
@@ -302,12 +271,12 @@ def test_a_byte_that_changed_in_a_header_gives_nobody_anothers_answer(tmp_path: 
     for at in range(starts[2], starts[2] + module._HEADER):
         for bit in (0x01, 0x80):
             file.write_bytes(whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1 :])
-            answers = Answers(tmp_path)
+            cache = ResponseCache(tmp_path)
             for i in range(5):
                 with suppress(WorkspaceError):
-                    found = answers.get(ask(i))
+                    found = cache.get(ask(i))
                     assert found is None or found.text == f"<answer {i}>" * 20
-            assert answers.get(ask(0)) is not None
+            assert cache.get(ask(0)) is not None
 
 
 def test_a_full_disk_costs_the_answer_that_met_it_and_none_other(tmp_path: Path) -> None:
@@ -315,14 +284,14 @@ def test_a_full_disk_costs_the_answer_that_met_it_and_none_other(tmp_path: Path)
     script = """
 import random, resource, signal, sys
 from mer_ray.errors import WorkspaceError
-from mer_ray.sources.answers import Answers
+from mer_ray.sources.response_cache import ResponseCache
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
 noise = random.Random(1)
-with Answers(sys.argv[1]) as answers:
+with ResponseCache(sys.argv[1]) as cache:
     for i, size in enumerate((400, 4000, 400)):
         try:
-            answers.put({"i": i}, noise.randbytes(size).hex())
+            cache.put({"i": i}, noise.randbytes(size).hex())
             print("kept", i)
         except WorkspaceError as error:
             print(error)
@@ -334,8 +303,8 @@ with Answers(sys.argv[1]) as answers:
     assert (kept, kept_too) == ("kept 0", "kept 2")
     assert refused.startswith(f"cannot write {tmp_path}")
     assert "free some space" in refused
-    again = Answers(tmp_path)
-    assert (len(again), again.torn) == (2, 0)
+    again = ResponseCache(tmp_path)
+    assert len(again) == 2
     assert {"i": 1} not in again
     (file,) = tmp_path.iterdir()
     assert [line["asked"] for line in lines(file)] == [{"i": 0}, {"i": 2}]
@@ -343,9 +312,9 @@ with Answers(sys.argv[1]) as answers:
 
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    answers = Answers(tmp_path / "file" / "cache")
+    cache = ResponseCache(tmp_path / "file" / "cache")
     with pytest.raises(WorkspaceError, match="cannot write"):
-        answers.put(ask(1), "one")
+        cache.put(ask(1), "one")
 
 
 # object stores ----------------------------------------------------------------------------------------------------
@@ -364,16 +333,14 @@ def bucket(server: str) -> str:
 
 
 def test_an_object_store_keeps_answers_too(bucket: str) -> None:
-    with Answers(bucket) as answers:
+    with ResponseCache(bucket) as cache:
         for i in range(5):
-            answers.put(ask(i), f"answer {i}")
-    again = Answers(bucket)
-    assert (len(again), again.torn) == (5, 0)
+            cache.put(ask(i), f"answer {i}")
+    again = ResponseCache(bucket)
+    assert len(again) == 5
     assert again.size_bytes() > 0
     for i in range(5):
-        found = again.get(ask(i))
-        assert found is not None
-        assert found.text == f"answer {i}"
+        assert text(again, ask(i)) == f"answer {i}"
     store = Workspace(bucket)
     (name,) = store.names()
     with store.fs.open_input_file(store.path(name)) as file:  # as another program would download it
@@ -383,34 +350,34 @@ def test_an_object_store_keeps_answers_too(bucket: str) -> None:
 
 
 def test_reload_sees_what_this_store_has_not_sent_yet(bucket: str) -> None:
-    with Answers(bucket) as answers:
+    with ResponseCache(bucket) as cache:
         for i in range(3):
-            answers.put(ask(i), str(i))
-            answers.reload()
-            assert len(answers) == i + 1
+            cache.put(ask(i), str(i))
+            cache.reload()
+            assert len(cache) == i + 1
 
 
 @pytest.mark.parametrize("count", [1, module.REMOTE_BATCH, 2 * module.REMOTE_BATCH + 1])
 def test_an_object_holds_many_answers(bucket: str, count: int) -> None:
-    with Answers(bucket) as answers:
+    with ResponseCache(bucket) as cache:
         for i in range(count):
-            answers.put(ask(i), str(i))
-    assert len(Answers(bucket)) == count
+            cache.put(ask(i), str(i))
+    assert len(ResponseCache(bucket)) == count
     assert len(Workspace(bucket).names()) == -(-count // module.REMOTE_BATCH)
 
 
 def test_an_object_does_not_wait_for_long(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REMOTE_BATCH_S", -1.0)
-    answers = Answers(bucket)
-    answers.put(ask(1), "one")
-    assert len(Answers(bucket)) == 1
+    cache = ResponseCache(bucket)
+    cache.put(ask(1), "one")
+    assert len(ResponseCache(bucket)) == 1
 
 
 def test_closing_without_answers_makes_no_object(bucket: str) -> None:
-    with Answers(bucket) as answers:
-        answers.put(ask(1), "one")
-        answers.reload()
-    with Answers(bucket):
+    with ResponseCache(bucket) as cache:
+        cache.put(ask(1), "one")
+        cache.reload()
+    with ResponseCache(bucket):
         pass
     assert len(Workspace(bucket).names()) == 1
 
@@ -419,17 +386,15 @@ def test_closing_without_answers_makes_no_object(bucket: str) -> None:
     "damage", [lambda data: data[:-3], lambda data: data[:60] + bytes([data[60] ^ 85]) + data[61:]]
 )
 def test_objects_can_be_damaged_as_files_can(bucket: str, damage: Callable[[bytes], bytes]) -> None:
-    with Answers(bucket) as answers:
-        answers.put(ask(1), "one")
+    with ResponseCache(bucket) as cache:
+        cache.put(ask(1), "one")
     store = Workspace(bucket)
     (name,) = store.names()
     with store.fs.open_input_file(store.path(name)) as file:
         data = damage(file.read())
     with store.fs.open_output_stream(store.path(name), compression=None) as stream:
         stream.write(data)
-    again = Answers(bucket)
-    if again.torn:
-        assert ask(1) not in again
-    else:
+    again = ResponseCache(bucket)
+    if ask(1) in again:
         with pytest.raises(WorkspaceError, match=re.escape(name)):
             again.get(ask(1))

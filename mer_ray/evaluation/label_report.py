@@ -6,13 +6,12 @@ Statistics are gathered batch by batch, in memory that does not grow with the tr
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mer_ray.io.identity import one_line
+from mer_ray.evaluation.escape import markdown_text
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.labels.columns import Tags
 from mer_ray.labels.lexicon import fold
@@ -21,7 +20,7 @@ from mer_ray.labels.terms import Matcher
 BINS = 1_000  # quantiles are read off histograms: good to 0.001
 CELLS = 40
 MOST_TERMS = 30
-_TAGS_HELD = 1_000_000
+_MAX_TAGS = 1_000_000
 _LISTED = 25
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -68,8 +67,8 @@ class Statistics:
             form = fold(name)
             before = self.tags.get(form)
             self.tags[form] = (count, weight) if before is None else (before[0] + count, before[1] + weight)
-        if len(self.tags) > _TAGS_HELD:
-            kept = sorted(self.tags.items(), key=lambda item: -item[1][1])[: _TAGS_HELD // 2]
+        if len(self.tags) > _MAX_TAGS:
+            kept = sorted(self.tags.items(), key=lambda item: -item[1][1])[: _MAX_TAGS // 2]
             self.tags = dict(kept)
 
     @property
@@ -102,17 +101,6 @@ def quantile(histogram: np.ndarray, share: float) -> float:
     at = min(at, len(histogram) - 1)
     inside = (share * total - (up_to[at] - histogram[at])) / max(histogram[at], 1)
     return float((at + np.clip(inside, 0, 1)) / len(histogram))
-
-
-_MARKUP = re.compile(r"([!-%(-+./:;=?@\[-`{-~])")
-
-
-def cell(text: str, limit: int = 60) -> str:
-    """Text from outside, fit for a cell of a Markdown table: it is shown as it is, and never read as markup."""
-    text = one_line(text, limit)
-    return (
-        _MARKUP.sub(r"\\\1", text.replace("&", "\0")).replace("\0", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], n_texts: int = 1) -> list[str]:
@@ -156,7 +144,7 @@ def markdown(statistics: Statistics, matcher: Matcher | None, failures: Mapping[
         lines += _about_tags(s, matcher)
     lines += ["## Tracks without a label", ""]
     if failures:
-        lines += _table(["Reason", "Tracks"], [[cell(r), f"{n:,}"] for r, n in sorted(failures.items())])
+        lines += _table(["Reason", "Tracks"], [[markdown_text(r), f"{n:,}"] for r, n in sorted(failures.items())])
     else:
         lines += ["None.", ""]
     return "\n".join(lines)
@@ -185,7 +173,12 @@ def _about_tags(s: Statistics, matcher: Matcher) -> list[str]:
     lines += _table(
         ["Tag", "Term", "Uses", "Weight", "V", "A", "D"],
         [
-            [cell(tag), cell(", ".join(m.term for m in reading.matches)), f"{count:,}", f"{weight:,.0f}"]
+            [
+                markdown_text(tag, 60),
+                markdown_text(", ".join(m.term for m in reading.matches), 60),
+                f"{count:,}",
+                f"{weight:,.0f}",
+            ]
             + [_number(sum(m.share * m.vad[i] for m in reading.matches)) for i in range(3)]
             for tag, count, weight, reading in sorted(found, key=lambda r: (-r[1], -r[2], r[0]))[:_LISTED]
         ],
@@ -198,7 +191,7 @@ def _about_tags(s: Statistics, matcher: Matcher) -> list[str]:
                 ["Tag", "Why", "Uses", "Weight", "Share of all weight"],
                 [
                     [
-                        cell(tag),
+                        markdown_text(tag, 60),
                         reading.why.removeprefix("left out: "),
                         f"{count:,}",
                         f"{weight:,.0f}",

@@ -1,6 +1,6 @@
 """How often 95 % intervals hold the truth, on simulated catalogues of artists of like and unlike sizes.
 
-    python benchmarks/coverage.py [--json FILE] [--catalogues 2000] [--seed 1000]
+    python benchmarks/intervals.py [--json FILE] [--catalogues 2000] [--seed 1000]
 
 Needs numpy, scipy, and this repository's files. About 5 minutes on one core.
 
@@ -13,15 +13,12 @@ counted as one, whatever its size. The form of "now" was chosen with seeds 1, 7 
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
 CASES = [
     ("even", 8),
     ("even", 20),
@@ -70,7 +67,7 @@ def coverage(kind: str, n_groups: int, n: int, seed: int) -> tuple[float, dict[s
 
     labels, one, other, _ = catalogue(np.ones(600_000, int), np.random.default_rng(99))
     first, second = metrics(labels, one).values, metrics(labels, other).values
-    held: dict[str, np.ndarray] = {}
+    share: dict[str, np.ndarray] = {}
     numbers = []
     for number in range(n):
         rng = np.random.default_rng([seed, number])
@@ -83,8 +80,8 @@ def coverage(kind: str, n_groups: int, n: int, seed: int) -> tuple[float, dict[s
                 ("difference", first - second, difference(a, b)[1]),
             ):
                 inside = (ends[:, 0] <= truth) & (truth <= ends[:, 1])
-                held[f"{what} {name}"] = held.get(f"{what} {name}", 0) + inside / n
-    return float(np.median(numbers)), held
+                share[f"{what} {name}"] = share.get(f"{what} {name}", 0) + inside / n
+    return float(np.median(numbers)), share
 
 
 def main() -> None:
@@ -93,16 +90,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1_000)
     options = parser.parse_args()
     common.one_thread()
-    sys.path.insert(0, str(ROOT))
     from mer_ray.evaluation.metrics import INDEX
 
     rows: list[list[Any]] = []
     figures: dict[str, Any] = {}
     for kind, n_groups in CASES:
-        effective, held = coverage(kind, n_groups, options.catalogues, options.seed)
-        figures[f"{kind}, {n_groups}"] = {"effective": effective, **{k: v.tolist() for k, v in held.items()}}
+        effective, share = coverage(kind, n_groups, options.catalogues, options.seed)
+        figures[f"{kind}, {n_groups}"] = {"effective": effective, **{k: v.tolist() for k, v in share.items()}}
         cells = [
-            f"{held[f'{what} now'][i]:.3f} ({held[f'{what} before'][i]:.3f})"
+            f"{share[f'{what} now'][i]:.3f} ({share[f'{what} before'][i]:.3f})"
             for what, names in (("figure", SHOWN), ("difference", ("mse", "r2")))
             for i in map(INDEX.get, names)
         ]
