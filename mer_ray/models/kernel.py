@@ -99,11 +99,14 @@ class Kernel(Regressor):
 
     def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
         """See `Regressor.predict`. The value is the interquartile mean over the passages that are whole."""
-        if not tracks:
-            return []
+        together = range(0, len(tracks), ROWS)  # statistics of all tracks may be as large as their frames
+        return [p for i in together for p in self._predict(tracks[i : i + ROWS])]
+
+    def _predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
         grids = [passages.grid(len(track), self.window, self.hop_s) for track in tracks]
-        raw = [self.statistics.raw(track, grid, self.hop_s) for track, grid in zip(tracks, grids, strict=True)]
-        statistics = self.statistics.standardised(np.concatenate(raw))
+        own = self.statistics
+        raw = [own.raw(track, grid, self.hop_s) for track, grid in zip(tracks, grids, strict=True)]
+        statistics = own.standardised(np.concatenate(raw))
         blocks = self._blocks(statistics)
         head, bias = self.arrays["network.head.kernel"], self.arrays["network.head.bias"]
         rows = [slice(i, i + ROWS) for i in range(0, len(statistics), ROWS)]
@@ -111,11 +114,10 @@ class Kernel(Regressor):
         values = Scaler.from_arrays(self.arrays).vad(np.concatenate(outputs) + bias)
         out, start = [], 0
         for grid in grids:
-            own = slice(start, start + len(grid.first))
-            start = own.stop
-            value = interquartile_mean(values[own][grid.whole])
-            n = grid.n_points
-            out.append(TrackPrediction(value, values[own][:n], grid.hop_s, statistics[own][:n].mean(axis=0)))
+            points = slice(start, start + grid.n_points)
+            value = interquartile_mean(values[start : start + len(grid.first)][grid.whole])
+            out.append(TrackPrediction(value, values[points], grid.hop_s, statistics[points].mean(axis=0)))
+            start += len(grid.first)
         return out
 
     @property
