@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.io.tables import Workspace
 from mer_ray.models.splits import grouped_folds
-from mer_ray.training.checkpoint import Kept, from_bytes, to_bytes
+from mer_ray.training.checkpoint import Checkpoint, from_bytes, to_bytes
 from mer_ray.training.crossval import cross_validate
 from mer_ray.training.fit import Recipe, fit
 from mer_ray.training.member import Member, Scaler

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ def fit(tracks: Sequence[np.ndarray], labels: np.ndarray, window: int, hop_s: fl
     """From training tracks (n_i, F), for networks that have none of their own. labels: (N, 3), for the scaler."""
     scaler = Scaler.of(tracks, labels)
     count = layout.n_components(tracks[0].shape[1], hop_s)
-    own = Statistics(scaler, components(map(scaler.frames, tracks), count, seed), np.zeros(()), np.ones(()))
+    own = Statistics(scaler, components(tracks, count, seed, scaler.frames), np.zeros(()), np.ones(()))
     means = []
     for track in tracks:
         places, n = passages.grid(len(track), window, hop_s)
@@ -56,13 +56,20 @@ def fit(tracks: Sequence[np.ndarray], labels: np.ndarray, window: int, hop_s: fl
     return Statistics(scaler, own.components, values.mean(axis=0), np.where(sd > 1e-6, sd, 1).astype(np.float32))
 
 
-def components(tracks: Iterable[np.ndarray], count: int, seed: int) -> np.ndarray:
-    """Whitening principal components (F, count) of standardised frames (n_i, F), from about 200,000 of them at most."""
-    kept = list(tracks)
+def components(
+    tracks: Sequence[np.ndarray],
+    count: int,
+    seed: int,
+    scale: Callable[[np.ndarray], np.ndarray] = lambda frames: frames,
+) -> np.ndarray:
+    """Whitening principal components (F, count) of frames (n_i, F), from about 200,000 of them at most.
+
+    scale: what standardises them, frame by frame.
+    """
     if not count:
-        return np.zeros((kept[0].shape[1], 0), np.float32)
-    step = max(1, sum(len(t) for t in kept) // MAX_FRAMES)
-    frames = np.concatenate([t[(seed % step) :: step] for t in kept]).astype(np.float64)
+        return np.zeros((tracks[0].shape[1], 0), np.float32)
+    step = max(1, sum(len(t) for t in tracks) // MAX_FRAMES)
+    frames = np.concatenate([scale(t[(seed % step) :: step]) for t in tracks]).astype(np.float64)
     variance, directions = np.linalg.eigh(frames.T @ frames / max(1, len(frames)))
     variance, directions = variance[::-1][:count], directions[:, ::-1][:, :count]
     # The sign of an eigenvector is the library's whim.

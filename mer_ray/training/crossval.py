@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import numpy as np
 
 from mer_ray import models
 from mer_ray.models import N_TARGETS
 from mer_ray.models.splits import grouped_folds, grouped_holdout
-from mer_ray.training.checkpoint import NOTHING, Checkpoint
+from mer_ray.training.checkpoint import NOTHING, Checkpoints
 from mer_ray.training.fit import Recipe, fit, label_weights
 from mer_ray.training.inference import answers
 from mer_ray.training.member import Member
@@ -23,7 +22,7 @@ HOLDOUT = 0.15
 
 @dataclass(frozen=True)
 class Part:
-    """One network of a cross-validation: its place in it, and where its random numbers start."""
+    """One network of a cross-validation. number: 0, 1, ... in the order of `parts`; seed: follows from it."""
 
     repeat: int
     fold: int
@@ -31,6 +30,15 @@ class Part:
     target: int | None
     number: int
     seed: int
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """predicted: (n, 3) in 0..1, of the fold's own tracks. members, curves: one of each part; a curve is (E, 2)."""
+
+    predicted: np.ndarray
+    members: list[Member]
+    curves: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -47,34 +55,6 @@ class Result:
     curves: list[np.ndarray]
 
 
-class Shelf(Protocol):
-    """Where finished members and the state of the unfinished one are kept."""
-
-    def finished(self, number: int) -> tuple[Member, np.ndarray] | None:
-        """A member that was put here, with its curve."""
-
-    def put(self, number: int, member: Member, curve: np.ndarray) -> None:
-        """Keep a finished member."""
-
-    def checkpoint(self, number: int) -> Checkpoint:
-        """Where a member that is being trained keeps its state."""
-
-
-class _NoShelf:
-    def finished(self, number: int) -> None:
-        return None
-
-    def put(self, number: int, member: Member, curve: np.ndarray) -> None:
-        return None
-
-    def checkpoint(self, number: int) -> Checkpoint:
-        return NOTHING
-
-
-NO_SHELF: Shelf = _NoShelf()
-"""Keeps nothing."""
-
-
 def partitions(groups: Sequence[str], labels: np.ndarray, folds: int, repeats: int, seed: int) -> np.ndarray:
     """The folds of each repeat, (R, N): grouped, stratified on VAD, repeat r by the seed ``seed + r``."""
     return np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
@@ -84,8 +64,71 @@ def parts(network: str, folds: int, repeats: int, members: int, separate: bool, 
     """All networks of a cross-validation, in their order. A solved network has one member per fold."""
     members = 1 if models.is_solved(network) else members
     targets: list[int | None] = list(range(N_TARGETS)) if separate and not models.is_solved(network) else [None]
-    places = [(r, k, m, t) for r in range(repeats) for k in range(folds) for m in range(members) for t in targets]
-    return [Part(r, k, m, t, n, seed * 10_000 + n) for n, (r, k, m, t) in enumerate(places)]
+    order = [(r, k, m, t) for r in range(repeats) for k in range(folds) for m in range(members) for t in targets]
+    return [Part(r, k, m, t, n, seed * 10_000 + n) for n, (r, k, m, t) in enumerate(order)]
+
+
+def train_fold(
+    recipe_of: Callable[[Part], Recipe],
+    tracks: Sequence[np.ndarray],
+    labels: np.ndarray,
+    groups: Sequence[str],
+    fold: np.ndarray,
+    plan: Sequence[Part],
+    on_epoch: Callable[[int, int, float, float], None] = lambda number, epoch, train, valid: None,
+    errors: np.ndarray | None = None,
+    checkpoints: Checkpoints | None = None,
+    placement: Placement | None = None,
+) -> FoldResult:
+    """Train the networks of one fold on the other folds' tracks, and predict its own.
+
+    Args:
+        recipe_of: how each part is trained.
+        tracks: frames (n_i, F) of all tracks, only read.
+        labels: (N, 3) in 0..1.
+        groups: (N,), such as artists; whole groups of the training tracks decide when to stop.
+        fold: (N,), of the fold's repeat.
+        plan: the parts of this fold. Their predictions are averaged.
+        on_epoch: called with the part's number, the epoch, training and validation loss.
+        errors: the labels' standard errors (N, 3), by which they are weighted.
+        checkpoints: finished members are read from here, not trained again.
+        placement: where several processes train together.
+    """
+    inside, outside = np.flatnonzero(fold != plan[0].fold).tolist(), np.flatnonzero(fold == plan[0].fold).tolist()
+    seen, own_groups = [tracks[i] for i in inside], [groups[i] for i in inside]
+    weights = label_weights(labels[inside], None if errors is None else errors[inside])
+    trained: list[tuple[Member, np.ndarray]] = []
+    for part in plan:
+        finished = checkpoints.read_member(part.number) if checkpoints else None
+        if placement is not None:  # else one would train this network while another is at the next
+            placement.check_same(float(finished is not None), f"part {part.number} finished:")
+        if finished is None:
+            curve: list[tuple[float, float]] = []
+
+            def note(epoch: int, train: float, valid: float, part: Part = part, curve: list = curve) -> None:  # type: ignore[type-arg]
+                curve.append((train, valid))
+                on_epoch(part.number, epoch, train, valid)
+
+            member = fit(
+                replace(recipe_of(part), target=part.target),
+                seen,
+                labels[inside],
+                grouped_holdout(own_groups, HOLDOUT, part.seed, labels[inside]),
+                part.seed,
+                note,
+                weights,
+                placement,
+                checkpoints.state(part.number) if checkpoints else NOTHING,
+                own_groups,
+            )
+            finished = member, np.array(curve).reshape(-1, 2)
+            if checkpoints and (placement is None or placement.is_first):
+                checkpoints.write_member(part.number, *finished)
+        trained.append(finished)
+    members, curves = [m for m, _ in trained], [c for _, c in trained]
+    recipe = recipe_of(plan[0])
+    predict = answers(recipe.network, tracks[0].shape[1], recipe.hop_s, recipe.window, members, recipe.outputs)
+    return FoldResult(np.stack([p.value for p in predict([tracks[i] for i in outside])]), members, curves)
 
 
 def cross_validate(
@@ -96,63 +139,33 @@ def cross_validate(
     fold: np.ndarray,
     members: int,
     seed: int,
-    on_epoch: Callable[[int, int, float, float], None] = lambda member, epoch, train, valid: None,
+    on_epoch: Callable[[int, int, float, float], None] = lambda number, epoch, train, valid: None,
     errors: np.ndarray | None = None,
     separate: bool = False,
-    shelf: Shelf = NO_SHELF,
+    checkpoints: Checkpoints | None = None,
     placement: Placement | None = None,
 ) -> Result:
-    """Grouped K-fold: tracks (n_i, F), labels (N, 3) in 0..1, groups (N,) such as artists, fold (R, N).
+    """All folds of all repeats, one after the other in this process: fold (R, N); the rest as `train_fold` takes it.
 
-    Each fold trains ``members`` networks that differ in seed and in the tracks that stop them; their answers are
-    averaged. recipe: one for all, or one for each part. errors: the labels' standard errors (N, 3), by which they are
-    weighted. separate: a network per dimension. on_epoch(number of the part, epoch, training loss, validation loss).
+    Args:
+        recipe: one for all, or one for each part.
+        members: networks per fold, which differ in seed and in the tracks that stop them.
+        separate: a network per dimension.
     """
-    repeats, folds = len(fold), int(fold.max()) + 1
     recipe_of = recipe if callable(recipe) else lambda part: recipe
+    repeats, folds = len(fold), int(fold.max()) + 1
     plan = parts(recipe_of(Part(0, 0, 0, None, 0, 0)).network, folds, repeats, members, separate, seed)
     predicted = np.zeros((repeats, len(tracks), N_TARGETS))
-    trained: list[Member] = []
-    curves: list[np.ndarray] = []
-    for part in plan:
-        kept = shelf.finished(part.number)
-        if placement is not None:  # else one would train this network while another is at the next
-            placement.check_same(float(kept is not None), f"part {part.number} finished:")
-        if kept is None:
-            inside = np.flatnonzero(fold[part.repeat] != part.fold).tolist()
-            curve: list[tuple[float, float]] = []
-
-            def note(epoch: int, train: float, valid: float, part: Part = part, curve: Any = curve) -> None:
-                curve.append((train, valid))
-                on_epoch(part.number, epoch, train, valid)
-
-            inner = [groups[i] for i in inside]
-            member = fit(
-                replace(recipe_of(part), target=part.target),
-                [tracks[i] for i in inside],
-                labels[inside],
-                grouped_holdout(inner, HOLDOUT, part.seed, labels[inside]),
-                part.seed,
-                note,
-                label_weights(labels[inside], None if errors is None else errors[inside]),
-                placement,
-                shelf.checkpoint(part.number),
-                inner,
-            )
-            kept = member, np.array(curve).reshape(-1, 2)
-            if placement is None or placement.is_first:
-                shelf.put(part.number, *kept)
-        trained.append(kept[0])
-        curves.append(kept[1])
+    results = []
     for r in range(repeats):
         for k in range(folds):
-            outside = np.flatnonzero(fold[r] == k).tolist()
-            mine = [(p, m) for p, m in zip(plan, trained, strict=True) if (p.repeat, p.fold) == (r, k)]
-            used = recipe_of(mine[0][0])
-            answer = answers(
-                used.network, tracks[0].shape[1], used.hop_s, used.window, [m for _, m in mine], used.outputs
+            mine = [p for p in plan if (p.repeat, p.fold) == (r, k)]
+            result = train_fold(
+                recipe_of, tracks, labels, groups, fold[r], mine, on_epoch, errors, checkpoints, placement
             )
-            predicted[r, outside] = [a.value for a in answer([tracks[i] for i in outside])]
+            predicted[r, fold[r] == k] = result.predicted
+            results.append(result)
+    trained, curves = [m for r in results for m in r.members], [c for r in results for c in r.curves]
     return Result(predicted, fold, plan, trained, curves)
 
 
@@ -162,19 +175,12 @@ def whole(
     labels: np.ndarray,
     groups: Sequence[str],
     seed: int,
-    number: int,
     errors: np.ndarray | None = None,
-    shelf: Shelf = NO_SHELF,
 ) -> Member:
-    """A solved network once more, on all tracks: nothing has to stop it, so nothing has to be kept from it.
+    """A solved network once more, on all tracks: nothing has to stop it, so no track has to be left out.
 
-    One network answers in a fraction of the time of an ensemble of all folds. What it is worth has been measured by the
-    folds, each on fewer tracks. number: its place on the shelf.
+    One network predicts in a fraction of the time of an ensemble of all folds. How good it is has been measured by the
+    folds, each on fewer tracks.
     """
-    kept = shelf.finished(number)
-    if kept is None:
-        none = np.zeros(len(tracks), bool)
-        member = fit(recipe, tracks, labels, none, seed, weights=label_weights(labels, errors), groups=groups)
-        kept = member, np.zeros((0, 2))
-        shelf.put(number, *kept)
-    return kept[0]
+    none = np.zeros(len(tracks), bool)
+    return fit(recipe, tracks, labels, none, seed, weights=label_weights(labels, errors), groups=groups)

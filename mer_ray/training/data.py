@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.features import FeatureSpec
@@ -96,8 +95,3 @@ def load(
         frames=[frames[i] for i in kept],
         audio=[hashes.get(i) or (described[i]["uri"] if by_path else None) or "" for i in kept],
     )
-
-
-def _columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """Side by side (N, columns), NaN for null."""
-    return np.stack([table[name].to_numpy().astype(float) for name in names], axis=1)

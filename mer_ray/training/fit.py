@@ -18,7 +18,7 @@ from mer_ray.errors import InputError
 from mer_ray.models import N_TARGETS
 from mer_ray.training import losses
 from mer_ray.training.augment import mixup, spec_augment
-from mer_ray.training.checkpoint import NOTHING, Checkpoint
+from mer_ray.training.checkpoint import NOTHING, Saver
 from mer_ray.training.feed import Feed
 from mer_ray.training.forward import flat, forward, split, track_means
 from mer_ray.training.member import Member, Scaler
@@ -103,7 +103,7 @@ def fit(
     on_epoch: Callable[[int, float, float], None] = lambda epoch, train, valid: None,
     weights: np.ndarray | None = None,
     placement: Placement | None = None,
-    checkpoint: Checkpoint = NOTHING,
+    checkpoint: Saver = NOTHING,
     groups: Sequence[str] | None = None,
 ) -> Member:
     """Train one network with early stopping.
