@@ -51,7 +51,7 @@ def assemble(trial: Trial, shared: Shared) -> dict[str, float]:
         metrics=figures,
         details={
             "settings": own,
-            "weighed": bool(own["weigh_labels"] and np.isfinite(d.errors).any()),
+            "weighed": bool(np.isfinite(d.errors).any()),
             "chosen": members[0].chosen,
             "searched": _searched(choices),
             "version": VERSION,
@@ -79,13 +79,12 @@ def assemble(trial: Trial, shared: Shared) -> dict[str, float]:
 
 def _read(trial: Trial, shared: Shared, d: Dataset) -> tuple[Result, list[dict[str, Any]]]:
     """What the folds have left, and what their searches have chosen."""
-    from mer_ray.training.crossval import Result, partitions
+    from mer_ray.training.crossval import Result
 
-    own, checkpoints, plan = trial.settings, trial.checkpoints(shared.workspace), trial.full_plan
-    fold = partitions(d.groups, d.labels, own["folds"], own["repeats"], own["seed"])
+    checkpoints, plan, fold = trial.checkpoints(shared.workspace), trial.full_plan, trial.partitions(d)
     predicted = np.zeros((*fold.shape, len(DIMENSIONS)))
     choices: list[dict[str, Any]] = []
-    for r, k in np.ndindex(own["repeats"], own["folds"]):
+    for r, k in dict.fromkeys((p.repeat, p.fold) for p in plan):
         of_fold = _required(checkpoints.read(replace(trial, repeat=r, fold=k).result), f"fold {k} of repeat {r}")
         predicted[r, fold[r] == k] = of_fold.arrays[0]
         choices += of_fold.progress["choices"]

@@ -143,7 +143,9 @@ class Order:
 
     def end(self, trial_id: str, failed: bool, died: bool) -> None:
         """A trial has ended. failed: for a reason that would come again. died: its process has."""
-        trial = self.running.pop(trial_id)
+        trial = self.running.pop(trial_id, None)
+        if trial is None:  # of a process that dies between two trials, Tune says so twice
+            return
         self.deaths[trial.name] = deaths = self.deaths.get(trial.name, 0) + died
         if died and deaths <= RESTARTS:
             self.waiting.insert(0, trial)

@@ -75,7 +75,7 @@ def run(trial: Trial, shared: Shared, report: Report) -> dict[str, float]:
 
 def train(trial: Trial, shared: Shared, report: Report, placement: Any = None) -> dict[str, float]:
     """Train the networks of a fold, continuing from what an interrupted attempt has left, and save its predictions."""
-    from mer_ray.training.crossval import partitions, train_fold
+    from mer_ray.training.crossval import train_fold
 
     checkpoints = trial.checkpoints(shared.workspace)
     finished = checkpoints.read(trial.result) is not None
@@ -83,7 +83,7 @@ def train(trial: Trial, shared: Shared, report: Report, placement: Any = None) -
         placement.check_same(float(finished), f"{trial.name} finished:")
     if finished:
         return {}
-    dataset, plan, own = shared.dataset(trial), trial.plan, trial.settings
+    dataset, plan = shared.dataset(trial), trial.plan
     choices = search(trial, shared, dataset, report) if trial.searched else []
     done = trial.search_steps - 1
 
@@ -95,13 +95,10 @@ def train(trial: Trial, shared: Shared, report: Report, placement: Any = None) -
 
     result = train_fold(
         lambda part: trial.recipe(part, choices),
-        dataset.frames,
-        dataset.labels,
-        dataset.groups,
-        partitions(dataset.groups, dataset.labels, own["folds"], own["repeats"], own["seed"])[trial.repeat],
+        dataset,
+        trial.partitions(dataset)[trial.repeat],
         plan,
         on_epoch,
-        label_errors(trial, dataset),
         checkpoints,
         placement,
     )
@@ -113,10 +110,8 @@ def train(trial: Trial, shared: Shared, report: Report, placement: Any = None) -
 def search(trial: Trial, shared: Shared, dataset: Dataset, report: Report) -> list[dict[str, Any]]:
     """What the fold is to be trained with: a row for each of its studies, see `training.search.choose`."""
     from mer_ray.training import search
-    from mer_ray.training.crossval import partitions
 
     own = trial.settings
-    fold = partitions(dataset.groups, dataset.labels, own["folds"], own["repeats"], own["seed"])[trial.repeat]
     fixed = [name for name in search.SPACE if name not in trial.searched]
     choices: list[dict[str, Any]] = []
 
@@ -135,11 +130,8 @@ def search(trial: Trial, shared: Shared, dataset: Dataset, report: Report) -> li
                     search.space(str(trial.network), fixed),
                     SearchConfig(**own["search"]),
                     own["seed"],
-                    dataset.frames,
-                    dataset.labels,
-                    dataset.groups,
-                    fold,
-                    label_errors(trial, dataset),
+                    dataset,
+                    trial.partitions(dataset)[trial.repeat],
                     trial.checkpoints(shared.workspace),
                     on_epoch,
                 )
@@ -153,9 +145,7 @@ def solve(trial: Trial, shared: Shared) -> dict[str, float]:
 
     checkpoints, plan = trial.checkpoints(shared.workspace), trial.full_plan
     if checkpoints.read_member(len(plan)) is None:
-        d = shared.dataset(trial)
-        errors = label_errors(trial, d)
-        member = whole(trial.recipe(plan[0]), d.frames, d.labels, d.groups, trial.settings["seed"], errors)
+        member = whole(trial.recipe(plan[0]), shared.dataset(trial), trial.settings["seed"])
         checkpoints.write_member(len(plan), member, np.zeros((0, 2)))
     return {}
 
@@ -174,11 +164,6 @@ def baselines(trial: Trial, shared: Shared) -> dict[str, float]:
     about = {"notes": [*groups.about, *made.notes], "made_for": trial.key}
     base.write(shared.workspace, feature.name, rows, {**leak, **about})
     return {f"r2_{name}": float(made.leakage.grouped_r2[i]) for i, name in enumerate(DIMENSIONS)}
-
-
-def label_errors(trial: Trial, dataset: Dataset) -> np.ndarray | None:
-    """The labels' standard errors (N, 3), where they are to count."""
-    return dataset.errors if trial.settings["weigh_labels"] and np.isfinite(dataset.errors).any() else None
 
 
 def _share_compilations() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import digest
@@ -78,6 +80,13 @@ class Trial:
         separate = own.get("heads") == "separate"
         return parts(self.network, own["folds"], own["repeats"], own.get("members", 1), separate, own["seed"])
 
+    def partitions(self, dataset: Dataset) -> np.ndarray:
+        """The fold of each track in each repeat, (R, N)."""
+        from mer_ray.training.crossval import partitions
+
+        own = self.settings
+        return partitions(dataset.groups, dataset.labels, own["folds"], own["repeats"], own["seed"])
+
     @property
     def key(self) -> str:
         """8 hexadecimal digits of all that decides what comes out of the run."""
@@ -131,4 +140,6 @@ class Shared:
         import ray
 
         dataset: Dataset = ray.get(self.datasets[trial.feature.name])
-        return dataset
+        if trial.settings.get("weigh_labels"):
+            return dataset
+        return replace(dataset, errors=np.full(dataset.errors.shape, np.nan))

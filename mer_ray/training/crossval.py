@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from mer_ray import models
 from mer_ray.models import N_TARGETS
 from mer_ray.models.splits import grouped_folds, grouped_holdout
 from mer_ray.training.checkpoint import NOTHING, Checkpoints
+from mer_ray.training.data import Examples
 from mer_ray.training.fit import Recipe, fit, label_weights
 from mer_ray.training.inference import answers
 from mer_ray.training.member import Member
@@ -70,13 +72,10 @@ def parts(network: str, folds: int, repeats: int, members: int, separate: bool, 
 
 def train_fold(
     recipe_of: Callable[[Part], Recipe],
-    tracks: Sequence[np.ndarray],
-    labels: np.ndarray,
-    groups: Sequence[str],
+    data: Examples,
     fold: np.ndarray,
     plan: Sequence[Part],
     on_epoch: Callable[[int, int, float, float], None] = lambda number, epoch, train, valid: None,
-    errors: np.ndarray | None = None,
     checkpoints: Checkpoints | None = None,
     placement: Placement | None = None,
 ) -> FoldResult:
@@ -84,19 +83,15 @@ def train_fold(
 
     Args:
         recipe_of: how each part is trained.
-        tracks: frames (n_i, F) of all tracks, only read.
-        labels: (N, 3) in 0..1.
-        groups: (N,), such as artists; whole groups of the training tracks decide when to stop.
+        data: all tracks. Whole groups of the training tracks decide when to stop.
         fold: (N,), of the fold's repeat.
         plan: the parts of this fold. Their predictions are averaged.
         on_epoch: called with the part's number, the epoch, training and validation loss.
-        errors: the labels' standard errors (N, 3), by which they are weighted.
         checkpoints: finished members are read from here, not trained again.
         placement: where several processes train together.
     """
-    inside, outside = np.flatnonzero(fold != plan[0].fold).tolist(), np.flatnonzero(fold == plan[0].fold).tolist()
-    seen, own_groups = [tracks[i] for i in inside], [groups[i] for i in inside]
-    weights = label_weights(labels[inside], None if errors is None else errors[inside])
+    inside, outside = data.of(np.flatnonzero(fold != plan[0].fold)), data.of(np.flatnonzero(fold == plan[0].fold))
+    weights = label_weights(inside.labels, inside.errors)
     trained: list[tuple[Member, np.ndarray]] = []
     for part in plan:
         finished = checkpoints.read_member(part.number) if checkpoints else None
@@ -105,30 +100,30 @@ def train_fold(
         if finished is None:
             curve: list[tuple[float, float]] = []
 
-            def note(epoch: int, train: float, valid: float, part: Part = part, curve: list = curve) -> None:  # type: ignore[type-arg]
+            def note(epoch: int, train: float, valid: float, part: Part = part, curve: Any = curve) -> None:
                 curve.append((train, valid))
                 on_epoch(part.number, epoch, train, valid)
 
             member = fit(
                 replace(recipe_of(part), target=part.target),
-                seen,
-                labels[inside],
-                grouped_holdout(own_groups, HOLDOUT, part.seed, labels[inside]),
+                inside.frames,
+                inside.labels,
+                grouped_holdout(inside.groups, HOLDOUT, part.seed, inside.labels),
                 part.seed,
                 note,
                 weights,
                 placement,
                 checkpoints.state(part.number) if checkpoints else NOTHING,
-                own_groups,
+                inside.groups,
             )
             finished = member, np.array(curve).reshape(-1, 2)
             if checkpoints and (placement is None or placement.is_first):
                 checkpoints.write_member(part.number, *finished)
         trained.append(finished)
     members, curves = [m for m, _ in trained], [c for _, c in trained]
-    recipe = recipe_of(plan[0])
-    predict = answers(recipe.network, tracks[0].shape[1], recipe.hop_s, recipe.window, members, recipe.outputs)
-    return FoldResult(np.stack([p.value for p in predict([tracks[i] for i in outside])]), members, curves)
+    recipe, n_dims = recipe_of(plan[0]), outside.frames[0].shape[1]
+    predict = answers(recipe.network, n_dims, recipe.hop_s, recipe.window, members, recipe.outputs)
+    return FoldResult(np.stack([p.value for p in predict(outside.frames)]), members, curves)
 
 
 def cross_validate(
@@ -139,48 +134,40 @@ def cross_validate(
     fold: np.ndarray,
     members: int,
     seed: int,
-    on_epoch: Callable[[int, int, float, float], None] = lambda number, epoch, train, valid: None,
-    errors: np.ndarray | None = None,
     separate: bool = False,
-    checkpoints: Checkpoints | None = None,
-    placement: Placement | None = None,
+    **options: Any,
 ) -> Result:
-    """All folds of all repeats, one after the other in this process: fold (R, N); the rest as `train_fold` takes it.
+    """All folds of all repeats, one after the other in this process.
 
     Args:
         recipe: one for all, or one for each part.
+        tracks: frames (n_i, F).
+        labels: (N, 3) in 0..1.
+        groups: (N,), such as artists.
+        fold: (R, N), as `partitions` gives it.
         members: networks per fold, which differ in seed and in the tracks that stop them.
         separate: a network per dimension.
+        options: on_epoch, checkpoints and placement of `train_fold`.
     """
     recipe_of = recipe if callable(recipe) else lambda part: recipe
-    repeats, folds = len(fold), int(fold.max()) + 1
-    plan = parts(recipe_of(Part(0, 0, 0, None, 0, 0)).network, folds, repeats, members, separate, seed)
-    predicted = np.zeros((repeats, len(tracks), N_TARGETS))
+    data = Examples(tracks, labels, groups, np.full(labels.shape, np.nan))
+    network = recipe_of(Part(0, 0, 0, None, 0, 0)).network
+    plan = parts(network, int(fold.max()) + 1, len(fold), members, separate, seed)
+    predicted = np.zeros((len(fold), *labels.shape))
     results = []
-    for r in range(repeats):
-        for k in range(folds):
-            mine = [p for p in plan if (p.repeat, p.fold) == (r, k)]
-            result = train_fold(
-                recipe_of, tracks, labels, groups, fold[r], mine, on_epoch, errors, checkpoints, placement
-            )
-            predicted[r, fold[r] == k] = result.predicted
-            results.append(result)
+    for r, k in dict.fromkeys((p.repeat, p.fold) for p in plan):
+        mine = [p for p in plan if (p.repeat, p.fold) == (r, k)]
+        results.append(train_fold(recipe_of, data, fold[r], mine, **options))
+        predicted[r, fold[r] == k] = results[-1].predicted
     trained, curves = [m for r in results for m in r.members], [c for r in results for c in r.curves]
     return Result(predicted, fold, plan, trained, curves)
 
 
-def whole(
-    recipe: Recipe,
-    tracks: Sequence[np.ndarray],
-    labels: np.ndarray,
-    groups: Sequence[str],
-    seed: int,
-    errors: np.ndarray | None = None,
-) -> Member:
+def whole(recipe: Recipe, data: Examples, seed: int) -> Member:
     """A solved network once more, on all tracks: nothing has to stop it, so no track has to be left out.
 
     One network predicts in a fraction of the time of an ensemble of all folds. How good it is has been measured by the
     folds, each on fewer tracks.
     """
-    none = np.zeros(len(tracks), bool)
-    return fit(recipe, tracks, labels, none, seed, weights=label_weights(labels, errors), groups=groups)
+    none, weights = np.zeros(len(data.frames), bool), label_weights(data.labels, data.errors)
+    return fit(recipe, data.frames, data.labels, none, seed, weights=weights, groups=data.groups)

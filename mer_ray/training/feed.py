@@ -14,7 +14,9 @@ from mer_ray.training.placement import Placement
 from mer_ray.training.windows import cut
 
 RESIDENT_BYTES = 6 * 2**30
-"""Frames up to this size are kept on the device, where a batch is cut by one compiled call."""
+"""Frames up to this size are copied to the device, where a batch is cut by one compiled call."""
+ON_CPU_BYTES = 2**28
+"""The same where the device is the CPU: the copy would lie beside the frames that all trials of a node share."""
 
 
 class Feed:
@@ -38,7 +40,8 @@ class Feed:
         n_dims = tracks[0].shape[1]
         # The last track's window may reach beyond it.
         shape = (int(self.lengths.sum()) + window, n_dims)
-        if placement.mesh is None and shape[0] * n_dims * 4 <= RESIDENT_BYTES:
+        limit = min(RESIDENT_BYTES, ON_CPU_BYTES) if jax.default_backend() == "cpu" else RESIDENT_BYTES
+        if placement.mesh is None and shape[0] * n_dims * 4 <= limit:
             self.first = np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
             frames = np.zeros(shape, np.float32)
             for first, track in zip(self.first, tracks, strict=True):

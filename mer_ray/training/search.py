@@ -20,6 +20,7 @@ from mer_ray.config import SearchConfig
 from mer_ray.errors import InputError, MerRayError
 from mer_ray.models.splits import grouped_holdout
 from mer_ray.training.checkpoint import Checkpoints
+from mer_ray.training.data import Examples
 from mer_ray.training.fit import Recipe, fit, label_weights
 
 INNER_HOLDOUT = 0.25
@@ -97,11 +98,8 @@ def choose(
     space: Space,
     config: SearchConfig,
     seed: int,
-    tracks: Sequence[np.ndarray],
-    labels: np.ndarray,
-    groups: Sequence[str],
+    data: Examples,
     fold: np.ndarray,
-    errors: np.ndarray | None,
     checkpoints: Checkpoints,
     on_epoch: Callable[[int, int, float, float], None] = lambda number, epoch, train, valid: None,
 ) -> dict[str, Any]:
@@ -113,9 +111,8 @@ def choose(
     Args:
         recipe: the network with its own or the user's settings.
         space: what is open.
-        tracks: frames (n_i, F) of all tracks; those of the fold itself are not looked at.
+        data: all tracks; those of the fold itself are not looked at.
         fold: (N,), of the slot's repeat.
-        errors: the labels' standard errors (N, 3).
         on_epoch: called with the trial's number, the epoch, training and validation loss.
 
     Returns:
@@ -126,7 +123,9 @@ def choose(
         MerRayError: no trial came to an end.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    inside, held_out = inner_split(groups, labels, fold, slot.fold, slot.seed(seed, "split"))
+    inside, held_out = inner_split(data.groups, data.labels, fold, slot.fold, slot.seed(seed, "split"))
+    seen = data.of(inside)
+    weights = label_weights(seen.labels, seen.errors)
     study = optuna.create_study(direction="maximize", pruner=pruner(config, recipe.epochs))
     while len(study.trials) < config.trials:
         record = checkpoints.read_json(f"{slot.name}-{len(study.trials):04d}")
@@ -136,8 +135,6 @@ def choose(
     done = len(study.trials)
     if not done:
         study.enqueue_trial({name: getattr(recipe, name) for name in space})
-    seen = [tracks[i] for i in inside]
-    weights = label_weights(labels[inside], None if errors is None else errors[inside])
 
     def objective(trial: optuna.Trial) -> float:
         curve: list[list[float]] = []
@@ -151,7 +148,7 @@ def choose(
 
         own = replace(recipe, target=slot.target, **_settings(trial.params))
         try:
-            fit(own, seen, labels[inside], held_out, slot.seed(seed, "train"), report, weights)
+            fit(own, seen.frames, seen.labels, held_out, slot.seed(seed, "train"), report, weights)
         except InputError:
             if score(curve) > WORST:
                 raise  # it is not that the training diverged
