@@ -78,9 +78,13 @@ def run(config: Config, trials: list[Trial], shared: Shared, frames_bytes: int, 
     class Progress(tune.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             self.done: dict[str, int] = {}
+            self.trials: list[Any] = []
 
         def __reduce__(self) -> Any:
             return object, ()  # Tune writes its tuner down; nothing reads that, and a progress bar cannot be written
+
+        def on_experiment_end(self, trials: Any, **info: Any) -> None:
+            self.trials = list(trials)
 
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
             own: Trial = trial.config["trial"]
@@ -93,6 +97,7 @@ def run(config: Config, trials: list[Trial], shared: Shared, frames_bytes: int, 
     resources = {"cpu": train.cpus_per_trial, "gpu": train.gpus_per_trial}
     resources["memory"] = memory(frames_bytes, train.gpus_per_trial)
     name = f"train-{now():%Y%m%d-%H%M%S}"
+    seen = Progress()
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(fold.tune_trial, shared=shared), resources),
         tune_config=tune.TuneConfig(
@@ -106,12 +111,13 @@ def run(config: Config, trials: list[Trial], shared: Shared, frames_bytes: int, 
             name=name,
             **tracking.storage(shared.workspace),
             verbose=0,
-            callbacks=[Progress(), *tracking.callbacks(train.mlflow, name)],
+            callbacks=[seen, *tracking.callbacks(train.mlflow, name)],
         ),
     )
+    results = tuner.fit()
     made, errors = set(), {}
-    for result in tuner.fit():
-        trial: Trial = result.config["trial"]
+    for of_tune, result in zip(seen.trials, results, strict=True):
+        trial: Trial = of_tune.config["trial"]
         if result.error is not None:
             errors[trial.name] = trial.run, one_line(str(result.error).strip().splitlines()[-1])
         elif result.metrics and result.metrics.get("error"):
