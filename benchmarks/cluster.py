@@ -35,11 +35,11 @@ def chaos(repeats: int, first_seed: int, folder: Path) -> dict[str, Any]:
 
     from mer_ray.io.tables import Workspace
 
-    manifest, rows, told = catalogue(folder), [], []
+    manifest, rows, results = catalogue(folder), [], []
     with Cluster(2) as cluster:
         began = time.monotonic()
         seconds = undisturbed(cluster, manifest, folder / "calm", NETWORKS)
-        print(f"undisturbed: {time.monotonic() - began:.0f} s; nodes apart: {cluster.separate}", flush=True)
+        print(f"undisturbed: {time.monotonic() - began:.0f} s", flush=True)
         for seed in range(first_seed, first_seed + repeats):
             storm = Storm(cluster, manifest, folder / f"storm-{seed}", seconds, seed, NETWORKS)
             try:
@@ -51,11 +51,11 @@ def chaos(repeats: int, first_seed: int, folder: Path) -> dict[str, Any]:
             verdict = "; ".join(found) or "the same"
             struck = (storm.struck.get(s, "too quick") for s in STAGES)
             rows.append([seed, *struck, storm.accidents, storm.submissions, storm.wall_s, verdict])
-            told.append({"seed": seed, "struck": storm.struck, "wall_s": storm.wall_s, "differences": found})
+            results.append({"seed": seed, "struck": storm.struck, "wall_s": storm.wall_s, "differences": found})
             print(rows[-1], flush=True)
             shutil.rmtree(storm.workspace, ignore_errors=not found)
     common.show("Chaos", ["seed", *STAGES, "other nodes lost", "submissions", "wall s", "tables"], rows)
-    return {"chaos": told, "undisturbed_s": seconds}
+    return {"chaos": results, "undisturbed_s": seconds}
 
 
 class Meter(threading.Thread):
@@ -109,15 +109,14 @@ def scale(repeats: int, tracks: int, folder: Path) -> dict[str, Any]:
     from clusters import Cluster
 
     manifest = long_catalogue(folder, tracks)
-    given = ["--set", "collect.source=manifest", "--set", f"collect.manifest={manifest}"]
-    given += ["--set", f"extract.features={FEATURES}"]
+    options = common.sets("collect.source=manifest", f"collect.manifest={manifest}", f"extract.features={FEATURES}")
     times: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     for turn in range(repeats):
         for n in (1, 2):
             with Cluster(n, pin=True) as cluster:
                 workspace = folder / f"{turn}-{n}"
                 for stage in ("collect", "acquire", "extract"):
-                    job = cluster.submit("python", f"jobs/{stage}.py", "--workspace", str(workspace), *given)
+                    job = cluster.submit("python", f"jobs/{stage}.py", "--workspace", str(workspace), *options)
                     assert job.wait(900) == "SUCCEEDED", job.log()
                 log = job.log()
                 total = float(re.findall(r"^extract .* · ([\d.]+) s$", log, re.MULTILINE)[0])

@@ -44,20 +44,18 @@ def main() -> None:
     parser = common.arguments(__doc__ or "")
     parser.add_argument("--hours", type=float, default=1.0, help="of music, at most")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--work", type=Path, help="a folder in which the encoded files are kept")
-    given = parser.parse_args()
+    parser.add_argument("--work", type=Path, help="a folder in which the encoded files stay")
+    options = parser.parse_args()
     common.one_thread()
-    music, total = [], 0.0
-    for path, seconds in common.soundtracks(given.music):
-        if total < 3600 * given.hours:
-            music.append((path, seconds))
-            total += seconds
+    music = common.soundtracks(options.music, options.hours)
     with TemporaryDirectory() as temporary:
         figures = {}
-        for name, (suffix, options) in FORMATS.items():
-            files = music if options is None else common.encoded(music, given.work or Path(temporary), suffix, *options)
-            figures[name] = measured(name, files, given.repeat)
-    common.save(given.json, {"hours": total / 3600, "formats": figures})
+        for name, (suffix, encoding) in FORMATS.items():
+            files = (
+                music if encoding is None else common.encoded(music, options.work or Path(temporary), suffix, *encoding)
+            )
+            figures[name] = measured(name, files, options.repeat)
+    common.save(options.json, {"hours": sum(seconds for _, seconds in music) / 3600, "formats": figures})
 
 
 def measured(name: str, files: list[tuple[Path, float]], repeat: int) -> dict[str, dict[str, float]]:
@@ -101,9 +99,9 @@ def in_process(blocks: Callable[[Path], Iterator[np.ndarray]]) -> Decode:
 
     def decode(path: Path) -> tuple[np.ndarray, float]:
         start = time.process_time()
-        kept = list(blocks(path))
+        decoded = list(blocks(path))
         spent = time.process_time() - start
-        return np.concatenate(kept), spent
+        return np.concatenate(decoded), spent
 
     return decode
 
@@ -153,9 +151,9 @@ def isolated(decoder: Decoder, path: Path) -> tuple[np.ndarray, float]:
     """The same in a child, whose CPU time is added to this process's."""
     rate = own_rate(path)
     theirs, start = child_cpu_s(decoder.pid), time.process_time()
-    kept = [block.samples[rate] for block in decoder.stream(path, [rate])]
+    decoded = [block.samples[rate] for block in decoder.stream(path, [rate])]
     spent = time.process_time() - start + child_cpu_s(decoder.pid) - theirs
-    return np.concatenate(kept), spent
+    return np.concatenate(decoded), spent
 
 
 @functools.cache

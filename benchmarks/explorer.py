@@ -16,12 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
+import common
 import pyarrow.parquet as pq
-from common import arguments, save, show
 
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring.explorer import page as explorer
 
 FILTER = """async (value) => {
@@ -39,37 +36,9 @@ OPEN = """async (row) => {
 }"""
 
 
-def catalog(n: int, seconds: int = 180) -> pa.Table:
-    """n made-up scores with curves of one point a second."""
-    rng = np.random.default_rng(7)
-    vad = np.clip(rng.normal(0.5, 0.15, (n, 3)), 0, 1)
-    curves = rng.random((n, seconds, 3), np.float32)
-    columns: dict[str, object] = {
-        "track_id": [f"{i:016x}" for i in range(n)],
-        "artist": [f"Artist {i % 400}" for i in range(n)],
-        "title": [f"Cue number {i}" for i in range(n)],
-        "album": [f"Film {i % 900}" for i in range(n)],
-        "uri": [f"/music/Artist {i % 400}/{i}.flac" for i in range(n)],
-        "duration_s": [float(seconds)] * n,
-        "decoded_share": [1.0] * n,
-        "in_distribution": rng.random(n) > 0.05,
-        "novelty": rng.random(n),
-        "curve": pa.ListArray.from_arrays(
-            np.arange(n + 1, dtype=np.int32) * seconds, pa.FixedSizeListArray.from_arrays(curves.reshape(-1), 3)
-        ),
-        "curve_hop_s": [1.0] * n,
-        "sound": list(rng.normal(size=(n, 16)).astype(np.float32)),
-        "waveform": list(rng.integers(0, 256, (n, 300), np.uint8)),
-        "model": ["cnn"] * n,
-    }
-    for k, d in enumerate(DIMENSIONS):
-        columns |= {d: vad[:, k], f"lower_{d}": vad[:, k] * 0.9, f"upper_{d}": vad[:, k] * 0.9 + 0.1}
-    return pa.table(columns).select(SCHEMAS["scores"].names).cast(SCHEMAS["scores"])
-
-
 def main() -> None:
     """Prints the table."""
-    parser = arguments(__doc__ or "", music=False)
+    parser = common.arguments(__doc__ or "", music=False)
     parser.add_argument("--tracks", type=int, default=10_000)
     parser.add_argument("--repeats", type=int, default=5, help="how often the page is opened")
     asked = parser.parse_args()
@@ -78,7 +47,7 @@ def main() -> None:
     chromium = shutil.which("chromium") or shutil.which("google-chrome") or sys.exit("no chromium on the PATH")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         scores, html = Path(folder) / "scores.parquet", Path(folder) / "explore.html"
-        pq.write_table(catalog(asked.tracks), scores)
+        pq.write_table(common.scores(0, asked.tracks, 180, "cnn"), scores)
         started = time.process_time()
         explorer.run(str(scores), str(html), "Benchmark")
         made = time.process_time() - started
@@ -106,8 +75,8 @@ def main() -> None:
         "open a track, ms, median": statistics.median(tracks),
         "rows in the document": rows,
     }
-    show(f"The explorer, {asked.tracks:,} tracks", ["what", "figure"], list(figures.items()))
-    save(asked.json, {"tracks": asked.tracks, **figures})
+    common.show(f"The explorer, {asked.tracks:,} tracks", ["what", "figure"], list(figures.items()))
+    common.save(asked.json, {"tracks": asked.tracks, **figures})
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,8 @@ class Watched:
 
     def __init__(self, command: list[str], alone: bool = False) -> None:
         self.alone = alone  # the command itself is the worker
-        self.cpu: dict[tuple[int, float], float] = {}
+        self.cpu: dict[int, float] = {}
         self.peak_mib = 0.0
-        self.workers: set[int] = set()
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.root = psutil.Process(process.pid)
@@ -59,29 +59,19 @@ class Watched:
 
     def _watch(self, ended: threading.Event) -> None:
         while not ended.wait(0.25):
-            try:
-                family = [self.root, *self.root.children(recursive=True)]
-            except psutil.NoSuchProcess:
-                return
             memory: dict[int, float] = {}
-            for process in family:
-                try:
-                    times = process.cpu_times()
-                    self.cpu[process.pid, process.create_time()] = times.user + times.system
-                    name = " ".join(process.cmdline())
-                    is_decoder = "mer_ray.audio" in name
-                    alone = self.alone and process == self.root
-                    if is_decoder or alone or "_Extract" in name or "MapWorker" in name or "spawn_main" in name:
+            for process, line in common.family(self.root, self.cpu):
+                is_decoder = "mer_ray.audio" in line
+                is_alone = self.alone and process == self.root
+                if is_decoder or is_alone or any(kind in line for kind in ("_Extract", "MapWorker", "spawn_main")):
+                    with suppress(psutil.Error):
                         owner = process.ppid() if is_decoder else process.pid
                         memory[owner] = memory.get(owner, 0.0) + process.memory_full_info().uss / MIB
-                except (psutil.NoSuchProcess, psutil.AccessDenied, ProcessLookupError):
-                    continue  # it has just ended
-            self.workers |= set(memory)
             self.peak_mib = max([self.peak_mib, *memory.values()])
 
 
 def manifest(files: list[tuple[Path, float]], hours: float, target: Path) -> float:
-    """A manifest of so many hours; answers the hours that it has."""
+    """A manifest of so many hours; returns the hours that it has."""
     seconds, copy = 0.0, 0
     with target.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -97,28 +87,24 @@ def prepared(work: Path, name: str, listed: Path) -> Path:
     """A workspace that has its audio."""
     workspace = work / name
     for stage in ("collect", "acquire"):
-        options = ["--workspace", workspace, "--set", "collect.source=manifest", "--set", f"collect.manifest={listed}"]
-        result = subprocess.run(
-            [sys.executable, "-m", "mer_ray", stage, *map(str, options)], capture_output=True, text=True
-        )
-        if result.returncode:
-            sys.exit(f"{stage} failed:\n{result.stdout}{result.stderr}")
+        settings = common.sets("collect.source=manifest", f"collect.manifest={listed}")
+        common.mer_ray(stage, "--workspace", workspace, *settings)
     return workspace
 
 
 def settings(features: str, weights: Path | None, listed: Path) -> list[str]:
-    """What extract is told, by Ray and by the pool."""
+    """The options of extract, by Ray and by the pool."""
     chosen = ["collect.source=manifest", f"collect.manifest={listed}", f"extract.features={features}"]
     if "vggish" in features:
         chosen.append(f"extract.vggish.weights={weights}")
-    return [part for setting in chosen for part in ("--set", setting)]
+    return common.sets(*chosen)
 
 
 def by_ray(workspace: Path, options: list[str]) -> dict[str, Any]:
     """``mer-ray extract``, as a user types it."""
     ran = Watched([sys.executable, "-m", "mer_ray", "extract", "--workspace", str(workspace), *options])
-    said = next(line for line in ran.output.splitlines() if "after the start" in line)
-    start_s = float(said.split(" s after the start")[0].split()[-1])
+    line = next(line for line in ran.output.splitlines() if "after the start" in line)
+    start_s = float(line.split(" s after the start")[0].split()[-1])
     return {"wall_s": ran.wall_s, "start_s": start_s, "cpu_s": ran.cpu_s, "worker_mib": ran.peak_mib}
 
 
@@ -140,12 +126,12 @@ def _start(arguments: dict[str, Any]) -> None:
 
 
 def _work(block: Any) -> list[dict[str, Any]]:
-    answer: list[dict[str, Any]] = _worker(block).to_pylist()
-    return answer
+    rows: list[dict[str, Any]] = _worker(block).to_pylist()
+    return rows
 
 
 def pool(workspace_path: str, options: list[str]) -> None:
-    """What the pool's command does: `stages.extract` with multiprocessing in Ray's place."""
+    """What the pool's command does: `stages.extract` with multiprocessing instead of Ray."""
     import pyarrow as pa
 
     from mer_ray import config as configs
@@ -170,10 +156,10 @@ def pool(workspace_path: str, options: list[str]) -> None:
     common.one_thread()
     context = multiprocessing.get_context("spawn")
     with context.Pool(n, _start, (arguments,)) as workers:
-        answers = [a for answer in workers.imap_unordered(_work, batches) for a in answer]
+        results = [row for rows in workers.imap_unordered(_work, batches) for row in rows]
         workers.close()
         workers.join()
-    print(f"{sum(a['made'] for a in answers)} made, ready after {min(a['ready'] for a in answers) - started:.2f} s")
+    print(f"{sum(r['made'] for r in results)} made, ready after {min(r['ready'] for r in results) - started:.2f} s")
 
 
 def same(a: Path, b: Path, feature: str) -> bool:
@@ -248,14 +234,12 @@ def ten_hours(work: Path) -> dict[str, Any]:
         with soundfile.SoundFile(folder / f"{name}.wav", "w", 8_000, 1, "PCM_16") as file:
             for _ in range(minutes):
                 file.write(noise)
-        options = ["--set", "collect.source=folder", "--set", f"collect.folder={folder}", "--set"]
-        options.append("extract.features=mfcc")
+        options = common.sets("collect.source=folder", f"collect.folder={folder}", "extract.features=mfcc")
         for stage in ("collect", "acquire"):
-            command = [sys.executable, "-m", "mer_ray", stage, "--workspace", str(folder / "w"), *options]
-            subprocess.run(command, check=True, capture_output=True)
+            common.mer_ray(stage, "--workspace", folder / "w", *options)
         command = [sys.executable, "-m", "mer_ray", "extract", "--workspace", str(folder / "w"), *options]
         ran = Watched(command, alone=True)
-        figures[name] = {"wall_s": ran.wall_s, "cpu_s": ran.cpu_s, "mib": ran.peak_mib, "said": ran.output}
+        figures[name] = {"wall_s": ran.wall_s, "cpu_s": ran.cpu_s, "mib": ran.peak_mib, "output": ran.output}
     return figures
 
 

@@ -4,23 +4,18 @@
 
 The tracks are made up: 10 tags each out of 50,000 different ones, as often as Zipf has it, with weights 1..100; the
 lexicon has 20,000 terms in the layout of NRC VAD. Making them is not counted. CPU is user and system time of the
-command's process, memory the most that it held. The aim: 1,000,000 tracks in at most 60 CPU seconds and under 2 GiB,
+command's process, memory its peak. The aim: 1,000,000 tracks in at most 60 CPU seconds and under 2 GiB,
 and ten times the tracks in at most 10.5 times the CPU seconds.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,28 +84,22 @@ def make(folder: Path, n_tracks: int, names: list[str], own: list[str], rng: np.
 
 def label(workspace: Path, lexicon: Path, recipe: str) -> dict[str, float]:
     """One run of the stage in a process of its own."""
-    options = ["label", "--workspace", str(workspace), "--set", "collect.source=manifest"]
-    options += ["--set", f"label.lexicon={lexicon}", "--set", f"label.recipe={recipe}"]
-    started = time.monotonic()
-    result = subprocess.run([sys.executable, "-c", CODE, *options], capture_output=True, text=True, check=False)
-    if result.returncode:
-        sys.exit(f"mer-ray {' '.join(options)} failed:\n{result.stdout}{result.stderr}")
-    figures: dict[str, float] = json.loads(result.stdout.splitlines()[-1])
+    settings = common.sets("collect.source=manifest", f"label.lexicon={lexicon}", f"label.recipe={recipe}")
+    options = ["label", "--workspace", workspace, *settings]
+    printed, clock = common.run("-c", CODE, *options)
+    figures: dict[str, float] = json.loads(printed.splitlines()[-1])
     labels = sum(pq.read_metadata(p).num_rows for p in (workspace / "labels").glob("*.parquet"))
-    return figures | {"wall_s": time.monotonic() - started, "labels": labels}
+    return figures | {"wall_s": clock.wall_s, "labels": labels}
 
 
 def main() -> None:
     """Make, label, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.arguments(__doc__ or "", music=False)
     parser.add_argument("--tracks", default="100000,1000000")
     parser.add_argument("--recipes", default="original,careful")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     sizes, recipes = [int(n) for n in arguments.tracks.split(",")], arguments.recipes.split(",")
-    results: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
-    }
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="mer-ray-bench-") as name:
         work, rng = Path(name), np.random.default_rng(0)
         names = words(TAGS, rng)
@@ -135,8 +124,7 @@ def main() -> None:
             first, last = (results[recipe][str(n)]["cpu_s"] for n in (sizes[0], sizes[-1]))
             results[recipe]["cpu_ratio"] = last / first
             print(f"{recipe:<9} {sizes[-1] / sizes[0]:g} times the tracks: {last / first:.2f} times the CPU")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    common.save(arguments.json, results)
 
 
 if __name__ == "__main__":

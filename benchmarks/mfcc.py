@@ -3,7 +3,7 @@
     python benchmarks/mfcc.py --music FOLDER [--minutes 130] [--repeat 2] [--json FILE]
 
 Every contestant gets the same files in a fresh process with one thread; start-up and imports count, user and system
-time. They take turns, and the best of each is told. ``ours`` is what an extraction's worker does with a batch of files;
+time. They take turns, and the best of each is shown. ``ours`` is what a worker of `extract` does with a batch of files;
 ``librosa`` is ``load`` and ``feature.mfcc``; ``essentia`` is MonoLoader, Windowing, Spectrum and MFCC frame by frame
 with its own 40 bands and 13 coefficients, which is less work (``pip install essentia``; left out where it is missing).
 The Vorbis files are encoded as MP3 as well.
@@ -97,7 +97,7 @@ ROLES = {"ours": ours, "librosa": librosa, "essentia": essentia, "difference": d
 
 
 def child(role: str, files: Sequence[tuple[Path, float]]) -> tuple[float, float]:
-    """A role in a process of its own: (its CPU seconds, what it said)."""
+    """A role in a process of its own: (its CPU seconds, the number it printed)."""
     with common.Clock() as clock:
         done = subprocess.run(
             [sys.executable, __file__, "--role", role],
@@ -125,17 +125,13 @@ def main() -> None:
     if importlib.util.find_spec("essentia") is None:
         print("essentia is not installed: left out")
         contestants.remove("essentia")
-    vorbis, total_s = [], 0.0
-    for path, seconds in common.soundtracks(options.music):
-        if total_s < 60 * options.minutes:
-            vorbis.append((path, seconds))
-            total_s += seconds
+    vorbis = common.soundtracks(options.music, options.minutes / 60)
     with tempfile.TemporaryDirectory() as temporary:
         mp3 = common.encoded(vorbis, options.mp3 or Path(temporary), ".mp3", "-b:a", "192k")
         measured = {
             name: measure(files, contestants, options.repeat) for name, files in (("Vorbis", vorbis), ("MP3", mp3))
         }
-    hours = total_s / 3600
+    hours = sum(seconds for _, seconds in vorbis) / 3600
     rows = []
     for name, figures in measured.items():
         per_hour = {role: min(figures["cpu_s"][role]) / hours for role in contestants}

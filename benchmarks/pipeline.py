@@ -11,35 +11,23 @@ Prints a table; seconds are wall time of a whole command, CPU is its process and
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import os
-import platform
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).parent.parent
+import common
+
 DIMENSIONS = ("valence", "arousal", "dominance")
 
 
 def mer_ray(*arguments: object) -> dict[str, float]:
     """Run a command to its end: wall and CPU seconds. Exits where it fails."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    started = time.monotonic()
-    command = [sys.executable, "-m", "mer_ray", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{result.stdout}{result.stderr}")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"wall_s": time.monotonic() - started, "driver_cpu_s": cpu}
+    clock = common.mer_ray(*arguments)
+    return {"wall_s": clock.wall_s, "driver_cpu_s": clock.cpu_s}
 
 
 def figures(workspace: Path) -> dict[str, dict[str, float]]:
@@ -54,12 +42,12 @@ def figures(workspace: Path) -> dict[str, dict[str, float]]:
 
 def demo(work: Path) -> dict[str, Any]:
     """The demo from nothing, and once more."""
-    options = ("run", "-c", REPO / "configs" / "demo.yaml", "--workspace", work / "demo")
+    options = ("run", "-c", common.ROOT / "configs" / "demo.yaml", "--workspace", work / "demo")
     return {"first": mer_ray(*options), "again": mer_ray(*options), "r2": figures(work / "demo")}
 
 
 def labels(work: Path, data: Path) -> dict[str, Any]:
-    """4,729 songs' tags against labels made elsewhere from the same lexicon."""
+    """4,729 songs' tags against published labels from the same lexicon."""
     from mer_ray.labels import lexicon, vad
 
     words = lexicon.load(data / "lastfm_tags" / "nrc-vad-excerpt.txt")
@@ -77,24 +65,15 @@ def labels(work: Path, data: Path) -> dict[str, Any]:
 def music(work: Path, data: Path) -> dict[str, Any]:
     """472 labelled clips, MFCC, both networks; with the manifest's labels, then with labels from its tags."""
     manifest = data / "panda4q" / "manifest.csv"
-    common = (
-        "--set",
-        "collect.source=manifest",
-        "--set",
-        f"collect.manifest={manifest}",
-        "--set",
-        "extract.features=mfcc",
-    )
-    given = mer_ray("run", "--workspace", work / "music", *common)
-    lexicon = REPO / "mer_ray" / "labels" / "data" / "demo_lexicon.txt"
-    tagged = mer_ray(
-        *("run", "--workspace", work / "tags", *common),
-        *("--set", "label.source=tags", "--set", f"label.lexicon={lexicon}"),
-    )
+    options = common.sets("collect.source=manifest", f"collect.manifest={manifest}", "extract.features=mfcc")
+    listed = mer_ray("run", "--workspace", work / "music", *options)
+    lexicon = common.ROOT / "mer_ray" / "labels" / "data" / "demo_lexicon.txt"
+    options += common.sets("label.source=tags", f"label.lexicon={lexicon}")
+    tagged = mer_ray("run", "--workspace", work / "tags", *options)
     with (work / "tags" / "report" / "metrics.csv").open() as file:
         n = int(next(csv.DictReader(file))["n"])
     return {
-        "given": given | {"r2": figures(work / "music")},
+        "from_manifest": listed | {"r2": figures(work / "music")},
         "from_tags": tagged | {"r2": figures(work / "tags"), "tracks": n},
     }
 
@@ -106,11 +85,11 @@ def soundtracks(work: Path, folder: Path) -> dict[str, Any]:
     with target.open() as file:
         rows = list(csv.DictReader(file))
     failures = target.with_name("scores.failures.csv")
-    lost = list(csv.DictReader(failures.open())) if failures.exists() else []
+    failed = list(csv.DictReader(failures.open())) if failures.exists() else []
     values = {d: [float(r[d]) for r in rows] for d in DIMENSIONS}
     return timing | {
         "rows": len(rows),
-        "failures": [f"{r['reason']}: {Path(r['message'].split(' ')[0]).name}" for r in lost],
+        "failures": [f"{r['reason']}: {Path(r['message'].split(' ')[0]).name}" for r in failed],
         "range": {d: [min(v), max(v)] for d, v in values.items()},
         "sd": {d: statistics.pstdev(v) for d, v in values.items()},
     }
@@ -131,16 +110,13 @@ def show(result: dict[str, Any], indent: str = "") -> None:
 
 def main() -> None:
     """Parse, run what there is data for, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=REPO.parent / "shared" / "data")
+    parser = common.arguments(__doc__ or "", music=False)
+    parser.add_argument("--data", type=Path, default=common.ROOT.parent / "shared" / "data")
     parser.add_argument("--soundtracks", type=Path)
-    parser.add_argument("--json", type=Path)
     parser.add_argument("--only", default="demo,labels,music,soundtracks")
     arguments = parser.parse_args()
     wanted = arguments.only.split(",")
-    results: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
-    }
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="mer-ray-bench-") as name:
         work = Path(name)
         if "demo" in wanted:
@@ -155,8 +131,7 @@ def main() -> None:
             if "soundtracks" in wanted and "music" in wanted and arguments.soundtracks:
                 results["soundtracks"] = soundtracks(work, arguments.soundtracks)
     show(results)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
+    common.save(arguments.json, results)
 
 
 if __name__ == "__main__":

@@ -1,49 +1,31 @@
 """What scoring costs beside extracting: CPU time of the same files, once as log-mel features and once as scores.
 
-    python benchmarks/score.py FOLDER [FOLDER ...]
+    python benchmarks/score.py --music FOLDER [--json FILE]
 
 Each case is a process of its own with its decoder, without Ray, so that all CPU time is seen; imports and start count.
-Then mer_ray.score() on one file of about three minutes, cold and warm.
+Then mer_ray.score() on one file of middle length, cold and warm.
 """
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
-import sys
-import tempfile
-import time
-from pathlib import Path
+import common
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+common.one_thread()
 CASE = """
 import sys
+import mer_ray
 from mer_ray import features
-from mer_ray.config import load
-from mer_ray.console import Summary
-from mer_ray.scoring import catalog, predictor
-from mer_ray.stages import blocks, extract, score
-from mer_ray.io.tables import Workspace
-import pyarrow as pa
-kind, place, *folders = sys.argv[1:]
-rows = catalog.find(folders).tracks
-seconds = [r["planned_s"] for r in rows]
-spec = predictor.load().model.feature
-if kind == "extract":
-    rows = [{**r, "wanted": [spec.name], "attempts": 0} for r in rows]
-    arguments = {"specs": [spec.to_json()], "min_duration_s": 1.0, "gpus": 0.0}
-    worker = extract._Extract
+from mer_ray.features import batch
+from mer_ray.scoring import predictor
+kind, *paths = sys.argv[1:]
+if kind == "score":
+    assert len(mer_ray.score(paths)) == len(paths)
 else:
-    arguments = {"model": predictor.DEFAULT, "min_duration_s": 1.0, "gpus": 0.0, "keep_features": False}
-    worker = score._ScoreFiles
-batches = blocks.by_duration(pa.Table.from_pylist(rows), seconds, 2, 180.0, 1_800.0)
-done = 0.0
-here = worker(workspace=Workspace(place), **arguments)
-for batch in batches:
-    done += here(batch).to_pylist()[0]["seconds"]
-here.decoder.close()  # and waits for its process, or its CPU time would be nobody's
-print(done)
+    spec = predictor.load().model.feature
+    extractors = {spec.name: features.load(spec)}
+    for first in range(0, len(paths), 8):
+        done = batch.extract([(p, p, [spec.name]) for p in paths[first : first + 8]], extractors, 1.0)
+        assert not done.errors, done.errors
 """
 ONE = """
 import sys, time
@@ -58,34 +40,23 @@ print(cold, time.perf_counter() - started)
 """
 
 
-def run(code: str, *arguments: str) -> tuple[float, list[float]]:
-    """CPU seconds of a Python process with its children, and the numbers that it prints."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    said = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True).stdout
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return cpu, [float(x) for x in said.split()]
-
-
-def main(folders: list[str]) -> None:
-    """Print the table."""
-    found: dict[str, list[float]] = {"extract": [], "score": []}
-    hours = 0.0
+def main() -> None:
+    """Print the figures."""
+    options = common.arguments(__doc__ or "").parse_args()
+    files = common.soundtracks(options.music)
+    hours = sum(seconds for _, seconds in files) / 3600
+    cpu_s: dict[str, list[float]] = {"extract": [], "score": []}
     for _ in range(2):
-        for kind in found:
-            with tempfile.TemporaryDirectory() as place:
-                cpu, (seconds,) = run(CASE, kind, place, *folders)
-            found[kind].append(cpu)
-            hours = seconds / 3600
-            print(f"{kind:8} {hours:.2f} h of audio, {cpu:.1f} CPU-s, {cpu / hours:.1f} an hour", flush=True)
-    print(f"score / extract: {min(found['score']) / min(found['extract']):.3f}")
-    files = [p for f in folders for p in Path(f).iterdir() if p.suffix in (".ogg", ".mp3", ".flac", ".wav")]
-    middle = sorted(files, key=lambda p: p.stat().st_size)[len(files) // 2]
-    started = time.perf_counter()
-    _, (cold, warm) = run(ONE, str(middle))
-    took = time.perf_counter() - started
-    print(f"{middle.name}: {took:.1f} s with Python's own start, {cold:.1f} s cold, {warm:.2f} s warm")
+        for kind, found in cpu_s.items():
+            found.append(common.run("-c", CASE, kind, *(path for path, _ in files))[1].cpu_s)
+            print(f"{kind:8} {hours:.2f} h, {found[-1]:.1f} CPU-s, {found[-1] / hours:.1f} an hour", flush=True)
+    print(f"score / extract: {min(cpu_s['score']) / min(cpu_s['extract']):.3f}")
+    middle = sorted(files, key=lambda file: file[1])[len(files) // 2][0]
+    printed, clock = common.run("-c", ONE, middle)
+    cold, warm = map(float, printed.split())
+    print(f"{middle.name}: {clock.wall_s:.1f} s with Python's own start, {cold:.1f} s cold, {warm:.2f} s warm")
+    common.save(options.json, {"hours": hours, "cpu_s": cpu_s, "cold_s": cold, "warm_s": warm})
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or sys.exit(__doc__))
+    main()

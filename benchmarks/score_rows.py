@@ -9,13 +9,13 @@ on. --kill ends the command with SIGKILL half-way and starts it again.
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import common
@@ -25,15 +25,14 @@ common.one_thread()
 N_DIMS, N_FRAMES, HOP_S, GROUP = 16, 4, 0.96, 50_000
 
 
-def model(place: Path) -> object:
-    """Saves a model and answers the feature that it reads."""
+def model(folder: Path) -> object:
+    """Saves a model; returns the feature that it reads."""
     import numpy as np
 
     from mer_ray.evaluation.summary import evaluate
     from mer_ray.features import FeatureSpec
     from mer_ray.io.tables import Workspace
-    from mer_ray.models.solve import solve
-    from mer_ray.models.statistics import Statistics
+    from mer_ray.models.kernel import Kernel
     from mer_ray.scoring import model_folder
     from mer_ray.scoring.intervals import intervals
     from mer_ray.training import reference
@@ -43,23 +42,22 @@ def model(place: Path) -> object:
     mix = rng.standard_normal((3, N_DIMS))
     tracks = [(row @ mix + rng.standard_normal((20, N_DIMS))).astype(np.float32) for row in labels]
     groups = [str(i) for i in range(200)]
-    spec = FeatureSpec("made", 1, 0, HOP_S, N_DIMS, family="brought")
-    member = solve("kernel", HOP_S, 31, tracks, labels, groups, 0, lambda *a: None, np.ones_like(labels))
-    own = member.parameters
-    statistics = Statistics(member.scaler, own["components"], own["shift"], own["scale"])
-    means = np.stack([reference.mean_statistics(statistics, t, 31, HOP_S) for t in tracks])
+    spec = FeatureSpec("made", 1, 0, HOP_S, N_DIMS, family="precomputed")
+    member = Kernel(HOP_S, 31).fit(tracks, labels, groups)
+    statistics = member.statistics
+    means = np.stack([statistics.mean(t, 31, HOP_S) for t in tracks])
     predicted = labels[None] + 0.05 * rng.standard_normal((1, 200, 3))
     model_folder.save(
         model_folder.Model(
             "kernel-made", "kernel", spec, 31, [member], intervals(labels, predicted, groups),
             reference.fit(statistics, means, groups, 0), evaluate(labels, predicted, groups),
         ),
-        Workspace(str(place)),
+        Workspace(str(folder)),
     )  # fmt: skip
     return spec
 
 
-def table(spec: object, rows: int, place: Path) -> None:
+def table(spec: object, rows: int, path: Path) -> None:
     """Writes features of so many tracks."""
     import numpy as np
     import pyarrow as pa
@@ -69,7 +67,7 @@ def table(spec: object, rows: int, place: Path) -> None:
 
     schema = features_schema(N_DIMS)
     rng = np.random.default_rng(1)
-    with pq.ParquetWriter(place, schema, compression="zstd", use_dictionary=False) as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd", use_dictionary=False) as writer:
         for start in range(0, rows, GROUP):
             n = min(GROUP, rows - start)
             frames = list(rng.standard_normal((n, N_FRAMES, N_DIMS)).astype(np.float32))
@@ -92,14 +90,10 @@ def watch(command: list[str], out: Path, stop_at: int = 0) -> dict[str, float]:
     memory: list[float] = []
     while process.poll() is None:
         total = 0.0
-        for p in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-            try:
-                times = p.cpu_times()
-                cpu[p.pid] = times.user + times.system
-                if "ray::" in " ".join(p.cmdline()[:1]) or p.pid == process.pid:
+        for p, line in common.family(psutil.Process(process.pid), cpu):
+            if line.startswith("ray::") or p.pid == process.pid:
+                with suppress(psutil.Error):
                     total += p.memory_full_info().pss / 1e6
-            except psutil.Error:
-                continue
         shards = len(list((out / "scores").glob("*.parquet"))) if (out / "scores").is_dir() else 0
         if shards:
             memory.append(total)
@@ -119,23 +113,24 @@ def watch(command: list[str], out: Path, stop_at: int = 0) -> dict[str, float]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.arguments(__doc__ or "", music=False)
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--kill", action="store_true")
-    given = parser.parse_args()
+    options = parser.parse_args()
     import pyarrow.dataset as ds
 
+    figures = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         spec = model(root / "model")
-        for rows in given.rows:
+        for rows in options.rows:
             table(spec, rows, root / "frames.parquet")
             out = root / f"out{rows}"
             command = [sys.executable, "-m", "mer_ray", "score", str(root / "frames.parquet")]
             command += ["--model", str(root / "model"), "--out", str(out)]
-            if given.kill:
+            if options.kill:
                 print("killed:", watch(command, out, stop_at=max(1, rows // 2_048)), flush=True)
-            r = watch(command, out)
+            r = figures[f"{rows}"] = watch(command, out)
             ids = ds.dataset(out / "scores").to_table(["track_id"])["track_id"]
             exactly = len(ids) == rows and len(ids.unique()) == rows
             print(
@@ -144,6 +139,7 @@ def main() -> None:
                 f"{r['last_mb']:.0f} MB in the last; each id exactly once: {exactly}",
                 flush=True,
             )
+    common.save(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/soak.py [--tracks 100000] [--seconds 1.5] [--keep FOLDER]
 
 What must not grow: the memory of the command and of its workers, and their open files. What must not fall: the rate.
-The machine's other load is not ours to hold still, so the rate is given in tracks a CPU-second of all of Ray's and our
+The machine's other load cannot be controlled, so the rate is shown in tracks a CPU-second of all of Ray's and our
 processes as well, and beside it what the same small piece of work cost the watcher meanwhile, in CPU-ms: where that
 rises, a CPU-second has become worth less. Quarters are of the tracks, not of the time.
 """
@@ -27,7 +27,7 @@ FILES = 500  # a folder
 
 
 def music(folder: Path, tracks: int, seconds: float) -> list[dict[str, Any]]:
-    """Writes so many different chords as WAV, and answers rows of ``audio``."""
+    """Writes so many different chords as WAV; returns rows of ``audio``."""
     import numpy as np
     import soundfile
 
@@ -73,17 +73,14 @@ def watch(command: list[str], counted: Path, expected: int, every_s: float) -> l
         sample = {"s": time.monotonic() - started, "driver_mb": 0.0, "workers_mb": 0.0, "ray_mb": 0.0}
         sample |= {"driver_files": 0.0, "worker_files": 0.0, "workers": 0.0}
         most = 0.0
-        for p in [] if ended else [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        for p, title in () if ended else common.family(psutil.Process(process.pid), cpu):
             try:
-                times = p.cpu_times()
-                cpu[p.pid] = times.user + times.system
                 memory, files = p.memory_full_info().uss / 1e6, p.num_fds()
-                title = " ".join(p.cmdline()[:1])
             except psutil.Error:
                 continue
             if p.pid == process.pid:
                 sample |= {"driver_mb": memory, "driver_files": files}
-            elif "ray::" in title and "IDLE" not in title:
+            elif title.startswith("ray::") and "IDLE" not in title:
                 most = max(most, memory)
                 sample["workers"] += 1
                 sample["worker_files"] = max(sample["worker_files"], files)
@@ -98,9 +95,9 @@ def watch(command: list[str], counted: Path, expected: int, every_s: float) -> l
             break
         time.sleep(every_s)
     assert process.stderr is not None
-    said = process.stderr.read().decode()
+    printed = process.stderr.read().decode()
     if process.returncode or samples[-1]["done"] != expected:
-        sys.exit(f"{command[3]} ended with {process.returncode}, {samples[-1]['done']:,.0f} rows: {said[-2000:]}")
+        sys.exit(f"{command[3]} ended with {process.returncode}, {samples[-1]['done']:,.0f} rows: {printed[-2000:]}")
     return samples
 
 
@@ -132,12 +129,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--every", type=float, default=2.0, metavar="S", help="between two looks at the processes")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="work there, and leave it; else a temporary one")
-    given = parser.parse_args()
+    options = parser.parse_args()
+    if options.tracks * options.seconds < 1_000:
+        parser.error("1,000 s of audio or more: less is done in the command's own process, without workers")
     with tempfile.TemporaryDirectory() as temporary:
-        soak(given, given.keep or Path(temporary))
+        soak(options, options.keep or Path(temporary))
 
 
-def soak(given: argparse.Namespace, root: Path) -> None:
+def soak(options: argparse.Namespace, root: Path) -> None:
     """Both stages, one after the other."""
     import pyarrow.dataset as ds
 
@@ -145,31 +144,30 @@ def soak(given: argparse.Namespace, root: Path) -> None:
     from mer_ray.scoring.predictor import DEFAULT
 
     workspace = Workspace(str(root / "w"))
-    rows = music(root / "music", given.tracks, given.seconds)
+    rows = music(root / "music", options.tracks, options.seconds)
     for start in range(0, len(rows), 5_000):
         part = rows[start : start + 5_000]
         workspace.append_rows("audio", part)
         named = [{"track_id": r["track_id"], "artist": "", "title": r["track_id"], "source": "folder"} for r in part]
         workspace.append_rows("tracks", [{**r, "tags": [], "fetched_at": now()} for r in named])
-    print(f"{given.tracks:,} tracks of {given.seconds:g} s are there", flush=True)
+    print(f"{options.tracks:,} tracks of {options.seconds:g} s are there", flush=True)
     titles = ["quarter", "tracks/s", "tracks/CPU-s", "driver MB", "largest worker MB", "Ray's own MB"]
-    titles += ["reference CPU-ms"]
-    titles += ["driver files", "worker files"]
-    figures: dict[str, Any] = {"tracks": given.tracks}
-    stages = {"extract": ("features/logmel", []), "score": ("scores", ["--set", f"score.model={DEFAULT}"])}
+    titles += ["reference CPU-ms", "driver files", "worker files"]
+    figures: dict[str, Any] = {"tracks": options.tracks}
+    stages = {"extract": ("features/logmel", []), "score": ("scores", common.sets(f"score.model={DEFAULT}"))}
     for stage, (table, more) in stages.items():
         command = [sys.executable, "-m", "mer_ray", stage, "--workspace", str(root / "w"), *more]
-        command += ["--set", "collect.source=folder", "--set", "extract.features=logmel"]
-        command += ["--set", "extract.logmel.fmax=7500", "--set", "extract.batch_minutes=10"]
-        samples = watch(command, root / "w" / table, given.tracks, given.every)
+        command += common.sets("collect.source=folder", "extract.features=logmel", "extract.logmel.fmax=7500")
+        command += common.sets("extract.batch_minutes=10")
+        samples = watch(command, root / "w" / table, options.tracks, options.every)
         shown = quarters(samples)
         took, cpu = samples[-1]["s"], max(s["cpu_s"] for s in samples)
         common.show(f"{stage}: {took:.0f} s, {cpu:.0f} CPU-s with start-up", titles, shown)
         ids = ds.dataset(root / "w" / table).to_table(["track_id"])["track_id"]
-        once = len(ids) == len(ids.unique()) == given.tracks
+        once = len(ids) == len(ids.unique()) == options.tracks
         print(f"each id exactly once: {once}", flush=True)
         figures[stage] = {"wall_s": took, "cpu_s": cpu, "quarters": shown, "exactly_once": once}
-    common.save(given.json, figures)
+    common.save(options.json, figures)
 
 
 if __name__ == "__main__":

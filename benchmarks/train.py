@@ -11,7 +11,7 @@ the best of the others is shown. Both sides have all cores. "lstm" is a sequence
 128; "cnn" 30 s of MFCC, 1300 frames of 40. The plain loops are written as in Flax's guides: `nnx.RNN` and `nnx.Conv`,
 `nnx.Optimizer`, an `@nnx.jit` step, batches from the host.
 
-"ours" is `mer_ray.training.fit` itself: it also clips gradients, averages weights, masks padding, and validates on 64
+"ours" is `mer_ray.training.network`: it also clips gradients, averages weights, masks padding, and validates on 64
 tracks inside the time shown. The plain LSTM has our layers and sizes. Of the plain CNNs, "same filters" has ours as
 `nnx.Conv`, and "image" is what a tutorial does: 5 × 3 filters, SAME, max pooling, 16, 16 and 32 channels, which is
 another network with more products. The labels are planted in the frames: "error" is the MSE of the standardised labels
@@ -27,14 +27,12 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import common
 import numpy as np
 
-ROOT = Path(__file__).resolve().parent.parent
-N_TRACKS, N_HELD, BATCH = 9_000, 64, 32
+N_TRACKS, N_VALID, BATCH = 9_000, 64, 32
 SHAPES = {"lstm": (31, 128, 0.96), "cnn": (1300, 40, 512 / 22_050)}  # frames, coefficients, hop in seconds
 HIDDEN = 128
 RATE, DECAY = 2e-3, 0.1
@@ -46,16 +44,16 @@ class Laps:
     """Wall and CPU seconds of each epoch but the first, and the last validation error."""
 
     def __init__(self) -> None:
-        self.marks: list[tuple[float, float]] = []
+        self.laps: list[tuple[float, float]] = []
         self.error = np.nan
 
     def __call__(self, epoch: int, train: float, valid: float) -> None:
-        self.marks.append((time.perf_counter(), sum(os.times()[:2])))
+        self.laps.append((time.perf_counter(), sum(os.times()[:2])))
         self.error = valid
 
     def best(self, n_tracks: int) -> tuple[float, float]:
         """Brought up to `N_TRACKS`."""
-        wall, cpu = np.diff(np.array(self.marks), axis=0).min(axis=0) * N_TRACKS / n_tracks
+        wall, cpu = np.diff(np.array(self.laps), axis=0).min(axis=0) * N_TRACKS / n_tracks
         return float(wall), float(cpu)
 
 
@@ -69,12 +67,14 @@ def planted(n: int, time_steps: int, n_dims: int, seed: int = 0) -> tuple[np.nda
 
 
 def ours(network: str, hop_s: float, frames: np.ndarray, labels: np.ndarray, epochs: int) -> Laps:
-    """`fit`, as ``mer-ray train`` calls it."""
-    from mer_ray.training.fit import Recipe, fit
+    """The training loop, as ``mer-ray train`` calls it."""
+    from mer_ray.training.network import Network
+    from mer_ray.training.recipe import Recipe
 
     laps = Laps()
     recipe = Recipe(network, hop_s, frames.shape[1], epochs, epochs, BATCH, RATE, DECAY)
-    fit(recipe, list(frames), labels, np.arange(len(frames)) >= len(frames) - N_HELD, 0, laps)
+    validation = np.arange(len(frames)) >= len(frames) - N_VALID
+    Network(recipe, laps).fit(list(frames), labels, [""] * len(frames), validation=validation)
     return laps
 
 
@@ -84,7 +84,6 @@ def wide_lstm() -> str:
     from mer_ray.models.lstm import Lstm
 
     module = types.ModuleType("benchmark_lstm")
-    module.DEFAULTS = {}
     module.build = lambda n_dims, hop_s, rngs, outputs: Lstm(n_dims, hop_s, rngs, outputs, width=HIDDEN)
     sys.modules[module.__name__] = module
     models.NETWORKS["lstm-wide"] = module.__name__
@@ -168,7 +167,7 @@ def plain(build: Callable[[int, Any], Any], frames: np.ndarray, labels: np.ndarr
 
     rng, laps = np.random.default_rng(0), Laps()
     y = (labels - labels.mean(axis=0)) / labels.std(axis=0)
-    n_fit = len(frames) - N_HELD
+    n_fit = len(frames) - N_VALID
     for epoch in range(epochs):
         model.train()
         order = rng.permutation(n_fit)
@@ -182,13 +181,14 @@ def plain(build: Callable[[int, Any], Any], frames: np.ndarray, labels: np.ndarr
 
 def grid(frames: np.ndarray, labels: np.ndarray, hop_s: float, epochs: int) -> float:
     """Wall seconds of 12 trials, compilation included: 2 networks, 3 learning rates, 2 weight decays."""
-    from mer_ray.training.fit import Recipe, fit
+    from mer_ray.training.network import Network
+    from mer_ray.training.recipe import Recipe
 
-    held = np.arange(len(frames)) >= len(frames) - N_HELD
+    validation = np.arange(len(frames)) >= len(frames) - N_VALID
     with common.Clock() as clock:
         for network, rate, decay in GRID:
             recipe = Recipe(network, hop_s, frames.shape[1], epochs, epochs, BATCH, rate, decay)
-            fit(recipe, list(frames), labels, held, 0)
+            Network(recipe).fit(list(frames), labels, [""] * len(frames), validation=validation)
     return clock.wall_s
 
 
@@ -197,7 +197,7 @@ def measure(which: list[str], n_tracks: int, epochs: int, skip_image: bool) -> l
     rows = []
     for name in which:
         time_steps, n_dims, hop_s = SHAPES[name]
-        frames, labels = planted(n_tracks + N_HELD, time_steps, n_dims)
+        frames, labels = planted(n_tracks + N_VALID, time_steps, n_dims)
         found = [("ours", ours(wide_lstm() if name == "lstm" else name, hop_s, frames, labels, epochs))]
         for plain_name, build in plain_networks().items():
             if plain_name.startswith(name) and not (skip_image and plain_name.endswith("image")):
@@ -219,7 +219,6 @@ def main() -> None:
     options = parser.parse_args()
     if options.epochs < 2 or options.tracks < BATCH:
         parser.error(f"needs 2 epochs and {BATCH} tracks at least")
-    sys.path.insert(0, str(ROOT))
     import jax
 
     device = jax.devices()[0].device_kind
@@ -233,7 +232,7 @@ def main() -> None:
             print("\nJAX sees no GPU here: the grid was not run")
         else:
             time_steps, n_dims, hop_s = SHAPES["cnn"]
-            frames, labels = planted(options.tracks + N_HELD, time_steps, n_dims)
+            frames, labels = planted(options.tracks + N_VALID, time_steps, n_dims)
             figures["grid_s"] = grid(frames, labels, hop_s, options.epochs)
             print(f"\n{len(GRID)} trials of {options.epochs} epochs, 30 s of MFCC: {figures['grid_s']:.0f} s wall")
     common.save(options.json, figures)

@@ -115,7 +115,7 @@ def jax(path: Path) -> tuple[Run, dict[str, Any]]:
 
 
 def mer_ray(path: Path) -> tuple[Run, dict[str, Any]]:
-    """The extractor, and in the second place its parts."""
+    """The extractor, and its parts."""
     from mer_ray import features
     from mer_ray.features import vggish_frontend
     from mer_ray.features.vggish import Params
@@ -135,7 +135,7 @@ def mer_ray(path: Path) -> tuple[Run, dict[str, Any]]:
 
 
 def serve(name: str, path: Path) -> None:
-    """A worker: reads numbers of blocks, answers CPU seconds; -1 asks for the parts' times, and ends it."""
+    """A worker: reads numbers of blocks, prints CPU seconds; -1 asks for the parts' times, and ends it."""
     audio = np.load(path.parent / "audio.npy", mmap_mode="r")
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     started = time.perf_counter()

@@ -48,7 +48,7 @@ def score(
 
     files: paths, or one path; a folder stands for the audio files in it and below. model: a loaded model, its folder,
     or None for the packaged one. errors: what of files that cannot be scored: "warn" leaves them out with one
-    UserWarning, "ignore" without one, and `failures` tells of them; "raise" raises the first one's TrackError.
+    UserWarning, "ignore" without one, and `failures` lists them; "raise" raises the first one's TrackError.
     allow_partial: score what there is of files that are cut or damaged; the column decoded_share says how much.
 
     Without Ray and without TensorFlow, unless the model's own feature needs it; the decoder has a process of its own,
@@ -66,18 +66,18 @@ def score(
     if errors not in ("warn", "raise", "ignore"):
         raise InputError(f"errors={errors!r} is not known", 'give "warn", "raise" or "ignore"')
     predictor = model if isinstance(model, Predictor) else load_model(model)
-    tables, lost = [SCHEMAS["scores"].empty_table()], []
-    places = [files] if isinstance(files, str | bytes | os.PathLike) else files
-    for found in scoring.scored(places, predictor, min_duration_s, allow_partial):
+    tables, failed = [SCHEMAS["scores"].empty_table()], []
+    paths = [files] if isinstance(files, str | bytes | os.PathLike) else files
+    for found in scoring.scored(paths, predictor, min_duration_s, allow_partial):
         if isinstance(found, pa.Table):
             tables.append(found)
         elif errors == "raise":
             raise found["error"]
         else:
-            lost.append(found)
-    if lost and errors == "warn":
-        warnings.warn(scoring.warning(lost, len(tables) - 1), stacklevel=2)
-    return scoring.with_failures(pa.concat_tables(tables), lost)
+            failed.append(found)
+    if failed and errors == "warn":
+        warnings.warn(scoring.warning(failed, len(tables) - 1), stacklevel=2)
+    return scoring.with_failures(pa.concat_tables(tables), failed)
 
 
 def failures(table: pa.Table) -> pa.Table:

@@ -1,7 +1,7 @@
 """Where modules come from: the installed packages and what PYTHONPATH names, never the folder a command stands in.
 
 Python puts that folder first for ``python -m``, and also where PYTHONPATH has an empty entry, as
-``PYTHONPATH=$PYTHONPATH:x`` makes one. A folder of music is no place to import ``random`` from.
+``PYTHONPATH=$PYTHONPATH:x`` makes one. A folder of music may hold a ``random.py``.
 """
 
 from __future__ import annotations

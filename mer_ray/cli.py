@@ -1,19 +1,19 @@
-"""The command ``mer-ray``: parses, calls a stage; what cannot go on ends in one clear line, see `ending`.
+"""The command ``mer-ray``: parses, calls a stage; an error becomes one clear line, see `signals`.
 
-Heavy imports stay inside the commands, so that ``--help`` answers at once.
+Heavy imports stay inside the commands, so that ``--help`` is fast.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mer_ray import child_process, signals
+from mer_ray.cli_options import partial, reader, stage
 from mer_ray.errors import InputError
 from mer_ray.version import __version__
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Commands(click.Group):
-    """All commands, each with the same ends: see `ending`."""
+    """All commands, all of which end as `signals` says."""
 
     debug = False
 
@@ -51,90 +51,6 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")  # a title is no reason to stop, whatever a log can hold
 
 
-def _stage(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that every stage has."""
-
-    @functools.wraps(function)
-    def command(
-        config: str | None,
-        assignments: tuple[str, ...],
-        workspace: str | None,
-        address: str | None,
-        retry: bool,
-        debug: bool,
-        **own: Any,
-    ) -> None:
-        from mer_ray.stages import workspace_source
-
-        settings = _settings(config, assignments, workspace, address, retry)
-        settings, opened = _at_work(settings, catalog=bool(own.get("catalog")))
-        if own.get("catalog") or click.get_current_context().info_name == "status":
-            function(settings, opened, **own)
-            return
-        given = workspace_source.Command.given(config, assignments)
-        try:
-            function(settings, opened, **own)
-        except KeyboardInterrupt:
-            given.remember(opened)
-            raise
-        given.remember(opened)
-
-    options = [
-        click.option("-c", "--config", metavar="FILE", help="Settings, in YAML (see configs/)."),
-        click.option(
-            "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One setting, as in train.folds=10."
-        ),
-        click.option("--workspace", metavar="URI", help="Where the tables are: a path, or s3://, gs://, file://."),
-        click.option(
-            "--address", metavar="RAY", help="A Ray cluster to join; without one (or RAY_ADDRESS), this machine."
-        ),
-        click.option("--retry-failed", "retry", is_flag=True, help="Also try again what failed for good."),
-        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _partial(command: Callable[..., None]) -> Callable[..., None]:
-    """The option of stages that decode audio: the setting ``allow_partial``."""
-
-    @click.option("--allow-partial", is_flag=True, help="Use what there is of audio files that are cut or damaged.")
-    @functools.wraps(command)
-    def wrapped(assignments: tuple[str, ...], allow_partial: bool, **own: Any) -> None:
-        command(assignments=(*assignments, "allow_partial=true") if allow_partial else assignments, **own)
-
-    return wrapped
-
-
-def _settings(
-    file: str | None, assignments: tuple[str, ...], workspace: str | None, address: str | None, retry: bool
-) -> Config:
-    from mer_ray.config import load
-
-    config = load(file, assignments)
-    changes: dict[str, Any] = {"workspace": workspace, "address": address, "retry_failed": retry or None}
-    return config.model_copy(update={k: v for k, v in changes.items() if v is not None})
-
-
-def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
-    """The settings and the workspace, each with what the other says. A catalog's scores go elsewhere."""
-    from mer_ray.io.store import check_lasting
-    from mer_ray.io.tables import Workspace
-    from mer_ray.stages import workspace_source
-
-    workspace = Workspace(config.workspace)
-    if catalog:
-        return config, workspace
-    if workspace.is_local:
-        check_lasting(workspace.root, "--workspace")
-    workspace.sweep()
-    if click.get_current_context().info_name != "status" and workspace_source.is_older(workspace):
-        said = "was made by an older mer-ray: `mer-ray collect` brings it up to date, and keeps what is still right"
-        click.echo(f"mer-ray: workspace {workspace.uri} {said}", err=True)
-    return workspace_source.adopt(config, workspace), workspace
-
-
 def _leave_ray() -> None:
     if "mer_ray.stages.session" in sys.modules:
         sys.modules["mer_ray.stages.session"].close()
@@ -145,8 +61,8 @@ _KEEP_GONE = click.option("--keep-gone", is_flag=True, help="Keep tracks whose r
 
 def _collecting(config: Config, **flags: bool) -> Config:
     """The settings with those of ``collect`` that are flags."""
-    given = {name: True for name, is_set in flags.items() if is_set}
-    return config.model_copy(update={"collect": config.collect.model_copy(update=given)})
+    changes = {name: True for name, is_set in flags.items() if is_set}
+    return config.model_copy(update={"collect": config.collect.model_copy(update=changes)})
 
 
 def _one(stage: str, config: Config, workspace: Workspace) -> None:
@@ -160,48 +76,48 @@ def _one(stage: str, config: Config, workspace: Workspace) -> None:
 
 
 @main.command()
-@click.option("--offline", is_flag=True, help="Make the tables from Last.fm's answers that are kept, asking nothing.")
+@click.option("--offline", is_flag=True, help="Make the tables from Last.fm's stored responses, without requests.")
 @_KEEP_GONE
-@_stage
+@stage
 def collect(config: Config, workspace: Workspace, offline: bool, keep_gone: bool) -> None:
     """Find tracks and their tags: Last.fm, a manifest, a folder, or the demo catalog.
 
-    Given again, it follows what has changed there: only what followed from that is made anew by the other stages.
+    Run again, it follows what has changed there; the other stages then redo only what depends on that.
     """
     _one("collect", _collecting(config, offline=offline, keep_gone=keep_gone), workspace)
 
 
 @main.command()
 @click.option("--explain", metavar='"ARTIST – TITLE"', help="Show how one track's label comes about, and make none.")
-@_stage
+@stage
 def label(config: Config, workspace: Workspace, explain: str | None) -> None:
     """Turn tags into valence, arousal and dominance with a lexicon."""
     if explain is not None:
-        from mer_ray.stages import label as stage
+        from mer_ray.stages import label as label_stage
 
-        stage.explain(config, workspace, explain)
+        label_stage.explain(config, workspace, explain)
         return
     _one("label", config, workspace)
 
 
 @main.command()
-@_partial
-@_stage
+@partial
+@stage
 def acquire(config: Config, workspace: Workspace) -> None:
     """Get the audio of each track."""
     _one("acquire", config, workspace)
 
 
 @main.command()
-@_partial
-@_stage
+@partial
+@stage
 def extract(config: Config, workspace: Workspace) -> None:
     """Compute features from the audio."""
     _one("extract", config, workspace)
 
 
 @main.command()
-@_stage
+@stage
 def train(config: Config, workspace: Workspace) -> None:
     """Train every network on every feature."""
     _one("train", config, workspace)
@@ -209,13 +125,13 @@ def train(config: Config, workspace: Workspace) -> None:
 
 @main.command()
 @click.option("--against", metavar="RUN", help="Only compare with this: .../runs/NAME, or another workspace.")
-@_stage
+@stage
 def report(config: Config, workspace: Workspace, against: str | None) -> None:
     """Compare the models: a table and plots for each dimension, with 95 % intervals."""
     from mer_ray.console import show
-    from mer_ray.stages import report as stage
+    from mer_ray.stages import report as report_stage
 
-    show(stage.run(config, workspace, against))
+    show(report_stage.run(config, workspace, against))
 
 
 @main.command()
@@ -226,13 +142,13 @@ def report(config: Config, workspace: Workspace, against: str | None) -> None:
 @click.option(
     "--out",
     "output",
-    metavar="PLACE",
+    metavar="PATH",
     help="Of a catalog's scores: .parquet, .csv, .xlsx, or a folder; a path, s3:// or gs://. [scores.parquet]",
 )
 @_KEEP_GONE
 @click.option("--keep-features", is_flag=True, help="Also keep the features, in the folder that --out names.")
-@_partial
-@_stage
+@partial
+@stage
 def score(
     config: Config,
     workspace: Workspace,
@@ -245,31 +161,31 @@ def score(
     """Valence, arousal and dominance of everything in CATALOG; without one, of the workspace's own tracks.
 
     CATALOG: folders of audio, audio files, manifests, tables of frames (Parquet), s3:// and gs:// addresses. What the
-    same model has scored into the same place is not scored again.
+    same model has scored into the same output is not scored again.
     """
     from mer_ray.console import out, show
-    from mer_ray.stages import score as stage
+    from mer_ray.stages import score as score_stage
 
     if not catalog:
         if output is not None or keep_features:
             raise InputError("--out needs a CATALOG", "the workspace's own scores are its table scores/")
         if model is not None:
             config = config.model_copy(update={"score": config.score.model_copy(update={"model": model})})
-        show(stage.run(config, workspace))
+        show(score_stage.run(config, workspace))
         return
-    from mer_ray.scoring import glance
+    from mer_ray.scoring import preview
 
     target = output or "scores.parquet"
     config = _collecting(config, keep_gone=keep_gone)
-    show(stage.run_catalog(config, catalog, target, model or config.score.model, keep_features))
-    for shown in glance.tables(target, out.width):
+    show(score_stage.run_catalog(config, catalog, target, model or config.score.model, keep_features))
+    for shown in preview.tables(target, out.width):
         out.print(shown)
 
 
 @main.command()
 @_KEEP_GONE
-@_partial
-@_stage
+@partial
+@stage
 def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
     """All stages in order; what is done is not done again."""
     import time
@@ -292,32 +208,16 @@ def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
-@_stage
+@stage
 def status(config: Config, workspace: Workspace, as_json: bool) -> None:
-    """Show the workspace's tables and models, what is lost and why, and what comes next."""
-    from mer_ray.stages import status as stage
+    """Show the workspace's tables and models, what failed and why, and what comes next."""
+    from mer_ray.stages import status as status_stage
     from mer_ray.stages import workspace_source
 
     parameters = click.get_current_context().params
-    given = workspace_source.Command.given(parameters["config"], parameters["assignments"])
-    used = given if given.config or given.assignments else workspace_source.recall(workspace) or given
-    stage.run(config, workspace, as_json, used)
-
-
-def _reader(function: Callable[..., list[str]]) -> Callable[..., None]:
-    """For commands that only read files: print their remarks."""
-
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-    @functools.wraps(function)
-    def command(debug: bool, **own: Any) -> None:
-        from rich.markup import escape
-
-        from mer_ray.console import out
-
-        for line in function(**own):
-            out.print(escape(line))
-
-    return command
+    typed = workspace_source.Command.of_process(parameters["config"], parameters["assignments"])
+    used = typed if typed.config or typed.assignments else workspace_source.recall(workspace) or typed
+    status_stage.run(config, workspace, as_json, used)
 
 
 @main.command()
@@ -328,13 +228,14 @@ def _reader(function: Callable[..., list[str]]) -> Callable[..., None]:
 @click.option("--sure", "certain", is_flag=True, help="Only where it holds for all ends of the 90 % intervals.")
 @click.option("--out", "output", metavar="FILE", help="The playlist, .m3u8; without it, the tracks are listed here.")
 @click.option("--absolute", is_flag=True, help="Absolute paths, instead of relative to the playlist.")
-@_reader
+@reader
 def playlist(**own: Any) -> list[str]:
     """Choose tracks from SCORES, a file that `mer-ray score` wrote or a workspace, and list them or write a playlist.
 
-    A CONDITION is made of numbers, 'text', and, or, not, < <= == != >= >, + - * /, 'text' in COLUMN, and the columns
-    valence, arousal, dominance, their 90 % intervals' ends as in lower_valence and upper_valence and mean width, and
-    duration_s, novelty, in_distribution, artist, title, album, uri, model. What is not known fulfils no comparison.
+    A CONDITION is SQL: and, or, not, = != < <= > >=, between, in, is null, + - * /, title like '%war%' or 'war' in
+    title, and the columns valence, arousal, dominance, their 90 % intervals' ends as in lower_valence and upper_valence
+    and mean width, duration_s, novelty, in_distribution, artist, title, album, uri, model and the other columns of
+    scores. What is not known fulfils no comparison.
     """
     from mer_ray.scoring import playlist as module
 
@@ -352,7 +253,7 @@ def playlist(**own: Any) -> list[str]:
     show_default=True,
     help="Alike in what they make feel, in how they sound, or in both.",
 )
-@_reader
+@reader
 def neighbours(**own: Any) -> list[str]:
     """Show the tracks in SCORES that are most like TRACK: its id, its file, or a part of its artist and title."""
     from mer_ray.scoring import neighbours as module
@@ -364,7 +265,7 @@ def neighbours(**own: Any) -> list[str]:
 @click.argument("scores")
 @click.option("--out", "output", metavar="FILE", default="explore.html", show_default=True, help="The page, .html.")
 @click.option("--title", metavar="TEXT", default="Soundtrack catalog", show_default=True, help="Its heading.")
-@_reader
+@reader
 def explore(**own: Any) -> list[str]:
     """Make one HTML page of SCORES to search, filter, listen and pick playlists in; it opens offline."""
     from mer_ray.scoring.explorer import page

@@ -6,39 +6,36 @@ value is a ConfigError that names the key. No secret is a setting: keys come fro
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
+    AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
+    create_model,
     model_validator,
 )
 
-from mer_ray import config_paths
+from mer_ray import config_file
 from mer_ray.audio.excerpt import Place
 from mer_ray.errors import ConfigError
-from mer_ray.features import FAMILIES
+from mer_ray.features import FAMILIES, params_model
 from mer_ray.features import MODULES as FEATURES
-from mer_ray.features.brought import Params as BroughtParams
-from mer_ray.features.chroma import Params as ChromaParams
-from mer_ray.features.hub import Params as HubParams
-from mer_ray.features.logmel import Params as LogmelParams
-from mer_ray.features.mfcc import Params as MfccParams
-from mer_ray.features.spectral import Params as SpectralParams
-from mer_ray.features.vggish import Params as VggishParams
+from mer_ray.labels.recipes import check_options, known_recipe
 from mer_ray.models import NETWORKS
 
 IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
 """Settings of ``collect`` by which its source is known."""
+OLDER_NAMES = {"precomputed": "brought"}
+"""What sections of ``extract`` were called before; such settings are still read."""
 LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 
@@ -80,7 +77,7 @@ class CollectConfig(_Section):
     """Where tracks and tags come from.
 
     source: where it is not set, the one that manifest, folder or api_url imply, else the workspace's own. keep_gone:
-    tracks that the source no longer has stay in the workspace.
+    tracks that the source no longer has stay in the workspace. workers: has no effect; older settings have it.
     """
 
     source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
@@ -95,7 +92,7 @@ class CollectConfig(_Section):
     api_url: str = LASTFM_API
     requests_per_s: float = Field(5.0, gt=0)
     timeout_s: float = Field(10.0, gt=0)
-    workers: int = Field(1, ge=1, le=256)
+    workers: int | None = Field(None, ge=1, le=256)
     cache: str | None = None
     offline: bool = False
     scale: tuple[float, float] = (0.0, 1.0)
@@ -112,8 +109,10 @@ class CollectConfig(_Section):
         source = str(values.get("source") or next(iter(implied), ""))
         others = [key for other, key in implied.items() if other != source]
         if others:
-            said = f"source is {source}" if values.get("source") else f"{implied[source]} is set"
-            raise ValueError(f"{said}, but {others[0]} is set too, which is for another source: leave one of them out")
+            stated = f"source is {source}" if values.get("source") else f"{implied[source]} is set"
+            raise ValueError(
+                f"{stated}, but {others[0]} is set too, which is for another source: leave one of them out"
+            )
         return {**values, "source": source} if source else values
 
     @model_validator(mode="after")
@@ -138,7 +137,7 @@ class LabelConfig(_Section):
     source: Literal["auto", "manifest", "tags"] = "auto"
     lexicon: str | None = None
     scale: tuple[float, float] | None = None
-    recipe: Literal["original", "careful"] = "original"
+    recipe: Annotated[str, AfterValidator(known_recipe)] = "original"
     exclude: Names = []
     keep: Names = []
     words: bool = False
@@ -151,15 +150,15 @@ class LabelConfig(_Section):
     def _consistent(self) -> LabelConfig:
         if self.scale is not None and not self.scale[0] < self.scale[1]:
             raise ValueError("scale must be [lowest, highest]")
-        if self.recipe == "original" and (self.words or self.negation != "drop"):
-            raise ValueError("words and negation need recipe=careful; the original takes exact matches only")
+        defaults = LabelConfig.model_fields
+        check_options(self.recipe, {n for n in ("words", "negation") if getattr(self, n) != defaults[n].default})
         return self
 
 
 class AcquireConfig(_Section):
     """How audio is got. Providers are tried in order.
 
-    per_host: requests to a host at once, over the whole cluster. duration_tolerance: the share by which what savify
+    per_host: simultaneous requests to a host, cluster-wide. duration_tolerance: the share by which what savify
     finds may be longer or shorter than expected; min_similarity: how alike artist and title must be at the least.
     """
 
@@ -192,22 +191,15 @@ class ExcerptConfig(_Section):
         return self
 
 
-class ExtractConfig(_Section):
-    """Which features are computed, and how.
+class _ExtractConfig(_Section):
+    """Which features are computed, and how: ``extract.NAME`` holds the settings of each feature of the registry.
 
-    hub, brought: features that the user names, and that ``features`` may list: TensorFlow Hub modules, and tables of
-    frames. excerpt: None for whole tracks. batch_minutes: audio of a block at the most, which is what a killed worker
-    loses.
+    hub, precomputed: features that the user names, and that ``features`` may list: TensorFlow Hub modules, and tables
+    of frames. excerpt: None for whole tracks. batch_minutes: audio of a block at the most, which is what a killed
+    worker loses.
     """
 
     features: Names = ["mfcc", "vggish"]
-    mfcc: MfccParams = MfccParams()
-    logmel: LogmelParams = LogmelParams()
-    chroma: ChromaParams = ChromaParams()
-    spectral: SpectralParams = SpectralParams()
-    vggish: VggishParams = VggishParams()
-    hub: dict[FeatureName, HubParams] = {}
-    brought: dict[FeatureName, BroughtParams] = {}
     excerpt: ExcerptConfig | None = None
     min_duration_s: float = Field(1.0, gt=0)
     batch_minutes: float = Field(30.0, gt=0, le=10_000)
@@ -215,7 +207,7 @@ class ExtractConfig(_Section):
     gpus_per_worker: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
-    def _known(self) -> ExtractConfig:
+    def _known(self) -> _ExtractConfig:
         named = [*FEATURES, *(name for family in FAMILIES for name in getattr(self, family))]
         for name in named:
             if named.count(name) > 1:
@@ -229,6 +221,16 @@ class ExtractConfig(_Section):
             if name in getattr(self, family):
                 return family, getattr(self, family)[name]
         return "", getattr(self, name)
+
+
+if TYPE_CHECKING:
+    ExtractConfig = _ExtractConfig
+else:
+    fields = {name: (params_model(name), params_model(name)()) for name in FEATURES}
+    for name in FAMILIES:
+        older = AliasChoices(name, OLDER_NAMES.get(name, name))
+        fields[name] = (dict[FeatureName, params_model(name)], Field({}, validation_alias=older))
+    ExtractConfig = create_model("ExtractConfig", __base__=_ExtractConfig, **fields)
 
 
 class SearchConfig(_Section):
@@ -298,7 +300,7 @@ class ScoreConfig(_Section):
 
 
 class Config(_Section):
-    """Everything a run needs to know.
+    """All settings of a run.
 
     allow_partial: use what there is of audio files that are cut or damaged, instead of failing them as truncated.
     """
@@ -323,7 +325,7 @@ class Config(_Section):
     def is_demo(self) -> bool:
         """Whether the catalog is the project's own, on which stand-ins are allowed.
 
-        Of settings alone; a workspace may know better (`stages.workspace_source.adopt`).
+        Of settings alone; a workspace that has tracks keeps their source (`stages.workspace_source.adopt`).
         """
         return self.collect.source == "demo"
 
@@ -333,83 +335,13 @@ def load(file: str | Path | None = None, assignments: Sequence[str] = ()) -> Con
 
     Relative paths of what is read start at the file's folder if they stand in the file, and at the current folder if
     they are assigned; what is written (workspace, collect.cache, train.mlflow) starts at the current folder always.
-    Raises ConfigError naming the file or key.
+
+    Raises:
+        ConfigError: names the file or the key.
     """
-    values: dict[str, Any] = {}
-    origin = "settings"
-    if file is not None:
-        origin = str(file)
-        values = _read(Path(file))
-        config_paths.anchor(values, Path(file).expanduser().parent)
-    for assignment in assignments:
-        _assign(values, assignment)
     try:
-        return Config.model_validate(values)
+        return Config.model_validate(config_file.read(file, assignments))
     except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(_explain(dict(e)) for e in error.errors())) from error
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"config file {file} does not exist", "give -c an existing YAML file, as in configs/"
-        ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"config file {file} cannot be read ({' '.join(str(error).split())})") from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"config file {file} must hold keys and values, as in configs/demo.yaml")
-    return values
-
-
-def _assign(values: dict[str, Any], assignment: str) -> None:
-    key, equals, text = assignment.partition("=")
-    parts = key.strip().split(".")
-    if not equals or not all(parts):
-        raise ConfigError(f"--set {assignment!r} is not of the form key=value", "for example --set train.folds=10")
-    try:
-        # YAML keeps @ for itself; here it begins the name of a file with a list.
-        value = text.strip() if text.strip().startswith("@") else yaml.safe_load(text) if text.strip() else None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {assignment!r}: the value is not valid YAML") from error
-    for part in parts[:-1]:
-        inner = values.setdefault(part, {})
-        if inner is None:
-            inner = values[part] = {}
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {assignment!r}: {part} is not a section")
-        values = inner
-    values[parts[-1]] = value
-
-
-def _explain(error: dict[str, Any]) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        known = _keys_at([str(p) for p in error["loc"][:-1]])
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-        return f"unknown key {key}: {advice}"
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return (
-        f"{key}: {message} (got {error['input']!r})"
-        if not isinstance(error["input"], dict | BaseModel)
-        else f"{key}: {message}"
-    )
-
-
-def _keys_at(path: list[str]) -> list[str]:
-    model: Any = Config
-    for part in path:
-        if isinstance(model, dict):  # of sections under names that the user chose
-            model = model[""]
-            continue
-        info = model.model_fields.get(part)
-        kinds = [info.annotation, *get_args(info.annotation)] if info is not None else []
-        sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
-        if not sections:
-            return []
-        model = {"": sections[0]} if get_origin(kinds[0]) is dict else sections[0]
-    return [] if isinstance(model, dict) else list(model.model_fields)
+        origin = "settings" if file is None else str(file)
+        errors = "; ".join(config_file.explain(dict(e), Config) for e in error.errors())
+        raise ConfigError(f"{origin}: {errors}") from error

@@ -26,7 +26,7 @@ err = Console(highlight=False, emoji=False, soft_wrap=True, stderr=True)
 
 @dataclass
 class Summary:
-    """What a stage did: rows that were there before, rows made, tracks lost, changed, gone, and remarks."""
+    """What a stage did: rows that were there before, rows made, tracks failed, changed, gone, and remarks."""
 
     stage: str
     unit: str = "tracks"
@@ -80,7 +80,7 @@ def pace(per_s: float) -> str:
 
 
 class Ticker:
-    """Counts up. ``advance`` may be told how many, a word on what is happening, and how much work that was.
+    """Counts up: ``advance`` takes how many are done, a note on the current one, and how much work that was.
 
     total: how many there are, if that is known. work: all the work there is, in any unit, where the things differ so
     much in size that their number says little of the time that is left. now: seconds, from whatever moment.
@@ -133,7 +133,7 @@ class Ticker:
 def progress(what: str, total: int | None = None, work: float | None = None) -> Iterator[Ticker]:
     """A bar with count, rate and ETA where standard error is a terminal, else a log line every quarter of a minute.
 
-    The lines come also while nothing is finished: who reads a log wants to know that there is somebody.
+    The lines come also while nothing is finished, so that a log shows that the process is alive.
     work: see `Ticker`.
     """
     if not sys.stderr.isatty() or err.is_dumb_terminal:
@@ -158,21 +158,21 @@ def progress(what: str, total: int | None = None, work: float | None = None) -> 
 def _logged(ticker: Ticker) -> Iterator[None]:
     """Lines in the log by a thread, and one last line if there were any."""
     ended = threading.Event()
-    said = False
+    printed = False
 
-    def talk() -> None:
-        nonlocal said
+    def print_lines() -> None:
+        nonlocal printed
         wait_s = LOG_FIRST_S
         while not ended.wait(wait_s):
             err.print(escape(ticker.line()))
-            said, wait_s = True, LOG_EVERY_S
+            printed, wait_s = True, LOG_EVERY_S
 
-    thread = threading.Thread(target=talk, name="progress", daemon=True)
+    thread = threading.Thread(target=print_lines, name="progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
-        if said:
+        if printed:
             err.print(escape(ticker.line()))

@@ -4,7 +4,7 @@ MerRayError            ends a command: one line, exit code 2, no traceback
 ├── ConfigError        a settings file, key or value
 ├── InputError         a file, folder or row that the user gave
 ├── WorkspaceError     a workspace made with other settings, or a table that a stage needs and is not there
-├── ServiceError       a network service that refused, or did not answer in time
+├── ServiceError       a network service that refused, or did not respond in time
 └── ModelError         a model folder that is damaged, or does not fit the features
 TrackError             costs one track, not the batch: becomes one row in the table ``failures``
 """
@@ -44,7 +44,7 @@ class WorkspaceError(MerRayError):
 
 
 class ServiceError(MerRayError):
-    """A network service that refused, or did not answer in time."""
+    """A network service that refused, or did not respond in time."""
 
 
 class ModelError(MerRayError):
@@ -52,7 +52,7 @@ class ModelError(MerRayError):
 
 
 class TrackError(Exception):
-    """One track is lost.
+    """One track failed.
 
     reason: a short code for counting (``corrupt``, ``silent``, ``too_short``, ``no_known_tag``, ...).
     message: what happened, naming the file, row or address.
@@ -73,16 +73,16 @@ def as_ours(error: MerRayError | OSError) -> MerRayError:
     """The error; what the system refused, as one that says where, why, and what to do about it."""
     if isinstance(error, MerRayError):
         return error
-    place = " and ".join(os.fsdecode(p) for p in (error.filename, error.filename2) if isinstance(p, str | bytes))
-    said = error.strerror or str(error) or type(error).__name__
+    paths = " and ".join(os.fsdecode(p) for p in (error.filename, error.filename2) if isinstance(p, str | bytes))
+    message = error.strerror or str(error) or type(error).__name__
     hint = _HINTS.get(error.errno or 0, "see to that, then run the same command again")
-    return WorkspaceError(f"{place}: {said}" if place else said, hint)
+    return WorkspaceError(f"{paths}: {message}" if paths else message, hint)
 
 
-_PLACE = "choose another place, then run the same command again"
+_ELSEWHERE = "choose another place, then run the same command again"
 _HINTS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"free some space or {_PLACE}"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"allow it or {_PLACE}"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"free some space or {_ELSEWHERE}"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"allow it or {_ELSEWHERE}"),
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "allow more open files (ulimit -n), then run the same command again",
 }

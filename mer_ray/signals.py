@@ -1,4 +1,4 @@
-"""How a command ends that cannot go on: with one line on standard error, and an exit code that tells why.
+"""How a command ends that cannot go on: with one line on standard error, and an exit code for the reason.
 
 2 for what the user can mend (a MerRayError, or an OSError: a full disk, a missing permission), 128 + n for signal n.
 SIGTERM and SIGHUP become the KeyboardInterrupt that Ctrl-C is, so that all is cleared up that has to be.
@@ -35,13 +35,13 @@ class Stopped(KeyboardInterrupt):
 
 @dataclass
 class _Signals:
-    """armed: those that are ours. received: the first that came. deaf: it has been raised, or all is over anyway."""
+    """armed: the signals we handle. received: the first one. ignored: it was raised, or the command is over."""
 
     last: bool = False
     armed: tuple[signal.Signals, ...] = ()
     received: int | None = None
-    deaf: bool = False
-    told: bool = False
+    ignored: bool = False
+    reported: bool = False
     timer: threading.Timer | None = None
 
 
@@ -52,7 +52,7 @@ _now = _Signals()
 def signals(last: bool = False) -> Iterator[None]:
     """Within this context, `SIGNALS` raise `Stopped` in the main thread. One that is ignored (nohup) stays so.
 
-    last: nothing comes after it, so that a signal ends the process where the context ends: at once, since Ray and
+    last: nothing comes after it, so that a signal ends the process where the context ends, without delay, since Ray and
     Python take the handlers away while they shut down.
     """
     global _now
@@ -101,24 +101,24 @@ def _handle(signum: int, frame: FrameType | None) -> None:
             _now.timer = threading.Timer(GRACE_S, _end_now)
             _now.timer.daemon = True
             _now.timer.start()
-    if _now.deaf:
+    if _now.ignored:
         return
     while frame is not None:
         if frame.f_code.co_qualname.startswith("ExtensionFileLoader."):  # libraries in C++ abort if that fails
             _again(signum)
             return
         frame = frame.f_back
-    _now.deaf = True
+    _now.ignored = True
     raise Stopped(signum)
 
 
-def _unraisable(lost: Any) -> None:
+def _unraisable(unraised: Any) -> None:
     """For a signal that came while an object was freed, where no exception gets out."""
-    if isinstance(lost.exc_value, Stopped):
-        _now.deaf = False
-        _again(lost.exc_value.args[0])
+    if isinstance(unraised.exc_value, Stopped):
+        _now.ignored = False
+        _again(unraised.exc_value.args[0])
     else:
-        sys.__unraisablehook__(lost)
+        sys.__unraisablehook__(unraised)
 
 
 def _again(signum: int) -> None:
@@ -130,7 +130,7 @@ def _again(signum: int) -> None:
 
 def _end_now() -> None:
     """End the process as it is. Its files are whole at any moment."""
-    if not _now.told:
+    if not _now.reported:
         _say(STOPPED)
     for last in at_worst:
         with suppress(Exception):
@@ -141,7 +141,7 @@ def _end_now() -> None:
 
 
 def open_streams() -> None:
-    """Give this process the standard streams that it was started without (``>&-``): a file would take their place."""
+    """Give this process the standard streams that it was started without (``>&-``): a file would get their number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             with suppress(OSError):
@@ -151,18 +151,18 @@ def open_streams() -> None:
 
 
 def run(work: Callable[[], _T], clear_up: Callable[[], None] = lambda: None, debug: bool = False) -> _T:
-    """What ``work`` answers; where it cannot go on, one line and SystemExit. debug: a traceback instead of the line.
+    """The result of ``work``; an error becomes one line and SystemExit. debug: a traceback instead of the line.
 
     clear_up: called at the end in any case; no signal interrupts it.
     """
     try:
         try:
-            answer = work()
+            result = work()
         except SystemExit:
             _flush()
             raise
         _flush()
-        return answer
+        return result
     except MerRayError as error:
         if debug:
             raise
@@ -179,7 +179,7 @@ def run(work: Callable[[], _T], clear_up: Callable[[], None] = lambda: None, deb
             raise SystemExit(1) from None  # who read it has seen enough
         _end(f"error: cannot write to standard output: {error.strerror}", 2)
     finally:
-        _now.deaf = True
+        _now.ignored = True
         clear_up()
 
 
@@ -189,7 +189,7 @@ def _end(message: str, code: int) -> NoReturn:
 
 
 def _say(message: str) -> None:
-    _now.told = True
+    _now.reported = True
     try:
         print(f"mer-ray: {' '.join(message.split())}", file=sys.stderr, flush=True)
     except OSError:

@@ -6,15 +6,14 @@ import csv
 import re
 import threading
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from clusters import STATES, Cluster, Job, Node
 from conftest import write_tunes
+from parts import raw_rows, sets
 
 from mer_ray.io.tables import Workspace
 
@@ -44,18 +43,11 @@ def catalogue(folder: Path, n: int = 24, seconds: float = 20.0) -> Path:
 
 def submit(cluster: Cluster, manifest: Path, workspace: Path, networks: str = "kernel") -> Job:
     """All stages, small."""
-    settings = {
-        "collect.source": "manifest",
-        "collect.manifest": manifest,
-        "extract.features": "mfcc",
-        "train.networks": networks,
-        "train.folds": 2,
-        "train.members": 1,
-        "train.epochs": 2,
-        "train.batch_size": 8,
-    }
-    options = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    return cluster.submit("python", "jobs/run.py", "--workspace", str(workspace), *options)
+    options = sets(
+        *("collect.source=manifest", f"collect.manifest={manifest}", "extract.features=mfcc"),
+        *(f"train.networks={networks}", "train.folds=2", "train.members=1", "train.epochs=2", "train.batch_size=8"),
+    )
+    return cluster.submit("python", "jobs/run.py", "--workspace", workspace, *options)
 
 
 def durations(log: str) -> dict[str, float]:
@@ -135,10 +127,10 @@ class Storm:
             if current != stage:
                 stage, since = current, now
             if stage in self.plan and now - since >= self.after_s[stage]:
-                told = self._strike(self.plan[stage], job)
-                if told:
+                target = self._strike(self.plan[stage], job)
+                if target:
                     kind = self.plan.pop(stage)
-                    self.struck[stage] = f"{kind} ({told}, {now - since:.1f} s)"
+                    self.struck[stage] = f"{kind} ({target}, {now - since:.1f} s)"
                     killed |= kind == "driver"
             if now - asked >= 0.5:
                 asked = now
@@ -190,7 +182,7 @@ class Storm:
         return f"node {node.number}"
 
     def _mend(self, node: Node, kind: str, after_s: float) -> None:
-        """As those who run a cluster do: what is lost is started again."""
+        """As those who run a cluster do: what has failed is started again."""
         self.down.add(node.number)
         repair = threading.Thread(target=self._repair, args=(node, kind, after_s))
         repair.start()
@@ -200,7 +192,7 @@ class Storm:
         time.sleep(pause_s)
         if kind == "cut":
             give_up = time.monotonic() + GIVEN_UP_S
-            while self.cluster.separate and self.cluster.counts(node) and time.monotonic() < give_up:
+            while self.cluster.counts(node) and time.monotonic() < give_up:
                 time.sleep(0.5)
             self.cluster.join(node)
         while not self.over.is_set():
@@ -214,44 +206,48 @@ class Storm:
 
 def differences(expected: Workspace, found: Workspace) -> list[str]:
     """What is in one workspace and not in the other; [] if a run was not touched by what happened to it."""
-    told = []
+    differing = []
     for table, but in TABLES.items():
-        rows = [raw(w, table).drop_columns(but).sort_by("track_id") for w in (expected, found)]
+        rows = [raw_rows(w.uri, table).drop_columns(but).sort_by("track_id") for w in (expected, found)]
         ids = rows[1]["track_id"].to_pylist()
         if len(set(ids)) < len(ids):
-            told.append(f"{table}: {len(ids) - len(set(ids))} rows are there twice")
+            differing.append(f"{table}: {len(ids) - len(set(ids))} rows are there twice")
         elif table != "scores" and not rows[0].equals(rows[1]):
-            told.append(f"{table} differs")
+            differing.append(f"{table} differs")
         elif table == "scores":
-            told += _far(table, rows[0], rows[1])
-    lost = [sorted((f["stage"], f["track_id"], f["reason"]) for f in w.failures()) for w in (expected, found)]
-    if lost[0] != lost[1]:
-        told.append(f"failures differ: {lost}")
-    metrics = [_metrics(w) for w in (expected, found)]
-    if metrics[0].keys() != metrics[1].keys():
-        told.append("metrics.csv has other rows")
+            differing += _far(table, rows[0], rows[1])
+    failures = [sorted((f["stage"], f["track_id"], f["reason"]) for f in w.failures()) for w in (expected, found)]
+    if failures[0] != failures[1]:
+        differing.append(f"failures differ: {failures}")
+    metrics = [
+        list(csv.reader(Path(w.path("report", "metrics.csv")).read_text().splitlines())) for w in (expected, found)
+    ]
+    if [len(row) for row in metrics[0]] != [len(row) for row in metrics[1]]:
+        differing.append("metrics.csv has other rows")
     else:
-        far = max(float(np.nanmax(np.abs(a - metrics[1][k]))) for k, a in metrics[0].items())
-        if not far <= TOLERANCE:
-            told.append(f"metrics.csv differs by {far:.2g}")
-    return told
+        pairs = zip(*(sorted(rows) for rows in metrics), strict=True)
+        differing += [f"metrics.csv: {one} is {other}" for one, other in pairs if not all(map(_alike, one, other))]
+    return differing
 
 
-def raw(workspace: Workspace, table: str) -> pa.Table:
-    """Every row of every shard, as it lies there."""
-    return pa.concat_tables(pq.read_table(f) for f in sorted(Path(workspace.path(table)).glob("*.parquet")))
+def _alike(one: str, other: str) -> bool:
+    """Whether two cells are the same text, or numbers that are as good as equal."""
+    try:
+        return one == other or abs(float(one) - float(other)) <= TOLERANCE
+    except ValueError:
+        return False
 
 
 def _far(name: str, a: pa.Table, b: pa.Table) -> list[str]:
-    told = []
+    differing = []
     for column in a.column_names:
         x, y = a[column], b[column]
         if x.equals(y):
             continue
         x, y = (_flat(v) for v in (x, y))
         if x is None or y is None or len(x) != len(y) or not np.allclose(x, y, 0, TOLERANCE):
-            told.append(f"{name}.{column} differs")
-    return told
+            differing.append(f"{name}.{column} differs")
+    return differing
 
 
 def _flat(column: pa.ChunkedArray) -> np.ndarray | None:
@@ -259,21 +255,3 @@ def _flat(column: pa.ChunkedArray) -> np.ndarray | None:
     while pa.types.is_nested(values.type):
         values = values.flatten()
     return np.asarray(values.to_numpy(zero_copy_only=False), float) if pa.types.is_floating(values.type) else None
-
-
-def _metrics(workspace: Workspace) -> dict[Sequence[str], np.ndarray]:
-    """The words of each row of metrics.csv → its numbers."""
-    rows = list(csv.reader(Path(workspace.path("report", "metrics.csv")).read_text().splitlines()))[1:]
-    out = {}
-    for row in rows:
-        numbers = [_number(cell) for cell in row]
-        words = tuple(cell for cell, number in zip(row, numbers, strict=True) if number is None)
-        out[words] = np.array([number for number in numbers if number is not None] or [0.0])
-    return out
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None

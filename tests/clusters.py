@@ -2,9 +2,8 @@
 
 Each node is a raylet in a network namespace of its own, with an address of its own on a bridge, and with a temporary
 folder of its own. What they share is what a cluster shares: the file system with the workspace. The nodes of one
-cluster are named after the process that makes it, so that two can run side by side. Where namespaces cannot be made (it
-takes root and `ip`), the nodes are raylets on one host, with ports of their own, and `Cluster.separate` is False: there
-is then no network to cut.
+cluster are named after the process that makes it, so that two can run side by side. Namespaces take root and `ip`; a
+head alone is an ordinary Ray on this host.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any
 
 import httpx
 import psutil
+from parts import free_ports, running
 
 REPO = Path(__file__).parent.parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -49,9 +49,14 @@ def ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True).stdout
 
 
+def has_ip() -> bool:
+    """Whether this process may change the machine's network."""
+    return os.geteuid() == 0 and shutil.which("ip") is not None
+
+
 def can_separate() -> bool:
     """Whether this process may make network namespaces, bridges and mounts."""
-    if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("mount") is None:
+    if not has_ip() or shutil.which("mount") is None:
         return False
     name = f"{PREFIX}{os.getpid()}t"
     try:
@@ -86,14 +91,15 @@ class Node:
     def pids(self) -> list[int]:
         """All processes of the node."""
         if self.namespace is not None:
-            return [int(p) for p in ip("netns", "pids", self.namespace).split()]
+            exists = Path("/run/netns", self.namespace).exists()
+            return [int(p) for p in ip("netns", "pids", self.namespace).split()] if exists else []
         if self.process is None:
             return []
-        mark = f"MER_RAY_TEST_NODE={self.folder}".encode()
+        marker = f"MER_RAY_TEST_NODE={self.folder}".encode()
         found = []
         for process in psutil.process_iter():
             with suppress(OSError, psutil.Error):
-                if mark in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
+                if marker in Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0"):
                     found.append(process.pid)
         return found
 
@@ -117,40 +123,54 @@ def commands(pids: Sequence[int]) -> Iterator[tuple[psutil.Process, list[str]]]:
         with suppress(psutil.Error):
             process = psutil.Process(pid)
             command = process.cmdline()
-            if command and process.status() != psutil.STATUS_ZOMBIE:
+            if command and running(process):
                 yield process, command
+
+
+def end_all(pids: Callable[[], Collection[int]]) -> None:
+    """kill -9 of all processes, until there are none."""
+    while found := pids():
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 @dataclass
 class Cluster:
-    """A head without CPUs and ``n`` nodes with one CPU each, behind a token. A context manager.
+    """A head with ``head_cpus`` CPUs and ``n`` nodes with one each, behind a token. A context manager.
 
-    pin: node i on core i - 1, the head where there is room. Use `url` and `environment` for `ray job submit`.
+    pin: node i on core i - 1, the head where there is room. secrets: what the environment of all has beside the token.
     """
 
     n: int = 2
     pin: bool = False
+    head_cpus: int = 0
+    secrets: dict[str, str] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
-    separate: bool = False
     url: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Cluster:
         sweep()
-        self.separate = can_separate()
+        assert not self.n or can_separate(), "several nodes need root, ip and mount"
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir="/tmp"))
         self.token = secrets.token_hex(32)
         proxies = {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k.lower() not in proxies}
-        self.environment = kept | {
-            "HOME": str(self.folder),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": self.token,
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "JAX_PLATFORMS": "cpu",
-        }
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and k.lower() not in proxies}
+        self.environment = (
+            inherited
+            | self.secrets
+            | {
+                "HOME": str(self.folder),
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN": self.token,
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "JAX_PLATFORMS": "cpu",
+            }
+        )
         try:
             self._wire()
             for node in self.nodes:
@@ -170,18 +190,18 @@ class Cluster:
         name = f"{PREFIX}{os.getpid()}"
         base = (198 << 24) + (18 << 16) + 16 * (os.getpid() % 8192)
         addresses = [socket.inet_ntoa((base + 1 + i).to_bytes(4, "big")) for i in range(self.n + 2)]
-        self.ports = _free_ports(6 * (self.n + 1))
-        if self.separate:
+        self.ports = free_ports(6 * (self.n + 1), 20_000 + os.getpid() % 8_000)
+        if self.n:
             ip("link", "add", f"{name}b", "type", "bridge")
             ip("address", "add", f"{addresses[0]}/28", "dev", f"{name}b")
             ip("link", "set", f"{name}b", "up")
         for i in range(self.n + 1):
             folder = self.folder / str(i)
             folder.mkdir()
-            address = addresses[i + 1] if self.separate else "127.0.0.1"
+            address = addresses[i + 1] if self.n else "127.0.0.1"
             cpu = (i - 1) % (os.cpu_count() or 1) if self.pin and i else None
             node = Node(i, address, folder, cpu)
-            if self.separate:
+            if self.n:
                 node.namespace, node.link = f"{name}n{i}", f"{name}v{i}"
                 ip("netns", "add", node.namespace)
                 ip("link", "add", node.link, "type", "veth", "peer", "name", "eth0", "netns", node.namespace)
@@ -203,22 +223,23 @@ class Cluster:
                 if (self.folder / f"node{node.number}.log").read_text().count("timed out during startup") > 0:
                     break
             self.kill_node(node)
-        raise AssertionError(self._told(node))
+        raise AssertionError(f"node {node.number}: " + (self.folder / f"node{node.number}.log").read_text()[-3000:])
 
     def _start(self, node: Node) -> None:
         gcs, dashboard, *_ = self.ports
         own = self.ports[6 * node.number : 6 * node.number + 6]
         command = [*RAY, "start", "--block", "--disable-usage-stats", f"--node-ip-address={node.address}"]
-        command += [
-            f"--temp-dir={node.folder}",
-            f"--object-store-memory={STORE_BYTES}",
-            "--min-worker-port=0",
-            "--max-worker-port=0",
-        ]
-        command += [f"--dashboard-agent-listen-port={own[2]}", f"--num-cpus={min(node.number, 1)}"]
+        command += [f"--temp-dir={node.folder}", f"--object-store-memory={STORE_BYTES}"]
+        command += ["--min-worker-port=0", "--max-worker-port=0", f"--metrics-export-port={own[4]}"]
+        command += [f"--dashboard-agent-listen-port={own[2]}", f"--num-cpus={1 if node.number else self.head_cpus}"]
         if node.number == 0:
-            command += ["--head", f"--port={gcs}", "--dashboard-host=0.0.0.0", f"--dashboard-port={dashboard}"]
-            command += [f"--ray-client-server-port={own[3]}"]
+            command += [
+                "--head",
+                f"--port={gcs}",
+                f"--dashboard-port={dashboard}",
+                f"--ray-client-server-port={own[3]}",
+            ]
+            command += [f"--ray-client-server-port={own[3]}", *(["--dashboard-host=0.0.0.0"] if self.n else [])]
         else:
             command += [f"--address={self.nodes[0].address}:{gcs}"]
         if node.cpu is not None:
@@ -232,32 +253,31 @@ class Cluster:
                 command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
             )
         if node.number == 0:
-            self.url = f"http://{node.address}:{dashboard}"
+            self.url, self.agent_url, self.metrics_url = (
+                f"http://{node.address}:{port}" for port in (dashboard, own[2], own[4])
+            )
 
     def _counted(self, node: Node) -> bool:
         """Whether Ray counts the node as it runs now, and not only as it ran before."""
         known = {f"--node_id={n['raylet']['nodeId']}" for n in self._summary()}
         return any(c[0].endswith("/raylet") and not known.isdisjoint(c) for _, c in commands(node.pids()))
 
-    def _told(self, node: Node) -> str:
-        return f"node {node.number}: " + (self.folder / f"node{node.number}.log").read_text()[-3000:]
+    @property
+    def bearer(self) -> dict[str, str]:
+        """The header that opens the dashboard."""
+        return {"Authorization": f"Bearer {self.token}"}
 
     def get(self, path: str) -> Any:
-        """What the dashboard answers, None while it does not."""
+        """The dashboard's response, None while there is none."""
         try:
-            headers = {"Authorization": f"Bearer {self.token}"}
-            answer = httpx.get(f"{self.url}{path}", headers=headers, timeout=5, trust_env=False)
-            return answer.json() if answer.status_code == 200 else None
+            response = httpx.get(f"{self.url}{path}", headers=self.bearer, timeout=5, trust_env=False)
+            return response.json() if response.status_code == 200 else None
         except (httpx.HTTPError, ValueError):
             return None
 
-    def alive(self) -> int:
-        """How many nodes Ray counts, the head among them."""
-        return len(self._summary())
-
     def _summary(self) -> list[dict[str, Any]]:
-        answer = self.get("/nodes?view=summary") or {}
-        nodes = answer.get("data", {}).get("summary", [])
+        """The nodes that Ray counts, the head among them."""
+        nodes = (self.get("/nodes?view=summary") or {}).get("data", {}).get("summary", [])
         return [n for n in nodes if n.get("raylet", {}).get("state") == "ALIVE"]
 
     def counts(self, node: Node) -> bool:
@@ -266,7 +286,7 @@ class Cluster:
 
     def wait_for(self, n: int) -> None:
         """Until Ray counts n nodes."""
-        _until(lambda: self.alive() == n, START_S, f"{self.alive()} nodes of {n}")
+        _until(lambda: len(self._summary()) == n, START_S, lambda: f"{len(self._summary())} nodes of {n}")
 
     def close(self) -> None:
         """End everything that was started, and remove every trace."""
@@ -295,34 +315,20 @@ class Cluster:
 
     def kill_node(self, node: Node) -> None:
         """The machine loses power."""
-        while pids := (node.pids() if node.namespace is None or _there(node.namespace) else []):
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
+        end_all(node.pids)
         if node.process is not None:
             node.process.wait(30)
 
     def cut(self, node: Node) -> None:
-        """Its cable is pulled. Where nodes share a host, its processes are stopped instead: it is silent, too."""
-        if node.link is not None:
-            ip("link", "set", node.link, "down")
-            return
-        for pid in node.pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
+        """Its cable is pulled."""
+        ip("link", "set", str(node.link), "down")
 
     def join(self, node: Node) -> None:
         """The cable is put in again."""
-        if node.link is not None:
-            ip("link", "set", node.link, "up")
-            return
-        for pid in node.pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        ip("link", "set", str(node.link), "up")
 
     def restart(self, node: Node, patience_s: float = 20.0) -> None:
-        """A node that is lost starts again. One that Ray has given up ends by itself when it hears of that."""
+        """Start a failed node again. One that Ray has given up ends by itself."""
         assert node.process is not None
         with suppress(subprocess.TimeoutExpired):
             node.process.wait(patience_s)
@@ -331,11 +337,11 @@ class Cluster:
 
     # jobs ----------------------------------------------------------------------------------------------------------
 
-    def submit(self, *entrypoint: str) -> Job:
-        """`ray job submit` from the repository's root; answers at once."""
+    def submit(self, *entrypoint: object) -> Job:
+        """`ray job submit` from the repository's root; it does not wait for the job."""
         name = f"job-{secrets.token_hex(4)}"
         command = [*RAY, "job", "submit", "--address", self.url, "--no-wait", "--submission-id", name]
-        command += ["--working-dir", ".", "--", *entrypoint]
+        command += ["--working-dir", ".", "--", *map(str, entrypoint)]
         done = subprocess.run(command, env=self.environment, cwd=REPO, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stdout + done.stderr
         return Job(self, name)
@@ -381,21 +387,19 @@ class Job:
 
     def wait(self, timeout_s: float) -> str:
         """Its state when it has ended."""
-        _until(lambda: self.state() not in STATES, timeout_s, f"job {self.name}", self.log, 0.3)
+        _until(lambda: self.state() not in STATES, timeout_s, self.log)
         return self.state()
 
 
 def sweep() -> None:
     """Remove what processes that were killed themselves have left: namespaces with their processes, and bridges."""
-    if shutil.which("ip") is None or os.geteuid() != 0:
+    if not has_ip():
         return
     owners = re.findall(rf"\b{PREFIX}(\d+)(?:n\d+|b|t)\b", ip("netns", "list") + ip("-o", "link", "list"))
     for pid in {int(p) for p in owners}:
         if not psutil.pid_exists(pid):
             for namespace in _namespaces(f"{PREFIX}{pid}"):
-                for inside in ip("netns", "pids", namespace).split():
-                    with suppress(ProcessLookupError):
-                        os.kill(int(inside), signal.SIGKILL)
+                end_all(lambda namespace=namespace: [int(p) for p in ip("netns", "pids", namespace).split()])
             _remove(f"{PREFIX}{pid}")
             for folder in Path("/tmp").glob(f"{PREFIX}{pid}-*"):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -405,12 +409,8 @@ def _namespaces(name: str) -> list[str]:
     return [line.split()[0] for line in ip("netns", "list").splitlines() if re.match(rf"{name}(n\d+|t)\b", line)]
 
 
-def _there(namespace: str) -> bool:
-    return Path("/run/netns", namespace).exists()
-
-
 def _remove(name: str) -> None:
-    if shutil.which("ip") is None or os.geteuid() != 0:
+    if not has_ip():
         return
     for namespace in _namespaces(name):
         ip("netns", "del", namespace)
@@ -418,20 +418,8 @@ def _remove(name: str) -> None:
         ip("link", "del", f"{name}b")
 
 
-def _free_ports(n: int) -> list[int]:
-    """Ports that nobody listens on here, below those that the system and Ray give to clients and workers."""
-    found: list[int] = []
-    for port in range(20_000 + os.getpid() % 8_000, 32_000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                found.append(port)
-        if len(found) == n:
-            return found
-    raise AssertionError("no free ports")
-
-
-def _until(condition: Any, timeout_s: float, what: str, more: Any = None, pause_s: float = 0.2) -> None:
+def _until(condition: Callable[[], bool], timeout_s: float, about: Callable[[], str]) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"gave up after {timeout_s:.0f} s: {what} {more() if more else ''}"
-        time.sleep(pause_s)
+        assert time.monotonic() < deadline, f"gave up after {timeout_s:.0f} s: {about()}"
+        time.sleep(0.2)

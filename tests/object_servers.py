@@ -18,20 +18,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
 from typing import Any, Self
 from urllib.parse import quote
 
 import pyarrow.fs
 import pyarrow.parquet as pq
+from services import Handler, Server, closed_port, send
 
 from mer_ray.io.identity import digest
 
 BUCKET = "bucket"
 STALL_S = 2.0
 FAULTS = ("500", "503", "lost", "cut", "stall")
-"""An error before anything is done; "slow down"; done, but the answer is lost; an answer cut in the middle; late."""
+"""An error before anything is done; "slow down"; done, but no response; a response cut in the middle; late."""
 SIGNED = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 """moto shows nothing to those who do not sign, but checks no signature."""
 # At import, which is before any test starts Ray: its workers get the environment that there is then.
@@ -60,9 +60,7 @@ def gcs() -> Iterator[str]:
 
 @contextmanager
 def _process(module: str, *options: str) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = closed_port()
     command = [sys.executable, "-m", module, *(o.format(port=port) for o in options)]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
@@ -92,8 +90,8 @@ def _ask(at: str, method: str, path: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(at, timeout=30)
     try:
         connection.request(method, path, headers={"Authorization": SIGNED})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 
@@ -113,12 +111,11 @@ class Proxy:
         self._random, self._faults, self._lock = random.Random(seed), itertools.cycle(FAULTS), threading.Lock()
         proxy = self
 
-        class Handler(_Forward):
+        class Forward(_Forward):
             owner = proxy
 
-        self._listener = _Listener(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.02,), daemon=True)
-        self.at = f"127.0.0.1:{self._listener.server_address[1]}"
+        self._listener = Server(Forward)
+        self.at = self._listener.at
 
     def fault(self, method: str, path: str) -> str | None:
         """The fault of this request, counted."""
@@ -132,27 +129,15 @@ class Proxy:
             return chosen
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._listener.__enter__()
         return self
 
-    def __exit__(self, *told: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self.closing.set()
-        self._listener.shutdown()
-        self._listener.server_close()
+        self._listener.__exit__()
 
 
-class _Listener(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exception(), OSError):  # a client that has gone is what some tests mean
-            super().handle_error(request, client_address)
-
-
-class _Forward(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
+class _Forward(Handler):
     owner: Proxy
 
     def _handle(self) -> None:
@@ -169,18 +154,18 @@ class _Forward(BaseHTTPRequestHandler):
                 return self._reset()
             case "stall":
                 self.owner.closing.wait(STALL_S)
-        status, headers, answer = self._forward(body)
-        if fault == "lost" or (fault == "cut" and not answer):
+        status, headers, response = self._forward(body)
+        if fault == "lost" or (fault == "cut" and not response):
             return self._reset()
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
         self.end_headers()
         if fault == "cut":
-            self.wfile.write(answer[: len(answer) // 2])
+            self.wfile.write(response[: len(response) // 2])
             self.wfile.flush()
             return self._reset()
-        self.wfile.write(answer)
+        self.wfile.write(response)
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
 
@@ -201,31 +186,23 @@ class _Forward(BaseHTTPRequestHandler):
         connection = http.client.HTTPConnection(self.owner.server, timeout=60)
         try:
             connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
-            answer = connection.getresponse()
-            data = answer.read()
-            kept = [(k, v) for k, v in answer.getheaders() if k.lower() not in (*dropped, "date", "server")]
-            length = answer.headers.get("content-length", "0") if self.command == "HEAD" else str(len(data))
-            return answer.status, [*kept, ("Content-Length", length)], data
+            response = connection.getresponse()
+            data = response.read()
+            passed_on = [(k, v) for k, v in response.getheaders() if k.lower() not in (*dropped, "date", "server")]
+            length = response.headers.get("content-length", "0") if self.command == "HEAD" else str(len(data))
+            return response.status, [*passed_on, ("Content-Length", length)], data
         finally:
             connection.close()
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'.encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/xml")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+        send(self, body, status, "application/xml")
 
     def _reset(self) -> None:
         """End the connection with a RST, as a machine that went away does."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Keep the test output quiet."""
 
 
 class Watcher:
@@ -244,7 +221,7 @@ class Watcher:
         self._thread.start()
         return self
 
-    def __exit__(self, *told: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._thread.join()
         self.look()

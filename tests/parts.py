@@ -1,16 +1,58 @@
-"""Parts of models that say nothing: for tests of what stands around them."""
+"""Small parts that many tests need: options, rows as they lie in the shards, processes, models that say nothing."""
 
 from __future__ import annotations
 
+import socket
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from mer_ray.models import layout
-from mer_ray.models.statistics import Statistics
+from mer_ray.models import passages
+from mer_ray.models.scaling import Scaler
+from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring.intervals import Intervals
-from mer_ray.training.member import Scaler
 from mer_ray.training.reference import Reference
+
+
+def sets(*assignments: str) -> list[str]:
+    """``--set`` before each ``section.name=value``."""
+    return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+def raw_rows(workspace: Path | str, table: str) -> pa.Table:
+    """All rows of a table's shards, without the reader's own care for repeats."""
+    shards = sorted(p for p in Path(workspace, table).glob("*.parquet") if not p.name.startswith((".", "_")))
+    return pa.concat_tables([pq.read_table(p) for p in shards]) if shards else pa.table({"track_id": []})
+
+
+def raw_ids(workspace: Path | str, table: str) -> Counter[str]:
+    """How often each id is in a table's shards."""
+    return Counter(raw_rows(workspace, table)["track_id"].to_pylist())
+
+
+def running(process: psutil.Process) -> bool:
+    """Neither gone nor a zombie, which only its parent can remove."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def free_ports(n: int, first: int) -> list[int]:
+    """Ports that nobody listens on here, below those that the system and Ray give to clients and workers."""
+    found: list[int] = []
+    for port in range(first, 32_000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == n:
+            return found
+    raise AssertionError("no free ports")
 
 
 def even_intervals(radius: Sequence[float]) -> Intervals:
@@ -21,8 +63,8 @@ def even_intervals(radius: Sequence[float]) -> Intervals:
 
 def blank_reference(n_dims: int, hop_s: float) -> Reference:
     """Nothing is new to it."""
-    size, ones = sum(layout.sizes(n_dims, hop_s)), np.ones(n_dims, np.float32)
+    size, ones = sum(passages.block_sizes(n_dims, hop_s)), np.ones(n_dims, np.float32)
     scaler = Scaler(0 * ones, 0 * ones, ones, np.full(3, 0.5, np.float32), np.ones(3, np.float32))
-    components = np.zeros((n_dims, layout.n_components(n_dims, hop_s)), np.float32)
-    own = Statistics(scaler, components, np.zeros(size, np.float32), np.ones(size, np.float32))
+    components = np.zeros((n_dims, passages.n_components(n_dims, hop_s)), np.float32)
+    own = PassageStatistics(scaler, components, np.zeros(size, np.float32), np.ones(size, np.float32))
     return Reference(own, np.zeros((size, 16), np.float32), 1.0)

@@ -12,19 +12,18 @@ import socket
 import sys
 import threading
 import time
-import wave
 import zlib
-from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
+import soundfile
 
 from mer_ray.io.identity import digest
 
@@ -40,35 +39,56 @@ class Call:
     at: float
 
 
-class _Server(ThreadingHTTPServer):
+class Server(ThreadingHTTPServer):
+    """Answers each client in a thread of its own, on a free port of the loopback interface. A context manager."""
+
     daemon_threads = True
     request_queue_size = 128  # with the default of 5, clients that connect together are dropped for seconds
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.at = f"127.0.0.1:{self.server_address[1]}"
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exception(), OSError):  # a client that has gone is what some tests mean
             super().handle_error(request, client_address)
 
 
-class Service:
-    """A threaded HTTP server; subclasses answer in `respond`."""
+class Handler(BaseHTTPRequestHandler):
+    """Quiet, with connections that stay open."""
 
-    def __init__(self) -> None:
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every response waits 40 ms for an acknowledgement
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@dataclass
+class Service:
+    """A threaded HTTP server; subclasses respond in `respond`."""
+
+    def __post_init__(self) -> None:
         self.calls: list[Call] = []
         self.closing = threading.Event()
         self._lock = threading.Lock()
         service = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
-
+        class Asked(Handler):
             def _handle(self) -> None:
                 at = time.monotonic()
                 parts = urlsplit(self.path)
                 body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
-                params = dict(parse_qsl(parts.query, keep_blank_values=True)) | dict(
-                    parse_qsl(body, keep_blank_values=True)
-                )
+                params = dict(parse_qsl(f"{parts.query}&{body}", keep_blank_values=True))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 call = Call(self.command, unquote(parts.path), params, headers, at)
                 with service._lock:
@@ -77,31 +97,29 @@ class Service:
 
             do_GET = do_POST = do_HEAD = _handle
 
-            def log_message(self, format: str, *args: object) -> None:
-                """Keep the test output quiet."""
-
-        self._server = _Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._server = Server(Asked)
+        self.url = f"http://{self._server.at}"
 
     def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
         raise NotImplementedError
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._server.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.__exit__()
 
     def busiest_second(self) -> int:
         """The largest number of requests that came within any one second."""
-        times = sorted(call.at for call in self.calls)
-        return max((sum(start <= t < start + 1.0 for t in times) for start in times), default=0)
+        return busiest_second([call.at for call in self.calls])
+
+
+def busiest_second(times: Iterable[float]) -> int:
+    """The largest number of times, in s, within any one second."""
+    ordered = sorted(times)
+    return max((bisect_left(ordered, at + 1.0) - i for i, at in enumerate(ordered)), default=0)
 
 
 def send(
@@ -112,7 +130,7 @@ def send(
     headers: Mapping[str, str] | None = None,
     length: int | None = None,
 ) -> None:
-    """A whole answer; ``length`` is what the header claims, where that is to be a lie."""
+    """A whole response; ``length`` is what the header claims, where that is to be a lie."""
     handler.send_response(status)
     for name, value in {"Content-Type": kind, **(headers or {})}.items():
         handler.send_header(name, value)
@@ -133,13 +151,9 @@ def closed_port() -> int:
 
 def wav_bytes(seconds: float = 1.0, rate: int = 22_050, hz: float = 440.0) -> bytes:
     """A sine as a mono 16-bit WAV file."""
-    samples = (0.3 * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate) * 32767).astype("<i2")
     buffer = io.BytesIO()
-    with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.tobytes())
+    sine = 0.3 * np.sin(2 * np.pi * hz * np.arange(int(seconds * rate)) / rate)
+    soundfile.write(buffer, sine, rate, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
 
 
@@ -164,13 +178,12 @@ class LastFm(Service):
 
     songs: the listing, in order; the same song may stand in it twice. listings: those of tags that have their own.
     key: the only one that it takes.
-    script("track.getTopTags", "29", "http 500", ...): faults for the next calls of a method, used up one by one.
     always["some title"]: the fault for all calls about that track; always["tag.getTopTracks"]: for that method;
     always["page 3"]: for that page of every listing.
     A fault is an error code, ``http NNN`` (``http 429 7`` with a Retry-After of 7), ``broken``, ``html``, ``foreign``,
     ``latin1``, ``stall``, ``drip``, or for pages ``empty`` (with the totals) and ``blank`` (without).
-    passing["page 3"]: faults for the next calls of that kind, used up one by one. fault_of: by the parameters.
-    raw: what is sent, byte for byte, in the place of a text. encoding: of all answers, which claim to be UTF-8.
+    passing[...]: faults for the next calls of that kind, used up one by one. fault_of: by the parameters.
+    raw: what is sent, byte for byte, instead of a text. encoding: of all responses, which claim to be UTF-8.
     """
 
     songs: list[Song] = field(default_factory=list)
@@ -183,12 +196,12 @@ class LastFm(Service):
     encoding: str = "utf-8"
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__post_init__()
         self.url += "/2.0/"
-        self._script: dict[str, deque[str]] = defaultdict(deque)
 
     def script(self, method: str, *faults: str) -> None:
-        self._script[method].extend(faults)
+        """Faults for the next calls of a method, used up one by one."""
+        self.passing.setdefault(method, []).extend(faults)
 
     def count(self, method: str) -> int:
         """How often a method was called."""
@@ -198,9 +211,9 @@ class LastFm(Service):
         method = call.params.get("method", "")
         about = (call.params.get("track", ""), f"page {call.params.get('page')}", method)
         with self._lock:
-            scripted = self._script[method].popleft() if self._script[method] else self.fault_of(call.params)
-            scripted = next((self.passing[what].pop(0) for what in about if self.passing.get(what)), scripted)
-        fault = scripted or next((self.always[what] for what in about if what in self.always), "")
+            fault = next((self.passing[what].pop(0) for what in about if self.passing.get(what)), "")
+            fault = fault or self.fault_of(call.params)
+        fault = fault or next((self.always[what] for what in about if what in self.always), "")
         if call.path != "/2.0/":
             send(handler, b"<html><body>Not Found</body></html>", 404, "text/html")
         elif fault in ("empty", "blank"):
@@ -326,11 +339,11 @@ class Files(Service):
     """Files at ``url/NAME``. faults[NAME]: what happens at the next calls, one by one; the last one stays for good.
 
     A fault is ``ok``, a status (``404``, or ``503 7`` with a Retry-After of 7), ``stall``, ``drip``, ``drip headers``,
-    ``truncated``, ``unbounded`` (no length, no end), ``close`` (no answer), ``whole`` (a range is not heeded),
+    ``truncated``, ``unbounded`` (no length, no end), ``close`` (no response), ``whole`` (a range is not heeded),
     ``elsewhere`` (another range than was asked for) or ``-> ADDRESS`` (a redirect).
     validator: the kind of header that names a file's version (``etag``, ``weak``, ``modified``), where the server can
-    go on from the middle of a file. pause_s: before each answer. most_in_flight: how many requests it had at once
-    that it had not begun to answer.
+    go on from the middle of a file. pause_s: before each response. most_in_flight: the largest number of
+    requests without a response.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -339,9 +352,6 @@ class Files(Service):
     pause_s: float = 0.0
     most_in_flight: int = 0
     in_flight: int = 0
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
     def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
         with self._lock:
@@ -396,11 +406,11 @@ class Files(Service):
 
 
 def _version(data: bytes, kind: str) -> dict[str, str]:
-    mark = zlib.crc32(data) // 2
+    version = zlib.crc32(data) // 2
     known = {
-        "etag": {"ETag": f'"{mark}"'},
-        "weak": {"ETag": f'W/"{mark}"'},
-        "modified": {"Last-Modified": formatdate(mark, usegmt=True)},
+        "etag": {"ETag": f'"{version}"'},
+        "weak": {"ETag": f'W/"{version}"'},
+        "modified": {"Last-Modified": formatdate(version, usegmt=True)},
     }
     return {**known[kind], "Accept-Ranges": "bytes"} if kind else {}
 
@@ -423,8 +433,8 @@ class Spotify(Service):
     """Spotify's token, search and track endpoints, and in the wire format of YouTube's own the videos to be found.
 
     catalog: Spotify id to (artist, title) or (artist, title, seconds). videos: what a search finds, by words in it;
-    the videos under the empty text are found by all. limits: Retry-After of the next answers (429) of the API.
-    api_status: what search and tracks answer, where not 200.
+    the videos under the empty text are found by all. limits: Retry-After of the next responses (429) of the API.
+    api_status: the status of search and tracks.
     """
 
     catalog: dict[str, tuple[str, str] | tuple[str, str, float]] = field(default_factory=dict)
@@ -432,9 +442,6 @@ class Spotify(Service):
     client: str = "client-id-for-tests"
     api_status: int = 200
     limits: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__()
 
     def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
         if call.path == "/api/token":

@@ -171,17 +171,8 @@ def ogg_page_moved(page: bytes, samples: int) -> bytes:
     moved[22:26] = bytes(4)
     crc = 0
     for byte in moved:
-        crc = (crc << 8 & 0xFFFFFFFF) ^ _CRC[crc >> 24 ^ byte]
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)) & 0xFFFFFFFF
     moved[22:26] = crc.to_bytes(4, "little")
     return bytes(moved)
-
-
-def _crc_of(byte: int) -> int:
-    crc = byte << 24
-    for _ in range(8):
-        crc = crc << 1 ^ (0x04C11DB7 if crc >> 31 else 0)
-        crc &= 0xFFFFFFFF
-    return crc
-
-
-_CRC = [_crc_of(byte) for byte in range(256)]

@@ -13,11 +13,12 @@ import pytest
 from mer_ray.errors import InputError
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
-from mer_ray.models import baselines
+from mer_ray.models import BASELINES, svr
+from mer_ray.models.pooled import mean_sd
 from mer_ray.models.splits import grouped_folds
-from mer_ray.training import pooled
+from mer_ray.training import baselines
 from mer_ray.training.duplicates import Duplicate
-from mer_ray.training.pooled import mean_sd, out_of_fold
+from mer_ray.training.leakage import out_of_fold
 
 PANDA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "panda4q"
 
@@ -42,7 +43,7 @@ def test_mean_and_deviation_of_each_dimension():
     assert mean_sd([]).shape == (0, 0)
 
 
-@pytest.mark.parametrize("kind", baselines.MODELS)
+@pytest.mark.parametrize("kind", BASELINES)
 def test_what_can_be_learnt_is_learnt_and_noise_is_not(kind):
     tracks, labels, groups = catalogue()
     fold = np.stack([grouped_folds(groups, 3, seed) for seed in range(2)])
@@ -56,7 +57,7 @@ def test_what_can_be_learnt_is_learnt_and_noise_is_not(kind):
     assert np.array_equal(predicted, out_of_fold(kind, x, labels, fold))
 
 
-@pytest.mark.parametrize("kind", baselines.MODELS)
+@pytest.mark.parametrize("kind", BASELINES)
 def test_a_track_s_own_label_has_no_part_in_its_prediction(kind):
     tracks, labels, groups = catalogue(30)
     fold = grouped_folds(groups, 3, 0)[None]
@@ -69,8 +70,7 @@ def test_a_track_s_own_label_has_no_part_in_its_prediction(kind):
 def test_a_large_svr_is_trained_on_a_part_and_says_so(monkeypatch):
     tracks, labels, groups = catalogue()
     assert baselines.evaluate(tracks, labels, groups, 3, 1, 0).notes == []
-    for module in (pooled, baselines):
-        monkeypatch.setattr(module, "SVR_ROWS", 40)
+    monkeypatch.setattr(svr, "MAX_ROWS", 40)
     found = baselines.evaluate(tracks, labels, groups, 3, 1, 0)
     assert found.notes == ["The SVR saw 40 of up to 60 training tracks, drawn for each fold."]
     assert (r2(labels, found.predicted["svr"]) > 0.4).all()

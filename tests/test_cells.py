@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_output import MODEL, command, commit, finish, rows
 
-from mer_ray.io.cells import BOM, encoded, guard, unguard
+from mer_ray.io.cells import BOM, encoded, guard, guarded, unguard
 from mer_ray.io.tables import failure
 from mer_ray.scoring import output, playlist, scores_table, sheet
+from mer_ray.sources import manifest
 
 FORMULAS = [
     '=HYPERLINK("http://x.invalid/","Main Title")',
@@ -251,3 +253,18 @@ def test_the_packaged_readers_agree(tmp_path):
 def test_the_figures_of_a_report_are_marked_only_where_they_need_it():
     assert encoded("network,r\nkernel,0.5\n") == b"network,r\nkernel,0.5\n"
     assert encoded("network,r\nköln,0.5\n") == BOM + "network,r\nköln,0.5\n".encode()
+
+
+def test_a_file_of_scores_is_a_manifest_of_what_was_written(tmp_path):
+    row = {
+        "track_id": "a",
+        "title": "=1+1",
+        "artist": "'-x",
+        "uri": "/m/a.mp3",
+        "lower_valence": 0.1,
+        "upper_valence": 0.2,
+    }
+    with (tmp_path / "s.csv").open("wb") as sink:
+        pacsv.write_csv(guarded(pa.Table.from_pylist([row])), sink)
+    [track] = manifest.tracks(tmp_path / "s.csv")
+    assert (track.title, track.artist) == ("=1+1", "'-x")

@@ -1,4 +1,4 @@
-"""What follows from a row of a source, and is void once it is edited: labels, and frames that were brought along."""
+"""What follows from a row of a source, and is void once it is edited: labels, and frames that are precomputed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from conftest import write_tunes
 
 from mer_ray import features
-from mer_ray.features.brought import Params
+from mer_ray.features.precomputed import Params
 from mer_ray.io.schemas import ragged_arrays
 from mer_ray.io.tables import Workspace
 from mer_ray.training import data
@@ -70,11 +70,11 @@ def test_a_lexicon_that_is_named_later_labels_what_brings_no_label(tmp_path, edi
     assert [v for _, v, _ in found] == [0.1, 0.9]
 
 
-def bring(folder: Path, key: str, names: list[str]) -> list[str]:
+def precompute(folder: Path, key: str, names: list[str]) -> list[str]:
     """Frames that hold the number of their name; the settings for them."""
     frames = [[[float(i)] * 4] * 3 for i in range(len(names))]
     pq.write_table(pa.table({key: names, "frames": frames, "hop_s": [1.0] * len(names)}), folder / f"{key}.parquet")
-    return ["extract.features=yam", f"extract.brought.yam.path={folder / key}.parquet"]
+    return ["extract.features=yam", f"extract.precomputed.yam.path={folder / key}.parquet"]
 
 
 def frames(workspace: Workspace) -> dict[str, float]:
@@ -85,11 +85,11 @@ def frames(workspace: Workspace) -> dict[str, float]:
 @pytest.mark.parametrize("stages", [STAGES, ("collect", "label", "extract")], ids=["audio", "no audio"])
 @pytest.mark.parametrize("key", ["track_id", "path"])
 @pytest.mark.parametrize("edit", ["paths exchanged", "another id", "a copy at another path"])
-def test_frames_that_were_brought_follow_the_name_that_they_are_under(tmp_path, edited, edit, key, stages):
+def test_precomputed_frames_follow_the_name_that_they_are_under(tmp_path, edited, edit, key, stages):
     paths = write_tunes(tmp_path, 3)
     paths[2].write_bytes(paths[0].read_bytes())
     names = [p.name for p in paths] if key == "path" else ["c0", "c1", "c2"]
-    own = bring(tmp_path, key, names)
+    own = precompute(tmp_path, key, names)
     rows = [f"c{i},tune00{i}.flac,{'AB'[i]},Song,0.1,0.2,0.3," for i in range(2)]
     edited(rows, "w", *own, stages=stages)
     if edit == "paths exchanged":
@@ -99,10 +99,10 @@ def test_frames_that_were_brought_follow_the_name_that_they_are_under(tmp_path, 
     assert frames(edited(rows, "w", *own, stages=stages)) == frames(edited(rows, "fresh", *own, stages=stages))
 
 
-def test_a_model_of_frames_that_were_brought_is_outdated_when_paths_are_edited(tmp_path, edited):
+def test_a_model_of_precomputed_frames_is_outdated_when_paths_are_edited(tmp_path, edited):
     stages = ("collect", "label", "extract")
-    own = bring(tmp_path, "path", ["tune000.flac", "tune001.flac"])
-    spec = features.resolve("yam", Params(path=str(tmp_path / "path.parquet")), family="brought")
+    own = precompute(tmp_path, "path", ["tune000.flac", "tune001.flac"])
+    spec = features.resolve("yam", Params(path=str(tmp_path / "path.parquet")), family="precomputed")
     rows = [f"c{i},tune00{i}.flac,A{i},Song,0.{i}1,0.2,0.3," for i in range(2)]
     before = data.load(edited(rows, "w", *own, stages=stages), spec).fingerprint(spec)
     rows = [rows[0].replace("tune000", "tune001"), rows[1].replace("tune001", "tune000")]

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import version
 from pathlib import Path
 
 import jsonschema
@@ -23,6 +22,9 @@ from mer_ray.config import load
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
 SCHEMAS = ROOT / "tests" / "schemas"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+README = (CLUSTER / "README.md").read_text(encoding="utf-8")
+CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower()
 KEYS = {"LASTFM_API_KEY", "SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET"}
 POOLS = ("extract.workers", "score.workers")
 PLAIN = ("cpu", "spot")
@@ -63,13 +65,12 @@ def container(group):
 
 
 def pinned(package):
-    """The version in constraints.txt, or the installed one where that file does not pin it."""
-    constraints = ROOT / "constraints.txt"
-    lines = constraints.read_text(encoding="utf-8").splitlines() if constraints.is_file() else []
-    for line in lines:
-        if found := re.match(rf"{package}(?:\[.*\])?==([^\s;]+)", line.strip(), re.IGNORECASE):
-            return found[1]
-    return version(package)
+    """The version in constraints.txt."""
+    return re.search(rf"^{package}(?:\[.*\])?==([^\s;]+)", CONSTRAINTS, re.MULTILINE)[1]
+
+
+def run(*command, **how):
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **how)
 
 
 def instructions():
@@ -156,8 +157,7 @@ def test_prometheus_operator_takes_the_pod_monitor(groups):
 def test_kubectl_reads_anchors_as_we_do(name):
     if not shutil.which("kubectl"):
         pytest.skip("no kubectl here")
-    command = ["kubectl", "label", "--local", "--filename", str(CLUSTER / name), "read=1", "--output", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = run("kubectl", "label", "--local", "--filename", str(CLUSTER / name), "read=1", "--output", "json")
     assert done.returncode == 0, done.stderr
     ours = documents(name)
     for document in ours:
@@ -261,14 +261,14 @@ def test_spot_workers_are_the_same_pods_and_the_head_is_none(groups):
 def test_nothing_that_must_stay_goes_to_a_spot_node(groups):
     """Many spot nodes carry no taint that would keep pods off."""
     text = (CLUSTER / "kuberay-rayjob.yaml").read_text(encoding="utf-8")
-    marks = {tuple(m.split(": ")) for m in re.findall(r"# nodeSelector: \{(.*)\}", text)}
+    expected = {tuple(m.split(": ")) for m in re.findall(r"# nodeSelector: \{(.*)\}", text)}
     for name in ("head", "cpu"):
         term = groups[name]["template"]["spec"]["affinity"]["nodeAffinity"]
         (only,) = term["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
         kept_off = {
             (e["key"], json.dumps(v) if v == "true" else v) for e in only["matchExpressions"] for v in e["values"]
         }
-        assert kept_off == marks, name
+        assert kept_off == expected, name
         assert {e["operator"] for e in only["matchExpressions"]} == {"NotIn"}
     assert groups["gpu"]["template"]["spec"]["affinity"] == {}
 
@@ -363,18 +363,17 @@ def test_rays_autoscaler_brings_cpu_nodes_for_workers_and_a_gpu_node_for_trials(
     sizes = {"cpu": {"CPU": 16}, "spot": {"CPU": 16}, "gpu": {"CPU": 8, "GPU": 1}}
     for name, size in sizes.items():  # on AWS Ray asks Amazon what an instance type has
         config["available_node_types"][name]["resources"] = launcher["available_node_types"][name]["resources"] or size
-    readme = (CLUSTER / "README.md").read_text(encoding="utf-8")
-    workers = int(re.search(r"ray dashboard work/.*?extract\.workers=(\d+)", readme, re.DOTALL)[1])
+    workers = int(re.search(r"ray dashboard work/.*?extract\.workers=(\d+)", README, re.DOTALL)[1])
     assert brings(config) == {"cpu": 1}
     assert brings(config, ({"CPU": 1}, workers)) == {"cpu": 1, "spot": 3}
     assert brings(config, ({"CPU": 1, "GPU": 0.25}, 4)) == {"cpu": 1, "gpu": 1}
 
 
 def test_launcher_takes_spot_machines_for_spot_workers_only(launcher):
-    marks = {"spot", "SPOT"}
+    expected = {"spot", "SPOT"}
     for name, kind in launcher["available_node_types"].items():
         market = kind["node_config"].get("InstanceMarketOptions", {}) | kind["node_config"].get("scheduling", {})
-        assert bool(marks & set(market.values())) == (name == "spot"), name
+        assert bool(expected & set(market.values())) == (name == "spot"), name
 
 
 def test_launcher_keeps_the_dashboard_on_the_node_and_reads_the_token(launcher):
@@ -396,7 +395,7 @@ def test_launcher_installs_nothing_without_its_version(launcher):
 def test_launcher_commands_are_bash(launcher):
     for key in (k for k in launcher if k.endswith("commands")):
         for command in launcher[key]:
-            done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
+            done = run("bash", "-n", "-c", command)
             assert done.returncode == 0, (command, done.stderr)
 
 
@@ -406,21 +405,21 @@ def test_launcher_commands_are_bash(launcher):
 def test_slurm_script_passes_shellcheck():
     shellcheck = Path(sys.executable).parent / "shellcheck"
     for command in (["bash", "-n"], [str(shellcheck), "--severity=warning"]):
-        done = subprocess.run([*command, str(CLUSTER / "slurm.sh")], capture_output=True, text=True)
+        done = run(*command, str(CLUSTER / "slurm.sh"))
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_slurm_options_stand_before_the_first_command_and_are_told_apart():
+def test_slurm_options_stand_before_the_first_command_and_are_distinct():
     lines = (CLUSTER / "slurm.sh").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "#!/usr/bin/env bash"
     options = [i for i, x in enumerate(lines) if x.startswith("#SBATCH ")]
     first = next(i for i, x in enumerate(lines) if x and not x.startswith("#"))
     assert options
     assert max(options) < first  # Slurm reads no further
-    given = [lines[i].split()[1].split("=")[0] for i in options]
-    assert len(given) == len(set(given))
-    assert {"--requeue", "--signal", "--open-mode"} <= set(given)
-    assert "--no-kill" not in given  # the loss of the first node would not queue the job again
+    names = [lines[i].split()[1].split("=")[0] for i in options]
+    assert len(names) == len(set(names))
+    assert {"--requeue", "--signal", "--open-mode"} <= set(names)
+    assert "--no-kill" not in names  # the loss of the first node would not queue the job again
 
 
 # The image, and what is uploaded
@@ -444,24 +443,22 @@ def copied():
 
 def test_dockerfile_copies_what_exists_and_the_context_holds():
     allowed = {x[1:] for x in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if x.startswith("!")}
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert {"pyproject.toml", "constraints.txt", "mer_ray", "jobs", "configs"} <= copied()
-    assert {project["readme"], *project["license-files"]} <= copied()  # the package is not built without them
+    assert {PROJECT["readme"], *PROJECT["license-files"]} <= copied()  # the package is not built without them
     assert copied() == allowed
     assert [s for s in copied() if not (ROOT / s).exists()] == []
 
 
 def test_dockerfile_has_a_python_and_extras_that_the_package_takes():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     before, *built = stages()
     (base,) = [rest for word, rest in before if word == "ARG"]
     found = re.fullmatch(r"PYTHON=(\d+)\.(\d+)\.\d+-slim-[a-z]+", base)
     assert found, base
     assert [stage[0][1].split()[0] for stage in built] == ["python:${PYTHON}"] * 2
-    needed = re.fullmatch(r">=(\d+)\.(\d+)", project["requires-python"])
+    needed = re.fullmatch(r">=(\d+)\.(\d+)", PROJECT["requires-python"])
     assert needed
     assert tuple(map(int, found.groups())) >= max((3, 11), tuple(map(int, needed.groups())))
-    assert "cuda" in project["optional-dependencies"]
+    assert "cuda" in PROJECT["optional-dependencies"]
     assert ("ARG", "EXTRA=youtube") in built[0]
 
 
@@ -473,11 +470,10 @@ def test_dockerfile_installs_what_pyproject_names(extra, tmp_path):
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     python = Path(sys.executable).parent
     environment = {"EXTRA": extra, "PATH": f"{python}:/usr/bin:/bin"}
-    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"]]
+    done = run("sh", "-c", command, cwd=tmp_path, env=environment)
+    wanted = [*PROJECT["dependencies"]]
     for name in filter(None, extra.split(",")):
-        wanted += project["optional-dependencies"][name]
+        wanted += PROJECT["optional-dependencies"][name]
     assert done.stdout.splitlines() == wanted, done.stderr
     assert "--constraint constraints.txt --constraint constraints-cuda.txt" in listing
 
@@ -487,8 +483,7 @@ def test_cuda_constraints_pin_and_do_not_contradict_ours():
     pins = dict(x.split("==") for x in lines if x and not x.startswith("#"))
     assert {"jax-cuda12-plugin", "jax-cuda12-pjrt"} <= pins.keys()
     assert {pins["jax-cuda12-plugin"], pins["jax-cuda12-pjrt"]} == {pinned("jax")}
-    ours = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower()
-    assert [name for name in pins if re.search(rf"^{name.lower()}==", ours, re.MULTILINE)] == []
+    assert [name for name in pins if re.search(rf"^{name.lower()}==", CONSTRAINTS, re.MULTILINE)] == []
 
 
 def test_image_has_what_kuberay_and_the_launcher_call():
@@ -511,20 +506,13 @@ def test_job_upload_has_what_a_job_runs_and_little_else():
     from ray._private.runtime_env.packaging import get_excludes_from_ignore_files
 
     rules = get_excludes_from_ignore_files(ROOT, include_gitignore=True)
-    kept = {"jobs/run.py", "configs/cluster.yaml", "mer_ray/cli.py", "mer_ray/labels/data/demo_lexicon.txt"}
-    left = {
-        "tests/test_cluster_files.py",
-        "benchmarks/x.py",
-        "cluster/aws.yaml",
-        ".env",
-        "work/demo/tracks/x",
-        "a/b.mp3",
-    }
-    assert [p for p in kept if any(rule(ROOT / p) for rule in rules)] == []
+    uploaded = {"jobs/run.py", "configs/cluster.yaml", "mer_ray/cli.py", "mer_ray/labels/data/demo_lexicon.txt"}
+    left = {"tests/test_cluster_files.py", "benchmarks/x.py", "cluster/aws.yaml", ".env", "work/demo/tracks/x", "b.mp3"}
+    assert [p for p in uploaded if any(rule(ROOT / p) for rule in rules)] == []
     assert [p for p in left if not any(rule(ROOT / p) for rule in rules)] == []
 
 
-# What the README tells to fill in
+# What the README says to fill in
 
 FILLED = {
     "IMAGE": "registry.example/mer-ray:1",
@@ -540,16 +528,13 @@ FILLED = {
 
 @pytest.mark.parametrize("name", ["aws", "gcp", "kuberay-shared", "kuberay-rayjob", "kuberay-raycluster"])
 def test_readme_fills_in_everything(name):
-    readme = (CLUSTER / "README.md").read_text(encoding="utf-8")
-    (command,) = re.findall(rf"^ +(sed (?:[^\n]|\\\n)*? cluster/{name}\.yaml)(?= [|>])", readme, re.MULTILINE)
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, env=FILLED, capture_output=True, text=True)
+    (command,) = re.findall(rf"^ +(sed (?:[^\n]|\\\n)*? cluster/{name}\.yaml)(?= [|>])", README, re.MULTILINE)
+    done = run("bash", "-c", command, cwd=ROOT, env=FILLED)
     assert done.returncode == 0, done.stderr
-    filled, given = list(yaml.safe_load_all(done.stdout)), documents(f"{name}.yaml")
-    assert filled != given
-    left = re.findall(
-        r"mer-ray:0\.1\.0|shared-files|\b(?:AMI|REGION|ZONE|FILE_SYSTEM|PROJECT|SOURCE_IMAGE)\b", json.dumps(filled)
-    )
-    assert left == []
+    filled, template = list(yaml.safe_load_all(done.stdout)), documents(f"{name}.yaml")
+    assert filled != template
+    unfilled = r"mer-ray:0\.1\.0|shared-files|\b(?:AMI|REGION|ZONE|FILE_SYSTEM|PROJECT|SOURCE_IMAGE)\b"
+    assert re.findall(unfilled, json.dumps(filled)) == []
 
 
 # Secrets

@@ -10,11 +10,10 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from clusters import REPO, can_separate, ip
+from clusters import REPO, can_separate, end_all, ip
 
 from mer_ray.io.tables import Workspace
 
@@ -43,11 +42,11 @@ class Terminals:
         self.folder, self.namespace = folder, f"mr{os.getpid()}n9"
         self.open: list[subprocess.Popen[bytes]] = []
         (folder / "home").mkdir()
-        self.places = {folder / name: Path("/tmp", f"mer-ray-{name}") for name in ("head", "node1", "node2")}
-        self.places[folder / "work"] = REPO / "work"
-        for mine, place in self.places.items():
+        self.mounts = {folder / name: Path("/tmp", f"mer-ray-{name}") for name in ("head", "node1", "node2")}
+        self.mounts[folder / "work"] = REPO / "work"
+        for mine, target in self.mounts.items():
             mine.mkdir()
-            place.mkdir(exist_ok=True)
+            target.mkdir(exist_ok=True)
         ip("netns", "add", self.namespace)
         ip("-n", self.namespace, "link", "set", "lo", "up")
 
@@ -55,16 +54,21 @@ class Terminals:
         """Open a terminal and type the block into it."""
         if not (REPO / ".venv").exists():  # these tests run in another environment: it is activated already
             block = block.replace(". .venv/bin/activate\n", "")
-        mounts = "".join(f'mount --bind "{mine}" "{place}"\n' for mine, place in self.places.items())
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_") and not k.lower().endswith("_proxy")}
-        kept |= {"HOME": str(self.folder / "home"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        mounts = "".join(f'mount --bind "{mine}" "{target}"\n' for mine, target in self.mounts.items())
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith("RAY_") and not k.lower().endswith("_proxy")
+        }
+        environment |= {
+            "HOME": str(self.folder / "home"),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
         with (self.folder / f"terminal{len(self.open)}.log").open("wb") as screen:
             terminal = subprocess.Popen(
                 ["ip", "netns", "exec", self.namespace, "bash", "-e", "-c", mounts + block],
                 stdout=screen,
                 stderr=screen,
                 cwd=REPO,
-                env=kept,
+                env=environment,
                 start_new_session=True,
             )
         self.open.append(terminal)
@@ -82,7 +86,7 @@ class Terminals:
                 if STARTED in self.shown(terminal).read_text():
                     return terminal
                 time.sleep(0.2)
-            kill(self.pids() - before)
+            end_all(lambda before=before: self.pids() - before)
         raise AssertionError(self.shown(terminal).read_text())
 
     def shown(self, terminal: subprocess.Popen[bytes]) -> Path:
@@ -93,9 +97,7 @@ class Terminals:
         return {int(pid) for pid in ip("netns", "pids", self.namespace).split()}
 
     def close(self) -> None:
-        while pids := self.pids():
-            kill(pids)
-            time.sleep(0.05)
+        end_all(self.pids)
         for terminal in self.open:
             terminal.wait(30)
         ip("netns", "del", self.namespace)
@@ -137,9 +139,3 @@ def test_the_rehearsal_works_as_typed(long_tests, terminals):
 def press_ctrl_c(terminal: subprocess.Popen[bytes]) -> None:
     os.killpg(terminal.pid, signal.SIGINT)
     terminal.wait(60)
-
-
-def kill(pids: set[int]) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)

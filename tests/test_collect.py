@@ -280,7 +280,7 @@ SECRETS = [
 def test_what_may_be_secret_is_not_written_down(tmp_path, setting):
     from mer_ray.stages.workspace_source import Command
 
-    assert Command.given(None, ["train.folds=2", setting]).assignments == {"train.folds": "2"}
+    assert Command.of_process(None, ["train.folds=2", setting]).assignments == {"train.folds": "2"}
 
 
 def test_a_name_is_shown_as_it_is(tmp_path, mer_ray, mine):

@@ -183,8 +183,8 @@ def test_relative_paths_of_inputs_start_at_the_folder_of_the_file(tmp_path, monk
     assert loaded.extract.vggish.weights == f"{here}/vggish"
     assert loaded.extract.hub["yamnet"].handle == f"{here}/yamnet"
     assert loaded.extract.hub["far"].handle.startswith("https://")
-    assert loaded.extract.brought["mine"].path == f"{here}/mine.parquet"
-    assert loaded.extract.brought["there"].path == "s3://bucket/there.parquet"
+    assert loaded.extract.precomputed["mine"].path == f"{here}/mine.parquet"
+    assert loaded.extract.precomputed["there"].path == "s3://bucket/there.parquet"
     assert (loaded.workspace, loaded.collect.cache, loaded.train.mlflow) == ("work/mine", "answers", "runs")
     (tmp_path / "d.yaml").write_text("collect: {source: folder, folder: ../music}\n")
     assert config.load(tmp_path / "d.yaml").collect.folder == f"{here}/../music"

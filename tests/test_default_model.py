@@ -17,8 +17,7 @@ import mer_ray
 from mer_ray import models
 from mer_ray.io.identity import digest
 from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.models import layout
-from mer_ray.models.solve import SMOOTHING
+from mer_ray.models.kernel import LENGTH_SCALES, RIDGE_ALPHAS
 from mer_ray.scoring import model_folder
 from mer_ray.scoring.card import card
 from mer_ray.scoring.intervals import LEVEL
@@ -75,14 +74,14 @@ def test_its_card_lists_what_was_used_and_chosen():
         assert used in told
     unused = set(models.STEPPED) - models.uses("kernel")
     assert not [name for name in unused if name in told or name in model.details["settings"]]
-    head = model.members[0].parameters["head.kernel"].reshape(-1, len(layout.BANDWIDTHS), 2 * layout.N_WAVES // 6, 3)
+    head = model.members[0].arrays["network.head.kernel"].reshape(6, len(LENGTH_SCALES), -1, 3)
     for i, dimension in enumerate(DIMENSIONS):
         chosen = model.details["chosen"][dimension]
-        has = [b for k, b in enumerate(layout.BANDWIDTHS) if head[:, k, :, i].any()]
-        assert chosen["bandwidths"] == has, "the weights say which kernels were taken"
-        assert chosen["smoothing"] in SMOOTHING
+        has = [round(b, 4) for k, b in enumerate(LENGTH_SCALES) if head[:, k, :, i].any()]
+        assert chosen["length_scales"] == has, "the weights say which kernels were taken"
+        assert chosen["ridge_alpha"] in RIDGE_ALPHAS
         shown = ", ".join(f"{b:g}" for b in has)
-        assert f"| {dimension.capitalize()} | {shown} | {chosen['smoothing']:g} |" in told
+        assert f"| {dimension.capitalize()} | {shown} | {chosen['ridge_alpha']:g} |" in told
 
 
 def test_its_card_is_what_the_code_makes_of_it():

@@ -28,7 +28,8 @@ from mer_ray.evaluation.judge import Candidate, Row, judge
 from mer_ray.evaluation.latex import latex
 from mer_ray.evaluation.metric_tables import Table, differences_markdown, display, markdown, original_markdown, to_csv
 from mer_ray.evaluation.metrics import (
-    FIGURES,
+    INDEX,
+    METRICS,
     Metrics,
     constant_mean,
     constant_median,
@@ -56,46 +57,46 @@ values = st.floats(0, 1).map(lambda x: round(x, 6))
 def test_figures_are_those_of_scikit_learn_scipy_and_lin(pair):
     true, predicted = pair
     got = metrics(true, predicted)
-    assert got.mse == pytest.approx(sklearn.metrics.mean_squared_error(true, predicted), abs=1e-9)
-    assert got.mae == pytest.approx(sklearn.metrics.mean_absolute_error(true, predicted), abs=1e-9)
-    assert got.rmse == pytest.approx(sklearn.metrics.root_mean_squared_error(true, predicted), abs=1e-9)
+    assert got["mse"] == pytest.approx(sklearn.metrics.mean_squared_error(true, predicted), abs=1e-9)
+    assert got["mae"] == pytest.approx(sklearn.metrics.mean_absolute_error(true, predicted), abs=1e-9)
+    assert got["rmse"] == pytest.approx(sklearn.metrics.root_mean_squared_error(true, predicted), abs=1e-9)
     assert got.n == len(true)
     assert got.label_sd == pytest.approx(true.std(), abs=1e-12)
     if np.ptp(true) == 0:
-        assert np.isnan([got.r2, got.r, got.ccc]).all()
+        assert np.isnan([got["r2"], got["r"], got["ccc"]]).all()
         return
-    assert got.r2 == pytest.approx(sklearn.metrics.r2_score(true, predicted), rel=1e-9, abs=1e-9)
+    assert got["r2"] == pytest.approx(sklearn.metrics.r2_score(true, predicted), rel=1e-9, abs=1e-9)
     covariance = np.mean((true - true.mean()) * (predicted - predicted.mean()))
     apart = true.mean() - predicted.mean()
-    assert got.ccc == pytest.approx(2 * covariance / (true.var() + predicted.var() + apart**2), abs=1e-9)
+    assert got["ccc"] == pytest.approx(2 * covariance / (true.var() + predicted.var() + apart**2), abs=1e-9)
     if np.ptp(predicted) > 0:
-        assert got.r == pytest.approx(scipy.stats.pearsonr(true, predicted).statistic, abs=1e-9)
+        assert got["r"] == pytest.approx(scipy.stats.pearsonr(true, predicted).statistic, abs=1e-9)
     else:
-        assert np.isnan(got.r)
-        assert got.ccc == 0
+        assert np.isnan(got["r"])
+        assert got["ccc"] == 0
 
 
 def test_a_figure_of_repeats_is_its_mean():
     rng = np.random.default_rng(0)
     true, predicted = rng.uniform(size=30), rng.uniform(size=(3, 30))
-    each = [metrics(true, p).figures for p in predicted]
-    assert metrics(true, predicted).figures == pytest.approx(np.mean(each, axis=0), abs=1e-12)
+    each = [metrics(true, p).values for p in predicted]
+    assert metrics(true, predicted).values == pytest.approx(np.mean(each, axis=0), abs=1e-12)
 
 
 def test_a_model_that_says_the_mean_has_no_r2():
     true = np.random.default_rng(0).uniform(size=500)
-    assert metrics(true, np.full(500, true.mean())).r2 == pytest.approx(0, abs=1e-12)
-    assert metrics(true, true).figures == pytest.approx([0, 0, 0, 1, 1, 1])
+    assert metrics(true, np.full(500, true.mean()))["r2"] == pytest.approx(0, abs=1e-12)
+    assert metrics(true, true).values == pytest.approx([0, 0, 0, 1, 1, 1])
     fold = np.arange(500) % 5
     baseline = metrics(true, constant_mean(true, fold))
-    assert -0.02 < baseline.r2 < 0
-    assert baseline.mse == pytest.approx(true.var(), rel=0.02)
+    assert -0.02 < baseline["r2"] < 0
+    assert baseline["mse"] == pytest.approx(true.var(), rel=0.02)
 
 
 @pytest.mark.parametrize("label", [0.1, 1 / 3, 0.7])
 def test_labels_that_do_not_vary_have_no_r2(label):
     got = metrics(np.full(10, label), np.linspace(0, 1, 10))
-    assert np.isnan([got.r2, got.r, got.ccc]).all()
+    assert np.isnan([got["r2"], got["r"], got["ccc"]]).all()
 
 
 def test_the_constants_have_not_seen_their_fold():
@@ -119,9 +120,9 @@ def test_the_summary_of_a_run_is_metrics_and_intervals():
     assert list(got) == list(DIMENSIONS)
     for i, dimension in enumerate(DIMENSIONS):
         told = got[dimension]
-        assert told.keys() == {*FIGURES, "n", "label_sd", "intervals"}
-        assert {k: v for k, v in told.items() if k != "intervals"} == vars(metrics(labels[:, i], predicted[..., i]))
-        for figure in FIGURES:
+        assert told.keys() == {*METRICS, "n", "label_sd", "intervals"}
+        assert {k: v for k, v in told.items() if k != "intervals"} == metrics(labels[:, i], predicted[..., i]).to_json()
+        for figure in METRICS:
             lower, upper = told["intervals"][figure]
             assert lower < told[figure] < upper
 
@@ -159,7 +160,7 @@ def test_a_clear_winner_is_bold_alone_and_nothing_is_as_good():
     assert rows["winner"].best
     assert not any(r.near_best for r in rows.values())
     made = Table("valence", list(rows.values()), "")
-    assert bold(made) == [(list(rows).index("winner"), 2 + c) for c in range(len(FIGURES))]
+    assert bold(made) == [(list(rows).index("winner"), 2 + c) for c in range(len(METRICS))]
     assert rows["winner"].verdict == "best"
 
 
@@ -174,7 +175,7 @@ def test_a_model_that_knows_nothing_is_told_so():
     rows = judged("random", "flat", "good")
     assert rows["good"].beats_mean
     for name in "random", "flat":
-        assert rows[name].intervals[FIGURES.index("r2"), 0] <= 0
+        assert rows[name].intervals[INDEX["r2"], 0] <= 0
         assert not rows[name].beats_mean
     assert rows["random"].verdict == "not better than the mean"
     assert rows["flat"].verdict == "predicts the mean"
@@ -188,7 +189,7 @@ def test_random_labels_hardly_ever_look_learned():
     for seed in range(20):
         labels, groups, candidates = planted(seed, 120)
         row = judge(labels, groups, [candidates["random"]])[-1]
-        surely += row.intervals[FIGURES.index("r2"), 0] > 0
+        surely += row.intervals[INDEX["r2"], 0] > 0
         assert not row.beats_mean
     assert surely <= 2
 
@@ -203,7 +204,7 @@ def test_a_network_is_compared_with_the_svr_on_its_own_feature():
     ]
     rows = judge(labels, groups, candidates)
     value, lower, upper = rows[2].over_svr
-    assert value == pytest.approx(rows[2].metrics.r2 - rows[3].metrics.r2)
+    assert value == pytest.approx(rows[2].metrics["r2"] - rows[3].metrics["r2"])
     assert 0 < lower < value < upper
     assert [r.over_svr for r in rows if r is not rows[2]] == [None] * 4
     text = differences_markdown([Table("valence", rows, "")])
@@ -215,8 +216,8 @@ def test_a_network_is_compared_with_the_svr_on_its_own_feature():
 
 
 def row(network: str, feature: str, mse: float, mae: float, r2: float, **more: bool) -> Row:
-    figures = Metrics(mse, mae, np.sqrt(mse), r2, 0.1, 0.05, 96, 0.123456789)
-    return Row(network, feature, figures, np.stack([figures.figures - 0.01, figures.figures + 0.01], axis=1), **more)
+    figures = Metrics(np.array([mse, mae, np.sqrt(mse), r2, 0.1, 0.05]), 96, 0.123456789)
+    return Row(network, feature, figures, np.stack([figures.values - 0.01, figures.values + 0.01], axis=1), **more)
 
 
 def table(*figures: tuple[float, float, float]) -> Table:
@@ -279,9 +280,9 @@ def test_the_original_s_form_has_its_networks_alone_and_tells_the_constants():
 def test_the_csv_has_exactly_the_promised_columns_in_full_precision():
     rows = [row("constant mean", "-", 1 / 3, 0.1, float("nan")), row("cnn", "mfcc", 0.02, 0.2, 0.5, beats_mean=False)]
     got = list(csv.DictReader(io.StringIO(to_csv([Table("valence", rows, "")]))))
-    limits = [f"{f}_{end}" for f in FIGURES for end in ("lower", "upper")]
+    limits = [f"{f}_{end}" for f in METRICS for end in ("lower", "upper")]
     flags = ["best", "near_best", "beats_mean", "predicts_mean", "verdict"]
-    assert list(got[0]) == ["dimension", "network", "feature", *FIGURES, "n", "label_sd", *limits, "spread", *flags]
+    assert list(got[0]) == ["dimension", "network", "feature", *METRICS, "n", "label_sd", *limits, "spread", *flags]
     assert float(got[0]["mse"]) == 1 / 3
     assert got[0]["r2"] == "nan"
     assert got[0]["beats_mean"] == ""
@@ -438,7 +439,7 @@ def predictions_of(error: float, seed: int, ids: range = range(100)) -> Predicti
 def test_a_better_run_is_better_in_every_figure_and_worse_the_other_way_round():
     good, bad = predictions_of(0.05, 1), predictions_of(0.2, 2, range(50, 200))
     found = against.compare(good, bad, ("good", "bad"))
-    assert len(found) == 3 * len(FIGURES)
+    assert len(found) == 3 * len(METRICS)
     assert {d.word for d in found} == {"better"}
     assert {d.n for d in found} == {50}
     assert {d.word for d in against.compare(bad, good, ("bad", "good"))} == {"worse"}
@@ -542,9 +543,9 @@ def test_learning_curves_are_bands_over_those_that_got_so_far():
 
 def test_the_card_says_what_the_model_is_how_good_and_what_for():
     feature = features.resolve("mfcc", Params())
-    ends = {f: [0.01, 0.99] for f in FIGURES}
+    ends = {f: [0.01, 0.99] for f in METRICS}
     figures = {
-        d: {**dict.fromkeys(FIGURES, 0.4567), "mse": 0.0123, "n": 96, "label_sd": 0.17, "intervals": ends}
+        d: {**dict.fromkeys(METRICS, 0.4567), "mse": 0.0123, "n": 96, "label_sd": 0.17, "intervals": ends}
         for d in DIMENSIONS
     }
     details = {
@@ -575,7 +576,7 @@ def test_the_card_says_what_the_model_is_how_good_and_what_for():
 
 def model_of(network: str, **details: object) -> Model:
     feature = features.resolve("mfcc", Params())
-    figures = {d: {**dict.fromkeys(FIGURES, 0.4), "n": 96, "label_sd": 0.17, "intervals": {}} for d in DIMENSIONS}
+    figures = {d: {**dict.fromkeys(METRICS, 0.4), "n": 96, "label_sd": 0.17, "intervals": {}} for d in DIMENSIONS}
     every = TrainConfig(loss="huber", members=3, search={"trials": 4}).model_dump(exclude=set(RESOURCES))
     settings = {k: models.DEFAULTS.get(k) if v is None else v for k, v in every.items()}
     told = {"settings": settings, "n_tracks": 90, "n_artists": 9, "data": "0", "trained_at": "2026-01-01", **details}
@@ -595,7 +596,7 @@ def test_the_card_of_a_network_lists_what_it_uses_and_nothing_else():
     for name in ("loss", "learning_rate", "members", "heads", "mixup", "mask_share", "epochs", "search", "ema"):
         assert name not in told
     assert "was not recorded" in told
-    chosen = {d: {"bandwidths": [0.5, 2.0], "smoothing": 0.1 * 2**i} for i, d in enumerate(DIMENSIONS)}
+    chosen = {d: {"length_scales": [0.5, 2.0], "ridge_alpha": 0.1 * 2**i} for i, d in enumerate(DIMENSIONS)}
     told = training_of(model_of("kernel", chosen=chosen, weighed=False))
     for row in ("| Valence | 0.5, 2 | 0.1 |", "| Arousal | 0.5, 2 | 0.2 |", "| Dominance | 0.5, 2 | 0.4 |"):
         assert row in told

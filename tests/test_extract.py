@@ -89,7 +89,7 @@ def test_another_excerpt_is_another_feature(mer_ray, one):
         ("extract.excerpt={seconds: 0}", "extract.excerpt.seconds"),
         ("extract.excerpt.second=4", "did you mean seconds?"),
         ("extract.hub.mfcc={handle: x}", "two features"),
-        ("extract.brought.x/y={path: x}", "extract.brought"),
+        ("extract.precomputed.x/y={path: x}", "extract.precomputed"),
         ("extract.hub.new.rates=8000", "did you mean rate?"),
     ],
 )
@@ -99,7 +99,7 @@ def test_settings_that_cannot_be_are_named(mer_ray, tmp_path, setting, said):
     assert said in err
 
 
-def test_brought_frames_need_no_audio_and_those_that_lack_are_failures(mer_ray, tmp_path):
+def test_precomputed_frames_need_no_audio_and_those_that_lack_are_failures(mer_ray, tmp_path):
     manifest = tmp_path / "tracks.csv"
     manifest.write_text("path,artist,title\na.mp3,A,One\nb.mp3,B,Two\nc.mp3,C,Three\n")
     values = {name: np.full((4, 3), i, np.float16) for i, name in enumerate(("a.mp3", "b.mp3"))}
@@ -111,7 +111,7 @@ def test_brought_frames_need_no_audio_and_those_that_lack_are_failures(mer_ray, 
     options = sets(
         "collect.source=manifest",
         f"collect.manifest={manifest}",
-        f"extract.brought.own={{path: {tmp_path / 'frames.parquet'}}}",
+        f"extract.precomputed.own={{path: {tmp_path / 'frames.parquet'}}}",
         "extract.features=own",
     )
     typed(mer_ray, "collect", workspace, *options)
@@ -123,5 +123,5 @@ def test_brought_frames_need_no_audio_and_those_that_lack_are_failures(mer_ray, 
         "Two": values["b.mp3"].tolist(),
     }
     (lost,) = Workspace(workspace).failures()
-    assert (lost["stage"], lost["reason"], titles[lost["track_id"]]) == ("extract:own", "not_brought", "Three")
+    assert (lost["stage"], lost["reason"], titles[lost["track_id"]]) == ("extract:own", "no_frames", "Three")
     assert "nothing new" in typed(mer_ray, "extract", workspace, *options)

@@ -23,10 +23,9 @@ from services import LastFm, Song
 from mer_ray.io.rate_limit import per_second
 from mer_ray.io.tables import Workspace
 from mer_ray.io.track import Track
-from mer_ray.sources import harvest, lastfm
-from mer_ray.sources.answers import Answers
-from mer_ray.stages import counters
-from mer_ray.stages import lastfm_harvest as stage
+from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing
+from mer_ray.sources.response_cache import ResponseCache
+from mer_ray.stages import collect_lastfm as stage
 
 SONGS = [Song(f"Artist {i}", f"Title {i}", (("soundtrack", 100 - i), ("mood", 40), ("rare", 3))) for i in range(6)]
 
@@ -154,6 +153,8 @@ def test_light_tags_are_left_out(service, mer_ray, tmp_path):
     well(mer_ray("collect", *options(service, tmp_path / "w", min_tag_weight=40)))
     rows = Workspace(tmp_path / "w").read("tracks").to_pylist()
     assert [[tag["name"] for tag in row["tags"]] for row in rows] == [["soundtrack", "mood"]] * len(SONGS)
+    assert service.count("track.getInfo") == 0
+    assert [row["album"] for row in rows] == [None] * len(SONGS)
 
 
 def test_tracks_on_which_the_tag_weighs_little_are_off_topic(service, mer_ray, tmp_path):
@@ -201,12 +202,6 @@ def test_details_bring_album_mbid_and_a_duration_in_seconds(service, mer_ray, tm
     assert questions(service)["track.getInfo", "", "", "A", "Three"] == 1
 
 
-def test_without_details_nobody_asks_for_them(service, mer_ray, tmp_path):
-    well(mer_ray("collect", *options(service, tmp_path / "w")))
-    assert service.count("track.getInfo") == 0
-    assert Workspace(tmp_path / "w").read("tracks")["album"].to_pylist() == [None] * len(SONGS)
-
-
 def test_other_names_of_a_track_are_merged_and_recorded(service, mer_ray, tmp_path):
     mbid = "11111111-aaaa-4aaa-8aaa-111111111111"
     service.songs = [
@@ -232,25 +227,26 @@ def test_other_names_of_a_track_are_merged_and_recorded(service, mer_ray, tmp_pa
 # what fails -------------------------------------------------------------------------------------------------------
 
 
-def test_a_track_that_lastfm_does_not_know_is_asked_for_once_until_that_is_wanted(service, mer_ray, tmp_path):
-    service.always = {"Title 2": "6"}
+@pytest.mark.parametrize(("code", "reason"), [("6", "not_found"), ("7", "lastfm_error")])
+def test_a_track_that_lastfm_refuses_is_asked_for_once_until_that_is_wanted(service, mer_ray, tmp_path, code, reason):
+    service.always = {"Title 2": code}
     set_up = options(service, tmp_path / "w")
 
     def failures() -> list[tuple[str, bool, int]]:
         return [(f["reason"], f["transient"], f["attempts"]) for f in Workspace(tmp_path / "w").failures("collect")]
 
     well(mer_ray("collect", *set_up))
-    assert failures() == [("not_found", False, 1)]
+    assert failures() == [(reason, False, 1)]
     asked = questions(service)
     assert set(asked.values()) == {1}
     well(mer_ray("collect", *set_up))
     assert questions(service) == asked
-    assert failures() == [("not_found", False, 1)]
+    assert failures() == [(reason, False, 1)]
 
     service.calls.clear()
     well(mer_ray("collect", *set_up, "--retry-failed"))
     assert asked_tracks(service) == ["Title 2"]
-    assert failures() == [("not_found", False, 2)]
+    assert failures() == [(reason, False, 2)]
 
     service.always = {}
     well(mer_ray("collect", *set_up, "--retry-failed"))
@@ -274,18 +270,6 @@ def test_a_failure_that_may_pass_is_tried_again_by_the_next_run(service, mer_ray
     assert titles(tmp_path / "w") == [song.title for song in SONGS]
 
 
-def test_a_track_that_lastfm_refuses_for_good_is_left_alone_by_the_next_run(service, mer_ray, tmp_path):
-    service.always = {"Title 2": "7"}
-    set_up = options(service, tmp_path / "w")
-    well(mer_ray("collect", *set_up))
-    assert [f["transient"] for f in Workspace(tmp_path / "w").failures("collect")] == [False]
-    service.calls.clear()
-    well(mer_ray("collect", *set_up))
-    assert asked_tracks(service) == []
-    well(mer_ray("collect", *set_up, "--retry-failed"))
-    assert asked_tracks(service) == ["Title 2"]
-
-
 def test_a_service_that_fails_on_every_track_ends_the_run_and_keeps_what_came(service, mer_ray, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "MAX_THREADS", 1)  # so that the tracks come in their order
     service.songs += [Song("A", f"bad {i}") for i in range(100)]
@@ -297,7 +281,7 @@ def test_a_service_that_fails_on_every_track_ends_the_run_and_keeps_what_came(se
     assert "error 29" in err
     assert len((out + err).strip().splitlines()) == 1
     tries = Counter(asked_tracks(service))
-    assert stage.MAX_LOST_IN_A_ROW <= sum(title.startswith("bad") for title in tries) < 50
+    assert lastfm_harvest.MAX_FAILED_IN_A_ROW <= sum(title.startswith("bad") for title in tries) < 50
 
     service.always = {}
     service.calls.clear()
@@ -308,7 +292,7 @@ def test_a_service_that_fails_on_every_track_ends_the_run_and_keeps_what_came(se
 
 def test_ten_losses_that_do_not_stand_in_a_row_end_nothing(service, mer_ray, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "MAX_THREADS", 1)
-    row = stage.MAX_LOST_IN_A_ROW - 1
+    row = lastfm_harvest.MAX_FAILED_IN_A_ROW - 1
     names = [f"bad {i}" for i in range(row)] + ["unknown"] + [f"bad {i}" for i in range(row, 2 * row)] + ["good"]
     service.songs = [Song("A", name) for name in names]
     service.always = {name: "29" for name in names if name.startswith("bad")} | {"unknown": "6"}
@@ -319,7 +303,7 @@ def test_ten_losses_that_do_not_stand_in_a_row_end_nothing(service, mer_ray, tmp
 
 
 def test_tracks_that_fail_again_are_no_sign_of_a_service_that_is_down(service, mer_ray, tmp_path):
-    names = [f"bad {i}" for i in range(stage.MAX_LOST_IN_A_ROW + 2)]
+    names = [f"bad {i}" for i in range(lastfm_harvest.MAX_FAILED_IN_A_ROW + 2)]
     service.songs += [Song("A", name) for name in names]
     service.always = dict.fromkeys(names, "http 500")
     set_up = options(service, tmp_path / "w")
@@ -459,9 +443,9 @@ def test_after_ten_pages_in_a_row_no_more_are_asked_for(service, mer_ray, tmp_pa
     set_up = options(service, tmp_path / "w")
     out = well(mer_ray("collect", *set_up))
     assert titles(tmp_path / "w") == ["1", "2"]
-    n_lost = len(lost_pages(tmp_path / "w"))
-    assert stage.MAX_LOST_IN_A_ROW <= n_lost <= stage.MAX_LOST_IN_A_ROW + 1  # one may be on its way
-    assert f"page {3 + stage.MAX_LOST_IN_A_ROW} of 'soundtrack' was never asked for" in out
+    most = lastfm_harvest.MAX_FAILED_IN_A_ROW
+    assert most <= len(lost_pages(tmp_path / "w")) <= most + 1  # one may be on its way
+    assert f"page {3 + most} of 'soundtrack' was never asked for" in out
 
     service.always = {}
     well(mer_ray("collect", *set_up))
@@ -542,7 +526,7 @@ def test_a_page_that_stays_empty_is_a_failure(service, mer_ray, tmp_path, long_l
         assert lost_pages(tmp_path / "w") == [("page 3 of tag 'soundtrack'", attempt)]
         assert "tracks: page 3 of 'soundtrack'; run" in out
         asked = questions(service)["tag.getTopTracks", "soundtrack", "3", "", ""]
-        assert asked == harvest.EMPTY_TRIES - (attempt > 1)  # an empty answer is there
+        assert asked == lastfm_listing.EMPTY_TRIES - (attempt > 1)  # an empty answer is there
     well(mer_ray("collect", "--offline", *set_up))
     assert lost_pages(tmp_path / "w") == [("page 3 of tag 'soundtrack'", 2)]
     assert titles(tmp_path / "w") == long_listing[:4] + long_listing[6:]
@@ -572,7 +556,7 @@ def test_a_listing_that_lists_no_more_of_what_it_announces_ends(service, mer_ray
     service.always = {f"page {n}": "empty" for n in range(4, 101)}
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     assert titles(tmp_path / "w") == ["1", "2", "3"]
-    assert len(lost_pages(tmp_path / "w")) == harvest.MAX_STALE_PAGES
+    assert len(lost_pages(tmp_path / "w")) == lastfm_listing.MAX_STALE_PAGES
 
 
 # names that are no XML --------------------------------------------------------------------------------------------
@@ -606,8 +590,8 @@ def test_kept_answers_that_are_none_are_as_good_as_absent(service, mer_ray, tmp_
     well(mer_ray("collect", *set_up))
     before = timeless(tmp_path / "w")
     bad = Track("Artist 0", "Title 0")
-    with Answers(tmp_path / "w" / "cache" / "lastfm") as answers:
-        for question in (lastfm.page_question("soundtrack", 2), lastfm.tags_question(bad)):
+    with ResponseCache(tmp_path / "w" / "cache" / "lastfm") as answers:
+        for question in (lastfm.page_request("soundtrack", 2), lastfm.tags_request(bad)):
             answers.put(question, kept)
     out = well(mer_ray("collect", "--offline", *set_up))
     assert "tracks: page 2 of 'soundtrack'; run" in out
@@ -741,20 +725,16 @@ def test_offline_says_where_the_answers_end(service, mer_ray, tmp_path, monkeypa
     assert set(questions(service).values()) == {1}
 
 
-def test_offline_without_any_answer_is_one_line(service, mer_ray, tmp_path):
-    code, out, err = mer_ray("collect", "--offline", *options(service, tmp_path / "w"))
-    assert code == 2
-    assert "holds no answers to this" in err
-    assert len((out + err).strip().splitlines()) == 1
-    assert service.calls == []
-
-
 def test_offline_without_any_answer_takes_no_track_away(service, mer_ray, tmp_path):
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     before = tables(tmp_path / "w")
     for file in (tmp_path / "w" / "cache" / "lastfm").iterdir():
         file.unlink()  # as the note on storage tells people to
-    mer_ray("collect", "--offline", *options(service, tmp_path / "w"))
+    service.calls.clear()
+    code, out, err = mer_ray("collect", "--offline", *options(service, tmp_path / "w"))
+    assert (code, len((out + err).strip().splitlines())) == (2, 1)
+    assert "holds no answers to this" in err
+    assert service.calls == []
     assert tables(tmp_path / "w") == before
 
 
@@ -796,8 +776,7 @@ def test_stopped_by_hand_and_continued(mer_ray, tmp_path):
         assert err.strip().splitlines()[-1] == "mer-ray: stopped; the same command goes on from here"
         assert "Traceback" not in out + err
         assert not (tmp_path / "w" / "tracks").exists()
-        answers = Answers(tmp_path / "w" / "cache" / "lastfm")
-        assert answers.torn == 0
+        answers = ResponseCache(tmp_path / "w" / "cache" / "lastfm")
         kept = {str(i) for i in range(150) if {"method": "track.getTopTags", "artist": "A", "track": str(i)} in answers}
         assert 0 < len(kept) < 150
 
@@ -882,97 +861,10 @@ def test_an_empty_listing_takes_no_track_away(service, mer_ray, tmp_path):
     assert tables(tmp_path / "w") == before
 
 
-# workers ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_node_that_does_not_see_the_answers_ends_the_harvest_and_makes_no_folder_of_its_own(
-    service, ray_session, mer_ray, tmp_path, monkeypatch
-):
-    def on_the_node(plan: stage._Plan) -> tuple[Any, ...]:
-        """As if each node had a disk of its own there: in a worker it is another folder."""
-        return stage._Plan, (plan.api_url, plan.limiter, plan.timeout_s, f"{plan.cache}-of-the-node", plan.key)
-
-    cache, set_up = tmp_path / "w" / "cache" / "lastfm", options(service, tmp_path / "w", workers=2)
-    with monkeypatch.context() as patched:
-        patched.setattr(stage._Plan, "__reduce__", on_the_node)
-        code, out, err = mer_ray("collect", *set_up)
-    assert code == 2, out + err
-    assert "does not see" in err
-    assert f"{cache}-of-the-node" in err
-    assert asked_tracks(service) == []
-    assert sorted(path.name for path in cache.parent.iterdir()) == ["lastfm"]
-
-    monkeypatch.chdir(tmp_path)  # where the workers are not
-    well(mer_ray("collect", *options(service, tmp_path / "w", workers=2, cache="w/cache/lastfm")))
+def test_settings_with_workers_are_valid_and_told_of(service, mer_ray, tmp_path):
+    out = well(mer_ray("collect", *options(service, tmp_path / "w", workers=4)))
+    assert "collect.workers has no effect" in out
     assert titles(tmp_path / "w") == [song.title for song in SONGS]
-
-
-@pytest.mark.parametrize("stop", ["refused", "by hand"])
-def test_answers_that_wait_in_workers_for_a_bucket_are_kept_when_the_harvest_is_stopped(
-    service, ray_session, mer_ray, monkeypatch, stop
-):
-    monkeypatch.setattr(stage, "MAX_THREADS", 2)  # one of each worker
-    good = [Song("A", f"good {i}") for i in range(20)]
-    service.songs = [*good, Song("A", "bad")]
-    if stop == "refused":
-        service.always = {"bad": "10"}
-    else:
-
-        def count(what: str, *counts: Any, **more: Any) -> None:
-            if what == "harvest" and next(seen) == len(good):
-                raise interrupt
-
-        interrupt = KeyboardInterrupt()  # while it is held, so is what was under way
-        seen = iter(range(1, 100))
-        monkeypatch.setattr(counters, "count", count)
-    with stores.s3() as server:
-        code, out, err = mer_ray("collect", *options(service, stores.uri_of(server, "w"), workers=2))
-        assert code == (130 if stop == "by hand" else 2), out + err
-        assert "may not have kept" not in err
-        answers = Answers(stores.uri_of(server, "w", "cache", "lastfm"))
-        kept = [s for s in good if {"method": "track.getTopTags", "artist": s.artist, "track": s.title} in answers]
-        assert len(kept) >= len(good) - 1  # what the other worker has in hand is not waited for
-
-
-class Asker:
-    """Ends as a worker of the harvest does, or does not."""
-
-    def __init__(self, how: str) -> None:
-        self.how = how
-
-    def close(self) -> tuple[str, str, str] | None:
-        if self.how == "dies":
-            os._exit(1)
-        while self.how == "hangs":
-            time.sleep(1)
-        return ("WorkspaceError", "the bucket is\ngone", "") if self.how == "fails" else None
-
-
-@pytest.mark.parametrize(
-    ("how", "patience_s", "why"),
-    [
-        ("closes", 60.0, None),
-        ("fails", 60.0, "the bucket is gone"),
-        ("dies", 60.0, "died unexpectedly"),
-        ("hangs", 0.1, "no answer"),
-    ],
-)
-def test_a_worker_that_does_not_close_is_told_of_and_not_waited_for(
-    ray_session, monkeypatch, capsys, how, patience_s, why
-):
-    import ray
-
-    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import tests
-    monkeypatch.setattr(stage, "CLOSE_S", patience_s)
-    workers = [ray.remote(num_cpus=0)(Asker).remote(how)]
-    stage._close(workers)
-    told = capsys.readouterr().err
-    assert len(told.splitlines()) == bool(why)
-    if why:
-        assert "1 of 1 workers may not have kept their last answers" in told
-        assert why in told
-    with pytest.raises(ray.exceptions.RayActorError):
-        ray.get(workers[0].close.remote(), timeout=30)
 
 
 # how much is stored -----------------------------------------------------------------------------------------------
@@ -983,7 +875,7 @@ def test_what_is_stored_is_said_and_warned_of_near_what_lastfm_allows(service, m
     assert "7 answers of Last.fm kept in" in out
     assert "its terms allow" not in out
 
-    kept_mb = Answers(tmp_path / "w" / "cache" / "lastfm").size_bytes() / 1e6
+    kept_mb = ResponseCache(tmp_path / "w" / "cache" / "lastfm").size_bytes() / 1e6
     for allowed, warned in ((kept_mb / 0.79, False), (kept_mb / 0.81, True)):
         monkeypatch.setattr(stage, "STORAGE_MB", allowed)
         out = well(mer_ray("collect", *options(service, tmp_path / "w")))
@@ -992,7 +884,7 @@ def test_what_is_stored_is_said_and_warned_of_near_what_lastfm_allows(service, m
 
 def test_too_much_is_warned_of_once_while_it_works(service, mer_ray, tmp_path, monkeypatch):
     monkeypatch.setattr(stage, "STORAGE_MB", 1e-6)
-    monkeypatch.setattr(stage, "LOOK_AT_SIZE_EVERY", 2)
+    monkeypatch.setattr(stage, "CHECK_SIZE_EVERY", 2)
     code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
     assert code == 0
     assert err.count("its terms allow") == 1

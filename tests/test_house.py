@@ -19,6 +19,7 @@ MODULES = sorted((ROOT / "mer_ray").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 FLOORS = [
     {"cli"},
+    {"cli_options"},
     {"stages"},
     {"scoring"},
     {"training"},
@@ -27,7 +28,7 @@ FLOORS = [
     {"features", "labels", "sources"},
     {"audio"},
     {"io"},
-    {"console", "signals", "child_process", "accelerator", "config_paths"},
+    {"console", "signals", "child_process", "accelerator", "config_file"},
     {"errors", "version"},
 ]
 """From the top down. A room imports from itself and from lower floors, not from its neighbours."""
@@ -157,7 +158,9 @@ def test_each_stage_has_a_job():
     assert stages == {f.stem for f in JOBS}
 
 
-@pytest.mark.parametrize(("registry", "room"), [(features.MODULES, "features"), (models.NETWORKS, "models")])
+@pytest.mark.parametrize(
+    ("registry", "room"), [(features.MODULES, "features"), (models.NETWORKS | models.BASELINES, "models")]
+)
 def test_registries_name_modules_that_are_there(registry, room):
     for key, module in registry.items():
         assert module == f"mer_ray.{room}.{key}"

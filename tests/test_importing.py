@@ -48,7 +48,9 @@ def test_the_decoder_imports_nothing_from_here(trapped, monkeypatch, path):
     assert ran(trapped) == ""
 
 
-@pytest.mark.parametrize("module", ["sources.savify_child", "features.vggish_import", "audio.isolated"])
+@pytest.mark.parametrize(
+    "module", ["sources.savify_child", "features.vggish_import", "features.handles", "audio.isolated"]
+)
 def test_no_child_imports_from_here(trapped, monkeypatch, module):
     monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}:")
     own = {**os.environ, child_process.VARIABLE: child_process.path()}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mer_ray.errors import ServiceError, TrackError
-from mer_ray.sources import harvest
+from mer_ray.sources.lastfm_harvest import in_threads
 
 
 class Contexts:
@@ -41,7 +41,7 @@ def test_every_job_comes_back_with_its_result_or_its_loss():
             raise TrackError("seven", str(job))
         return job * job
 
-    results = dict(harvest.in_threads(contexts.make, work, range(3_000), 5))
+    results = dict(in_threads(contexts.make, work, range(3_000), 5))
     assert len(results) == 3_000
     lost = {job: result for job, result in results.items() if isinstance(result, TrackError)}
     assert {job: error.message for job, error in lost.items()} == {job: str(job) for job in range(0, 3_000, 7)}
@@ -56,7 +56,7 @@ def test_all_threads_work_at_once():
         together.wait()  # breaks unless four are at work
         return context
 
-    results = [result for _, result in harvest.in_threads(Contexts().make, work, range(8), 4)]
+    results = [result for _, result in in_threads(Contexts().make, work, range(8), 4)]
     assert set(results) == {1, 2, 3, 4}
 
 
@@ -71,7 +71,7 @@ def test_any_other_error_ends_the_work_and_is_raised_where_results_are_read(erro
         return job
 
     with pytest.raises(type(error)) as caught:
-        list(harvest.in_threads(Contexts().make, work, range(100_000), 3))
+        list(in_threads(Contexts().make, work, range(100_000), 3))
     assert caught.value is error
     assert len(done) < 100_000
 
@@ -81,7 +81,7 @@ def test_a_context_that_cannot_be_made_ends_the_work():
         raise ServiceError("no connection")
 
     with pytest.raises(ServiceError, match="no connection"):
-        list(harvest.in_threads(make, lambda context, job: job, range(10), 2))
+        list(in_threads(make, lambda context, job: job, range(10), 2))
 
 
 def test_jobs_that_cannot_be_listed_end_the_work():
@@ -90,12 +90,12 @@ def test_jobs_that_cannot_be_listed_end_the_work():
         raise ServiceError("no more jobs")
 
     with pytest.raises(ServiceError, match="no more jobs"):
-        list(harvest.in_threads(Contexts().make, lambda context, job: job, jobs(), 2))
+        list(in_threads(Contexts().make, lambda context, job: job, jobs(), 2))
 
 
 def test_a_reader_that_stops_leaves_no_thread_behind():
     contexts = Contexts()
-    results = harvest.in_threads(contexts.make, lambda context, job: job, iter(int, 1), 4)  # endless jobs
+    results = in_threads(contexts.make, lambda context, job: job, iter(int, 1), 4)  # endless jobs
     assert next(results) == (0, 0)
     results.close()
     deadline = time.monotonic() + 150

@@ -10,14 +10,15 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import tune_of, write_tunes
+from parts import raw_ids, sets
 
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 
-TOY = [
-    *("--set", "collect.demo.cues=16", "--set", "collect.demo.seconds=3", "--set", "extract.vggish.weights=random"),
-    *("--set", "train.folds=2", "--set", "train.epochs=2", "--set", "train.members=1", "--set", "train.batch_size=8"),
-]
+TOY = sets(
+    *("collect.demo.cues=16", "collect.demo.seconds=3", "extract.vggish.weights=random"),
+    *("train.folds=2", "train.epochs=2", "train.members=1", "train.batch_size=8"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +64,7 @@ def test_every_table_has_every_track_once(finished):
     ids = Counter(workspace.ids("tracks"))
     assert len(ids) == 16
     for table in ("labels", "audio", "features/mfcc", "features/vggish", "scores"):
-        shards = [pq.read_table(finished / table / name, columns=["track_id"]) for name in workspace.names(table)]
-        assert Counter(i for shard in shards for i in shard["track_id"].to_pylist()) == ids, table
+        assert raw_ids(finished, table) == ids, table
     assert workspace.failures() == []
     assert not [p for p in finished.rglob("*") if p.is_file() and p.parent.name == ".tmp"]
 

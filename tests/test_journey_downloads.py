@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -13,9 +12,10 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import psutil
 import pytest
 import soundfile
+from parts import raw_ids, running, sets
 from services import Files
 
 from mer_ray.io.identity import digest, file_digest, track_id
@@ -48,62 +48,22 @@ def flac(seed: int) -> bytes:
     return out.getvalue()
 
 
-def shards(workspace: Path, table: str) -> list[Path]:
-    return [p for p in (workspace / table).glob("*.parquet") if not p.name.startswith((".", "_"))]
-
-
-def raw_ids(workspace: Path, table: str) -> Counter[str]:
-    """How often each id stands in a table's shards, without the reader's own care for repeats."""
-    return Counter(
-        i for p in shards(workspace, table) for i in pq.read_table(p, columns=["track_id"])["track_id"].to_pylist()
-    )
-
-
-def descendants(pid: int) -> set[int]:
-    """The processes that a process started, and those that these did."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if fields[0] != "Z":
-            parents[int(stat.parent.name)] = int(fields[1])
-    found = {pid}
-    while more := {child for child, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found & set(parents)
-
-
-def alive(pids: set[int]) -> set[int]:
-    living = set()
-    for pid in pids:
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if state != "Z":
-            living.add(pid)
-    return living
-
-
 def killed_at(n_rows: int, workspace: Path, command: list[str]) -> None:
     """Start a command in a Ray of its own, and kill it with all that it started once it has committed so many rows."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    started = {process.pid}
+    process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    started = [process]
     try:
         deadline = time.monotonic() + 240
         while sum(raw_ids(workspace, "audio").values()) < n_rows:
             assert process.poll() is None, "acquire ended before it could be killed"
             assert time.monotonic() < deadline, "acquire made nothing to kill"
             time.sleep(0.02)
-        started |= descendants(process.pid)
+        started += process.children(recursive=True)
     finally:
-        process.send_signal(signal.SIGKILL)
+        for one in filter(running, started):
+            one.kill()
         process.wait()
-        for pid in alive(started):
-            os.kill(pid, signal.SIGKILL)
-    while alive(started):  # else they would go on with what the next run does
+    while any(map(running, started)):  # else they would go on with what the next run does
         time.sleep(0.05)
 
 
@@ -119,13 +79,12 @@ def test_downloads_a_tenth_of_them_faulty_killed_and_run_again(ray_session, mer_
         files=contents, faults={n: list(FAULTS[k]) for n, k in faulty.items()}, validator="etag", pause_s=0.005
     )
     workspace = tmp_path / "w"
-    ids = {track_id("Band", name): name for name in names}
+    ids = {track_id("Band", f"../../{name}"): name for name in names}
     with server:
         manifest = tmp_path / "tracks.csv"
-        manifest.write_text("uri,artist,title\n" + "".join(f"{server.url}/{n},Band,{n}\n" for n in names))
-        options = ["--workspace", str(workspace), "--set", "collect.source=manifest"]
-        options += ["--set", f"collect.manifest={manifest}", "--set", "acquire.timeout_s=5"]
-        options += ["--set", f"acquire.per_host={PER_HOST}"]
+        manifest.write_text("uri,artist,title\n" + "".join(f"{server.url}/{n},Band,../../{n}\n" for n in names))
+        settings = sets("collect.source=manifest", f"collect.manifest={manifest}", "acquire.timeout_s=5")
+        options = ["--workspace", str(workspace), *settings, *sets(f"acquire.per_host={PER_HOST}")]
         assert mer_ray("collect", *options)[0] == 0
 
         killed_at(N // 3, workspace, [sys.executable, "-m", "mer_ray", "acquire", *options])
@@ -139,18 +98,23 @@ def test_downloads_a_tenth_of_them_faulty_killed_and_run_again(ray_session, mer_
             if not any(f["transient"] for f in table.failures("acquire")):
                 break
         again = {call.path.lstrip("/") for call in server.calls[asked:]}
+        asked = len(server.calls)
+        assert mer_ray("acquire", *options)[0] == 0
+        assert len(server.calls) == asked  # what is there, or failed for good, is not asked for again
 
     # Complete, each exactly once, and what there was before the kill was not asked for again.
     made = raw_ids(workspace, "audio")
     assert set(made.values()) == {1}
     assert not again & {ids[i] for i in had}
-    lost = {ids[f["track_id"]]: f["reason"] for f in table.failures("acquire")}
-    assert lost == {n: FOR_GOOD[k] for n, k in faulty.items() if k in FOR_GOOD}
-    assert len(made) + len(lost) == N
-    assert {ids[i] for i in made} == set(names) - set(lost)
+    failed = {ids[f["track_id"]]: f["reason"] for f in table.failures("acquire")}
+    assert failed == {n: FOR_GOOD[k] for n, k in faulty.items() if k in FOR_GOOD}
+    assert len(made) + len(failed) == N
+    assert {ids[i] for i in made} == set(names) - set(failed)
 
     # The bytes are what the server has, once each, under their own hash.
-    hashes = {r["track_id"]: r["sha256"] for r in table.read("audio").to_pylist()}
+    audio = table.read("audio").to_pylist()
+    assert all(Path(r["uri"]).is_relative_to(workspace / "media") for r in audio)
+    hashes = {r["track_id"]: r["sha256"] for r in audio}
     assert hashes == {i: digest(contents[ids[i]]) for i in made}
     media = [p for p in (workspace / "media").rglob("*") if p.is_file()]
     assert all(file_digest(p) == p.stem for p in media)
@@ -159,5 +123,5 @@ def test_downloads_a_tenth_of_them_faulty_killed_and_run_again(ray_session, mer_
     strays = [p for p in workspace.rglob("*") if p.is_file() and (p.name.startswith(".") or p.suffix == ".part")]
     assert all(p.parent == workspace / ".tmp" for p in strays)
 
-    # The host was never asked for more at once than it has places, by all workers together.
+    # The workers together never had more requests to the host in flight than `per_host`.
     assert 1 <= server.most_in_flight <= PER_HOST

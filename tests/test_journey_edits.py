@@ -8,19 +8,19 @@ from pathlib import Path
 import pytest
 import soundfile
 from conftest import RATE, tune_of, write_tunes
+from parts import sets
 
 from mer_ray.io.tables import Workspace
 
-SETTINGS = [
-    *("--set", "extract.features=mfcc", "--set", "train.networks=kernel", "--set", "train.folds=2"),
-    *("--set", "train.repeats=1", "--set", "collect.manifest=m.csv"),
-]
+SETTINGS = sets(
+    *("extract.features=mfcc", "train.networks=kernel", "train.folds=2", "train.repeats=1", "collect.manifest=m.csv")
+)
 HEADER = "path,artist,title,album,valence,arousal,dominance"
 
 
 def row(i: int, path: str = "", valence: float | None = None, album: str = "") -> str:
-    given = 0.05 + 0.07 * i if valence is None else valence
-    return f"{path or f'music/tune{i:03d}.flac'},Artist {i // 2},Song {i},{album},{given:.2f},{0.9 - 0.05 * i:.2f},0.5"
+    value = 0.05 + 0.07 * i if valence is None else valence
+    return f"{path or f'music/tune{i:03d}.flac'},Artist {i // 2},Song {i},{album},{value:.2f},{0.9 - 0.05 * i:.2f},0.5"
 
 
 def rows(workspace: Path, table: str, *left_out: str) -> list[dict]:
@@ -28,9 +28,9 @@ def rows(workspace: Path, table: str, *left_out: str) -> list[dict]:
     return read.drop_columns(list(left_out)).to_pylist()
 
 
-def lines(said: str) -> dict[str, str]:
+def lines(summary: str) -> dict[str, str]:
     """Stage → its line."""
-    return {line.split()[0]: line for line in said.splitlines() if " · " in line}
+    return {line.split()[0]: line for line in summary.splitlines() if " · " in line}
 
 
 def test_the_tables_are_those_of_a_new_workspace(ray_session, tmp_path, mer_ray, monkeypatch):
@@ -44,7 +44,7 @@ def test_the_tables_are_those_of_a_new_workspace(ray_session, tmp_path, mer_ray,
     assert "1 failed" in lines(out)["acquire"]
     assert "everything was done already" in mer_ray("run", "--workspace", "w", *SETTINGS)[1]
 
-    listed[2] = row(2)  # the path mended
+    listed[2] = row(2)  # the path corrected
     listed[5] = row(5, valence=0.1)  # a label changed
     listed[7] = row(7, album="Its Album")  # an album filled in
     del listed[9]  # a row removed
@@ -55,14 +55,16 @@ def test_the_tables_are_those_of_a_new_workspace(ray_session, tmp_path, mer_ray,
     Path("m.csv").write_text("\n".join([HEADER, *listed]))
     code, out, err = mer_ray("run", "--workspace", "w", *SETTINGS)
     assert code == 0, out + err
-    said = lines(out)
-    assert ("1 new" in said["collect"], "4 changed" in said["collect"], "1 gone" in said["collect"]) == (True,) * 3
+    summary = lines(out)
+    assert ("1 new" in summary["collect"], "4 changed" in summary["collect"], "1 gone" in summary["collect"]) == (
+        True,
+    ) * 3
     assert "path 2" in out
-    assert "3 new" in said["label"]  # changed, added, and the one whose album made another id
-    assert ("2 new" in said["acquire"], "1 changed" in said["acquire"]) == (True, True)
-    assert "3 new" in said["extract"]  # mended, added, replaced: not the one that was moved, nor the other album
-    assert "1 models" in said["train"]
-    assert "nothing new" not in said["train"]
+    assert "3 new" in summary["label"]  # changed, added, and the one whose album made another id
+    assert ("2 new" in summary["acquire"], "1 changed" in summary["acquire"]) == (True, True)
+    assert "3 new" in summary["extract"]  # corrected, added, replaced: not the one that was moved, nor the other album
+    assert "1 models" in summary["train"]
+    assert "nothing new" not in summary["train"]
 
     code, _, err = mer_ray("run", "--workspace", "fresh", *SETTINGS)
     assert code == 0, err

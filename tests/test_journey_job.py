@@ -6,170 +6,64 @@ Its log, what is counted of it, who may do what there, and that no secret of the
 from __future__ import annotations
 
 import csv
-import os
 import re
 import secrets
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import soundfile
+from clusters import Cluster
 from conftest import write_tunes
+from parts import sets
 from test_metrics import drawn
 
 from mer_ray.io.tables import Workspace
 
-REPO = Path(__file__).parent.parent
-RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 SECRETS = (
     *("LASTFM_API_KEY", "SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET"),
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "MLFLOW_TRACKING_PASSWORD"),
     "RAY_AUTH_TOKEN",
 )
 OPEN_TO_ALL = {"/", "/favicon.ico", "/api/authentication_mode", "/api/gcs_healthz"}
-"""What Ray 2.60 answers without a token: the empty page, and that it is there."""
-
-
-@dataclass
-class Head:
-    """A running head: its dashboard, the agent beside it, its metrics, its folder, and who may talk to it."""
-
-    url: str
-    agent_url: str
-    metrics_url: str
-    folder: Path
-    environment: dict[str, str]
-
-    @property
-    def bearer(self) -> dict[str, str]:
-        """The header that opens it."""
-        return {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
-
-    def submit(self, *entrypoint: object) -> subprocess.CompletedProcess[str]:
-        """``ray job submit`` from the repository's root."""
-        command = [*RAY, "job", "submit", "--address", self.url, "--working-dir", ".", "--", *map(str, entrypoint)]
-        return subprocess.run(
-            command, env=self.environment, cwd=REPO, capture_output=True, encoding="utf-8", timeout=500
-        )
-
-    def jobs(self) -> list[dict[str, Any]]:
-        """What Ray knows of the jobs that were submitted."""
-        jobs: list[dict[str, Any]] = httpx.get(f"{self.url}/api/jobs/", headers=self.bearer, timeout=60).json()
-        return jobs
-
-    def metrics(self) -> httpx.Response:
-        """What Prometheus would get from this node."""
-        return httpx.get(self.metrics_url, timeout=60)
-
-    def counters(self) -> dict[tuple[str, ...], float]:
-        """Our counters as Prometheus would read them: (name, stage, reason or "") → sum over the processes."""
-        found: Counter[tuple[str, ...]] = Counter()
-        pattern = r"^ray_(mer_ray_\w+)_total\{(.*)\} (\S+)$"
-        for name, labels, value in re.findall(pattern, self.metrics().text, re.MULTILINE):
-            tags = dict(re.findall(r'(\w+)="([^"]*)"', labels))
-            found[name, tags["stage"], tags.get("reason", "")] += float(value)
-        return dict(found)
-
-
-def free_ports(n: int) -> list[int]:
-    """Ports that nobody listens on, below those that the system gives to clients."""
-    found: list[int] = []
-    for port in range(20_000 + os.getpid() % 8_000, 32_000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                found.append(port)
-        if len(found) == n:
-            return found
-    raise AssertionError("no free ports")
+"""What Ray 2.60 serves without a token: the empty page, and that it is there."""
 
 
 @pytest.fixture(scope="module")
-def head() -> Iterator[Head]:
+def head() -> Iterator[Cluster]:
     """A Ray head with the shipped settings, and in its environment a secret under each of the names."""
-    folder = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))  # Ray's sockets want a short path
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-    environment |= {
-        "HOME": str(folder),
-        # A job's `python` is what the head's PATH says, activated environment or not.
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        **{name: secrets.token_hex(32) for name in SECRETS},
-        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
-    }
-    try:
-        for attempt in range(3):  # Ray gives its own processes 30 seconds to find each other: few, on a busy machine
-            with running(folder / str(attempt), environment) as started:
-                if started is not None:
-                    yield started
-                    return
-        raise AssertionError((folder / "2" / "head.log").read_text())
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with Cluster(0, head_cpus=2, secrets={name: secrets.token_hex(32) for name in SECRETS}) as made:
+        yield made
 
 
-@contextmanager
-def running(folder: Path, environment: dict[str, str]) -> Iterator[Head | None]:
-    """A head with its files in the folder, or None if it has ended before it answered."""
-    folder.mkdir()
-    gcs, dashboard, client, agent, metrics = free_ports(5)
-    command = [
-        *RAY,
-        *("start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2", f"--temp-dir={folder}"),
-        *(f"--port={gcs}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={client}"),
-        *(f"--dashboard-agent-listen-port={agent}", "--min-worker-port=0", "--max-worker-port=0"),
-        *(f"--metrics-export-port={metrics}", "--object-store-memory=200000000"),
-    ]
-    log = (folder / "head.log").open("wb")
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-    url, agent_url, metrics_url = (f"http://127.0.0.1:{port}" for port in (dashboard, agent, metrics))
-    head = Head(url, agent_url, f"{metrics_url}/metrics", folder, environment)
-    try:
-        yield head if answers(head, process) else None
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            log.write(b"all of the head's processes had ended\n")
-        log.close()
+def run(head: Cluster, state: str, *entrypoint: object) -> str:
+    """Submit a job, wait until it ends in this state; its log."""
+    job = head.submit("python", *entrypoint)
+    assert job.wait(500) == state, job.log()
+    return job.log()
 
 
-def answers(head: Head, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until Ray says that it has started, and its dashboard answers; False if it ends instead."""
-    deadline = time.monotonic() + 180
-    while process.poll() is None:
-        assert time.monotonic() < deadline, (head.folder / "head.log").read_text()
-        if b"Ray runtime started" in (head.folder / "head.log").read_bytes():
-            try:
-                if httpx.get(f"{head.url}/api/version", headers=head.bearer, timeout=2).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                time.sleep(0.5)
-        time.sleep(0.2)
-    time.sleep(2)  # in which a head that has lost one of its processes ends
-    return process.poll() is None
+def metrics(head: Cluster) -> str:
+    """What Prometheus would get from this node."""
+    return httpx.get(f"{head.metrics_url}/metrics", timeout=60).text
+
+
+def counters(head: Cluster) -> dict[tuple[str, ...], float]:
+    """Our counters as Prometheus would read them: (name, stage, reason or "") → sum over the processes."""
+    found: Counter[tuple[str, ...]] = Counter()
+    for name, labels, value in re.findall(r"^ray_(mer_ray_\w+)_total\{(.*)\} (\S+)$", metrics(head), re.MULTILINE):
+        tags = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+        found[name, tags["stage"], tags.get("reason", "")] += float(value)
+    return dict(found)
 
 
 def manifest_of(folder: Path) -> Path:
-    """A labelled catalog: 16 tunes by four artists, one of them twice, and three that are lost on the way."""
+    """A labelled catalog: 16 tunes by four artists, one of them twice, and three that fail on the way."""
     paths = write_tunes(folder, 16, seconds=3)
     damaged, silent = folder / "damaged.flac", folder / "silent.flac"
     damaged.write_bytes(b"fLaC" + bytes(1_000))
@@ -188,19 +82,17 @@ def manifest_of(folder: Path) -> Path:
 def options(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     """Of a small run: everything that the pipeline does, in a workspace of its own."""
     folder = tmp_path_factory.mktemp("job")
-    sets = (
+    settings = sets(
         *("collect.source=manifest", f"collect.manifest={manifest_of(folder / 'music')}", "extract.features=mfcc"),
         *("train.networks=lstm", "train.folds=2", "train.epochs=2", "train.members=1", "train.batch_size=8"),
     )
-    return ["--workspace", folder / "w", *(word for one in sets for word in ("--set", one))]
+    return ["--workspace", folder / "w", *settings]
 
 
 @pytest.fixture(scope="module")
-def first(head: Head, options: list[object]) -> str:
+def first(head: Cluster, options: list[object]) -> str:
     """The log of the first run, which does everything."""
-    done = head.submit("python", "jobs/run.py", *options)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return run(head, "SUCCEEDED", "jobs/run.py", *options)
 
 
 @pytest.mark.timeout(900)
@@ -228,7 +120,7 @@ def test_what_is_counted_is_what_the_tables_have(head, first, options):
     expected["mer_ray_models", "train", ""] = 1
     deadline = time.monotonic() + 150  # Ray's processes report every ten seconds
     while True:
-        counted = head.counters()
+        counted = counters(head)
         names = {n for n, *_ in expected}
         if {k: v for k, v in counted.items() if k[0] in names} == expected:
             break
@@ -243,37 +135,30 @@ def test_what_is_counted_is_what_the_tables_have(head, first, options):
 def test_the_board_draws_what_ray_exports(head, first):
     missing, deadline = drawn(), time.monotonic() + 150
     while missing:
-        missing -= set(re.findall(r"^(\w+)\{", head.metrics().text, re.MULTILINE))
+        missing -= set(re.findall(r"^(\w+)\{", metrics(head), re.MULTILINE))
         assert time.monotonic() < deadline, f"Ray exports no {missing}"
 
 
 @pytest.mark.timeout(300)
 def test_submitted_again_it_finds_everything_done(head, first, options):
-    again = head.submit("python", "jobs/run.py", *options)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "everything was done already" in again.stdout
+    assert "everything was done already" in run(head, "SUCCEEDED", "jobs/run.py", *options)
 
 
 def test_a_job_of_one_stage_works_and_one_that_cannot_fails(head, first, options, tmp_path):
-    with ThreadPoolExecutor() as threads:  # both at once, to save time
-        submitted = threads.submit(head.submit, "python", "jobs/status.py", *options[:2])
-        failed = head.submit("python", "jobs/label.py", "--workspace", tmp_path / "empty")
-    alone = submitted.result()
-    assert alone.returncode == 0, alone.stdout + alone.stderr
-    assert "features/mfcc" in alone.stdout
-    assert failed.returncode != 0
-    assert "mer-ray: error: workspace" in failed.stdout
-    jobs = head.jobs()
-    told = {job["entrypoint"].split()[1]: (job["status"], job["driver_exit_code"]) for job in jobs}
-    assert told["jobs/label.py"] == ("FAILED", 2)
-    assert told["jobs/status.py"] == ("SUCCEEDED", 0)
+    with ThreadPoolExecutor() as threads:  # side by side, to save time
+        submitted = threads.submit(run, head, "SUCCEEDED", "jobs/status.py", *options[:2])
+        failed = run(head, "FAILED", "jobs/label.py", "--workspace", tmp_path / "empty")
+    assert "features/mfcc" in submitted.result()
+    assert "mer-ray: error: workspace" in failed
+    codes = {job["entrypoint"].split()[1]: job["driver_exit_code"] for job in head.get("/api/jobs/")}
+    assert (codes["jobs/label.py"], codes["jobs/status.py"]) == (2, 0)
 
 
 # security ------------------------------------------------------------------------------------------------------------
 
 
 def routes() -> set[tuple[str, str]]:
-    """(method, path) of all that the installed Ray's dashboard and agents answer, but what waits or profiles."""
+    """(method, path) of all that the installed Ray's dashboard and agents serve, but what waits or profiles."""
     import ray.dashboard
 
     folder = Path(ray.dashboard.__file__).parent
@@ -291,17 +176,16 @@ def test_nobody_does_or_reads_anything_without_the_token(head, header):
         assert refused.status_code == (403 if header else 401)
         for method, path in sorted(routes()):
             for url in (head.url, head.agent_url):
-                answer = client.request(method, url + re.sub(r"\{.*?\}", "x", path))
+                response = client.request(method, url + re.sub(r"\{.*?\}", "x", path))
                 if url == head.url and path in OPEN_TO_ALL:
-                    assert not [s for s in SECRETS if head.environment[s] in answer.text]
+                    assert not [s for s in SECRETS if head.environment[s] in response.text]
                 elif not path.endswith("healthz"):
-                    assert answer.status_code in (401, 403), f"{method} {url}{path} answers {answer.status_code}"
-    jobs = head.jobs()
-    assert not [job for job in jobs if job["entrypoint"] == order["entrypoint"]]
+                    assert response.status_code in (401, 403), f"{method} {url}{path} gives {response.status_code}"
+    assert not [job for job in head.get("/api/jobs/") if job["entrypoint"] == order["entrypoint"]]
 
 
 def test_no_secret_of_the_environment_is_written_or_shown(head, first, options):
-    """Every file of Ray and of the workspace, and every answer of the dashboard and of the metrics' port."""
+    """Every file of Ray and of the workspace, and every response of the dashboard and of the metrics' port."""
     wanted = {name: head.environment[name].encode() for name in SECRETS}
     seen = {"the job's log": first.encode()}
     with httpx.Client(base_url=head.url, headers=head.bearer, timeout=120) as client:
@@ -316,14 +200,14 @@ def test_no_secret_of_the_environment_is_written_or_shown(head, first, options):
             # A tail is a websocket; Ray keeps the headers of one that it cannot open, token included, in dashboard.log.
             if method == "get" and not path.endswith("/tail") and not re.search(r"\{(?!" + "|".join(known) + ")", path):
                 query = f"?node_id={node}&detail=1&filename=runtime_env_agent.log&view=details"
-                place = re.sub(r"\{(\w+)\}", lambda m: known[m[1]], path) + query
-                seen[place] = client.get(place).content
-    seen["metrics"] = head.metrics().content
+                address = re.sub(r"\{(\w+)\}", lambda m: known[m[1]], path) + query
+                seen[address] = client.get(address).content
+    seen["metrics"] = metrics(head).encode()
     for folder in (head.folder, Path(options[1])):
         for file in folder.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 seen[str(file)] = file.read_bytes()
     assert len(seen) > 150
     assert any(b"Successfully created runtime env" in content for content in seen.values())  # the logs were searched
-    shown = {place: [n for n, s in wanted.items() if s in content] for place, content in seen.items()}
-    assert {place: names for place, names in shown.items() if names} == {}
+    shown = {source: [n for n, s in wanted.items() if s in content] for source, content in seen.items()}
+    assert {source: names for source, names in shown.items() if names} == {}

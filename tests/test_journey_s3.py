@@ -1,9 +1,10 @@
-"""The whole pipeline on a real S3-compatible server that answers 500 and 503, loses answers and cuts them short."""
+"""The whole pipeline on a real S3-compatible server that sends 500 and 503, drops responses and cuts them."""
 
 from __future__ import annotations
 
 import object_servers as stores
 import pytest
+from parts import sets
 
 from mer_ray.io.schemas import LOGS
 from mer_ray.io.tables import Workspace
@@ -13,10 +14,9 @@ CUES = 16
 
 def settings(uri: str) -> list[str]:
     return [
-        *("-c", "configs/demo.yaml", "--workspace", uri, "--set", "extract.features=mfcc"),
-        *("--set", f"collect.demo.cues={CUES}", "--set", "collect.demo.seconds=3", "--set", "train.folds=2"),
-        *("--set", "train.networks=lstm", "--set", "train.epochs=2", "--set", "train.members=1"),
-        *("--set", "train.batch_size=8"),
+        *("-c", "configs/demo.yaml", "--workspace", uri),
+        *sets("extract.features=mfcc", f"collect.demo.cues={CUES}", "collect.demo.seconds=3", "train.folds=2"),
+        *sets("train.networks=lstm", "train.epochs=2", "train.members=1", "train.batch_size=8"),
     ]
 
 

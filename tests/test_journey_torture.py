@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 import sounds
 from conftest import tune_of
+from parts import sets
 
 from mer_ray.io.address import to_path
 from mer_ray.io.tables import Workspace
@@ -41,6 +40,7 @@ EXPECTED: dict[str | bytes, str | None] = {
     "flac-that-is-called.mp3": None,
     "text.mp3": "corrupt",
     "picture.ogg": "corrupt",
+    "flac-in-name.flac": "corrupt",
     "cover.mp3": None,
     "two\nlines.wav": None,
     "\N{FILM FRAMES}\N{VIOLIN}.wav": None,
@@ -50,16 +50,6 @@ EXPECTED: dict[str | bytes, str | None] = {
 """File name → why it cannot be used; None: it can."""
 
 
-def encode(source: Path, target: Path, *options: str) -> None:
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y", "-i", source, *options, target]
-    subprocess.run(command, check=True)
-
-
-def cut(source: Path, target: Path) -> None:
-    """The first 60 % of a file's bytes."""
-    target.write_bytes(source.read_bytes()[: source.stat().st_size * 6 // 10])
-
-
 def torture(folder: Path) -> None:
     """The files of `EXPECTED`, a folder that is called x.mp3, and a file that may not be read."""
     folder.mkdir()
@@ -67,8 +57,10 @@ def torture(folder: Path) -> None:
     for i in range(1, 5):
         suffix = ("flac", "ogg", "mp3", "wav")[i - 1]
         sounds.write(folder / f"tune-{i}.{suffix}", tune_of(i, 3, RATE), RATE)
-    encode(folder / "tune-4.wav", folder / "tune-5.opus", "-c:a", "libopus", "-ar", "48000", "-metadata", "title=5")
-    encode(folder / "tune-4.wav", folder / "tune-6.m4a", "-c:a", "aac")
+    sounds.ffmpeg(
+        folder / "tune-4.wav", folder / "tune-5.opus", "-c:a", "libopus", "-ar", "48000", "-metadata", "title=5"
+    )
+    sounds.ffmpeg(folder / "tune-4.wav", folder / "tune-6.m4a", "-c:a", "aac")
     (folder / "zero-bytes.wav").touch()
     sounds.write(folder / "one-sample.wav", tune[:1], RATE)
     sounds.write(folder / "half-a-second.wav", tune[: RATE // 2], RATE)
@@ -84,10 +76,11 @@ def torture(folder: Path) -> None:
     sounds.write(folder / "192-kHz.wav", tune_of(31, 3, 192_000), 192_000)
     for suffix in ("mp3", "ogg", "flac"):
         whole = sounds.write(folder.parent / f"whole.{suffix}", tune_of(32, 6, RATE), RATE)
-        cut(whole, folder / f"cut.{suffix}")
+        (folder / f"cut.{suffix}").write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
     sounds.write(folder.parent / "other.flac", tune_of(33, 3, RATE), RATE).rename(folder / "flac-that-is-called.mp3")
     (folder / "text.mp3").write_text("No music in here.\n" * 500)
     (folder / "picture.ogg").write_bytes(b"\x89PNG\r\n\x1a\n" + np.random.default_rng(0).bytes(20_000))
+    (folder / "flac-in-name.flac").write_bytes(b"fLaC" + bytes(range(256)) * 20)
     picture = b"\0image/jpeg\0\x03\0" + np.random.default_rng(1).bytes(5_000_000).replace(b"\xff", b"\xfe")
     tag = b"APIC" + len(picture).to_bytes(4, "big") + b"\0\0" + picture
     size = bytes(len(tag) >> shift & 0x7F for shift in (21, 14, 7, 0))
@@ -108,9 +101,9 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def extracted(mer_ray, workspace: Path, music: Path) -> Workspace:
-    options = ["--workspace", workspace, "--set", "collect.source=folder", "--set", f"collect.folder={music}"]
+    options = sets("collect.source=folder", f"collect.folder={music}", "extract.features=mfcc,logmel")
     for stage in ("collect", "acquire", "extract"):
-        code, out, err = mer_ray(stage, *options, "--set", "extract.features=mfcc,logmel")
+        code, out, err = mer_ray(stage, "--workspace", workspace, *options)
         assert code == 0, f"{stage}: {out}{err}"
     return Workspace(workspace)
 
@@ -130,7 +123,7 @@ def test_each_file_is_a_row_or_a_failure_with_a_fitting_reason(mer_ray, music, t
     for i in workspace.ids("features/mfcc") & workspace.ids("features/logmel"):
         found[names[i]] = None
     for row in workspace.failures():
-        # A file that is lost while it is collected is no track; its message names it.
+        # A file that fails while it is collected is no track; its message names it.
         name = names.get(row["track_id"]) or next(n for n in expected if n in row["message"])
         assert name not in found, f"{name} is there twice"
         found[name] = row["reason"]

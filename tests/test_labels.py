@@ -15,7 +15,7 @@ from mer_ray.errors import ConfigError, InputError
 from mer_ray.labels import lexicon
 from mer_ray.labels.lexicon import Lexicon
 from mer_ray.labels.terms import Matcher
-from mer_ray.labels.vad import PRIOR_SD, PRIOR_TERMS, from_tags, weighted_mean, weighted_means
+from mer_ray.labels.vad import PRIOR_SD, PRIOR_TERMS, from_tags, weighted_means
 
 OF_WORKED = [0.81765, 0.8148, 0.62645]  # .8177 .8148 .6265 in the published table, which rounds halves up
 WORKED = Lexicon(
@@ -168,18 +168,19 @@ def test_one_term_has_no_standard_error():
 
 def test_equal_weights_give_the_textbook_standard_error():
     values = np.random.default_rng(0).random((9, 3))
-    mean, se = weighted_mean(values, np.full(9, 2.5))
+    mean, se = weighted_means(values, np.full(9, 2.5), np.array([9]))
     assert np.allclose(mean, values.mean(axis=0))
     assert np.allclose(se, values.std(axis=0, ddof=1) / 3)
 
 
 def test_a_term_of_vanishing_weight_changes_nothing():
     values = np.array([[0.2, 0.4, 0.6], [0.8, 0.5, 0.1], [1.0, 1.0, 1.0]])
-    mean, se = weighted_mean(values[:2], np.array([3.0, 2.0]))
-    nearly, nearly_se = weighted_mean(values, np.array([3.0, 2.0, 1e-9]))
+    mean, se = weighted_means(values[:2], np.array([3.0, 2.0]), np.array([2]))
+    nearly, nearly_se = weighted_means(values, np.array([3.0, 2.0, 1e-9]), np.array([3]))
     assert np.allclose(mean, nearly, atol=1e-8)
     assert np.allclose(se, nearly_se, atol=1e-8)
-    assert weighted_mean(values, np.array([1.0, 1e-15, 1e-15]))[1] is None  # that is one term
+    alone = weighted_means(values, np.array([1.0, 1e-15, 1e-15]), np.array([3]))[1]
+    assert np.isnan(alone).all()  # that is one term
 
 
 def heavy_tailed(n: int, tracks: int, rng: np.random.Generator) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import itertools
 import logging
-import pickle
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -21,9 +20,9 @@ from services import Call, LastFm, Song, closed_port, send
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, TrackError
 from mer_ray.io.rate_limit import LocalLimiter, per_second
 from mer_ray.io.track import Found, Track
-from mer_ray.sources import harvest, lastfm
-from mer_ray.sources.answers import Answers
-from mer_ray.sources.harvest import PageAt, Wanted
+from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing
+from mer_ray.sources.lastfm_listing import PageAt, Wanted, listing
+from mer_ray.sources.response_cache import ResponseCache
 
 KEY = LastFm.key
 SONGS = [Song(f"Artist {i}", f"Title {i}", (("soundtrack", 100), (f"mood {i}", 40), ("unused", 0))) for i in range(5)]
@@ -50,21 +49,22 @@ def collect(service: LastFm, folder: Path, limit: int | None = None, **options: 
     options = {"api_url": service.url, "api_key": KEY, "timeout_s": 5.0, **options}
     wanted = Wanted(("soundtrack",), limit=limit)
     losses: dict[str, TrackError] = {}
-    with Answers(folder) as answers, lastfm.Client(**options) as client:
+    with ResponseCache(folder) as answers, lastfm.Client(**options) as client:
 
         def ask(pages: Sequence[PageAt]) -> None:
             for at in pages:
                 with suppress(TrackError):
-                    answers.put(lastfm.page_question(*at), client.listing(*at))
+                    answers.put(lastfm.page_request(*at), client.listing(*at))
 
-        listed = harvest.listing(wanted, answers, ask)
-        for track, questions in harvest.open_questions(listed, wanted, answers):
+        listed = listing(wanted, answers, ask)
+        for track, requests in lastfm_harvest.open_requests(listed, wanted, answers):
             try:
-                harvest.ask_about(client, answers, track, questions)
+                for request in requests:
+                    answers.put(request, client.about(track, request))
             except TrackError as error:
                 losses[track.id] = error
         answers.reload()
-        return [found for found, _ in harvest.found(listed, wanted, answers, losses)]
+        return [found for found, _ in lastfm_harvest.tracks(listed, wanted, answers, losses)]
 
 
 def only_tracks(found: list[Found]) -> list[Track]:
@@ -78,13 +78,17 @@ def lost(found: list[Found]) -> list[tuple[str, str, bool]]:
 
 def test_tracks_with_tags_and_weights(service: LastFm, tmp_path: Path) -> None:
     mbid = "11111111-aaaa-4aaa-8aaa-111111111111"
-    service.songs = [Song("A", "One", (("epic", 100), ("sad", 7), ("zero", 0)), mbid)]
-    expected = Track("A", "One", mbid=mbid, duration_s=215.0, tags=(("epic", 100.0), ("sad", 7.0)))
-    assert collect(service, tmp_path) == [expected]
-
-
-def test_an_artists_mbid_is_not_the_tracks(service: LastFm, tmp_path: Path) -> None:
-    assert only_tracks(collect(service, tmp_path, 1))[0].mbid is None
+    odd = (("x", "many"), ("y", "nan"), ("z", -3), ("", 50), ("ok", "12"))
+    service.songs = [
+        Song("A", "One", (("epic", 100), ("sad", 7), ("zero", 0)), mbid),
+        Song("A", "Two", odd),
+        Song("A", "None", ()),
+    ]
+    assert collect(service, tmp_path) == [  # the artist has an mbid as well
+        Track("A", "One", mbid=mbid, duration_s=215.0, tags=(("epic", 100.0), ("sad", 7.0))),
+        Track("A", "Two", duration_s=215.0, tags=(("ok", 12.0),)),
+        Track("A", "None", duration_s=215.0),
+    ]
 
 
 def test_requests_name_us_and_ask_through_pylast(service: LastFm, tmp_path: Path) -> None:
@@ -100,16 +104,6 @@ def test_requests_name_us_and_ask_through_pylast(service: LastFm, tmp_path: Path
         "api_key": KEY,
     }
     assert tags.params == {"method": "track.getTopTags", "artist": "Artist 0", "track": "Title 0", "api_key": KEY}
-
-
-def test_details_are_asked_for_as_documented(service: LastFm) -> None:
-    service.songs = [Song("A", "One", album="An Album", duration_ms=240_000)]
-    track = Track("A", "One")
-    with lastfm.Client(service.url, api_key=KEY) as client:
-        answer = client.about(track, lastfm.details_question(track))
-    assert service.calls[0].params == {"method": "track.getInfo", "artist": "A", "track": "One", "api_key": KEY}
-    assert "<title>An Album</title>" in answer
-    assert "<duration>240000</duration>" in answer
 
 
 def test_pages_limit_and_duplicates(service: LastFm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,39 +124,9 @@ def test_a_listing_that_repeats_itself_ends(service: LastFm, tmp_path: Path, mon
     monkeypatch.setattr(lastfm, "PAGE_SIZE", 2)
     service.songs = [SONGS[0], SONGS[1]] * 50
     assert len(collect(service, tmp_path)) == 2
-    # After the first page, pages are asked for by the wave.
-    assert service.count("tag.getTopTracks") == 1 + harvest.WAVE
-    assert harvest.MAX_STALE_PAGES < harvest.WAVE
-
-
-def test_duplicates_within_a_page_keep_the_listings_order(service: LastFm, tmp_path: Path) -> None:
-    service.songs = [SONGS[0], SONGS[1], SONGS[0], SONGS[2]]
-    assert [track.title for track in only_tracks(collect(service, tmp_path))] == ["Title 0", "Title 1", "Title 2"]
-
-
-def test_a_tag_without_tracks_yields_nothing(service: LastFm, tmp_path: Path) -> None:
-    service.songs = []
-    assert collect(service, tmp_path) == []
-    assert len(service.calls) == 1
-
-
-def test_what_is_answered_is_not_asked_again_and_counts_towards_the_limit(service: LastFm, tmp_path: Path) -> None:
-    first = collect(service, tmp_path, 3)
-    assert service.count("track.getTopTags") == 3
-    service.calls.clear()
-    second = collect(service, tmp_path, 4)
-    assert second[:3] == first
-    assert [call.params["track"] for call in service.calls] == ["Title 3"]
-
-
-def test_a_track_without_tags_is_still_a_track(service: LastFm, tmp_path: Path) -> None:
-    service.songs = [Song("A", "One", ())]
-    assert collect(service, tmp_path) == [Track("A", "One", duration_s=215.0)]
-
-
-def test_odd_weights_are_left_out(service: LastFm, tmp_path: Path) -> None:
-    service.songs = [Song("A", "One", (("x", "many"), ("y", "nan"), ("z", -3), ("", 50), ("ok", "12")))]
-    assert only_tracks(collect(service, tmp_path))[0].tags == (("ok", 12.0),)
+    # After the first page, pages are requested by the batch.
+    assert service.count("tag.getTopTracks") == 1 + lastfm_listing.MAX_BATCH
+    assert lastfm_listing.MAX_STALE_PAGES < lastfm_listing.MAX_BATCH
 
 
 def test_hostile_text_survives_as_text(service: LastFm, tmp_path: Path) -> None:
@@ -178,14 +142,6 @@ def test_hostile_text_survives_as_text(service: LastFm, tmp_path: Path) -> None:
     assert [(track.artist, track.title) for track in found] == names
     assert {track.tags for track in found} == {(("日本 & <ö>", 9.0),)}
     assert [(call.params["artist"], call.params["track"]) for call in service.calls[1:]] == names
-
-
-def test_a_track_without_a_title_is_lost_and_named(service: LastFm, tmp_path: Path) -> None:
-    service.songs = [Song("A", ""), SONGS[0]]
-    found = collect(service, tmp_path)
-    assert lost(found) == [("", "malformed", False)]
-    assert len(only_tracks(found)) == 1
-    assert service.count("track.getTopTags") == 1
 
 
 @pytest.mark.parametrize(
@@ -276,12 +232,7 @@ def test_what_is_almost_an_answer_costs_the_track_and_is_not_kept(tmp_path: Path
     with Odd(songs=SONGS[:1]) as service:
         service.body = body.encode()
         assert [title for title, _, _ in lost(collect(service, tmp_path))] == ["Title 0"]
-    assert len(Answers(tmp_path)) == 1  # the listing
-
-
-def test_text_that_is_not_utf8_costs_no_run(service: LastFm, tmp_path: Path) -> None:
-    service.script("track.getTopTags", "latin1")
-    assert len(only_tracks(collect(service, tmp_path, 2))) == 2
+    assert len(ResponseCache(tmp_path)) == 1  # the listing
 
 
 def test_a_track_that_keeps_failing_is_lost_and_the_rest_is_not(service: LastFm, tmp_path: Path) -> None:
@@ -296,15 +247,6 @@ def test_a_track_that_keeps_failing_is_lost_and_the_rest_is_not(service: LastFm,
     ]
     assert [track.title for track in only_tracks(found)] == ["Title 0", "Title 4"]
     assert service.count("track.getTopTags") == 5 + lastfm.TRIES
-
-
-def test_that_there_is_no_such_track_is_an_answer(service: LastFm, tmp_path: Path) -> None:
-    service.always = {"Title 1": "6"}
-    collect(service, tmp_path)
-    service.always = {}
-    service.calls.clear()
-    assert lost(collect(service, tmp_path)) == [("Title 1", "not_found", False)]
-    assert service.calls == []
 
 
 @pytest.mark.parametrize("fault", ["8", "http 500", "http 502", "broken", "html", "foreign"])
@@ -330,22 +272,8 @@ def test_a_page_that_is_refused_is_lost_and_the_first_one_names_the_setting(serv
     assert len(service.calls) == 2
 
 
-# What stands for "Time" in an answer's bytes, and the title that it is.
-SENT = [
-    (b"Ti\x03me", "Time"),
-    (b"Ti&#3;me", "Time"),
-    (b"Ti&#x3;me", "Time"),
-    (b"Ti\x00me", "Time"),
-    (b"Ti&#0;me", "Time"),
-    (b"Ti\xef\xbf\xbeme", "Time"),
-    (b"Ti&#xFFFF;me", "Time"),
-    (b"Ti&#xD83C;&#xDFAC;me", "Time"),
-    (b"Ti&#x110000;me", "Time"),
-    (b"Ti & me", "Ti & me"),
-    (b"Ti&nbsp;me", "Ti\u00a0me"),
-    (b"Ti\xffme", "Ti\ufffdme"),
-    (b"Ti\xe2\x99", "Ti\ufffd"),
-]
+# What stands for a title in a response's bytes, and the title that it is; `test_lastfm_xml` has the others.
+SENT = [(b"Ti\x03me", "Time"), (b"Ti&#x3;me", "Time"), (b"Ti & me", "Ti & me"), (b"Ti\xffme", "Ti\ufffdme")]
 
 
 @pytest.mark.parametrize(("sent", "title"), SENT, ids=lambda part: repr(part))
@@ -371,13 +299,6 @@ def test_answers_in_another_encoding_than_they_claim(service: LastFm, tmp_path: 
     assert (track.artist, track.title, track.tags) == ("久石譲", "Björk 🎬", (("日本", 9.0),))
 
 
-def test_a_tag_that_lastfm_refuses_names_the_setting(service: LastFm, tmp_path: Path) -> None:
-    service.always = {"tag.getTopTracks": "6"}
-    with pytest.raises(ServiceError, match=r"does not list tag 'soundtrack', page 1.*collect\.tag"):
-        collect(service, tmp_path)
-    assert len(service.calls) == 1
-
-
 @pytest.mark.parametrize(
     ("fault", "kind", "words"), [("10", ConfigError, "LASTFM_API_KEY"), ("26", ServiceError, "suspended")]
 )
@@ -398,17 +319,8 @@ def test_no_key_is_said_before_anything_is_asked(service: LastFm, monkeypatch: p
         with pytest.raises(ConfigError, match=r"LASTFM_API_KEY.*https://www\.last\.fm/api/account/create"):
             call()
     assert service.calls == []
-
-
-def test_the_key_comes_from_the_environment(service: LastFm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LASTFM_API_KEY", f"{KEY}\n")
-    assert len(only_tracks(collect(service, tmp_path, 1, api_key=None))) == 1
-
-
-def test_an_account_is_a_server_and_a_key_and_shows_neither() -> None:
-    accounts = {lastfm.account(url, key) for url in ("http://a/", "http://b/") for key in (KEY, KEY[::-1])}
-    assert len(accounts) == 4
-    assert all(KEY not in account and "http" not in account for account in accounts)
+    assert lastfm.key() == KEY
 
 
 def test_the_key_is_in_no_message_no_log_and_no_answer(
@@ -455,12 +367,12 @@ def test_many_clients_together_keep_to_the_rate(service: LastFm, tmp_path: Path)
     tracks = [Track("A", str(i)) for i in range(40)]
 
     def ask(client: lastfm.Client, track: Track) -> str:
-        return client.about(track, lastfm.tags_question(track))
+        return client.about(track, lastfm.tags_request(track))
 
     def client() -> lastfm.Client:
         return lastfm.Client(service.url, limiter.slot, api_key=KEY)
 
-    answers = dict(harvest.in_threads(client, ask, tracks, 8))
+    answers = dict(lastfm_harvest.in_threads(client, ask, tracks, 8))
     assert {track.title: f'track="{track.title}"' in str(text) for track, text in answers.items()} == {
         str(i): True for i in range(40)
     }
@@ -488,7 +400,7 @@ def test_a_server_that_is_gone_is_no_fault_of_the_track() -> None:
         lastfm.Client(f"http://127.0.0.1:{closed_port()}/2.0/", api_key=KEY) as client,
         pytest.raises(ServiceError, match="cannot be reached"),
     ):
-        client.about(track, lastfm.tags_question(track))
+        client.about(track, lastfm.tags_request(track))
 
 
 def test_no_such_host(service: LastFm, tmp_path: Path) -> None:
@@ -530,7 +442,7 @@ def test_one_connection_that_fails_after_a_long_wait_is_no_server_that_is_gone(
 
     service.script("track.getTopTags", "29", "29")
     with lastfm.Client(service.url, slot, api_key=KEY) as client:
-        assert "mood 0" in client.about(track, lastfm.tags_question(track))
+        assert "mood 0" in client.about(track, lastfm.tags_request(track))
     assert len(sent) == 4
 
 
@@ -542,9 +454,8 @@ def test_a_wrong_path_names_the_setting(service: LastFm, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("address", ["", "ws.audioscrobbler.com", "ftp://host/2.0/", "http://", "http://[::1"])
 def test_an_address_that_is_none(address: str) -> None:
-    for call in (lastfm.Client, lastfm.account):
-        with pytest.raises(ConfigError, match=r"collect\.api_url"):
-            call(address, api_key=KEY)
+    with pytest.raises(ConfigError, match=r"collect\.api_url"):
+        lastfm.Client(address, api_key=KEY)
 
 
 def test_a_password_in_the_address_is_used_and_not_shown(
@@ -568,12 +479,6 @@ def test_an_answer_without_end_is_not_swallowed_whole(
     found = collect(service, tmp_path)
     assert [track.title for track in only_tracks(found)] == ["short"]
     assert lost(found) == [("long", "lastfm_error", True)]
-
-
-def test_losses_cross_process_borders() -> None:
-    error = TrackError("lastfm_error", "A – B: error 8", transient=True)
-    track, again = pickle.loads(pickle.dumps((Track("A", "B"), error)))
-    assert (track.id, again.transient, str(again)) == (Track("A", "B").id, True, str(error))
 
 
 @pytest.mark.parametrize("key", ["a", "1", "rain", "lfm", "name", "0"])

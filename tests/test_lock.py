@@ -86,7 +86,7 @@ def test_every_source_has_the_lock_and_other_workspaces_their_own(mer_ray, tmp_p
     (tmp_path / "x.csv").write_text("artist,title\nA,One\n")
     manifest = ["--set", "collect.source=manifest", "--set", f"collect.manifest={tmp_path / 'x.csv'}"]
     demo = ["--set", "collect.demo.cues=2", "--set", "collect.source=demo"]
-    with lock.held(Storage(tmp_path / "w"), "collect"):
+    with lock.locked(Storage(tmp_path / "w"), "collect"):
         for source in (manifest, demo):
             code, _, err = mer_ray("collect", "--workspace", tmp_path / "w", *source)
             assert code == 2
@@ -97,9 +97,9 @@ def test_every_source_has_the_lock_and_other_workspaces_their_own(mer_ray, tmp_p
 
 def test_an_error_gives_it_back(tmp_path):
     for _ in range(2):
-        with pytest.raises(KeyError), lock.held(Storage(tmp_path), "collect"):
+        with pytest.raises(KeyError), lock.locked(Storage(tmp_path), "collect"):
             raise KeyError
-    with lock.held(Storage(tmp_path), "collect"), lock.held(Storage(tmp_path), "other"):
+    with lock.locked(Storage(tmp_path), "collect"), lock.locked(Storage(tmp_path), "other"):
         pass
 
 
@@ -109,7 +109,7 @@ def test_of_many_at_once_one_has_it(tmp_path):
     def take() -> None:
         together.wait()
         try:
-            with lock.held(Storage(tmp_path), "collect"):
+            with lock.locked(Storage(tmp_path), "collect"):
                 inside.append(1)
                 refused.wait(60)
         except WorkspaceError:
@@ -129,15 +129,15 @@ def test_of_many_at_once_one_has_it(tmp_path):
 @pytest.mark.parametrize("left", [b"", b"{", b"[]", b'{"pid": 1}', b"\xff" * 100])
 def test_what_is_left_in_the_file_means_nothing(tmp_path, left):
     (tmp_path / ".collect.lock").write_bytes(left)
-    with lock.held(Storage(tmp_path), "collect"):
+    with lock.locked(Storage(tmp_path), "collect"):
         (tmp_path / ".collect.lock").write_bytes(left)
-        with pytest.raises(WorkspaceError, match="at work"), lock.held(Storage(tmp_path), "collect"):
+        with pytest.raises(WorkspaceError, match="at work"), lock.locked(Storage(tmp_path), "collect"):
             pass
 
 
 def test_a_place_where_nothing_can_be_written_is_one_line(mer_ray, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(WorkspaceError, match="cannot write"), lock.held(Storage(tmp_path / "file" / "w"), "collect"):
+    with pytest.raises(WorkspaceError, match="cannot write"), lock.locked(Storage(tmp_path / "file" / "w"), "collect"):
         pass
 
 
@@ -155,18 +155,18 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_in_an_object_store_too(monkeypatch):
     with stores.s3() as server:
         place = Storage(stores.uri_of(server, "w"))
-        with lock.held(place, "collect"):
+        with lock.locked(place, "collect"):
             for _ in range(2):
-                with pytest.raises(WorkspaceError, match=f"process {os.getpid()} on "), lock.held(place, "collect"):
+                with pytest.raises(WorkspaceError, match=f"process {os.getpid()} on "), lock.locked(place, "collect"):
                     pass
         assert not place.exists(".collect.lock")
-        with lock.held(place, "collect"):
+        with lock.locked(place, "collect"):
             assert place.exists(".collect.lock")
 
         # One that was killed: its object stands still.
         place.write_json({"pid": 1, "host": "gone", "since": "then", "key": "k", "beats": 7}, ".collect.lock")
         began = time.monotonic()
-        with lock.held(place, "collect"):
+        with lock.locked(place, "collect"):
             assert time.monotonic() - began >= 1.5
             assert json.loads(place.read_bytes(".collect.lock"))["pid"] == os.getpid()
             # One that was taken for dead, and is not, leaves the new holder's object alone.
@@ -184,5 +184,5 @@ def test_in_an_object_store_too(monkeypatch):
             place.write_bytes(theirs, name)
 
         monkeypatch.setattr(lock, "_beat", late)
-        with pytest.raises(WorkspaceError, match="process 2 on new"), lock.held(place, "collect"):
+        with pytest.raises(WorkspaceError, match="process 2 on new"), lock.locked(place, "collect"):
             pass

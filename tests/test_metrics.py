@@ -59,7 +59,7 @@ def test_small_work_counts_without_ray(tmp_path):
         "import sys; from mer_ray import cli\n"
         f"cli.main(['collect', '--workspace', {str(tmp_path / 'w')!r}, '--set', 'collect.demo.cues=3',"
         " '--set', 'collect.demo.seconds=1'], standalone_mode=False)\n"
-        "from mer_ray.stages import metrics\n"
+        "from mer_ray.stages import counters\n"
         "assert counters._waiting['mer_ray_tracks', ('collect',)] == 3\n"
         "assert 'ray' not in sys.modules\n"
     )

@@ -44,8 +44,12 @@ class _FtpHandler(socketserver.StreamRequestHandler):
         self.wfile.write(f"{line}\r\n".encode())
 
     def handle(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as passive:
+            self._serve(passive)
+
+    def _serve(self, passive: socket.socket) -> None:
         self.say("220 ready")
-        start, passive = 0, socket.create_server(("127.0.0.1", 0))
+        start = 0
         for raw in self.rfile:
             command, _, argument = raw.decode().strip().partition(" ")
             match command.upper():

@@ -13,7 +13,7 @@ import pytest
 
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.io.tables import failure
-from mer_ray.scoring import glance, output, scores_table
+from mer_ray.scoring import output, preview, scores_table
 
 SCHEMA = SCHEMAS["scores"]
 MODEL = "m:1"
@@ -157,11 +157,11 @@ def test_of_more_rows_than_are_rolled_up_none_is_read_for_it(tmp_path, monkeypat
     rolled = tmp_path / ("s.rollups.csv" if out.is_file else "folder/rollups.csv")
     rolled.write_text("of when there were fewer")
     monkeypatch.setattr(output, "SORTED_ROWS", 49)
-    monkeypatch.setattr(glance, "TOO_MANY", 49)
+    monkeypatch.setattr(preview, "TOO_MANY", 49)
     monkeypatch.setattr(scores_table, "read", None)
     finish(out)
     assert scores_table.count(target) == 50
-    assert list(glance.tables(target, 80)) == []
+    assert list(preview.tables(target, 80)) == []
     assert not rolled.exists()
 
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from mer_ray.errors import InputError, ServiceError
 from mer_ray.training import placement
 from mer_ray.training.crossval import cross_validate
-from mer_ray.training.fit import Recipe, fit
+from mer_ray.training.network import Network
 from mer_ray.training.placement import Placement
+from mer_ray.training.recipe import Recipe
 
 PROCESSES, DEVICES_EACH = 2, 2
 STEPS, BATCH, FRAMES, DIMS = 50, 16, 12, 8
@@ -35,10 +36,10 @@ def train(place: Placement, only: slice = slice(None)) -> tuple[np.ndarray, np.n
     labels = np.stack([0.5 + track.mean(axis=0)[:3] for track in tracks])
     tracks, labels = np.resize(tracks[only], (BATCH, 2 * FRAMES, DIMS)), np.resize(labels[only], (BATCH, 3))
     recipe = Recipe("lstm", 0.1, FRAMES, STEPS, STEPS, BATCH, 1e-2, 0.1, mask_share=0.2, ema=0.8)
-    member = fit(
-        recipe, tracks, labels, np.zeros(BATCH, bool), 0, lambda _, *both: losses.append(both), placement=place
-    )
-    return np.array(losses), np.concatenate([np.ravel(w) for w in member.parameters.values()])
+    model = Network(recipe, lambda _, *both: losses.append(both), place)
+    model.fit(tracks, labels, [""] * BATCH, validation=np.zeros(BATCH, bool))
+    weights = [np.ravel(w) for name, w in model.arrays.items() if name.startswith("network.")]
+    return np.array(losses), np.concatenate(weights)
 
 
 def free_port() -> int:

@@ -14,10 +14,11 @@ import pyarrow as pa
 import pytest
 from ray import cloudpickle
 
-from mer_ray.errors import InputError, MerRayError, ServiceError, WorkspaceError
+from mer_ray.errors import InputError, ServiceError, WorkspaceError
 from mer_ray.io.store import TEMPORARY
 from mer_ray.io.tables import Workspace
-from mer_ray.stages import pool, session
+from mer_ray.stages import pool, remote
+from mer_ray.stages.pool import Workers
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see this folder
 
@@ -37,7 +38,7 @@ class Squares:
         return pa.table({"x": block["x"], "square": [x * x for x in block["x"].to_pylist()]})
 
     @staticmethod
-    def lost(arguments, row, message):
+    def worker_died(arguments, row, message):
         return [{"x": row["x"], "square": None, "message": message}]
 
 
@@ -60,20 +61,11 @@ def blocks(n: int, size: int) -> list[pa.Table]:
 
 def test_every_block_is_answered_once_and_a_row_that_ends_every_worker_is_given_up(ray_session, tmp_path):
     given = {"folder": tmp_path, "frail": (13,), "deadly": (10,)}
-    told = list(session.map_blocks(iter(blocks(20, 4)), Squares, given, workers=2))
+    told = list(Workers(2).map(iter(blocks(20, 4)), Squares, given))
     rows = sorted((row for answer in told for row in answer), key=lambda row: row["x"])
     assert [(r["x"], r["square"]) for r in rows] == [(x, None if x == 10 else x * x) for x in range(20)]
     assert rows[10]["message"].startswith(f"{pool.TRIES} workers ended on it alone")
     assert {p.name for p in tmp_path.iterdir()} == {"10", "13"}
-
-
-def test_without_a_way_to_record_it_such_a_row_ends_the_run(ray_session, tmp_path):
-    def fatal(block: pa.Table) -> pa.Table:
-        os.kill(os.getpid(), signal.SIGKILL)
-        return block
-
-    with pytest.raises(MerRayError, match="'x': 0"):
-        list(session.map_blocks(blocks(1, 1), fatal, {}, workers=1))
 
 
 class Reads:
@@ -97,23 +89,23 @@ def test_a_workspace_that_a_node_does_not_see_ends_the_run(ray_session, tmp_path
     for workspace in (here, there):  # of an earlier run, on each of them
         workspace.write_json(1, "settings", "x.json")
     with pytest.raises(WorkspaceError, match=r"does not see .*-of-the-node") as caught:
-        list(session.map_blocks(blocks(2, 1), Reads, {"workspace": here}, workers=1))
+        list(Workers(1).map(blocks(2, 1), Reads, {"workspace": here}))
     assert "a folder that they share" in caught.value.hint
     with pytest.raises(WorkspaceError, match="does not see"):
-        session.elsewhere(Workspace.names, here)
+        remote.run_remote(Workspace.names, here)
     shared = Workspace(tmp_path / "w")
-    assert list(session.map_blocks(blocks(1, 1), Reads, {"workspace": shared}, workers=1)) == [[{"seen": "1"}]]
+    assert list(Workers(1).map(blocks(1, 1), Reads, {"workspace": shared})) == [[{"seen": "1"}]]
     assert list((tmp_path / "w" / TEMPORARY).iterdir()) == []
 
 
 def test_workers_that_cannot_begin_end_the_run(ray_session):
     with pytest.raises(ServiceError, match="ended before they had begun"):
-        list(session.map_blocks(blocks(1, 1), StillBorn, {}, workers=1))
+        list(Workers(1).map(blocks(1, 1), StillBorn, {}))
 
 
 def test_an_error_of_ours_arrives_as_it_was(ray_session):
     with pytest.raises(InputError, match="no: yes"):
-        list(session.map_blocks(blocks(4, 1), Refuses, {}, workers=2))
+        list(Workers(2).map(blocks(4, 1), Refuses, {}))
 
 
 class Mistaken:
@@ -124,7 +116,7 @@ class Mistaken:
 
 
 def test_a_mistake_in_a_workers_code_ends_the_run(ray_session):
-    told = session.map_blocks(blocks(3, 1), Mistaken, {}, workers=1)
+    told = Workers(1).map(blocks(3, 1), Mistaken, {})
     assert next(told) == []  # an answer without rows is one
     with pytest.raises(Exception, match=r"KeyError: .oops."):
         list(told)
@@ -150,7 +142,7 @@ def test_workers_end_with_the_pass_whoever_still_knows_of_them(ray_session, tmp_
     gc.disable()  # what is let go of in a cycle is not found meanwhile
     try:
         given = {"folder": tmp_path} if worker is Squares else {}
-        told = session.map_blocks(blocks(4, 1), worker, given, workers=2 + more)
+        told = Workers(2 + more).map(blocks(4, 1), worker, given)
         held = None
         try:
             for _ in range(taken):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mer_ray.models import statistics
+from mer_ray.models.statistics import PassageStatistics
 from mer_ray.training import reference
 
 HOP_S, N_DIMS, WINDOW = 0.05, 12, 200
@@ -24,16 +24,16 @@ def tracks(n: int, seed: int = 0, level: float = 0.0, beat: float = 1.0) -> list
 
 
 @pytest.fixture(scope="module")
-def fitted() -> tuple[statistics.Statistics, reference.Reference]:
+def fitted() -> tuple[PassageStatistics, reference.Reference]:
     known = tracks(120)
-    own = statistics.fit(known, np.random.default_rng(0).uniform(size=(120, 3)), WINDOW, HOP_S, 0)
-    means = np.stack([reference.mean_statistics(own, t, WINDOW, HOP_S) for t in known])
+    own = PassageStatistics.fit(known, np.random.default_rng(0).uniform(size=(120, 3)), WINDOW, HOP_S, 0)
+    means = np.stack([own.mean(t, WINDOW, HOP_S) for t in known])
     return own, reference.fit(own, means, [str(i // 2) for i in range(120)], 0)
 
 
-def novelty(fitted: tuple[statistics.Statistics, reference.Reference], some: list[np.ndarray]) -> np.ndarray:
+def novelty(fitted: tuple[PassageStatistics, reference.Reference], some: list[np.ndarray]) -> np.ndarray:
     own, known = fitted
-    means = np.stack([reference.mean_statistics(own, t, WINDOW, HOP_S) for t in some])
+    means = np.stack([own.mean(t, WINDOW, HOP_S) for t in some])
     return known.novelty(known.coordinates(means))
 
 
@@ -47,10 +47,9 @@ def test_tracks_that_move_much_more_are_new(fitted):
 
 def test_embeddings_at_another_place_are_new():
     hop_s, known = 0.96, tracks(120)
-    own = statistics.fit(known, np.full((120, 3), 0.5), 31, hop_s, 0)
+    own = PassageStatistics.fit(known, np.full((120, 3), 0.5), 31, hop_s, 0)
     means, others = (
-        np.stack([reference.mean_statistics(own, t, 31, hop_s) for t in some])
-        for some in (known, tracks(40, seed=2, level=8.0))
+        np.stack([own.mean(t, 31, hop_s) for t in some]) for some in (known, tracks(40, seed=2, level=8.0))
     )
     made = reference.fit(own, means, [str(i) for i in range(120)], 0)
     assert (made.novelty(made.coordinates(others)) > 1).mean() >= 0.9
@@ -58,7 +57,7 @@ def test_embeddings_at_another_place_are_new():
 
 def test_coordinates_have_variance_one_over_the_training_tracks(fitted):
     own, known = fitted
-    means = np.stack([reference.mean_statistics(own, t, WINDOW, HOP_S) for t in tracks(120)])
+    means = np.stack([own.mean(t, WINDOW, HOP_S) for t in tracks(120)])
     coordinates = known.coordinates(means)
     assert coordinates.shape == (120, reference.N_SOUND)
     assert coordinates.std(axis=0) == pytest.approx(1, abs=0.15)
@@ -68,7 +67,7 @@ def test_a_piece_of_a_track_sounds_like_the_rest_of_it(fitted):
     own, known = fitted
     some = tracks(30, seed=3)
     first, second = (
-        known.coordinates(np.stack([reference.mean_statistics(own, t[part], WINDOW, HOP_S) for t in some]))
+        known.coordinates(np.stack([own.mean(t[part], WINDOW, HOP_S) for t in some]))
         for part in (slice(0, 250), slice(250, 500))
     )
     apart = np.square(first[:, None] - second[None]).sum(axis=2)
@@ -77,8 +76,8 @@ def test_a_piece_of_a_track_sounds_like_the_rest_of_it(fitted):
 
 def test_a_handful_of_tracks_is_enough_to_fit():
     known = tracks(5)
-    own = statistics.fit(known, np.full((5, 3), 0.5), WINDOW, HOP_S, 0)
-    means = np.stack([reference.mean_statistics(own, t, WINDOW, HOP_S) for t in known])
+    own = PassageStatistics.fit(known, np.full((5, 3), 0.5), WINDOW, HOP_S, 0)
+    means = np.stack([own.mean(t, WINDOW, HOP_S) for t in known])
     for groups in (["a"] * 5, list("abcde")):
         made = reference.fit(own, means, groups, 0)
         assert np.isfinite(made.novelty(made.coordinates(means))).all()

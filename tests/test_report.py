@@ -18,7 +18,7 @@ from parts import blank_reference, even_intervals
 from mer_ray import cli, features
 from mer_ray.config import Config
 from mer_ray.errors import InputError, WorkspaceError
-from mer_ray.evaluation.metrics import FIGURES, metrics
+from mer_ray.evaluation.metrics import METRICS, metrics
 from mer_ray.evaluation.summary import evaluate
 from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import DIMENSIONS
@@ -145,9 +145,9 @@ def test_the_csv_has_every_row_with_its_figures_and_verdicts(reported):
     ]
     catalog = Catalog.make()
     wanted = metrics(catalog.labels[:, 1], catalog.predicted(0.03, 1)[..., 1])
-    for figure in FIGURES:
-        assert float(rows[4][figure]) == pytest.approx(getattr(wanted, figure), abs=1e-9)
-        assert float(rows[4][f"{figure}_lower"]) < getattr(wanted, figure) < float(rows[4][f"{figure}_upper"])
+    for figure in METRICS:
+        assert float(rows[4][figure]) == pytest.approx(wanted[figure], abs=1e-9)
+        assert float(rows[4][f"{figure}_lower"]) < wanted[figure] < float(rows[4][f"{figure}_upper"])
     assert [r["verdict"] for r in rows if r["network"] != "ridge"] == ["", "", "", "best", "predicts the mean"]
     assert {r["n"] for r in rows} == {str(TRACKS)}
 
@@ -211,7 +211,7 @@ def test_a_run_is_compared_with_another_one(reported, tmp_path):
     assert code == 0, out + err
     with (folder / "report" / "against.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * len(FIGURES)  # not with itself
+    assert len(rows) == 3 * len(METRICS)  # not with itself
     assert {(r["this"], r["that"], r["this_is"]) for r in rows} == {("cnn-mfcc", "lstm-mfcc", "better")}
     assert (folder / "report" / "against.md").read_text().count("| better |") == len(rows)
     assert max(map(len, (line.rstrip() for line in out.splitlines()[:-1]))) <= 100

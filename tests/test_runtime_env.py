@@ -1,4 +1,4 @@
-"""What a cluster without mer-ray's packages is told to install."""
+"""What a cluster without mer-ray's packages has to install."""
 
 from __future__ import annotations
 

@@ -26,14 +26,15 @@ from ray import cloudpickle
 from mer_ray.features import FeatureSpec
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, ragged_column
 from mer_ray.io.tables import Workspace
-from mer_ray.models import layout
-from mer_ray.models.statistics import Statistics
+from mer_ray.models.scaling import Scaler
+from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring import model_folder, predictor
 from mer_ray.scoring.catalog import file_id
-from mer_ray.stages import pool
+from mer_ray.stages import pool, score_workers
 from mer_ray.stages import score as stage
-from mer_ray.stages.score import FEW_ROWS
-from mer_ray.training.member import Member, Scaler
+from mer_ray.stages.score import SMALL_ROWS
+from mer_ray.training.fit import restore
+from mer_ray.training.recipe import Recipe
 from mer_ray.training.reference import Reference
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -50,17 +51,17 @@ def packaged() -> predictor.Predictor:
 def save_model(folder: Path, seed: int = 0, r2: float = 0.5) -> Path:
     """A small model of random weights, on frames of `SPEC`."""
     rng = np.random.default_rng(seed)
-    sizes = layout.sizes(N_DIMS, SPEC.hop_s)
-    n_waves = layout.N_WAVES // len(sizes)
-    n_inputs = len(sizes) * len(layout.BANDWIDTHS) * 2 * n_waves
+    n_inputs = 3 * 2 * 5_120
     ones, f32 = np.ones, np.float32
     scaler = Scaler(np.zeros(N_DIMS, f32), np.zeros(N_DIMS, f32), ones(N_DIMS, f32), ones(3, f32) / 2, ones(3, f32))
-    own = {"components": np.zeros((N_DIMS, 0), f32), "shift": np.zeros(sum(sizes), f32), "scale": ones(sum(sizes), f32)}
+    size = 2 * N_DIMS
+    own = {"components": np.zeros((N_DIMS, 0), f32), "shift": np.zeros(size, f32), "scale": ones(size, f32)}
     kernel = (0.05 * rng.standard_normal((n_inputs, 3))).astype(f32)
-    parameters = {"reach": ones(len(sizes), f32), "head.kernel": kernel, "head.bias": np.zeros(3, f32)}
-    reference = Reference(Statistics(scaler, **own), rng.standard_normal((sum(sizes), 3)).astype(f32), 9.0)
+    parameters = {**own, "reach": ones(2, f32), "head.kernel": kernel, "head.bias": np.zeros(3, f32)}
+    reference = Reference(PassageStatistics(scaler, **own), rng.standard_normal((size, 3)).astype(f32), 9.0)
     metrics = {d: {"r2": r2} for d in DIMENSIONS}
-    member = Member({**own, **parameters}, scaler)
+    arrays = {**{f"network.{k}": v for k, v in parameters.items()}, **scaler.arrays()}
+    member = restore(Recipe("kernel", SPEC.hop_s, 5), arrays, (1, 1, 1))
     model = model_folder.Model(
         folder.name, "kernel", SPEC, 5, [member], packaged().model.intervals, reference, metrics, {"seed": seed}
     )
@@ -387,7 +388,7 @@ def test_frames_that_the_model_cannot_read_are_refused(mer_ray, tmp_path):
 
 @pytest.mark.usefixtures("ray_session")
 def test_many_frames_are_shared_out(mer_ray, tmp_path):
-    model, n = save_model(tmp_path / "model"), FEW_ROWS + 100
+    model, n = save_model(tmp_path / "model"), SMALL_ROWS + 100
     table = many_frames(n)
     pq.write_table(table.slice(0, 1_500), tmp_path / "a.parquet")  # more in a row group than are scored at once
     pq.write_table(table.slice(1_500), tmp_path / "b.parquet", row_group_size=200)
@@ -403,7 +404,7 @@ def test_many_frames_are_shared_out(mer_ray, tmp_path):
     assert f"{n:,} tracks · nothing new" in again
 
 
-class Deadly(stage._ScoreFrames):
+class Deadly(score_workers.ScoreFrames):
     """Ends at the row group whose first row is the fourth."""
 
     def _score(self, unit, there):
@@ -418,8 +419,8 @@ def test_a_row_group_that_ends_every_worker_is_one_failure(ray_session, mer_ray,
     arguments = (file, "--model", model, "--out", tmp_path / "out", "--set", "score.workers=1")
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see this folder
     with monkeypatch.context() as patched:
-        patched.setattr(stage, "FEW_ROWS", 0)
-        patched.setattr(stage, "_ScoreFrames", Deadly)
+        patched.setattr(stage, "SMALL_ROWS", 0)
+        patched.setattr(score_workers, "ScoreFrames", Deadly)
         assert "6 tracks · 1 failed" in score(mer_ray, *arguments)
     (lost,) = Workspace(tmp_path / "out").failures()
     assert (lost["reason"], lost["attempts"]) == ("worker_died", 1)

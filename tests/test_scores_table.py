@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from mer_ray.errors import InputError
+from mer_ray.io import buckets
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
@@ -166,3 +167,19 @@ def test_the_row_that_is_meant(tmp_path, monkeypatch):
 def test_a_name_is_one_line():
     assert name("A\nB", "C\x1b[0m") == "A B – C [0m"
     assert name("", "C") == name(None, "C") == "C"
+
+
+def test_a_garbled_answer_of_a_store_is_read_again_from_there_on(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda s: None)
+    whole, failures = pa.record_batch({"x": range(10)}), iter([3, 7])
+
+    def batches():
+        end = next(failures, 10)
+        yield from (whole.slice(i, 2) for i in range(0, end - 1, 2))
+        if end < 10:
+            raise OSError("Failed to flush response stream")
+
+    found = pa.Table.from_batches(buckets.read_batches(batches), whole.schema)
+    assert found["x"].to_pylist() == [*range(10)]
+    with pytest.raises(OSError, match="disk"):
+        list(buckets.read_batches(lambda: (_ for _ in ()).throw(OSError("disk"))))

@@ -26,11 +26,11 @@ from mer_ray.errors import InputError, TrackError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.address import local_copy
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
-from mer_ray.scoring import glance, predictor
+from mer_ray.scoring import predictor, preview, rows
 from mer_ray.scoring.catalog import file_id, find
-from mer_ray.scoring.frames import AT_ONCE, Frames, ids, shards, unit_rows
+from mer_ray.scoring.frames import MAX_ROWS, Frames, ids, shards, unit_rows
 from mer_ray.scoring.predictor import Prediction
-from mer_ray.scoring.rows import scores_table
+from mer_ray.scoring.rows import Scored
 from mer_ray.scoring.waveform import HOP_S, POINTS, Waveform, drawn, duration_s
 
 SCHEMA = SCHEMAS["scores"]
@@ -53,7 +53,7 @@ def stored() -> Iterator[str]:
     fs.rm("/bucket", recursive=True)
 
 
-def rows(catalog):
+def listed_in(catalog):
     return [row for window in catalog.windows(2) for row in window.to_pylist()]
 
 
@@ -61,13 +61,13 @@ def rows(catalog):
 
 
 def test_a_store_is_listed_and_what_is_listed_can_be_read(stored):
-    tracks = rows(find([stored]))
+    tracks = listed_in(find([stored]))
     assert [t["title"] for t in tracks] == ["a", "b c d", "é#1"]
     assert all(t["uri"].startswith(stored) for t in tracks)
     for track, name in zip(tracks, ("a.wav", "b c%20d.OGG", "sub/é#1.mp3"), strict=True):
         with local_copy(track["uri"]) as path:
             assert path.read_bytes() == name.encode()
-    assert rows(find([stored, f"{stored}a.wav"])) == tracks
+    assert listed_in(find([stored, f"{stored}a.wav"])) == tracks
 
 
 def test_a_store_without_audio_is_an_error(stored):
@@ -86,7 +86,7 @@ def test_a_file_is_one_track_however_it_is_written(tmp_path, monkeypatch):
     places = [path.as_uri(), "../music/tune000.flac", str(path)]
     manifest.write_text("".join(json.dumps({"path": p}) + "\n" for p in places))
     spelled = ["music", "./music/tune000.flac", "lists/../music", path.as_uri(), str(manifest), "lists/m.jsonl"]
-    (track,) = rows(find(spelled))
+    (track,) = listed_in(find(spelled))
     assert track["uri"] == str(path)
     assert track["track_id"] == file_id(str(path))
     assert track["planned_s"] == max(1.0, path.stat().st_size / 20_000)
@@ -95,7 +95,7 @@ def test_a_file_is_one_track_however_it_is_written(tmp_path, monkeypatch):
 def test_a_name_that_is_not_utf8_has_an_address(tmp_path):
     path = Path(f"{tmp_path}/caf\udce9.wav")
     sounds.write(path, sounds.noise(1.5))
-    (track,) = rows(find([str(tmp_path)]))
+    (track,) = listed_in(find([str(tmp_path)]))
     assert track["uri"] == f"{tmp_path.as_uri()}/caf%E9.wav"
     assert mer_ray.score(path)["uri"].to_pylist() == [track["uri"]]
 
@@ -120,7 +120,7 @@ def test_row_groups_come_in_pieces_that_keep_their_names(tmp_path):
     for unit in units:
         pieces = list(Frames(unit, None, SPEC).pieces())
         assert [name for name, _ in pieces] == shards(unit)
-        assert [len(p) for _, p in pieces][:-1] == [AT_ONCE] * (len(pieces) - 1)
+        assert [len(p) for _, p in pieces][:-1] == [MAX_ROWS] * (len(pieces) - 1)
         found += [i for _, p in pieces for i in p["track_id"].to_pylist()]
         assert ids(unit, None).to_pylist() == [i for _, p in pieces for i in p["track_id"].to_pylist()]
     assert found == [str(i) for i in range(3_000)]
@@ -128,7 +128,7 @@ def test_row_groups_come_in_pieces_that_keep_their_names(tmp_path):
 
 
 def test_long_tracks_come_a_few_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr("mer_ray.scoring.frames.VALUES_AT_ONCE", 2_000)
+    monkeypatch.setattr("mer_ray.scoring.frames.MAX_VALUES", 2_000)
     (unit,) = unit_rows(str(frames_file(tmp_path / "f.parquet", [50] * 100, 100)), None, "m")
     assert [len(p) for _, p in Frames(unit, None, SPEC).pieces()] == [20] * 5
 
@@ -234,14 +234,17 @@ def prediction(n: int = 3) -> Prediction:
 def test_rows_hold_what_is_known_and_nulls_for_the_rest():
     waveform = np.float32([[1.0, HOP_S], [0.2, HOP_S]])
     tracks = [{"track_id": "a"}, {"track_id": "b", "artist": "A\n", "title": "T", "album": "L", "uri": "/m/ b.mp3"}]
-    table = scores_table(tracks, [prediction(1), prediction(2)], [1.0, 2.0], "m", [None, waveform])
+    table = rows.table(
+        [Scored(tracks[0], prediction(1), 1.0, "m"), Scored(tracks[1], prediction(2), 2.0, "m", waveform)]
+    )
     table.validate(full=True)
     assert table.schema == SCHEMA
     a, b = table.to_pylist()
     assert [a[c] for c in ("artist", "title", "album", "uri", "waveform")] == ["", "", None, "", None]
     assert [b[c] for c in ("artist", "title", "album", "uri", "waveform")] == ["A", "T", "L", "/m/ b.mp3", [255, 51]]
     assert [len(r["curve"]) for r in (a, b)] == [1, 2]
-    assert scores_table([], [], [], "m").equals(SCHEMA.empty_table())
+    assert rows.table([]).equals(SCHEMA.empty_table())
+    assert set(rows.COLUMNS) == set(SCHEMA.names)
 
 
 # the Python interface ------------------------------------------------------------------------------------------------
@@ -314,32 +317,31 @@ def test_frames_that_are_none(packaged):
         assert caught.value.reason == reason
 
 
-# at a glance ---------------------------------------------------------------------------------------------------------
+# preview ------------------------------------------------------------------------------------------------------------
 
 HOSTILE = "[red]x[/red] [link=http://e]\x1b[31m\u202e"
 
 
-def shown(rows: int, folder: Path, width: int, **known: str) -> str:
-    tracks = [{"track_id": str(i), "title": f"{HOSTILE}{i}", "uri": f"/m/[b]{i % 2}/{i}.mp3"} for i in range(rows)]
-    tracks = [{**t, **known} for t in tracks]
-    table = scores_table(tracks, [prediction(1)] * rows, [61.0] * rows, "m")
+def shown(n: int, folder: Path, width: int, **known: str) -> str:
+    tracks = [{"track_id": str(i), "title": f"{HOSTILE}{i}", "uri": f"/m/[b]{i % 2}/{i}.mp3"} for i in range(n)]
+    table = rows.table([Scored({**t, **known}, prediction(1), 61.0, "m") for t in tracks])
     pq.write_table(table, folder / "s.parquet")
     console = Console(width=width, record=True, file=io.StringIO())
-    for part in glance.tables(folder / "s.parquet", width):
+    for part in preview.tables(folder / "s.parquet", width):
         console.print(part)
     return console.export_text()
 
 
-@pytest.mark.parametrize(("rows", "listed"), [(1, 1), (40, 40), (41, 2)])
-def test_few_tracks_are_listed_and_more_by_folder(tmp_path, rows, listed):
-    text = shown(rows, tmp_path, 120)
+@pytest.mark.parametrize(("n", "listed"), [(1, 1), (40, 40), (41, 2)])
+def test_few_tracks_are_listed_and_more_by_folder(tmp_path, n, listed):
+    text = shown(n, tmp_path, 120)
     lines = [line for line in text.splitlines() if "0.50" in line]
     assert len(lines) == listed
-    assert ("[red]x[/red] [link=http://e]" in text) == (rows <= 40)
-    assert ("/m/[b]1" in text) == (rows > 40)
+    assert ("[red]x[/red] [link=http://e]" in text) == (n <= 40)
+    assert ("/m/[b]1" in text) == (n > 40)
     assert "\x1b" not in text
     assert "\u202e" not in text
-    assert "1:01" in text if rows <= 40 else "41" not in text
+    assert "1:01" in text if n <= 40 else "41" not in text
     assert all(d.capitalize() in text for d in DIMENSIONS)
 
 

@@ -23,12 +23,12 @@ from mer_ray.training import search
 from mer_ray.training.checkpoint import Checkpoints
 from mer_ray.training.data import Examples
 
-STEPPED = sorted(set(models.NETWORKS) - {"kernel"})
+STEPPED = sorted(name for name in models.NETWORKS if models.is_network(name))
 HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None
 
 
 def recipe_of(network: str = "lstm", **changes):
-    from mer_ray.training.fit import Recipe
+    from mer_ray.training.recipe import Recipe
 
     own = {k: v for k, v in models.defaults(network).items() if k in Recipe.__dataclass_fields__}
     return Recipe(**{"network": network, "hop_s": 0.5, "window": 8, "batch_size": 32, **own, **changes})

@@ -15,7 +15,7 @@ from mer_ray.stages import session
 )
 def test_a_cluster_that_does_not_answer_ends_at_once(address):
     with pytest.raises(ServiceError, match="cannot join Ray") as caught:
-        session._knock(address)
+        session.check_reachable(address)
     assert address in str(caught.value)
     assert "--address" in caught.value.hint
 
@@ -34,7 +34,7 @@ def test_a_port_that_cannot_be_is_not_taken_for_another():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1] + 65_536}"
         with pytest.raises(ServiceError, match="ports end at 65535"):
-            session._knock(address)
+            session.check_reachable(address)
 
 
 def test_a_worker_that_got_a_gpu_and_has_none_for_jax_says_so(monkeypatch):
@@ -50,5 +50,5 @@ def test_work_that_would_wait_for_a_gpu_for_ever_is_refused(ray_session, monkeyp
     session.check_fits(0)
     with pytest.raises(ConfigError, match=r"0\.5 of a GPU was asked for each process, and Ray finds 0"):
         session.check_fits(0.5)
-    monkeypatch.setattr(session, "_alone", False)
+    monkeypatch.setattr(session, "_single_node", False)
     session.check_fits(0.5)  # on a cluster, one may yet come

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from parts import running
 
 REPO = Path(__file__).parent.parent
 JOB = 100_000 + os.getpid()
@@ -74,13 +75,10 @@ def slurm(tmp_path: Path, scratch: Path) -> Iterator[Callable[..., subprocess.Po
             "SLURMD_NODENAME": "first",
             "SLURM_SUBMIT_DIR": str(REPO),
         }
-        out = (tmp_path / "log").open("w")
         script = shutil.copy(REPO / "cluster" / "slurm.sh", tmp_path / "slurm_script")  # Slurm, too, runs a copy
-        started.append(
-            subprocess.Popen(
-                ["bash", script, *command], env=environment, stdout=out, stderr=out, start_new_session=True
-            )
-        )
+        line = ["bash", script, *command]
+        with (tmp_path / "log").open("w") as out:
+            started.append(subprocess.Popen(line, env=environment, stdout=out, stderr=out, start_new_session=True))
         return started[-1]
 
     yield start
@@ -103,14 +101,6 @@ def wait_for(what: str, log: Path, process: subprocess.Popen[str]) -> re.Match[s
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.2)
     return found
-
-
-def running(process: psutil.Process) -> bool:
-    """Neither gone nor a zombie, which only its parent can take away."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.mark.timeout(500)

@@ -78,12 +78,3 @@ def test_no_bit_depends_on_how_the_audio_was_cut(name, n, borders, loudness):
     assert whole.dtype == np.float32
     assert whole.shape == (0 if n <= EXTRACTORS[name].n_fft // 2 else len(whole), extractor.spec.n_dims)
     assert np.array_equal(stream.frames(), whole)
-
-
-@pytest.mark.parametrize("name", sorted(EXTRACTORS))
-@pytest.mark.parametrize("n", [0, 1, 1_024])
-def test_too_little_audio_gives_no_frames(name, n):
-    params = EXTRACTORS[name].model_copy(update={"n_fft": 2_048})
-    extractor = features.load(features.resolve(name, params))
-    (frames,) = extractor([np.ones(n, np.float32)])
-    assert frames.shape == (0, extractor.spec.n_dims)

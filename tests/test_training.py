@@ -22,14 +22,15 @@ from mer_ray.errors import MerRayError, ModelError, TrackError, WorkspaceError
 from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import DIMENSIONS, features_schema, ragged_column
 from mer_ray.io.tables import Workspace
+from mer_ray.models.regressor import Regressor
+from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_folds
+from mer_ray.models.windows import all_starts, cut, starts, track_means, window_frames
 from mer_ray.scoring import model_folder, predictor
 from mer_ray.training import data
 from mer_ray.training.crossval import cross_validate, parts
-from mer_ray.training.fit import Recipe, fit, label_weights
-from mer_ray.training.forward import forward, track_means
-from mer_ray.training.member import Member, Scaler
-from mer_ray.training.windows import all_cuts, cut, random_cuts, starts, window_frames
+from mer_ray.training.fit import create, restore
+from mer_ray.training.recipe import Recipe, label_weights
 
 SPEC = features.resolve("mfcc", Params())
 
@@ -48,22 +49,13 @@ def test_windows_cover_every_frame(n_frames, window):
     assert list(begins) == sorted(begins)
 
 
-def test_a_cut_is_the_frames_and_zeros_behind():
-    frames = np.arange(1, 11, dtype=np.float32).reshape(5, 2)
-    x, mask = cut(frames, 3, 4)
-    assert x.tolist() == [[7, 8], [9, 10], [0, 0], [0, 0]]
-    assert mask.tolist() == [1, 1, 0, 0]
-    x, mask, owner = all_cuts([frames, frames[:1]], 4)
-    assert x.shape == (3, 4, 2)
-    assert owner.tolist() == [0, 0, 1]
-    assert mask.sum(axis=1).tolist() == [4, 4, 1]
-
-
-def test_random_cuts_reach_every_frame():
-    track = np.arange(20, dtype=np.float32)[:, None]
-    rng = np.random.default_rng(0)
-    seen = {v for _ in range(200) for v in random_cuts([track], 6, rng)[0].ravel().tolist()}
-    assert seen == set(range(20))
+def test_a_cut_is_scaled_frames_and_zeros_behind():
+    tracks = [np.arange(1, 11, dtype=np.float32).reshape(5, 2), np.ones((1, 2), np.float32)]
+    owner, first = all_starts(tracks, 4)
+    assert (owner.tolist(), first.tolist()) == ([0, 0, 1], [0, 1, 0])
+    x, mask = cut(tracks, np.array([0, 1]), np.array([3, 0]), 4, lambda frames: frames * 2)
+    assert x.tolist() == [[[14, 16], [18, 20], [0, 0], [0, 0]], [[2, 2], [0, 0], [0, 0], [0, 0]]]
+    assert mask.tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
 
 
 @pytest.mark.parametrize(("window_s", "hop_s", "frames"), [(5.0, 0.96, 5), (5.0, 512 / 22_050, 215), (0.1, 0.96, 1)])
@@ -99,16 +91,19 @@ TRACKS, LABELS, ARTISTS = planted()
 HELD = np.arange(len(TRACKS)) >= 72
 
 
+def fit(recipe: Recipe, tracks=TRACKS, labels=LABELS, held=HELD, seed=3, weights=None, **training) -> Regressor:
+    groups = ARTISTS[: len(tracks)]
+    return create(recipe, **training).fit(tracks, labels, groups, weights=weights, seed=seed, validation=held)
+
+
 @pytest.fixture(scope="module")
-def trained() -> tuple[Member, list[tuple[int, float, float]]]:
+def trained() -> tuple[Regressor, list[tuple[int, float, float]]]:
     said: list[tuple[int, float, float]] = []
-    member = fit(RECIPE, TRACKS, LABELS, HELD, 3, lambda *epoch: said.append(epoch))
-    return member, said
+    return fit(RECIPE, on_epoch=lambda *epoch: said.append(epoch)), said
 
 
-def answers(member: Member, tracks: list[np.ndarray]) -> np.ndarray:
-    values, owner = forward(RECIPE.network, 4, RECIPE.hop_s, RECIPE.window).windows(member, tracks)
-    return track_means(values, owner, len(tracks))
+def answers(member: Regressor, tracks: list[np.ndarray]) -> np.ndarray:
+    return np.stack([p.value for p in member.predict(tracks)])
 
 
 def test_a_planted_signal_is_learnt(trained):
@@ -121,32 +116,33 @@ def test_a_planted_signal_is_learnt(trained):
 
 
 def test_the_same_seed_gives_the_same_weights(trained):
-    again = fit(RECIPE, TRACKS, LABELS, HELD, 3)
-    other = fit(replace(RECIPE, epochs=1), TRACKS, LABELS, HELD, 4)
-    assert set(again.parameters) == set(other.parameters)
-    for name, values in trained[0].parameters.items():
-        assert np.array_equal(values, again.parameters[name]), name
-    assert any(not np.array_equal(v, other.parameters[k]) for k, v in again.parameters.items())
+    again = fit(RECIPE)
+    other = fit(replace(RECIPE, epochs=1), seed=4)
+    assert set(again.arrays) == set(other.arrays)
+    for name, values in trained[0].arrays.items():
+        assert np.array_equal(values, again.arrays[name]), name
+    assert any(not np.array_equal(v, other.arrays[k]) for k, v in again.arrays.items())
 
 
 def test_held_out_tracks_take_no_part_but_to_stop(trained):
     changed = [t if not h else t * 0 + 7 for t, h in zip(TRACKS, HELD, strict=True)]
-    member = fit(replace(RECIPE, epochs=1), changed, LABELS, HELD, 3)
-    assert np.array_equal(member.scaler.x_mean, trained[0].scaler.x_mean)
-    assert np.array_equal(member.scaler.y_sd, trained[0].scaler.y_sd)
+    member = fit(replace(RECIPE, epochs=1), changed)
+    for name in "scaler.x_mean", "scaler.y_sd":
+        assert np.array_equal(member.arrays[name], trained[0].arrays[name])
 
 
 def test_training_stops_when_it_gets_no_better():
     noise = np.random.default_rng(0).uniform(size=LABELS.shape)
     losses: list[float] = []
     recipe = replace(RECIPE, epochs=200, patience=3)
-    fit(recipe, TRACKS, noise, HELD, 0, lambda epoch, train, valid: losses.append(valid))
+    model = fit(recipe, labels=noise, seed=0, on_epoch=lambda epoch, train, valid: losses.append(valid))
+    assert model.curve[:, 1].tolist() == losses
     best = int(np.argmin(losses))
     assert len(losses) == best + 1 + 3 < 200
 
 
 def test_one_artist_alone_can_be_trained_on():
-    member = fit(replace(RECIPE, epochs=1), TRACKS[:3], LABELS[:3], np.zeros(3, bool), 0)
+    member = create(replace(RECIPE, epochs=1)).fit(TRACKS[:3], LABELS[:3], ["one"] * 3)
     assert np.isfinite(answers(member, TRACKS[:3])).all()
 
 
@@ -164,27 +160,23 @@ def test_scaling_gives_means_of_0_and_deviations_of_1():
 def crossed():
     recipe = replace(RECIPE, epochs=15)
     fold = np.stack([grouped_folds(ARTISTS, 3, seed) for seed in (0, 1)])
-    return recipe, cross_validate(recipe, TRACKS, LABELS, ARTISTS, fold, members=2, seed=0)
+    return cross_validate(recipe, TRACKS, LABELS, ARTISTS, fold, members=2, seed=0)
 
 
 def test_every_track_is_predicted_by_those_who_have_not_heard_its_artist(crossed):
-    recipe, result = crossed
-    assert len(result.members) == len(result.plan) == len(result.curves) == 12
+    result = crossed
+    assert len(result.members) == len(result.plan) == 12
     assert len({part.seed for part in result.plan}) == 12
     assert result.predicted.shape == (2, 96, 3)
     assert (result.predicted >= 0).all()
     assert (result.predicted <= 1).all()
-    network = forward(recipe.network, 4, recipe.hop_s, recipe.window)
     for r, k in product(range(2), range(3)):
         outside = np.flatnonzero(result.fold[r] == k)
         assert not {ARTISTS[i] for i in outside} & {ARTISTS[i] for i in np.flatnonzero(result.fold[r] != k)}
-        mine = []
-        for part, member in zip(result.plan, result.members, strict=True):
-            if (part.repeat, part.fold) == (r, k):
-                values, owner = network.windows(member, [TRACKS[i] for i in outside])
-                mine.append(track_means(np.clip(values, 0, 1), owner, len(outside)))
+        mine = [m for p, m in zip(result.plan, result.members, strict=True) if (p.repeat, p.fold) == (r, k)]
         assert len(mine) == 2
-        assert np.allclose(np.mean(mine, axis=0), result.predicted[r, outside], atol=1e-6)
+        mean = np.mean([answers(m, [TRACKS[i] for i in outside]) for m in mine], axis=0)
+        assert np.allclose(mean, result.predicted[r, outside], atol=1e-6)
 
 
 def test_three_artists_are_enough_for_two_folds():
@@ -199,11 +191,9 @@ def test_separate_heads_answer_for_one_dimension_each():
     result = cross_validate(recipe, TRACKS, LABELS, ARTISTS, fold, members=1, seed=0, separate=True)
     assert [(p.fold, p.target) for p in result.plan] == [(k, t) for k in (0, 1) for t in (0, 1, 2)]
     assert [m.targets for m in result.members[:3]] == [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
-    network = forward(recipe.network, 4, recipe.hop_s, recipe.window)
     outside = np.flatnonzero(fold[0] == 0)
     for d, member in enumerate(result.members[:3]):
-        values, owner = network.windows(member, [TRACKS[i] for i in outside])
-        alone = track_means(np.clip(values, 0, 1), owner, len(outside))[:, d]
+        alone = answers(member, [TRACKS[i] for i in outside])[:, d]
         assert np.allclose(alone, result.predicted[0, outside, d], atol=1e-6)
 
 
@@ -216,11 +206,8 @@ def test_every_part_has_a_seed_of_its_own():
 @pytest.mark.parametrize("loss", ["huber", "ccc", "nll"])
 def test_every_loss_learns_the_planted_signal(loss):
     recipe = replace(RECIPE, loss=loss, epochs=25, mixup=0.2, mask_share=0.1)
-    member = fit(recipe, TRACKS, LABELS, HELD, 3)
     fresh, truth, _ = planted(seed=1)
-    network = forward(recipe.network, 4, recipe.hop_s, recipe.window, recipe.outputs)
-    values, owner = network.windows(member, fresh)
-    r2 = 1 - ((track_means(values, owner, len(fresh)) - truth) ** 2).mean(axis=0) / truth.var(axis=0)
+    r2 = 1 - ((answers(fit(recipe), fresh) - truth) ** 2).mean(axis=0) / truth.var(axis=0)
     assert r2.min() > 0.4
 
 
@@ -236,8 +223,8 @@ def test_uncertain_labels_count_less():
     wrong = LABELS.copy()
     wrong[:40] = 1 - wrong[:40]
     uncertain = np.where(np.arange(len(LABELS)) < 40, 1.0, 0.01)[:, None] * np.ones(3)
-    trusted = fit(RECIPE, TRACKS, wrong, HELD, 3, weights=label_weights(wrong, uncertain))
-    deceived = fit(RECIPE, TRACKS, wrong, HELD, 3)
+    trusted = fit(RECIPE, labels=wrong, weights=label_weights(wrong, uncertain))
+    deceived = fit(RECIPE, labels=wrong)
     fresh, truth, _ = planted(seed=1)
     miss = [((answers(m, fresh) - truth) ** 2).mean() for m in (trusted, deceived)]
     assert miss[0] < 0.7 * miss[1]
@@ -259,15 +246,19 @@ class EveryStep:
         self.averages.append(arrays[self.n : 2 * self.n])
 
 
+def n_parameters(member: Regressor) -> int:
+    return sum(name.startswith("network.") for name in member.arrays)
+
+
 FEW = slice(0, 20)
 """Tracks of which a batch of 16 is all that an epoch has."""
 
 
 def test_the_average_of_the_weights_is_of_those_that_were_trained(trained):
     """Of few steps as well: the weights that a network starts with are no part of it."""
-    kept = EveryStep(len(trained[0].parameters))
+    kept = EveryStep(n_parameters(trained[0]))
     recipe = replace(RECIPE, epochs=7, learning_rate=2e-3)
-    fit(recipe, TRACKS[FEW], LABELS[FEW], HELD[FEW], 3, checkpoint=kept)
+    fit(recipe, TRACKS[FEW], LABELS[FEW], HELD[FEW], checkpoint=kept)
     assert len(kept.weights) == 7
     for t, average in enumerate(kept.averages, start=1):
         shares = recipe.ema ** np.arange(t - 1, -1, -1.0)
@@ -278,9 +269,9 @@ def test_the_average_of_the_weights_is_of_those_that_were_trained(trained):
     assert moved > 1e-3, "the weights hardly moved: this says nothing"
 
 
-def test_without_an_average_the_last_weights_are_kept():
-    kept = EveryStep(len(fit(replace(RECIPE, epochs=1), TRACKS[FEW], LABELS[FEW], HELD[FEW], 3).parameters))
-    fit(replace(RECIPE, epochs=2, ema=0.0), TRACKS[FEW], LABELS[FEW], HELD[FEW], 3, checkpoint=kept)
+def test_without_an_average_the_last_weights_are_kept(trained):
+    kept = EveryStep(n_parameters(trained[0]))
+    fit(replace(RECIPE, epochs=2, ema=0.0), TRACKS[FEW], LABELS[FEW], HELD[FEW], checkpoint=kept)
     for weights, average in zip(kept.weights, kept.averages, strict=True):
         assert all(np.array_equal(w, a) for w, a in zip(weights, average, strict=True))
 
@@ -314,7 +305,8 @@ def model(trained) -> model_folder.Model:
     """Trained on 4 MFCCs a half second, as its spec says."""
     feature = features.resolve("mfcc", Params(n_mfcc=4, sample_rate_hz=8_000, hop_length=4_000, n_mels=16))
     figures = {d: {"mse": 0.01, "mae": 0.1, "r2": 0.5, "n": 96, "label_sd": 0.17, "intervals": {}} for d in DIMENSIONS}
-    members = [trained[0], Member({k: v * 0.9 for k, v in trained[0].parameters.items()}, trained[0].scaler)]
+    arrays = {k: v * 0.9 if k.startswith("network.") else v for k, v in trained[0].arrays.items()}
+    members = [trained[0], restore(RECIPE, arrays, (1, 1, 1))]
     around = even_intervals([0.1, 0.2, 0.9]), blank_reference(feature.n_dims, feature.hop_s)
     return model_folder.Model("lstm-mfcc", "lstm", feature, RECIPE.window, members, *around, figures, {"seed": 0})
 

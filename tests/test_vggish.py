@@ -102,17 +102,6 @@ def test_random_embeddings_tell_sounds_apart(stand_in: features.Extractor) -> No
             assert np.linalg.norm(one.mean(0) - other.mean(0)) > 0.05 * np.linalg.norm(one.mean(0))
 
 
-def test_extractor_keeps_tracks_apart(stand_in: features.Extractor) -> None:
-    batch = [noise(0.9, 12), music(5, 13), np.zeros(0, np.float32), music(2, 14), sine(440, 1), noise(0.5, 15)]
-    together = stand_in(batch)
-    assert [frames.shape for frames in together] == [(0, 128), (5, 128), (0, 128), (2, 128), (1, 128), (0, 128)]
-    assert all(frames.dtype == np.float32 for frames in together)
-    np.testing.assert_array_equal(together[3], stand_in([batch[3]])[0])
-    np.testing.assert_array_equal(together[1][4:], stand_in([batch[1][4 * 15_360 :]])[0])
-    assert stand_in([]) == []
-    assert [frames.shape for frames in stand_in([batch[0]])] == [(0, 128)]
-
-
 def test_batch_size_reaches_the_extractor_and_changes_no_bit(stand_in: features.Extractor) -> None:
     assert isinstance(stand_in, vggish.Vggish)
     assert stand_in.batch_patches == 8
@@ -139,6 +128,14 @@ def expected(samples: np.ndarray) -> np.ndarray:
     starts = range(0, samples.size - 15_600 + 1, 15_360)
     parts = [[samples[s : s + 40], samples[s + 7_000 : s + 7_040], samples[s + 15_552 : s + 15_600]] for s in starts]
     return np.array([np.concatenate(p) for p in parts], np.float32).reshape(-1, 128)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "n_frames"),
+    [(0, 0), (1, 0), (15_599, 0), (15_600, 1), (30_959, 1), (30_960, 2), (30 * RATE, 31), (600 * RATE, 624)],
+)
+def test_the_frame_rule_at_its_edges(n_samples: int, n_frames: int) -> None:
+    assert len(plain(64)([np.zeros(n_samples, np.float32)])[0]) == n_frames
 
 
 @given(

@@ -14,12 +14,13 @@ from vggish_sounds import music, relative, weights_with_biases, windows
 from mer_ray import features
 from mer_ray.errors import ModelError
 from mer_ray.features import vggish_frontend, vggish_import, vggish_network, vggish_weights
+from mer_ray.features.saved_model import import_tensorflow
 from mer_ray.features.vggish import Params
 
 
 @pytest.fixture(scope="module")
 def tf() -> Any:
-    return vggish_weights.import_tensorflow()
+    return import_tensorflow()
 
 
 @pytest.fixture(scope="module")

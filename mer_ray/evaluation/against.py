@@ -13,7 +13,7 @@ from mer_ray.errors import InputError
 from mer_ray.evaluation.bootstrap import difference, group_sizes, resample, uneven
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.metric_tables import HEADS, Cells, lines, number
-from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
+from mer_ray.evaluation.metrics import METRICS
 from mer_ray.evaluation.predictions import Predictions, joined_groups, other_labels, shared_ids
 from mer_ray.io.cells import guard
 from mer_ray.io.schemas import DIMENSIONS
@@ -44,7 +44,7 @@ class Difference:
         if np.isnan(self.value):
             return "–"
         below, above = self.upper < 0, self.lower > 0
-        better = below if self.figure in SMALLER_IS_BETTER else above
+        better = below if METRICS[self.figure].smaller_is_better else above
         return "better" if better else "worse" if below or above else "not distinguishable"
 
 
@@ -68,7 +68,7 @@ def compare(this: Predictions, that: Predictions, names: tuple[str, str]) -> lis
     for i, dimension in enumerate(DIMENSIONS):
         a, b = resample(this.labels[:, i], [this.predicted[..., i], that.predicted[..., i]], groups)
         value, interval = difference(a, b)
-        for k, figure in enumerate(FIGURES):
+        for k, figure in enumerate(METRICS):
             lower, upper = interval[k].tolist()
             figures = float(a.value[k]), float(b.value[k]), float(value[k])
             out.append(Difference(dimension, *names, figure, *figures, lower, upper, len(ids), remark))
@@ -101,7 +101,7 @@ def cells(differences: Sequence[Difference], dimension: str) -> Cells:
 
 
 def caption(differences: Sequence[Difference]) -> str:
-    """What a reader of these tables has to know."""
+    """The caption of these tables."""
     counts = sorted({d.n for d in differences})
     tracks = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     remarks = "".join(f" {r}" for r in dict.fromkeys(d.remark for d in differences) if r)
@@ -112,9 +112,9 @@ def caption(differences: Sequence[Difference]) -> str:
     )
 
 
-def markdown(differences: Sequence[Difference], place: str) -> str:
-    """``report/against.md``; place: where that lies."""
-    parts = [f"# This workspace's runs against {markdown_text(place, 500)}", ""]
+def markdown(differences: Sequence[Difference], location: str) -> str:
+    """``report/against.md``; location: the run or workspace compared with."""
+    parts = [f"# This workspace's runs against {markdown_text(location, 500)}", ""]
     for dimension in DIMENSIONS:
         rows = cells(differences, dimension)
         parts += [f"## {dimension.capitalize()}", "", *lines(HEAD, rows, n_texts=3, last_is_text=True), ""]
@@ -125,9 +125,9 @@ def to_csv(differences: Sequence[Difference]) -> str:
     """``report/against.csv``, in full precision."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    values = ["this_value", "that_value", "difference", "lower", "upper"]
-    writer.writerow(["dimension", "this", "that", "figure", *values, "n", "this_is"])
+    columns = ["this_value", "that_value", "difference", "lower", "upper"]
+    writer.writerow(["dimension", "this", "that", "figure", *columns, "n", "this_is"])
     for d in differences:
-        told = [d.this_value, d.that_value, d.value, d.lower, d.upper]
-        writer.writerow([d.dimension, guard(d.this), guard(d.that), d.figure, *map(repr, told), d.n, d.word])
+        values = [d.this_value, d.that_value, d.value, d.lower, d.upper]
+        writer.writerow([d.dimension, guard(d.this), guard(d.that), d.figure, *map(repr, values), d.n, d.word])
     return out.getvalue()

@@ -1,6 +1,6 @@
 """How sure a figure is: a bootstrap of whole groups of tracks.
 
-Tracks of one artist are alike, and so are a model's errors on them: N tracks tell less than N independent ones would.
+Tracks of one artist are alike, and so are a model's errors on them: N tracks are worth fewer than N independent ones.
 So groups are drawn with replacement, all tracks of a group together (the cluster bootstrap: Davison and Hinkley 1997,
 Bootstrap Methods and their Application, 3.8). A figure needs no more of a group than its sums (`metrics.moments`); a
 resample is a weighted sum of groups, and all resamples are one matrix product.
@@ -10,12 +10,12 @@ bootstrap's standard error times a quantile of Student's t, on a scale on which 
 log(MAE), log(1 - R²), Fisher's z of r and CCC; a difference of two predictions as it is. It stays within the figure's
 range and holds the figure itself.
 
-Where few groups have most of the tracks, the draws vary too little, and their variance is itself known by few groups.
+Where few groups have most of the tracks, the draws vary too little, and their variance is itself a rough estimate.
 So the error is scaled, and t's degrees of freedom counted, by the effective number of groups E = (Σn)² / Σn² (Kish
 1965, Survey Sampling, 11.7) of G groups of n tracks each: the error by √(E / (E - 1)), with (E - 1) √(E / G) degrees of
 freedom. For groups of one size that is the textbook's √(G / (G - 1)) with G - 1. The root has no theory: of 17 forms
 tried in simulation it is the one that holds in all cases. Of nominal 95 % it covered, on catalogues that it was not
-chosen on (in brackets, what it did without E; `benchmarks/coverage.py`):
+chosen on (in brackets, what it did without E; `benchmarks/intervals.py`):
 
     sizes of the groups        groups    E  MSE          R²           CCC          difference in MSE
     one size, 5 tracks             20   20  0.92 (0.92)  0.94 (0.94)  0.94 (0.94)  0.95 (0.95)
@@ -29,8 +29,8 @@ chosen on (in brackets, what it did without E; `benchmarks/coverage.py`):
 So with very unlike groups a paired difference is covered too often rather than too seldom. (True R² 0.40; where it is
 near 0, R² is covered too often.)
 
-What it does not know is how another training, on other tracks, would have turned out: the predictions are given, and
-tracks alone are resampled. No unbiased estimate of the variance of cross-validation exists (Bengio and Grandvalet 2004,
+It does not cover how another training, on other tracks, would have turned out: the predictions are fixed, only
+tracks are resampled. No unbiased estimate of the variance of cross-validation exists (Bengio and Grandvalet 2004,
 JMLR 5, 1089-1105).
 """
 
@@ -41,20 +41,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_ray.evaluation.metrics import moments, repeated_figures
+from mer_ray.evaluation.metrics import METRICS, mean_over_repeats, moments
 
 DRAWS = 2_000
 LEVEL = 0.95
-FEW, UNEVEN = 10, 0.5
-"""Fewer effective groups than this, or than this share of the groups, are told to the reader: there, intervals that did
-not allow for it covered 0.83 to 0.93 in simulation, and those that do are too wide or too narrow by a few percent."""
+MIN_EFFECTIVE, MIN_EFFECTIVE_SHARE = 10, 0.5
+"""With fewer effective groups than this, or than this share of the groups, a remark is shown: there, intervals that did
+not allow for it covered 0.83 to 0.93 in simulation, and those that do are too wide or too narrow by some percent."""
 _CHUNK = 4_000_000  # drawn groups that are in memory at once
-_EDGE = 1e-12  # the scales end in infinity where a prediction is perfect
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """One prediction's figures: value (6,), and draws (B, 6) of resampled groups, in the order of `FIGURES`.
+    """One prediction's figures: value (M,), and draws (B, M) of resampled groups, in the order of `METRICS`.
 
     n_effective: see `effective`.
     """
@@ -83,14 +82,14 @@ def resample(
     with np.errstate(divide="ignore", invalid="ignore"):
         for r in repeats:
             part = slice(start, start + r)
-            figures = repeated_figures(whole[part]), repeated_figures(drawn[:, part])
+            figures = mean_over_repeats(whole[part]), mean_over_repeats(drawn[:, part])
             out.append(Resampled(*figures, n_groups, n_effective))
             start += r
     return out
 
 
 def effective(sizes: np.ndarray) -> float:
-    """The number of groups of one size that tell as much as groups of these sizes (G,) do; G where all are of one."""
+    """Kish's effective number of groups of these sizes (G,): G where all are of one size."""
     return float(np.square(sizes.sum()) / np.square(sizes).sum())
 
 
@@ -101,8 +100,8 @@ def group_sizes(groups: Sequence[str]) -> dict[str, float]:
 
 
 def uneven(n_tracks: int, n_groups: float, largest_group: float, effective_groups: float) -> str:
-    """What a reader has to know of intervals that rest on few groups (`group_sizes`); "" where they do not."""
-    if n_groups < 2 or effective_groups >= max(FEW, UNEVEN * n_groups):
+    """A remark on intervals that rest on few effective groups (`group_sizes`); "" where they do not."""
+    if n_groups < 2 or effective_groups >= max(MIN_EFFECTIVE, MIN_EFFECTIVE_SHARE * n_groups):
         return ""
     return (
         f"The intervals rest on few groups: the largest has {largest_group:,} of {n_tracks:,} tracks, and the "
@@ -121,7 +120,7 @@ def times_error(n_groups: int, n_effective: float, level: float = LEVEL) -> floa
 
 
 def interval(of: Resampled, level: float = LEVEL) -> np.ndarray:
-    """Lower and upper end for each figure, (6, 2). NaN where the figure is, and with fewer than two groups."""
+    """Lower and upper end for each figure, (M, 2). NaN where the figure is, and with fewer than two groups."""
     scaled, draws = _to_scale(of.value), _to_scale(of.draws)
     ends = scaled[:, None] + _half_width(draws, of, level)[:, None] * np.array([-1, 1])
     ends = np.sort(_from_scale(ends.T).T, axis=1)  # log(1 - R²) falls as R² rises
@@ -130,14 +129,14 @@ def interval(of: Resampled, level: float = LEVEL) -> np.ndarray:
 
 
 def difference(a: Resampled, b: Resampled, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """a minus b, two results of one `resample`: (6,), and the interval of each, (6, 2)."""
+    """a minus b, two results of one `resample`: (M,), and the interval of each, (M, 2)."""
     value = a.value - b.value
     half = _half_width(a.draws - b.draws, a, level)
     return value, np.stack([value - half, value + half], axis=1)
 
 
 def _half_width(draws: np.ndarray, of: Resampled, level: float) -> np.ndarray:
-    # A draw of few groups can lack a figure (all labels the same); the others tell.
+    # A draw of few groups can lack a metric (all labels the same); the others are used.
     known = np.isfinite(draws)
     n = known.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -148,14 +147,12 @@ def _half_width(draws: np.ndarray, of: Resampled, level: float) -> np.ndarray:
 
 
 def _to_scale(values: np.ndarray) -> np.ndarray:
-    """(..., 6) in the order of `FIGURES`: three errors, R², two correlations."""
-    errors = np.log(np.maximum(values[..., :3], _EDGE**2))
-    r2 = np.log(np.maximum(1 - values[..., 3:4], _EDGE))
-    return np.concatenate([errors, r2, np.arctanh(np.clip(values[..., 4:], _EDGE - 1, 1 - _EDGE))], axis=-1)
+    """(..., M) → each metric on the scale of its intervals."""
+    return np.stack([m.scale.forward(values[..., i]) for i, m in enumerate(METRICS.values())], axis=-1)
 
 
 def _from_scale(values: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.exp(values[..., :3]), 1 - np.exp(values[..., 3:4]), np.tanh(values[..., 4:])], axis=-1)
+    return np.stack([m.scale.back(values[..., i]) for i, m in enumerate(METRICS.values())], axis=-1)
 
 
 def _group_sums(columns: np.ndarray, groups: Sequence[str]) -> np.ndarray:

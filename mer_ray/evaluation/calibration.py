@@ -20,8 +20,8 @@ class Calibration:
     slope, intercept: of the least-squares line label = intercept + slope * prediction, 1 and 0 where all is well, mean
     over the repeats. Below 1, predictions lie too far from the mean: of tracks that are predicted 0.1 apart, the labels
     are less than that apart, on average. Above 1, they lie too near to it. Which of the two varies more is another
-    question: the slope is Pearson's r times the labels' SD over the predictions'; a model that says no more than it
-    knows has 1, though its predictions vary less than the labels. NaN where the predictions do not vary.
+    question: the slope is Pearson's r times the labels' SD over the predictions'; a well calibrated model
+    has 1, though its predictions vary less than the labels. NaN where the predictions do not vary.
     """
 
     predicted: np.ndarray

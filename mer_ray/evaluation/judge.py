@@ -1,4 +1,4 @@
-"""Rows of one dimension beside each other: which is best, which are as good, and which know nothing."""
+"""Rows of one dimension beside each other: which is best, which are as good, and which are no better than the mean."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mer_ray.evaluation.bootstrap import Resampled, difference, interval, resample
-from mer_ray.evaluation.metrics import FIGURES, Metrics, constant_mean, constant_median, metrics, spread
+from mer_ray.evaluation.metrics import INDEX, Metrics, constant_mean, constant_median, metrics, spread
 
 CONSTANTS = {"constant mean": constant_mean, "constant median": constant_median}
 BASELINES = ("ridge", "svr")
 FLAT = 0.05
 """Predictions that vary by less than this share of the labels' SD are the mean, whatever made them."""
 
-MSE, R2 = FIGURES.index("mse"), FIGURES.index("r2")
+MSE, R2 = INDEX["mse"], INDEX["r2"]
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Candidate:
 class Row:
     """One line of a table.
 
-    network: a network, a baseline (ridge, svr) or a constant. feature: "-" for a constant. intervals: 95 %, (6, 2) in
-    the order of `FIGURES`. spread: SD of the predictions within folds over the labels' SD. best: has the highest R².
+    network: a network, a baseline (ridge, svr) or a constant. feature: "-" for a constant. intervals: 95 %, (M, 2) in
+    the order of `METRICS`. spread: SD of the predictions within folds over the labels' SD. best: has the highest R².
     near_best: another row is best, and the interval of the difference in MSE includes 0. beats_mean: the interval of
     the difference in MSE from the constant mean lies below 0; None for the constants. over_svr: R² less that of the SVR
     on the same feature, and the ends of its interval; None where there is no such row.

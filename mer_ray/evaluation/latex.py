@@ -22,8 +22,8 @@ def latex(tables: Sequence[Table]) -> str:
     for table in tables:
         rows = [[*cells, (row.verdict, False)] for cells, row in zip(table.cells(), table.rows, strict=True)]
         heads = ["Network", "Feature", *HEADS.values(), "Verdict"]
-        said = f"{table.dimension.capitalize()}. {table.caption} {LEGEND}"
-        parts.append(_table(heads, rows, "ll" + "r" * len(HEADS) + "l", said, f"tab:{table.dimension}"))
+        caption = f"{table.dimension.capitalize()}. {table.caption} {LEGEND}"
+        parts.append(_table(heads, rows, "ll" + "r" * len(HEADS) + "l", caption, f"tab:{table.dimension}"))
     for table in (t.as_in_the_original() for t in tables):
         if table.rows:
             cells = table.cells(["mse", "mae"], intervals=[])
@@ -32,13 +32,13 @@ def latex(tables: Sequence[Table]) -> str:
     return "\n".join([*parts, r"\end{document}", ""])
 
 
-def _table(heads: Sequence[str], rows: Cells, columns: str, said: str, label: str) -> str:
+def _table(heads: Sequence[str], rows: Cells, columns: str, caption: str, label: str) -> str:
     body = [_line([(head, False) for head in heads]), r"\midrule", *map(_line, rows)]
     # The font's size is set for the tabular alone, so that the caption stays readable.
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
-        rf"\caption{{{latex_text(said, 4_000)}}}",
+        rf"\caption{{{latex_text(caption, 4_000)}}}",
         rf"\label{{{label}}}",
         r"{\scriptsize\setlength{\tabcolsep}{3pt}",
         rf"\begin{{tabular}}{{{columns}}}",

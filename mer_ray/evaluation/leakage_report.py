@@ -14,14 +14,14 @@ LISTED = 20
 _PER_DIMENSION = ("grouped_r2", "random_r2", "leak", "leak_lower", "leak_upper")
 
 
-def check(value: Any, place: str) -> dict[str, Any]:
+def check(value: Any, path: str) -> dict[str, Any]:
     """A feature's leakage report as it was read. Raises WorkspaceError naming the file and the key."""
     wanted = {*_PER_DIMENSION, "feature", "duplicates", "n_duplicates_across_artists"}
     missing = wanted - set(value) if isinstance(value, dict) else wanted
     short = [] if missing else [k for k in _PER_DIMENSION if len(value[k]) != len(DIMENSIONS)]
     if missing or short:
-        said = ", ".join(sorted(missing or short))
-        raise WorkspaceError(f"{place} is no leakage report ({said})", "remove it and run `mer-ray train` again")
+        keys = ", ".join(sorted(missing or short))
+        raise WorkspaceError(f"{path} is no leakage report ({keys})", "remove it and run `mer-ray train` again")
     return dict(value)
 
 
@@ -51,7 +51,7 @@ def _duplicates(report: Mapping[str, Any], names: Mapping[str, tuple[str, str]])
     if not pairs:
         return ["", f"{head}."]
 
-    def said(track: str) -> str:
+    def title_of(track: str) -> str:
         artist, title = names.get(track, ("", track))
         return f"{artist} – {title}" if artist else title
 
@@ -60,10 +60,10 @@ def _duplicates(report: Mapping[str, Any], names: Mapping[str, tuple[str, str]])
 
     first = f"the first {LISTED} are listed, those across artists first; " if len(pairs) > LISTED else ""
     rows = [
-        [(text, False) for text in (said(p["a"]), said(p["b"]), f"{p['similarity']:.3f}", artist)]
+        [(text, False) for text in (title_of(p["a"]), title_of(p["b"]), f"{p['similarity']:.3f}", artist)]
         for p in sorted(pairs, key=rank)[:LISTED]
         for artist in ["same" if p["same_artist"] else "another"]
     ]
     table = lines(["One", "The other", "Similarity", "Artist"], rows, last_is_text=True)
-    told = f"{head}, {across:,} of them across artists; {first}each pair stays on one side of a split."
-    return ["", told, "", *table]
+    summary = f"{head}, {across:,} of them across artists; {first}each pair stays on one side of a split."
+    return ["", summary, "", *table]

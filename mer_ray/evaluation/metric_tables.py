@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mer_ray.evaluation.escape import markdown_text
-from mer_ray.evaluation.judge import FLAT, R2, Row
-from mer_ray.evaluation.metrics import FIGURES, SMALLER_IS_BETTER
+from mer_ray.evaluation.judge import FLAT, Row
+from mer_ray.evaluation.metrics import INDEX, METRICS
 from mer_ray.io.cells import guard
 
 NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "logmel": "log-mel"}
-PLAIN = ("-", "constant mean", "constant median", "ridge", "attention", "kernel", "chroma", "spectral")
-HEADS = {"mse": "MSE", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "r": "r", "ccc": "CCC"}
+PLAIN = ("-", "constant mean", "constant median", "ridge", "kernel", "chroma", "spectral")
+HEADS = {name: metric.heading for name, metric in METRICS.items()}
 ORIGINAL = ("cnn", "lstm")
 """The networks of the original's table."""
 
@@ -32,7 +32,7 @@ def number(figure: str, value: float) -> str:
     """Errors with four digits, the others with three; – for what does not exist."""
     if math.isnan(value):
         return "–"
-    digits = 4 if figure in SMALLER_IS_BETTER else 3
+    digits = METRICS[figure].decimals
     return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no -0.000
 
 
@@ -49,22 +49,22 @@ def with_ends(figure: str, value: float, interval: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """One dimension's rows, and what a reader has to know about them."""
+    """One dimension's rows, and their caption."""
 
     dimension: str
     rows: Sequence[Row]
     caption: str
 
-    def cells(self, names: Sequence[str] = FIGURES, intervals: Sequence[str] = FIGURES) -> Cells:
+    def cells(self, names: Sequence[str] = tuple(METRICS), intervals: Sequence[str] = tuple(METRICS)) -> Cells:
         """Network, feature, and the figures that are named. All rows that share the best figure, as shown, are bold.
 
         intervals: the figures that show theirs.
         """
         out: Cells = [[(display(row.network), False), (display(row.feature), False)] for row in self.rows]
         for name in names:
-            column = FIGURES.index(name)
-            shown = [number(name, row.metrics.figures[column]) for row in self.rows]
-            sign = 1 if name in SMALLER_IS_BETTER else -1
+            column = INDEX[name]
+            shown = [number(name, row.metrics[name]) for row in self.rows]
+            sign = 1 if METRICS[name].smaller_is_better else -1
             values = [math.nan if text == "–" else sign * float(text) for text in shown]
             best = min((v for v in values if not math.isnan(v)), default=math.nan)
             for i, row in enumerate(self.rows):
@@ -74,16 +74,16 @@ class Table:
 
     def as_in_the_original(self) -> Table:
         """The rows of the original's table alone."""
-        return Table(self.dimension, [r for r in self.rows if r.network in ORIGINAL], self.beside())
+        return Table(self.dimension, [r for r in self.rows if r.network in ORIGINAL], self.constants())
 
-    def beside(self) -> str:
+    def constants(self) -> str:
         """What the constants have: an error says nothing without it."""
-        told = [
-            f"a {r.network} has MSE {number('mse', r.metrics.mse)}, MAE {number('mae', r.metrics.mae)}"
+        parts = [
+            f"a {r.network} has MSE {number('mse', r.metrics['mse'])}, MAE {number('mae', r.metrics['mae'])}"
             for r in self.rows
             if r.constant
         ]
-        return f"{self.dimension.capitalize()}: {'; '.join(told)}."
+        return f"{self.dimension.capitalize()}: {'; '.join(parts)}."
 
     def remarks(self) -> list[str]:
         """The verdicts as sentences, for where a column of them has no room."""
@@ -92,8 +92,8 @@ class Table:
             ("Predicts the mean", lambda r: r.flat),
             ("Not better than the mean", lambda r: r.beats_mean is False and not r.flat),
         ]
-        named = [(said, [name(row) for row in self.rows if holds(row)]) for said, holds in kinds]
-        return [f"{said}: {', '.join(who)}." for said, who in named if who]
+        named = [(remark, [name(row) for row in self.rows if holds(row)]) for remark, holds in kinds]
+        return [f"{remark}: {', '.join(names)}." for remark, names in named if names]
 
 
 def name(row: Row) -> str:
@@ -111,7 +111,7 @@ LEGEND = (
 
 
 def caption(n: int, artists: int, groups: int, label_sd: float, folds: int, repeats: int, seed: int) -> str:
-    """What a reader of a table of n tracks has to know, besides `LEGEND`."""
+    """The caption of a table of n tracks; `LEGEND` explains the rest."""
     seeds = f"means over {repeats} repeats (seeds {seed} to {seed + repeats - 1})" if repeats > 1 else f"seed {seed}"
     return (
         f"{n:,} tracks by {artists:,} artists, label SD {label_sd:.3f}; out-of-fold, {folds} folds, {seeds}; "
@@ -171,18 +171,18 @@ def to_csv(tables: Sequence[Table]) -> str:
     """Every figure in full precision with its interval, and the verdicts: one line per row of each table."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    limits = [f"{figure}_{end}" for figure in FIGURES for end in ("lower", "upper")]
+    limits = [f"{figure}_{end}" for figure in METRICS for end in ("lower", "upper")]
     flags = ["best", "near_best", "beats_mean", "predicts_mean", "verdict"]
-    writer.writerow(["dimension", "network", "feature", *FIGURES, "n", "label_sd", *limits, "spread", *flags])
+    writer.writerow(["dimension", "network", "feature", *METRICS, "n", "label_sd", *limits, "spread", *flags])
     for table in tables:
         for row in table.rows:
             m = row.metrics
             feature = row.feature if row.feature == "-" else guard(row.feature)  # a constant has none
-            told = [row.best, row.near_best, row.beats_mean, row.flat]
+            flags_of = [row.best, row.near_best, row.beats_mean, row.flat]
             writer.writerow(
-                [table.dimension, row.network, feature, *map(repr, m.figures.tolist()), m.n, repr(m.label_sd)]
+                [table.dimension, row.network, feature, *map(repr, m.values.tolist()), m.n, repr(m.label_sd)]
                 + [*map(repr, row.intervals.ravel().tolist()), repr(row.spread)]
-                + ["" if flag is None else str(flag).lower() for flag in told]
+                + ["" if flag is None else str(flag).lower() for flag in flags_of]
                 + [row.verdict]
             )
     return out.getvalue()
@@ -192,5 +192,5 @@ def terminal_rows(table: Table) -> Cells:
     """Network, feature, figures with the interval of R² alone, and ≈: narrow enough for a terminal."""
     return [
         [*cells, ("≈" if row.near_best else "", False)]
-        for cells, row in zip(table.cells(intervals=[FIGURES[R2]]), table.rows, strict=True)
+        for cells, row in zip(table.cells(intervals=["r2"]), table.rows, strict=True)
     ]

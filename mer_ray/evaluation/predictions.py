@@ -41,8 +41,8 @@ class Predictions:
 
     def on(self, ids: Sequence[str]) -> Predictions:
         """These tracks alone, in this order."""
-        place = {i: k for k, i in enumerate(self.ids)}
-        k = [place[i] for i in ids]
+        position = {i: k for k, i in enumerate(self.ids)}
+        k = [position[i] for i in ids]
         artists, titles, groups = ([column[j] for j in k] for column in (self.artists, self.titles, self.groups))
         return Predictions(list(ids), artists, titles, groups, self.labels[k], self.fold[:, k], self.predicted[:, k])
 
@@ -52,35 +52,35 @@ def read(workspace: Workspace, *parts: str) -> dict[str, Predictions]:
 
     Raises WorkspaceError naming the file and what is wrong with it.
     """
-    place = workspace.path(*parts)
+    path = workspace.path(*parts)
     try:
         table = pq.read_table(io.BytesIO(workspace.read_bytes(*parts)))
     except FileNotFoundError as error:
-        raise WorkspaceError(f"{place} is missing", AGAIN) from error
+        raise WorkspaceError(f"{path} is missing", AGAIN) from error
     except (OSError, pa.ArrowException) as error:
-        raise WorkspaceError(f"{place} cannot be read ({one_line(str(error), 200)})", AGAIN) from error
+        raise WorkspaceError(f"{path} cannot be read ({one_line(str(error), 200)})", AGAIN) from error
     if "model" not in table.column_names:
-        return {"": from_table(table, place)}
+        return {"": from_table(table, path)}
     models = pc.unique(table["model"]).to_pylist()
-    return {m: from_table(table.filter(pc.equal(table["model"], m)), place) for m in models}
+    return {m: from_table(table.filter(pc.equal(table["model"], m)), path) for m in models}
 
 
-def from_table(table: pa.Table, place: str) -> Predictions:
+def from_table(table: pa.Table, path: str) -> Predictions:
     """One row per (repeat, track) → arrays. Raises WorkspaceError where that is not what it has."""
     missing = {"track_id", *_TEXTS, "repeat", "fold", *DIMENSIONS, *_PREDICTED} - set(table.column_names)
     if missing:
-        raise WorkspaceError(f"{place} is of another version: it has no {', '.join(sorted(missing))}", AGAIN)
+        raise WorkspaceError(f"{path} is of another version: it has no {', '.join(sorted(missing))}", AGAIN)
     table = table.sort_by([("repeat", "ascending"), ("track_id", "ascending")])
     repeats = len(pc.unique(table["repeat"]))
     n = table.num_rows // max(repeats, 1)
     ids = table["track_id"].to_pylist()
     if n == 0 or ids != ids[:n] * repeats or len(set(ids[:n])) != n:
-        raise WorkspaceError(f"{place} does not have each track once in each repeat", AGAIN)
+        raise WorkspaceError(f"{path} does not have each track once in each repeat", AGAIN)
     first = table.slice(0, n)
     labels = _matrix(first, DIMENSIONS)
     predicted = _matrix(table, _PREDICTED).reshape(repeats, n, len(DIMENSIONS))
     if not (np.isfinite(labels).all() and np.isfinite(predicted).all()):
-        raise WorkspaceError(f"{place} has a label or a prediction that is not a number", AGAIN)
+        raise WorkspaceError(f"{path} has a label or a prediction that is not a number", AGAIN)
     artists, titles, groups = ([value or "" for value in first[name].to_pylist()] for name in _TEXTS)
     return Predictions(
         ids[:n], artists, titles, groups, labels, table["fold"].to_numpy().reshape(repeats, n), predicted

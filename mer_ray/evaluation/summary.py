@@ -9,7 +9,7 @@ import numpy as np
 
 from mer_ray.evaluation import predictions
 from mer_ray.evaluation.bootstrap import interval, resample
-from mer_ray.evaluation.metrics import FIGURES, metrics
+from mer_ray.evaluation.metrics import METRICS, metrics
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 
@@ -27,8 +27,8 @@ def evaluate(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str]) -
         [resampled] = resample(labels[:, i], [predicted[..., i]], groups)
         ends = interval(resampled).tolist()
         out[dimension] = {
-            **vars(metrics(labels[:, i], predicted[..., i])),
-            "intervals": dict(zip(FIGURES, ends, strict=True)),
+            **metrics(labels[:, i], predicted[..., i]).to_json(),
+            "intervals": dict(zip(METRICS, ends, strict=True)),
         }
     return out
 

@@ -5,8 +5,8 @@ what will be computed, cheap to make, and stored beside everything made with it.
 into an `Extractor`: the thing with weights and tables that does the work. It starts a `FrameStream` for each piece of
 audio, which takes samples block by block, so that ten hours need no more memory than three minutes.
 
-To add a feature: write ``features/NAME.py`` with a ``Params`` model, ``resolve`` and ``load``; add its name to
-`MODULES` and its ``Params`` to ``ExtractConfig`` in ``mer_ray/config.py``.
+To add a feature: write ``features/NAME.py`` with a ``Params`` model, ``resolve`` and ``load``, and add its name to
+`MODULES`. Its settings are then ``extract.NAME.*``, and ``tests/test_extractors.py`` holds for it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ MODULES = {
 }
 """The features that have a name of their own."""
 
-FAMILIES = {"hub": "mer_ray.features.hub", "brought": "mer_ray.features.brought"}
-"""Modules that make any number of features, which the settings name: ``extract.hub.NAME``, ``extract.brought.NAME``."""
+FAMILIES = {"hub": "mer_ray.features.hub", "precomputed": "mer_ray.features.precomputed"}
+"""Modules that make any number of features, which the settings name: ``extract.hub.NAME`` for example."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class FeatureSpec:
 
     name: a key of `MODULES`, or the settings' own name for a feature of a family. version: raised when the same
     parameters give other numbers than before. sample_rate_hz: the rate of the mono samples it wants; 0 for frames that
-    are brought along, not computed. hop_s: seconds between the starts of two frames. n_dims: F, the width of a frame.
+    are precomputed. hop_s: seconds between the starts of two frames. n_dims: F, the width of a frame.
     params: JSON values. weights: where they come from (``kind``, ``location``, ``sha256``), None for a feature without
     weights. note: what a reader of its results has to know, or "". runtime: how the work is done (batch sizes, time
     limits), which changes no number. family: a key of `FAMILIES`, or "". excerpt: the part of each track that is used,
@@ -69,8 +69,8 @@ class FeatureSpec:
     @property
     def identity(self) -> dict[str, Any]:
         """What the fingerprint is of."""
-        kept = {k: v for k, v in asdict(self).items() if k not in ("weights", "note", "runtime")}
-        return {**kept, "weights": {k: v for k, v in (self.weights or {}).items() if k != "location"}}
+        rest = {k: v for k, v in asdict(self).items() if k not in ("weights", "note", "runtime")}
+        return {**rest, "weights": {k: v for k, v in (self.weights or {}).items() if k != "location"}}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the fingerprint."""
@@ -130,13 +130,20 @@ class Extractor(ABC):
         return [stream.frames() for stream in streams]
 
 
+def params_model(name: str) -> type[BaseModel]:
+    """The settings of a feature, or of each feature of a family."""
+    model: type[BaseModel] = importlib.import_module({**MODULES, **FAMILIES}[name]).Params
+    return model
+
+
 def resolve(name: str, params: BaseModel, demo: bool = False, family: str = "") -> FeatureSpec:
     """Settings → spec, in the driver. ``demo`` permits seeded random weights where there are no real ones.
 
     Raises ConfigError or ServiceError saying how to get the weights.
     """
+    spec: FeatureSpec
     if family:
-        spec: FeatureSpec = importlib.import_module(FAMILIES[family]).resolve(name, params)
+        spec = importlib.import_module(FAMILIES[family]).resolve(name, params)
     else:
         spec = importlib.import_module(MODULES[name]).resolve(params, demo)
     return spec

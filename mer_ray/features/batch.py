@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,18 +14,8 @@ from mer_ray.errors import TrackError
 from mer_ray.features import Extractor, FrameStream
 from mer_ray.io.address import local_copy
 
-if TYPE_CHECKING:
-    from mer_ray.audio.decode import Block
-
-
-class Stream(Protocol):
-    """How a file becomes blocks of samples: `audio.decode.stream`, or the same in a process of its own."""
-
-    def __call__(
-        self, path: Path, rates: Sequence[int], excerpt: Excerpt | None = None, min_duration_s: float = 0.0
-    ) -> Iterator[Block]:
-        """See `audio.decode.stream`."""
-        ...
+Stream = Callable[..., Iterator[decode.Block]]
+"""How a file becomes blocks of samples: `audio.decode.stream`, or the same in a process of its own."""
 
 
 @dataclass

@@ -27,11 +27,6 @@ def resolve(params: Params, demo: bool = False) -> FeatureSpec:
     return params.spec("chroma", 1, params.n_chroma)
 
 
-def load(spec: FeatureSpec) -> Chroma:
-    """Spec → extractor."""
-    return Chroma(spec)
-
-
 class Chroma(Extractor):
     """``librosa.feature.chroma_stft(tuning=tuning)``, time first."""
 
@@ -55,3 +50,6 @@ class Chroma(Extractor):
         power = magnitude(frames, self._window) ** 2
         rows: np.ndarray = librosa.util.normalize(power @ self._classes, norm=np.inf, axis=1)
         return rows
+
+
+load = Chroma

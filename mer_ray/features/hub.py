@@ -1,25 +1,24 @@
 """Any embedding that is published as a TensorFlow SavedModel: frames from a function of a waveform.
 
-For example YAMNet (Plakal & Ellis, https://tfhub.dev/google/yamnet/1), whose second output is a 1024-d embedding every
-0.48 s:
+For example YAMNet (Plakal & Ellis, https://tfhub.dev/google/yamnet/1), whose second output is a 1024-d embedding of
+0.975 s of audio, every 0.48 s:
 
     extract:
       features: [yamnet]
       hub:
-        yamnet: {handle: "https://tfhub.dev/google/yamnet/1", rate: 16000, output: 1}
+        yamnet: {handle: "https://tfhub.dev/google/yamnet/1", rate: 16000, output: 1, hop_s: 0.48, context_s: 0.975}
 
-How the module cuts its frames is measured when it is first used, and kept beside the hub's cache. If a frame follows
-from the audio around it, long audio goes through the module in pieces, in bounded memory; if it follows from the whole,
-the audio goes through whole. A module that gives one vector for a clip is applied to windows.
+The settings declare the hop between frames and how much audio around it a frame depends on; both are checked on noise
+when the module is first used. Without ``context_s``, audio goes through the module whole. A module that gives one
+vector for a clip is applied to windows (``window_s``).
 """
 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,14 +27,15 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from mer_ray.errors import ConfigError, ModelError, ServiceError, TrackError
-from mer_ray.features import Extractor, FeatureSpec, FrameStream
+from mer_ray.features import Extractor, FeatureSpec, FrameStream, handles
 from mer_ray.features import saved_model as saved
-from mer_ray.features.framing import Framing, Pieces, Run, measure, noise
-from mer_ray.features.vggish_weights import cache_folder, fetch
+from mer_ray.features.framing import Framing, Pieces, Run
 from mer_ray.io.identity import digest
 
 VERSION = 1
-"""Of the way in which frames are made, and of what is measured of a module."""
+"""Of the way in which frames are made, and of the check."""
+PROBES_S = (12.0, 60.0)
+"""Noise that the check runs a module on."""
 
 
 class Params(BaseModel):
@@ -43,10 +43,11 @@ class Params(BaseModel):
 
     handle: of a TensorFlow Hub or Kaggle model (https://...), or the path of a SavedModel folder. rate: in Hz, of the
     mono audio that it wants. output: which of its results, by index in a tuple or name in a dict; null for the only
-    one. window_s, hop_s: for a module that gives one vector for a clip: the length of the windows that it is applied
-    to, where its signature does not say, and the time from one to the next (null: as long as the window). piece_s:
-    seconds of long audio in one run, which changes the rounding at most. max_s: the longest audio for a module whose
-    frames follow from the whole. timeout_s: longest wait for a hub's answer.
+    one. hop_s: seconds between the starts of two frames. context_s: a frame depends on no audio further than this
+    before or after its hop; null: on the whole of it. window_s: for a module that gives one vector for a clip, the
+    length of the windows that it is applied to (null: what its signature says), one every hop_s (null: as long as the
+    window). piece_s: seconds of long audio in one run. max_s: the longest audio where context_s is null. timeout_s:
+    longest wait for a hub's response.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -54,38 +55,40 @@ class Params(BaseModel):
     handle: str = Field(min_length=1)
     rate: int = Field(16_000, ge=1_000, le=192_000)
     output: saved.Output = None
-    window_s: float | None = Field(None, gt=0, le=600)
     hop_s: float | None = Field(None, gt=0, le=600)
+    context_s: float | None = Field(None, ge=0, le=600)
+    window_s: float | None = Field(None, gt=0, le=600)
     piece_s: float = Field(60.0, gt=0, le=3_600)
     max_s: float = Field(1_200.0, gt=0)
     timeout_s: float = Field(5.0, gt=0, le=3_600)
 
 
 def resolve(name: str, params: Params) -> FeatureSpec:
-    """Settings → spec. Tries the module where it is new: TensorFlow's start, and some 100 runs on 12 s of noise.
+    """Settings → spec. Checks the module where it is new: TensorFlow's start, and a few runs on noise.
 
-    Raises ConfigError, ServiceError or ModelError that name ``extract.hub.NAME``.
+    Raises:
+        ConfigError, ServiceError, ModelError: Each names ``extract.hub.NAME``.
     """
     key = f"extract.hub.{name}"
     location, folder = _find(key, params)
     weights = {"kind": "saved_model", "location": location, "sha256": saved.content_hash(folder)}
-    settings = [VERSION, weights["sha256"], params.rate, params.output, params.window_s, params.hop_s]
-    kept = cache_folder() / f"{digest(json.dumps(settings).encode())[:24]}.framing.json"
-    found = _read(kept)
+    declared = params.model_dump(include={"rate", "output", "hop_s", "context_s", "window_s"})
+    check = digest(json.dumps([VERSION, weights["sha256"], declared]).encode())[:24]
+    checked = handles.cache_folder() / f"{check}.json"
+    found = _read(checked)
     if found is None:
-        found = _try(key, params, folder)
-        _write(kept, found)
-    framing, window = found
+        found = _check(key, params, folder)
+        _write(checked, found)
     return FeatureSpec(
         name=name,
         version=VERSION,
         sample_rate_hz=params.rate,
-        hop_s=framing.hop / params.rate,
-        n_dims=framing.n_dims,
-        params={"output": params.output, "window": window},
+        hop_s=found["hop_s"],
+        n_dims=found["n_dims"],
+        params={"output": params.output, "window": found["window"]},
         weights=weights,
-        # What a frame follows from changes no number: it says how to work on long audio.
-        runtime={"framing": asdict(framing), **params.model_dump(include={"piece_s", "max_s", "timeout_s"})},
+        # What a frame depends on changes no number: it says how to work on long audio.
+        runtime=params.model_dump(include={"context_s", "piece_s", "max_s", "timeout_s"}),
         family="hub",
     )
 
@@ -93,8 +96,7 @@ def resolve(name: str, params: Params) -> FeatureSpec:
 def load(spec: FeatureSpec) -> Extractor:
     """Spec → extractor. Raises ModelError if the module is gone, another, or does not run here."""
     weights, key = spec.weights or {}, f"extract.hub.{spec.name}"
-    runtime = {k: v for k, v in spec.runtime.items() if k != "framing"}
-    params = Params(handle=weights["location"], rate=spec.sample_rate_hz, **runtime)
+    params = Params(handle=weights["location"], rate=spec.sample_rate_hz, hop_s=spec.hop_s, **spec.runtime)
     try:
         _, folder = _find(key, params)
     except ConfigError as error:
@@ -112,29 +114,29 @@ class Hub(Extractor):
 
     def __init__(self, spec: FeatureSpec, module: saved.Module, params: Params) -> None:
         self.spec = spec
-        self._framing = Framing(**spec.runtime["framing"])
-        self._run = _run(module, spec.params["window"], self._framing.hop)
+        window, hop = spec.params["window"], round(spec.hop_s * params.rate)
+        self._run: Run = module.frames if window is None else partial(_windowed, module, window, hop, spec.n_dims)
+        context = math.ceil(window / hop) - 1 if window else _hops(params.context_s, spec.hop_s)
+        self._framing = Framing(spec.n_dims, hop, context)
         self._k = max(1, round(params.piece_s / spec.hop_s))
-        self._limit = round(params.max_s * spec.sample_rate_hz)
-        found = self._run(noise(max(self._framing.reach, params.rate))).shape[1]  # here, not in the first track
+        self._limit = round(params.max_s * spec.sample_rate_hz) if context is None else None
+        found = self._run(_noise(max(params.rate, window or 0))).shape[1]  # here, not in the first track
         if found != spec.n_dims:
             raise ModelError(f"extract.hub.{spec.name} gave frames of {found}, not {spec.n_dims} dimensions")
 
     def start(self) -> FrameStream:
         """See `mer_ray.features.Extractor`. `frames` raises TrackError: too_long, not_computed, not_finite."""
-        whole = self._framing.left is None
-        return _Stream(Pieces(self._run, self._framing, self._k), self._limit if whole else None, self.spec)
+        return _Stream(Pieces(self._run, self._framing, self._k), self._limit, self.spec)
 
 
 class _Stream:
-    """A track. What goes wrong in `push` and `finish` is kept for `frames`: other features may share the audio."""
+    """A track. What goes wrong in `push` and `finish` waits for `frames`: other features may share the audio."""
 
     def __init__(self, pieces: Pieces, limit: int | None, spec: FeatureSpec) -> None:
         self._pieces: Pieces | None = pieces
         self._limit = limit
         self._spec = spec
-        self._error: TrackError | None = None
-        self._frames: np.ndarray | None = None
+        self._result: np.ndarray | TrackError | None = None
 
     def push(self, samples: np.ndarray) -> None:
         if self._pieces is None:
@@ -142,33 +144,29 @@ class _Stream:
         if self._limit is not None and self._pieces.n_samples + samples.size > self._limit:
             limit_s = self._limit / self._spec.sample_rate_hz
             what = f"{self._spec.name} needs the whole audio at once, and takes {limit_s:g} s (extract.hub.*.max_s)"
-            self._fail(TrackError("too_long", what))
+            self._result, self._pieces = TrackError("too_long", what), None
             return
         try:
             self._pieces.push(samples)
         except ModelError as error:
-            self._fail(TrackError("not_computed", error.message))
+            self._result, self._pieces = TrackError("not_computed", error.message), None
 
     def finish(self) -> None:
         if self._pieces is None:
             return
         try:
-            self._frames = self._pieces.finish()
+            self._result = self._pieces.finish()
         except ModelError as error:
-            self._fail(TrackError("not_computed", error.message))
+            self._result = TrackError("not_computed", error.message)
         self._pieces = None
 
     def frames(self) -> np.ndarray:
-        if self._error is not None:
-            raise self._error
-        assert self._frames is not None, "finish() comes first"
-        if not np.isfinite(self._frames).all():
+        if isinstance(self._result, TrackError):
+            raise self._result
+        assert self._result is not None, "finish() comes first"
+        if not np.isfinite(self._result).all():
             raise TrackError("not_finite", f"{self._spec.name} gave NaN or infinite frames")
-        return self._frames
-
-    def _fail(self, error: TrackError) -> None:
-        self._error = error
-        self._pieces = None  # its audio too
+        return self._result
 
 
 def _find(key: str, params: Params) -> tuple[str, Path]:
@@ -177,76 +175,110 @@ def _find(key: str, params: Params) -> tuple[str, Path]:
         f"let this machine reach the hub, or set {key}.handle to a local SavedModel folder, "
         "or set TFHUB_CACHE_DIR to a TensorFlow Hub cache that holds it"
     )
-    if params.handle.startswith(("http://", "https://")):
+    if handles.is_handle(params.handle):
         try:
-            return params.handle, fetch(params.handle, params.timeout_s)
+            return params.handle, handles.fetch(params.handle, params.timeout_s, hint)
         except (ConfigError, ServiceError) as error:
-            raise type(error)(f"{key}: {error.message}", hint) from error
+            raise type(error)(f"{key}: {error.message}", error.hint) from error
     folder = Path(params.handle).expanduser().resolve()
-    if not (folder / saved.FILE).is_file():
-        what = f"holds no {saved.FILE}" if folder.is_dir() else "does not exist"
+    if not (folder / handles.SAVED_MODEL).is_file():
+        what = f"holds no {handles.SAVED_MODEL}" if folder.is_dir() else "does not exist"
         raise ConfigError(f"{key}.handle: {folder} {what}", hint)
     return str(folder), folder
 
 
-def _try(key: str, params: Params, folder: Path) -> tuple[Framing, int | None]:
-    """(framing, samples of the windows that the module is applied to or None), measured."""
+def _check(key: str, params: Params, folder: Path) -> dict[str, Any]:
+    """n_dims, hop_s, and window: the samples of the windows that the module is applied to, or None."""
     module = saved.Module(folder, params.output, f"{key} ({params.handle})")
-    framing = None
-    if module.length is None:
-        try:
-            framing = measure(module.frames, params.rate)
-        except ModelError as error:
-            message = error.message if key in error.message else f"{key} ({params.handle}) {error.message}"
-            raise ModelError(message, error.hint or "choose another output, or another module") from error
-    if framing is not None:
-        if params.window_s is not None:
-            what = f"{key}.window_s: the module cuts frames of its own, every {framing.hop / params.rate:g} s"
-            raise ConfigError(what, f"leave out {key}.window_s")
-        _agrees(key, "hop_s", params.hop_s, framing.hop / params.rate)
-        return framing, None
-    if module.length is not None:
-        _agrees(key, "window_s", params.window_s, module.length / params.rate)
-    elif params.window_s is None:
-        raise ConfigError(
-            f"{key} ({params.handle}) gives one vector, however long the audio is",
-            f"set {key}.window_s (and hop_s) to apply it to windows",
-        )
+    if module.length is None and params.window_s is None:
+        return {"n_dims": _check_frames(key, params, module), "hop_s": params.hop_s, "window": None}
+    own_s = module.length and module.length / params.rate
+    if own_s and params.window_s is not None and abs(params.window_s - own_s) > 0.01 * own_s:
+        what = f"{key}.window_s is {params.window_s:g}, the module's own is {own_s:g}"
+        raise ConfigError(what, f"leave out {key}.window_s")
     window = module.length or round((params.window_s or 0) * params.rate)
+    vectors = module.vectors(_noise(window)[None])
+    _check_finite(key, params, vectors)
     hop = round(params.hop_s * params.rate) if params.hop_s is not None else window
-    vectors = module.vectors(noise(window)[None])
-    if not np.isfinite(vectors).all():
-        raise ModelError(f"{key} ({params.handle}) gives vectors that are not finite", "choose another output")
-    return Framing(vectors.shape[1], hop, 0, -(-window // hop) - 1, window), window
+    return {"n_dims": vectors.shape[1], "hop_s": hop / params.rate, "window": window}
 
 
-def _agrees(key: str, setting: str, said: float | None, found: float) -> None:
-    if said is not None and abs(said - found) > 0.01 * found:
-        raise ConfigError(f"{key}.{setting} is {said:g}, the module's own is {found:g}", f"leave out {key}.{setting}")
+def _check_frames(key: str, params: Params, module: saved.Module) -> int:
+    """The width of the frames that a module cuts, if they are as declared. Raises ConfigError or ModelError."""
+    short, long = (_noise(round(seconds * params.rate)) for seconds in PROBES_S)
+    few, many = module.frames(short), module.frames(long)
+    what = f"{key} ({params.handle})"
+    if few.shape[1] != many.shape[1]:
+        reason = "makes frames whose width depends on the length of the audio"
+        raise ModelError(f"{what} {reason}", "choose another output, or another module")
+    _check_finite(key, params, few)
+    if not _alike(module.frames(short), few):
+        raise ModelError(f"{what} makes other frames of the same audio at each call", "choose another module")
+    if len(few) == len(many) == 1:
+        hint = f"set {key}.window_s (and hop_s) to apply it to windows"
+        raise ConfigError(f"{what} gives one vector, however long the audio is", hint)
+    more, more_s = len(many) - len(few), PROBES_S[1] - PROBES_S[0]
+    if more <= 0:
+        raise ModelError(f"{what} makes {len(few)} frames, however long the audio is", "choose another output")
+    about = f"the module makes a frame about every {more_s / more:.3g} s"
+    if params.hop_s is None:
+        raise ConfigError(f"{key}.hop_s is not set; {about}", "set it to what the module's documentation says")
+    if abs(more - more_s / params.hop_s) > 1.01:
+        raise ConfigError(f"{key}.hop_s is {params.hop_s:g}; {about}", "set it to what the module's documentation says")
+    hop, context = params.hop_s * params.rate, _hops(params.context_s, params.hop_s)
+    if context is not None:
+        if abs(hop - round(hop)) > 1e-6:
+            raise ConfigError(f"{key}.context_s needs a hop of whole samples, hop_s is {hop:g} of them", "leave it out")
+        for k in (7, len(many) // 3):
+            pieces = Pieces(module.frames, Framing(many.shape[1], round(hop), context), k)
+            pieces.push(long)
+            if not _alike(pieces.finish(), many):
+                what = f"{key}.context_s is {params.context_s:g}, but frames depend on audio further away"
+                raise ConfigError(what, "raise it, or leave it out: audio then goes through the module whole")
+    return int(many.shape[1])
 
 
-def _run(module: saved.Module, window: int | None, hop: float) -> Run:
-    return module.frames if window is None else partial(_windowed, module.vectors, window, int(hop))
+def _check_finite(key: str, params: Params, frames: np.ndarray) -> None:
+    if not np.isfinite(frames).all():
+        raise ModelError(f"{key} ({params.handle}) makes frames that are not finite", "choose another output")
 
 
-def _windowed(vectors: Callable[[np.ndarray], np.ndarray], window: int, hop: int, samples: np.ndarray) -> np.ndarray:
-    """(n,) → (N, F): a vector for each whole window; n is at least one."""
-    return vectors(np.lib.stride_tricks.sliding_window_view(samples, window)[::hop])
+def _alike(found: np.ndarray, wanted: np.ndarray) -> bool:
+    """Equal but for rounding, of which pieces may do another than the whole."""
+    return found.shape == wanted.shape and bool(np.all(np.abs(found - wanted) <= 1e-3 * wanted.std() + 1e-12))
 
 
-def _read(file: Path) -> tuple[Framing, int | None] | None:
-    """What was measured before; None if nothing was, or the file is damaged."""
+def _hops(seconds: float | None, hop_s: float) -> int | None:
+    return None if seconds is None else math.ceil(seconds / hop_s - 1e-6)
+
+
+def _noise(n: int) -> np.ndarray:
+    """(n,) float32 of white noise that swells from -100 to -10 dB, five times: normalisation by the whole shows."""
+    envelope = 10 ** (-0.5 - 4.5 * np.abs(np.cos(np.linspace(0, 5 * np.pi, n))))
+    samples: np.ndarray = np.random.default_rng(0).uniform(-1, 1, n) * envelope
+    return samples.astype(np.float32)
+
+
+def _windowed(module: saved.Module, window: int, hop: int, n_dims: int, samples: np.ndarray) -> np.ndarray:
+    """(n,) → (N, F): a vector for each whole window."""
+    if samples.size < window:
+        return np.zeros((0, n_dims), np.float32)
+    return module.vectors(np.lib.stride_tricks.sliding_window_view(samples, window)[::hop])
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """What an earlier check found; None if there was none, or the file is damaged."""
     try:
-        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return Framing(**kept["framing"]), kept["window"]
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return {"n_dims": int(found["n_dims"]), "hop_s": float(found["hop_s"]), "window": found["window"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _write(file: Path, found: tuple[Framing, int | None]) -> None:
+def _write(file: Path, found: dict[str, Any]) -> None:
     """Whole or not at all. A cache that cannot be written costs the next run its time, no more."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as temporary:
-            json.dump({"framing": asdict(found[0]), "window": found[1]}, temporary)
+            json.dump(found, temporary)
         Path(temporary.name).replace(file)

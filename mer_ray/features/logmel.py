@@ -71,11 +71,6 @@ def resolve(params: Params, demo: bool = False) -> FeatureSpec:
     return params.mel_spec("logmel", 1, params.n_mels)
 
 
-def load(spec: FeatureSpec) -> LogMel:
-    """Spec → extractor."""
-    return LogMel(spec)
-
-
 class LogMel(Extractor):
     """``librosa.power_to_db(librosa.feature.melspectrogram(y))``, time first."""
 
@@ -87,6 +82,9 @@ class LogMel(Extractor):
     def start(self) -> LogMelStream:
         """See `mer_ray.features.Extractor`."""
         return LogMelStream(self._spectra, self._params.top_db)
+
+
+load = LogMel
 
 
 def slaney_bank(rate_hz: float, n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:

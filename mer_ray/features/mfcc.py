@@ -34,11 +34,6 @@ def resolve(params: Params, demo: bool = False) -> FeatureSpec:
     return params.mel_spec("mfcc", 2, params.n_mfcc)
 
 
-def load(spec: FeatureSpec) -> Mfcc:
-    """Spec → extractor."""
-    return Mfcc(spec)
-
-
 class Mfcc(Extractor):
     """``librosa.feature.mfcc``, time first: (n_samples,) → (1 + n_samples // hop_length, n_mfcc)."""
 
@@ -51,6 +46,9 @@ class Mfcc(Extractor):
     def start(self) -> LogMelStream:
         """See `mer_ray.features.Extractor`."""
         return LogMelStream(self._spectra, TOP_DB, self._dct)
+
+
+load = Mfcc
 
 
 def dct_matrix(n: int, n_kept: int) -> np.ndarray:

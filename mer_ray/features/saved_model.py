@@ -7,6 +7,7 @@ trust.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,8 @@ from typing import Any
 import numpy as np
 
 from mer_ray.errors import ModelError
-from mer_ray.features.vggish_weights import import_tensorflow
 from mer_ray.io.identity import digest, file_digest, one_line
 
-FILE = "saved_model.pb"
 BATCH = 8  # windows in one call
 
 Output = int | str | None
@@ -28,6 +27,19 @@ def content_hash(folder: Path) -> str:
     """SHA-256 over the names and bytes of a module's files, wherever they lie. Raises OSError."""
     files = sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob("*") if p.is_file())
     return digest(json.dumps([[name, file_digest(file)] for name, file in files]).encode())
+
+
+def import_tensorflow() -> Any:
+    """TensorFlow, on the CPU: on a GPU it would take all memory, which belongs to JAX here."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    if tf.config.get_visible_devices("GPU"):
+        try:
+            tf.config.set_visible_devices([], "GPU")
+        except RuntimeError as error:
+            raise ModelError("TensorFlow had already taken the GPU", "load VGGish in a process of its own") from error
+    return tf
 
 
 class Module:
@@ -42,7 +54,9 @@ class Module:
         self._output = output
         self._tf = import_tensorflow()
         try:
-            self._model = self._tf.saved_model.load(str(folder))
+            import tensorflow_hub
+
+            self._model = tensorflow_hub.load(str(folder))
         except Exception as error:  # TensorFlow has no common exception for what it cannot read
             raise ModelError(f"{what} cannot be read as a SavedModel ({one_line(str(error), 200)})") from error
         # The function is found through the model at each call: it lives only as long as the model does.

@@ -76,11 +76,6 @@ def resolve(params: Params, demo: bool = False) -> FeatureSpec:
     return params.spec("spectral", 1, len(params.columns))
 
 
-def load(spec: FeatureSpec) -> Spectral:
-    """Spec → extractor."""
-    return Spectral(spec)
-
-
 class Spectral(Extractor):
     """See the table above."""
 
@@ -91,6 +86,9 @@ class Spectral(Extractor):
     def start(self) -> SpectralStream:
         """See `mer_ray.features.Extractor`."""
         return SpectralStream(self._params)
+
+
+load = Spectral
 
 
 class SpectralStream:

@@ -35,7 +35,7 @@ class Params(BaseModel):
     weights: ``auto`` (the handle of the TensorFlow Hub module), another handle, the path of a SavedModel folder, of the
     original checkpoint, or of a ``.safetensors`` that was made from them, or ``random`` (the demo only). seed: of the
     random weights. batch_patches: patches that wait for each other; multiples of 64 serve a CPU best, some hundreds a
-    GPU. timeout_s: longest wait for a hub's answer. precision: of the factors of products; ``tf32`` and ``bfloat16``
+    GPU. timeout_s: longest wait for a hub's response. precision: of the factors of products; ``tf32`` and ``bfloat16``
     need a GPU. postprocess: ``false``, or the path of the release's ``vggish_pca_params.npz`` for embeddings that are
     PCA-whitened and quantised to the integers 0..255, as in the AudioSet data.
     """
@@ -108,7 +108,7 @@ class Vggish(Extractor):
         self._owners: list[_Stream] = []  # of the windows that wait
 
     def start(self) -> _Stream:
-        """See `mer_ray.features.Extractor`. Of a stream that is dropped, at most a batch of windows is kept."""
+        """See `mer_ray.features.Extractor`. Of a stream that is dropped, at most a batch of windows stays."""
         return _Stream(self)
 
     def add(self, stream: _Stream, window: np.ndarray) -> None:
@@ -165,7 +165,7 @@ class _Stream:
 
 
 def _on_cpu(weights: dict[str, np.ndarray]) -> Embed:
-    """The fast network; JAX's where the fast one would round a patch differently in another place of a batch."""
+    """The fast network; JAX's where the fast one would round a patch differently at another position in a batch."""
     from mer_ray.features import vggish_cpu
 
     if not vggish_cpu.rows_are_alike():

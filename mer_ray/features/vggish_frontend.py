@@ -11,6 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from mer_ray.features.stft import hann
+
 SAMPLE_RATE_HZ = 16_000
 FRAME = 400  # samples, 25 ms
 HOP = 160  # samples, 10 ms
@@ -21,12 +23,6 @@ LOG_OFFSET = 0.01
 PATCH_FRAMES = 96
 PATCH_HOP = PATCH_FRAMES * HOP  # samples from patch to patch, 0.96 s
 PATCH_SAMPLES = PATCH_HOP - HOP + FRAME  # samples that one patch sees: 15,600
-
-
-def n_patches(n_samples: int) -> int:
-    """Whole patches in ``n_samples`` samples at 16 kHz; 0 under 15,600."""
-    n_frames = 1 + (n_samples - FRAME) // HOP if n_samples >= FRAME else 0
-    return n_frames // PATCH_FRAMES
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
@@ -63,10 +59,9 @@ def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
 @lru_cache(maxsize=1)
 def tables() -> tuple[np.ndarray, np.ndarray]:
     """The periodic Hann window (400,) in float64, and the mel matrix (257, 64) in float32."""
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME) / FRAME)
     bins = hz_to_mel(np.linspace(0, SAMPLE_RATE_HZ / 2, N_FFT // 2 + 1))[:, None]
     edges = np.linspace(hz_to_mel(LOW_HZ), hz_to_mel(HIGH_HZ), N_BANDS + 2)
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
     mel = np.maximum(0.0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))
     mel[0] = 0.0  # as in HTK, the constant part belongs to no band
-    return window, mel.astype(np.float32)
+    return hann(FRAME), mel.astype(np.float32)

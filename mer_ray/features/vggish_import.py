@@ -23,8 +23,10 @@ import numpy as np
 
 from mer_ray.errors import MerRayError, ModelError
 from mer_ray.features import vggish_frontend as frontend
+from mer_ray.features.handles import SAVED_MODEL
+from mer_ray.features.saved_model import Module, import_tensorflow
 from mer_ray.features.vggish_network import CONVOLUTIONS, DENSE, N_DIMS, shapes
-from mer_ray.features.vggish_weights import SAVED_MODEL, import_tensorflow, ways
+from mer_ray.features.vggish_weights import ways
 from mer_ray.io.identity import one_line
 
 TOLERANCE = 1e-3  # of the embeddings' SD; float32 rounding makes 1e-5, one wrong bias more than 1e-2
@@ -41,8 +43,6 @@ def convert(source: Path, target: Path) -> None:
     samples = probe()
     candidates: Iterable[dict[str, np.ndarray]]
     if (source / SAVED_MODEL).is_file():
-        from mer_ray.features.saved_model import Module
-
         wanted = Module(source, None, str(source)).frames(samples)
         variables = Variables(source / "variables" / "variables", source)
         candidates = (variables.arrays(names) for names in orders(variables.shapes))

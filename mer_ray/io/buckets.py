@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from datetime import timedelta
 from functools import lru_cache
@@ -215,6 +215,25 @@ def read_again(read: Callable[[], _T]) -> _T:
                 raise
             time.sleep(0.2 * 2**attempt)
     return read()
+
+
+def read_batches(batches: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    """The batches of files that do not change; where an answer was garbled, they are read again from there on."""
+    done = 0
+    for attempt in range(1, GARBLED_ATTEMPTS + 1):
+        passed = 0
+        try:
+            for batch in batches():
+                new = batch.slice(max(0, done - passed))
+                passed += len(batch)
+                if len(new):
+                    done = passed
+                    yield new
+            return
+        except (pa.ArrowException, OSError) as error:
+            if attempt == GARBLED_ATTEMPTS or not is_garbled(error):
+                raise
+            time.sleep(0.2 * 2**attempt)
 
 
 def unreachable(uri: str, error: Exception) -> WorkspaceError:

@@ -15,13 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 BOM = b"\xef\xbb\xbf"
-"""What tells Excel that a CSV file is UTF-8."""
+"""Marks a CSV file as UTF-8 for Excel."""
 DECIMALS = 6
 """Of numbers for people; a score is not known better than to some hundredths."""
 
 _SIGN = "=+\\-@＝＋－＠﹦﹢﹣﹫"
 _BLANK = r"\s'\"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff"
-# As in explorer.js. Each finds places; what stands there is looked at and not taken.
+# As in explorer.js. Both match positions (lookahead), not characters.
 _FIRST, _LATER = rf"(?=[{_BLANK}]*[\t\r\n{_SIGN}])", rf"(?=[{_BLANK}]*[{_SIGN}])"
 _TO_GUARD = re.compile(rf"\A{_FIRST}|(?<=[;\t\r\n]){_LATER}")
 _GUARDED = re.compile(rf"\A'{_FIRST}|(?<=[;\t\r\n])'{_LATER}")
@@ -38,7 +38,7 @@ def unguard(cell: str) -> str:
 
 
 def encoded(text: str) -> bytes:
-    """A CSV file's bytes; where there are other characters than ASCII, Excel is told so."""
+    """A CSV file's bytes; with the mark for Excel where it holds more than ASCII."""
     return (b"" if text.isascii() else BOM) + text.encode()
 
 

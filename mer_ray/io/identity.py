@@ -27,15 +27,15 @@ def normalise(text: str) -> str:
 
 def _without_accents(text: str) -> str:
     """Decomposed text without the combining marks on Latin and Greek letters, and on what is no letter."""
-    kept, foldable = [], True
+    folded, foldable = [], True
     for c in text:
         if unicodedata.combining(c):
             if foldable:
                 continue
         else:
             foldable = _takes_accents(c)
-        kept.append(c)
-    return "".join(kept)
+        folded.append(c)
+    return "".join(folded)
 
 
 @cache

@@ -1,8 +1,8 @@
 """One command at a time in a workspace.
 
-In a folder, the system holds the lock, and takes it from a process that ends, however it ends. An object store knows no
-locks: there, the holder writes an object anew every few seconds, and whoever finds one that stands still takes its
-place. It is the best that can be had there: two commands that begin in the same moment may both go on.
+In a folder, the system holds the lock, and takes it from a process that ends, however it ends. An object store has no
+locks: there, the holder rewrites an object every few seconds, and a command that finds it unchanged for long enough
+takes over. That is best effort: two commands that begin in the same moment may both go on.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ def alone(stage: str) -> Callable[[Callable[Concatenate[A, W, P], T]], Callable[
 
     def decorate(run: Callable[Concatenate[A, W, P], T]) -> Callable[Concatenate[A, W, P], T]:
         @functools.wraps(run)
-        def locked(config: A, workspace: W, /, *more: P.args, **named: P.kwargs) -> T:
-            with held(workspace, stage):
+        def wrapped(config: A, workspace: W, /, *more: P.args, **named: P.kwargs) -> T:
+            with locked(workspace, stage):
                 return run(config, workspace, *more, **named)
 
-        return locked
+        return wrapped
 
     return decorate
 
 
 @contextmanager
-def held(workspace: Storage, stage: str) -> Iterator[None]:
+def locked(workspace: Storage, stage: str) -> Iterator[None]:
     """Within this context, no other command holds the same. Raises WorkspaceError where one does."""
     name = f".{stage}.lock"
     with _flocked(workspace, name, stage) if workspace.is_local else _leased(workspace, name, stage):
@@ -111,7 +111,7 @@ def _locked(workspace: Storage, path: Path, stage: str) -> FileIO:
         except BlockingIOError:
             with file:
                 raise _taken(workspace, stage, file.read()) from None
-        except OSError:  # a folder of a network that knows no locks
+        except OSError:  # a network folder without locks
             return file
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(file.fileno()).st_ino:

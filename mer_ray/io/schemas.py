@@ -39,9 +39,9 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("mbid", pa.string(), "MusicBrainz recording id", True),
             _field("spotify_id", pa.string(), "Spotify track id", True),
             _field("duration_s", pa.float64(), "s, as the source says; null where it does not", True),
-            _field("uri", pa.string(), "path, URL or demo cue of the audio, where the source knows it", True),
+            _field("uri", pa.string(), "path, URL or demo cue of the audio, if the source has it", True),
             _field("tags", pa.list_(TAG), "weight > 0, relative"),
-            _field("given", GIVEN, "label that the source brings, rescaled to 0..1", True),
+            _field("given", GIVEN, "label of the source itself, rescaled to 0..1", True),
             _field("size", pa.int64(), "bytes of the file, of a source that is a folder", True),
             _field("mtime_ns", pa.int64(), "ns since 1970: last change of that file", True),
             _field("source", pa.string(), "lastfm | manifest | folder | demo"),
@@ -64,7 +64,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("evidence", pa.list_(EVIDENCE), "the terms that the label is the weighted mean of; 0..1"),
             _field("coverage", pa.float64(), "matched tag weight / tag weight, 0..1; null for given labels", True),
             _field("n_matched", pa.int32(), "terms; 0 for given labels"),
-            *_vad("se_", "standard error of the weighted mean, 0..1; null where one term tells nothing of it", True),
+            *_vad("se_", "standard error of the weighted mean, 0..1; null where there is only one term", True),
             _field("lexicon", pa.string(), "name and content hash of the lexicon, or 'manifest'"),
         ]
     ),
@@ -112,7 +112,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "failures": pa.schema(
         [
             _field("stage", pa.string(), "the stage, and after a colon the feature if only that one failed"),
-            _field("track_id", pa.string(), "as in tracks, or a hash of the row's place where it has none"),
+            _field("track_id", pa.string(), "as in tracks, or a hash of the row number where it has none"),
             _field("reason", pa.string(), "short code"),
             _field("message", pa.string(), "what happened, naming the file, row or address"),
             _field("transient", pa.bool_(), "true: the next run tries again"),

@@ -7,7 +7,6 @@ a batch that is written again replaces itself. A stage asks which ids a table ha
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 
 from mer_ray.errors import WorkspaceError
-from mer_ray.io.buckets import GARBLED_ATTEMPTS, is_garbled, read_again, unreachable
+from mer_ray.io.buckets import read_again, read_batches, unreachable
 from mer_ray.io.failures import Lost, latest
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.ids import Ids
@@ -237,22 +236,11 @@ class Workspace(Storage):
         if not paths:
             return
         options = {"batch_size": rows, "batch_readahead": 2, "fragment_readahead": 2}
-        given = 0
-        for attempt in range(1, GARBLED_ATTEMPTS + 1):
-            passed = 0
-            try:
-                shards = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
-                for batch in shards.to_batches(columns=list(columns), filter=filter, **options):
-                    new = batch.slice(max(0, given - passed))  # shards do not change: what was given comes first
-                    passed += len(batch)
-                    if len(new):
-                        given = passed
-                        yield new
-                return
-            except (pa.ArrowException, OSError) as error:
-                if attempt == GARBLED_ATTEMPTS or not is_garbled(error):
-                    raise self._unreadable(table, paths, error) from error
-                time.sleep(0.2 * 2**attempt)
+        try:
+            shards = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
+            yield from read_batches(lambda: shards.to_batches(columns=list(columns), filter=filter, **options))
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(table, paths, error) from error
 
     def _unreadable(self, table: str, paths: Sequence[str], error: Exception) -> WorkspaceError:
         if not self.is_local and not isinstance(error, pa.ArrowInvalid):

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 
 from mer_ray.io.schemas import DIMENSIONS, EVIDENCE, SCHEMAS
 from mer_ray.labels.exclusions import title_forms
-from mer_ray.labels.terms import Matcher, Reading
+from mer_ray.labels.recipes import Reading
+from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Batch, combine
 
 GIVEN = "manifest"
-"""What stands for the lexicon of a label that the source brought."""
+"""The column ``lexicon`` of labels that come with the source."""
 _SCHEMA = SCHEMAS["labels"]
 
 
@@ -43,10 +44,10 @@ def encode(column: pa.ChunkedArray | pa.Array) -> Tags:
 
 
 def label(tags: Tags, matcher: Matcher, titles: pa.ChunkedArray | pa.Array | None = None) -> Batch:
-    """Labels from tags. titles: of the tracks; ``careful`` leaves out a tag that is its track's title."""
+    """Labels from tags. titles: of the tracks; a recipe that uses names leaves out a tag that is its track's title."""
     readings: Sequence[Reading] = [matcher.read(name) for name in tags.names]
-    own = own_titles(tags, readings, titles.to_pylist()) if matcher.is_careful and titles is not None else None
-    return combine(readings, tags.codes, tags.weights, tags.lengths, matcher.is_careful, own)
+    own = own_titles(tags, readings, titles.to_pylist()) if matcher.reader.uses_names and titles is not None else None
+    return combine(readings, tags.codes, tags.weights, tags.lengths, matcher.reader.moderated, own)
 
 
 def own_titles(tags: Tags, readings: Sequence[Reading], titles: Sequence[str | None]) -> np.ndarray | None:
@@ -105,7 +106,7 @@ def label_rows(ids: pa.Array, names: Sequence[str], batch: Batch, rows: np.ndarr
 
 
 def completeness(given: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (n,) of the tracks whose source brought a whole label, and of those that it brought a part of one."""
+    """Masks (n,) of the tracks that come with a whole label, and of those that come with a part of one."""
     if isinstance(given, pa.ChunkedArray):
         given = given.combine_chunks()
     n_values = np.zeros(len(given), dtype=np.int64)
@@ -116,7 +117,7 @@ def completeness(given: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndar
 
 
 def given_rows(ids: pa.Array, given: pa.Array) -> pa.Table:
-    """Rows of ``labels`` for tracks whose source brought the label."""
+    """Rows of ``labels`` for tracks that come with a label."""
     n = len(ids)
     unknown = pa.nulls(n, pa.float64())
     return pa.Table.from_arrays(

@@ -12,15 +12,16 @@ from rich.table import Table
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.labels.exclusions import title_forms
-from mer_ray.labels.terms import Matcher, Reading
+from mer_ray.labels.recipes import Reading
+from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Label, from_tags
 
 OWN_TITLE = Reading(why="left out: the track's own title", counts=False)
 
 
 def read(tags: Sequence[tuple[str, float]], title: str, matcher: Matcher) -> list[tuple[str, float, Reading]]:
-    """What each tag of a track says; with the recipe ``careful``, a tag that is the track's title says nothing."""
-    forms = title_forms(title) if matcher.is_careful else set()
+    """How each tag of a track is read; a recipe that uses names leaves out a tag that is the track's own title."""
+    forms = title_forms(title) if matcher.reader.uses_names else set()
     out = []
     for name, weight in tags:
         reading = matcher.read(name)
@@ -33,7 +34,7 @@ def read(tags: Sequence[tuple[str, float]], title: str, matcher: Matcher) -> lis
 
 
 def label(readings: Sequence[tuple[str, float, Reading]], matcher: Matcher) -> Label | None:
-    """The label that `read`'s answer gives."""
+    """The label that the readings give."""
     return from_tags([(name, weight) for name, weight, reading in readings if reading.counts], matcher)
 
 

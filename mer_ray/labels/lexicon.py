@@ -103,16 +103,16 @@ def load(path: str | Path, scale: Scale | None = None) -> Lexicon:
 
 @dataclass(frozen=True)
 class _Layout:
-    """order: the columns of term, V, A and D. n: of columns, if there is a header. told: the scale that it tells."""
+    """order: the columns of term, V, A, D. n: of columns, if there is a header. implied: the scale that it implies."""
 
     order: tuple[int, int, int, int] = (0, 1, 2, 3)
     n: int | None = None
-    told: Scale | None = None
+    implied: Scale | None = None
     is_anew: bool = False
 
     def scale(self, declared: Scale | None, lowest: float, highest: float) -> tuple[Scale, str]:
         """(the scale of scores that run from lowest to highest, how it is named in messages)."""
-        given = declared or self.told
+        given = declared or self.implied
         if given:
             return given, f"{given[0]:g}..{given[1]:g}"
         if self.is_anew and highest > 1:
@@ -148,21 +148,21 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     how = delimited.encoding(file)
     if how.dirty:
         raise InputError(f"lexicon {file} holds bytes that are no text", "save it as UTF-8")
-    told, source = delimited.after_sep(delimited.lines(file, how))
+    declared, source = delimited.after_sep(delimited.lines(file, how))
     first = next(source, "")
     is_csv = file.suffix.lower() == ".csv"
-    mark = told or delimited.delimiter(first, _merit, ",;\t" if is_csv else "\t;,")
-    names = [name.strip() for name in first.rstrip("\r\n").split(mark)]
-    is_quoted = mark != "\t" or is_csv or all(len(n) > 1 and n[0] == n[-1] == '"' for n in names)
+    separator = declared or delimited.delimiter(first, _merit, ",;\t" if is_csv else "\t;,")
+    names = [name.strip() for name in first.rstrip("\r\n").split(separator)]
+    is_quoted = separator != "\t" or is_csv or all(len(n) > 1 and n[0] == n[-1] == '"' for n in names)
     if is_quoted:
-        reader = csv.reader(delimited.lines(file, how), delimiter=mark, strict=True)
+        reader = csv.reader(delimited.lines(file, how), delimiter=separator, strict=True)
         numbered = ((reader.line_num, cells) for cells in reader)
     else:  # terms are free text: here, a quotation mark is a character
         lines = enumerate(delimited.lines(file, how), start=1)
-        numbered = ((i, text.rstrip("\r\n").split(mark)) for i, text in lines)
+        numbered = ((i, text.rstrip("\r\n").split(separator)) for i, text in lines)
     try:
         for line, cells in numbered:
-            if any(c.strip() for c in cells) and not (told and line == 1):
+            if any(c.strip() for c in cells) and not (declared and line == 1):
                 yield line, cells
     except csv.Error as error:
         raise InputError(f"lexicon {file}, line {reader.line_num}: a quotation mark is not closed ({error})") from error

@@ -1,27 +1,34 @@
-"""Networks: one file each, a complete model in a screenful.
+"""Models: a file each, with one interface, ``fit(tracks, labels, groups)`` and ``predict(tracks)``.
 
-A network reads frames ``x`` (B, T, F), standardised, with ``mask`` (B, T), 1 for a real frame and 0 for padding, and
-answers (B, 3): valence, arousal and dominance, standardised. Dropout is on where ``rngs`` is given. Every network has
-to give the same answer whatever stands in the padding.
+A closed-form model is a `mer_ray.models.regressor.Regressor`; its module names the class in ``REGRESSOR``. A network is
+an ``nnx.Module`` that its module's ``build(n_dims, hop_s, rngs, outputs)`` makes; `mer_ray.training.network` trains
+them all with one loop. It reads standardised frames ``x`` (B, T, F) with ``mask`` (B, T), 1 for a real frame and 0 for
+padding, and returns (B, outputs), the first three being valence, arousal and dominance, standardised. Dropout is on
+where ``rngs`` is given. Padding must not change the result.
 
-To add one: write ``models/NAME.py`` with ``build(n_dims, hop_s, rngs, outputs)``, ``DEFAULTS`` and ``USES``, and add it
-to `NETWORKS`.
+Either module may have ``DEFAULTS``, its own training settings, and ``USES``, the settings of ``train`` that affect it.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+import inspect
+from types import ModuleType
+from typing import Any
 
-if TYPE_CHECKING:
-    from flax import nnx
+from mer_ray.io.identity import digest
 
 NETWORKS = {
     "cnn": "mer_ray.models.cnn",
     "lstm": "mer_ray.models.lstm",
     "kernel": "mer_ray.models.kernel",
 }
-N_TARGETS = 3
+"""What ``train.networks`` may name."""
+BASELINES = {
+    "ridge": "mer_ray.models.ridge",
+    "svr": "mer_ray.models.svr",
+}
+"""What every model is compared with, on the same folds."""
 DEFAULTS: dict[str, Any] = {
     "window_s": 5.0,
     "epochs": 40,
@@ -34,44 +41,36 @@ DEFAULTS: dict[str, Any] = {
     "mixup": 0.0,
     "ema": 0.98,
 }
-"""What a network that says nothing else is trained with."""
+"""Training settings of a model that has none of its own."""
 SPLITS = ("folds", "repeats", "seed")
-"""Settings of ``train`` that come into whatever is trained."""
+"""Settings of ``train`` that affect every model."""
+CLOSED_FORM = ("window_s", "weigh_labels")
+"""Settings besides `SPLITS` that affect a closed-form model."""
 STEPPED = (*DEFAULTS, "members", "heads", "weigh_labels", "search", "workers")
-"""Those that a network uses which is trained step by step, besides `SPLITS`."""
+"""Settings besides `SPLITS` that affect a network, which is trained by gradient steps."""
 
 
-def build(network: str, n_dims: int, hop_s: float, seed: int, outputs: int = N_TARGETS) -> nnx.Module:
-    """A network with fresh weights.
-
-    n_dims: F, the width of a frame. hop_s: seconds between frames, from which a network takes its strides. outputs:
-    width of the answer, 3 or what the loss needs (`training.losses.outputs`).
-    """
-    from flax import nnx
-
-    module: nnx.Module = importlib.import_module(NETWORKS[network]).build(n_dims, hop_s, nnx.Rngs(seed), outputs)
-    return module
+def module(name: str) -> ModuleType:
+    """The module of a registered model."""
+    return importlib.import_module((NETWORKS | BASELINES)[name])
 
 
-def is_solved(network: str) -> bool:
-    """Whether the network's weights are a closed form (`models.solve`), not the end of many small steps."""
-    return bool(getattr(importlib.import_module(NETWORKS[network]), "SOLVED", False))
+def is_network(name: str) -> bool:
+    """Whether the shared training loop fits the model."""
+    return hasattr(module(name), "build")
 
 
-def uses(network: str) -> frozenset[str]:
-    """The settings of ``train`` that come into the network: `SPLITS`, and those that its module lists in ``USES``."""
-    return frozenset([*SPLITS, *importlib.import_module(NETWORKS[network]).USES])
+def uses(name: str) -> frozenset[str]:
+    """The settings of ``train`` that affect the model."""
+    own = STEPPED if is_network(name) else CLOSED_FORM
+    return frozenset([*SPLITS, *getattr(module(name), "USES", own)])
 
 
-def fingerprint(network: str) -> str:
-    """8 hexadecimal digits of the network's own code: what was trained by another must not be continued."""
-    import inspect
-
-    from mer_ray.io.identity import digest
-
-    return digest(inspect.getsource(importlib.import_module(NETWORKS[network])).encode())[:8]
+def defaults(name: str) -> dict[str, Any]:
+    """The model's own values of the settings that ``train`` leaves open: window_s, epochs, learning_rate, ..."""
+    return {**DEFAULTS, **getattr(module(name), "DEFAULTS", {})}
 
 
-def defaults(network: str) -> dict[str, Any]:
-    """The network's own settings, for those that train.* leaves open: window_s, epochs, learning_rate, ..."""
-    return {**DEFAULTS, **importlib.import_module(NETWORKS[network]).DEFAULTS}
+def fingerprint(name: str) -> str:
+    """8 hexadecimal digits of the module's code: a training by other code must not be continued."""
+    return digest(inspect.getsource(module(name)).encode())[:8]

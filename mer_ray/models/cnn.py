@@ -6,11 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mer_ray.models import N_TARGETS, STEPPED
 from mer_ray.models.pooling import masked_mean_sd
-
-DEFAULTS: dict[str, float] = {}
-USES = STEPPED
 
 
 class Cnn(nnx.Module):
@@ -23,7 +19,7 @@ class Cnn(nnx.Module):
     """
 
     def __init__(
-        self, n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS, width: int = 64, dropout: float = 0.4
+        self, n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int, width: int = 64, dropout: float = 0.4
     ) -> None:
         # Frames closer than about 0.1 s are thinned by every convolution, coarser ones by the first only.
         stride = 2 if hop_s < 0.1 else 1
@@ -54,6 +50,6 @@ class Cnn(nnx.Module):
         return self.head(self.dropout(normed, deterministic=still, rngs=rngs))
 
 
-def build(n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS) -> Cnn:
-    """See `mer_ray.models.build`."""
+def build(n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int) -> Cnn:
+    """What `mer_ray.training.network` trains; see `mer_ray.models`."""
     return Cnn(n_dims, hop_s, rngs, outputs)

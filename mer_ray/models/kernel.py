@@ -1,75 +1,309 @@
-"""Statistics of a whole passage, compared with those of the training tracks by a sum of Gaussian kernels.
+"""Kernel ridge regression on statistics of passages, with a sum of Gaussian kernels.
 
-The kernels are approximated by random Fourier features (Rahimi & Recht 2007, NeurIPS), so that the network is a fixed
-layer and one linear layer, which is solved and not stepped (`mer_ray.models.solve`): on a few hundred tracks no
-network that was trained by gradients came near it.
+The kernels are approximated by random Fourier features (Rahimi & Recht 2007, NeurIPS), so that what is learnt is one
+linear layer with a closed form, and its size does not grow with the tracks. For each dimension the length scale and the
+ridge penalty are selected inside the training tracks, by folds that keep artists apart.
 """
 
 from __future__ import annotations
 
-import jax
-import jax.numpy as jnp
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Self
+
 import numpy as np
-from flax import nnx
 
-from mer_ray.models import N_TARGETS
-from mer_ray.models.functionals import functionals
-from mer_ray.models.layout import BANDWIDTHS, CLIP, N_WAVES, directions, n_components
-from mer_ray.models.layout import sizes as block_sizes
-from mer_ray.models.pooling import masked_mean_sd
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.models import passages
+from mer_ray.models.regressor import N_TARGETS, Regressor, TrackPrediction
+from mer_ray.models.scaling import Scaler
+from mer_ray.models.splits import grouped_folds
+from mer_ray.models.statistics import PassageStatistics, principal_components
+from mer_ray.models.windows import starts
 
-SOLVED = True
 DEFAULTS = {"window_s": 30.0}
-USES = ("window_s", "weigh_labels")
+SELECTS = (
+    "the length scale l of the kernels exp(-d² / 2 (l m)²), m the median distance of passages, of several the mean, "
+    "and the ridge penalty."
+)
+"""What `Kernel.chosen` holds, for the model card."""
+
+LENGTH_SCALES = (1.0, 0.5**0.5, 0.5)
+"""l of the kernels exp(-d² / 2 (l m)²): d the distance of two passages in one block of statistics, m its median."""
+N_RANDOM_FEATURES = 5_120
+"""Pairs of cosine and sine for each length scale, of all blocks together."""
+RIDGE_ALPHAS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+"""Variance of a label around its expectation, as a multiple of the variance of what the kernel describes."""
+DEFAULT_ALPHA = 0.8
+"""Where one group alone leaves nothing to select by."""
+CLIP = 5.0
+"""Statistics that lie further than so many deviations from the training tracks' mean are brought back to it."""
+INNER_FOLDS = 5
+MAX_SELECTION = 2_048
+"""Selection uses at most so many of the training tracks, whole artists: it takes the cube of the number."""
+ROWS = 32
+"""Passages or tracks whose random features are computed together: they fit the processor's cache."""
+MEDIAN_OF = 1_000
+"""Windows from which median distances are taken."""
 
 
-class Kernel(nnx.Module):
-    """Statistics in blocks → waves of each block → a linear head.
+class Kernel(Regressor):
+    """Statistics in blocks → random features of each block and length scale → ridge regression."""
 
-    Of spectra and cepstra: the mean frame, and functionals of the frames' principal components, since neighbouring
-    bands say the same. Of embeddings, whose frames are a second or so apart: mean and deviation.
+    def fit(
+        self,
+        tracks: Sequence[np.ndarray],
+        labels: np.ndarray,
+        groups: Sequence[str],
+        *,
+        weights: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """See `Regressor.fit`. ``curve`` is one row: the error on the training tracks, and that of the inner folds."""
+        scaler = Scaler.of(tracks, labels)
+        y = scaler.labels(labels).astype(np.float64)
+        weights = np.ones(y.shape) if weights is None else weights
+        statistics, values, counts = self._window_statistics(scaler, tracks, seed)
+        self.arrays = scaler.arrays()
+        blocks = self._blocks(values)
+        medians = np.array([_median_distance(b[:: max(1, len(b) // MEDIAN_OF)]) for b in blocks], np.float32)
+
+        def inputs(scales: Sequence[int], rows: np.ndarray) -> np.ndarray:
+            windows = np.isin(np.repeat(np.arange(len(counts)), counts), rows)
+            return _track_features([b[windows] for b in blocks], counts[rows], medians, scales)
+
+        everything = np.arange(len(tracks))
+        sample = _whole_groups(groups, MAX_SELECTION, seed)
+        of_sample = y[sample], weights[sample], [groups[i] for i in sample]
+        selected, inner_error = _select(lambda scales: inputs(scales, sample), *of_sample, seed)
+        bias, fitted = np.average(y, axis=0, weights=weights), np.empty_like(y)
+        head = np.zeros((len(blocks), len(LENGTH_SCALES), 2 * (N_RANDOM_FEATURES // len(blocks)), N_TARGETS))
+        for scales in {s.scales for s in selected}:
+            x = inputs(scales, everything)
+            for d in (d for d, s in enumerate(selected) if s.scales == scales):
+                coefficients = ridge(x, y[:, d] - bias[d], weights[:, d], selected[d].ridge_alpha)
+                fitted[:, d] = x @ coefficients + bias[d]
+                share = np.sqrt(len(blocks) * len(scales))
+                head[..., d][:, scales] = coefficients.reshape(len(blocks), len(scales), -1) / share
+        self.arrays = {
+            **{f"network.{name}": getattr(statistics, name) for name in ("components", "shift", "scale")},
+            "network.reach": medians,
+            "network.head.kernel": head.reshape(-1, N_TARGETS).astype(np.float32),
+            "network.head.bias": bias.astype(np.float32),
+            **scaler.arrays(),
+        }
+        self.curve = np.array([[np.mean(np.square(fitted - y)), inner_error]])
+        self.chosen = {name: s.to_json() for name, s in zip(DIMENSIONS, selected, strict=True)}
+        return self
+
+    def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+        """See `Regressor.predict`. The value is the interquartile mean over the passages that are whole."""
+        if not tracks:
+            return []
+        grids = [passages.grid(len(track), self.window, self.hop_s) for track in tracks]
+        raw = [self.statistics.raw(track, grid, self.hop_s) for track, grid in zip(tracks, grids, strict=True)]
+        statistics = self.statistics.standardised(np.concatenate(raw))
+        blocks = self._blocks(statistics)
+        head, bias = self.arrays["network.head.kernel"], self.arrays["network.head.bias"]
+        rows = [slice(i, i + ROWS) for i in range(0, len(statistics), ROWS)]
+        outputs = [random_features([b[r] for b in blocks], self.arrays["network.reach"]) @ head for r in rows]
+        values = Scaler.from_arrays(self.arrays).vad(np.concatenate(outputs) + bias)
+        out, start = [], 0
+        for grid in grids:
+            own = slice(start, start + len(grid.first))
+            start = own.stop
+            value = interquartile_mean(values[own][grid.whole])
+            n = grid.n_points
+            out.append(TrackPrediction(value, values[own][:n], grid.hop_s, statistics[own][:n].mean(axis=0)))
+        return out
+
+    @property
+    def statistics(self) -> PassageStatistics:
+        """Those that the model is computed from."""
+        own = (self.arrays[f"network.{name}"] for name in ("components", "shift", "scale"))
+        return PassageStatistics(Scaler.from_arrays(self.arrays), *own)
+
+    def _window_statistics(
+        self, scaler: Scaler, tracks: Sequence[np.ndarray], seed: int
+    ) -> tuple[PassageStatistics, np.ndarray, np.ndarray]:
+        """The statistics fitted to the windows of all tracks; their values (W, P); and how many each track has (N,)."""
+        components = principal_components(scaler, tracks, self.hop_s, seed)
+        raw, counts = [], []
+        for track in tracks:
+            scaled, first = scaler.frames(track), starts(len(track), self.window)
+            counts.append(len(first))
+            for piece in (scaled[f : f + self.window] for f in first):
+                grid = passages.one_passage(len(piece), self.hop_s)
+                raw.append(passages.statistics(piece, components, grid, self.hop_s))
+        values = np.concatenate(raw)
+        statistics = PassageStatistics(scaler, components, np.zeros(()), np.ones(())).standardised_by(values)
+        return statistics, statistics.standardised(values), np.array(counts)
+
+    def _blocks(self, statistics: np.ndarray) -> list[np.ndarray]:
+        """Standardised statistics (n, P), clipped, as their blocks."""
+        n_dims = len(self.arrays["scaler.x_mean"])
+        ends = np.cumsum(passages.block_sizes(n_dims, self.hop_s))[:-1]
+        return np.split(np.clip(statistics, -CLIP, CLIP), ends, axis=1)
+
+
+def random_features(
+    blocks: Sequence[np.ndarray], medians: np.ndarray, scales: Sequence[int] = range(len(LENGTH_SCALES))
+) -> np.ndarray:
+    """Statistics (n, P_i) of each block → (n, blocks x scales x 2 W) float32.
+
+    Products of the features of one block and length scale approximate that kernel. medians: (blocks,), the median
+    distance of two windows in each block.
     """
-
-    def __init__(self, n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS) -> None:
-        self.hop_s = hop_s
-        self.n_components = n_components(n_dims, hop_s)
-        sizes = block_sizes(n_dims, hop_s)
-        waves = N_WAVES // len(sizes)
-        # The solver sets these from the training tracks, as it does the head.
-        self.components = nnx.Param(jnp.zeros((n_dims, self.n_components)))
-        self.shift = nnx.Param(jnp.zeros(sum(sizes)))
-        self.scale = nnx.Param(jnp.ones(sum(sizes)))
-        self.reach = nnx.Param(jnp.ones(len(sizes)))
-        n_inputs = len(sizes) * len(BANDWIDTHS) * 2 * waves
-        self.head = nnx.Linear(n_inputs, outputs, kernel_init=nnx.initializers.zeros, rngs=rngs)
-        self.ends = tuple(int(e) for e in np.cumsum(sizes)[:-1])
-        # Not learnt and not stored: drawn again, the same whatever the seed.
-        self.directions = nnx.List(nnx.Variable(jnp.asarray(directions(i, n, waves))) for i, n in enumerate(sizes))
-
-    def blocks(self, x: jax.Array, mask: jax.Array) -> list[jax.Array]:
-        """Statistics as they come: (B, T, F), (B, T) → arrays (B, P_i)."""
-        x = jnp.where(mask[:, :, None] > 0, x, 0)
-        mean, sd = masked_mean_sd(x, mask)
-        if not self.n_components:
-            return [mean, sd]
-        return [mean, *functionals(x @ self.components[...], mask, self.hop_s)]
-
-    def waves(self, values: jax.Array) -> jax.Array:
-        """All blocks side by side (B, P) → (B, blocks, bandwidths, 2 W): in each place, products are its kernel."""
-        values = jnp.clip((values - self.shift) / self.scale, -CLIP, CLIP)
-        parts = jnp.split(values, self.ends, axis=-1)
-        angle = jnp.stack([part @ d[...] for part, d in zip(parts, self.directions, strict=True)], axis=1)
-        width = jnp.sqrt(2 * jnp.asarray(BANDWIDTHS))[:, None] / self.reach[:, None, None]
-        angle = angle[:, :, None, :] * width
-        waves: jax.Array = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1) / np.sqrt(angle.shape[-1])
-        return waves
-
-    def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """x (B, T, F), mask (B, T) → (B, 3)."""
-        waves = self.waves(jnp.concatenate(self.blocks(x, mask), axis=-1))
-        return self.head(waves.reshape(len(x), -1))
+    width = N_RANDOM_FEATURES // len(blocks)
+    out = np.empty((len(blocks[0]), len(blocks), len(scales), 2, width), np.float32)
+    for k, block in enumerate(blocks):
+        angle = block @ directions(k, block.shape[1], width)
+        for j, scale in enumerate(scales):
+            scaled = angle * np.float32(1 / LENGTH_SCALES[scale] / medians[k])
+            np.cos(scaled, out=out[:, k, j, 0])
+            np.sin(scaled, out=out[:, k, j, 1])
+    out /= np.float32(np.sqrt(width))
+    return out.reshape(len(out), -1)
 
 
-def build(n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS) -> Kernel:
-    """See `mer_ray.models.build`."""
-    return Kernel(n_dims, hop_s, rngs, outputs)
+def _track_features(
+    blocks: Sequence[np.ndarray], counts: np.ndarray, medians: np.ndarray, scales: Sequence[int]
+) -> np.ndarray:
+    """Each track's mean over its windows, in which the head is linear: (N, P), whose products are the mean kernel.
+
+    blocks: of all windows, track after track. counts: (N,), windows of each track.
+    """
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    out = np.empty((len(counts), len(blocks) * len(scales) * 2 * (N_RANDOM_FEATURES // len(blocks))), np.float32)
+    for i in range(0, len(counts), ROWS):
+        rows = slice(i, min(i + ROWS, len(counts)))
+        first, last = ends[rows], ends[rows.stop]
+        features = random_features([b[first[0] : last] for b in blocks], medians, scales)
+        np.divide(np.add.reduceat(features, first - first[0]), counts[rows, None], out=out[rows], casting="same_kind")
+    out /= np.float32(np.sqrt(len(blocks) * len(scales)))
+    return out
+
+
+@dataclass(frozen=True)
+class _Selected:
+    """scales: indices of `LENGTH_SCALES` whose kernels are averaged. ridge_alpha: one of `RIDGE_ALPHAS`."""
+
+    scales: tuple[int, ...]
+    ridge_alpha: float
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "length_scales": [round(LENGTH_SCALES[s], 4) for s in self.scales],
+            "ridge_alpha": self.ridge_alpha,
+        }
+
+
+def interquartile_mean(values: np.ndarray) -> np.ndarray:
+    """(n, 3) → (3,), a mean that neither a fade nor one loud bar decides."""
+    n = len(values)
+    cut = n // 4
+    return np.asarray(np.sort(values, axis=0)[cut : n - cut].mean(axis=0))
+
+
+def ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, alpha: float) -> np.ndarray:
+    """Coefficients (P,) that make the weighted squared error plus alpha times their squared norm small.
+
+    x (N, P), y and weight (N,). Solved over tracks or over inputs, whichever are fewer; in float64.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    dual = len(x) <= x.shape[1]
+    weighted = x if dual else x * weight[:, None]
+    gram = (x @ x.T if dual else weighted.T @ x).astype(np.float64)
+    gram[np.diag_indices_from(gram)] += alpha / weight if dual else alpha
+    # Its transpose, the same matrix, lies in memory as LAPACK wants it: no copy is made.
+    solved = cho_solve(cho_factor(gram.T, overwrite_a=True), y if dual else weighted.T @ y)
+    return np.asarray(x.T @ solved if dual else solved)
+
+
+def _select(
+    inputs: Callable[[Sequence[int]], np.ndarray],
+    y: np.ndarray,
+    weights: np.ndarray,
+    groups: Sequence[str],
+    seed: int,
+) -> tuple[list[_Selected], float]:
+    """What has the smallest error over inner folds, for each dimension, and the mean of those errors."""
+    every = tuple(range(len(LENGTH_SCALES)))
+    choices = [*((scale,) for scale in every), every]
+    folds = min(INNER_FOLDS, len(set(groups)))
+    if folds < 2:
+        return [_Selected(choices[-1], DEFAULT_ALPHA)] * y.shape[1], float("nan")
+    fold = grouped_folds(groups, folds, seed, y)
+    error = np.zeros((len(choices), len(RIDGE_ALPHAS), y.shape[1]))
+    for i, scales in enumerate(choices):
+        x = inputs(scales)
+        gram = (x @ x.T).astype(np.float64)
+        for f in range(folds):
+            out = fold == f
+            for j, predicted in enumerate(_ridge_path(gram, y, weights, ~out)):
+                error[i, j] += (np.square(predicted - y[out]) * weights[out]).sum(axis=0)
+    best = [np.unravel_index(error[:, :, d].argmin(), error.shape[:2]) for d in range(y.shape[1])]
+    mean = float(np.mean([error[i, j, d] for d, (i, j) in enumerate(best)] / weights.sum(axis=0)))
+    return [_Selected(choices[i], RIDGE_ALPHAS[j]) for i, j in best], mean
+
+
+def _ridge_path(gram: np.ndarray, y: np.ndarray, weights: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Predictions (alphas, M, 3) of the tracks that are not known, for each of `RIDGE_ALPHAS`.
+
+    gram (N, N), y and weights (N, 3), known (N,). One eigendecomposition serves all penalties, and all dimensions where
+    these are weighted alike.
+    """
+    inside, across = gram[np.ix_(known, known)], gram[np.ix_(~known, known)]
+    alike = bool(np.all(weights == weights[:, :1]))
+    out = np.empty((len(RIDGE_ALPHAS), len(across), y.shape[1]))
+    for columns in [slice(None)] if alike else [slice(d, d + 1) for d in range(y.shape[1])]:
+        root, target = np.sqrt(weights[known, columns][:, 0]), y[known, columns]
+        mean = np.average(target, axis=0, weights=root**2)
+        values, vectors = np.linalg.eigh(inside * root[:, None] * root[None, :])
+        left, right = (across * root) @ vectors, vectors.T @ ((target - mean) * root[:, None])
+        for j, alpha in enumerate(RIDGE_ALPHAS):
+            out[j][:, columns] = left @ (right / (values + alpha)[:, None]) + mean
+    return out
+
+
+def _median_distance(block: np.ndarray) -> float:
+    block = block.astype(np.float64)
+    norm = np.square(block).sum(axis=1)
+    return float(np.sqrt(max(np.median(norm[:, None] + norm[None, :] - 2 * block @ block.T), 1e-6)))
+
+
+def _whole_groups(groups: Sequence[str], limit: int, seed: int) -> np.ndarray:
+    """Indices of all tracks, or of those of as many randomly drawn groups as make about ``limit``."""
+    if len(groups) <= limit:
+        return np.arange(len(groups))
+    names, index, sizes = np.unique(np.asarray(groups, object).astype(str), return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    taken = order[np.cumsum(sizes[order]) <= limit]
+    return np.flatnonzero(np.isin(index, taken))
+
+
+@lru_cache(maxsize=32)
+def directions(seed: int, size: int, count: int) -> np.ndarray:
+    """(size, count) float32: normal directions made orthogonal as far as they can be, which approximates a kernel
+    better (Yu et al. 2016, NeurIPS). From the bits of a counter, which NumPy keeps the same in all versions."""
+    bits = np.random.Philox(key=seed)
+
+    def uniform(n: int) -> np.ndarray:
+        return (np.asarray(bits.random_raw(n) >> np.uint64(11), float) + 0.5) / 2.0**53
+
+    def normal(n: int) -> np.ndarray:  # Box & Muller 1958
+        drawn: np.ndarray = np.sqrt(-2 * np.log(uniform(n))) * np.cos(2 * np.pi * uniform(n))
+        return drawn
+
+    parts = []
+    for first in range(0, count, size):
+        q, _ = np.linalg.qr(normal(size * size).reshape(size, size))
+        lengths = np.sqrt(np.square(normal(size * size)).reshape(size, size).sum(axis=0))
+        parts.append((q * lengths)[:, : count - first])
+    made: np.ndarray = np.concatenate(parts, axis=1).astype(np.float32)
+    return made
+
+
+REGRESSOR = Kernel

@@ -6,12 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mer_ray.models import N_TARGETS, STEPPED
 from mer_ray.models.pooling import pool_time
 from mer_ray.models.recurrence import lstm
 
-DEFAULTS: dict[str, float] = {}
-USES = STEPPED
 STEP_S = 0.5
 
 
@@ -19,7 +16,7 @@ class Lstm(nnx.Module):
     """Mean and deviation of each half second → LSTM (Hochreiter & Schmidhuber 1997) → mean over the steps."""
 
     def __init__(
-        self, n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS, width: int = 64, dropout: float = 0.4
+        self, n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int, width: int = 64, dropout: float = 0.4
     ) -> None:
         self.stride = max(1, round(STEP_S / hop_s))
         inputs = n_dims if self.stride == 1 else 2 * n_dims
@@ -41,6 +38,6 @@ class Lstm(nnx.Module):
         return self.head(self.dropout(pooled, deterministic=rngs is None, rngs=rngs))
 
 
-def build(n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int = N_TARGETS) -> Lstm:
-    """See `mer_ray.models.build`."""
+def build(n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int) -> Lstm:
+    """What `mer_ray.training.network` trains; see `mer_ray.models`."""
     return Lstm(n_dims, hop_s, rngs, outputs)

@@ -1,8 +1,9 @@
-"""Statistics of many overlapping passages of one track at once, by running sums: a curve for the price of a point.
+"""Statistics of overlapping passages of a track: level, spread, and how fast each coefficient moves.
 
-The same statistics as `mer_ray.models.kernel.Kernel.blocks` has for one window, in NumPy, since tracks have any length
-and XLA would compile for each. What a passage shares with its neighbours is computed once: frames are gathered in
-atoms of half a second, or one frame where these are further apart, and a passage is a run of atoms.
+Modulation spectra of cepstral coefficients tell genres and moods apart that means and deviations do not (Lee et al.
+2009, IEEE Transactions on Multimedia 11(4), 670-682). All passages of a track share one set of running sums, so that a
+curve costs no more than a point: frames are gathered in atoms of half a second, or of one frame where frames are
+further apart, and a passage is a run of atoms.
 """
 
 from __future__ import annotations
@@ -11,20 +12,56 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_ray.models.layout import FLOOR, TEXTURE_S, VARIANCE, band_edges, is_fine, segment_frames
-
 POINT_S = 1.0
 """About the time between two points of a curve."""
-AT_ONCE = 32
-"""Segments whose spectra are in the processor's cache together."""
+TEXTURE_S = 0.5
+MIN_STRIDE = 4
+MODULATION_S = 6.0
+MAX_BANDS = 10
+MAX_COMPONENTS = 40
+FLOOR = 1e-3
+"""Added to what a logarithm is taken of."""
+VARIANCE = 1e-6
+"""Added to every variance."""
+SEGMENTS = 32
+"""Segments whose spectra are computed together: they fit the processor's cache."""
+
+
+def is_fine(hop_s: float) -> bool:
+    """Whether half a second has enough frames to show movement: spectra and cepstra, not embeddings."""
+    return round(TEXTURE_S / hop_s) >= MIN_STRIDE
+
+
+def segment_frames(hop_s: float) -> int:
+    """Length of the segments of the modulation spectrum: the power of 2 nearest to 6 s."""
+    return int(2 ** round(np.log2(MODULATION_S / hop_s)))
+
+
+def band_edges(segment: int) -> list[int]:
+    """Bins between which the bands of the modulation spectrum lie, each about half an octave wide or one bin."""
+    edges = np.unique(np.round(np.geomspace(1, segment // 2, MAX_BANDS + 1)).astype(int))
+    return [int(e) for e in edges]
+
+
+def n_components(n_dims: int, hop_s: float) -> int:
+    """K, the principal components whose movement is described; 0 for embeddings."""
+    return min(n_dims, MAX_COMPONENTS) if is_fine(hop_s) else 0
+
+
+def block_sizes(n_dims: int, hop_s: float) -> list[int]:
+    """Widths of the blocks of `statistics`, of which P is the sum."""
+    k = n_components(n_dims, hop_s)
+    if not k:
+        return [n_dims, n_dims]
+    return [n_dims, k, k, k, 3 * k, k * (len(band_edges(segment_frames(hop_s))) - 1)]
 
 
 @dataclass(frozen=True)
 class Grid:
     """How a track of ``n_frames`` is cut: atoms of ``size`` frames, and passages, which are runs of them.
 
-    first, last: (n,) atoms, a passage is [first, last). whole: (n,), whether it has its full length. hop_s: between
-    two points of the curve; point i lies at (i + 1/2) hop_s.
+    first, last: (n,) atoms, a passage is [first, last). whole: (n,), whether it has its full length. n_points: how many
+    points the curve has, one for each of the first passages. hop_s: between two points; point i is at (i + 1/2) hop_s.
     """
 
     n_frames: int
@@ -32,6 +69,7 @@ class Grid:
     first: np.ndarray
     last: np.ndarray
     whole: np.ndarray
+    n_points: int
     hop_s: float
 
     @property
@@ -51,13 +89,13 @@ class Grid:
         return np.asarray(np.minimum(self.last * self.size, self.n_frames))
 
 
-def grid(n_frames: int, window: int, hop_s: float) -> tuple[Grid, int]:
-    """Passages of about ``window`` frames around points about a second apart, and how many points there are.
+def grid(n_frames: int, window: int, hop_s: float) -> Grid:
+    """Passages of about ``window`` frames around points about a second apart.
 
     Around the first and the last point half of the passage is there. Where none is whole, the track as a whole is
     one more passage, after those of the points.
     """
-    size = max(1, round(TEXTURE_S / hop_s)) if is_fine(hop_s) else 1
+    size = _atom(hop_s)
     atoms = -(-n_frames // size)
     step = max(1, round(POINT_S / (size * hop_s)))
     length = max(step, round(window / size))
@@ -69,33 +107,46 @@ def grid(n_frames: int, window: int, hop_s: float) -> tuple[Grid, int]:
     first, last = np.clip(first, 0, atoms - 1), np.clip(last, 1, atoms)
     if not whole.any():
         first, last, whole = np.append(first, 0), np.append(last, atoms), np.append(whole, True)
-    return Grid(n_frames, size, first, last, whole, step * size * hop_s), n
+    return Grid(n_frames, size, first, last, whole, n, step * size * hop_s)
 
 
-def statistics(x: np.ndarray, components: np.ndarray, places: Grid, hop_s: float) -> np.ndarray:
-    """x (n_frames, F) standardised, components (F, K) → (n, P), a row for each passage, blocks side by side.
+def one_passage(n_frames: int, hop_s: float) -> Grid:
+    """All frames as one passage."""
+    size = _atom(hop_s)
+    first, last = np.array([0]), np.array([-(-n_frames // size)])
+    return Grid(n_frames, size, first, last, np.array([True]), 1, n_frames * hop_s)
 
-    K = 0 for embeddings: mean and deviation.
+
+def _atom(hop_s: float) -> int:
+    return max(1, round(TEXTURE_S / hop_s)) if is_fine(hop_s) else 1
+
+
+def statistics(x: np.ndarray, components: np.ndarray, grid: Grid, hop_s: float) -> np.ndarray:
+    """x (n_frames, F) standardised, components (F, K) → (n, P) float32, a row for each passage, blocks side by side.
+
+    Mean of the frames; then of their principal components the mean, the log deviation, the log deviation of the
+    differences of neighbouring frames, over half seconds the deviation of their means and the mean and deviation of
+    their deviations, and the modulation spectrum. K = 0, for embeddings: mean and deviation of the frames.
     """
-    weights = places.counts / places.size
-    level = _means(x, places.size)
+    weights = grid.counts / grid.size
+    level = _means(x, grid.size)
     if not components.shape[1]:
-        return np.concatenate(_mean_sd(weights, level, None, places), axis=1).astype(np.float32)
+        return np.concatenate(_mean_sd(weights, level, None, grid), axis=1).astype(np.float32)
     y = x @ components
-    inner, inner_spread = _means(y, places.size), _variances(y, places.size)
-    mean, sd = _mean_sd(weights, inner, inner_spread, places)
-    _, level_sd = _mean_sd(weights, inner, None, places)
+    inner, inner_spread = _means(y, grid.size), _variances(y, grid.size)
+    mean, sd = _mean_sd(weights, inner, inner_spread, grid)
+    _, level_sd = _mean_sd(weights, inner, None, grid)
     texture = np.sqrt(inner_spread + VARIANCE)
-    spread_mean, spread_sd = _mean_sd(weights, texture, None, places)
+    spread_mean, spread_sd = _mean_sd(weights, texture, None, grid)
     out = [
-        _mean_sd(weights, level, None, places)[0],
+        _mean_sd(weights, level, None, grid)[0],
         mean,
         np.log(sd + FLOOR),
-        np.log(_moved(y, places) + FLOOR),
+        np.log(_moved(y, grid) + FLOOR),
         level_sd,
         spread_mean,
         spread_sd,
-        _modulation(y, places, segment_frames(hop_s)),
+        _modulation(y, grid, segment_frames(hop_s)),
     ]
     return np.concatenate(out, axis=1).astype(np.float32)
 
@@ -122,45 +173,46 @@ def _sums(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray
 
 
 def _mean_sd(
-    weights: np.ndarray, mean: np.ndarray, variance: np.ndarray | None, places: Grid
+    weights: np.ndarray, mean: np.ndarray, variance: np.ndarray | None, grid: Grid
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of each passage, from its atoms' weights (A,), means (A, F) and variances within them."""
-    weight = _sums(weights, places.first, places.last)[:, None]
+    weight = _sums(weights, grid.first, grid.last)[:, None]
     square = np.square(mean) if variance is None else np.square(mean) + variance
-    first, second = (_sums(weights[:, None] * v, places.first, places.last) / weight for v in (mean, square))
+    first, second = (_sums(weights[:, None] * v, grid.first, grid.last) / weight for v in (mean, square))
     return first, np.sqrt(np.maximum(second - np.square(first), 0) + VARIANCE)
 
 
-def _moved(y: np.ndarray, places: Grid) -> np.ndarray:
+def _moved(y: np.ndarray, grid: Grid) -> np.ndarray:
     """Deviation (n, K) of the differences of neighbouring frames that both lie in the passage."""
     steps = np.zeros_like(y)
     np.subtract(y[1:], y[:-1], out=steps[1:])
-    frames = (places.last_frame - places.first_frame)[:, None]
+    frames = (grid.last_frame - grid.first_frame)[:, None]
     # An atom's first step comes from the atom before: a passage does without that of its first atom.
-    into = steps[places.first_frame].astype(np.float64)
+    into = steps[grid.first_frame].astype(np.float64)
     sums, squares = (
-        _sums(places.counts[:, None] * _means(v, places.size), places.first, places.last)
-        for v in (steps, np.square(steps))
+        _sums(grid.counts[:, None] * _means(v, grid.size), grid.first, grid.last) for v in (steps, np.square(steps))
     )
     total = np.maximum(frames - 1, 1e-6)
     sums, squares = sums - into, squares - np.square(into)
     return np.asarray(np.sqrt(np.maximum(squares / total - np.square(sums / total), 0) + VARIANCE))
 
 
-def _modulation(y: np.ndarray, places: Grid, segment: int) -> np.ndarray:
-    """`functionals.modulation` over the segments that lie in the passage: y (n_frames, K) → (n, bands K).
+def _modulation(y: np.ndarray, grid: Grid, segment: int) -> np.ndarray:
+    """Log power of each component's movement in bands of modulation frequency: y (n_frames, K) → (n, bands K).
 
-    The segments lie as they do from the start of the track; those that its end cuts short belong to the last passages.
+    Welch's method (1967): Hann windows of ``segment`` frames, half overlapping, each without its mean. Segments lie on
+    one raster from the start of the track; those that its end cuts short belong to the last passages and weigh less,
+    hardly anything where less than half is there.
     """
     n, hop = len(y), segment // 2
     count = -(-n // hop)
     share = np.minimum(n - hop * np.arange(count), segment) / segment
     weight = np.maximum(share - 0.5, 0) + 1e-3 * share
-    bands = np.concatenate([_power(y, j, min(j + AT_ONCE, count), segment) for j in range(0, count, AT_ONCE)])
-    first = -(-places.first_frame // hop)
-    last = np.where(places.last_frame == n, count, (places.last_frame - segment) // hop + 1)
+    bands = np.concatenate([_power(y, j, min(j + SEGMENTS, count), segment) for j in range(0, count, SEGMENTS)])
+    first = -(-grid.first_frame // hop)
+    last = np.where(grid.last_frame == n, count, (grid.last_frame - segment) // hop + 1)
     # A passage shorter than a segment has the one that lies nearest.
-    nearest = np.clip(np.round(((places.first_frame + places.last_frame) / 2 - hop) / hop).astype(int), 0, count - 1)
+    nearest = np.clip(np.round(((grid.first_frame + grid.last_frame) / 2 - hop) / hop).astype(int), 0, count - 1)
     short = last <= first
     first, last = np.where(short, nearest, np.minimum(first, count - 1)), np.where(short, nearest + 1, last)
     total = np.maximum(_sums(weight, first, last), 1e-9)[:, None]

@@ -1,77 +1,81 @@
-"""Frames → the standardised statistics of passages: what the kernel network, and the sense of novelty, look at."""
+"""Frames → standardised statistics of passages: what the kernel model and the measure of novelty are computed from."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from mer_ray.models import layout, passages
+from mer_ray.models import passages
 from mer_ray.models.passages import Grid
-from mer_ray.training.member import Scaler
+from mer_ray.models.scaling import Scaler
 
 MAX_FRAMES = 200_000
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """scaler: of frames. components: (F, K), of `mer_ray.models.passages.statistics`. shift, scale: (P,)."""
+class PassageStatistics:
+    """scaler: of frames. components: (F, K), of `passages.statistics`. shift, scale: (P,), mean and deviation."""
 
     scaler: Scaler
     components: np.ndarray
     shift: np.ndarray
     scale: np.ndarray
 
-    def raw(self, frames: np.ndarray, places: Grid, hop_s: float) -> np.ndarray:
-        """Frames (n, F) → (passages, P), as they come."""
-        return passages.statistics(self.scaler.frames(frames), self.components, places, hop_s)
+    @classmethod
+    def fit(
+        cls, tracks: Sequence[np.ndarray], labels: np.ndarray, window: int, hop_s: float, seed: int
+    ) -> PassageStatistics:
+        """From training tracks (n_i, F), for models that have none of their own. labels: (N, 3), for the scaler."""
+        scaler = Scaler.of(tracks, labels)
+        unscaled = cls(scaler, principal_components(scaler, tracks, hop_s, seed), np.zeros(()), np.ones(()))
+        return unscaled.standardised_by(np.stack([unscaled.mean(track, window, hop_s) for track in tracks]))
+
+    def standardised_by(self, raw: np.ndarray) -> PassageStatistics:
+        """The same with shift and scale from raw statistics (n, P); a constant one gets the scale 1."""
+        sd = raw.std(axis=0)
+        scale = np.where(sd > 1e-6, sd, 1).astype(np.float32)
+        return PassageStatistics(self.scaler, self.components, raw.mean(axis=0), scale)
+
+    def raw(self, frames: np.ndarray, grid: Grid, hop_s: float) -> np.ndarray:
+        """Frames (n, F) → (passages, P), not standardised."""
+        return passages.statistics(self.scaler.frames(frames), self.components, grid, hop_s)
 
     def standardised(self, raw: np.ndarray) -> np.ndarray:
         """(passages, P) float32, against the training tracks."""
         scaled: np.ndarray = ((raw - self.shift) / self.scale).astype(np.float32)
         return scaled
 
-    def like(self, other: Statistics) -> bool:
-        """Whether it gives the same numbers."""
-        mine, its = self._arrays(), other._arrays()
-        return all(np.array_equal(a, b) for a, b in zip(mine, its, strict=True))
+    def mean(self, frames: np.ndarray, window: int, hop_s: float) -> np.ndarray:
+        """(P,): the mean over the passages around the points of a track, standardised."""
+        grid = passages.grid(len(frames), window, hop_s)
+        return np.asarray(self.standardised(self.raw(frames, grid, hop_s))[: grid.n_points].mean(axis=0))
 
-    def _arrays(self) -> list[np.ndarray]:
-        own = self.scaler
-        return [own.x_mean, own.x_sd, own.x_root, self.components, self.shift, self.scale]
+    def equals(self, other: PassageStatistics | None) -> bool:
+        """Whether the other one gives the same numbers."""
+        if other is None:
+            return False
+        mine, its = self.arrays(), other.arrays()
+        return all(np.array_equal(mine[name], its[name]) for name in mine)
 
-
-def fit(tracks: Sequence[np.ndarray], labels: np.ndarray, window: int, hop_s: float, seed: int) -> Statistics:
-    """From training tracks (n_i, F), for networks that have none of their own. labels: (N, 3), for the scaler."""
-    scaler = Scaler.of(tracks, labels)
-    count = layout.n_components(tracks[0].shape[1], hop_s)
-    own = Statistics(scaler, components(tracks, count, seed, scaler.frames), np.zeros(()), np.ones(()))
-    means = []
-    for track in tracks:
-        places, n = passages.grid(len(track), window, hop_s)
-        means.append(own.raw(track, places, hop_s)[:n].mean(axis=0))
-    values = np.stack(means)
-    sd = values.std(axis=0)
-    return Statistics(scaler, own.components, values.mean(axis=0), np.where(sd > 1e-6, sd, 1).astype(np.float32))
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As a model folder stores it."""
+        own = {name: getattr(self, name) for name in ("components", "shift", "scale")}
+        return {**own, **self.scaler.arrays()}
 
 
-def components(
-    tracks: Sequence[np.ndarray],
-    count: int,
-    seed: int,
-    scale: Callable[[np.ndarray], np.ndarray] = lambda frames: frames,
-) -> np.ndarray:
-    """Whitening principal components (F, count) of frames (n_i, F), from about 200,000 of them at most.
-
-    scale: what standardises them, frame by frame.
-    """
+def principal_components(scaler: Scaler, tracks: Iterable[np.ndarray], hop_s: float, seed: int) -> np.ndarray:
+    """Whitening principal components (F, K) of standardised frames (n_i, F), from about 200,000 of them at most."""
+    tracks = list(tracks)
+    n_dims = tracks[0].shape[1]
+    count = passages.n_components(n_dims, hop_s)
     if not count:
-        return np.zeros((tracks[0].shape[1], 0), np.float32)
+        return np.zeros((n_dims, 0), np.float32)
     step = max(1, sum(len(t) for t in tracks) // MAX_FRAMES)
-    frames = np.concatenate([scale(t[(seed % step) :: step]) for t in tracks]).astype(np.float64)
+    frames = np.concatenate([scaler.frames(t[(seed % step) :: step]) for t in tracks]).astype(np.float64)
     variance, directions = np.linalg.eigh(frames.T @ frames / max(1, len(frames)))
     variance, directions = variance[::-1][:count], directions[:, ::-1][:, :count]
-    # The sign of an eigenvector is the library's whim.
+    # The sign of an eigenvector is arbitrary: make it the same on every machine.
     directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), range(count)])
     return np.asarray(directions / np.sqrt(np.maximum(variance, 1e-4 * max(variance[0], 1e-12))), np.float32)

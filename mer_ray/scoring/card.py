@@ -11,7 +11,7 @@ from mer_ray import models
 from mer_ray.evaluation.bootstrap import uneven
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.metric_tables import HEADS, Cells, display, lines, with_ends
-from mer_ray.evaluation.metrics import FIGURES
+from mer_ray.evaluation.metrics import METRICS
 from mer_ray.evaluation.summary import of_baselines
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
@@ -22,10 +22,10 @@ from mer_ray.scoring.model_folder import Model
 def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None, packaged: bool = False) -> str:
     """Markdown for a person who finds the folder.
 
-    baselines: ridge, svr, ... → what `summary.evaluate` answers for it, on the same feature, tracks and folds.
+    baselines: ridge, svr, ... → the figures of `summary.evaluate`, on the same feature, tracks and folds.
     packaged: whether it comes with the package, without the files of the run that made it.
     """
-    use, limits = (PACKAGED_USE, _limits(HEARD_PACKAGED)) if packaged else (_use(model), _limits(HEARD))
+    use, limits = (PACKAGED_USE, _limits(SEEN_PACKAGED)) if packaged else (_use(model), _limits(SEEN))
     parts = [_head(model), _data(model), _metrics(model, baselines or {}), _settings(model), use, limits]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
@@ -48,7 +48,7 @@ def _head(model: Model) -> list[str]:
 
 def _members(model: Model) -> str:
     if len(model.members) > 1:
-        return f"An ensemble of {len(model.members)} networks, whose answers are averaged."
+        return f"An ensemble of {len(model.members)} networks, whose predictions are averaged."
     return (
         "One network, solved on all of its tracks; its figures come from networks that lacked the tracks in question."
     )
@@ -57,22 +57,22 @@ def _members(model: Model) -> str:
 def _data(model: Model) -> list[str]:
     details, feature = model.details, model.feature
     settings, repeats = details["settings"], details.get("repeats", 1)
-    source = f"{feature.sample_rate_hz:,} Hz" if feature.sample_rate_hz else "frames that were brought along"
+    source = f"{feature.sample_rate_hz:,} Hz" if feature.sample_rate_hz else "precomputed frames"
     if feature.excerpt is not None:
         source += f" of {feature.excerpt['seconds']:g} s ({feature.excerpt['place']}) of each track"
-    said = [
+    text = [
         "## Data",
         "",
         f"- {details['n_tracks']:,} tracks by {details['n_artists']:,} artists, fingerprint `{details['data']}`.",
     ]
     if details.get("about"):
-        said.append(f"- {markdown_text(details['about'], 1_000)}")
+        text.append(f"- {markdown_text(details['about'], 1_000)}")
     if details.get("labels"):
-        said.append(f"- Labels: {markdown_text(details['labels'], 1_000)}")
+        text.append(f"- Labels: {markdown_text(details['labels'], 1_000)}")
     seeds = (
         f"seed {settings['seed']}" if repeats == 1 else f"seeds {settings['seed']} to {settings['seed'] + repeats - 1}"
     )
-    said += [
+    text += [
         f"- Feature: {markdown_text(feature.name)}, {source}, fingerprint `{feature.fingerprint}`;",
         "  frames of any other are refused.",
         f"- Splits: {settings['folds']} folds × {repeats} repeats ({seeds}). Tracks of an artist, an album or a",
@@ -80,10 +80,10 @@ def _data(model: Model) -> list[str]:
     ]
     if "largest_group" in details:
         sizes = (details[k] for k in ("n_tracks", "n_groups", "largest_group", "effective_groups"))
-        said += [f"- {told}" for told in [uneven(*sizes)] if told]
+        text += [f"- {remark}" for remark in [uneven(*sizes)] if remark]
     if feature.note:
-        said.append(f"- Note: {markdown_text(feature.note, 1_000)}.")
-    return said
+        text.append(f"- Note: {markdown_text(feature.note, 1_000)}.")
+    return text
 
 
 def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -93,20 +93,20 @@ def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[s
     for i, dimension in enumerate(DIMENSIONS):
         m: Mapping[str, Any] = model.metrics[dimension]
         unknown = [float("nan")] * 2
-        figures = [with_ends(f, m.get(f, np.nan), m.get("intervals", {}).get(f, unknown)) for f in FIGURES]
+        figures = [with_ends(f, m.get(f, np.nan), m.get("intervals", {}).get(f, unknown)) for f in METRICS]
         others = [f"{baseline[dimension]['r2']:.3f}" for baseline in baselines.values()]
         texts = [dimension.capitalize(), *figures, f"{m['label_sd']:.3f}", *others, f"± {typical[i]:.3f}", covered[i]]
         rows.append([(text, False) for text in texts])
     others = [f"R² of the {display(name)}" for name in baselines]
     heads = ["Dimension", *HEADS.values(), "Label SD", *others, "90 % interval", "holds"]
     about = "Out of fold; figures are means over the repeats, in brackets their 95 % intervals (bootstrap over groups)."
-    told = [
+    remarks = [
         "R² is against the mean of these labels, whose MSE is the label SD squared. 90 % interval: half of its usual",
         "width; holds: the share of labels in it, of artists that neither the model nor the interval had met.",
     ]
     if baselines:
-        told[-1] += " Baselines: on mean and SD of the same feature, same folds."
-    return ["## Metrics", "", about, "", *lines(heads, rows, n_texts=1), "", *told]
+        remarks[-1] += " Baselines: on mean and SD of the same feature, same folds."
+    return ["## Metrics", "", about, "", *lines(heads, rows, n_texts=1), "", *remarks]
 
 
 def _settings(model: Model) -> list[str]:
@@ -117,28 +117,32 @@ def _settings(model: Model) -> list[str]:
         unused.add("search")
     if not details.get("weighed", True):
         unused.add("weigh_labels")  # no label had a standard error
-    told = ", ".join(f"{key} {settings[key]}" for key in sorted(set(settings) - unused - set(searched)))
-    said = ["## Training", "", f"Trained {details['trained_at']}: {markdown_text(told, 2_000)}."]
+    used = ", ".join(f"{key} {settings[key]}" for key in sorted(set(settings) - unused - set(searched)))
+    text = ["## Training", "", f"Trained {details['trained_at']}: {markdown_text(used, 2_000)}."]
     if searched:
         values = "; ".join(f"{name} {', '.join(map(str, found))}" for name, found in searched.items())
-        said += ["", f"Chosen by the search, in one fold or another: {markdown_text(values, 2_000)}."]
-    if models.is_solved(model.network):
-        said += ["", *_chosen(details.get("chosen"))]
-    return said
+        text += ["", f"Chosen by the search, in one fold or another: {markdown_text(values, 2_000)}."]
+    selects = getattr(models.module(model.network), "SELECTS", "")
+    if selects:
+        text += ["", *_chosen(details.get("chosen"), selects)]
+    return text
 
 
-def _chosen(chosen: Mapping[str, Any] | None) -> list[str]:
+def _chosen(chosen: Mapping[str, Any] | None, selects: str) -> list[str]:
     if not chosen:
-        return ["Which bandwidths and smoothing it chose was not recorded."]
+        return ["What the fit selected was not recorded."]
+    names = list(chosen[DIMENSIONS[0]])
     rows: Cells = []
     for d in DIMENSIONS:
-        bandwidths = ", ".join(f"{b:g}" for b in chosen[d]["bandwidths"])
-        rows.append([(text, False) for text in (d.capitalize(), bandwidths, f"{chosen[d]['smoothing']:g}")])
-    about = [
-        "Chosen for each dimension by folds inside the training tracks: the bandwidth b of the kernels",
-        "exp(-b d² / median d²), of several the mean, and the smoothing (ridge penalty).",
+        values = (v if isinstance(v, list) else [v] for v in (chosen[d][name] for name in names))
+        texts = [d.capitalize(), *(", ".join(f"{v:g}" for v in value) for value in values)]
+        rows.append([(text, False) for text in texts])
+    heads = ["Dimension", *(markdown_text(name.replace("_", " ").capitalize(), 40) for name in names)]
+    return [
+        f"Selected for each dimension by folds inside the training tracks: {selects}",
+        "",
+        *lines(heads, rows, n_texts=1),
     ]
-    return [*about, "", *lines(["Dimension", "Bandwidth", "Smoothing"], rows, n_texts=1)]
 
 
 def _use(model: Model) -> list[str]:
@@ -174,18 +178,18 @@ PACKAGED_USE = [
     "prediction.vad, prediction.lower, prediction.upper  # valence, arousal, dominance",
     "```",
 ]
-HEARD = "for those, use the out-of-fold values in `predictions.parquet`."
-HEARD_PACKAGED = "for those, its scores are fitted values."
+SEEN = "for those, use the out-of-fold values in `predictions.parquet`."
+SEEN_PACKAGED = "for those, its scores are fitted values."
 
 
-def _limits(heard: str) -> list[str]:
+def _limits(seen: str) -> list[str]:
     return [
         "## Limits",
         "",
         "- The figures hold for music like the training tracks, and for labels made the same way.",
         "- Labels that come from tags say what listeners write about music. That is not what a person feels who hears",
         "  it, and nothing here measures that.",
-        f"- It has heard every training track; {heard}",
+        f"- It has heard every training track; {seen}",
         "- The intervals of the figures tell what another sample of tracks would change, not what another training",
         "  would.",
         "- A track that is unlike the training tracks is marked (`in_distribution`); its interval promises nothing.",

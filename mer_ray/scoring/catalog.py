@@ -37,20 +37,24 @@ SCHEMA = pa.schema(
 
 
 class Catalog:
-    """tracks: how many files there are to score; `windows` has their rows. lost: rows of ``failures``. tables: Parquet
-    files with frames. folders: those that were searched, and all of which could be read. skipped: what a search of
-    folders passed over.
+    """What there is to score.
+
+    Attributes:
+        failed: Rows of ``failures``.
+        tables: Parquet files with frames.
+        folders: Those that were searched, and all of which could be read.
+        skipped: What a search of folders passed over.
 
     The rows are in a temporary file, not in memory, where a million files would take a gigabyte.
     """
 
     def __init__(self) -> None:
-        self.lost: list[dict[str, Any]] = []
+        self.failed: list[dict[str, Any]] = []
         self.tables: list[str] = []
         self.folders: list[str] = []
         self.skipped = walk.Skipped()
         self._ids, self._files = Ids(), Ids()
-        self._held: list[dict[str, Any]] = []
+        self._pending: list[dict[str, Any]] = []
         self._file = tempfile.TemporaryFile(prefix="mer-ray-")  # noqa: SIM115  gone with this process, however it ends
         self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
 
@@ -60,9 +64,9 @@ class Catalog:
         return len(self._ids)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Put a file in, unless it is there. Another one of the same id is lost."""
-        self._held.append(row)
-        if len(self._held) == _AT_ONCE:
+        """Put a file in, unless it is there. Another one of the same id becomes a failure."""
+        self._pending.append(row)
+        if len(self._pending) == _AT_ONCE:
             self._flush()
 
     def close(self) -> None:
@@ -78,43 +82,43 @@ class Catalog:
             yield pa.Table.from_batches([batch])
 
     def _flush(self) -> None:
-        rows = pa.Table.from_pylist(self._held, schema=SCHEMA)
-        new, another = self._ids.add(rows["track_id"]), self._files.add([file_id(r["uri"]) for r in self._held])
+        rows = pa.Table.from_pylist(self._pending, schema=SCHEMA)
+        new, another = self._ids.add(rows["track_id"]), self._files.add([file_id(r["uri"]) for r in self._pending])
         self._writer.write_table(rows.filter(pa.array(new)))
         for i in np.flatnonzero(~new & another):
-            said = f"{one_line(rows['uri'][i].as_py(), 300)} has the track_id of another file, {rows['track_id'][i]}"
-            self.lost.append(failure("score", file_id(rows["uri"][i].as_py()), "duplicate", said))
-        self._held = []
+            message = f"{one_line(rows['uri'][i].as_py(), 300)} has the track_id of another file, {rows['track_id'][i]}"
+            self.failed.append(failure("score", file_id(rows["uri"][i].as_py()), "duplicate", message))
+        self._pending = []
 
 
-def find(places: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catalog:
+def find(paths: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catalog:
     """Look through folders, manifests, audio files, tables of frames, and objects or folders in a store.
 
     scale: of labels that a manifest may bring. A file that comes twice is there once. Raises InputError.
     """
     catalog, nothing = Catalog(), list[walk.NoAudio]()
-    for place in places:
+    for path in paths:
         try:
-            for item in _look(place, scale, catalog, len(places) == 1):
-                _take(place, item, catalog)
-        except walk.NoAudio as error:  # a folder of covers, among others that are given
+            for item in _look(path, scale, catalog, len(paths) == 1):
+                _take(path, item, catalog)
+        except walk.NoAudio as error:  # a folder of covers, among other paths
             nothing.append(error)
-            catalog.skipped.add(walk.EMPTY, place)
+            catalog.skipped.add(walk.EMPTY, path)
             catalog.skipped.merge(error.skipped)
             if not (error.skipped.counts[walk.UNREADABLE] or error.skipped.counts[walk.BROKEN]):
-                catalog.folders.append(str(_absolute(to_path(place).expanduser())))
+                catalog.folders.append(str(_absolute(to_path(path).expanduser())))
     catalog.close()
-    if nothing and not (catalog.tracks or catalog.tables or catalog.lost):
+    if nothing and not (catalog.tracks or catalog.tables or catalog.failed):
         raise nothing[0]
     return catalog
 
 
-def _take(place: str, item: Found, catalog: Catalog) -> None:
+def _take(path: str, item: Found, catalog: Catalog) -> None:
     track, error = item if isinstance(item, tuple) else (item, None)
     if error is None and track.uri is None:
-        error = TrackError("no_audio", f"{place}: {track.artist} – {track.title} has no path or uri")
+        error = TrackError("no_audio", f"{path}: {track.artist} – {track.title} has no path or uri")
     if error is not None:
-        catalog.lost.append(failure("score", track.id, error.reason, error.message, error.transient))
+        catalog.failed.append(failure("score", track.id, error.reason, error.message, error.transient))
     else:
         catalog.add(_row(track))
 
@@ -141,37 +145,37 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) 
     if objects.scheme(text) not in ("", "file"):
         yield from (_object(uri) for uri in _objects(text, catalog.skipped))
         return
-    place = _absolute(to_path(text).expanduser())
+    path = _absolute(to_path(text).expanduser())
     try:
-        there = place.exists()
+        there = path.exists()
     except OSError as error:
         raise InputError(f"catalog {one_line(text)} cannot be read ({error.strerror})") from error
-    if not there and not place.is_symlink():
+    if not there and not path.is_symlink():
         raise InputError(
             f"catalog {one_line(text)} does not exist",
             "give a folder with audio, a manifest (CSV, JSON lines, Parquet), or a table of frames",
         )
-    if place.is_dir():
-        shards = sorted(str(f) for f in place.glob("*.parquet") if not f.name.startswith((".", "_")))
+    if path.is_dir():
+        shards = sorted(str(f) for f in path.glob("*.parquet") if not f.name.startswith((".", "_")))
         if shards and has_frames(shards[0]):
             catalog.tables.extend(shards)
         else:
             skipped = walk.Skipped()
-            yield from folder.tracks(place, skipped)
+            yield from folder.tracks(path, skipped)
             catalog.skipped.merge(skipped)
             if not (skipped.counts[walk.UNREADABLE] or skipped.counts[walk.BROKEN]):
-                catalog.folders.append(str(place))
-    elif place.is_file() and _is_table(place):
-        if has_frames(place):
-            catalog.tables.append(str(place))
+                catalog.folders.append(str(path))
+    elif path.is_file() and _is_table(path):
+        if has_frames(path):
+            catalog.tables.append(str(path))
         else:
-            yield from _listed(place, scale, alone)
+            yield from _listed(path, scale, alone)
     else:
-        yield _described(place)
+        yield _described(path)
 
 
 def _listed(file: Path, scale: tuple[float, float], alone: bool) -> Iterator[Found]:
-    """What a manifest lists. One that cannot be used, and was given among other places, costs a row."""
+    """What a manifest lists. One of several paths that cannot be used becomes a failure."""
     try:
         yield from manifest.tracks(file, scale, labels=False)
     except InputError as error:
@@ -193,7 +197,7 @@ def _is_table(file: Path) -> bool:
 
 
 def _described(file: Path) -> Found:
-    """A file that was given by its own name: whatever it is called, its content decides."""
+    """A file named by itself: its content decides, whatever its suffix."""
     name = one_line(str(file), 300)
     try:
         if not file.is_file():
@@ -220,8 +224,8 @@ def _objects(uri: str, skipped: walk.Skipped) -> list[str]:
     below = walk.Skipped()
     found = [u for u in objects.listing(uri) if walk.named_as_audio(unquote(_name(u).removeprefix(prefix)), below)]
     if not found:
-        said = "; ".join(filter(None, [walk.SUCH_AS, str(below)]))
-        raise InputError(f"{objects.shown(uri)} holds no audio files", said)
+        hint = "; ".join(filter(None, [walk.SUCH_AS, str(below)]))
+        raise InputError(f"{objects.shown(uri)} holds no audio files", hint)
     skipped.merge(below)
     return found
 

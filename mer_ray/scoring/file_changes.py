@@ -1,5 +1,5 @@
 """Which scores of earlier runs are void: of files that have changed since, or that are gone from the folders searched,
-and those that another file, or another name, has taken the place of in a manifest that was edited.
+and those that another file, or another name, has replaced in a manifest that was edited.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Void:
     unknown: int = 0
 
     def notes(self) -> Iterator[str]:
-        """What was found, in lines."""
+        """For people, in lines."""
         figures = ((self.changed, "of files that have changed since"), (self.gone, "of files that are gone"))
-        said = [f"{n:,} {what}" for n, what in figures if n]
-        if said:
-            yield f"earlier scores taken out: {', '.join(said)}"
+        parts = [f"{n:,} {what}" for n, what in figures if n]
+        if parts:
+            yield f"earlier scores taken out: {', '.join(parts)}"
         if self.unknown:
             yield (
                 f"{self.unknown:,} earlier scores do not say which version of their file they are of, and were kept: "
@@ -52,35 +52,35 @@ def find(
 
     folders: those that were searched: a file below one of them that is not listed is gone.
     A listed file that has another id now, or an id that stands for another file, has changed, and so has one that is
-    called otherwise. Of ``listed``, 40 bytes a file are held.
+    called otherwise. Memory: 40 bytes a listed file.
     """
     there = _Listed(listed)
     roots = tuple(f"{folder.rstrip('/')}/" for folder in folders)
-    found = Void()
+    void = Void()
     for piece in scores:
         ids = []
         for row in piece.to_pylist():
             versioned = row["size"] is not None and row["mtime_ms"] is not None
-            at = there.find(row)
-            if at is not None and there.names[at] != _hash(_names(row)):
+            index = there.find(row)
+            if index is not None and there.names[index] != _hash(_names(row)):
                 differs = True
-                found.changed += 1
-            elif at is not None:
-                found.unknown += not versioned and there.states[at] != _NOTHING
-                differs = versioned and there.states[at] != _hash(_state(row)) and not _has_same_bytes(row)
-                found.changed += differs
+                void.changed += 1
+            elif index is not None:
+                void.unknown += not versioned and there.states[index] != _NOTHING
+                differs = versioned and there.states[index] != _hash(_state(row)) and not _has_same_bytes(row)
+                void.changed += differs
             elif there.has(row):
                 # What was scored from ready frames has no version, and may be of a file that is listed, too.
                 differs = versioned or objects.is_object(row["uri"])
-                found.changed += differs
-                found.unknown += not differs
+                void.changed += differs
+                void.unknown += not differs
             else:
                 differs = bool(roots) and not keep_gone and str(to_path(row["uri"])).startswith(roots)
-                found.gone += differs
+                void.gone += differs
             if differs:
                 ids.append(row["track_id"])
-        found.ids.add(ids)
-    return found
+        void.ids.add(ids)
+    return void
 
 
 def _has_same_bytes(row: dict[str, Any]) -> bool:
@@ -116,8 +116,8 @@ class _Listed:
 
 
 def _at(keys: np.ndarray, key: int) -> int | None:
-    at = int(np.searchsorted(keys, np.uint64(key)))
-    return at if at < len(keys) and keys[at] == key else None
+    index = int(np.searchsorted(keys, np.uint64(key)))
+    return index if index < len(keys) and keys[index] == key else None
 
 
 def _pair(row: dict[str, Any]) -> str:

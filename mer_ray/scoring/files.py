@@ -1,76 +1,122 @@
-"""Audio files → rows of ``scores``, one after the other, in this process: what `mer_ray.score` does."""
+"""Audio files → rows of ``scores``, in this process: for the stage's workers, and for `mer_ray.score`."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pyarrow as pa
 
 from mer_ray.audio import walk
 from mer_ray.audio.isolated import Decoder
 from mer_ray.errors import InputError, TrackError
-from mer_ray.features.batch import extract
+from mer_ray.features.batch import Stream, extract
 from mer_ray.io import objects
 from mer_ray.io.address import is_url, to_path, to_uri
 from mer_ray.io.identity import one_line
+from mer_ray.scoring import rows
 from mer_ray.scoring.catalog import content_hash, file_id, state
 from mer_ray.scoring.predictor import Predictor
-from mer_ray.scoring.rows import scores_table
 from mer_ray.scoring.waveform import Waveform, duration_s
-from mer_ray.sources.folder import describe
+from mer_ray.sources import folder
 
 FAILURES = pa.schema([(name, pa.string()) for name in ("uri", "reason", "message")])
 KEY = b"mer_ray.failures"
 """Of a schema's metadata, which has them as JSON."""
 
-TOLD = 3
-"""Failures that a warning tells of."""
+NAMED = 3
+"""Failures that a warning names."""
 
-Place = str | os.PathLike[str]
+PathLike = str | os.PathLike[str]
+
+
+@dataclass
+class Batch:
+    """scores: rows of ``scores``. frames: of the model's feature, by track_id. errors: by track_id. seconds: of audio
+    decoded."""
+
+    scores: pa.Table
+    frames: dict[str, np.ndarray]
+    errors: dict[str, TrackError]
+    seconds: float
+
+
+def score(
+    model: Predictor,
+    files: Sequence[Mapping[str, Any]],
+    min_duration_s: float,
+    stream: Stream | None = None,
+    describe: Callable[[str], Mapping[str, Any]] | None = None,
+) -> Batch:
+    """Score audio files together; one that cannot be used becomes an error.
+
+    Args:
+        model: Loaded; it must read audio.
+        files: track_id and uri of each, and what else is known of it, as in `rows.COLUMNS`.
+        min_duration_s: Shorter files are errors.
+        stream: How files are decoded.
+        describe: What is to be found out about a URI that could be decoded; may raise OSError.
+    """
+    feature, extractors = model.model.feature.name, model.extractors()
+    found = extract([(f["track_id"], f["uri"], list(extractors)) for f in files], extractors, min_duration_s, stream)
+    frames, peaks = found.frames[feature], found.frames[Waveform.NAME]
+    errors = {i: error for (name, i), error in found.errors.items() if name in ("", feature)}
+    tracks = {}
+    for file in files:
+        i, uri = file["track_id"], file["uri"]
+        if i in frames:
+            try:
+                known = {"sha256": content_hash(uri), "decoded_share": found.shares[i]}
+                tracks[i] = {**file, **known, **(describe(uri) if describe else {})}
+            except OSError as error:
+                errors[i] = _unreadable(uri, error)
+    predictions = model.predict_frames([frames[i] for i in tracks])
+    made = [
+        rows.Scored(track, prediction, duration_s(peaks[i]), model.name, peaks[i])
+        for (i, track), prediction in zip(tracks.items(), predictions, strict=True)
+    ]
+    return Batch(
+        rows.table(made),
+        frames,
+        {f["track_id"]: named(errors[f["track_id"]], f["uri"]) for f in files if f["track_id"] in errors},
+        found.seconds,
+    )
 
 
 def scored(
-    places: Iterable[Place], model: Predictor, min_duration_s: float, allow_partial: bool = False
+    paths: Iterable[PathLike], model: Predictor, min_duration_s: float, allow_partial: bool = False
 ) -> Iterator[pa.Table | dict[str, Any]]:
     """A table of one row for each file, in order, or a dict with ``uri`` and ``error``, a TrackError.
 
-    places: files, objects in a store, and folders, which stand for the audio in them.
+    paths: files, objects in a store, and folders, which stand for the audio in them.
     """
-    extractors = model.extractors()
-    feature = model.model.feature.name
     with Decoder(allow_partial=allow_partial) as decoder:
-        for uri, lost in _files(places):
-            if lost is not None:
-                yield {"uri": uri, "error": lost}
-                continue
-            track: dict[str, Any] = {"track_id": file_id(uri), "uri": uri}
-            result = extract([(track["track_id"], uri, list(extractors))], extractors, min_duration_s, decoder.stream)
-            try:
-                for error in result.errors.values():
-                    raise error
-                ((frames,), (peaks,)) = (list(result.frames[name].values()) for name in (feature, Waveform.NAME))
-                predictions = model.predict_frames([frames])
-                track |= {
-                    **_names(uri),
-                    **state(uri),
-                    "sha256": content_hash(uri),
-                    "decoded_share": result.shares[track["track_id"]],
-                }
-            except (OSError, TrackError) as error:
-                yield {"uri": uri, "error": _with_place(uri, error)}
-                continue
-            yield scores_table([track], predictions, [duration_s(peaks)], model.name, [peaks])
+        for uri, error in _files(paths):
+            if error is None:
+                track = {"track_id": file_id(uri), "uri": uri}
+                made = score(model, [track], min_duration_s, decoder.stream, _describe)
+                error = made.errors.get(track["track_id"])
+            yield made.scores if error is None else {"uri": uri, "error": error}
 
 
-def with_failures(table: pa.Table, lost: list[dict[str, Any]]) -> pa.Table:
-    """The table, whose schema's metadata remembers what could not be scored."""
-    rows = [{"uri": row["uri"], "reason": row["error"].reason, "message": row["error"].message} for row in lost]
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: json.dumps(rows)}) if rows else table
+def named(error: TrackError, uri: str) -> TrackError:
+    """The error with a message that names the file, without passwords."""
+    file = _shown(uri)
+    return error if file in error.message else TrackError(error.reason, f"{file}: {error.message}", error.transient)
+
+
+def with_failures(table: pa.Table, failed: list[dict[str, Any]]) -> pa.Table:
+    """The table, with what could not be scored in its schema's metadata."""
+    listed = [{"uri": row["uri"], "reason": row["error"].reason, "message": row["error"].message} for row in failed]
+    return (
+        table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: json.dumps(listed)}) if failed else table
+    )
 
 
 def failures(table: pa.Table) -> pa.Table:
@@ -78,18 +124,18 @@ def failures(table: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(json.loads((table.schema.metadata or {}).get(KEY, b"[]")), schema=FAILURES)
 
 
-def warning(lost: list[dict[str, Any]], n_scored: int) -> str:
+def warning(failed: list[dict[str, Any]], n_scored: int) -> str:
     """How many could not be scored, and why the first of them."""
-    told = "; ".join(f"{row['error'].message} ({row['error'].reason})" for row in lost[:TOLD])
-    more = f"; and {len(lost) - TOLD:,} more" if len(lost) > TOLD else ""
-    n = len(lost) + n_scored
-    return f"{len(lost):,} of {n:,} could not be scored: {told}{more}. mer_ray.failures(table) lists them"
+    named = "; ".join(f"{row['error'].message} ({row['error'].reason})" for row in failed[:NAMED])
+    more = f"; and {len(failed) - NAMED:,} more" if len(failed) > NAMED else ""
+    n = len(failed) + n_scored
+    return f"{len(failed):,} of {n:,} could not be scored: {named}{more}. mer_ray.failures(table) lists them"
 
 
-def _files(places: Iterable[Place]) -> Iterator[tuple[str, TrackError | None]]:
-    """The address of each file, or of what is none with the reason."""
-    for place in places:
-        text = os.fsdecode(os.fspath(place))
+def _files(paths: Iterable[PathLike]) -> Iterator[tuple[str, TrackError | None]]:
+    """The URI of each file, or of what is none with the reason."""
+    for path in paths:
+        text = os.fsdecode(os.fspath(path))
         if is_url(text):
             yield objects.shown(text), TrackError("bad_uri", f"{objects.shown(text)} is a web address: fetch it first")
         elif objects.is_object(text):
@@ -106,7 +152,7 @@ def _local(path: Path) -> Iterator[tuple[str, TrackError | None]]:
             return
         found, skipped = walk.search(path)
     except OSError as error:
-        yield uri, _with_place(uri, error)
+        yield uri, _unreadable(uri, error)
     except InputError as error:
         yield uri, TrackError("empty", str(error))
     else:
@@ -116,15 +162,16 @@ def _local(path: Path) -> Iterator[tuple[str, TrackError | None]]:
             yield to_uri(file), None
 
 
-def _names(uri: str) -> dict[str, Any]:
+def _describe(uri: str) -> dict[str, Any]:
     if objects.is_object(uri):
-        return {"artist": "", "title": one_line(unquote(PurePosixPath(uri.partition("?")[0]).stem)), "album": ""}
-    found = describe(to_path(uri))
-    return {"artist": found.artist, "title": found.title, "album": found.album or ""}
+        return {"title": one_line(unquote(PurePosixPath(uri.partition("?")[0]).stem))}
+    track = folder.describe(to_path(uri))
+    return {"artist": track.artist, "title": track.title, "album": track.album, **state(uri)}
 
 
-def _with_place(uri: str, error: OSError | TrackError) -> TrackError:
-    shown = objects.shown(uri) if objects.is_object(uri) else one_line(str(to_path(uri)), 300)
-    if isinstance(error, OSError):
-        return TrackError("unreadable", f"{shown} cannot be read ({error.strerror})")
-    return error if shown in error.message else TrackError(error.reason, f"{shown}: {error.message}", error.transient)
+def _shown(uri: str) -> str:
+    return objects.shown(uri) if objects.is_object(uri) else one_line(str(to_path(uri)), 300)
+
+
+def _unreadable(uri: str, error: OSError) -> TrackError:
+    return TrackError("unreadable", f"{_shown(uri)} cannot be read ({error.strerror})")

@@ -17,7 +17,7 @@ from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import ragged_arrays
 from mer_ray.io.tables import failure
 
-AT_ONCE, VALUES_AT_ONCE = 1_024, 10**8
+MAX_ROWS, MAX_VALUES = 1_024, 10**8
 """So many rows are scored and written together, or fewer where their frames are so many numbers."""
 KNOWN = ("track_id", "artist", "title", "album", "uri")
 READING = (pa.ArrowException, OSError)
@@ -25,8 +25,8 @@ READING = (pa.ArrowException, OSError)
 
 
 def unit_rows(file: str, filesystem: Any, model: str) -> Iterator[dict[str, Any]]:
-    """A file's row groups: file, group, start (rows of the file before it), rows, at_once (rows of a piece), and key,
-    which changes with what is in them.
+    """A file's row groups: file, group, start (rows of the file before it), rows, piece_rows (rows of a piece) and key,
+    which changes with their content.
 
     Raises InputError where the file cannot be read.
     """
@@ -45,7 +45,7 @@ def unit_rows(file: str, filesystem: Any, model: str) -> Iterator[dict[str, Any]
             "group": group,
             "start": start,
             "rows": rows,
-            "at_once": max(1, min(AT_ONCE, VALUES_AT_ONCE * rows // max(1, values))),
+            "piece_rows": max(1, min(MAX_ROWS, MAX_VALUES * rows // max(1, values))),
             "key": f"{model} {file} {group} {rows} {packed}",
         }
         start += rows
@@ -53,7 +53,7 @@ def unit_rows(file: str, filesystem: Any, model: str) -> Iterator[dict[str, Any]
 
 def shards(unit: Mapping[str, Any]) -> list[str]:
     """The names under which the pieces of a row group are committed."""
-    return [f"{unit['key']} {start}" for start in range(0, unit["rows"], unit["at_once"])]
+    return [f"{unit['key']} {start}" for start in range(0, unit["rows"], unit["piece_rows"])]
 
 
 def ids(unit: Mapping[str, Any], filesystem: Any) -> pa.ChunkedArray:
@@ -74,12 +74,12 @@ def unit_id(unit: Mapping[str, Any]) -> str:
     return digest(unit["key"].encode())[:16]
 
 
-def unit_place(unit: Mapping[str, Any]) -> str:
+def unit_name(unit: Mapping[str, Any]) -> str:
     """A row group in messages."""
     return f"{one_line(unit['file'])}, row group {unit['group']} ({unit['rows']:,} rows)"
 
 
-def lost_stage(feature: str) -> str:
+def unit_stage(feature: str) -> str:
     """The name under which ``failures`` has row groups that cannot be read, or that end every worker.
 
     Not that of their rows, whose failures are met once: each run meets all of these again.
@@ -87,15 +87,25 @@ def lost_stage(feature: str) -> str:
     return f"score:{feature}:groups"
 
 
+def unit_failure(stage: str, unit: Mapping[str, Any], error: TrackError) -> dict[str, Any]:
+    """A row of ``failures`` for a row group, with ``tries``, how often it could not be read before."""
+    return failure(stage, unit_id(unit), error.reason, error.message, error.transient, unit["tries"] + 1)
+
+
+def shard_file(shard: str) -> str:
+    """The file of a piece, as `Workspace.append` names it."""
+    return f"part-{digest(shard.encode())[:24]}.parquet"
+
+
 def repeated(unit: Mapping[str, Any], column: pa.ChunkedArray, new: np.ndarray) -> list[dict[str, Any]]:
     """Rows of ``failures`` for track_ids that came before. column: of `ids`. new: which did not, (n,) bool."""
-    file, lost = unit["file"], []
-    for row in np.flatnonzero(~new).tolist():
-        place = f"{one_line(file)}, row {unit['start'] + row + 1}"
-        track = one_line(column[row].as_py() or "", 40)
-        said = f"{place}: its track_id, {track}, is that of an earlier row; one of them is kept"
-        lost.append(failure("score", digest(f"{file} {unit['start'] + row}".encode())[:16], "duplicate", said))
-    return lost
+    failed = []
+    for row in (np.flatnonzero(~new) + unit["start"]).tolist():
+        track = one_line(column[row - unit["start"]].as_py() or "", 40)
+        twice = f"its track_id, {track}, is that of an earlier row; one of them is kept"
+        message = f"{one_line(unit['file'])}, row {row + 1}: {twice}"
+        failed.append(failure("score", digest(f"{unit['file']} {row}".encode())[:16], "duplicate", message))
+    return failed
 
 
 class Frames:
@@ -118,7 +128,7 @@ class Frames:
         if "track_id" not in names:
             raise InputError(f"{one_line(file)} has no column track_id", "name each row's track")
         self.has_fingerprint = "fingerprint" in names
-        if not self.has_fingerprint and spec.family != "brought":
+        if not self.has_fingerprint and spec.family != "precomputed":
             raise ModelError(
                 f"{one_line(file)} does not say which frames it holds: it has no column fingerprint",
                 f"the model reads {spec.name} with the fingerprint {spec.fingerprint}; take features that mer-ray made",
@@ -127,35 +137,35 @@ class Frames:
 
     def pieces(self) -> Iterator[tuple[str, pa.Table]]:
         """The pieces of the row group, each with its name in `shards`."""
-        names, held, at_once = iter(shards(self.unit)), pa.table({}), self.unit["at_once"]
+        names, pending, piece_rows = iter(shards(self.unit)), pa.table({}), self.unit["piece_rows"]
         for table in self._read():
-            held = pa.concat_tables([held, table]) if held.num_rows else table
-            while held.num_rows >= at_once:
-                yield next(names), held.slice(0, at_once)
-                held = held.slice(at_once)
-        if held.num_rows:
-            yield next(names), held
+            pending = pa.concat_tables([pending, table]) if pending.num_rows else table
+            while pending.num_rows >= piece_rows:
+                yield next(names), pending.slice(0, piece_rows)
+                pending = pending.slice(piece_rows)
+        if pending.num_rows:
+            yield next(names), pending
 
     def _read(self) -> Iterator[pa.Table]:
-        at_once, groups = self.unit["at_once"], [self.unit["group"]]
+        piece_rows, groups = self.unit["piece_rows"], [self.unit["group"]]
         try:
-            for batch in self._opened.iter_batches(at_once, row_groups=groups, columns=self._columns):
+            for batch in self._opened.iter_batches(piece_rows, row_groups=groups, columns=self._columns):
                 batch.validate(full=True)
                 yield pa.Table.from_batches([batch])
         except READING as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> TrackError:
-        said = f"{unit_place(self.unit)} cannot be read ({one_line(str(error), 200)})"
-        return TrackError("unreadable", said, self._may_pass)
+        message = f"{unit_name(self.unit)} cannot be read ({one_line(str(error), 200)})"
+        return TrackError("unreadable", message, self._may_pass)
 
     def read(self, piece: pa.Table) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]]]:
         """What is known of the tracks, their frames (n_i, F), and rows of ``failures`` for those that have none."""
         if self.has_fingerprint:
-            found = set(piece["fingerprint"].unique().to_pylist()) - {self.spec.fingerprint}
-            if found:
+            others = set(piece["fingerprint"].unique().to_pylist()) - {self.spec.fingerprint}
+            if others:
                 raise ModelError(
-                    f"{one_line(self.file)} holds frames of {', '.join(sorted(map(str, found)))[:80]}, and the model "
+                    f"{one_line(self.file)} holds frames of {', '.join(sorted(map(str, others)))[:80]}, and the model "
                     f"reads {self.spec.fingerprint} ({self.spec.name})",
                     "extract the features with the settings that the model was trained with",
                 )
@@ -177,7 +187,7 @@ class Frames:
         ids = known["track_id"].to_pylist()
         # Not the plain stage: a shard that is there does not meet its failures again, and they count on.
         stage = f"score:{self.spec.name}"
-        lost = [
+        failed = [
             failure(stage, ids[i], "too_short", f"{self.file}: row {ids[i]} has no frames")
             for i in np.flatnonzero(empty)
         ]
@@ -185,16 +195,16 @@ class Frames:
         for track, good in zip(tracks, finite, strict=True):
             if not good:
                 i = track["track_id"]
-                lost.append(failure(stage, i, "not_finite", f"{self.file}: row {i} has NaN or infinite frames"))
-        kept = np.flatnonzero(finite)
-        return [tracks[i] for i in kept], [arrays[i] for i in kept], lost
+                failed.append(failure(stage, i, "not_finite", f"{self.file}: row {i} has NaN or infinite frames"))
+        usable = np.flatnonzero(finite)
+        return [tracks[i] for i in usable], [arrays[i] for i in usable], failed
 
     def _known(self, piece: pa.Table) -> pa.Table:
         try:
             known = pa.table({n: piece[n].cast(pa.string()) for n in KNOWN if n in piece.column_names})
         except pa.ArrowException as error:
-            said = f"{one_line(self.file)}: {', '.join(KNOWN)} must be text ({one_line(str(error), 100)})"
-            raise InputError(said) from error
+            message = f"{one_line(self.file)}: {', '.join(KNOWN)} must be text ({one_line(str(error), 100)})"
+            raise InputError(message) from error
         if known["track_id"].null_count:
             raise InputError(f"{one_line(self.file)} has rows without track_id", "name each row's track")
         return known

@@ -16,8 +16,8 @@ from mer_ray.scoring.scores_table import SCHEMA, find, listing, name, read
 
 By = Literal["both", "feeling", "sound"]
 
-_CELLS = 1 << 24  # distances that are held at once: 64 MiB
-_PAIRS = 1 << 18  # exact distances that are computed at once
+_CELLS = 1 << 24  # distances in memory: 64 MiB
+_PAIRS = 1 << 18  # exact distances in memory
 _GROUPS = 512  # of columns, at the least; the more, the fewer candidates
 _TOLERANCE = 1e-5  # of squared distances in float32, relative to the squared lengths that they are the difference of
 
@@ -62,19 +62,19 @@ def nearest_to(table: pa.Table, row: int, k: int = 8, by: By = "both") -> tuple[
 
 
 def run(scores: str, track: str, n: int = 10, by: By = "both") -> list[str]:
-    """Print the n tracks of a scores file that are most like one of them. Answers what else to tell people."""
+    """Print the n tracks of a scores file that are most like one of them. Returns notes for the user."""
     from mer_ray.console import out
 
     table = read(scores, [c for c in SCHEMA.names if c != "waveform"])
     row = find(table, track)
-    found, distances = nearest_to(table, row, n, by)
+    rows, distances = nearest_to(table, row, n, by)
     own = table.slice(row, 1).to_pylist()[0]
     feeling = ", ".join(f"{d} {own[d]:.2f}" for d in DIMENSIONS)
     out.print(f"[bold]{escape(name(own['artist'], own['title']))}[/bold]  {feeling}")
-    if len(found):
-        out.print(listing(table, found, distances))
-        said = "Alike in feeling and sound" if by == "both" else f"Alike in {by}"
-        notes = [f"{said}: 0 is the same, 1.4 as far as two tracks drawn at random."]
+    if len(rows):
+        out.print(listing(table, rows, distances))
+        alike = "Alike in feeling and sound" if by == "both" else f"Alike in {by}"
+        notes = [f"{alike}: 0 is the same, 1.4 as far as two tracks drawn at random."]
     else:
         notes = ["There is no other track to compare it with" + ("." if table.num_rows < 2 else " by its sound.")]
     if by != "feeling" and not _parts(table.slice(row, 1), "sound")[0].known.all():
@@ -105,8 +105,8 @@ def _candidates(parts: list[_Part], n: int, k: int) -> Iterator[tuple[np.ndarray
         minima = rough[:, : n // groups * groups].reshape(len(rough), -1, groups).min(axis=1)
         limit = np.partition(minima, min(k, groups) - 1, axis=1)[:, min(k, groups) - 1]
         slack = 2 * _TOLERANCE * sum(length[rows, 0] + length.max() for length in lengths)
-        found = np.flatnonzero(rough <= np.minimum(limit + slack, np.finfo(np.float32).max)[:, None])
-        yield start + found // n, found % n
+        near = np.flatnonzero(rough <= np.minimum(limit + slack, np.finfo(np.float32).max)[:, None])
+        yield start + near // n, near % n
 
 
 def _mean_of_known(parts: list[_Part], squared: list[np.ndarray], rows: slice) -> np.ndarray:

@@ -33,10 +33,10 @@ from mer_ray.scoring import file_changes, rollups, scores_table, sheet
 from mer_ray.scoring.catalog import Catalog
 
 FORMATS = (".parquet", ".csv", sheet.SUFFIX)
-AT_ONCE = 5_000
+PIECE_ROWS = 5_000
 """Rows, with their curves, of a larger file that are in memory together."""
 SORTED_ROWS = 200_000
-"""Up to so many rows, a file is ordered by address and has roll-ups beside it: both need all rows at once."""
+"""Up to so many rows, a file is ordered by URI and has roll-ups beside it: both need all rows in memory."""
 NESTED = ("curve", "sound", "waveform")
 """What a sheet cannot hold."""
 _T = TypeVar("_T")
@@ -52,25 +52,25 @@ class _State(NamedTuple):
 
 
 class Output:
-    """The place for one model's scores, on this machine or in an object store.
+    """Where one model's scores go, on this machine or in an object store.
 
     A file is worked on in ``FILE.parts``, a folder is itself the workspace: scores/, failures/, rollups.csv.
 
-    Several commands may score into one file at once, for instance a job that is submitted again while it still runs:
-    each adds its shards to what the file holds by then, and begins that anew if the file has changed just before its
-    own is put there. Between that look and the end of putting it there, another command's file would be lost: never for
-    commands of one machine, in a folder of a network for the moment of a rename, in an object store while it is sent.
+    Several commands may score into one file together, for instance a job that is submitted again while it still runs:
+    each merges its shards with what the file holds by then, and starts over if the file changes before its own replaces
+    it. After that check another command's file could still be overwritten: never by commands of one machine, in a
+    network folder during a rename, in an object store during the upload.
     """
 
     def __init__(self, target: str) -> None:
-        """Raises InputError where the place makes no sense, or a store does not let us in."""
+        """Raises InputError where the target makes no sense, or a store refuses."""
         remote = objects.scheme(target) not in ("", "file")
         if remote:
             folder, self.name = parted(target)
-            self.place = objects.shown(target)
+            self.shown = objects.shown(target)
         else:
             path = to_path(target).expanduser()
-            folder, self.name, self.place = str(path.absolute().parent), path.absolute().name, str(path)
+            folder, self.name, self.shown = str(path.absolute().parent), path.absolute().name, str(path)
             check_lasting(str(path.absolute()), "--out")
             if not path.absolute().parent.is_dir():
                 raise InputError(f"folder {path.parent} for --out does not exist", "make it first")
@@ -81,7 +81,7 @@ class Output:
             suffix = PurePosixPath(self.name).suffix.lower()
             if (suffix or is_file) and suffix not in FORMATS and not there:
                 raise InputError(
-                    f"--out {self.place} must end in {' or '.join(FORMATS)}, or be a folder",
+                    f"--out {self.shown} must end in {' or '.join(FORMATS)}, or be a folder",
                     "a folder has no suffix",
                 )
             self.is_file = bool(suffix) and not there
@@ -103,19 +103,19 @@ class Output:
         others = work.distinct("scores", "model") - {self.model}
         if others and not self.is_file:
             raise InputError(
-                f"--out {self.place} holds scores by {one_line(', '.join(sorted(others)), 200)}, and the model is now "
+                f"--out {self.shown} holds scores by {one_line(', '.join(sorted(others)), 200)}, and the model is now "
                 f"{self.model}",
                 "choose another folder, or remove this one",
             )
         if self.is_file:
             self._failed_then = self.beside.stamp(self._failures)
         if self.is_file and self.beside.exists(self.name):
-            held: Counter[str] = Counter()
+            scored: Counter[str] = Counter()
             for piece in scores_table.pieces(self.uri, ["model"]):
-                held.update({r["values"]: r["counts"] for r in piece["model"].value_counts().to_pylist()})
-            if held and self.model not in held:
-                old = one_line(", ".join(sorted(held)), 200)
-                self.note = f"{self.place} held {held.total():,} scores by {old}: these take their place"
+                scored.update({r["values"]: r["counts"] for r in piece["model"].value_counts().to_pylist()})
+            if scored and self.model not in scored:
+                old = one_line(", ".join(sorted(scored)), 200)
+                self.note = f"{self.shown} held {scored.total():,} scores by {old}: these take their place"
         if others:
             work.remove()  # what was left of a run that was killed
         work.sweep()
@@ -131,18 +131,18 @@ class Output:
         columns = file_changes.COLUMNS
         there = self.workspace.batches("scores", columns)
         scores = chain(there, self._mine(columns)) if self.is_file else there
-        found = file_changes.find(scores, catalog.windows(AT_ONCE), catalog.folders, keep_gone)
-        if found.ids:
-            self._void = found.ids
+        void = file_changes.find(scores, catalog.windows(PIECE_ROWS), catalog.folders, keep_gone)
+        if void.ids:
+            self._void = void.ids
             for name in self.workspace.names("features"):
-                self.workspace.drop(features_table(name), found.ids)
-            self.workspace.drop("scores", found.ids)
-        return found
+                self.workspace.drop(features_table(name), void.ids)
+            self.workspace.drop("scores", void.ids)
+        return void
 
     def check_room(self, n: int) -> None:
         """Raises InputError where the file cannot hold n rows."""
         if self.name.lower().endswith(sheet.SUFFIX):
-            sheet.check_room(n, self.place)
+            sheet.check_room(n, self.shown)
 
     def abandon(self) -> None:
         """Leave no working folder behind if there is nothing in it to go on from."""
@@ -158,7 +158,7 @@ class Output:
             if n:
                 self._roll(self.workspace, "rollups.csv", n)
             return self._sibling("failures")
-        failed = failed + self._failed_elsewhere(failed)
+        failed = failed + self._failed_in_other_commands(failed)
         if failed:
             rows = pa.Table.from_pylist(failed, schema=SCHEMAS["failures"])
             self._write(iter([rows]), SCHEMAS["failures"], self.beside, self._failures)
@@ -174,7 +174,7 @@ class Output:
         return self._sibling(self._failures)
 
     def _settled(self, work: Callable[[_State], _T]) -> _T:
-        """What ``work`` answers; begun anew where it failed because another command has finished meanwhile."""
+        """The result of ``work``; begun anew where it failed because another command has finished meanwhile."""
         while True:
             was = _State(self.beside.stamp(self.name), self.workspace.names("scores"))
             try:
@@ -185,10 +185,10 @@ class Output:
                     raise
 
     def _ids(self) -> Ids:
-        found = self.workspace.ids("scores")  # first: what another command takes from here, the file has by then
+        ids = self.workspace.ids("scores")  # first: what another command takes from here, the file has by then
         for piece in self._mine(["track_id"]):
-            found.add(piece["track_id"])
-        return found
+            ids.add(piece["track_id"])
+        return ids
 
     def _mine(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """This model's rows of the file as it is now, if there is one, piece by piece."""
@@ -211,11 +211,11 @@ class Output:
     def _rows(self) -> Iterator[pa.Table]:
         """All rows, the new ones first; no id twice."""
         seen, names = Ids(), SCHEMAS["scores"].names
-        for piece in chain(self.workspace.batches("scores", names, AT_ONCE), self._mine(names)):
+        for piece in chain(self.workspace.batches("scores", names, PIECE_ROWS), self._mine(names)):
             new = seen.add(piece["track_id"])
             yield piece if new.all() else piece.filter(pa.array(new))
 
-    def _failed_elsewhere(self, failed: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _failed_in_other_commands(self, failed: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Failures that another command has put there since this one began, of tracks that have no score."""
         if self.beside.stamp(self._failures) in (self._failed_then, (None, None)):
             return []
@@ -224,11 +224,11 @@ class Output:
             rows = ds.dataset(path, SCHEMAS["failures"], kind, self.beside.fs).to_table()
             rows = cells.unguarded(rows) if kind == "csv" else rows
         except (pa.ArrowException, OSError) as error:
-            said = f"{self._sibling(self._failures)} cannot be read ({one_line(str(error), 200)})"
-            raise InputError(said, "remove it, and run the command again") from error
+            message = f"{self._sibling(self._failures)} cannot be read ({one_line(str(error), 200)})"
+            raise InputError(message, "remove it, and run the command again") from error
         known = {(f["stage"], f["track_id"]) for f in failed}
-        lost = rows.filter(pa.array(~self.done().mask(rows["track_id"]))).to_pylist()
-        return [f for f in lost if (f["stage"], f["track_id"]) not in known]
+        others = rows.filter(pa.array(~self.done().mask(rows["track_id"]))).to_pylist()
+        return [f for f in others if (f["stage"], f["track_id"]) not in known]
 
     def _clear(self, merged: Iterable[str]) -> None:
         """Remove these shards, and the working folder if that leaves none."""
@@ -248,12 +248,12 @@ class Output:
                 Path(work.root).rmdir()
 
     def _sibling(self, name: str) -> str:
-        """A place in the folder, or next to the file, for messages."""
-        start = self.place.rpartition("/")[0] if self.is_file else self.place.rstrip("/")
-        return f"{start}/{name}" if start or self.place.startswith("/") else name
+        """A name in the folder, or next to the file, for messages."""
+        start = self.shown.rpartition("/")[0] if self.is_file else self.shown.rstrip("/")
+        return f"{start}/{name}" if start or self.shown.startswith("/") else name
 
     def _roll(self, folder: Storage, name: str, n: int) -> None:
-        """n: rows, which are read at once."""
+        """n: rows, all of which are read into memory."""
         if n > SORTED_ROWS:
             folder.delete(name)  # of when there were fewer
             return
@@ -269,7 +269,7 @@ class Output:
         name: str,
         was: Stamp | None = None,
     ) -> None:
-        """One file, whole or not at all, piece by piece. was: the stamp without which it is not put in its place."""
+        """One file, whole or not at all, piece by piece. was: with another stamp, the old one is not replaced."""
         kind = PurePosixPath(name).suffix.lower()
         schema = pa.schema([f for f in schema if kind == FORMATS[0] or f.name not in NESTED])
         try:
@@ -277,7 +277,7 @@ class Output:
                 with temporary.open("wb") as sink:
                     with _writer(kind, sink, schema) as writer:
                         for piece in pieces:
-                            writer.write_table(piece.select(schema.names), AT_ONCE)
+                            writer.write_table(piece.select(schema.names), PIECE_ROWS)
                     sink.flush()
                     os.fsync(sink.fileno())  # the shards that are in it are removed soon
                 with _alone(folder):

@@ -26,10 +26,10 @@ from mer_ray.io.objects import scheme
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring.scores_table import SCHEMA, listing, read
-from mer_ray.scoring.where import mask, order
+from mer_ray.scoring.sql import mask, order
 
 _LIKE_URI = re.compile(r"[#?%]|^[^/]*:")  # to a player that takes each line for a URI, as VLC does
-_SHOWN = 50  # rows that are listed on a terminal where no limit is given
+_SHOWN = 50  # rows that are listed on a terminal without a limit
 _UNSAYABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, separators of lines
 
 
@@ -50,7 +50,7 @@ def sure(expression: str, table: pa.Table) -> np.ndarray:
 
 
 def choose(table: pa.Table, where: str | None = None, sort: str | None = None, certain: bool = False) -> np.ndarray:
-    """The numbers of the rows that fulfil the condition, (n,), in the table's order or by `where.order`.
+    """The numbers of the rows that fulfil the condition, (n,), in the table's order or by `sql.order`.
 
     certain: only those of which that is `sure`.
     """
@@ -94,7 +94,7 @@ def run(
     certain: bool = False,
     absolute: bool = False,
 ) -> list[str]:
-    """Write the playlist, or print it where there is no ``output``. Answers what to tell people, line by line."""
+    """Write the playlist, or print it where there is no ``output``. Returns lines for the user."""
     from mer_ray.console import out
 
     target = None if output is None else Path(output).expanduser()
@@ -128,8 +128,8 @@ def run(
     text = m3u8(table, addressed, target.parent, absolute)
     _write(text, target)
     seconds = np.nansum(table["duration_s"].take(pa.array(addressed)).to_numpy(zero_copy_only=False))
-    said = f"{one_line(str(target))}: {len(addressed):,} of {table.num_rows:,} tracks, {duration(float(seconds))}"
-    return [said, *([f"left out, as the table has no file for them: {left_out:,}"] if left_out else [])]
+    summary = f"{one_line(str(target))}: {len(addressed):,} of {table.num_rows:,} tracks, {duration(float(seconds))}"
+    return [summary, *([f"left out, as the table has no file for them: {left_out:,}"] if left_out else [])]
 
 
 def _write(text: str, target: Path) -> None:
@@ -155,6 +155,6 @@ def duration(seconds: float) -> str:
 def _nothing(table: pa.Table, where: str | None, certain: bool) -> str:
     if where is None:
         return "the table has no tracks"
-    said = f"no track of {table.num_rows:,} fulfils {one_line(where, 200)}"
+    nothing = f"no track of {table.num_rows:,} fulfils {one_line(where, 200)}"
     loose = len(choose(table, where)) if certain else 0
-    return f"{said} for sure ({loose:,} do by their predictions, without --sure)" if certain else said
+    return f"{nothing} for sure ({loose:,} do by their predictions, without --sure)" if certain else nothing

@@ -14,11 +14,10 @@ from mer_ray.audio.excerpt import Excerpt
 from mer_ray.errors import ModelError, TrackError
 from mer_ray.features import Extractor
 from mer_ray.features import load as load_feature
+from mer_ray.models.regressor import ensemble
 from mer_ray.scoring import model_folder
 from mer_ray.scoring.samples import checked
 from mer_ray.scoring.waveform import Waveform
-from mer_ray.training.inference import answers
-from mer_ray.training.reference import mean_statistics
 
 DEFAULT = str(Path(__file__).parents[1] / "default_model")
 """The model that comes with the package: audio only, small."""
@@ -52,14 +51,10 @@ class Predictor:
 
     def __init__(self, model: model_folder.Model) -> None:
         self.model = model
-        spec = model.feature
-        self.answers = answers(model.network, spec.n_dims, spec.hop_s, model.window, model.members, model.outputs)
-        own = model.members[0].parameters
-        # The kernel network looks at the very statistics that tell what is new: they are made once.
-        self._shared = model.network == "kernel" and all(
-            np.array_equal(own[name], getattr(model.reference.statistics, name))
-            for name in ("components", "shift", "scale")
-        )
+        for member in model.members:
+            member.check(model.feature.n_dims)
+        # A model that looks at the very statistics that tell what is new computes them once.
+        self._shared = model.reference.statistics.equals(model.members[0].statistics)
         self.name = model.id
         self._extractor: Extractor | None = None
 
@@ -69,7 +64,7 @@ class Predictor:
         if self._extractor is None:
             if not self.model.feature.sample_rate_hz:
                 raise ModelError(
-                    f"{self.name} reads the frames {self.model.feature.name}, which were brought along",
+                    f"{self.name} reads the frames {self.model.feature.name}, which are precomputed",
                     "give the table that has them, or a model that reads audio",
                 )
             self._extractor = load_feature(self.model.feature)
@@ -101,15 +96,15 @@ class Predictor:
         if not tracks:
             return []
         out = []
-        answered = self.answers(tracks)
-        lower, upper = model.intervals.ends(np.stack([a.value for a in answered]))
-        for i, (track, answer) in enumerate(zip(tracks, answered, strict=True)):
-            mean = answer.statistics if self._shared else None
+        predicted = ensemble(model.members, tracks)
+        lower, upper = model.intervals.ends(np.stack([p.value for p in predicted]))
+        for i, (track, one) in enumerate(zip(tracks, predicted, strict=True)):
+            mean = one.statistics if self._shared else None
             if mean is None:
-                mean = mean_statistics(model.reference.statistics, track, model.window, model.feature.hop_s)
+                mean = model.reference.statistics.mean(track, model.window, model.feature.hop_s)
             sound = model.reference.coordinates(mean)
             novelty = float(model.reference.novelty(sound))
-            out.append(Prediction(answer.value, lower[i], upper[i], answer.curve, answer.hop_s, novelty, sound))
+            out.append(Prediction(one.value, lower[i], upper[i], one.curve, one.hop_s, novelty, sound))
         return out
 
     def extractors(self) -> dict[str, Extractor]:

@@ -1,8 +1,9 @@
-"""Predictions → rows of ``scores``, as Arrow columns and without a Python object for each number."""
+"""Scored tracks → rows of ``scores``. A column is a line in `COLUMNS`, and a field of `SCHEMAS` ["scores"]."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,49 +15,62 @@ from mer_ray.scoring.predictor import Prediction
 from mer_ray.scoring.waveform import drawn
 
 
-def scores_table(
-    tracks: Sequence[Mapping[str, Any]],
-    predictions: Sequence[Prediction],
-    durations: Sequence[float],
-    model: str,
-    waveforms: Sequence[np.ndarray | None] | None = None,
-) -> pa.Table:
-    """A table of `SCHEMAS` ["scores"].
+@dataclass(frozen=True)
+class Scored:
+    """One track, and all that its row is made of.
 
-    tracks: track_id, artist, title, album, uri, size, mtime_ms, sha256 and decoded_share of each; only track_id has to
-    be there. durations: s.
-    waveforms: frames (n, 2) of `mer_ray.scoring.waveform.Waveform`.
+    track: track_id, and whatever else is known under the names of `COLUMNS`. duration_s: s. model: its id. waveform:
+    frames (n, 2) of `mer_ray.scoring.waveform.Waveform`, where it was scored from audio.
     """
-    drawn_ones = [None if w is None else drawn(w) for w in waveforms or [None] * len(tracks)]
-    columns: dict[str, Any] = {
-        "track_id": pa.array([t["track_id"] for t in tracks], pa.string()),
-        **{name: pa.array([one_line(t.get(name) or "") for t in tracks], pa.string()) for name in ("artist", "title")},
-        "album": pa.array([one_line(t["album"]) if t.get("album") else None for t in tracks], pa.string()),
-        "uri": pa.array([t.get("uri") or "" for t in tracks], pa.string()),
-        "duration_s": pa.array(durations, pa.float64()),
-        **{name: pa.array([t.get(name) for t in tracks], pa.int64()) for name in ("size", "mtime_ms")},
-        "sha256": pa.array([t.get("sha256") for t in tracks], pa.string()),
-        "decoded_share": pa.array([t.get("decoded_share") for t in tracks], pa.float64()),
-        "in_distribution": pa.array([p.in_distribution for p in predictions], pa.bool_()),
-        "novelty": pa.array([p.novelty for p in predictions], pa.float64()),
-        "curve": ragged_column([np.asarray(p.curve, np.float32) for p in predictions], len(DIMENSIONS)),
-        "curve_hop_s": pa.array([p.hop_s for p in predictions], pa.float64()),
-        "sound": _lists([np.asarray(p.sound, np.float32) for p in predictions], pa.float32()),
-        "waveform": _lists(drawn_ones, pa.uint8()),
-        "model": pa.array([model] * len(tracks), pa.string()),
-    }
-    for prefix, name in (("", "vad"), ("lower_", "lower"), ("upper_", "upper")):
-        values = np.array([getattr(p, name) for p in predictions], float).reshape(-1, len(DIMENSIONS))
-        columns |= {f"{prefix}{d}": pa.array(values[:, i]) for i, d in enumerate(DIMENSIONS)}
+
+    track: Mapping[str, Any]
+    prediction: Prediction
+    duration_s: float
+    model: str
+    waveform: np.ndarray | None = None
+
+
+def _text(name: str) -> Callable[[Scored], str]:
+    return lambda s: one_line(s.track.get(name) or "")
+
+
+def _known(name: str) -> Callable[[Scored], Any]:
+    return lambda s: s.track.get(name)
+
+
+def _predicted(values: str, i: int) -> Callable[[Scored], float]:
+    return lambda s: float(getattr(s.prediction, values)[i])
+
+
+COLUMNS: dict[str, Callable[[Scored], Any]] = {
+    "track_id": _known("track_id"),
+    "artist": _text("artist"),
+    "title": _text("title"),
+    "album": lambda s: _text("album")(s) or None,
+    "uri": lambda s: s.track.get("uri") or "",
+    "duration_s": lambda s: s.duration_s,
+    **{name: _known(name) for name in ("size", "mtime_ms", "sha256", "decoded_share")},
+    **{d: _predicted("vad", i) for i, d in enumerate(DIMENSIONS)},
+    **{f"{end}_{d}": _predicted(end, i) for end in ("lower", "upper") for i, d in enumerate(DIMENSIONS)},
+    "in_distribution": lambda s: s.prediction.in_distribution,
+    "novelty": lambda s: s.prediction.novelty,
+    "curve": lambda s: np.asarray(s.prediction.curve, np.float32),
+    "curve_hop_s": lambda s: s.prediction.hop_s,
+    "sound": lambda s: np.asarray(s.prediction.sound, np.float32),
+    "waveform": lambda s: None if s.waveform is None else drawn(s.waveform),
+    "model": lambda s: s.model,
+}
+"""How each column's value of a track is found: None, a number or text, or an array for a list."""
+
+
+def table(scored: Sequence[Scored]) -> pa.Table:
+    """A table of `SCHEMAS` ["scores"], a row for each."""
     schema = SCHEMAS["scores"]
-    return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
+    columns = [_column([COLUMNS[field.name](s) for s in scored], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _lists(arrays: Sequence[np.ndarray | None], kind: pa.DataType) -> pa.Array:
-    """Vectors of any length, or nulls, as a list column."""
-    missing = np.array([a is None for a in arrays], bool)
-    lengths = [0 if a is None else len(a) for a in arrays]
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-    there = [a for a in arrays if a is not None]
-    values = pa.array(np.concatenate(there) if there else np.zeros(0), kind)
-    return pa.ListArray.from_arrays(offsets, values, mask=pa.array(missing))
+def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_list(kind) and pa.types.is_nested(kind.value_type):
+        return ragged_column(values, kind.value_type.list_size)
+    return pa.array(values, kind)

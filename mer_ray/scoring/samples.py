@@ -30,11 +30,11 @@ def checked(samples: Any, rate: Any) -> tuple[np.ndarray, int]:
     return _samples(samples), _rate(rate)
 
 
-def _samples(given: Any) -> np.ndarray:
-    if isinstance(given, str | bytes | os.PathLike):
+def _samples(value: Any) -> np.ndarray:
+    if isinstance(value, str | bytes | os.PathLike):
         raise InputError("samples are a name, not audio", "mer_ray.score(path) scores files")
     try:
-        samples = np.asarray(given)
+        samples = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"samples make no array ({type(error).__name__}: {error})", WANTED) from error
     if samples.ndim != 1:
@@ -76,9 +76,9 @@ def _peak(samples: np.ndarray) -> float:
     return max(float(samples.max()), -float(samples.min()))
 
 
-def _rate(given: Any) -> int:
+def _rate(value: Any) -> int:
     try:
-        rate = math.nan if isinstance(given, str | bytes | bool) else float(given)
+        rate = math.nan if isinstance(value, str | bytes | bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         rate = math.nan
     if LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
@@ -86,4 +86,4 @@ def _rate(given: Any) -> int:
     hint = "give samples a second, as 44_100"
     if LOWEST_RATE_HZ <= 1_000 * rate <= 768_000 and rate >= 4:
         hint = f"it is meant in hertz, not kHz: {1_000 * rate:.0f}"
-    raise InputError(f"rate {given!r} is no sample rate in hertz", hint)
+    raise InputError(f"rate {value!r} is no sample rate in hertz", hint)

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ import pyarrow.fs
 from mer_ray.errors import InputError
 from mer_ray.io import cells
 from mer_ray.io.address import to_path
-from mer_ray.io.buckets import parted, read_again, scheme, shown
+from mer_ray.io.buckets import parted, read_batches, scheme, shown
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
@@ -55,27 +56,26 @@ def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> 
     (text: empty). No track_id comes twice: the first row counts. Raises InputError, naming the file, the row, and what
     to do.
     """
-    text = os.fspath(path)
     wanted = list(SCHEMA.names if columns is None else columns)
-    rows = _open(text)
-    with _reading(text):
-        table = read_again(lambda: rows.to_table(_stored(rows, wanted)))
-    return _cleaned(text, cells.unguarded(table) if _is_csv(rows) else table, wanted, Ids())
+    empty = pa.schema([SCHEMA.field(n) for n in wanted]).empty_table()
+    return pa.concat_tables([empty, *pieces(path, wanted)])
 
 
 def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """What `read` gives, in its order and in pieces of some thousand rows; some of them may be empty.
 
-    Of the whole, only the ids are held in memory, 8 bytes each.
+    Of the whole, only the ids stay in memory, 8 bytes each.
     """
     text, seen = os.fspath(path), Ids()
     wanted = list(SCHEMA.names if columns is None else columns)
     rows = _open(text)
+    is_csv = isinstance(rows, ds.FileSystemDataset) and isinstance(rows.format, ds.CsvFileFormat)
+    stored = [c for c in dict.fromkeys([*wanted, *REQUIRED]) if c in rows.schema.names]
     with _reading(text):
         for file in rows.get_fragments():
-            for batch in _batches(file, rows.schema, _stored(rows, wanted)):
+            for batch in read_batches(partial(_batches, file, rows.schema, stored)):
                 table = pa.Table.from_batches([batch])
-                yield _cleaned(text, cells.unguarded(table) if _is_csv(rows) else table, wanted, seen)
+                yield _cleaned(text, cells.unguarded(table) if is_csv else table, wanted, seen)
 
 
 def count(path: str | os.PathLike[str]) -> int:
@@ -87,7 +87,7 @@ def count(path: str | os.PathLike[str]) -> int:
 
 
 def find(table: pa.Table, query: str) -> int:
-    """The row that is meant by a track_id, a path or URI of its audio, or text found in "artist – title".
+    """The row that is meant by a track_id, a path or URI of its audio, or a part of "artist – title".
 
     In text, spelling counts as little as in `identity.normalise`, and a whole name or title goes before a part. Raises
     InputError, listing some, where several are meant, or none.
@@ -130,51 +130,51 @@ def _same_file(uri: str, query: str) -> bool:
 
 def _open(text: str) -> ds.Dataset:
     """The rows as they are, none of them read. An older file lacks columns: with the schema given, they are nulls."""
-    place = to_path(text).expanduser()
+    path = to_path(text).expanduser()
     if scheme(text) not in ("", "file"):
         return _remote(text)
-    if place.is_dir():
-        shards = sorted(str(f) for f in place.glob("*.parquet") if not f.name.startswith((".", "_")))
+    if path.is_dir():
+        shards = sorted(str(f) for f in path.glob("*.parquet") if not f.name.startswith((".", "_")))
         return _files(shards) if shards else _workspace(text)
-    if not place.is_file():
+    if not path.is_file():
         raise InputError(f"scores {one_line(text)} do not exist", _MAKE)
-    if place.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{one_line(text)} is neither .parquet nor .csv nor .xlsx", _MAKE)
-    return _files([str(place)])
+    return _files([str(path)])
 
 
-def _files(files: list[str], store: Storage | None = None, said: str = "") -> ds.Dataset:
-    """Parquet files, or a file of a spreadsheet. said: what to call it where it is in a store."""
+def _files(files: list[str], store: Storage | None = None, label: str = "") -> ds.Dataset:
+    """Parquet files, or a file of a spreadsheet. label: its name in messages."""
     kind, fs = PurePosixPath(files[0]).suffix.lower(), store.fs if store else None
     if kind == sheet.SUFFIX:
-        return _book(files[0], fs or pa.fs.LocalFileSystem(), said or one_line(files[0]))
+        return _book(files[0], fs or pa.fs.LocalFileSystem(), label or one_line(files[0]))
     layout = _CSV if kind == ".csv" else "parquet"
     for file in files:
-        with _opening(said or one_line(file)):
-            found = ds.dataset(file, format=layout, filesystem=fs).schema.names
-        _require(found, said or one_line(file))
+        with _opening(label or one_line(file)):
+            names = ds.dataset(file, format=layout, filesystem=fs).schema.names
+        _require(names, label or one_line(file))
     return ds.dataset(files, _FLAT if kind == ".csv" else SCHEMA, format=layout, filesystem=fs)
 
 
-def _book(file: str, fs: pa.fs.FileSystem, said: str) -> ds.Dataset:
-    with _opening(said), fs.open_input_file(file) as opened:
-        rows = sheet.read(io.BytesIO(opened.read()), _FLAT, said)
-    _require(rows.column_names, said)
+def _book(file: str, fs: pa.fs.FileSystem, label: str) -> ds.Dataset:
+    with _opening(label), fs.open_input_file(file) as opened:
+        rows = sheet.read(io.BytesIO(opened.read()), _FLAT, label)
+    _require(rows.column_names, label)
     return ds.dataset(rows)
 
 
 @contextmanager
-def _opening(said: str) -> Iterator[None]:
+def _opening(label: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{said} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
+        raise InputError(f"{label} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
 
 
-def _require(found: Sequence[str], said: str) -> None:
-    missing = [c for c in REQUIRED if c not in found]
+def _require(names: Sequence[str], label: str) -> None:
+    missing = [c for c in REQUIRED if c not in names]
     if missing:
-        raise InputError(f"{said} is no file of scores: it has no column {', '.join(missing)}", _MAKE)
+        raise InputError(f"{label} is no file of scores: it has no column {', '.join(missing)}", _MAKE)
 
 
 def _remote(text: str) -> ds.Dataset:
@@ -220,14 +220,6 @@ def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterat
         yield from pacsv.open_csv(opened, parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**options))
 
 
-def _is_csv(rows: ds.Dataset) -> bool:
-    return isinstance(rows, ds.FileSystemDataset) and isinstance(rows.format, ds.CsvFileFormat)
-
-
-def _stored(rows: ds.Dataset, wanted: Sequence[str]) -> list[str]:
-    return [c for c in dict.fromkeys([*wanted, *REQUIRED]) if c in rows.schema.names]
-
-
 def _cleaned(text: str, table: pa.Table, wanted: Sequence[str], seen: Ids) -> pa.Table:
     """The wanted columns, checked, of the tracks that are not among those seen."""
     columns = {}
@@ -262,7 +254,7 @@ def clock(seconds: float | None) -> str:
 
 
 def listing(table: pa.Table, rows: Sequence[int] | np.ndarray, distances: np.ndarray | None = None) -> RichTable:
-    """The rows for a terminal: rank, artist – title, V, A, D, how far they are (if that is given), length, and file."""
+    """The rows for a terminal: rank, artist – title, V, A, D, distances (if any), length, and file."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table as RichTable

@@ -23,11 +23,11 @@ MAX_TEXT = 32_767
 _WIDTH = {pa.string(): 28, pa.bool_(): 14}
 
 
-def check_room(n: int, place: str) -> None:
+def check_room(n: int, target: str) -> None:
     """Raises InputError for more rows than a sheet can have."""
     if n > MAX_ROWS:
         raise InputError(
-            f"{n:,} tracks are too many for {place}: a sheet has {MAX_ROWS + 1:,} rows", "give a .csv or .parquet"
+            f"{n:,} tracks are too many for {target}: a sheet has {MAX_ROWS + 1:,} rows", "give a .csv or .parquet"
         )
 
 
@@ -74,7 +74,7 @@ def _fitting(text: str) -> str:
     return text.encode("utf-16-le")[: 2 * MAX_TEXT].decode("utf-16-le", "ignore")
 
 
-def read(source: IO[bytes], schema: pa.Schema, said: str) -> pa.Table:
+def read(source: IO[bytes], schema: pa.Schema, label: str) -> pa.Table:
     """The first sheet's columns that the schema knows, as it has them. Raises InputError, OSError."""
     try:
         rows = CalamineWorkbook.from_filelike(source).get_sheet_by_index(0).iter_rows()
@@ -82,29 +82,29 @@ def read(source: IO[bytes], schema: pa.Schema, said: str) -> pa.Table:
         columns = list(zip(*rows, strict=True)) or [()] * len(names)
     except (CalamineError, IndexError) as error:
         raise InputError(
-            f"{said} cannot be read ({error})", "give what `mer-ray score CATALOG --out FILE` wrote"
+            f"{label} cannot be read ({error})", "give what `mer-ray score CATALOG --out FILE` wrote"
         ) from error
-    place = {name: i for i, name in reversed(list(enumerate(names)))}
-    fields = [field for field in schema if field.name in place]
+    index = {name: i for i, name in reversed(list(enumerate(names)))}
+    fields = [field for field in schema if field.name in index]
     made = []
     for field in fields:
-        made.append(pa.array(_column(columns[place[field.name]], field, said), field.type))
+        made.append(pa.array(_column(columns[index[field.name]], field, label), field.type))
     return pa.table(made, schema=pa.schema(fields))
 
 
-def _column(values: Sequence[Any], field: pa.Field, said: str) -> list[Any]:
+def _column(values: Sequence[Any], field: pa.Field, label: str) -> list[Any]:
     """Cells as the field has them. People edit sheets: a title that is a number is one here."""
     to = _text if pa.types.is_string(field.type) else _truth if pa.types.is_boolean(field.type) else float
-    return [_cell(value, to, f"{said}: {field.name} in row {row}") for row, value in enumerate(values, 2)]
+    return [_cell(value, to, f"{label}: {field.name} in row {row}") for row, value in enumerate(values, 2)]
 
 
-def _cell(value: Any, to: Callable[[Any], Any], place: str) -> Any:
+def _cell(value: Any, to: Callable[[Any], Any], label: str) -> Any:
     if value == "":
         return None
     try:
         return to(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{place} is {value!r}", "mend that cell, or score that track again") from error
+        raise InputError(f"{label} is {value!r}", "mend that cell, or score that track again") from error
 
 
 def _text(value: Any) -> str:
@@ -116,7 +116,7 @@ def _text(value: Any) -> str:
 
 
 def _truth(value: Any) -> bool:
-    told = {"true": True, "false": False, "1": True, "0": False}.get(str(value).removesuffix(".0").lower())
-    if told is None:
+    truth = {"true": True, "false": False, "1": True, "0": False}.get(str(value).removesuffix(".0").lower())
+    if truth is None:
         raise ValueError("neither true nor false")
-    return told
+    return truth

@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 
 from mer_ray.audio import walk
 from mer_ray.audio.walk import Skipped
-from mer_ray.errors import TrackError
+from mer_ray.errors import ConfigError, TrackError
 from mer_ray.io.address import to_uri
 from mer_ray.io.identity import digest, file_digest, one_line
 from mer_ray.io.track import Found, Track
+from mer_ray.sources.source import Stored, TrackSource
 
 
 def files(folder: str | Path) -> list[Path]:
@@ -94,3 +95,29 @@ def describe(path: Path, root: Path | None = None, known: Known | None = None) -
         return track
     hashed = None if artist or known is None else known.find(track)
     return replace(track, key=hashed or file_digest(path)[:16])
+
+
+class Source(TrackSource):
+    """The audio files under ``collect.folder``."""
+
+    by_content = True
+
+    def check(self) -> None:
+        """See `TrackSource`."""
+        if not self.settings.folder:
+            raise ConfigError("collect.folder is not set", "give the path of a folder with audio files")
+        files(self.settings.folder)
+
+    def tracks(self, stored: Stored) -> Iterator[Found]:
+        """See `TrackSource`."""
+        self._skipped = Skipped()
+        return tracks(self.settings.folder, self._skipped, Known(stored(Known.COLUMNS)))
+
+    @property
+    def incomplete(self) -> bool:
+        """See `TrackSource`. What cannot be read now, or is on a disk that is not mounted, is not gone."""
+        return bool(self._skipped.counts[walk.UNREADABLE] or self._skipped.counts[walk.BROKEN])
+
+    def notes(self) -> list[str]:
+        """See `TrackSource`."""
+        return [str(self._skipped)] if self._skipped else []

@@ -1,9 +1,9 @@
-"""Last.fm, or a server that speaks its protocol, through pylast: one answer at a time, asked for until it comes.
+"""Last.fm, or a server that speaks its protocol, through pylast: one request at a time, repeated until it succeeds.
 
 pylast knows the methods and the errors, but only talks HTTPS to ws.audioscrobbler.com, retries little and does not keep
 to a rate. All of its requests go through one transport here, which carries them to ``api_url`` in bounded time and
-when there is a place for them; `_ask` repeats those that failed for a passing cause. What an answer says:
-`mer_ray.sources.lastfm_xml`; which ones a dataset needs: `mer_ray.sources.harvest`.
+when the rate allows; `_retry` repeats those that failed for a transient cause. What a response says:
+`mer_ray.sources.lastfm_xml`; which ones a dataset needs: `mer_ray.sources.lastfm_harvest`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import pylast
 
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, TrackError
 from mer_ray.io.http import Watchdog, backoff, retry_after_s
-from mer_ray.io.identity import digest, one_line
+from mer_ray.io.identity import one_line
 from mer_ray.io.rate_limit import Slot
 from mer_ray.io.track import Track
 from mer_ray.sources import lastfm_xml
+from mer_ray.sources.response_cache import Request
 from mer_ray.version import __version__
 
 USER_AGENT = f"mer-ray/{__version__} (music emotion research; pylast)"
@@ -38,31 +39,27 @@ MAX_RETRY_AFTER_S = 120.0
 CONNECT_TIMEOUT_S = 5.0
 UNREACHABLE_AFTER_S = 14.0
 MAX_RESPONSE_BYTES = 16_000_000
-LEASE_FACTOR = 3.0
-"""A place at the server is taken for at most so many time limits, then its holder is dead."""
 
 # A name that no network resolves: only our transport can carry a request to it, and no key leaks past it.
 _STAND_IN = "lastfm.invalid"
 _KEY_OF = re.compile(r"(api_(?:key|sig)(?:=|%3D|[\"']\s*:\s*[\"']|>))[^&\s\"'<>%]+", re.IGNORECASE)
-_PASSING = {"8", "11", "16", "29", "500", "502", "503", "504"}
+_TRANSIENT = {"8", "11", "16", "29", "500", "502", "503", "504"}
 _NOT_FOUND, _INVALID_RESOURCE, _INVALID_KEY, _SUSPENDED = "6", "7", "10", "26"
 
 T = TypeVar("T")
-Question = dict[str, str | int]
-"""An API method and its parameters, without the key."""
 
 
-def page_question(tag: str, number: int) -> Question:
+def page_request(tag: str, number: int) -> Request:
     """One page of a tag's top tracks."""
     return {"method": "tag.getTopTracks", "tag": tag, "page": number, "limit": PAGE_SIZE}
 
 
-def tags_question(track: Track) -> Question:
+def tags_request(track: Track) -> Request:
     """A track's tags with their weights."""
     return {"method": "track.getTopTags", "artist": track.artist, "track": track.title}
 
 
-def details_question(track: Track) -> Question:
+def details_request(track: Track) -> Request:
     """A track's album, MusicBrainz id and duration."""
     return {"method": "track.getInfo", "artist": track.artist, "track": track.title}
 
@@ -82,21 +79,16 @@ def key() -> str:
     return found
 
 
-def account(api_url: str, api_key: str) -> str:
-    """What a rate limit belongs to: a hash of server and key. Raises ConfigError."""
-    return digest(f"{_address(api_url)} {api_key}".encode())[:16]
-
-
-def lost(track: Track, code: str, text: str, passing: bool = False) -> TrackError:
+def track_error(track: Track, code: str, text: str, transient: bool = False) -> TrackError:
     """The error of a track that Last.fm refuses with ``code``."""
     reason = "not_found" if code == _NOT_FOUND else "lastfm_error"
-    return TrackError(reason, one_line(f"{track.artist} – {track.title}: {text}"), passing)
+    return TrackError(reason, one_line(f"{track.artist} – {track.title}: {text}"), transient)
 
 
 class Client:
-    """Asks Last.fm. Not for several threads at once; a context, at whose end its connection is closed.
+    """Makes requests to Last.fm. Not thread-safe; a context, at whose end its connection is closed.
 
-    slot: waits for a place at the server (`mer_ray.io.rate_limit`). timeout_s: per request. api_key: else from the
+    slot: waits for a slot at the server (`mer_ray.io.rate_limit`). timeout_s: per request. api_key: else from the
     environment. Raises ConfigError for an absent key or a bad address.
     """
 
@@ -118,52 +110,54 @@ class Client:
         self._transport.__exit__()
 
     def listing(self, tag: str, number: int) -> str:
-        """The answer to `page_question`, valid.
+        """The valid response to `page_request`.
 
         Raises TrackError for a page that is out of reach; ConfigError or ServiceError where the next would fare alike.
         """
-        question = page_question(tag, number)
+        request = page_request(tag, number)
         try:
-            return self._answer(self._network.get_tag(tag), question)
+            return self._fetch(self._network.get_tag(tag), request)
         except _Refused as refused:
             message = f"{self._transport.shown} does not list tag {one_line(tag)!r}, page {number}"
             message = f"{message} ({self._clean(refused.text)})"
             if fatal := self._fatal(refused):
                 raise fatal from None
-            if number == 1 and not refused.passing:
+            if number == 1 and not refused.transient:
                 hint = "check collect.api_url" if refused.is_foreign else "check collect.tag"
                 raise ServiceError(message, hint) from None
             raise TrackError("page_unreachable", message, transient=True) from None
 
-    def about(self, track: Track, question: Question) -> str:
-        """The answer to a question about a track: valid, or Last.fm's word that there is no such track.
+    def about(self, track: Track, request: Request) -> str:
+        """The response to a request about a track: valid, or Last.fm's word that there is no such track.
 
         Raises TrackError, transient where the cause may pass; ConfigError or ServiceError where the next track would
         fare alike.
         """
         try:
-            return self._answer(self._network.get_track(track.artist, track.title), question)
+            return self._fetch(self._network.get_track(track.artist, track.title), request)
         except _Refused as refused:
-            if refused.code in (_NOT_FOUND, _INVALID_RESOURCE) and _is_refusal(refused.answer):
+            if refused.code in (_NOT_FOUND, _INVALID_RESOURCE) and _is_refusal(refused.response):
                 # Its words alone: it is read again.
-                return re.sub("(?<=>)[^<]+", lambda m: m[0].replace(self._key, "***"), _without_keys(refused.answer))
+                return re.sub("(?<=>)[^<]+", lambda m: m[0].replace(self._key, "***"), _without_keys(refused.response))
             if fatal := self._fatal(refused):
                 raise fatal from None
             # An HTTP error without Last.fm's word on it says nothing about the track.
-            raise lost(track, refused.code, self._clean(refused.text), refused.passing or refused.is_foreign) from None
+            raise track_error(
+                track, refused.code, self._clean(refused.text), refused.transient or refused.is_foreign
+            ) from None
 
-    def _answer(self, sender: Any, question: Question) -> str:
-        parameters = {name: value for name, value in question.items() if name != "method"}
-        read = READERS[str(question["method"])]
+    def _fetch(self, sender: Any, request: Request) -> str:
+        parameters = {name: value for name, value in request.items() if name != "method"}
+        read = READERS[str(request["method"])]
 
         def call() -> str:
             # Not pylast's get_top_tracks: it starts at page 1 whatever its limit, and a failure on page 50 would
-            # begin anew. It raises for what is no answer; what it says is read by our own readers, from the text.
-            sender._request(question["method"], False, parameters)
-            read(self._transport.answer)
-            return self._transport.answer
+            # begin anew. It raises for what is no response of Last.fm's, which our own readers then read.
+            sender._request(request["method"], False, parameters)
+            read(self._transport.text)
+            return self._transport.text
 
-        return _without_keys(_ask(call, self._transport))
+        return _without_keys(_retry(call, self._transport))
 
     def _fatal(self, refused: _Refused) -> MerRayError | None:
         if refused.code == _INVALID_KEY:
@@ -190,14 +184,14 @@ def _without_keys(text: str) -> str:
 class _Refused(Exception):
     """Why a call failed for good: Last.fm's code or an HTTP status, a text, and what kind of failure that is."""
 
-    def __init__(self, text: str, code: str = "", passing: bool = False, unreachable: bool = False) -> None:
+    def __init__(self, text: str, code: str = "", transient: bool = False, unreachable: bool = False) -> None:
         super().__init__(text)
         self.text = text
         self.code = code
-        self.passing = passing
+        self.transient = transient
         self.unreachable = unreachable
         self.is_foreign = code.startswith("HTTP")
-        self.answer = ""
+        self.response = ""
 
 
 def _is_refusal(text: str) -> bool:
@@ -208,25 +202,25 @@ def _is_refusal(text: str) -> bool:
         return False
 
 
-def _ask(call: Callable[[], T], transport: _Transport) -> T:
+def _retry(call: Callable[[], T], transport: _Transport) -> T:
     """The call's value, after some tries. Raises _Refused."""
     away_since: float | None = None  # of the tries in a row that did not reach the server
     attempt = 0
     while True:
         attempt += 1
-        transport.answer, transport.wait_s = "", None
+        transport.text, transport.wait_s = "", None
         try:
             return call()
         except (pylast.PyLastError, IndexError, AttributeError, ValueError, RecursionError) as error:
             refused = _refusal(error)
-        refused.answer = transport.answer
+        refused.response = transport.text
         pause_s = min(backoff(attempt, BACKOFF_S), MAX_BACKOFF_S)
-        if transport.wait_s is not None and refused.passing:
+        if transport.wait_s is not None and refused.transient:
             pause_s = max(pause_s, transport.wait_s)
         away_since = (transport.sent_at if away_since is None else away_since) if refused.unreachable else None
         away_s = 0.0 if away_since is None else time.monotonic() + pause_s + CONNECT_TIMEOUT_S - away_since
         hopeless = pause_s > MAX_RETRY_AFTER_S or away_s > UNREACHABLE_AFTER_S
-        if not refused.passing or attempt == TRIES or hopeless:
+        if not refused.transient or attempt == TRIES or hopeless:
             raise refused
         time.sleep(pause_s)
 
@@ -236,18 +230,18 @@ def _refusal(error: Exception) -> _Refused:
     if isinstance(error, pylast.WSError):
         code = str(error.status)
         text = f"error {code}: {error.details}" if isinstance(error.status, str) else str(error.details)
-        return _Refused(text, code, code in _PASSING)
+        return _Refused(text, code, code in _TRANSIENT)
     if isinstance(error, pylast.NetworkError):
         cause = error.underlying_error
         if isinstance(cause, MerRayError):
             raise cause
         if isinstance(cause, _HTTPStatus):
-            return _Refused(str(cause), f"HTTP {cause.status}", cause.passing)
+            return _Refused(str(cause), f"HTTP {cause.status}", cause.transient)
         unreachable = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
-        return _Refused(str(cause) or type(cause).__name__, passing=True, unreachable=unreachable)
+        return _Refused(str(cause) or type(cause).__name__, transient=True, unreachable=unreachable)
     # pylast falls over well-formed XML that is not Last.fm's with whatever exception comes first.
     text = str(error) if isinstance(error, pylast.PyLastError) else "the answer is not Last.fm's XML"
-    return _Refused(text, passing=True)
+    return _Refused(text, transient=True)
 
 
 # the transport ----------------------------------------------------------------------------------------------------
@@ -259,14 +253,14 @@ class _HTTPStatus(httpx2.TransportError):
     def __init__(self, status: int) -> None:
         super().__init__(f"HTTP {status}")
         self.status = status
-        self.passing = status in (408, 425, 429) or status >= 500
+        self.transient = status in (408, 425, 429) or status >= 500
 
 
 class _Transport(httpx2.BaseTransport):
     """Carries pylast's requests to the address that was asked for, over one connection that is kept open.
 
-    answer: the last body. wait_s: the time that the last answer asked to wait, if it did. sent_at: when the last
-    request had its place at the server and was sent, by `time.monotonic`.
+    text: the last body. wait_s: the time that the last response asked to wait, if it did. sent_at: when the last
+    request had its slot at the server and was sent, by `time.monotonic`.
     """
 
     def __init__(self, address: httpx2.URL, slot: Slot, timeout_s: float) -> None:
@@ -282,7 +276,7 @@ class _Transport(httpx2.BaseTransport):
             verify=pylast.SSL_CONTEXT,
         )
         self.shown = one_line(str(self._address.copy_with(query=None, fragment=None)), 200)
-        self.answer = ""
+        self.text = ""
         self.wait_s: float | None = None
         self.sent_at = 0.0
 
@@ -310,9 +304,9 @@ class _Transport(httpx2.BaseTransport):
                 raise httpx2.ReadTimeout("no answer in time")
         if status != 200 and b"<lfm" not in body:
             raise _HTTPStatus(status)
-        self.answer = lastfm_xml.decode(body, charset)
+        self.text = lastfm_xml.decode(body, charset)
         # Last.fm sends its errors with 4xx and 5xx as well: its own code says more than the status.
-        return httpx2.Response(200, content=lastfm_xml.clean(self.answer).encode())
+        return httpx2.Response(200, content=lastfm_xml.clean(self.text).encode())
 
     def _post(self, form: bytes) -> tuple[int, str | None, bytes]:
         extensions = {"trace": self._watchdog.trace}

@@ -1,7 +1,7 @@
-"""Last.fm's answers, read. Pure functions from the XML that https://www.last.fm/api documents to plain values.
+"""Readers of Last.fm's responses: pure functions from the XML that https://www.last.fm/api documents to plain values.
 
-pylast reads the same answers into DOM trees twice over; these readers serve 9,000 kept answers in seconds. Each raises
-ValueError where the text is not the answer that it should be.
+pylast reads the same responses into DOM trees twice over; these readers serve 9,000 cached responses in seconds. Each
+raises ValueError where the text is not the response that it should be.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ class Details:
 
 
 def decode(body: bytes, charset: str | None = None) -> str:
-    """An answer's text: UTF-8 wherever it can be that, else as its XML declaration or ``charset`` (HTTP's) says.
+    """A response's text: UTF-8 wherever it can be that, else as its XML declaration or ``charset`` (HTTP's) says.
 
-    What is neither has U+FFFD in the place of each byte that is none.
+    In what is neither, each byte that is invalid becomes U+FFFD.
     """
-    marked = [name for mark, name in _BYTE_ORDER if body.startswith(mark)]
+    ordered = [name for start, name in _BYTE_ORDER if body.startswith(start)]
     declared = [found[1].decode()] if (found := _DECLARED.match(body)) else []
-    for encoding in (*marked, "utf-8", *declared, charset or "utf-8"):
+    for encoding in (*ordered, "utf-8", *declared, charset or "utf-8"):
         with suppress(LookupError, UnicodeError):  # a name that Python does not know, or bytes that are not so
             return str(body, encoding)
     return body.decode("utf-8", "replace")
@@ -83,7 +83,7 @@ def _mended(found: re.Match[str]) -> str:
 
 
 def error(text: str) -> tuple[str, str] | None:
-    """(code, message) if the answer is one of Last.fm's errors."""
+    """(code, message) if the response is one of Last.fm's errors."""
     root = _root(text)
     if root.get("status") == "ok":
         return None

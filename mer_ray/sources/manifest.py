@@ -19,7 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mer_ray.errors import InputError, TrackError
+from mer_ray.errors import ConfigError, InputError, TrackError
 from mer_ray.io.delimited import number
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import DIMENSIONS
@@ -32,6 +32,7 @@ from mer_ray.sources.manifest_columns import Columns
 from mer_ray.sources.manifest_labels import Labels, Scale
 from mer_ray.sources.manifest_table import SUFFIXES as SUFFIXES
 from mer_ray.sources.manifest_table import Row, Table, open_table
+from mer_ray.sources.source import Stored, TrackSource
 
 MAX_ID = 200  # characters of the user's own id
 _SPOTIFY = re.compile(r"(?:spotify:track:|https?://open\.spotify\.com/(?:intl-\w+/)?track/)([A-Za-z0-9]{22})(?:\?.*)?")
@@ -231,3 +232,25 @@ def _duration_s(row: _Row) -> float | None:
         unit = "seconds" if field == "duration_s" else "milliseconds"
         raise TrackError("bad_duration", f"{field} must be {unit} over 0, got {one_line(repr(cell), 40)}")
     return seconds if field == "duration_s" else seconds / 1_000
+
+
+class Source(TrackSource):
+    """The manifest at ``collect.manifest``, with labels on ``collect.scale``."""
+
+    def check(self) -> None:
+        """See `TrackSource`."""
+        if not self.settings.manifest:
+            raise ConfigError("collect.manifest is not set", "give the path of a CSV, JSON or Parquet file")
+        check(self.settings.manifest, self.settings.scale)
+
+    def identity(self) -> dict[str, Any]:
+        """See `TrackSource`."""
+        return {"scale": self.settings.scale}
+
+    def tracks(self, stored: Stored) -> Iterator[Found]:
+        """See `TrackSource`."""
+        return tracks(self.settings.manifest, self.settings.scale)
+
+    def notes(self) -> list[str]:
+        """See `TrackSource`."""
+        return understood(self.settings.manifest, self.settings.scale)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from mer_ray.errors import InputError, TrackError
 from mer_ray.io import delimited
+from mer_ray.io.cells import unguard
 from mer_ray.io.identity import one_line
 
 TEXT = (".csv", ".tsv", ".tab", ".txt")
@@ -93,12 +94,14 @@ def _text(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
         names.pop()
     header = [""] * _row_names(names, few) + [name.strip() for name in names]
 
+    is_ours = {"track_id", "lower_valence", "upper_valence"} <= set(header)  # a scores.csv, which guards its text
+
     def rows() -> Iterator[tuple[int, Row]]:
         for number, found in enumerate(islice(cells(), 1, None), start=1):
             if isinstance(found, str):
                 yield number, TrackError("bad_row", found)
             elif any(cell.strip() for cell in found):
-                yield number, _row(found, len(header), how.dirty)
+                yield number, _row([*map(unguard, found)] if is_ours else found, len(header), how.dirty)
 
     return Table(header, rows, (how.note,) if how.note else ())
 

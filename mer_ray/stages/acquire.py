@@ -21,18 +21,19 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError
 from mer_ray.io.identity import file_digest, one_line
-from mer_ray.io.rate_limit import Limiter
+from mer_ray.io.rate_limit import Limiter, LocalLimiter
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace, failure
 from mer_ray.io.track import Track
-from mer_ray.stages import audio_changes, blocks, changes, counters, session, shared_limits
+from mer_ray.stages import audio_changes, blocks, changes, counters, pool, session
+from mer_ray.stages.cluster_limit import ClusterLimiter
 
-FEW_TRACKS = 64
+SMALL_TRACKS = 64
 """Up to so many are got in this process, with `THREADS` threads, before Ray's workers would have started."""
 BATCH = 16  # tracks of a commit, which is what a killed worker loses
 THREADS = 8  # of a worker
 CPUS = 0.5  # of a worker, which waits for the network for the most part
-LEASE_S = 60.0  # that a place at a host outlives the longest download
+LEASE_S = 60.0  # that a slot at a host outlives the longest download
 COLUMNS = ["track_id", "artist", "title", "album", "spotify_id", "duration_s", "uri"]
 
 
@@ -53,14 +54,14 @@ def run(config: Config, workspace: Workspace) -> Summary:
     started = time.monotonic()
     settings = config.acquire
     workspace.settle("audio")  # where a run was killed that put rows in the places of others
-    done, lost = workspace.ids("audio"), workspace.lost("acquire", config.again)
-    for name in set(workspace.names("features")) - changes.brought(workspace).keys():
+    done, failed = workspace.ids("audio"), workspace.lost("acquire", config.again)
+    for name in set(workspace.names("features")) - changes.precomputed(workspace).keys():
         workspace.settle(features_table(name), done)  # or one that renamed tracks: of which bytes these are, none knows
     known, again = audio_changes.Known(workspace), audio_changes.Again(workspace)
     summary = Summary("acquire", unit="audio files", done_before=len(done))
 
     def lacking(tracks: pa.Table) -> pa.Table:
-        todo, attempts = lost.todo(tracks["track_id"], done, config.retry_failed)
+        todo, attempts = failed.todo(tracks["track_id"], done, config.retry_failed)
         differs = known.differ(tracks)
         rows = tracks.append_column("attempts", pa.array(attempts, pa.int32()))
         return rows.append_column("again", pa.array(differs)).filter(pa.array(todo | differs))
@@ -72,16 +73,16 @@ def run(config: Config, workspace: Workspace) -> Summary:
     if not n_tracks:
         workspace.require("tracks", "collect", ["track_id"])
     if n_todo:
-        here = n_todo <= FEW_TRACKS and session.few(config.address)
-        if not here:
-            session.connect(config.address)
-        lease_s = settings.timeout_s + LEASE_S
+        workers = pool.workers(config.address, settings.workers, n_todo <= SMALL_TRACKS, cpus=CPUS)
+        limiter: Limiter = LocalLimiter(settings.per_host)
+        if not workers.local:
+            limiter = ClusterLimiter(settings.per_host, settings.timeout_s + LEASE_S)
         arguments = {
             "workspace": workspace,
             "providers": list(settings.providers),
             "folder": _index(settings.folder, summary),
             "allow_partial": config.allow_partial,
-            "limiter": shared_limits.shared("acquire", settings.per_host, lease_s=lease_s, local=here),
+            "limiter": limiter,
             "bounds": {
                 "timeout_s": settings.timeout_s,
                 "max_mb": settings.max_mb,
@@ -89,23 +90,18 @@ def run(config: Config, workspace: Workspace) -> Summary:
                 "min_similarity": settings.min_similarity,
             },
         }
-        size = BATCH if here else blocks.balanced(n_todo, BATCH, session.n_cpus())
+        size = BATCH if workers.local else blocks.balanced(n_todo, BATCH, session.n_cpus())
 
         def batches() -> Iterator[pa.Table]:
             for rows in blocks.windows(map(lacking, workspace.batches("tracks", COLUMNS))):
                 yield from blocks.split(rows, size)
 
-        if here:
-            answers = session.map_here(batches(), _Acquire, arguments)
-        else:
-            answers = session.map_blocks(batches(), _Acquire, arguments, settings.workers, cpus=CPUS)
         with progress("acquire", n_todo) as ticker:
-            for answered in answers:
-                ticker.advance(sum(a["made"] + a["failed"] for a in answered))
-                for a in answered:
-                    again.add(json.loads(a["again"]), a["gone"])
-                    summary.made += a["new"]
-                    counters.count("acquire", a["made"], a["seconds"], a["lost"])
+            for (block,) in workers.map(batches(), _Acquire, arguments):
+                ticker.advance(block["made"] + len(block["reasons"]))
+                again.add(json.loads(block["again"]), block["gone"])
+                summary.made += block["new"]
+                counters.count("acquire", block["made"], block["seconds"], block["reasons"])
         again.flush()
         summary.changed, summary.gone = again.replaced, again.lost
         summary.done_before -= again.lost
@@ -119,11 +115,19 @@ def run(config: Config, workspace: Workspace) -> Summary:
     return summary
 
 
-_ANSWER = pa.schema(
-    [(n, pa.int64()) for n in ("made", "new", "failed")]
-    + [("seconds", pa.float64()), ("lost", pa.list_(pa.string())), ("again", pa.string())]
-    + [("gone", pa.list_(pa.string()))]
+_TEXTS = pa.list_(pa.string())
+_DONE = pa.schema(
+    {
+        "made": pa.int64(),
+        "new": pa.int64(),
+        "seconds": pa.float64(),
+        "reasons": _TEXTS,
+        "again": pa.string(),
+        "gone": _TEXTS,
+    }
 )
+"""What a worker returns for a block. made: tracks with audio; new: those of them that had none. reasons: of failures.
+again: rows of ``audio`` for tracks that had some, as JSON. gone: ids of those that have none any more."""
 
 
 def _index(path: str | None, summary: Summary) -> sources.Index:
@@ -161,32 +165,30 @@ class _Acquire:
     def __call__(self, batch: pa.Table) -> pa.Table:
         with ThreadPoolExecutor(THREADS) as threads:
             results = list(threads.map(self.get, batch.to_pylist()))
-        lost = [r for r in results if "stage" in r]
+        failed = [r for r in results if "stage" in r]
         made = [r for r in results if "stage" not in r]
-        there = {r["track_id"] for r in batch.to_pylist() if r["again"]}  # the driver puts these in their places
+        there = {r["track_id"] for r in batch.to_pylist() if r["again"]}  # the driver replaces their rows
         new = [r for r in made if r["track_id"] not in there]
-        self.workspace.append_rows("failures", lost)
+        self.workspace.append_rows("failures", failed)
         self.workspace.append_rows("audio", new)
-        answer = {
+        done = {
             "made": len(made),
             "new": len(new),
-            "failed": len(lost),
             "seconds": float(sum(r["duration_s"] for r in made)),
-            "lost": [r["reason"] for r in lost],
+            "reasons": [r["reason"] for r in failed],
             "again": json.dumps([r for r in made if r["track_id"] in there]),
-            "gone": [r["track_id"] for r in lost if r["track_id"] in there and not r["transient"]],
+            "gone": [r["track_id"] for r in failed if r["track_id"] in there and not r["transient"]],
         }
-        return pa.Table.from_pylist([answer], _ANSWER)
+        return pa.Table.from_pylist([done], _DONE)
 
     @staticmethod
-    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """A track on which workers die, however often it is tried: see `pool.Pool`."""
-        told = f"{one_line(row['artist'])} - {one_line(row['title'])}: {message}"
-        lost = failure("acquire", row["track_id"], "worker_died", told, attempts=row["attempts"] + 1)
-        arguments["workspace"].append_rows("failures", [lost])
+    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+        """See `pool.Worker`."""
+        named = f"{one_line(row['artist'])} - {one_line(row['title'])}: {message}"
+        failed = failure("acquire", row["track_id"], "worker_died", named, attempts=row["attempts"] + 1)
+        arguments["workspace"].append_rows("failures", [failed])
         gone = [row["track_id"]] if row["again"] else []
-        answer = {"made": 0, "new": 0, "failed": 1, "seconds": 0.0, "lost": ["worker_died"]}
-        return [{**answer, "again": "[]", "gone": gone}]
+        return [{"made": 0, "new": 0, "seconds": 0.0, "reasons": ["worker_died"], "again": "[]", "gone": gone}]
 
     def check(self, path: Path) -> Probe:
         """Whether a file will decode. Raises TrackError."""

@@ -54,7 +54,7 @@ ADVICE = {
     # features
     "ambiguous": "Give more of the paths in the file of features, or track_id, so that each row is of one track.",
     "bad_frames": "Mend the row in the file of features: frames of the same width as the others.",
-    "not_brought": "Add the track to the file of features, or leave that feature out of extract.features.",
+    "no_frames": "Add the track to the file of features, or leave that feature out of extract.features.",
     "not_computed": "See the message: the model fails on this file. Mend either, then run with --retry-failed.",
     "too_long": "Use a part of it (extract.excerpt), or raise extract.hub.NAME.max_s.",
     "worker_died": "Give workers more memory, or use a part of it (extract.excerpt); then run with --retry-failed.",

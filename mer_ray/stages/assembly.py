@@ -15,9 +15,8 @@ from mer_ray.io.tables import Workspace, now
 from mer_ray.stages.trial import Shared, Trial
 
 if TYPE_CHECKING:
-    from mer_ray.training.crossval import Result
+    from mer_ray.training.crossval import Result, read_member
     from mer_ray.training.data import Dataset
-    from mer_ray.training.member import Member
 
 
 def assemble(trial: Trial, shared: Shared) -> dict[str, float]:
@@ -25,21 +24,25 @@ def assemble(trial: Trial, shared: Shared) -> dict[str, float]:
     from mer_ray import models
     from mer_ray.evaluation.bootstrap import group_sizes
     from mer_ray.evaluation.summary import evaluate
+    from mer_ray.models.statistics import PassageStatistics
     from mer_ray.scoring import model_folder
     from mer_ray.scoring.card import card
     from mer_ray.scoring.intervals import coverage, intervals
     from mer_ray.training import reference
     from mer_ray.training.checkpoint import VERSION
+    from mer_ray.training.crossval import read_member
 
     workspace, feature, own, d = shared.workspace, trial.feature, trial.settings, shared.dataset(trial)
     checkpoints = trial.checkpoints(workspace)
     result, choices = _read(trial, shared, d)
     figures = evaluate(d.labels, result.predicted, d.groups)
     first, members = trial.recipe(result.plan[0], choices), result.members
-    if models.is_solved(str(trial.network)):
-        members = [_required(checkpoints.read_member(len(result.plan)), "whole")[0]]
-    statistics = _statistics(trial, members[0], d, first.window)
-    means = [reference.mean_statistics(statistics, t, first.window, feature.hop_s) for t in d.frames]
+    if not models.is_network(str(trial.network)):
+        members = [_required(read_member(checkpoints, len(result.plan), first), "whole")]
+    statistics = members[0].statistics
+    if statistics is None:
+        statistics = PassageStatistics.fit(d.frames, d.labels, first.window, feature.hop_s, 0)
+    means = [statistics.mean(t, first.window, feature.hop_s) for t in d.frames]
     model = model_folder.Model(
         name=trial.run,
         network=str(trial.network),
@@ -65,7 +68,6 @@ def assemble(trial: Trial, shared: Shared) -> dict[str, float]:
             "coverage": coverage(d.labels, result.predicted, d.groups).tolist(),
             "trained_at": now().isoformat(),
         },
-        outputs=first.outputs,
     )
     _write(workspace, trial.run, "predictions", _predictions(d, result))
     _write(workspace, trial.run, "curves", _curves(result))
@@ -79,7 +81,7 @@ def assemble(trial: Trial, shared: Shared) -> dict[str, float]:
 
 def _read(trial: Trial, shared: Shared, d: Dataset) -> tuple[Result, list[dict[str, Any]]]:
     """What the folds have left, and what their searches have chosen."""
-    from mer_ray.training.crossval import Result
+    from mer_ray.training.crossval import Result, read_member
 
     checkpoints, plan, fold = trial.checkpoints(shared.workspace), trial.full_plan, trial.partitions(d)
     predicted = np.zeros((*fold.shape, len(DIMENSIONS)))
@@ -88,8 +90,10 @@ def _read(trial: Trial, shared: Shared, d: Dataset) -> tuple[Result, list[dict[s
         of_fold = _required(checkpoints.read(replace(trial, repeat=r, fold=k).result), f"fold {k} of repeat {r}")
         predicted[r, fold[r] == k] = of_fold.arrays[0]
         choices += of_fold.progress["choices"]
-    trained = [_required(checkpoints.read_member(p.number), f"member {p.number}") for p in plan]
-    return Result(predicted, fold, plan, [m for m, _ in trained], [c for _, c in trained]), choices
+    members = [
+        _required(read_member(checkpoints, p.number, trial.recipe(p, choices)), f"member {p.number}") for p in plan
+    ]
+    return Result(predicted, fold, plan, members), choices
 
 
 def _required(found: Any, what: str) -> Any:
@@ -104,16 +108,6 @@ def _searched(choices: list[dict[str, Any]]) -> dict[str, list[Any]]:
     return {name: sorted({c["settings"][name] for c in choices}) for name in sorted(names)}
 
 
-def _statistics(trial: Trial, member: Member, d: Dataset, window: int) -> Any:
-    """Those that the network itself looks at, if it does; else others of the same kind."""
-    from mer_ray.models import statistics
-
-    if trial.network == "kernel":
-        own = member.parameters
-        return statistics.Statistics(member.scaler, own["components"], own["shift"], own["scale"])
-    return statistics.fit(d.frames, d.labels, window, trial.feature.hop_s, 0)
-
-
 def _origin(lexicons: list[str]) -> str:
     origins = ["given by the source" if n == "manifest" else f"tag-weighted means of the lexicon {n}" for n in lexicons]
     return "; ".join(origins) + "."
@@ -124,7 +118,7 @@ def _predictions(d: Dataset, result: Result) -> pa.Table:
     described = {"track_id": d.ids, "artist": d.artists, "title": d.titles, "group": d.groups}
     return pa.table(
         {
-            **{name: values * repeats for name, values in described.items()},
+            **{name: [*values] * repeats for name, values in described.items()},
             "repeat": np.repeat(np.arange(repeats, dtype=np.int32), n),
             "fold": result.fold.ravel().astype(np.int32),
             **{name: np.tile(d.labels[:, i], repeats) for i, name in enumerate(DIMENSIONS)},
@@ -136,8 +130,8 @@ def _predictions(d: Dataset, result: Result) -> pa.Table:
 def _curves(result: Result) -> pa.Table:
     rows = [
         (p.repeat, p.fold, p.member, epoch, train, valid)
-        for p, curve in zip(result.plan, result.curves, strict=True)
-        for epoch, (train, valid) in enumerate(curve)
+        for p, member in zip(result.plan, result.members, strict=True)
+        for epoch, (train, valid) in enumerate(member.curve)
     ]
     kinds = {"repeat": np.int32, "fold": np.int32, "member": np.int32, "epoch": np.int32}
     columns = ["repeat", "fold", "member", "epoch", "train_loss", "valid_loss"]

@@ -113,7 +113,7 @@ class Again:
         before = {r["track_id"]: r for r in work.find("audio", sorted(ids), ["track_id", "uri", "sha256"]).to_pylist()}
         new = [i for i, r in self._held.items() if i not in before or before[i]["sha256"] != r["sha256"]]
         moved = [i for i, r in self._held.items() if i not in before or before[i]["uri"] != r["uri"]]
-        void, keys = {*new, *self._lost}, changes.brought(work)
+        void, keys = {*new, *self._lost}, changes.precomputed(work)
         work.drop("scores", void | set(moved))
         for name in work.names("features"):
             work.drop(features_table(name), void | set(moved) if keys.get(name) == "path" else void)

@@ -15,14 +15,14 @@ SHARES = 4
 
 def windows(pieces: Iterable[pa.Table], rows: int = WINDOW) -> Iterator[pa.Table]:
     """The rows of all the pieces in tables of at least ``rows`` rows (the last one: fewer), none of them empty."""
-    held: list[pa.Table] = []
+    window: list[pa.Table] = []
     for piece in pieces:
-        held.append(piece)
-        if sum(map(len, held)) >= rows:
-            yield pa.concat_tables(held).combine_chunks()
-            held = []
-    if any(map(len, held)):
-        yield pa.concat_tables(held).combine_chunks()
+        window.append(piece)
+        if sum(map(len, window)) >= rows:
+            yield pa.concat_tables(window).combine_chunks()
+            window = []
+    if any(map(len, window)):
+        yield pa.concat_tables(window).combine_chunks()
 
 
 def split(rows: pa.Table, size: int) -> list[pa.Table]:
@@ -47,13 +47,13 @@ def by_duration(
     order = np.argsort(-np.asarray(seconds, np.float64), kind="stable")
     left = float(np.sum(seconds))
     starts: list[int] = []
-    held = wanted = 0.0
-    for place, i in enumerate(order.tolist()):
-        if not starts or held + seconds[i] / 2 > wanted:
-            wanted = min(largest_s, max(smallest_s, left / (SHARES * workers)))
-            starts.append(place)
-            held = 0.0
-        held += seconds[i]
+    size = target = 0.0
+    for position, i in enumerate(order.tolist()):
+        if not starts or size + seconds[i] / 2 > target:
+            target = min(largest_s, max(smallest_s, left / (SHARES * workers)))
+            starts.append(position)
+            size = 0.0
+        size += seconds[i]
         left -= seconds[i]
     ordered = rows.take(pa.array(order)).combine_chunks()
     ends = [*starts[1:], len(order)]

@@ -130,7 +130,7 @@ def void(workspace: Workspace, changes: Changes) -> None:
     """Take out what followed from what has changed or is gone, and no more than that."""
     gone, renamed = changes.gone, changes.renamed
     labels, requests = changes.of(OF_LABELS), changes.of(OF_REQUESTS | OF_FILES)
-    keys = brought(workspace)
+    keys = precomputed(workspace)
     # A run that was killed in `store` has taken out tracks, and they count as new: what they are now is not compared.
     there = workspace.ids("tracks")
     unknown = set[str]().union(*(workspace.settle(t, there) for t in ("labels", *map(features_table, keys))))
@@ -149,14 +149,14 @@ def void(workspace: Workspace, changes: Changes) -> None:
     workspace.drop("failures", requests, of_audio())
 
 
-def brought(workspace: Workspace) -> dict[str, str]:
-    """The features that were brought along, and by what their rows name tracks: track_id or path.
+def precomputed(workspace: Workspace) -> dict[str, str]:
+    """The precomputed features, and by what their rows name tracks: track_id or path.
 
     They follow from the name, whatever is in the file that it stands for.
     """
     made = ((name, workspace.read_json("settings", f"extract-{name}.json")) for name in workspace.names("features"))
     settings = {name: (recorded or {}).get("settings") or {} for name, recorded in made}
-    return {name: s["params"]["key"] for name, s in settings.items() if s.get("family") == "brought"}
+    return {name: s["params"]["key"] for name, s in settings.items() if s.get("family") == "precomputed"}
 
 
 def of_audio() -> pc.Expression:

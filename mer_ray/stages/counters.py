@@ -1,6 +1,6 @@
-"""Counters for Ray's dashboard and Prometheus: what is finished, how much audio that was, what was lost and why.
+"""Counters for Ray's dashboard and Prometheus: what is finished, how much audio that was, what failed and why.
 
-The driver counts, as the answers of its workers arrive: each thing once, also where a block was done twice because a
+The driver counts, as the results of its workers arrive: each thing once, also where a block was done twice because a
 worker died. Where no Ray is connected, what is counted waits for it and costs no import. Ray exports the counters on
 the driver's node, each as ``ray_NAME_total`` (`cluster/grafana.json` draws them).
 """
@@ -18,9 +18,9 @@ from mer_ray.stages import session
 from mer_ray.stages.advice import advice
 
 COUNTERS = {
-    "mer_ray_tracks": ("Tracks that a stage has finished; harvest: that Last.fm was asked about", ("stage",)),
+    "mer_ray_tracks": ("Tracks that a stage has finished; harvest: that were requested of Last.fm", ("stage",)),
     "mer_ray_audio_seconds": ("Seconds of audio that a stage has worked through", ("stage",)),
-    "mer_ray_failures": ("Tracks that a stage has lost, by the reason in the table failures", ("stage", "reason")),
+    "mer_ray_failures": ("Tracks that failed in a stage, by the reason in the table failures", ("stage", "reason")),
     "mer_ray_blocks": ("Blocks of work that a stage has committed", ("stage",)),
     "mer_ray_models": ("Models that have been trained", ("stage",)),
 }
@@ -36,20 +36,20 @@ _counters: dict[str, Any] = {}
 _made_for: Any = None
 
 
-def count(stage: str, tracks: int = 0, audio_s: float = 0.0, lost: Iterable[str] = (), models: int = 0) -> None:
-    """``stage`` has committed a block: so many tracks, seconds of audio and models more, and what was lost.
+def count(stage: str, tracks: int = 0, audio_s: float = 0.0, failed: Iterable[str] = (), models: int = 0) -> None:
+    """``stage`` has committed a block: so many tracks, seconds of audio and models more, and failures.
 
-    lost: the reasons, one for each thing lost. Where there is none of all that, nothing is counted.
+    failed: the reasons, one for each failure. Where there is none of all that, nothing is counted.
     """
-    for key, n in tally(stage, tracks, audio_s, lost, models).items():
+    for key, n in tally(stage, tracks, audio_s, failed, models).items():
         _waiting[key] = _waiting.get(key, 0.0) + n
     if _waiting:
         _send()
 
 
-def tally(stage: str, tracks: int, audio_s: float, lost: Iterable[str], models: int) -> dict[Key, float]:
+def tally(stage: str, tracks: int, audio_s: float, failed: Iterable[str], models: int) -> dict[Key, float]:
     """By how much which counters grow: see `count`."""
-    reasons = Counter(map(code, lost))
+    reasons = Counter(map(code, failed))
     if not (tracks or models or reasons):
         return {}
     found: dict[Key, float] = {

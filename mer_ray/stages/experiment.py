@@ -8,11 +8,10 @@ from typing import Any
 
 from mer_ray.config import Config
 from mer_ray.console import Ticker
-from mer_ray.errors import MerRayError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import one_line
 from mer_ray.io.tables import Workspace, now
-from mer_ray.stages import session, tracking
+from mer_ray.stages import remote, session, tracking
 from mer_ray.stages.trial import Shared, Trial
 
 RESTARTS = 3
@@ -33,22 +32,24 @@ def load_frames(workspace: Workspace, features: dict[str, FeatureSpec], mark: st
     load = ray.remote(num_cpus=1, num_returns=2, max_retries=3, max_calls=1)(_load)
     datasets, largest = {}, 0
     for name, feature in features.items():  # one after the other: what is read is there twice for a moment
-        datasets[name], n_bytes = load.remote(workspace, feature, mark)
-        try:
-            largest = max(largest, ray.get(n_bytes))
-        except MerRayError as error:
-            # Ray's error is ours with a traceback in its message.
-            raise getattr(error, "cause", error) from error
+        datasets[name], about = load.remote(workspace, feature, mark)
+        n_bytes, error = ray.get(about)
+        if error is not None:
+            raise error.to_error()
+        largest = max(largest, n_bytes)
     return datasets, largest
 
 
-def _load(workspace: Workspace, feature: FeatureSpec, mark: str) -> tuple[Any, int]:
+def _load(workspace: Workspace, feature: FeatureSpec, mark: str) -> tuple[Any, tuple[int, remote.RemoteError | None]]:
     session.prepare_worker(0)
-    session.check_reached([workspace], mark)
     from mer_ray.training import data, grouped
 
-    dataset = data.load(workspace, feature, grouped.read(workspace).of)
-    return dataset, sum(track.nbytes for track in dataset.frames)
+    def read() -> data.Dataset:
+        remote.check_marker([workspace], mark)
+        return data.load(workspace, feature, grouped.read(workspace).of)
+
+    dataset, error = remote.attempt(read)
+    return dataset, (sum(track.nbytes for track in dataset.frames) if dataset else 0, error)
 
 
 def memory(frames_bytes: int, gpus: float) -> int:

@@ -1,6 +1,6 @@
 """``audio`` → ``features/NAME``: decode once, compute every feature that is missing, commit a shard per block.
 
-Frames that the user brings along come from their table instead, and need no audio.
+Precomputed frames come from their table instead, and need no audio.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mer_ray.io.failures import Lost
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_schema, features_table, ragged_column
 from mer_ray.io.tables import COMPUTED, Workspace, failure
-from mer_ray.stages import blocks, counters, session, workspace_source
+from mer_ray.stages import blocks, counters, pool, session, workspace_source
 
-FEW_S = 600.0
+SMALL_S = 600.0
 """Up to so many seconds of audio are done in this process, before Ray's workers would have started."""
 SMALLEST_S = 180.0
 """Blocks of less audio than this would spend themselves on shards and half-filled batches."""
-BROUGHT_TRACKS = 64  # of a shard
+PRECOMPUTED_TRACKS = 64  # of a shard
 
 
 def check(config: Config) -> dict[str, FeatureSpec]:
@@ -48,23 +48,23 @@ def check(config: Config) -> dict[str, FeatureSpec]:
 
 
 def needs_audio(spec: FeatureSpec) -> bool:
-    """Whether its frames are computed; the others are brought along."""
+    """Whether its frames are computed; the others are precomputed."""
     return spec.sample_rate_hz > 0
 
 
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
-    """Compute the features that tracks lack. ``specs`` as `check` answered them, if it was asked already."""
+    """Compute the features that tracks lack. specs: of `check`, if it was called already."""
     started = time.monotonic()
-    given, config = config, workspace_source.adopt(config, workspace)
+    is_demo, config = config.is_demo, workspace_source.adopt(config, workspace)
     settings = config.extract
     # Where the workspace knows better what the source is, they were made for another one: the demo, say.
-    specs = specs if specs and config.is_demo == given.is_demo else check(config)
+    specs = specs if specs and config.is_demo == is_demo else check(config)
     summary = Summary("extract", unit="feature rows")
     # Nothing is made with it, but what it made fail is tried again when it changes.
     excerpt = settings.excerpt and settings.excerpt.model_dump()
     workspace.claim("extract", "features", {"min_duration_s": settings.min_duration_s, "excerpt": excerpt})
     for spec in (spec for spec in specs.values() if not needs_audio(spec)):
-        _bring(config, workspace, spec, workspace.require("tracks", "collect", ["track_id", "uri"]), summary)
+        _copy(config, workspace, spec, workspace.require("tracks", "collect", ["track_id", "uri"]), summary)
     computed = [spec for spec in specs.values() if needs_audio(spec)]
     if computed:
         workspace.write_json({"features": [spec.name for spec in computed]}, "settings", COMPUTED)
@@ -79,7 +79,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
 
 
 class _Plan:
-    """Which tracks lack which features. Of the whole catalog it holds the ids that are done, and what was lost."""
+    """Which tracks lack which features. Of the whole catalog, the ids that are done and the failures are in memory."""
 
     def __init__(self, config: Config, workspace: Workspace, specs: list[FeatureSpec], summary: Summary) -> None:
         self.specs, self._workspace, self._retry = specs, workspace, config.retry_failed
@@ -144,34 +144,25 @@ def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary
     }
     began = time.time()
     # One track cannot be shared out, however long it is.
-    few = plan.seconds <= FEW_S or plan.tracks == 1
-    here = session.few(config.address) and not settings.gpus_per_worker and few
-    if not here:
-        session.connect(config.address)
-
-    workers = 1 if here else settings.workers or session.n_cpus()
+    small = plan.seconds <= SMALL_S or plan.tracks == 1
+    workers = pool.workers(config.address, settings.workers, small, settings.gpus_per_worker)
 
     def batches() -> Iterator[pa.Table]:
         for rows in plan.windows():
             seconds = rows["planned_s"].to_pylist()
-            yield from blocks.by_duration(rows, seconds, workers, SMALLEST_S, 60 * settings.batch_minutes)
+            yield from blocks.by_duration(rows, seconds, workers.n, SMALLEST_S, 60 * settings.batch_minutes)
 
-    if here:
-        answers = session.map_here(batches(), _Extract, arguments)
-    else:
-        answers = session.map_blocks(batches(), _Extract, arguments, workers, settings.gpus_per_worker)
     done_s, ready = 0.0, began
     hours = plan.seconds / 3600
     with progress("extract", plan.tracks, work=plan.seconds) as ticker:
-        for answered in answers:
-            for a in answered:
-                ready = a["ready"] if not done_s else min(ready, a["ready"])
-                summary.made += a["made"]
-                done_s += a["seconds"]
-                speed = done_s / max(1e-3, time.time() - ready)
-                note = f"{done_s / 3600:.2f} of {hours:.2f} h of audio, {speed:.0f}x real time"
-                ticker.advance(a["tracks"], note, a["planned_s"])
-                counters.count("extract", a["done"], a["seconds"], a["lost"])
+        for (block,) in workers.map(batches(), _Extract, arguments):
+            ready = block["ready"] if not done_s else min(ready, block["ready"])
+            summary.made += block["made"]
+            done_s += block["seconds"]
+            speed = done_s / max(1e-3, time.time() - ready)
+            note = f"{done_s / 3600:.2f} of {hours:.2f} h of audio, {speed:.0f}x real time"
+            ticker.advance(block["tracks"], note, block["planned_s"])
+            counters.count("extract", block["done"], block["seconds"], block["reasons"])
     took = time.time() - ready
     summary.notes.append(
         f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({done_s / max(1e-3, took):.0f}x real time), "
@@ -179,9 +170,9 @@ def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary
     )
 
 
-def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.Table, summary: Summary) -> None:
-    """Copy the frames that the user brought for the tracks that lack them."""
-    from mer_ray.features import brought
+def _copy(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.Table, summary: Summary) -> None:
+    """Copy precomputed frames for the tracks that lack them."""
+    from mer_ray.features import precomputed
 
     uris = dict(zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True))
     for row in workspace.read("audio", ["track_id", "uri"]).to_pylist():  # where the source did not know it
@@ -190,9 +181,9 @@ def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.T
     wanted, tries = lost.todo(pa.array(list(uris)), done, config.retry_failed)
     attempts = dict(zip(uris, tries.tolist(), strict=True))
     lacking = [i for i, wants in zip(uris, wanted, strict=True) if wants]
-    found = brought.rows(spec, uris, lacking)
-    with progress(f"bring {spec.name}", len(lacking)) as ticker:
-        while chunk := list(islice(found, BROUGHT_TRACKS)):
+    found = precomputed.rows(spec, {i: uris[i] for i in lacking})
+    with progress(f"copy {spec.name}", len(lacking)) as ticker:
+        while chunk := list(islice(found, PRECOMPUTED_TRACKS)):
             frames = {i: f for i, f in chunk if not isinstance(f, TrackError)}
             errors = {(spec.name, i): e for i, e in chunk if isinstance(e, TrackError)}
             _report(workspace, errors, uris, attempts)
@@ -200,7 +191,7 @@ def _bring(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.T
                 commit(workspace, spec, frames)
             summary.made += len(frames)
             ticker.advance(len(chunk))
-            counters.count("extract", len(frames), lost=[e.reason for e in errors.values()])
+            counters.count("extract", len(frames), failed=[e.reason for e in errors.values()])
 
 
 class _Extract:
@@ -232,31 +223,31 @@ class _Extract:
         try:
             result = extract(files, self.extractors, self.min_duration_s, self.decoder.stream)
         except OSError as error:  # not a file's fault: long tracks wait for their end in temporary files
-            said = error.strerror or type(error).__name__
+            why = error.strerror or type(error).__name__
             hint = "free some space there, or set TMPDIR to another folder"
-            raise WorkspaceError(f"cannot work in {tempfile.gettempdir()}: {said}", hint) from error
+            raise WorkspaceError(f"cannot work in {tempfile.gettempdir()}: {why}", hint) from error
         uris = {r["track_id"]: r["uri"] for r in rows}
         _report(self.workspace, result.errors, uris, {r["track_id"]: r["attempts"] for r in rows})
         for name, frames in result.frames.items():
             if frames:
                 commit(self.workspace, self.extractors[name].spec, frames)
-        answer = {
+        done = {
             "tracks": len(rows),
             "done": len(set().union(*result.frames.values())),  # tracks with a feature more
             "made": sum(len(frames) for frames in result.frames.values()),
-            "lost": [error.reason for error in result.errors.values()],
+            "reasons": [error.reason for error in result.errors.values()],
             "seconds": result.seconds,
             "planned_s": float(sum(r["planned_s"] for r in rows)),
             "ready": self.ready,
         }
-        return pa.Table.from_pylist([answer])
+        return pa.Table.from_pylist([done])
 
     @staticmethod
-    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """A track on which workers die, however often it is tried: see `pool.Pool`."""
+    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
+        """See `pool.Worker`."""
         i, error = row["track_id"], TrackError("worker_died", message)
         _report(arguments["workspace"], {("", i): error}, {i: row["uri"]}, {i: row["attempts"]})
-        nothing = {"tracks": 1, "done": 0, "made": 0, "lost": ["worker_died"], "seconds": 0.0}
+        nothing = {"tracks": 1, "done": 0, "made": 0, "reasons": ["worker_died"], "seconds": 0.0}
         return [{**nothing, "planned_s": row["planned_s"], "ready": time.time()}]
 
 

@@ -8,12 +8,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mer_ray.config import SearchConfig
-from mer_ray.errors import MerRayError, as_ours
 from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.stages import assembly, session
+from mer_ray.stages import assembly, remote, session
 from mer_ray.stages.trial import Shared, Trial
 
 if TYPE_CHECKING:
@@ -40,13 +37,14 @@ def tune_trial(config: dict[str, Any], shared: Shared) -> None:
             last = time.monotonic()
             tune.report(values)
 
-    try:
+    def work() -> None:
         session.check_gpu(shared.gpus)
-        session.check_reached([shared.workspace], shared.mark)
+        remote.check_marker([shared.workspace], shared.mark)
         tune.report({"steps_done": trial.steps, **run(trial, shared, report)})
-    except (MerRayError, OSError) as error:
-        # Of a task that loaded the frames, Ray's error is ours with a traceback in its message.
-        tune.report({"steps_done": 0, "error": str(as_ours(getattr(error, "cause", None) or error))})
+
+    _, error = remote.attempt(work)
+    if error is not None:
+        tune.report({"steps_done": 0, "error": str(error)})
 
 
 def train_together(config: dict[str, Any]) -> None:
@@ -54,7 +52,7 @@ def train_together(config: dict[str, Any]) -> None:
     from mer_ray.training.placement import Placement
 
     shared: Shared = config["shared"]
-    session.check_reached([shared.workspace], shared.mark)
+    remote.check_marker([shared.workspace], shared.mark)
     for trial in config["trials"]:
         train(trial, shared, lambda values, due: None, Placement.everywhere())
 
@@ -144,15 +142,15 @@ def solve(trial: Trial, shared: Shared) -> dict[str, float]:
     from mer_ray.training.crossval import whole
 
     checkpoints, plan = trial.checkpoints(shared.workspace), trial.full_plan
-    if checkpoints.read_member(len(plan)) is None:
+    if checkpoints.member(len(plan)) is None:
         member = whole(trial.recipe(plan[0]), shared.dataset(trial), trial.settings["seed"])
-        checkpoints.write_member(len(plan), member, np.zeros((0, 2)))
+        checkpoints.write_member(len(plan), member)
     return {}
 
 
 def baselines(trial: Trial, shared: Shared) -> dict[str, float]:
     """Ridge and SVR on a feature's pooled statistics, and what a split by tracks would have leaked."""
-    from mer_ray.models import baselines as base
+    from mer_ray.training import baselines as base
     from mer_ray.training import grouped
 
     own, d, groups = trial.settings, shared.dataset(trial), grouped.read(shared.workspace)

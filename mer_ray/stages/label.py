@@ -5,22 +5,25 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError
+from mer_ray.evaluation import label_report
+from mer_ray.evaluation.escape import markdown_text
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, failure
-from mer_ray.labels import columns, exclusions, label_report
+from mer_ray.labels import columns, exclusions, unlabelled
 from mer_ray.labels import lexicon as lexicons
 from mer_ray.labels.lexicon import Lexicon, fold
+from mer_ray.labels.recipes import recipe_class
+from mer_ray.labels.survey import Survey
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Batch
 from mer_ray.stages import counters, workspace_source
@@ -63,51 +66,10 @@ def matcher_of(config: Config, lexicon: Lexicon, names: exclusions.Names) -> Mat
     )
 
 
-@dataclass
-class _Survey:
-    """What one pass over ``tracks`` tells: how many there are, how many bring a label, the names in the catalogue.
-
-    with_part: how many bring a part of a label, as valence and arousal without dominance. missing: what these lack.
-    """
-
-    tracks: int = 0
-    with_given: int = 0
-    with_part: int = 0
-    missing: set[str] = field(default_factory=set)
-    names: exclusions.Names = field(default_factory=exclusions.Names)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every track brings its label."""
-        return self.with_given == self.tracks
-
-    def lacking(self) -> str:
-        """How many tracks bring none, and how many only a part."""
-        none = self.tracks - self.with_given - self.with_part
-        parts = [f"{none:,} tracks bring no label"] if none or not self.with_part else []
-        if self.with_part:
-            lacking = " or ".join(d for d in DIMENSIONS if d in self.missing)
-            parts.append(
-                f"{self.with_part:,} tracks bring a part of a label, without {lacking} (training needs all three)"
-            )
-        return " and ".join(parts)
-
-
-def _survey(config: Config, workspace: Workspace) -> _Survey:
-    names = config.label.recipe == "careful"
-    wanted = ["track_id", "given", *(["artist", "album", "title"] if names else [])]
-    found = _Survey()
-    for tracks in workspace.batches("tracks", wanted):
-        found.tracks += len(tracks)
-        is_whole, is_part = columns.completeness(tracks["given"])
-        found.with_given += int(is_whole.sum())
-        found.with_part += int(is_part.sum())
-        if is_part.any():
-            part = tracks["given"].filter(pa.array(is_part))
-            found.missing |= {d for d in DIMENSIONS if pc.struct_field(part, d).null_count}
-        if names:
-            artists, albums = (tracks[c].unique().to_pylist() for c in ("artist", "album"))
-            found.names.add(artists, albums, tracks["title"].to_pylist())
+def _survey(config: Config, workspace: Workspace) -> Survey:
+    found = Survey(exclusions.Names() if recipe_class(config.label.recipe).uses_names else None)
+    for tracks in workspace.batches("tracks", found.columns):
+        found.add(tracks)
     if not found.tracks:
         workspace.require("tracks", "collect", ["track_id"])
     return found
@@ -121,40 +83,38 @@ def run(config: Config, workspace: Workspace) -> Summary:
     survey = _survey(config, workspace)
     mode = config.label.source
     matcher = None
-    if mode == "manifest" or (mode == "auto" and survey.with_given and (lexicon is None or survey.is_whole)):
+    if mode == "manifest" or (mode == "auto" and survey.whole and (lexicon is None or survey.is_whole)):
         identity: dict[str, Any] = {"source": "manifest"}
     elif lexicon is None:
         raise ConfigError(f"label.lexicon is not set, and {survey.lacking()}", lexicons.WHERE_TO_GET)
     else:
-        matcher = matcher_of(config, lexicon, survey.names)
+        matcher = matcher_of(config, lexicon, survey.names or exclusions.Names())
         identity = _identity(config, matcher)
     workspace.claim("label", "labels", identity, binding=_is_binding(workspace, mode))
 
     done = workspace.ids("labels")
-    lost = workspace.lost("label")
+    failed = workspace.lost("label")
     summary = Summary("label", unit="labels", done_before=len(done))
     statistics = label_report.Statistics()
 
     def wanted(ids: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-        return lost.todo(ids, done, config.retry_failed)
+        return failed.todo(ids, done, config.retry_failed)
 
     work = _Work(config, workspace, matcher, wanted, statistics)
     todo = sum(int(wanted(t["track_id"])[0].sum()) for t in workspace.batches("tracks", ["track_id"]))
     if todo:
         with progress("label", todo) as ticker:
-            for tracks in workspace.batches("tracks", work.columns, SHARD_ROWS):
-                before = work.made + work.lost
-                work.do(tracks)
-                ticker.advance(work.made + work.lost - before)
+            for tracks in workspace.batches("tracks", work.COLUMNS, SHARD_ROWS):
+                ticker.advance(work.do(tracks))
     summary.made = work.made
     reasons = workspace.reasons("label")
     summary.failed = reasons.total()
-    if work.given and config.label.lexicon and mode == "auto":
+    if work.brought and config.label.lexicon and mode == "auto":
         summary.notes.append(
-            f"{work.given:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
+            f"{work.brought:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
         )
     if mode != "tags" and not survey.is_whole:
-        summary.notes.append(_mixed(survey, matcher is not None, mode))
+        summary.notes.append(survey.remark(matcher is not None, mode))
     if not workspace.has("labels"):
         why = "has a tag that the lexicon knows" if matcher is not None else "brings a whole label"
         raise InputError(
@@ -176,16 +136,6 @@ def _is_binding(workspace: Workspace, mode: str) -> bool:
     return mode == "tags" or not workspace.distinct("labels", "lexicon") <= {columns.GIVEN}
 
 
-def _mixed(survey: _Survey, from_tags: bool, mode: str) -> str:
-    if from_tags:
-        return f"{survey.lacking()}: theirs are made from tags and lexicon, as label.source={mode} says"
-    ways = "" if mode == "manifest" else ", or set label.lexicon and they are made from tags"
-    return (
-        f"{survey.lacking()}: they are failures, since label.source={mode} takes what the manifest brings{ways};"
-        " with label.source=tags all labels are made from tags and a lexicon"
-    )
-
-
 def _identity(config: Config, matcher: Matcher) -> dict[str, Any]:
     """Everything that decides a label, but for the names in the catalogue: those may become more."""
     settings = config.label
@@ -196,7 +146,7 @@ def _identity(config: Config, matcher: Matcher) -> dict[str, Any]:
         "recipe": settings.recipe,
         "exclude": _list_identity(matcher.exclude),
         "keep": _list_identity(matcher.keep),
-        "seeds": sorted(matcher.seeds) if matcher.is_careful else [],
+        "seeds": sorted(matcher.seeds) if matcher.reader.uses_names else [],
         "words": settings.words,
         "negation": settings.negation,
         "min_coverage": settings.min_coverage,
@@ -219,47 +169,43 @@ class _Work:
     todo: Callable[[pa.ChunkedArray], tuple[np.ndarray, np.ndarray]]
     statistics: label_report.Statistics
     made: int = 0
-    lost: int = 0
-    given: int = 0
+    brought: int = 0
+    COLUMNS = ("track_id", "artist", "title", "tags", "given")
+    """Of ``tracks``, for `do`."""
 
-    @property
-    def columns(self) -> list[str]:
-        """The columns of ``tracks`` that `do` needs."""
-        return ["track_id", "artist", "title", "tags", "given"]
-
-    def do(self, tracks: pa.Table) -> None:
-        """Label the wanted ones among the tracks; the tags of all of them go into the statistics."""
+    def do(self, tracks: pa.Table) -> int:
+        """Label the wanted ones among the tracks: how many that are. The tags of all go into the statistics."""
         wanted, attempts = self.todo(tracks["track_id"])
-        if self.config.label.source != "tags":
-            given, _ = columns.completeness(tracks["given"])
-        else:
-            given = np.zeros(len(tracks), dtype=bool)
+        labelled, _ = columns.completeness(tracks["given"])
+        if self.config.label.source == "tags":
+            labelled[:] = False
         rows, failures = [], []
-        if (given & wanted).any():
-            chosen = tracks.filter(pa.array(given & wanted)).combine_chunks()
+        if (labelled & wanted).any():
+            chosen = tracks.filter(pa.array(labelled & wanted)).combine_chunks()
             rows.append(columns.given_rows(_array(chosen["track_id"]), _array(chosen["given"])))
-            self.given += len(chosen)
-        tagged = tracks.filter(pa.array(~given)) if given.any() else tracks
-        asked, tries = wanted[~given], attempts[~given]
+            self.brought += len(chosen)
+        tagged = tracks.filter(pa.array(~labelled)) if labelled.any() else tracks
+        todo, tries = wanted[~labelled], attempts[~labelled]
         if self.matcher is None:
-            failures = self._failures(tagged, asked, tries, None)
-        elif asked.any() or self.config.label.report:
+            failures = self._failures(tagged, todo, tries, None)
+        elif todo.any() or self.config.label.report:
             tags = columns.encode(tagged["tags"])
             self.statistics.add_tags(tags)
-            if asked.any():
-                titles = tagged["title"] if self.matcher.is_careful else None
+            if todo.any():
+                titles = tagged["title"] if self.matcher.reader.uses_names else None
                 batch = columns.label(tags, self.matcher, titles)
-                good = asked & self._is_enough(batch)
+                good = todo & self._is_enough(batch)
                 name = self.matcher.lexicon.name
                 rows.append(columns.label_rows(_array(tagged["track_id"]), tags.names, batch, good, name))
-                failures = self._failures(tagged, asked & ~good, tries, batch)
+                failures = self._failures(tagged, todo & ~good, tries, batch)
         self.workspace.append_rows("failures", failures)
         labels = pa.concat_tables(rows) if rows else None
         if labels is not None and len(labels):
             self.workspace.append("labels", labels, "\n".join(labels["track_id"].to_pylist()))
             self.made += len(labels)
-        self.lost += len(failures)
-        counters.count("label", 0 if labels is None else len(labels), lost=[f["reason"] for f in failures])
+        n_labels = 0 if labels is None else len(labels)
+        counters.count("label", n_labels, failed=[f["reason"] for f in failures])
+        return n_labels + len(failures)
 
     def _is_enough(self, batch: Batch) -> np.ndarray:
         settings = self.config.label
@@ -269,39 +215,16 @@ class _Work:
         return out
 
     def _failures(
-        self, tracks: pa.Table, lost: np.ndarray, tries: np.ndarray, batch: Batch | None
+        self, tracks: pa.Table, failed: np.ndarray, tries: np.ndarray, batch: Batch | None
     ) -> list[dict[str, Any]]:
-        at = np.flatnonzero(lost)
-        out = []
-        for i, track in zip(at, tracks.take(pa.array(at)).to_pylist(), strict=True):
-            seen = None if batch is None else (int(batch.n_terms[i]), float(batch.coverage[i]))
-            reason, message = self._why_not(track, seen)
-            out.append(failure("label", track["track_id"], reason, message, attempts=int(tries[i]) + 1))
-        return out
-
-    def _why_not(self, track: dict[str, Any], seen: tuple[int, float] | None) -> tuple[str, str]:
-        name = f"{track['artist']} – {track['title']}"
-        mode, given = self.config.label.source, track["given"]
-        if given is not None and mode != "tags":
-            has, lacks = ([d for d in DIMENSIONS if (given[d] is None) is absent] for absent in (False, True))
-            made = " and none can be made from its tags" if self.matcher is not None else ""
-            said = f"the manifest labels its {' and '.join(has)}, not its {' and '.join(lacks)}"
-            return "partial_label", f"{name}: {said}{made} (label.source is {mode}); training needs all three"
-        if self.matcher is None or seen is None:
-            return "no_label", f"{name}: the manifest brings no label for it, and label.source is {mode}"
-        if not track["tags"]:
-            return "no_tags", f"{name}: it has no tags"
-        (n, coverage), settings = seen, self.config.label
-        tags = ", ".join(str(t["name"]) for t in track["tags"][:8])
-        if not n:
-            all_of = len(track["tags"])
-            return "no_known_tag", f"{name}: none of its {all_of} tags is in {self.matcher.lexicon.name}: {tags}"
-        if n < settings.min_terms:
-            return "too_few_terms", f"{name}: {n} terms, label.min_terms is {settings.min_terms}: {tags}"
-        return (
-            "low_coverage",
-            f"{name}: coverage {coverage:.3f}, label.min_coverage is {settings.min_coverage:g}: {tags}",
-        )
+        settings, lexicon = self.config.label, None if self.matcher is None else self.matcher.lexicon.name
+        criteria = unlabelled.Criteria(settings.source, settings.min_terms, settings.min_coverage, lexicon)
+        rows = []
+        for i, track in zip(np.flatnonzero(failed), tracks.filter(pa.array(failed)).to_pylist(), strict=True):
+            n_terms, coverage = (0, 0.0) if batch is None else (int(batch.n_terms[i]), float(batch.coverage[i]))
+            reason, message = unlabelled.reason(track, n_terms, coverage, criteria)
+            rows.append(failure("label", track["track_id"], reason, message, attempts=int(tries[i]) + 1))
+        return rows
 
 
 def _array(column: pa.ChunkedArray) -> pa.Array:
@@ -327,7 +250,7 @@ def _report(
     about = ""
     if matcher is not None:
         low, high = matcher.lexicon.scale
-        lexicon = label_report.cell(matcher.lexicon.name, 120)
+        lexicon = markdown_text(matcher.lexicon.name, 120)
         about = f"Lexicon {lexicon} ({len(matcher.lexicon):,} terms, scale {low:g}..{high:g}), recipe {matcher.recipe}."
     workspace.write_bytes(label_report.markdown(statistics, matcher, failures, about).encode(), "report", "labels.md")
     workspace.write_bytes(label_report.picture(statistics), "report", "labels.png")
@@ -351,16 +274,16 @@ def explain(config: Config, workspace: Workspace, query: str) -> None:
 
     track = find(workspace, query)
     out.print(escape(one_line(f"{track['artist']} – {track['title']}")), f"[dim]({escape(track['track_id'])})[/dim]")
-    given = track["given"]
-    if given is not None and None not in given.values() and config.label.source != "tags":
-        values = ", ".join(f"{d} {explanation.figure(given[d])}" for d in DIMENSIONS)
+    label = track["given"]
+    if label is not None and None not in label.values() and config.label.source != "tags":
+        values = ", ".join(f"{d} {explanation.figure(label[d])}" for d in DIMENSIONS)
         out.print(f"The label is the source's own, not made from tags: {values}.")
         return
     lexicon = lexicon_of(config)
     if lexicon is None or config.label.source == "manifest":
         raise ConfigError("there is no arithmetic to show: the label cannot come from tags", lexicons.WHERE_TO_GET)
     names = _survey(config, workspace).names
-    matcher = matcher_of(config, lexicon, names)
+    matcher = matcher_of(config, lexicon, names or exclusions.Names())
     tags = [(t["name"] or "", float("nan") if t["weight"] is None else t["weight"]) for t in track["tags"] or ()]
     readings = explanation.read(tags, track["title"], matcher)
     wide = Console(highlight=False, emoji=False, width=_TABLE_WIDTH)

@@ -1,8 +1,8 @@
-"""Blocks of rows, shared out with Ray Data to worker processes that may die.
+"""Workers for a stage's blocks of rows: in this process, or in processes of Ray that may die.
 
-Ray Data places the workers, hands out the blocks, and when a worker dies it starts it again and repeats the block: both
-without end, so that one track that ends its worker each time would stop a run for ever. What bounds it stands here: a
-worker asks before each block how often that was begun, and after `TRIES` times passes it back undone. The rows of such
+Ray Data places the workers and hands out the blocks, and when a worker dies it starts it again and repeats the block:
+both without end, so that one track that kills its worker each time would stop a run for ever. The limits are here: a
+worker asks before each block how often that was begun, and after `TRIES` times returns it unprocessed. The rows of such
 a block go into the next pass one by one.
 """
 
@@ -10,152 +10,182 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
-from mer_ray import errors
 from mer_ray.console import err
-from mer_ray.errors import MerRayError, ServiceError, as_ours
-from mer_ray.io.identity import one_line
+from mer_ray.errors import ServiceError
 from mer_ray.io.tables import keep_up, now
-from mer_ray.stages import session
+from mer_ray.stages import remote, session
+from mer_ray.stages.remote import RemoteError
 
 TRIES = 3
 """Workers that may die on a block before its rows are tried one by one; and on one row, before it is given up."""
 STARTS = 3
 """Times that each worker of the pool may die before it is ready, with no other getting ready in between."""
 PASS = 4096
-"""Blocks of one pass of Ray Data, which all lie in the object store at once; each pass starts its workers anew."""
-DISMISS_S = 10.0
-"""For the tally to say who its workers are. It is on the driver's node."""
+"""Blocks of one pass of Ray Data, which are all in the object store together; each pass starts its workers anew."""
+STOP_TIMEOUT_S = 10.0
+"""For the tally, which is on the driver's node, to list the workers."""
 Rows = list[dict[str, Any]]
 
 
-class Pool:
-    """``size`` workers, each made once a pass with ``arguments``, and given one block after the other.
+class Worker(Protocol):
+    """Made once per process, then called with one block after the other; what it returns is for the driver."""
 
-    worker: see `session.map_blocks`. If it has a static method ``lost(arguments, row, message)``, that one records a
-    row on which workers die however often it is tried, and answers as a worker would; else such a row ends the run.
+    def __call__(self, block: pa.Table, /) -> pa.Table:
+        """Do the work on a block."""
+
+    @staticmethod
+    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> Rows:
+        """Record, in the driver, a row on which workers die however often it is tried; what a call would return."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Where a stage's blocks are worked on, and by how many.
+
+    Attributes:
+        n: Number of workers, >= 1.
+        local: In this process, without Ray. Else Ray is connected.
+        gpus: GPUs of each worker, or a fraction of one.
+        cpus: CPUs of each worker; a fraction for one that waits for the network.
     """
 
-    def __init__(
-        self,
-        worker: type | Callable[..., Any],
-        arguments: dict[str, Any],
-        size: int,
-        cpus: float,
-        gpus: float,
-    ) -> None:
-        self._worker, self._arguments, self._size = worker, arguments, size
-        self._resources = {"num_cpus": cpus} | ({"num_gpus": gpus} if gpus else {})
+    n: int
+    local: bool = False
+    gpus: float = 0.0
+    cpus: float = 1.0
 
-    def map(self, blocks: Iterable[pa.Table]) -> Iterator[Rows]:
-        """What the workers answer, block by block, as they are done. No more than `PASS` blocks are drawn ahead.
+    def map(self, blocks: Iterable[pa.Table], worker: type[Worker], arguments: dict[str, Any]) -> Iterator[Rows]:
+        """The rows that workers return for each block, block by block, in the order in which they are finished.
 
-        Each block is answered once, though its work may have begun more than once. Raises the first MerRayError of a
-        worker, and ServiceError where workers die before they have begun.
+        Each block is returned once, though its work may have begun more than once. No more than `PASS` blocks are drawn
+        ahead. Raises the first MerRayError of a worker, and ServiceError where workers die before they have begun.
         """
-        with session.marked(*self._arguments.values()) as mark:
-            yield from self._map(blocks, mark)
+        if self.local:
+            here = worker(**arguments)
+            yield from (here(block).to_pylist() for block in blocks)
+            return
+        session.check_fits(self.gpus)
+        with remote.marker(*arguments.values()) as marker:
+            yield from self._map(blocks, worker, arguments, marker)
 
-    def _map(self, blocks: Iterable[pa.Table], mark: str) -> Iterator[Rows]:
+    def _map(
+        self, blocks: Iterable[pa.Table], worker: type[Worker], arguments: dict[str, Any], marker: str
+    ) -> Iterator[Rows]:
         todo = iter(blocks)
         while drawn := dict(enumerate(itertools.islice(todo, PASS))):
-            for number, answer in self._pass(drawn, mark):
-                if answer is not None:
+            for number, rows in self._pass(drawn, worker, arguments, marker):
+                if rows is not None:
                     del drawn[number]
-                    yield answer
+                    yield rows
             again = [block for block in drawn.values() if block.num_rows > 1]
             if again:
                 n = sum(block.num_rows for block in again)
                 err.print(f"[dim]{TRIES} workers ended on the same rows; these {n} are tried one by one[/dim]")
             for block in drawn.values():
                 if block.num_rows == 1:
-                    yield self._lost(block.to_pylist()[0])
+                    message = f"{TRIES} workers ended on it alone (killed, perhaps for want of memory)"
+                    yield worker.worker_died(arguments, block.to_pylist()[0], message)
             todo = itertools.chain((block.slice(i, 1) for block in again for i in range(block.num_rows)), todo)
 
-    def _pass(self, blocks: dict[int, pa.Table], mark: str) -> Iterator[tuple[int, Rows | None]]:
-        """(number of a block, its answer; None if it came back undone), as they are done."""
+    def _pass(
+        self, blocks: dict[int, pa.Table], worker: type[Worker], arguments: dict[str, Any], marker: str
+    ) -> Iterator[tuple[int, Rows | None]]:
+        """(number of a block, its rows; None if it came back unprocessed), as they are finished."""
         import ray
 
-        size = min(self._size, len(blocks))
+        size = min(self.n, len(blocks))
         tally = _tally(STARTS * size)
         data = ray.data.from_arrow([pa.table({"number": [i], "block": [_pack(b)]}) for i, b in blocks.items()])
-        answers = data.map_batches(
+        results = data.map_batches(
             Guarded,
-            fn_constructor_args=(self._worker, self._arguments, tally, mark, now()),
+            fn_constructor_args=(worker, arguments, tally, marker, now()),
             compute=ray.data.ActorPoolStrategy(size=size),
             batch_size=None,
             batch_format="pyarrow",
-            **self._resources,
+            num_cpus=self.cpus,
+            **({"num_gpus": self.gpus} if self.gpus else {}),
         )
         try:
-            with closing(iter(answers.iter_batches(batch_size=None, batch_format="pyarrow"))) as batches:
+            with closing(iter(results.iter_batches(batch_size=None, batch_format="pyarrow"))) as batches:
                 for batch in batches:
-                    for number, answer in zip(batch["number"].to_pylist(), batch["answer"], strict=True):
-                        yield number, _rows(_unpack(answer)) if answer.is_valid else None
+                    for number, rows, error in zip(*(batch[name] for name in _RESULT.names), strict=True):
+                        if error.is_valid:
+                            raise RemoteError(*error.as_py()).to_error()
+                        yield number.as_py(), _unpack(rows).to_pylist() if rows.is_valid else None
         finally:
-            _dismiss(tally)
+            _stop(tally)
 
-    def _lost(self, row: dict[str, Any]) -> Rows:
-        told = f"{TRIES} workers ended on it alone (killed, perhaps for want of memory)"
-        lost: Callable[..., Rows] | None = getattr(self._worker, "lost", None)
-        if lost is None:
-            raise MerRayError(one_line(f"{told}: {row}", 300), "see Ray's logs of the nodes; give workers more memory")
-        return lost(self._arguments, row, told)
+
+def workers(address: str | None, n: int | None, small: bool = False, gpus: float = 0.0, cpus: float = 1.0) -> Workers:
+    """The workers for an amount of work: this process, or those of Ray, which is then connected.
+
+    Args:
+        address: Of the cluster, as given by ``--address``.
+        n: How many; None for one per CPU.
+        small: Whether the work takes less time than a start of Ray's workers.
+        gpus: See `Workers`.
+        cpus: See `Workers`.
+    """
+    if session.runs_locally(address, small, gpus):
+        return Workers(1, local=True)
+    session.connect(address)
+    return Workers(n or session.n_cpus(), False, gpus, cpus)
+
+
+_RESULT = pa.schema([("number", pa.int64()), ("rows", pa.binary()), ("error", pa.list_(pa.string()))])
 
 
 class Guarded:
-    """A worker whose MerRayError or OSError comes back as its answer; a block on which too many died is passed back.
+    """A worker that returns a RemoteError instead of raising it, and unprocessed a block on which too many died.
 
-    Raised in a worker, Ray would print its traceback into the user's terminal. tally: the handle of a `Tally`. mark:
-    see `session.marked`. at: what time it is in the driver, whose clock decides which failures count.
+    Args:
+        worker: The class to make.
+        arguments: Of its constructor.
+        tally: The handle of a `Tally`.
+        marker: See `remote.check_marker`.
+        at: The time in the driver, whose clock decides which failures count.
     """
 
-    def __init__(
-        self, worker: type | Callable[..., Any], arguments: dict[str, Any], tally: Any, mark: str, at: datetime
-    ) -> None:
+    def __init__(self, worker: type[Worker], arguments: dict[str, Any], tally: Any, marker: str, at: datetime) -> None:
         import ray
 
         self.tally = tally
         keep_up(at)
-        self.error: MerRayError | None = None
         try:
             begun: int = ray.get(tally.start.remote(ray.get_runtime_context().current_actor))
         except ray.exceptions.ActorDiedError:  # the pass is over
             ray.actor.exit_actor()
-        try:
+
+        def make() -> Worker:
             if begun < 0:
                 raise ServiceError(
                     f"{-begun} workers in a row ended before they had begun",
                     "see Ray's logs of the nodes; give workers more memory, or set fewer of them",
                 )
-            session.check_reached(arguments.values(), mark)
-            self.call = worker(**arguments) if isinstance(worker, type) else partial(worker, **arguments)
-        except (MerRayError, OSError) as error:
-            self.error = as_ours(error)
+            remote.check_marker(arguments.values(), marker)
+            return worker(**arguments)
+
+        self.worker, self.error = remote.attempt(make)
         ray.get(tally.ready.remote())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """batch: the number of a block and its rows, packed, in one row; answered likewise."""
+        """batch: the number of a block and its rows, packed, in one row; returned likewise."""
         import ray
 
         number = batch["number"][0].as_py()
-        answer: bytes | None = None
-        try:
-            if self.error is not None:
-                raise self.error
-            if ray.get(self.tally.may_try.remote(number)):
-                answer = _pack(self.call(_unpack(batch["block"][0])))
-        except (MerRayError, OSError) as error:
-            ours = as_ours(error)
-            answer = _pack(pa.table({"error": [type(ours).__name__], "message": [ours.message], "hint": [ours.hint]}))
-        return pa.table({"number": [number], "answer": pa.array([answer], pa.binary())})
+        rows, error = None, self.error
+        if self.worker is not None and ray.get(self.tally.may_try.remote(number)):
+            result, error = remote.attempt(self.worker, _unpack(batch["block"][0]))
+            rows = None if result is None else _pack(result)
+        return pa.table([[number], [rows], [error and list(error)]], _RESULT)
 
 
 class Tally:
@@ -199,29 +229,22 @@ def _tally(most_starts: int) -> Any:
     return ray.remote(Tally).options(**lasting).remote(most_starts)
 
 
-def _dismiss(tally: Any) -> None:
-    """End the workers of a pass, at once.
+def _stop(tally: Any) -> None:
+    """Kill the workers of a pass now.
 
-    Ray Data lets go of them, and they end when the last reference has gone: where that lies in a cycle, Python may
-    take minutes to find it. Meanwhile they hold the CPUs that a trial waits for. One that has yet to start ends as it
-    finds no tally.
+    Ray Data drops its references, and an actor ends with the last one: where that is part of a cycle, Python may take
+    minutes to find it. Meanwhile the actors occupy the CPUs that a trial waits for. One that has yet to start ends when
+    it finds no tally.
     """
     import ray
 
-    if not ray.is_initialized():  # the session was closed before the generator; to ask would start another one
+    if not ray.is_initialized():  # the session was closed before the generator; a call would start another one
         return
     workers: list[Any] = []
     with suppress(ray.exceptions.RayError):  # its node is gone, and the driver will be
-        workers = ray.get(tally.known.remote(), timeout=DISMISS_S)
+        workers = ray.get(tally.known.remote(), timeout=STOP_TIMEOUT_S)
     for actor in (*workers, tally):
         ray.kill(actor)
-
-
-def _rows(answer: pa.Table) -> Rows:
-    rows: Rows = answer.to_pylist()
-    if rows and "error" in rows[0]:
-        raise getattr(errors, rows[0]["error"])(rows[0]["message"], rows[0]["hint"])
-    return rows
 
 
 def _pack(table: pa.Table) -> bytes:

@@ -163,9 +163,8 @@ def _curves(workspace: Workspace, name: str) -> pa.Table | None:
     try:
         table = pq.read_table(io.BytesIO(data), columns=["epoch", "train_loss", "valid_loss"])
     except (OSError, pa.ArrowException, KeyError) as error:
-        place = workspace.path("runs", name, "curves.parquet")
-        said = one_line(str(error), 200)
-        raise WorkspaceError(f"{place} cannot be read ({said})", predictions.AGAIN) from error
+        path = workspace.path("runs", name, "curves.parquet")
+        raise WorkspaceError(f"{path} cannot be read ({one_line(str(error), 200)})", predictions.AGAIN) from error
     return table if table.num_rows else None
 
 
@@ -234,7 +233,7 @@ def _plot(workspace: Workspace, index: int, table: Table, trained: Sequence[Run]
     labelled = trained[0].predictions.labels[:, index]
     figures = [row.metrics for row in table.rows[-len(trained) :]]
     drawn = [(r, r.predictions.predicted[..., index]) for r in trained]
-    first = [(_title(r), p[0], m.r2) for (r, p), m in zip(drawn, figures, strict=True)]
+    first = [(_title(r), p[0], m["r2"]) for (r, p), m in zip(drawn, figures, strict=True)]
     about = f"{len(labelled):,} tracks, label SD {figures[0].label_sd:.3f}."
     repeat = " Drawn is the first repeat; R² is the mean over all." if len(drawn[0][1]) > 1 else ""
     picture = plots.predicted_against_labelled(table.dimension, labelled, first, about + repeat)
@@ -285,16 +284,16 @@ def _print_remarks(remarks: Sequence[str]) -> None:
 
 def _against(workspace: Workspace, models: Sequence[Run], uri: str) -> int:
     """Compare, print, and write ``report/against.md`` and ``.csv``. The number of comparisons."""
-    place = Workspace(uri)
-    one = _model(place)
+    other = Workspace(uri)
+    one = _model(other)
     if one is not None:
-        itself = place.at()
+        itself = other.at()
         others = [r for r in models if workspace.at("runs", r.name) != itself]
         pairs = [(r, one) for r in others]
         if not pairs:
             raise InputError(f"{uri} is the only run of workspace {workspace.uri}", "name a run of another workspace")
     else:
-        there = {r.name: r for r in _models(place)}
+        there = {r.name: r for r in _models(other)}
         if not there:
             raise InputError(
                 f"--against {uri} is neither a run nor a workspace with runs", "give .../runs/NAME or a workspace"
@@ -306,14 +305,14 @@ def _against(workspace: Workspace, models: Sequence[Run], uri: str) -> int:
                 f"({', '.join(there)})",
                 "name one run, as .../runs/NAME",
             )
-    found = [
+    differences = [
         difference
         for this, that in pairs
         for difference in versus.compare(this.predictions, that.predictions, (this.name, that.name))
     ]
-    workspace.write_bytes(versus.markdown(found, uri).encode(), "report", "against.md")
-    workspace.write_bytes(cells.encoded(versus.to_csv(found)), "report", "against.csv")
+    workspace.write_bytes(versus.markdown(differences, uri).encode(), "report", "against.md")
+    workspace.write_bytes(cells.encoded(versus.to_csv(differences)), "report", "against.csv")
     for dimension in DIMENSIONS:
-        _print_table(dimension, versus.HEAD, versus.cells(found, dimension), 2, [])
-    _print_remarks([versus.caption(found)])
+        _print_table(dimension, versus.HEAD, versus.cells(differences, dimension), 2, [])
+    _print_remarks([versus.caption(differences)])
     return len(pairs)

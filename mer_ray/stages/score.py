@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,23 +13,18 @@ import pyarrow as pa
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
-from mer_ray.errors import InputError, MerRayError, TrackError, WorkspaceError
-from mer_ray.features.batch import Stream, extract
+from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.io import objects
-from mer_ray.io.identity import digest, one_line
+from mer_ray.io.identity import one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_table
-from mer_ray.io.tables import Workspace, failure, now
-from mer_ray.scoring import model_folder, output, predictor
-from mer_ray.scoring.catalog import Catalog, content_hash, find
-from mer_ray.scoring.frames import AT_ONCE, Frames, ids, lost_stage, repeated, shards, unit_id, unit_place, unit_rows
-from mer_ray.scoring.predictor import Predictor
-from mer_ray.scoring.rows import scores_table
-from mer_ray.scoring.waveform import Waveform, duration_s
-from mer_ray.stages import blocks, counters, session
+from mer_ray.io.tables import Workspace, now
+from mer_ray.scoring import frames, model_folder, output, predictor
+from mer_ray.scoring.catalog import Catalog, find
+from mer_ray.stages import blocks, counters, pool, score_workers
 from mer_ray.training import grouped
 
-FEW_ROWS, FEW_S = 2_000, 3_600.0
+SMALL_ROWS, SMALL_S = 2_000, 3_600.0
 """Up to so many rows of frames, or seconds of audio, the work is done before Ray's workers would have started."""
 SMALLEST_S = 180.0
 
@@ -38,8 +33,7 @@ def best_model(workspace: Workspace) -> str:
     """The folder of the workspace's model with the highest mean R² over the dimensions. Raises WorkspaceError."""
     candidates: list[tuple[float, str]] = []
     for name in workspace.names("runs"):
-        described = model_folder.describe(workspace, "runs", name)
-        if described is not None:
+        if described := model_folder.describe(workspace, "runs", name):
             r2 = sum(m["r2"] for m in described["metrics"].values())
             candidates.append((r2 if math.isfinite(r2) else -math.inf, name))
     if not candidates:
@@ -76,7 +70,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
 
 
 def run_catalog(
-    config: Config, places: Sequence[str], target: str, model: str | None = None, keep_features: bool = False
+    config: Config, paths: Sequence[str], target: str, model: str | None = None, keep_features: bool = False
 ) -> Summary:
     """Score catalogs into a Parquet, CSV or Excel file, or a folder of shards: a row per file, or one in its failures.
 
@@ -91,16 +85,17 @@ def run_catalog(
     if keep_features and out.is_file:
         raise InputError(f"--keep-features needs a folder for its tables, and --out {target} is a file")
     loaded = model_folder.load(path)
-    catalog = find(places, config.collect.scale)
+    catalog = find(paths, config.collect.scale)
     work = out.open(loaded.id)
-    work.append_rows("failures", [{**lost, "at": now()} for lost in catalog.lost])  # of this run
-    counters.count("score", lost=[lost["reason"] for lost in catalog.lost])
+    _record(work, [{**failed, "at": now()} for failed in catalog.failed])  # of this run
     void = out.follow(catalog, config.collect.keep_gone)
     done = out.done()
     summary = Summary("score", done_before=len(done), changed=void.changed, gone=void.gone)
-    there = [done, work.ids(features_table(loaded.feature.name))] if keep_features else [done]
     try:
-        _score_files(config, work, path, catalog, there, keep_features, summary, out)
+        if note := _score_files(
+            config, work, path, catalog, done, features_table(loaded.feature.name), keep_features, out
+        ):
+            summary.notes.append(note)
         if catalog.tables:
             _score_frames(config, work, None, path, loaded, catalog.tables, done)
     except MerRayError:
@@ -111,14 +106,14 @@ def run_catalog(
     summary.made, summary.failed = n_scored - len(done), len(failed)
     beside = out.finish(failed, n_scored)
     if not n_scored:
-        where = ", ".join(map(_shown, places))
+        named = ", ".join(one_line(p) if objects.scheme(p) in ("", "file") else objects.shown(p) for p in paths)
         if not failed:
-            raise InputError(f"there are no tracks in {where}", "give audio files, or tables of frames")
+            raise InputError(f"there are no tracks in {named}", "give audio files, or tables of frames")
         raise InputError(
-            f"none of the {len(failed):,} tracks in {where} could be scored",
+            f"none of the {len(failed):,} tracks in {named} could be scored",
             f"the first: {failed[0]['message']} ({failed[0]['reason']}); all of them: {beside}",
         )
-    summary.notes.append(f"{out.place}, by {loaded.id}{_note(loaded)}")
+    summary.notes.append(f"{out.shown}, by {loaded.id}{_note(loaded)}")
     summary.notes += filter(None, [out.note, *void.notes(), str(catalog.skipped)])
     if failed:
         summary.notes.append(f"what failed and why: {beside}")
@@ -135,60 +130,44 @@ def _score_files(
     work: Workspace,
     path: str,
     catalog: Catalog,
-    there: Sequence[Ids],
+    done: Ids,
+    feature: str,
     keep_features: bool,
-    summary: Summary,
     out: output.Output,
-) -> None:
-    """Score the files that are not in each of ``there``."""
+) -> str:
+    """Score the files that are not done, or whose features are to be kept and are not there. The speed, in words."""
+    complete = [done, work.ids(feature)] if keep_features else [done]
 
-    def lacking(rows: pa.Table) -> pa.Table:
-        has = np.all([ids.mask(rows["track_id"]) for ids in there], axis=0)
-        return rows.filter(pa.array(~has))
+    def missing(rows: pa.Table) -> pa.Table:
+        return rows.filter(pa.array(~np.all([ids.mask(rows["track_id"]) for ids in complete], axis=0)))
 
     def windows() -> Iterator[pa.Table]:
-        return blocks.windows(map(lacking, catalog.windows(blocks.WINDOW)))
+        return blocks.windows(map(missing, catalog.windows(blocks.WINDOW)))
 
     tracks, seconds = 0, 0.0
     for rows in windows():
         tracks, seconds = tracks + len(rows), seconds + float(np.sum(rows["planned_s"].to_numpy()))
     if not tracks:
-        return
-    out.check_room(tracks + len(there[0]))
-    settings = config.score
+        return ""
+    out.check_room(tracks + len(done))
+
+    def batches(workers: int) -> Iterator[pa.Table]:
+        for rows in windows():
+            planned = rows["planned_s"].to_pylist()
+            yield from blocks.by_duration(rows, planned, workers, SMALLEST_S, 60 * config.score.batch_minutes)
+
     arguments = {
         "workspace": work,
         "model": path,
-        "gpus": settings.gpus_per_worker,
         "min_duration_s": config.extract.min_duration_s,
         "allow_partial": config.allow_partial,
         "keep_features": keep_features,
     }
-    here = session.few(config.address) and not settings.gpus_per_worker and (seconds <= FEW_S or tracks == 1)
-    if not here:
-        session.connect(config.address)
-
-    workers = 1 if here else settings.workers or session.n_cpus()
-
-    def batches() -> Iterator[pa.Table]:
-        for rows in windows():
-            planned = rows["planned_s"].to_pylist()
-            yield from blocks.by_duration(rows, planned, workers, SMALLEST_S, 60 * settings.batch_minutes)
-
-    answers = _map(batches(), _ScoreFiles, arguments, workers, settings.gpus_per_worker, here)
-    done_s, began = 0.0, time.monotonic()
-    with progress("score", tracks, work=seconds) as ticker:
-        for answered in answers:
-            for a in answered:
-                done_s += a["seconds"]
-                speed = done_s / max(1e-3, time.monotonic() - began)
-                note = f"{done_s / 3600:.2f} h of audio, {speed:.0f}x real time"
-                ticker.advance(a["made"] + a["failed"], note, a["planned_s"])
-                counters.count("score", a["made"], a["seconds"], a["lost"])
-    took = time.monotonic() - began
-    if done_s:
-        speed = done_s / max(1e-3, took)
-        summary.notes.append(f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({speed:.0f}x real time)")
+    began = time.monotonic()
+    is_small = seconds <= SMALL_S or tracks == 1
+    done_s = _run(config, score_workers.ScoreFiles, arguments, batches, is_small, tracks, seconds)
+    took = max(1e-3, time.monotonic() - began)
+    return f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({done_s / took:.0f}x real time)" if done_s else ""
 
 
 def _score_frames(
@@ -197,30 +176,30 @@ def _score_frames(
     known: Workspace | None,
     path: str,
     model: model_folder.Model,
-    files: Sequence[str],
+    tables: Sequence[str],
     done: Ids,
 ) -> None:
     """Score tables of frames, row group by row group. known: the workspace that has the tracks' names. done: ids."""
-    units = _units(config, work, known, model, files, done)
-    todo = sum(unit["rows"] for unit in units)
+    units = _units(config, work, known, model, tables, done)
     if not units:
         return
-    told = {"model": path, "gpus": config.score.gpus_per_worker, "lost_as": lost_stage(model.feature.name)}
-    arguments = {"workspace": work, "known": known, **told}
-    here = session.few(config.address) and not config.score.gpus_per_worker and todo <= FEW_ROWS
-    if not here:
-        session.connect(config.address)
-    workers = 1 if here else config.score.workers or session.n_cpus()
-    batches = blocks.split(pa.Table.from_pylist(units), blocks.balanced(len(units), 16, workers))
-    with progress("score", todo) as ticker:
-        for answered in _map(batches, _ScoreFrames, arguments, workers, config.score.gpus_per_worker, here):
-            for a in answered:
-                ticker.advance(a["rows"])
-                counters.count("score", a["made"], lost=a["lost"])
+
+    def batches(workers: int) -> list[pa.Table]:
+        return blocks.split(pa.Table.from_pylist(units), blocks.balanced(len(units), 16, workers))
+
+    todo = sum(unit["rows"] for unit in units)
+    stage = frames.unit_stage(model.feature.name)
+    arguments = {"workspace": work, "known": known, "model": path, "stage": stage}
+    _run(config, score_workers.ScoreFrames, arguments, batches, todo <= SMALL_ROWS, todo)
 
 
 def _units(
-    config: Config, work: Workspace, known: Workspace | None, model: model_folder.Model, files: Sequence[str], done: Ids
+    config: Config,
+    work: Workspace,
+    known: Workspace | None,
+    model: model_folder.Model,
+    tables: Sequence[str],
+    done: Ids,
 ) -> list[dict[str, Any]]:
     """The row groups to score, each with ``tries``, how often it could not be read.
 
@@ -228,198 +207,56 @@ def _units(
     have written the same.
     """
     filesystem = known.fs if known is not None else None
-    there, seen, units = set(work.names("scores")), Ids(), list[dict[str, Any]]()
-    stage = lost_stage(model.feature.name)
-    before = {lost["track_id"]: lost for lost in work.failures(stage)}
+    written, seen, units = set(work.names("scores")), Ids(), list[dict[str, Any]]()
+    stage = frames.unit_stage(model.feature.name)
+    before = {failed["track_id"]: failed for failed in work.failures(stage)}
     if before:
-        work.claim(stage, "scores", {}, restart=True)  # those that are still lost are put down again
-    for file in files:
-        for unit in unit_rows(file, filesystem, model.id):
-            scored = there.issuperset(map(_shard_file, shards(unit)))
-            lost = None if scored else before.get(unit_id(unit))
-            if lost and not lost["transient"] and not config.retry_failed:
-                _put_down(work, [{**lost, "at": now()}])
+        work.claim(stage, "scores", {}, restart=True)  # those that still cannot be read are recorded again
+    for table in tables:
+        for unit in frames.unit_rows(table, filesystem, model.id):
+            scored = written.issuperset(map(frames.shard_file, frames.shards(unit)))
+            failed = None if scored else before.get(frames.unit_id(unit))
+            if failed and not failed["transient"] and not config.retry_failed:
+                _record(work, [{**failed, "at": now()}])
                 continue
-            found: Any = ids(unit, filesystem) if known is None or (done and not scored) else []
+            ids: Any = frames.ids(unit, filesystem) if known is None or (done and not scored) else []
             if known is None:
-                _put_down(work, repeated(unit, found, seen.add(found)))
-            # A file does not remember its shards.
-            if not scored and not (len(found) and done.mask(found).all()):
-                units.append({**unit, "tries": lost["attempts"] if lost else 0})
+                _record(work, frames.repeated(unit, ids, seen.add(ids)))
+            # A merged file has no shard names, so compare ids.
+            if not scored and not (len(ids) and done.mask(ids).all()):
+                units.append({**unit, "tries": failed["attempts"] if failed else 0})
     return units
 
 
-def _put_down(work: Workspace, lost: list[dict[str, Any]]) -> None:
-    for start in range(0, len(lost), AT_ONCE):
-        work.append_rows("failures", lost[start : start + AT_ONCE])
-    counters.count("score", lost=[row["reason"] for row in lost])
+def _record(work: Workspace, failed: list[dict[str, Any]]) -> None:
+    for start in range(0, len(failed), frames.MAX_ROWS):
+        work.append_rows("failures", failed[start : start + frames.MAX_ROWS])
+    counters.count("score", failed=[row["reason"] for row in failed])
 
 
-def _shard_file(shard: str) -> str:
-    """As `Workspace.append` names it."""
-    return f"part-{digest(shard.encode())[:24]}.parquet"
+def _run(
+    config: Config,
+    worker: type,
+    arguments: dict[str, Any],
+    batches: Callable[[int], Iterable[pa.Table]],
+    is_small: bool,
+    total: int,
+    seconds: float | None = None,
+) -> float:
+    """Let workers score the batches, here or on Ray. Seconds of audio done.
 
-
-def _map(
-    batches: Iterable[pa.Table], worker: type, arguments: dict[str, Any], workers: int, gpus: float, here: bool
-) -> Iterator[list[dict[str, Any]]]:
-    if here:
-        return session.map_here(batches, worker, arguments)
-    return session.map_blocks(batches, worker, arguments, workers, gpus)
-
-
-class _ScoreFrames:
-    """A worker that scores row groups of frames, and commits them a thousand rows at a time."""
-
-    def __init__(self, workspace: Workspace, known: Workspace | None, model: str, gpus: float, lost_as: str) -> None:
-        """known: see `_score_frames`. lost_as: the stage under which ``failures`` has row groups."""
-        session.prepare_worker(gpus)
-        session.check_gpu(gpus)
-        self.workspace, self.known, self.lost_as = workspace, known, lost_as
-        self.predictor = predictor.load(model)
-        self.names = None if known is None else _Names(known)
-        # A table of which some tracks were taken out and made anew: the others' scores are still right.
-        self.done = Ids() if known is None else workspace.ids("scores")
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        rows, made, reasons = 0, 0, list[str]()
-        there = set(self.workspace.names("scores"))
-        for unit in batch.to_pylist():
-            rows += unit["rows"]
-            try:
-                for n, lost in self._score(unit, there):
-                    made += n
-                    reasons += lost
-            except TrackError as error:
-                _lose(self.workspace, self.lost_as, unit, error)
-                reasons.append(error.reason)
-        return pa.table({"rows": [rows], "made": [made], "lost": [reasons]})
-
-    @staticmethod
-    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """A row group on which workers die, however often it is tried: see `pool.Pool`."""
-        error = TrackError("worker_died", f"{unit_place(row)}: {message}")
-        _lose(arguments["workspace"], arguments["lost_as"], row, error)
-        return [{"rows": row["rows"], "made": 0, "lost": [error.reason]}]
-
-    def _score(self, unit: dict[str, Any], there: set[str]) -> Iterator[tuple[int, list[str]]]:
-        """(rows made, reasons of those lost) of each piece that is not there. Raises TrackError where one cannot be
-        read: those before it are committed."""
-        spec = self.predictor.model.feature
-        frames = Frames(unit, self.known.fs if self.known is not None else None, spec)
-        for shard, piece in frames.pieces():
-            if _shard_file(shard) in there:
-                continue
-            tracks, arrays, lost = frames.read(piece)
-            self.workspace.append_rows("failures", lost)
-            if len(self.done):
-                new = [i for i, t in enumerate(tracks) if t["track_id"] not in self.done]
-                tracks, arrays = [tracks[i] for i in new], [arrays[i] for i in new]
-            if self.names is not None:
-                tracks = self.names.of([t["track_id"] for t in tracks])
-            predictions = self.predictor.predict_frames(arrays)
-            durations = [len(a) * spec.hop_s for a in arrays]
-            table = scores_table(tracks, predictions, durations, self.predictor.name)
-            self.workspace.append("scores", table, shard)
-            yield len(table), [r["reason"] for r in lost]
-
-
-def _lose(workspace: Workspace, stage: str, unit: dict[str, Any], error: TrackError) -> None:
-    row = failure(stage, unit_id(unit), error.reason, error.message, error.transient, unit["tries"] + 1)
-    workspace.append_rows("failures", [row])
-
-
-class _Names:
-    """Artist, title, album and address by track_id, held as Arrow: a million tracks take 150 MB."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        tracks = workspace.read("tracks", ["track_id", "artist", "title", "album"])
-        audio = workspace.read("audio", ["track_id", "uri", "decoded_share"])
-        self.table = tracks.join(audio, "track_id").sort_by("track_id")
-        self.ids = self.table["track_id"].to_numpy(zero_copy_only=False)
-
-    def of(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """What is known of each, and at least its id."""
-        if not len(self.ids):
-            return [{"track_id": i} for i in ids]
-        wanted = np.array(ids, object)
-        places = np.minimum(np.searchsorted(self.ids, wanted), len(self.ids) - 1)
-        rows = self.table.take(pa.array(places)).to_pylist()
-        return [row if row["track_id"] == i else {"track_id": i} for i, row in zip(ids, rows, strict=True)]
-
-
-class _ScoreFiles:
-    """A worker that scores audio files."""
-
-    def __init__(
-        self,
-        workspace: Workspace,
-        model: str,
-        gpus: float,
-        min_duration_s: float,
-        keep_features: bool,
-        allow_partial: bool = False,
-    ) -> None:
-        from mer_ray.audio.isolated import Decoder
-
-        session.prepare_worker(gpus)
-        session.check_gpu(gpus)
-        self.workspace, self.predictor, self.min_duration_s = workspace, predictor.load(model), min_duration_s
-        self.extractors = self.predictor.extractors()  # a model that cannot read audio says so now
-        self.keep_features = keep_features
-        self.decoder = Decoder(allow_partial=allow_partial)
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        from mer_ray.stages.extract import commit
-
-        files = batch.to_pylist()
-        scores, frames, lost, seconds = score_files(self.predictor, files, self.min_duration_s, self.decoder.stream)
-        self.workspace.append_rows("failures", lost)
-        if len(scores):
-            if self.keep_features:
-                commit(self.workspace, self.predictor.model.feature, frames)
-            shard = "\n".join([self.predictor.name, *scores["track_id"].to_pylist()])
-            self.workspace.append("scores", scores, shard)
-        planned = float(sum(f["planned_s"] for f in files))
-        answer = {"made": len(scores), "failed": len(lost), "seconds": seconds, "planned_s": planned}
-        return pa.Table.from_pylist([{**answer, "lost": [r["reason"] for r in lost]}])
-
-    @staticmethod
-    def lost(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """A track on which workers die, however often it is tried: see `pool.Pool`."""
-        arguments["workspace"].append_rows("failures", [_lost(row, TrackError("worker_died", message))])
-        return [{"made": 0, "failed": 1, "seconds": 0.0, "planned_s": row["planned_s"], "lost": ["worker_died"]}]
-
-
-def score_files(
-    model: Predictor, files: list[dict[str, Any]], min_duration_s: float, stream: Stream | None = None
-) -> tuple[pa.Table, dict[str, np.ndarray], list[dict[str, Any]], float]:
-    """files: dicts with track_id, artist, title, album, uri → rows of ``scores``, the frames by track_id, rows of
-    ``failures``, and the seconds of audio."""
-    feature = model.model.feature.name
-    extractors = model.extractors()
-    wanted = list(extractors)
-    result = extract([(f["track_id"], f["uri"], wanted) for f in files], extractors, min_duration_s, stream)
-    by_id = {f["track_id"]: f for f in files}
-    frames, peaks = result.frames[feature], result.frames[Waveform.NAME]
-    tracks = [{**by_id[i], "sha256": content_hash(by_id[i]["uri"]), "decoded_share": result.shares[i]} for i in frames]
-    scores = scores_table(
-        tracks,
-        model.predict_frames(list(frames.values())),
-        [duration_s(peaks[i]) for i in frames],
-        model.name,
-        [peaks[i] for i in frames],
-    )
-    lost = [_lost(by_id[i], error) for (name, i), error in result.errors.items() if name in ("", feature)]
-    return scores, frames, lost, result.seconds
-
-
-def _shown(place: str) -> str:
-    """A path or address for messages, without passwords."""
-    return one_line(place) if objects.scheme(place) in ("", "file") else objects.shown(place)
-
-
-def _lost(file: dict[str, Any], error: TrackError) -> dict[str, Any]:
-    place = _shown(file["uri"])
-    message = error.message if place in error.message else f"{place}: {error.message}"
-    return failure("score", file["track_id"], error.reason, message, error.transient)
+    batches: for so many workers. total: rows of them all. seconds: of audio in them, about.
+    """
+    gpus = config.score.gpus_per_worker
+    workers = pool.workers(config.address, config.score.workers, is_small, gpus)
+    results = workers.map(batches(workers.n), worker, {**arguments, "gpus": gpus})
+    done_s, began = 0.0, time.monotonic()
+    with progress("score", total, work=seconds) as ticker:
+        for result in results:
+            for row in result:
+                done_s += row["seconds"]
+                speed = done_s / max(1e-3, time.monotonic() - began)
+                note = f"{done_s / 3600:.2f} h of audio, {speed:.0f}x real time" if seconds else ""
+                ticker.advance(row["rows"], note, row["planned_s"])
+                counters.count("score", row["made"], row["seconds"], row["failed"])
+    return done_s

@@ -6,48 +6,45 @@ import logging
 import os
 import socket
 import sys
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
-import pyarrow as pa
 
 from mer_ray import child_process, signals
 from mer_ray.accelerator import has_gpu
 from mer_ray.console import err
-from mer_ray.errors import ConfigError, MerRayError, ServiceError, as_ours
+from mer_ray.errors import ConfigError, ServiceError
 from mer_ray.io.identity import one_line
-from mer_ray.io.store import MARK, TEMPORARY, Storage
 
 CONNECT_TIMEOUT_S = 5.0
 _processes: list[psutil.Process] = []
 _owned = False
-_alone = False
-"""Ray runs on this machine only, and gets no more than it has."""
+_single_node = False
+"""Ray runs on this machine only: no node will join."""
 
 
 def connect(address: str | None) -> None:
     """Join the cluster at ``address`` (or in RAY_ADDRESS), else start Ray on this machine. Once per process."""
-    global _owned, _alone
+    global _owned, _single_node
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # its progress is ours to show
     import ray
 
     if ray.is_initialized():
         return
     # A cluster that happens to run on this machine may be somebody else's: join only what was asked for.
-    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    where = _address(address) or "local"
     err.print(f"[dim]Ray: {'starting on this machine' if where == 'local' else 'joining ' + one_line(where)}[/dim]")
     if where == "local":
         # Ray's C++ core prints warnings of its own into the user's terminal.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     else:
-        _knock(where)
+        check_reachable(where)
     logging.getLogger("ray").setLevel(logging.ERROR)
     options: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
     before = set(psutil.Process().children())
-    _owned, _alone = True, where == "local"
+    _owned, _single_node = True, where == "local"
     try:
         with _own_handlers():
             ray.init(address=where, job_config=_job(where), log_to_driver=False, logging_level=logging.ERROR, **options)
@@ -94,13 +91,13 @@ def _job(where: str) -> Any:
     return None if child_process.from_here() or where.startswith("ray://") else Job()
 
 
-def _knock(address: str) -> None:
+def check_reachable(address: str) -> None:
     """Raises ServiceError unless somebody listens at host:port: Ray itself would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not port.isdigit():
         return  # "auto", and what other schemes may name
     try:
-        if int(port) > 65_535:  # C's resolver would take it modulo 2^16, and knock at another door
+        if int(port) > 65_535:  # the C resolver would take it modulo 2^16
             raise OverflowError("ports end at 65535")
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except (OSError, OverflowError) as error:
@@ -114,14 +111,25 @@ def _unreachable(address: str, error: Exception) -> ServiceError:
     )
 
 
-def few(address: str | None) -> bool:
-    """Whether a little work may be done in this process: no cluster was asked for."""
-    return not (address or os.environ.get("RAY_ADDRESS"))
+def _address(address: str | None) -> str | None:
+    """The cluster that was asked for, by ``--address`` or by RAY_ADDRESS."""
+    return address or os.environ.get("RAY_ADDRESS") or None
+
+
+def runs_locally(address: str | None, small: bool = True, gpus: float = 0.0) -> bool:
+    """Whether work is done in this process: no cluster was asked for, and Ray's workers would take longer to start.
+
+    Args:
+        address: As given by ``--address``.
+        small: Whether the work takes less time than a start of Ray's workers.
+        gpus: GPUs of a worker: this process has been given none.
+    """
+    return not _address(address) and small and not gpus
 
 
 def close() -> None:
     """Leave the cluster, or end the one that `connect` started."""
-    global _owned, _alone
+    global _owned, _single_node
     if _owned and not signals.stopping():  # which is for `ending`: in a shutdown, what of Ray still works would abort
         import ray
 
@@ -131,7 +139,7 @@ def close() -> None:
         finally:
             _end_processes(left)
             signals.rearm()
-            _owned = _alone = False
+            _owned = _single_node = False
 
 
 def _all_processes() -> list[psutil.Process]:
@@ -184,7 +192,7 @@ def check_fits(gpus: float) -> None:
     import ray
 
     there = ray.cluster_resources().get("GPU", 0)
-    if _alone and gpus > there:
+    if _single_node and gpus > there:
         raise ConfigError(
             f"{gpus:g} of a GPU was asked for each process, and Ray finds {there:g} on this machine",
             "set train.gpus_per_trial, extract.gpus_per_worker and score.gpus_per_worker to 0, or join a cluster "
@@ -203,83 +211,3 @@ def check_gpu(gpus: float) -> None:
             "install mer-ray[cuda] on that node and see that its driver is found (LD_LIBRARY_PATH, JAX_PLATFORMS), or "
             "do without: train.gpus_per_trial=0, extract.gpus_per_worker=0, score.gpus_per_worker=0",
         )
-
-
-def map_here(blocks: Iterable[pa.Table], worker: type, arguments: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
-    """`map_blocks` in this process: for so little work that starting Ray and its workers would take longer."""
-    here = worker(**arguments)
-    for block in blocks:
-        yield here(block).to_pylist()
-
-
-def map_blocks(
-    blocks: Iterable[pa.Table],
-    worker: type | Callable[..., Any],
-    arguments: dict[str, Any],
-    workers: int | None = None,
-    gpus: float = 0.0,
-    cpus: float = 1.0,
-) -> Iterator[list[dict[str, Any]]]:
-    """Give each block to a worker, and yield the rows that it answers, block by block, as they are done.
-
-    worker: a class, made once per process with ``arguments`` and then called with each block; or a function, called
-    with block and ``arguments``. Either takes and returns an Arrow table. cpus: of a worker; a fraction for one that
-    waits for the network. A block whose worker dies is given to another one: see `pool.Pool`.
-    """
-    from mer_ray.stages import pool
-
-    check_fits(gpus)
-    size = workers or n_cpus()
-    return pool.Pool(worker, arguments, size, cpus, gpus).map(blocks)
-
-
-@contextmanager
-def marked(*places: Any) -> Iterator[str]:
-    """The name of a file that is in each workspace among them for the time, for `check_reached`.
-
-    A new name each time: a folder that another machine happens to have at the same path does not have it.
-    """
-    name = f"{MARK}-{uuid.uuid4().hex}"
-    own = [place for place in places if isinstance(place, Storage) and place.is_local]
-    try:
-        for place in own:
-            place.write_bytes(b"", TEMPORARY, name)
-        yield name
-    finally:
-        for place in own:
-            place.delete(TEMPORARY, name)
-
-
-def check_reached(places: Iterable[Any], mark: str) -> None:
-    """Raises WorkspaceError where this machine does not see a workspace among them, as `marked` by the driver.
-
-    What is written there would be lost.
-    """
-    for place in places:
-        if isinstance(place, Storage):
-            place.check_reached(TEMPORARY, mark)
-
-
-def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What ``function(*arguments)`` answers in a worker of the cluster, where there is memory for it.
-
-    A worker that dies is replaced three times. Raises what the function raises.
-    """
-    import ray
-
-    with marked(*arguments) as mark:
-        told = ray.remote(_told).options(num_cpus=1, max_retries=3).remote(function, arguments, mark)
-        answer, error = ray.get(told)
-    if error is not None:
-        raise error
-    return answer
-
-
-def _told(function: Callable[..., Any], arguments: tuple[Any, ...], mark: str) -> tuple[Any, MerRayError | None]:
-    """Raised in a worker, an error of ours would come with Ray's own traceback."""
-    prepare_worker(0)
-    try:
-        check_reached(arguments, mark)
-        return function(*arguments), None
-    except (MerRayError, OSError) as error:
-        return None, as_ours(error)

@@ -1,4 +1,4 @@
-"""What a workspace holds, what it lost and what to do about it, and what comes next."""
+"""What a workspace holds, what failed and what to do about it, and what comes next."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -23,9 +23,9 @@ from mer_ray.console import Summary, out
 from mer_ray.errors import ModelError, WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import one_line
-from mer_ray.io.schemas import DIMENSIONS, features_table
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, features_table
 from mer_ray.io.tables import Workspace
-from mer_ray.scoring import model_folder
+from mer_ray.scoring import model_folder, sql
 from mer_ray.stages.advice import advice
 from mer_ray.stages.workspace_source import Command
 from mer_ray.training import grouped
@@ -35,13 +35,6 @@ SHOWN_REASONS = 15
 SHOWN_CHARACTERS = 120  # of an example's message
 MANY_ROWS = 1_000_000
 """Up to so many rows, those of the same track_id count once; beyond, Parquet's own counts are added up."""
-
-
-def counts(workspace: Workspace) -> dict[str, int]:
-    """Rows per table; ``runs`` counts finished models."""
-    rows = {table: _rows(workspace, table) for table in _tables(workspace)}
-    rows["runs"] = sum(model_folder.describe(workspace, "runs", name) is not None for name in workspace.names("runs"))
-    return rows
 
 
 def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> dict[str, Any]:
@@ -73,7 +66,7 @@ def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> 
                 "last_written": max((f.mtime.isoformat() for f in own if f.mtime), default=None),
             }
         )
-    models, failures = _models(workspace), _failures(workspace.failures())
+    models, failures = _models(workspace), _failures(workspace)
     other = Counter[str]()
     for file in files:
         top = file.path.removeprefix(workspace.root.rstrip("/") + "/").split("/")[0]
@@ -81,7 +74,7 @@ def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> 
             other[top] += file.size
     following = _next(workspace, {t["name"]: t["rows"] for t in tables}, models, failures, files)
     if following is not None:
-        command = used or Command.given(None, ())
+        command = used or Command.of_process(None, ())
         plain = f"mer-ray {following['stage']}"
         following["command"] = command.line(following["stage"], workspace, typed) if typed else plain
     return {
@@ -136,10 +129,10 @@ def _audio_s(workspace: Workspace) -> float:
 
 def _files(workspace: Workspace) -> list[Any]:
     """Information on the workspace's files; of one in an object store, only on those of its tables and models."""
-    places = [()] if workspace.is_local else [(t,) for t in (*_tables(workspace), "runs", "report")]
+    folders = [()] if workspace.is_local else [(t,) for t in (*_tables(workspace), "runs", "report")]
     found: list[Any] = []
-    for place in places:
-        selector = pyarrow.fs.FileSelector(workspace.path(*place), allow_not_found=True, recursive=True)
+    for folder in folders:
+        selector = pyarrow.fs.FileSelector(workspace.path(*folder), allow_not_found=True, recursive=True)
         found += [f for f in workspace.fs.get_file_info(selector) if f.type == pyarrow.fs.FileType.File]
     return found
 
@@ -196,21 +189,13 @@ def _finite(x: float | None) -> float | None:
     return None if x is None or not math.isfinite(x) else x
 
 
-def _failures(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["stage"], row["reason"]), []).append(row)
-    return [
-        {
-            "stage": stage,
-            "reason": reason,
-            "count": len(own),
-            "transient": sum(r["transient"] for r in own),
-            "advice": advice(reason),
-            "examples": [r["message"] for r in own[:EXAMPLES]],
-        }
-        for (stage, reason), own in sorted(groups.items(), key=lambda g: (-len(g[1]), g[0]))
-    ]
+def _failures(workspace: Workspace) -> list[dict[str, Any]]:
+    groups = sql.query(
+        "SELECT stage, reason, count(*) AS count, count_if(transient)::BIGINT AS transient, list(message) AS examples "
+        "FROM failures GROUP BY stage, reason ORDER BY count DESC, stage, reason",
+        failures=pa.Table.from_pylist(workspace.failures(), schema=SCHEMAS["failures"]),
+    ).to_pylist()
+    return [{**group, "advice": advice(group["reason"]), "examples": group["examples"][:EXAMPLES]} for group in groups]
 
 
 def _next(
@@ -221,19 +206,19 @@ def _next(
     files: list[Any],
 ) -> dict[str, str] | None:
     """The first stage that has something left to do."""
-    lost = Counter[str]()
+    failed = Counter[str]()
     for failure in failures:
-        lost[failure["stage"]] += failure["count"]
+        failed[failure["stage"]] += failure["count"]
     features = [t for t in rows if t.startswith(features_table(""))]
-    behind = [t for t in features if rows[t] + lost["extract"] + lost[f"extract:{t[9:]}"] < rows["audio"]]
-    without_label = rows["tracks"] - rows["labels"] - lost["label"]
-    without_audio = rows["tracks"] - rows["audio"] - lost["acquire"]
+    behind = [t for t in features if rows[t] + failed["extract"] + failed[f"extract:{t[9:]}"] < rows["audio"]]
+    without_label = rows["tracks"] - rows["labels"] - failed["label"]
+    without_audio = rows["tracks"] - rows["audio"] - failed["acquire"]
     written = {f.path: f.mtime for f in files}
     made = [m for p, m in written.items() if p.endswith("/model.json") and p.startswith(workspace.path("runs"))]
     reported = written.get(workspace.path("report", "report.md"))
     best = next((m for m in models if m["best"]), None)
     to_score = rows.get(features_table(best["feature"]), 0) - rows["scores"] if best else 0
-    needs_audio = rows["audio"] > 0 or not features  # those that are brought along need none
+    needs_audio = rows["audio"] > 0 or not features  # precomputed ones need none
     steps = [
         ("collect", rows["tracks"] == 0, "there are no tracks yet"),
         ("label", without_label > 0 or rows["labels"] == 0, f"{max(0, without_label):,} tracks have no label yet"),

@@ -11,7 +11,7 @@ from mer_ray.console import Summary, Ticker, progress
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.tables import Workspace, failure, now
-from mer_ray.stages import counters, experiment, extract, keys, session, tracking, workspace_source
+from mer_ray.stages import counters, experiment, extract, keys, remote, session, tracking, workspace_source
 from mer_ray.stages.trial import Shared, Trial
 
 
@@ -22,23 +22,23 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     specs = specs or extract.check(config)
     summary = Summary("train", unit="models")
     # Near-duplicates are looked for in the frames: on a cluster, no work for the node that only drives.
-    if session.few(config.address):
+    if session.runs_locally(config.address):
         trials = _plan(config, workspace, specs, summary)
     else:
         session.connect(config.address)
-        trials, summary = session.elsewhere(_planned, config, workspace, specs, summary)
+        trials, summary = remote.run_remote(_planned, config, workspace, specs, summary)
     if trials:
         session.connect(config.address)
         keys.keep_home()
         session.check_fits(config.train.gpus_per_trial)
-        with session.marked(workspace) as mark, progress("train", sum(t.steps for t in trials)) as ticker:
+        with remote.marker(workspace) as mark, progress("train", sum(t.steps for t in trials)) as ticker:
             errors = _train(config, workspace, trials, mark, ticker)
         workspace.append_rows("failures", [failure("train", name, "trial_failed", e) for name, e in errors.items()])
         runs = {t.run: t.network for t in trials}
         made = [name for name in runs if name not in errors]
         summary.made = sum(runs[name] is not None for name in made)
         summary.failed = len(errors)
-        counters.count("train", models=summary.made, lost=["trial_failed"] * len(errors))
+        counters.count("train", models=summary.made, failed=["trial_failed"] * len(errors))
         if not made:
             raise MerRayError(
                 f"all {len(runs)} trainings failed ({next(iter(errors.values()))})",
@@ -81,7 +81,7 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
                 _check_settings(workspace, run_name, finished["details"]["settings"], settings)
                 if finished["details"]["data"] == fingerprint:
                     summary.done_before += 1
-                    if not models.is_solved(network) and finished["details"].get("version", 1) < VERSION:
+                    if "ema" in models.uses(network) and finished["details"].get("version", 1) < VERSION:
                         old.append(run_name)
                     continue
                 summary.notes.append(f"{run_name} is trained again: its data changed")
@@ -104,7 +104,7 @@ def _of_run(assembly: Trial) -> list[Trial]:
     folds = [
         replace(assembly, kind="fold", repeat=r, fold=k) for r in range(own["repeats"]) for k in range(own["folds"])
     ]
-    solved = [replace(assembly, kind="whole")] if models.is_solved(str(assembly.network)) else []
+    solved = [] if models.is_network(str(assembly.network)) else [replace(assembly, kind="whole")]
     return [*folds, *solved, assembly]
 
 
@@ -112,7 +112,7 @@ def _searched(config: Config, network: str) -> tuple[str, ...]:
     """The settings that each fold is to choose itself. Raises MerRayError where none are left."""
     from mer_ray import models
 
-    if not config.train.search.trials or models.is_solved(network):
+    if not config.train.search.trials or "search" not in models.uses(network):
         return ()
     from mer_ray.training import search
 
@@ -149,7 +149,7 @@ def _train(config: Config, workspace: Workspace, trials: list[Trial], mark: str,
     shared = Shared(workspace, mark, threads, train.gpus_per_trial, train.about, datasets)
     together: list[Trial] = []
     if train.workers > 1:
-        together = [t for t in trials if t.kind == "fold" and not models.is_solved(str(t.network))]
+        together = [t for t in trials if t.kind == "fold" and models.is_network(str(t.network))]
     # A search is not trained together: each of its trials is one process's.
     searches = [replace(t, kind="search") for t in together if t.searched]
     errors = experiment.run(config, searches, shared, n_bytes, ticker) if searches else {}

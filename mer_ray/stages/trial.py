@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the process that only drives needs no JAX
     from mer_ray.training.checkpoint import Checkpoints
     from mer_ray.training.crossval import Part
     from mer_ray.training.data import Dataset
-    from mer_ray.training.fit import Recipe
+    from mer_ray.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Trial:
     def recipe(self, part: Part, choices: Sequence[Mapping[str, Any]] = ()) -> Recipe:
         """How a part is trained: the settings, with what a search has chosen for its fold (`search.choose`)."""
         from mer_ray import models
-        from mer_ray.training.fit import Recipe
-        from mer_ray.training.windows import window_frames
+        from mer_ray.models.windows import window_frames
+        from mer_ray.training.recipe import Recipe
 
         assert self.network is not None
         # A recipe is whole; what the network does not use is in none of the settings.
@@ -125,7 +125,7 @@ class Trial:
 class Shared:
     """What all trials of an experiment get. datasets: feature → a reference to its `Dataset` in Ray's object store.
 
-    mark: see `session.marked`. threads, gpus: of each process. about: a line for the model card.
+    mark: see `remote.marker`. threads, gpus: of each process. about: a line for the model card.
     """
 
     workspace: Workspace

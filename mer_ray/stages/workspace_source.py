@@ -31,27 +31,27 @@ def adopt(config: Config, workspace: Storage) -> Config:
     """
     recorded = workspace.read_json(*SOURCE)
     before = recorded["collect"] if recorded is not None else {"source": _older_source(workspace)}
-    given = config.collect.model_dump(exclude_unset=True)
-    if before["source"] is None or given.get("source") == before["source"]:
+    settings = config.collect.model_dump(exclude_unset=True)
+    if before["source"] is None or settings.get("source") == before["source"]:
         return config
-    if given.get("source") is not None and not workspace.names("tracks"):
+    if settings.get("source") is not None and not workspace.names("tracks"):
         return config  # nothing came of the first source, and here is another
-    if given.get("source") is not None:
+    if settings.get("source") is not None:
         raise WorkspaceError(
             f"workspace {workspace.uri} holds tracks of the source {before['source']}, and these settings say "
-            f"{given['source']}",
+            f"{settings['source']}",
             "choose another --workspace, or leave out collect.source and what implies it",
         )
-    return config.model_copy(update={"collect": CollectConfig.model_validate({**before, **given})})
+    return config.model_copy(update={"collect": CollectConfig.model_validate({**before, **settings})})
 
 
 def is_older(workspace: Storage) -> bool:
-    """Whether an older version of mer-ray made it, which told tracks apart by artist and title alone."""
+    """Whether an older version of mer-ray made it, which identified tracks by artist and title alone."""
     return _older_source(workspace) is not None and not workspace.exists(*SOURCE)
 
 
 def _older_source(workspace: Storage) -> str | None:
-    """What older versions wrote down of the source; where that is lost, what the tracks themselves say."""
+    """What older versions wrote down of the source; where that is missing, what the tracks themselves say."""
     if not workspace.names("tracks"):
         return None
     source = ((workspace.read_json(*OLDER) or {}).get("settings") or {}).get("source")
@@ -73,14 +73,14 @@ def remember(collect: CollectConfig, workspace: Storage) -> None:
 
 @dataclass(frozen=True)
 class Command:
-    """What a command was given: a settings file, assignments (key to value, as typed), and the folder it ran in."""
+    """How a command was called: a settings file, assignments (key to value, as typed), and the folder it ran in."""
 
     config: str | None
     assignments: Mapping[str, str]
     folder: str
 
     @classmethod
-    def given(cls, config: str | None, assignments: Sequence[str]) -> Command:
+    def of_process(cls, config: str | None, assignments: Sequence[str]) -> Command:
         """Of this process. An assignment that may hold a secret is left out."""
         pairs = (a.partition("=") for a in assignments)
         return cls(config, {k.strip(): v for k, _, v in pairs if not _may_be_secret(v)}, os.getcwd())  # noqa: PTH109
@@ -123,7 +123,7 @@ def recall(workspace: Storage) -> Command | None:
 def _may_be_secret(value: str) -> bool:
     """Whether there is, anywhere in it, an address with a user, a password or a query."""
     _, found, address = value.partition("://")
-    return bool(found) and any(mark in address for mark in "@?")
+    return bool(found) and any(character in address for character in "@?")
 
 
 def _absolute(path: str) -> str:

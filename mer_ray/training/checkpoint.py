@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.io.tables import Workspace
-from mer_ray.training.member import Member, Scaler
+from mer_ray.models.regressor import Regressor
 
 VERSION = 2
 """Raised where the same settings come to give other weights: what another version left unfinished is not continued."""
@@ -82,20 +82,14 @@ class Checkpoints:
         """Write a file of the folder, whole or not at all."""
         self.workspace.write_bytes(to_bytes(arrays, progress), FOLDER, self.key, f"{name}.safetensors")
 
-    def read_member(self, number: int) -> tuple[Member, np.ndarray] | None:
-        """A finished member and its learning curve (E, 2)."""
-        found = self.read(f"member{number:04d}")
-        if found is None:
-            return None
-        curve, scaler = found.arrays[0], Scaler(*found.arrays[1:6])
-        parameters = dict(zip(found.progress["names"], found.arrays[6:], strict=True))
-        return Member(parameters, scaler, tuple(found.progress["targets"]), found.progress["chosen"]), curve
+    def member(self, number: int) -> Checkpoint | None:
+        """A finished member as `write_member` left it; `crossval.read_member` restores it."""
+        return self.read(f"member{number:04d}")
 
-    def write_member(self, number: int, member: Member, curve: np.ndarray) -> None:
+    def write_member(self, number: int, member: Regressor) -> None:
         """Save a finished member, and remove the state of its training."""
-        arrays = [curve, *astuple(member.scaler), *member.parameters.values()]
-        progress = {"names": list(member.parameters), "targets": list(member.targets), "chosen": member.chosen}
-        self.write(f"member{number:04d}", arrays, progress)
+        progress = {"names": list(member.arrays), "targets": list(member.targets), "chosen": member.chosen}
+        self.write(f"member{number:04d}", [member.curve, *member.arrays.values()], progress)
         self.workspace.delete(FOLDER, self.key, f"state{number:04d}.safetensors")  # a short training has left none
 
     def state(self, number: int) -> Saver:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from mer_ray import models
-from mer_ray.models import N_TARGETS
-from mer_ray.models.splits import grouped_folds, grouped_holdout
+from mer_ray.models.regressor import N_TARGETS, Regressor, ensemble
+from mer_ray.models.splits import grouped_folds
 from mer_ray.training.checkpoint import NOTHING, Checkpoints
 from mer_ray.training.data import Examples
-from mer_ray.training.fit import Recipe, fit, label_weights
-from mer_ray.training.inference import answers
-from mer_ray.training.member import Member
+from mer_ray.training.fit import create, restore
 from mer_ray.training.placement import Placement
-
-HOLDOUT = 0.15
-"""Share of a fold's training tracks that decide when to stop."""
+from mer_ray.training.recipe import Recipe, label_weights
 
 
 @dataclass(frozen=True)
@@ -36,25 +33,23 @@ class Part:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """predicted: (n, 3) in 0..1, of the fold's own tracks. members, curves: one of each part; a curve is (E, 2)."""
+    """predicted: (n, 3) in 0..1, of the fold's own tracks. members: one of each part."""
 
     predicted: np.ndarray
-    members: list[Member]
-    curves: list[np.ndarray]
+    members: list[Regressor]
 
 
 @dataclass(frozen=True)
 class Result:
     """predicted: out-of-fold (R, N, 3), in 0..1. fold: (R, N). plan: as `parts` gives it.
 
-    members, curves: one of each part; a curve is (E, 2), training and validation loss by epoch.
+    members: one of each part.
     """
 
     predicted: np.ndarray
     fold: np.ndarray
     plan: list[Part]
-    members: list[Member]
-    curves: list[np.ndarray]
+    members: list[Regressor]
 
 
 def partitions(groups: Sequence[str], labels: np.ndarray, folds: int, repeats: int, seed: int) -> np.ndarray:
@@ -63,9 +58,10 @@ def partitions(groups: Sequence[str], labels: np.ndarray, folds: int, repeats: i
 
 
 def parts(network: str, folds: int, repeats: int, members: int, separate: bool, seed: int) -> list[Part]:
-    """All networks of a cross-validation, in their order. A solved network has one member per fold."""
-    members = 1 if models.is_solved(network) else members
-    targets: list[int | None] = list(range(N_TARGETS)) if separate and not models.is_solved(network) else [None]
+    """All networks of a cross-validation, in their order. A closed-form model has one member per fold."""
+    uses = models.uses(network)
+    members = members if "members" in uses else 1
+    targets: list[int | None] = list(range(N_TARGETS)) if separate and "heads" in uses else [None]
     order = [(r, k, m, t) for r in range(repeats) for k in range(folds) for m in range(members) for t in targets]
     return [Part(r, k, m, t, n, seed * 10_000 + n) for n, (r, k, m, t) in enumerate(order)]
 
@@ -92,38 +88,32 @@ def train_fold(
     """
     inside, outside = data.of(np.flatnonzero(fold != plan[0].fold)), data.of(np.flatnonzero(fold == plan[0].fold))
     weights = label_weights(inside.labels, inside.errors)
-    trained: list[tuple[Member, np.ndarray]] = []
+    members: list[Regressor] = []
     for part in plan:
-        finished = checkpoints.read_member(part.number) if checkpoints else None
-        if placement is not None:  # else one would train this network while another is at the next
-            placement.check_same(float(finished is not None), f"part {part.number} finished:")
-        if finished is None:
-            curve: list[tuple[float, float]] = []
-
-            def note(epoch: int, train: float, valid: float, part: Part = part, curve: Any = curve) -> None:
-                curve.append((train, valid))
-                on_epoch(part.number, epoch, train, valid)
-
-            member = fit(
-                replace(recipe_of(part), target=part.target),
-                inside.frames,
-                inside.labels,
-                grouped_holdout(inside.groups, HOLDOUT, part.seed, inside.labels),
-                part.seed,
-                note,
-                weights,
-                placement,
-                checkpoints.state(part.number) if checkpoints else NOTHING,
-                inside.groups,
-            )
-            finished = member, np.array(curve).reshape(-1, 2)
+        recipe = replace(recipe_of(part), target=part.target)
+        member = read_member(checkpoints, part.number, recipe) if checkpoints else None
+        if placement is not None:  # else one would train this model while another is at the next
+            placement.check_same(float(member is not None), f"part {part.number} finished:")
+        if member is None:
+            state = checkpoints.state(part.number) if checkpoints else NOTHING
+            model = create(recipe, on_epoch=partial(on_epoch, part.number), placement=placement, checkpoint=state)
+            member = model.fit(inside.frames, inside.labels, inside.groups, weights=weights, seed=part.seed)
             if checkpoints and (placement is None or placement.is_first):
-                checkpoints.write_member(part.number, *finished)
-        trained.append(finished)
-    members, curves = [m for m, _ in trained], [c for _, c in trained]
-    recipe, n_dims = recipe_of(plan[0]), outside.frames[0].shape[1]
-    predict = answers(recipe.network, n_dims, recipe.hop_s, recipe.window, members, recipe.outputs)
-    return FoldResult(np.stack([p.value for p in predict(outside.frames)]), members, curves)
+                checkpoints.write_member(part.number, member)
+        members.append(member)
+    return FoldResult(np.stack([p.value for p in ensemble(members, outside.frames)]), members)
+
+
+def read_member(checkpoints: Checkpoints, number: int, recipe: Recipe) -> Regressor | None:
+    """A finished member, with its learning curve."""
+    found = checkpoints.member(number)
+    if found is None:
+        return None
+    curve, *arrays = found.arrays
+    named, about = dict(zip(found.progress["names"], arrays, strict=True)), found.progress
+    member = restore(recipe, named, about["targets"], about["chosen"])
+    member.curve = curve
+    return member
 
 
 def cross_validate(
@@ -159,15 +149,14 @@ def cross_validate(
         mine = [p for p in plan if (p.repeat, p.fold) == (r, k)]
         results.append(train_fold(recipe_of, data, fold[r], mine, **options))
         predicted[r, fold[r] == k] = results[-1].predicted
-    trained, curves = [m for r in results for m in r.members], [c for r in results for c in r.curves]
-    return Result(predicted, fold, plan, trained, curves)
+    return Result(predicted, fold, plan, [m for r in results for m in r.members])
 
 
-def whole(recipe: Recipe, data: Examples, seed: int) -> Member:
-    """A solved network once more, on all tracks: nothing has to stop it, so no track has to be left out.
+def whole(recipe: Recipe, data: Examples, seed: int) -> Regressor:
+    """A closed-form model once more, on all tracks: nothing has to stop it, so no track has to be left out.
 
-    One network predicts in a fraction of the time of an ensemble of all folds. How good it is has been measured by the
+    One model predicts in a fraction of the time of an ensemble of all folds. How good it is has been measured by the
     folds, each on fewer tracks.
     """
-    none, weights = np.zeros(len(data.frames), bool), label_weights(data.labels, data.errors)
-    return fit(recipe, data.frames, data.labels, none, seed, weights=weights, groups=data.groups)
+    weights = label_weights(data.labels, data.errors)
+    return create(recipe).fit(data.frames, data.labels, data.groups, weights=weights, seed=seed)

@@ -47,7 +47,7 @@ SCREEN = 0.85  # of the threshold, which padding can take up to a tenth from
 
 
 class Duplicate(NamedTuple):
-    """Tracks a < b by their place in the list; similarity: threshold..1."""
+    """Tracks a < b by their positions in the list; similarity: threshold..1."""
 
     a: int
     b: int
@@ -166,7 +166,7 @@ def _screen(
         layer *= weight_a[lag][:, None]
         layer *= weight_b[lag]
         np.maximum(best, layer, out=best)
-    return list(zip(*(place.tolist() for place in np.nonzero(best >= threshold)), strict=True))
+    return list(zip(*(index.tolist() for index in np.nonzero(best >= threshold)), strict=True))
 
 
 def _padded(sequences: Sequence[np.ndarray]) -> np.ndarray:

@@ -20,6 +20,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.variants import piece
@@ -113,75 +114,63 @@ def grouping(
     """Groups of N tracks by the rules above.
 
     ids, artists, albums, composers: (N,), the last three as the source spells them, empty or None where it does not
-    say; several composers may stand in one cell, with ``;`` or ``/`` between them. duplicates: places of two tracks.
+    say; several composers may stand in one cell, with ``;`` or ``/`` between them. duplicates: positions of two tracks.
     A group bears the name of its commonest artist, normalised; the id of its first track where it has none. The result
     does not depend on the order of the tracks but for that id.
     """
+    from scipy.cluster.hierarchy import DisjointSet
+
     n = len(ids)
-    sets = _Sets(n)
+    sets = DisjointSet(range(n))
     limit = max(2, int(LARGEST_SHARE * n))
     joins = dict.fromkeys(("near-duplicates", "artist", "composer", "album"), 0)
     left_out = []
     for a, b, *_ in duplicates:
-        joins["near-duplicates"] += sets.join([a, b])
+        joins["near-duplicates"] += _join(sets, [a, b])
 
     people = [_person(artist or "") for artist in artists]
-    by_artist = _places(people)
-    for places in by_artist.values():
-        joins["artist"] += sets.join(places)
+    by_artist = _positions(people)
+    for positions in by_artist.values():
+        joins["artist"] += _join(sets, positions)
 
-    for composer, places in _small_first(_composers(composers, by_artist)):
-        if sets.size_of(places) > limit and len(sets.roots(places)) > 1:
-            left_out.append(f"composer {one_line(composer, 60)} ({len(places):,} tracks)")
+    for composer, positions in _small_first(_composers(composers, by_artist)):
+        if _joined_size(sets, positions) > limit:
+            left_out.append(f"composer {one_line(composer, 60)} ({len(positions):,} tracks)")
         else:
-            joins["composer"] += sets.join(places)
+            joins["composer"] += _join(sets, positions)
 
     keys = [_album(album or "") for album in albums]
     full_names = defaultdict(set)
     for key, album in zip(keys, albums, strict=True):
         full_names[key].add(normalise(album or ""))
-    for album, places in _small_first(_places(keys)):
-        n_artists = len({people[i] for i in places})
+    for album, positions in _small_first(_positions(keys)):
+        n_artists = len({people[i] for i in positions})
         soundtrack = any(_SOUNDTRACK.search(name) for name in full_names[album])
         if n_artists > ALBUM_ARTISTS and not soundtrack:
             left_out.append(f"album {one_line(album, 60)} (a compilation: {n_artists:,} artists)")
-        elif sets.size_of(places) > limit and len(sets.roots(places)) > 1:
-            left_out.append(f"album {one_line(album, 60)} ({len(places):,} tracks)")
+        elif _joined_size(sets, positions) > limit:
+            left_out.append(f"album {one_line(album, 60)} ({len(positions):,} tracks)")
         else:
-            joins["album"] += sets.join(places)
+            joins["album"] += _join(sets, positions)
     return Grouping(_names(sets, ids, people), joins, left_out)
 
 
-class _Sets:
-    """Disjoint sets of 0..n-1 with their sizes."""
-
-    def __init__(self, n: int) -> None:
-        self.parent = list(range(n))
-        self.size = [1] * n
-
-    def root(self, i: int) -> int:
-        while self.parent[i] != i:
-            self.parent[i] = i = self.parent[self.parent[i]]
-        return i
-
-    def roots(self, places: Iterable[int]) -> set[int]:
-        return {self.root(i) for i in places}
-
-    def size_of(self, places: Iterable[int]) -> int:
-        """Of the set that they would be, joined."""
-        return sum(self.size[r] for r in self.roots(places))
-
-    def join(self, places: Sequence[int]) -> int:
-        """How many sets the fewer there are."""
-        first, *others = sorted(self.roots(places))
-        for other in others:
-            self.parent[other] = first
-            self.size[first] += self.size[other]
-        return len(others)
+def _join(sets: Any, positions: Sequence[int]) -> int:
+    """How many sets the fewer there are."""
+    before = sets.n_subsets
+    for i in positions[1:]:
+        sets.merge(positions[0], i)
+    return int(before - sets.n_subsets)
 
 
-def _places(keys: Sequence[str]) -> dict[str, list[int]]:
-    """Key → the places where it stands; the empty key joins nothing."""
+def _joined_size(sets: Any, positions: Sequence[int]) -> int:
+    """Of the set that they would be, joined; 0 where they are one already."""
+    roots = {sets[i] for i in positions}
+    return sum(sets.subset_size(r) for r in roots) if len(roots) > 1 else 0
+
+
+def _positions(keys: Sequence[str]) -> dict[str, list[int]]:
+    """Key → the positions where it stands; the empty key joins nothing."""
     found: dict[str, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         if key:
@@ -189,8 +178,8 @@ def _places(keys: Sequence[str]) -> dict[str, list[int]]:
     return dict(found)
 
 
-def _small_first(places: dict[str, list[int]]) -> list[tuple[str, list[int]]]:
-    return sorted(((k, p) for k, p in places.items() if len(p) > 1), key=lambda item: (len(item[1]), item[0]))
+def _small_first(positions: dict[str, list[int]]) -> list[tuple[str, list[int]]]:
+    return sorted(((k, p) for k, p in positions.items() if len(p) > 1), key=lambda item: (len(item[1]), item[0]))
 
 
 def _words(text: str) -> str:
@@ -210,7 +199,7 @@ def _composers(composers: Sequence[str | None], by_artist: dict[str, list[int]])
         several = _SEVERAL.split(cell or "") if _person(cell or "") else []  # "n/a" is nobody, not two
         for key in {_person(part) for part in several} - {""}:
             found[key].append(i)
-    return {key: sorted({*places, *by_artist.get(key, ())}) for key, places in found.items()}
+    return {key: sorted({*positions, *by_artist.get(key, ())}) for key, positions in found.items()}
 
 
 def _album(name: str) -> str:
@@ -225,12 +214,12 @@ def _is_generic(name: str) -> bool:
     return all(word in _GENERIC or word.isdecimal() for word in _words(name).split())
 
 
-def _names(sets: _Sets, ids: Sequence[str], people: Sequence[str]) -> list[str]:
+def _names(sets: Any, ids: Sequence[str], people: Sequence[str]) -> list[str]:
     """A name for each track's set: no two sets have the same."""
     artists: dict[int, Counter[str]] = defaultdict(Counter)
     first: dict[int, str] = {}
     for i, person in enumerate(people):
-        root = sets.root(i)
+        root = sets[i]
         first.setdefault(root, ids[i])
         if person:
             artists[root][person] += 1
@@ -240,4 +229,4 @@ def _names(sets: _Sets, ids: Sequence[str], people: Sequence[str]) -> list[str]:
         # One artist is one group; only an id can be the name of an artist of another.
         names[root] = name if name not in taken else f"{name} ({track})"
         taken.add(names[root])
-    return [names[sets.root(i)] for i in range(len(ids))]
+    return [names[sets[i]] for i in range(len(ids))]

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from mer_ray import models
 from mer_ray.evaluation.bootstrap import DRAWS, difference, resample
-from mer_ray.evaluation.metrics import FIGURES
+from mer_ray.evaluation.metrics import INDEX
 from mer_ray.io.identity import normalise
-from mer_ray.models.splits import grouped_folds, random_folds
+from mer_ray.models.splits import random_folds
 from mer_ray.training.duplicates import Duplicate
-from mer_ray.training.pooled import out_of_fold
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Leakage:
     ) -> dict[str, Any]:
         """The content of ``baselines/FEATURE.json``. fingerprint: of the feature; data: of the data set.
 
-        ids, artists: (N,), which the places in ``duplicates`` are of. Two tracks without an artist have not the same.
+        ids, artists: (N,), which the indices in ``duplicates`` are of. Two tracks without an artist have not the same.
         notes: of `baselines.Baselines`.
         """
         pairs = [
@@ -71,18 +71,20 @@ class Leakage:
         }
 
 
+def out_of_fold(name: str, x: np.ndarray, labels: np.ndarray, fold: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Pooled statistics (N, P), labels (N, 3) in 0..1, folds (R, N) → predictions (R, N, 3), each by a model that has
+    not seen the track's fold. name: of a `PooledRegressor`."""
+    out = np.empty((*fold.shape, labels.shape[1]))
+    for r, folds in enumerate(fold):
+        for k in np.unique(folds):
+            inside = folds != k
+            rng = np.random.default_rng([seed, r, int(k)])
+            model = models.module(name).REGRESSOR().fit_pooled(x[inside], labels[inside], rng)
+            out[r, ~inside] = model.predict_pooled(x[~inside])
+    return out
+
+
 def leakage(
-    x: np.ndarray, labels: np.ndarray, groups: Sequence[str], folds: int, repeats: int, seed: int, draws: int = DRAWS
-) -> Leakage:
-    """Statistics (N, P), labels (N, 3) in 0..1, groups (N,). Repeats have the seeds seed, seed + 1, ...
-
-    Raises InputError where there are fewer groups than folds.
-    """
-    fold = np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
-    return compare(out_of_fold("svr", x, labels, fold, seed), x, labels, groups, fold, seed, draws)
-
-
-def compare(
     grouped: np.ndarray,
     x: np.ndarray,
     labels: np.ndarray,
@@ -91,11 +93,20 @@ def compare(
     seed: int,
     draws: int = DRAWS,
 ) -> Leakage:
-    """`leakage`, where the SVR's predictions (R, N, 3) in the grouped folds (R, N) are there already."""
+    """The SVR's gain from folds that part artists.
+
+    Args:
+        grouped: its predictions (R, N, 3) in the grouped folds (R, N), `fold`.
+        x: pooled statistics (N, P).
+        labels: (N, 3) in 0..1.
+        groups: (N,), from which the bootstrap draws.
+        seed: the random folds of repeat r have the seed + r.
+        draws: bootstrap samples.
+    """
     repeats, n = fold.shape
     mixed = np.stack([random_folds(n, int(fold.max()) + 1, seed + r, labels) for r in range(repeats)])
     random = out_of_fold("svr", x, labels, mixed, seed)
-    r2 = FIGURES.index("r2")
+    r2 = INDEX["r2"]
     columns = []
     for d in range(labels.shape[1]):
         with_leak, without = resample(labels[:, d], [random[..., d], grouped[..., d]], groups, draws, seed)

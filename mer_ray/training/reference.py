@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_ray.models import passages
 from mer_ray.models.splits import grouped_folds
-from mer_ray.models.statistics import Statistics
+from mer_ray.models.statistics import PassageStatistics
 
 N_NOVELTY = 8
 N_SOUND = 16
@@ -27,7 +26,7 @@ class Reference:
     """statistics: of passages. basis: (P, S), principal components of training tracks, whitened: a track's coordinates
     have variance 1 over them. limit: squared distance at which novelty is 1."""
 
-    statistics: Statistics
+    statistics: PassageStatistics
     basis: np.ndarray
     limit: float
 
@@ -40,13 +39,7 @@ class Reference:
         return np.sqrt(_squared(coordinates) / self.limit)
 
 
-def mean_statistics(own: Statistics, frames: np.ndarray, window: int, hop_s: float) -> np.ndarray:
-    """(P,): the mean over the passages around the points of a track, standardised."""
-    places, n = passages.grid(len(frames), window, hop_s)
-    return np.asarray(own.standardised(own.raw(frames, places, hop_s))[:n].mean(axis=0))
-
-
-def fit(own: Statistics, means: np.ndarray, groups: Sequence[str], seed: int) -> Reference:
+def fit(statistics: PassageStatistics, means: np.ndarray, groups: Sequence[str], seed: int) -> Reference:
     """From the mean statistics (N, P) of training tracks in groups (N,)."""
     folds = min(FOLDS, len(set(groups)))
     squared = np.zeros(len(means))
@@ -56,7 +49,7 @@ def fit(own: Statistics, means: np.ndarray, groups: Sequence[str], seed: int) ->
         basis = _basis(means[~out] if folds > 1 else means)
         squared[out] = _squared(np.clip(means[out], -CLIP, CLIP) @ basis)
     limit = max(float(np.quantile(squared, QUANTILE)), 1e-6)
-    return Reference(own, _basis(means).astype(np.float32), limit)
+    return Reference(statistics, _basis(means).astype(np.float32), limit)
 
 
 def _basis(means: np.ndarray) -> np.ndarray:
@@ -64,7 +57,7 @@ def _basis(means: np.ndarray) -> np.ndarray:
     _, singular, directions = np.linalg.svd(values, full_matrices=False)
     count = min(N_SOUND, max(1, len(means) // 4))
     directions = directions[:count]
-    # The sign of a principal component is the library's whim.
+    # The sign of a principal component is arbitrary: make it the same on every machine.
     signs = np.sign(directions[range(len(directions)), np.abs(directions).argmax(axis=1)])
     spread = np.maximum(singular[:count] / np.sqrt(len(means)), 1e-3)
     return np.asarray((directions * signs[:, None]).T / spread)

@@ -21,7 +21,8 @@ from mer_ray.errors import InputError, MerRayError
 from mer_ray.models.splits import grouped_holdout
 from mer_ray.training.checkpoint import Checkpoints
 from mer_ray.training.data import Examples
-from mer_ray.training.fit import Recipe, fit, label_weights
+from mer_ray.training.network import Network
+from mer_ray.training.recipe import Recipe, label_weights
 
 INNER_HOLDOUT = 0.25
 """Share of a fold's training tracks that trials are compared on: more than `crossval.HOLDOUT`, as it decides more."""
@@ -148,7 +149,14 @@ def choose(
 
         own = replace(recipe, target=slot.target, **_settings(trial.params))
         try:
-            fit(own, seen.frames, seen.labels, held_out, slot.seed(seed, "train"), report, weights)
+            Network(own, report).fit(
+                seen.frames,
+                seen.labels,
+                seen.groups,
+                weights=weights,
+                seed=slot.seed(seed, "train"),
+                validation=held_out,
+            )
         except InputError:
             if score(curve) > WORST:
                 raise  # it is not that the training diverged

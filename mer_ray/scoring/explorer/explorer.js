@@ -67,7 +67,7 @@ const LIKE_URI = /[#?%]/; // to a player that takes each line of a playlist for 
 let allCurves = null;
 const unpack = (i) => {
   allCurves ??= $("curves").textContent;
-  const raw = bytes(allCurves.slice(4 * A.place[i], 4 * A.place[i + 1]));
+  const raw = bytes(allCurves.slice(4 * A.start[i], 4 * A.start[i + 1]));
   const n = A.n_curve[i], levels = Array.from(raw.subarray(0, 3 * n), (c) => (c === 255 ? NaN : c / 254));
   return {
     lines: DIMENSIONS.map((_, d) => levels.filter((_, k) => k % 3 === d)),
@@ -81,7 +81,7 @@ const unpack = (i) => {
 let shown = new Int32Array(0);      // rows of the table that match, in the list's order
 let order = new Int32Array(N);      // all rows, in the list's order
 let sort = { key: "artist", up: true };
-let active = 0;                     // place in `shown` where the keyboard is
+let active = 0;                     // position in `shown` where the keyboard is
 let opened = -1;                    // row of the opened track
 const picked = new Uint8Array(N);
 let nPicked = 0;
@@ -149,7 +149,7 @@ const newRow = () => {
   row.append(box, name, ...cells);
   row.parts = { box, title, artist, cells };
   row.addEventListener("click", (e) => {
-    active = row.place;
+    active = row.position;
     if (e.target === box) pick([row.track], box.checked);
     else { open(row.track); $("list").focus({ preventScroll: true }); }
     list();
@@ -164,18 +164,18 @@ const list = () => {
   const last = Math.min(shown.length, first + Math.ceil(box.clientHeight / ROW) + 5);
   $("spacer").style.height = `${shown.length * ROW}px`;
   for (let k = 0; k < Math.max(pool.length, last - first); k++) {
-    const row = pool[k] ?? newRow(), place = first + k;
-    row.hidden = place >= last;
+    const row = pool[k] ?? newRow(), position = first + k;
+    row.hidden = position >= last;
     if (row.hidden) { row.removeAttribute("id"); continue; }
-    const i = shown[place], { box: check, title, artist, cells } = row.parts;
-    row.place = place;
+    const i = shown[position], { box: check, title, artist, cells } = row.parts;
+    row.position = position;
     row.track = i;
-    row.id = `row-${place}`;
-    row.style.transform = `translateY(${place * ROW}px)`;
-    row.setAttribute("aria-posinset", place + 1);
+    row.id = `row-${position}`;
+    row.style.transform = `translateY(${position * ROW}px)`;
+    row.setAttribute("aria-posinset", position + 1);
     row.setAttribute("aria-setsize", shown.length);
     row.setAttribute("aria-selected", picked[i] ? "true" : "false");
-    row.classList.toggle("active", place === active);
+    row.classList.toggle("active", position === active);
     row.classList.toggle("opened", i === opened);
     row.classList.toggle("unlike", unlike(i));
     check.checked = !!picked[i];

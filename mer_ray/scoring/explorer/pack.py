@@ -67,11 +67,11 @@ def packed_curves(table: pa.Table) -> tuple[str, dict[str, np.ndarray]]:
 
     A piece holds curve points (V, A, D in turn) and then waveform points, one byte each. It fills whole groups of three
     bytes, so that four characters of the text are one group, and a track is decoded without the others.
-    Arrays, of shape (N,): ``place`` of the piece in groups (N + 1 of them), ``n_curve``, ``n_waveform`` points,
+    Arrays, of shape (N,): ``start`` of the piece in groups (N + 1 of them), ``n_curve``, ``n_waveform`` points,
     ``curve_hop_s`` of the points that are left.
     """
     pieces: list[bytes] = []
-    place, n_curve, n_waveform, hop = [0], [], [], []
+    start, n_curve, n_waveform, hop = [0], [], [], []
     hops = table["curve_hop_s"].to_pylist()
     for row, (curve, waveform) in enumerate(zip(table["curve"], table["waveform"], strict=True)):
         points = _matrix(curve)
@@ -81,12 +81,12 @@ def packed_curves(table: pa.Table) -> tuple[str, dict[str, np.ndarray]]:
         piece = quantise(short, "u1").tobytes() + np.asarray(wave, "u1").tobytes()
         piece += bytes(-len(piece) % 3)
         pieces.append(piece)
-        place.append(place[-1] + len(piece) // 3)
+        start.append(start[-1] + len(piece) // 3)
         n_curve.append(len(short))
         n_waveform.append(len(wave))
         hop.append((hops[row] or 1.0) * len(points) / max(1, len(short)))
     return base64.b64encode(b"".join(pieces)).decode(), {
-        "place": np.array(place, "<u4"),
+        "start": np.array(start, "<u4"),
         "n_curve": np.array(n_curve, "u1"),
         "n_waveform": np.array(n_waveform, "u1"),
         "curve_hop_s": np.array(hop, "<f4"),
@@ -109,7 +109,7 @@ def links(uris: Sequence[str], folder: Path) -> list[str]:
     for uri in uris:
         path = to_path(uri).expanduser() if uri and scheme(uri) in ("", "file") else None
         try:
-            # Not resolved: a browser takes ".." off the address that it was given, whatever is a symbolic link in it.
+            # Not resolved: a browser takes ".." off the address of the page, whatever is a symbolic link in it.
             out.append("" if path is None else quote(os.fsencode(Path(os.path.relpath(path, folder)).as_posix())))
         except ValueError:
             out.append(Path(path or "").absolute().as_uri())
@@ -156,7 +156,7 @@ def _numbers(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _ranks(keys: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Each key's place in the order of people, not of code points; (N,). What is empty comes last."""
+    """Each key's rank in the order of people, not of code points; (N,). What is empty comes last."""
     folded = [[(not part, normalise(part)) for part in key] for key in keys]
     ranks = np.empty(len(keys), "<u4")
     ranks[sorted(range(len(keys)), key=folded.__getitem__)] = np.arange(len(keys))

@@ -43,7 +43,7 @@ def build(table: pa.Table, similar: np.ndarray, title: str, folder: str | Path) 
         "curves": curves,
         **scripts,
     }
-    # In one pass: what a catalog says is put in, and never looked at for places to put things in.
+    # In one pass: what a catalog says is put in, and never searched for placeholders.
     return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], assets["explorer.html"])
 
 
@@ -66,7 +66,7 @@ def _script(text: str) -> str:
 
 
 def run(scores: str, output: str, title: str) -> list[str]:
-    """Write the page of a table of scores. Answers what to tell people, line by line.
+    """Write the page of a table of scores. Returns lines for the user.
 
     Raises InputError where the scores cannot be read, WorkspaceError where the page cannot be written.
     """
@@ -80,7 +80,9 @@ def run(scores: str, output: str, title: str) -> list[str]:
     text = build(table, nearest(table, SIMILAR), title, target.parent)
     data = text.encode()
     Workspace(target.parent).write_bytes(data, target.name)
-    said = [f"{one_line(str(target))}: {table.num_rows:,} track{'s' * (table.num_rows != 1)}, {len(data) / 1e6:.1f} MB"]
+    lines = [
+        f"{one_line(str(target))}: {table.num_rows:,} track{'s' * (table.num_rows != 1)}, {len(data) / 1e6:.1f} MB"
+    ]
     if table.num_rows > MANY:
-        said.append("so many tracks make a page slow: the scores of a part of the catalog make a quick one")
-    return said
+        lines.append("so many tracks make a page slow: the scores of a part of the catalog make a quick one")
+    return lines

@@ -12,15 +12,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mer_ray.errors import TrackError
 from mer_ray.io.identity import track_id
-from mer_ray.io.track import Track
+from mer_ray.io.track import Found, Track
 from mer_ray.sources.demo import composition, names, style, synth
 from mer_ray.sources.demo import tags as listeners
 from mer_ray.sources.demo.affect import CUES_PER_COMPOSER, affect, stream
+from mer_ray.sources.source import Stored, TrackSource
 
 __all__ = ["affect", "fetch", "render", "tracks"]
 
@@ -74,3 +76,15 @@ def _parse(uri: str) -> tuple[int, int, float]:
         shortest, longest = _SECONDS
         raise TrackError("no_audio", f"{uri!r} is to last {seconds:g} s; {shortest:g} to {longest:g} s are possible")
     return int(match[1]), int(match[2]), seconds
+
+
+class Source(TrackSource):
+    """The demo catalog of ``collect.demo``."""
+
+    def identity(self) -> dict[str, Any]:
+        """See `TrackSource`."""
+        return dict(self.settings.demo.model_dump())
+
+    def tracks(self, stored: Stored) -> Iterator[Found]:
+        """See `TrackSource`."""
+        return tracks(self.settings.demo.cues, self.settings.demo.seconds, self.settings.demo.seed)

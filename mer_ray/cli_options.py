@@ -1,0 +1,113 @@
+"""The options that commands share, and what they become: settings and an opened workspace."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mer_ray.config import Config
+    from mer_ray.io.tables import Workspace
+
+
+def stage(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that every stage has."""
+
+    @functools.wraps(function)
+    def command(
+        config: str | None,
+        assignments: tuple[str, ...],
+        workspace: str | None,
+        address: str | None,
+        retry: bool,
+        debug: bool,
+        **own: Any,
+    ) -> None:
+        from mer_ray.stages import workspace_source
+
+        settings = _settings(config, assignments, workspace, address, retry)
+        settings, opened = _at_work(settings, catalog=bool(own.get("catalog")))
+        if own.get("catalog") or click.get_current_context().info_name == "status":
+            function(settings, opened, **own)
+            return
+        typed = workspace_source.Command.of_process(config, assignments)
+        try:
+            function(settings, opened, **own)
+        except KeyboardInterrupt:
+            typed.remember(opened)
+            raise
+        typed.remember(opened)
+
+    options = [
+        click.option("-c", "--config", metavar="FILE", help="Settings, in YAML (see configs/)."),
+        click.option(
+            "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One setting, as in train.folds=10."
+        ),
+        click.option("--workspace", metavar="URI", help="Where the tables are: a path, or s3://, gs://, file://."),
+        click.option(
+            "--address", metavar="RAY", help="A Ray cluster to join; without one (or RAY_ADDRESS), this machine."
+        ),
+        click.option("--retry-failed", "retry", is_flag=True, help="Also try again what failed for good."),
+        click.option("--debug", is_flag=True, help="Show the traceback of an error."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def partial(command: Callable[..., None]) -> Callable[..., None]:
+    """The option of stages that decode audio: the setting ``allow_partial``."""
+
+    @click.option("--allow-partial", is_flag=True, help="Use what there is of audio files that are cut or damaged.")
+    @functools.wraps(command)
+    def wrapped(assignments: tuple[str, ...], allow_partial: bool, **own: Any) -> None:
+        command(assignments=(*assignments, "allow_partial=true") if allow_partial else assignments, **own)
+
+    return wrapped
+
+
+def _settings(
+    file: str | None, assignments: tuple[str, ...], workspace: str | None, address: str | None, retry: bool
+) -> Config:
+    from mer_ray.config import load
+
+    config = load(file, assignments)
+    changes: dict[str, Any] = {"workspace": workspace, "address": address, "retry_failed": retry or None}
+    return config.model_copy(update={k: v for k, v in changes.items() if v is not None})
+
+
+def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
+    """The workspace, and the settings completed by what it has recorded. Scores of a catalog use no workspace."""
+    from mer_ray.io.store import check_lasting
+    from mer_ray.io.tables import Workspace
+    from mer_ray.stages import workspace_source
+
+    workspace = Workspace(config.workspace)
+    if catalog:
+        return config, workspace
+    if workspace.is_local:
+        check_lasting(workspace.root, "--workspace")
+    workspace.sweep()
+    if click.get_current_context().info_name != "status" and workspace_source.is_older(workspace):
+        notice = "was made by an older mer-ray: `mer-ray collect` brings it up to date, and keeps what is still right"
+        click.echo(f"mer-ray: workspace {workspace.uri} {notice}", err=True)
+    return workspace_source.adopt(config, workspace), workspace
+
+
+def reader(function: Callable[..., list[str]]) -> Callable[..., None]:
+    """For commands that only read files: print their remarks."""
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(function)
+    def command(debug: bool, **own: Any) -> None:
+        from rich.markup import escape
+
+        from mer_ray.console import out
+
+        for line in function(**own):
+            out.print(escape(line))
+
+    return command

@@ -1,0 +1,149 @@
+"""Settings as people write them: a YAML file and ``a.b=value`` assignments, to nested dicts; errors as sentences.
+
+Relative paths in a file start at the folder that the file is in, wherever a command is run.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+
+from mer_ray.errors import ConfigError
+
+_PATHS = (
+    "collect.manifest",
+    "collect.folder",
+    "label.lexicon",
+    "acquire.folder",
+    "extract.vggish.weights",
+    "extract.hub.*.handle",
+    "extract.precomputed.*.path",
+    "extract.brought.*.path",
+    "score.model",
+)
+"""The settings that name what is read; ``*`` stands for a name that the user chose."""
+_LISTS = ("label.exclude", "label.keep")
+"""The settings in which ``@FILE`` names a list."""
+_WORDS = {"label.lexicon": ("demo",), "extract.vggish.weights": ("auto", "random")}
+"""Values that are no paths."""
+
+
+def read(file: str | Path | None, assignments: Sequence[str]) -> dict[str, Any]:
+    """The settings of a YAML file, with the assignments on top.
+
+    Raises:
+        ConfigError: names the file or the assignment.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        values = _read(Path(file))
+        _anchor(values, Path(file).expanduser().parent)
+    for assignment in assignments:
+        _assign(values, assignment)
+    return values
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"config file {file} does not exist", "give -c an existing YAML file, as in configs/"
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"config file {file} cannot be read ({' '.join(str(error).split())})") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"config file {file} must hold keys and values, as in configs/demo.yaml")
+    return values
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {assignment!r} is not of the form key=value", "for example --set train.folds=10")
+    try:
+        # YAML keeps @ for itself; here it begins the name of a file with a list.
+        value = text.strip() if text.strip().startswith("@") else yaml.safe_load(text) if text.strip() else None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {assignment!r}: the value is not valid YAML") from error
+    for part in parts[:-1]:
+        inner = values.setdefault(part, {})
+        if inner is None:
+            inner = values[part] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {assignment!r}: {part} is not a section")
+        values = inner
+    values[parts[-1]] = value
+
+
+def explain(error: dict[str, Any], model: type[BaseModel]) -> str:
+    """One of pydantic's errors as a sentence that names the key, and for an unknown one those that are near."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _keys_at([str(p) for p in error["loc"][:-1]], model)
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+        return f"unknown key {key}: {advice}"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return (
+        f"{key}: {message} (got {error['input']!r})"
+        if not isinstance(error["input"], dict | BaseModel)
+        else f"{key}: {message}"
+    )
+
+
+def _keys_at(path: list[str], model: Any) -> list[str]:
+    for part in path:
+        if isinstance(model, dict):  # of sections under names that the user chose
+            model = model[""]
+            continue
+        info = model.model_fields.get(part)
+        kinds = [info.annotation, *get_args(info.annotation)] if info is not None else []
+        sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
+        if not sections:
+            return []
+        model = {"": sections[0]} if get_origin(kinds[0]) is dict else sections[0]
+    return [] if isinstance(model, dict) else list(model.model_fields)
+
+
+def _anchor(values: dict[str, Any], folder: Path) -> None:
+    """Let the paths among the settings that a file holds start at its folder. Addresses and ``~`` stay as they are."""
+
+    def path(text: str) -> str:
+        is_free = not text.strip() or "://" in text or text.startswith("~") or Path(text).is_absolute()
+        return text if is_free else str(folder / text)
+
+    def item(text: str) -> str:
+        bare = text.strip()
+        return f"@{path(bare[1:])}" if bare.startswith("@") and len(bare) > 1 else text
+
+    def items(text: str) -> str:
+        return ",".join(item(part) for part in text.split(","))
+
+    for setting in _PATHS:
+        words = _WORDS.get(setting, ())
+        _change(values, setting.split("."), lambda text, words=words: text if text in words else path(text))  # type: ignore[misc]
+    for setting in _LISTS:
+        _change(values, setting.split("."), items)
+
+
+def _change(values: Any, keys: list[str], change: Callable[[str], str]) -> None:
+    if not isinstance(values, dict):
+        return  # reported when the settings are validated
+    first, *rest = keys
+    for key in list(values) if first == "*" else [first] if first in values else []:
+        value = values[key]
+        if rest:
+            _change(value, rest, change)
+        elif isinstance(value, str):
+            values[key] = change(value)
+        elif isinstance(value, list):
+            values[key] = [change(entry) if isinstance(entry, str) else entry for entry in value]

@@ -1,0 +1,72 @@
+"""Models that get no more of a track than the mean and standard deviation of its frames: they know nothing of time."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from mer_ray.models import windows
+from mer_ray.models.regressor import Regressor, TrackPrediction
+
+
+def mean_sd(tracks: Sequence[np.ndarray]) -> np.ndarray:
+    """Mean and standard deviation of each dimension: frames (n_i, F), n_i > 0, in their own unit → (N, 2F) float64."""
+    out = np.empty((len(tracks), 2 * tracks[0].shape[1] if len(tracks) else 0))
+    for row, frames in zip(out, tracks, strict=True):
+        frames = np.asarray(frames, np.float64)  # embeddings come in half precision
+        row[:] = np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
+    return out
+
+
+class PooledRegressor(Regressor):
+    """Standardised `mean_sd` → standardised labels, by what a subclass says in two methods."""
+
+    @abstractmethod
+    def learn(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays to store, from x (N, 2F) and y (N, 3)."""
+
+    @abstractmethod
+    def apply(self, x: np.ndarray) -> np.ndarray:
+        """x (n, 2F) → y (n, 3), from ``self.arrays``."""
+
+    def fit(
+        self,
+        tracks: Sequence[np.ndarray],
+        labels: np.ndarray,
+        groups: Sequence[str] = (),
+        *,
+        weights: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """See `Regressor.fit`; groups and weights have no effect."""
+        return self.fit_pooled(mean_sd(tracks), labels, np.random.default_rng(seed))
+
+    def fit_pooled(self, x: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Self:
+        """`fit` for tracks whose `mean_sd` (N, 2F) is there already."""
+        from sklearn.preprocessing import StandardScaler
+
+        inputs, targets = StandardScaler().fit(x), StandardScaler().fit(labels)
+        self.arrays = {
+            **{"x_mean": inputs.mean_, "x_sd": inputs.scale_, "y_mean": targets.mean_, "y_sd": targets.scale_},
+            **self.learn(inputs.transform(x), targets.transform(labels)),
+        }
+        return self
+
+    def predict_pooled(self, x: np.ndarray) -> np.ndarray:
+        """`mean_sd` (n, 2F) → values (n, 3) in 0..1."""
+        own = self.arrays
+        y = self.apply((x - own["x_mean"]) / own["x_sd"])
+        return np.asarray(np.clip(y * own["y_sd"] + own["y_mean"], 0, 1))
+
+    def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+        """See `Regressor.predict`. The value is that of the whole track, the curve that of its windows."""
+        out = []
+        for track in tracks:
+            pieces = [track[first : first + self.window] for first in windows.starts(len(track), self.window)]
+            values = self.predict_pooled(mean_sd([track, *pieces]))
+            curve, hop_s = windows.curve(values[1:], len(track), self.window, self.hop_s)
+            out.append(TrackPrediction(values[0], curve, hop_s))
+        return out

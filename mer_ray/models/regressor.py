@@ -1,0 +1,97 @@
+"""What every model is: fitted to tracks as in scikit-learn, stored as named arrays, predicting a value and a curve."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from mer_ray.errors import ModelError
+from mer_ray.models.statistics import PassageStatistics
+
+N_TARGETS = 3
+OF_ANOTHER = ("the model's weights are of another network", "train it again with this version")
+
+
+@dataclass(frozen=True)
+class TrackPrediction:
+    """value: (3,), V, A, D of the track. curve: (n, 3), point i at (i + 1/2) hop_s seconds. Both in 0..1.
+
+    statistics: (P,), the track's mean standardised statistics, where the model computes them anyway.
+    """
+
+    value: np.ndarray
+    curve: np.ndarray
+    hop_s: float
+    statistics: np.ndarray | None = None
+
+
+class Regressor(ABC):
+    """A model of valence, arousal and dominance on the frames of one feature.
+
+    hop_s: seconds between frames. window: length in frames of the passages that the model looks at.
+
+    What `fit` sets, and a model folder stores: ``arrays``, by name; ``targets``, 1 for each dimension that the model
+    was trained on, 0 for those that it leaves to others; ``chosen``, per dimension what the fit itself selected (JSON
+    values). Not stored: ``curve`` (E, 2), training and validation loss by epoch, where there is any.
+    """
+
+    def __init__(self, hop_s: float = 1.0, window: int = 1) -> None:
+        self.hop_s, self.window = hop_s, window
+        self.arrays: dict[str, np.ndarray] = {}
+        self.targets: tuple[int, ...] = (1,) * N_TARGETS
+        self.chosen: dict[str, Any] = {}
+        self.curve = np.zeros((0, 2))
+
+    @abstractmethod
+    def fit(
+        self,
+        tracks: Sequence[np.ndarray],
+        labels: np.ndarray,
+        groups: Sequence[str],
+        *,
+        weights: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> Self:
+        """Fit to tracks.
+
+        Args:
+            tracks: frames (n_i, F), n_i >= 1; they may be read-only views, and are not copied as a whole.
+            labels: (N, 3) in 0..1.
+            groups: (N,), such as artists: tracks of one group must not be on both sides of an inner split.
+            weights: (N, 3), how much each label counts, of mean 1; None for equal weights.
+            seed: where random numbers start. The same arguments give the same bits on the same machine.
+        """
+
+    @abstractmethod
+    def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+        """Predict tracks of frames (n_i, F), n_i >= 1, each independently of the others."""
+
+    @property
+    def statistics(self) -> PassageStatistics | None:
+        """The statistics of `TrackPrediction.statistics`; None where the model computes none."""
+        return None
+
+    def check(self, n_dims: int) -> None:
+        """Raises ModelError where the stored arrays are not those of this model, for frames of width n_dims."""
+        try:
+            value = self.predict([np.zeros((1, n_dims), np.float32)])[0].value
+        except (KeyError, ValueError, IndexError, TypeError) as error:
+            raise ModelError(*OF_ANOTHER) from error
+        if value.shape != (N_TARGETS,):
+            raise ModelError(*OF_ANOTHER)
+
+
+def ensemble(members: Sequence[Regressor], tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+    """The mean of the members' predictions, for each dimension of those that were trained on it."""
+    targets = np.array([m.targets for m in members], float)
+    shares = targets / targets.sum(axis=0)
+    out = []
+    for of_track in zip(*(m.predict(tracks) for m in members), strict=True):
+        value = sum(p.value * share for p, share in zip(of_track, shares, strict=True))
+        curve = sum(p.curve * share for p, share in zip(of_track, shares, strict=True))
+        out.append(TrackPrediction(value, curve, of_track[0].hop_s, of_track[0].statistics))
+    return out

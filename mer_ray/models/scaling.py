@@ -1,0 +1,77 @@
+"""Standardisation of frames and labels by the training tracks' moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+PREFIX = "scaler."
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Means and deviations: of the frames, shape (F,), and of the labels, shape (3,); all float32.
+
+    x_root: (F,), 1 for a dimension that is never negative, of which the square root is taken first. Rectified
+    embeddings are mostly zero with rare large values, which would dominate all products (Perronnin et al. 2010, ECCV).
+    """
+
+    x_root: np.ndarray
+    x_mean: np.ndarray
+    x_sd: np.ndarray
+    y_mean: np.ndarray
+    y_sd: np.ndarray
+
+    @classmethod
+    def of(cls, tracks: Sequence[np.ndarray], labels: np.ndarray) -> Scaler:
+        """From training tracks (n_i, F) and labels (N, 3). A constant column gets the deviation 1.
+
+        The moments are added up track by track, in float64 around the first frame: a copy of all frames is not made.
+        """
+        x_root = np.min([track.min(axis=0) for track in tracks], axis=0) >= 0
+        origin = _rooted(tracks[0][:1], x_root)[0].astype(np.float64)
+        count, total, squares = 0, np.zeros(len(origin)), np.zeros(len(origin))
+        for track in tracks:
+            centred = _rooted(track, x_root) - origin
+            count += len(centred)
+            total += centred.sum(axis=0)
+            squares += np.square(centred).sum(axis=0)
+        mean = total / count
+        x_sd, y_sd = np.sqrt(np.maximum(squares / count - mean**2, 0)), labels.std(axis=0)
+        columns = (x_root, origin + mean, _nonzero(x_sd), labels.mean(axis=0), _nonzero(y_sd))
+        return cls(*(c.astype(np.float32) for c in columns))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Scaler:
+        """What `arrays` made; other entries are left aside."""
+        return cls(**{name: arrays[PREFIX + name] for name in cls.__dataclass_fields__})
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As a model stores it."""
+        return {PREFIX + name: values for name, values in vars(self).items()}
+
+    def frames(self, track: np.ndarray) -> np.ndarray:
+        """Standardised frames (n, F), float32."""
+        scaled: np.ndarray = ((_rooted(track, self.x_root > 0) - self.x_mean) / self.x_sd).astype(np.float32)
+        return scaled
+
+    def labels(self, labels: np.ndarray) -> np.ndarray:
+        """Standardised labels (N, 3), float32."""
+        scaled: np.ndarray = ((labels - self.y_mean) / self.y_sd).astype(np.float32)
+        return scaled
+
+    def vad(self, standardised: np.ndarray) -> np.ndarray:
+        """The inverse of `labels`, clipped to 0..1."""
+        return np.asarray(np.clip(standardised * self.y_sd + self.y_mean, 0, 1))
+
+
+def _rooted(track: np.ndarray, root: np.ndarray) -> np.ndarray:
+    if not root.any():
+        return track
+    return np.where(root, np.sqrt(np.maximum(track, 0)), track)
+
+
+def _nonzero(sd: np.ndarray) -> np.ndarray:
+    return np.where(sd > 1e-6, sd, 1)

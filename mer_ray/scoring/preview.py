@@ -1,0 +1,86 @@
+"""A preview of scores for a terminal: each track of a small file, the folders of a large one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.scoring import rollups, scores_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from rich.table import Table as RichTable
+
+MANY = 40
+TOO_MANY = 200_000
+WIDE = 110
+COLUMNS = ["artist", "title", "album", "uri", "duration_s", "in_distribution"]
+
+
+def tables(path: str | os.PathLike[str], width: int) -> Iterator[RichTable]:
+    """The tracks of a scores file, or its folders (or else albums) where there are more than 40; nothing of a very
+    large one.
+
+    width: of the terminal, in characters; intervals are shown where there is room for them.
+    """
+    if scores_table.count(path) > TOO_MANY:
+        return
+    ends = [f"{end}_{d}" for end in ("lower", "upper") for d in DIMENSIONS]
+    rows = scores_table.read(path, [*COLUMNS, *DIMENSIONS, *ends])
+    if len(rows) <= MANY:
+        yield _tracks(rows, width >= WIDE)
+    else:
+        rolled = rollups.rollups(rows)
+        kinds = set(rolled["kind"].to_pylist())
+        if kinds:  # frames may come without address and album
+            yield _rolled(rolled, "folder" if "folder" in kinds else "album", width >= WIDE)
+
+
+def _empty(first: str) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+
+    out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    out.add_column(first, min_width=24, overflow="fold")
+    return out
+
+
+def _value(value: float, lower: float, upper: float, wide: bool) -> str:
+    return f"{value:.2f} [dim]{lower:.2f}–{upper:.2f}[/dim]" if wide else f"{value:.2f}"
+
+
+def _tracks(rows: pa.Table, wide: bool) -> RichTable:
+    from rich.markup import escape
+
+    out = _empty("Track")
+    for head in (*(d.capitalize() for d in DIMENSIONS), "Time", ""):
+        out.add_column(head, justify="right", no_wrap=True)
+    for row in rows.to_pylist():
+        values = [_value(row[d], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in DIMENSIONS]
+        named = scores_table.name(row["artist"], row["title"]) or one_line(row["uri"])
+        unlike = "" if row["in_distribution"] in (True, None) else "unlike training"
+        out.add_row(escape(named), *values, scores_table.clock(row["duration_s"]), unlike)
+    out.caption = "0 to 1" + (", with 90 % intervals" if wide else "")
+    return out
+
+
+def _rolled(rolled: pa.Table, kind: str, wide: bool) -> RichTable:
+    from rich.markup import escape
+
+    out = _empty(kind.capitalize())
+    for head in ("Tracks", *(d.capitalize() for d in DIMENSIONS), "Time", "Like training"):
+        out.add_column(head, justify="right", no_wrap=True)
+    rows = [r for r in rolled.to_pylist() if r["kind"] == kind]
+    for row in rows[:MANY]:
+        values = [_value(row[f"mean_{d}"], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in DIMENSIONS]
+        like = "" if row["in_distribution"] is None else f"{100 * row['in_distribution']:.0f} %"
+        out.add_row(
+            escape(one_line(row["name"])), f"{row['n']:,}", *values, scores_table.clock(row["duration_s"]), like
+        )
+    out.caption = ("mean, and where 8 of 10 tracks lie" if wide else "means") + (
+        f"; {len(rows) - MANY:,} more {kind}s in the file of roll-ups" if len(rows) > MANY else ""
+    )
+    return out

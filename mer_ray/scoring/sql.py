@@ -1,0 +1,221 @@
+"""SQL over tables of scores, by DuckDB: conditions that people type, orders, and roll-ups.
+
+DuckDB sees Arrow tables in memory and nothing else: files, extensions and settings are out of its reach. What people
+type is one expression on one row: it is parsed by DuckDB, checked against the lists below, and only then run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from mer_ray.errors import InputError
+from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import DIMENSIONS
+
+if TYPE_CHECKING:
+    import duckdb
+
+LIMIT_S = 60.0
+MAX_LENGTH = 2_000
+MAX_DEPTH = 60
+_CONFIG: dict[str, Any] = {
+    "enable_external_access": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_persistent_secrets": False,
+    "python_enable_replacements": False,  # a Python variable is no table
+    "error_on_division_by_zero": False,
+    "ieee_floating_point_ops": False,  # a division by 0 is null, as all that is not known
+    "temp_directory": "",
+    "memory_limit": "2GB",
+    "threads": 1,  # sums in one order: the same figures each time
+}
+_CONDITIONS = {"COMPARISON", "CONJUNCTION", "BETWEEN"}
+_OPERATORS = {"OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "COMPARE_IN", "COMPARE_NOT_IN"}
+_PREDICATES = {"contains", "starts_with", "ends_with", "regexp_matches", "~~", "!~~", "~~*", "!~~*"}
+_FUNCTIONS = _PREDICATES | {"+", "-", "*", "/", "%", "abs", "round", "least", "greatest", "length", "lower", "upper"}
+_INSTEAD = {"&": "and", "|": "or", "~": "not", "!": "not"}
+_WRITE = (
+    "write one SQL condition, as in valence < 0.35 and title like '%war%': columns, numbers, 'text', and, or, not, "
+    "= != < <= > >=, between, in, like, is null, + - * /"
+)
+_WRITE_KEY = "write a number or text to sort by, as in title, or -arousal for the highest first"
+
+
+def query(sql: str, ignore_case: bool = False, **tables: pa.Table) -> pa.Table:
+    """The result of SQL over Arrow tables, by their names. Raises duckdb.Error, also after `LIMIT_S`.
+
+    ignore_case: compare and sort text regardless of case.
+    """
+    with _database("NOCASE" if ignore_case else "").cursor() as connection:
+        for name, table in tables.items():
+            connection.register(name, table)
+        timer = threading.Timer(LIMIT_S, connection.interrupt)
+        timer.start()
+        try:
+            return connection.sql(sql).to_arrow_table()
+        finally:
+            timer.cancel()
+
+
+@functools.cache
+def _database(collation: str) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    return duckdb.connect(":memory:", config={**_CONFIG, "default_collation": collation, "lock_configuration": True})
+
+
+def mask(condition: str, table: pa.Table) -> np.ndarray:
+    """Which rows of ``scores`` a condition holds for: (N,) bool.
+
+    It may name the columns without lists, and ``width``, the mean width of the three 90 % intervals. Text is compared
+    regardless of case. A comparison with what is not known (null, not finite, divided by 0) is false.
+
+    Raises InputError, naming the condition and what to write.
+    """
+    holds = np.zeros(table.num_rows, bool)
+    holds[_rows(condition, table, "WHERE {}", is_condition=True)] = True
+    return holds
+
+
+def order(expression: str, table: pa.Table) -> np.ndarray:
+    """The rows in rising order of a number (``-arousal``: falling) or text: (N,) int64; stable, the unknown last.
+
+    Raises InputError as `mask` does.
+    """
+    return _rows(expression, table, "ORDER BY {} NULLS LAST, row", is_condition=False)
+
+
+def _rows(text: str, table: pa.Table, clause: str, is_condition: bool) -> np.ndarray:
+    import duckdb
+
+    text = "".join(c if c.isprintable() else " " for c in text).strip()
+    fields = [f for f in table.schema if not pa.types.is_nested(f.type)]
+    names = [f.name for f in fields]
+    finite = [f"if(isfinite({f.name}), {f.name}, NULL) AS {f.name}" for f in fields if pa.types.is_floating(f.type)]
+    width = f"({' + '.join(f'(upper_{d} - lower_{d})' for d in DIMENSIONS)}) / {len(DIMENSIONS)} AS width"
+    checked = _Checked(text, [*names, "width"], [f.name for f in fields if pa.types.is_boolean(f.type)], is_condition)
+    expression = checked.sql()
+    numbered = table.select(names).append_column("row", pa.array(np.arange(len(table))))
+    sql = f"SELECT row FROM (SELECT * REPLACE ({', '.join(finite)}), {width} FROM scores) {clause.format(expression)}"  # noqa: S608
+    try:
+        found = query(sql, ignore_case=True, scores=numbered)
+    except duckdb.InterruptException:
+        raise checked.refused(f"it takes longer than {LIMIT_S:.0f} s", "give a simpler one") from None
+    except duckdb.Error as error:
+        raise checked.refused(str(error).partition("\n")[0].partition(": ")[2]) from None
+    return np.asarray(found["row"].to_numpy(), np.int64)
+
+
+class _Checked:
+    """One typed expression, as DuckDB parses it, and whether it says nothing but what it may."""
+
+    def __init__(self, text: str, names: list[str], truths: list[str], is_condition: bool) -> None:
+        """names: of columns. truths: those of them that are true or false."""
+        self.text, self.names, self.truths, self.is_condition = text, names, truths, is_condition
+
+    def refused(self, why: str, write: str = "") -> InputError:
+        """The error that shows the expression, why it cannot be used, and what to write."""
+        write = write or (_WRITE if self.is_condition else _WRITE_KEY)
+        return InputError(f"{one_line(self.text, 200)!r}: {one_line(why, 300)}", write)
+
+    def sql(self) -> str:
+        """The expression, parsed and written again. Raises InputError."""
+        if not self.text:
+            raise self.refused("it is empty")
+        if len(self.text) > MAX_LENGTH:
+            raise InputError(f"the condition is longer than {MAX_LENGTH:,} characters", "give a shorter one")
+        try:
+            # Lines of their own: a comment in the text ends there.
+            parsed, plain = (_parsed(f"SELECT (\n{text}\n)") for text in (self.text, "true"))
+            if parsed["error"]:
+                raise self.refused(parsed["error_message"])
+            expressions, _ = (tree["statements"][0]["node"].pop("select_list", []) for tree in (parsed, plain))
+            if len(expressions) != 1 or parsed != plain:
+                raise self.refused("this is not one expression")
+            [expression] = expressions
+            self._check(expression, 0)
+            if self._is_condition(expression) != self.is_condition:
+                raise self.refused(f"a {'condition' if self.is_condition else 'number or text'} is needed here")
+            plain["statements"][0]["node"]["select_list"] = [expression]
+            written = query(
+                "SELECT json_deserialize_sql(sql) AS sql FROM typed", typed=pa.table({"sql": [json.dumps(plain)]})
+            )
+        except RecursionError:
+            raise self.refused("it is nested too deeply", "give a simpler one") from None
+        return str(written["sql"][0]).removeprefix("SELECT ")
+
+    def _check(self, node: Any, depth: int) -> None:
+        """Refuse what is on no list, and make ``not`` of what is not known hold."""
+        if depth > MAX_DEPTH:
+            raise self.refused("it is nested too deeply", "give a simpler one")
+        if isinstance(node, dict) and "class" in node:
+            self._check_node(node)
+        for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            self._check(child, depth + isinstance(node, dict))
+        if isinstance(node, dict) and node.get("type") == "OPERATOR_NOT" and self._at(node).startswith("not"):
+            # In front of a comparison, not as in NOT IN, which is one itself.
+            node["children"] = [{**node, "type": "OPERATOR_COALESCE", "children": [*node["children"], _FALSE]}]
+
+    def _check_node(self, node: dict[str, Any]) -> None:
+        kind, of = node["class"], node["type"]
+        if kind == "COLUMN_REF":
+            self._check_column(node["column_names"])
+        elif kind == "FUNCTION":
+            name = node["function_name"]
+            if name not in _FUNCTIONS or len(node["qualified_name"]["path"]) > 1:
+                raise self.refused(f"{name} cannot be used here", f"write {_INSTEAD[name]}" if name in _INSTEAD else "")
+        elif not (kind == "CONSTANT" or self._is_condition(node) or node.get("type_name") == "BOOLEAN"):
+            raise self.refused(f"{of.lower().replace('_', ' ')} cannot be used here")
+        if (kind == "CONJUNCTION" or of == "OPERATOR_NOT") and not all(map(self._is_condition, node["children"])):
+            raise self.refused("and, or and not join conditions, as in valence < 0.35 and arousal > 0.6")
+        if kind == "COMPARISON" and self._is_condition(node["left"]) != self._is_condition(node["right"]):
+            raise self.refused("a condition is compared with a number or text")
+
+    def _check_column(self, path: list[str]) -> None:
+        name = ".".join(path)
+        if name.casefold() in self.names:
+            return
+        near = difflib.get_close_matches(name.casefold(), self.names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.names)};"
+        if name.casefold() == "none":
+            hint = "write IS NULL or IS NOT NULL;"
+        raise self.refused(f"there is no column {one_line(name, 40)}", f"{hint} text is written in 'single quotes'")
+
+    def _is_condition(self, node: dict[str, Any]) -> bool:
+        literal, names = node.get("literal", {}), node.get("column_names", [""])
+        return (
+            node["class"] in _CONDITIONS
+            or node["type"] in _OPERATORS
+            or node.get("function_name") in _PREDICATES
+            or (node["class"] == "CAST" and self._is_condition(node["child"]))  # as in IS TRUE
+            or literal.get("kind") == "BOOLEAN"
+            or names[0].casefold() in self.truths
+        )
+
+    def _at(self, node: dict[str, Any]) -> str:
+        start = node["query_location"] - len("SELECT (\n")
+        return self.text.encode()[start : start + 3].decode(errors="replace").lower()
+
+
+_FALSE = {
+    "class": "CONSTANT",
+    "type": "VALUE_CONSTANT",
+    "alias": "",
+    "query_location": 0,
+    "query_location_length": 0,
+    "literal": {"kind": "BOOLEAN", "text": "false"},
+}
+
+
+def _parsed(sql: str) -> dict[str, Any]:
+    found = query("SELECT json_serialize_sql(sql) AS tree FROM typed", typed=pa.table({"sql": [sql]}))
+    tree: dict[str, Any] = json.loads(str(found["tree"][0]))
+    return tree

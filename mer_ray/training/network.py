@@ -1,0 +1,286 @@
+"""The training loop of all networks, with early stopping, and their predictions: on whatever devices JAX has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from mer_ray import models
+from mer_ray.errors import InputError, ModelError
+from mer_ray.models import windows
+from mer_ray.models.regressor import N_TARGETS, OF_ANOTHER, Regressor, TrackPrediction
+from mer_ray.models.scaling import Scaler
+from mer_ray.models.splits import grouped_holdout
+from mer_ray.training import losses
+from mer_ray.training.augment import mixup, spec_augment
+from mer_ray.training.checkpoint import NOTHING, Saver
+from mer_ray.training.placement import Placement
+from mer_ray.training.recipe import Recipe
+
+HOLDOUT = 0.15
+"""Share of the training tracks that decide when to stop."""
+BATCH = 64
+"""Windows that are predicted together."""
+PREFIX = "network."
+ADAM = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
+"""AdamW but for learning rate and decay, which `_step` takes as numbers: trials that differ in them compile once."""
+OnEpoch = Callable[[int, float, float], None]
+
+
+class Network(Regressor):
+    """An ``nnx.Module`` of `mer_ray.models` as a `Regressor`.
+
+    on_epoch(epoch, training loss, validation loss) is called after each epoch, those before a checkpoint included; the
+    validation loss is the MSE of standardised labels. placement: the devices; every process of a group makes the same
+    calls. checkpoint: where the training continues, and where it leaves its state.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        on_epoch: OnEpoch = lambda epoch, train, valid: None,
+        placement: Placement | None = None,
+        checkpoint: Saver = NOTHING,
+    ) -> None:
+        super().__init__(recipe.hop_s, recipe.window)
+        self.recipe, self.on_epoch, self.checkpoint = recipe, on_epoch, checkpoint
+        self.placement = placement or Placement.single()
+
+    def fit(
+        self,
+        tracks: Sequence[np.ndarray],
+        labels: np.ndarray,
+        groups: Sequence[str],
+        *,
+        weights: np.ndarray | None = None,
+        seed: int = 0,
+        validation: np.ndarray | None = None,
+    ) -> Self:
+        """See `Regressor.fit`. The weights kept are the moving average at the epoch of the lowest validation loss.
+
+        Args:
+            validation: mask (N,) of the tracks that only decide when to stop; None draws whole groups. Where it is
+                empty, the training tracks decide.
+        Raises:
+            InputError: the loss was never finite.
+        """
+        recipe, placement = self.recipe, self.placement
+        if validation is None:
+            validation = grouped_holdout(groups, HOLDOUT, seed, labels)
+        own, judging = np.flatnonzero(~validation), np.flatnonzero(validation)
+        judging = judging if len(judging) else own
+        scaler = Scaler.of([tracks[i] for i in own.tolist()], labels[own])
+        y = scaler.labels(labels)
+        counts = (weights if weights is not None else np.ones_like(y)) * np.array(recipe.targets, np.float32)
+        counts = (counts * N_TARGETS / sum(recipe.targets)).astype(np.float32)
+        lengths = np.array([len(t) for t in tracks])
+        judging_tracks, judged = [tracks[i] for i in judging.tolist()], np.array(recipe.targets, bool)
+
+        n_dims, outputs = tracks[0].shape[1], losses.outputs(recipe.loss, N_TARGETS)
+        graph, state, rest = split(recipe.network, n_dims, recipe.hop_s, seed, outputs)
+        compiled = _compiled(recipe.network, n_dims, recipe.hop_s, outputs)
+        size = min(recipe.batch_size, len(own)) if placement.mesh is None else recipe.batch_size
+        batches = max(1, len(own) // size)
+        static = graph, recipe.loss, recipe.mask_share > 0, recipe.mixup > 0
+        numbers = np.array([recipe.weight_decay, recipe.mask_share, recipe.mixup], np.float32)
+        steps = np.arange(recipe.epochs * batches)
+        rates = (recipe.learning_rate * (1 + np.cos(np.pi * steps / len(steps))) / 2).astype(np.float32)
+        shares = newest_shares(recipe.ema, len(steps)).astype(np.float32)
+        rng = np.random.default_rng(seed)
+        now = _State(state, state, state, ADAM.init(state), jax.random.key_data(jax.random.key(seed)))
+        progress: dict[str, Any] = {"epoch": 0, "best_loss": np.inf, "waited": 0, "losses": []}
+        saved = self.checkpoint.load()
+        if saved is not None:
+            now, progress = _State(*jax.tree.unflatten(jax.tree.structure(now.all), saved.arrays)), saved.progress
+        placement.check_same(progress["epoch"], "a checkpoint of epoch")
+        if saved is not None:
+            rng.bit_generator.state = progress["rng"]
+            for epoch, (train_loss, valid_loss) in enumerate(progress["losses"]):
+                self.on_epoch(epoch, train_loss, valid_loss)
+        now, rest = _State(*placement.replicate(now.all)), placement.replicate(rest)
+
+        saved_at = time.monotonic()
+        while progress["epoch"] < recipe.epochs and progress["waited"] < recipe.patience:
+            step_losses = []
+            # Batches of one size, so that one compilation serves: the rest of a permutation waits for the next epoch.
+            order = np.resize(rng.permutation(len(own)), batches * size).reshape(batches, -1)
+            for step, chosen in enumerate(order, start=progress["epoch"] * batches):
+                rows = own[chosen]
+                first = rng.integers(0, np.maximum(1, lengths[rows] - self.window + 1))
+                mine = placement.rows(size)  # every process draws the same numbers and cuts its own windows
+                x, mask = windows.cut(tracks, rows[mine], first[mine], self.window, scaler.frames)
+                batch = [placement.batch(a) for a in (x, mask, y[rows[mine]], counts[rows[mine]])]
+                changed, loss = _step(*static, rates[step], shares[step], numbers, rest, now.changing, *batch)
+                now = replace(now, **changed)
+                step_losses.append(loss)
+            out, owner = compiled.standardised(placement.local(now.average), scaler, judging_tracks, self.window)
+            error = windows.track_means(out, owner, len(judging)) - y[judging]
+            valid_loss = placement.agree(float(np.mean(error[:, judged] ** 2)))
+            train_loss = float(np.mean([np.asarray(placement.local(v)) for v in step_losses]))
+            progress["losses"].append([train_loss, valid_loss])
+            self.on_epoch(progress["epoch"], train_loss, valid_loss)
+            progress["epoch"] += 1
+            if valid_loss < progress["best_loss"]:
+                now, progress["best_loss"], progress["waited"] = replace(now, best=now.average), valid_loss, 0
+            else:
+                progress["waited"] += 1
+            if placement.is_first and time.monotonic() - saved_at >= self.checkpoint.every_s:
+                progress["rng"] = rng.bit_generator.state
+                leaves = jax.tree.leaves(placement.local(now.all))
+                self.checkpoint.save([np.asarray(leaf) for leaf in leaves], progress)
+                saved_at = time.monotonic()
+        if not np.isfinite(progress["best_loss"]):
+            raise InputError("the training diverged: its loss was never finite", "lower train.learning_rate")
+        self.arrays = {**flat(placement.local(now.best)), **scaler.arrays()}
+        self.targets, self.curve = recipe.targets, np.array(progress["losses"]).reshape(-1, 2)
+        return self
+
+    def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+        """See `Regressor.predict`. The value is the mean over windows that are half a window apart."""
+        if not tracks:
+            return []
+        scaler, compiled = Scaler.from_arrays(self.arrays), self._compiled(tracks[0].shape[1])
+        out, _ = compiled.standardised(compiled.state(self.arrays), scaler, tracks, self.window)
+        return windows.predictions(scaler.vad(out), tracks, self.window, self.hop_s)
+
+    def check(self, n_dims: int) -> None:
+        """See `Regressor.check`; nothing is compiled."""
+        wanted = nnx.to_flat_state(self._compiled(n_dims).parameters)
+        found = {k: v.shape for k, v in self.arrays.items() if k.startswith(PREFIX)}
+        if found != {_name(k): v.get_value().shape for k, v in wanted} or len(self.arrays["scaler.x_mean"]) != n_dims:
+            raise ModelError(*OF_ANOTHER)
+
+    def _compiled(self, n_dims: int) -> _Compiled:
+        # A loss may need more outputs than V, A and D: what is stored tells.
+        width = len(self.arrays.get(f"{PREFIX}head.bias", ()))
+        if width not in (N_TARGETS, 2 * N_TARGETS):
+            raise ModelError(*OF_ANOTHER)
+        return _compiled(self.recipe.network, n_dims, self.hop_s, width)
+
+
+@lru_cache(maxsize=8)
+def _compiled(network: str, n_dims: int, hop_s: float, outputs: int) -> _Compiled:
+    """One per process and shape, as compilation takes seconds."""
+    return _Compiled(network, n_dims, hop_s, outputs)
+
+
+class _Compiled:
+    """A network compiled once for prediction, for any number of members of its shape."""
+
+    def __init__(self, network: str, n_dims: int, hop_s: float, outputs: int) -> None:
+        # What is not a parameter (the seeds that Flax's cells keep) takes no part in predictions.
+        graph, self.parameters, rest = split(network, n_dims, hop_s, 0, outputs)
+        self._apply = jax.jit(lambda state, x, mask: nnx.merge(graph, state, rest)(x, mask)[:, :N_TARGETS])
+
+    def state(self, arrays: dict[str, np.ndarray]) -> Any:
+        """Stored arrays as the network's own tree."""
+        state = nnx.to_flat_state(self.parameters)
+        return nnx.from_flat_state([(k, v.replace(jnp.asarray(arrays[_name(k)]))) for k, v in state])
+
+    def standardised(
+        self, state: Any, scaler: Scaler, tracks: Sequence[np.ndarray], window: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Outputs (W, 3) on every window of the tracks (n_i, F), cut batch by batch, and the windows' tracks (W,)."""
+        owner, first = windows.all_starts(tracks, window)
+        out = []
+        for i in range(0, len(owner), BATCH):
+            n = min(BATCH, len(owner) - i)
+            pair = windows.cut(tracks, owner[i : i + n], first[i : i + n], window, scaler.frames)
+            # All batches have one shape.
+            x, mask = (np.pad(a, [(0, BATCH - n), *[(0, 0)] * (a.ndim - 1)]) for a in pair)
+            out.append(np.asarray(self._apply(state, x, mask))[:n])
+        return np.concatenate(out), owner
+
+
+def split(network: str, n_dims: int, hop_s: float, seed: int, outputs: int = N_TARGETS) -> tuple[Any, Any, Any]:
+    """A network with fresh weights as its structure, its parameters, and the rest of its state.
+
+    outputs: width of the result, 3 or what the loss needs (`losses.outputs`).
+    """
+    module = models.module(network).build(n_dims, hop_s, nnx.Rngs(seed), outputs)
+    graph, parameters, *rest = nnx.split(module, nnx.Param, ...)
+    return graph, parameters, rest[0]
+
+
+def flat(state: Any) -> dict[str, np.ndarray]:
+    """A tree of parameters as name → array; a name is the parts of the path with dots between."""
+    return {_name(k): np.asarray(v.get_value()) for k, v in nnx.to_flat_state(state)}
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return PREFIX + ".".join(str(part) for part in path)
+
+
+def newest_shares(decay: float, steps: int) -> np.ndarray:
+    """Weight of each step in the moving average after it: (steps,), all of it at the first step.
+
+    Adam's correction, m / (1 - decay^t) of an average m that starts at 0, written as a step of the corrected average
+    itself. An average that starts at the fresh weights still has half of them after 34 steps at 0.98: all there are of
+    a few dozen tracks.
+    """
+    return (1 - decay) / (1 - decay ** np.arange(1.0, steps + 1))
+
+
+@dataclass(frozen=True)
+class _State:
+    """What changes from step to step. key: the data of a `jax.random` key."""
+
+    state: Any
+    average: Any
+    best: Any
+    optimizer: Any
+    key: Any
+
+    @property
+    def all(self) -> tuple[Any, ...]:
+        return (self.state, self.average, self.best, self.optimizer, self.key)
+
+    @property
+    def changing(self) -> dict[str, Any]:
+        """What a step takes and returns."""
+        return {"state": self.state, "average": self.average, "optimizer": self.optimizer, "key": self.key}
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _step(
+    graph: Any,
+    loss: losses.Loss,
+    masks: bool,
+    mixes: bool,
+    rate: jax.Array,
+    share: jax.Array,
+    numbers: jax.Array,
+    rest: Any,
+    now: dict[str, Any],
+    x: jax.Array,
+    mask: jax.Array,
+    y: jax.Array,
+    weight: jax.Array,
+) -> tuple[dict[str, Any], jax.Array]:
+    """One AdamW step on a batch: the changed part of the state, and the loss."""
+    weight_decay, mask_share, alpha = numbers
+    following, dropout, masking, mixing = jax.random.split(jax.random.wrap_key_data(now["key"]), 4)
+    if masks:
+        x = spec_augment(masking, x, mask_share)
+    if mixes:
+        x, mask, y, weight = mixup(mixing, alpha, x, mask, y, weight)
+
+    def loss_of(state: Any) -> jax.Array:
+        out = nnx.merge(graph, state, rest)(x, mask, nnx.Rngs(dropout=dropout))
+        return losses.loss_value(loss, out, y, weight)
+
+    value, gradients = jax.value_and_grad(loss_of)(now["state"])
+    updates, optimizer = ADAM.update(gradients, now["optimizer"], now["state"])
+    state = jax.tree.map(lambda s, u: s - rate * (u + weight_decay * s), now["state"], updates)
+    average = jax.tree.map(lambda a, s: (1 - share) * a + share * s, now["average"], state)
+    key = jax.random.key_data(following)
+    return {"state": state, "average": average, "optimizer": optimizer, "key": key}, value

@@ -1,0 +1,63 @@
+"""How a model is trained: its settings as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mer_ray.models import DEFAULTS
+from mer_ray.models.regressor import N_TARGETS
+
+if TYPE_CHECKING:  # a recipe needs no JAX
+    from mer_ray.training.losses import Loss
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model's name and its settings. window: frames (T). A closed-form model uses no more of it than the window.
+
+    The learning rate decays to 0 over the epochs along a cosine. loss: one of `losses.Loss`. mask_share: see
+    `spec_augment`; 0 is off. mixup: alpha, see `mixup`; 0 is off. ema: decay, per step, of the moving average of the
+    weights that is kept, without the bias of its start (Kingma & Ba 2015, section 3); 0 keeps the weights themselves.
+    target: the one dimension (0..2) to train on; None for all.
+    """
+
+    network: str
+    hop_s: float
+    window: int
+    epochs: int = DEFAULTS["epochs"]
+    patience: int = DEFAULTS["patience"]
+    batch_size: int = DEFAULTS["batch_size"]
+    learning_rate: float = DEFAULTS["learning_rate"]
+    weight_decay: float = DEFAULTS["weight_decay"]
+    loss: Loss = DEFAULTS["loss"]
+    mask_share: float = DEFAULTS["mask_share"]
+    mixup: float = DEFAULTS["mixup"]
+    ema: float = DEFAULTS["ema"]
+    target: int | None = None
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """1 for each dimension that is trained on, 0 for the others."""
+        return tuple(int(self.target in (None, i)) for i in range(N_TARGETS))
+
+
+def label_weights(labels: np.ndarray, errors: np.ndarray | None) -> np.ndarray:
+    """How much each label counts: labels (N, 3), their standard errors (N, 3) or None → (N, 3) of mean 1.
+
+    The inverse of the label's variance around the model, whose own part is taken to be half of the labels' variance
+    (random-effects weighting, DerSimonian & Laird 1986). An unknown error (NaN) counts as the largest known one: it is
+    what a single term leaves. A dimension without any gets equal weights.
+    """
+    weights = np.ones(labels.shape, np.float32)
+    if errors is None:
+        return weights
+    for d in range(labels.shape[1]):
+        known = np.isfinite(errors[:, d])
+        if known.any() and labels[:, d].std() > 0:
+            se = np.where(known, errors[:, d], errors[known, d].max())
+            weight = 1 / (labels[:, d].var() / 2 + se**2)
+            weights[:, d] = weight / weight.mean()
+    return weights

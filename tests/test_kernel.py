@@ -1,0 +1,271 @@
+"""The kernel model: its statistics, its random features, and the closed form that fits it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.models import kernel, passages
+from mer_ray.models.kernel import LENGTH_SCALES, RIDGE_ALPHAS, Kernel, interquartile_mean, random_features, ridge
+from mer_ray.models.regressor import Regressor
+from mer_ray.models.splits import grouped_folds
+from mer_ray.training.crossval import cross_validate
+from mer_ray.training.recipe import Recipe
+
+HOP_S, N_DIMS = 0.05, 4
+RECIPE = Recipe("kernel", HOP_S, 160)
+
+
+def planted(n: int = 72, n_frames: int = 200, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
+    """Valence is the level of a coefficient, arousal how fast another one beats, dominance nothing that is heard."""
+    rng = np.random.default_rng(seed)
+    labels, t = rng.uniform(0.2, 0.8, (n, 3)), np.arange(n_frames) * HOP_S
+    tracks = []
+    for valence, arousal, _ in labels:
+        frames = rng.standard_normal((n_frames, N_DIMS))
+        frames[:, 0] += 4 * valence
+        frames[:, 1] += 2 * np.sin(2 * np.pi * (8 * arousal * t + rng.random()))
+        tracks.append(frames.astype(np.float32))
+    return tracks, labels, [f"artist {i // 4}" for i in range(n)]
+
+
+TRACKS, LABELS, ARTISTS = planted()
+
+
+def same(a: Regressor, b: Regressor) -> bool:
+    return all(np.array_equal(v, b.arrays[k]) for k, v in a.arrays.items())
+
+
+# the closed form ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(30, 70), (70, 30), (40, 40)])
+def test_ridge_is_scikit_learns(shape):
+    from sklearn.linear_model import Ridge
+
+    rng = np.random.default_rng(1)
+    x, y, weight = rng.standard_normal(shape), rng.standard_normal(shape[0]) + 3, rng.uniform(0.1, 5, shape[0])
+    mean = np.average(y, weights=weight)
+    coefficients = ridge(x, y - mean, weight, 0.7)
+    theirs = Ridge(alpha=0.7, fit_intercept=False, solver="cholesky").fit(x, y - mean, sample_weight=weight)
+    assert np.allclose(coefficients, theirs.coef_, rtol=0, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def crossed():
+    """Two folds of planted tracks, and the same where the tracks of fold 0 are another music under other labels."""
+    fold = grouped_folds(ARTISTS, 2, 0)
+    other, truth, _ = planted(seed=9)
+    mixed = [o if f == 0 else t for o, t, f in zip(other, TRACKS, fold, strict=True)]
+    labels = np.where(fold[:, None] == 0, truth, LABELS)
+    return [
+        cross_validate(RECIPE, tracks, of, ARTISTS, fold[None], 2, 0)
+        for tracks, of in [(TRACKS, LABELS), (mixed, labels)]
+    ]
+
+
+def test_level_and_tempo_are_learnt_and_noise_is_not(crossed):
+    r2 = 1 - ((crossed[0].predicted[0] - LABELS) ** 2).mean(axis=0) / LABELS.var(axis=0)
+    assert r2[:2].min() > 0.5
+    assert -0.3 < r2[2] < 0.3
+    assert len(crossed[0].members) == 2  # one per fold, however many were asked for
+    train, valid = crossed[0].members[0].curve[0]
+    assert 0 < train < valid < 1.2
+
+
+def test_the_tracks_that_judge_have_no_say_in_what_is_chosen(crossed):
+    first, second = (result.members[0] for result in crossed)
+    assert same(first, second)
+    assert np.array_equal(first.arrays["scaler.x_mean"], second.arrays["scaler.x_mean"])
+    assert not same(crossed[0].members[1], crossed[1].members[1])
+
+
+def test_the_same_call_gives_the_same_bits(crossed):
+    again = cross_validate(RECIPE, TRACKS, LABELS, ARTISTS, crossed[0].fold, 2, 0)
+    assert np.array_equal(again.predicted, crossed[0].predicted)
+    assert all(same(a, b) for a, b in zip(again.members, crossed[0].members, strict=True))
+
+
+def test_what_it_does_not_use_changes_nothing(crossed):
+    """Least of all a loss that would want a wider answer."""
+    changed = replace(RECIPE, epochs=9, batch_size=4, learning_rate=0.3, loss="nll", mask_share=0.2, mixup=0.4, ema=0.5)
+    again = cross_validate(changed, TRACKS, LABELS, ARTISTS, crossed[0].fold, 2, 0, separate=True)
+    assert np.array_equal(again.predicted, crossed[0].predicted)
+    assert all(same(a, b) for a, b in zip(again.members, crossed[0].members, strict=True))
+
+
+def test_it_says_what_it_has_chosen(crossed):
+    for member in crossed[0].members:
+        assert list(member.chosen) == list(DIMENSIONS)
+        head = member.arrays["network.head.kernel"].reshape(6, len(LENGTH_SCALES), -1, 3)
+        for d, chosen in enumerate(member.chosen.values()):
+            assert chosen["ridge_alpha"] in RIDGE_ALPHAS
+            used = [round(s, 4) for k, s in enumerate(LENGTH_SCALES) if head[:, k, :, d].any()]
+            assert chosen["length_scales"] == used
+    assert crossed[0].members[0].chosen == crossed[1].members[0].chosen
+
+
+def test_heavy_labels_count_more():
+    tracks, labels = TRACKS[:24] * 2, np.concatenate([LABELS[:24], 1 - LABELS[:24]])
+    right = np.repeat([[20.0], [1.0]], 24, axis=0) * np.ones(3)
+    for weights, truth in ((right, LABELS[:24]), (right[::-1], 1 - LABELS[:24])):
+        model = Kernel(HOP_S, 160).fit(tracks, labels, ARTISTS[:24] * 2, weights=weights / weights.mean(axis=0))
+        values = np.stack([p.value for p in model.predict(TRACKS[:24])])
+        assert np.corrcoef(values[:, 0], truth[:, 0])[0, 1] > 0.7
+
+
+# random features ---------------------------------------------------------------------------------------------------
+
+
+def miss(count: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """Mean absolute difference of the features' products and the Gaussian kernel of each length scale."""
+    monkeypatch.setattr(kernel, "N_RANDOM_FEATURES", count)
+    blocks = list(np.random.default_rng(2).standard_normal((2, 40, 6)).astype(np.float32))
+    median = 3.0
+    features = random_features(blocks, np.full(2, median)).astype(float).reshape(40, 2, len(LENGTH_SCALES), -1)
+    products = np.einsum("ibkw,jbkw->bkij", features, features)
+    squared = np.stack([np.square(b[:, None] - b[None]).sum(axis=2) for b in blocks])[:, None]
+    gaussian = np.exp(-squared / (2 * np.square(median * np.array(LENGTH_SCALES))[:, None, None]))
+    return np.abs(products - gaussian).mean(axis=(0, 2, 3))
+
+
+def test_products_of_random_features_are_gaussian_kernels(monkeypatch):
+    few, some, all_of_them = (miss(n, monkeypatch) for n in (40, 400, kernel.N_RANDOM_FEATURES))
+    assert (few > some).all()
+    assert (some > all_of_them).all()
+    assert (all_of_them < 0.02).all()
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0, 1))
+def test_one_outlier_in_eight_or_more_points_does_not_move_the_mean_beyond_the_others(values, outlier):
+    column = np.array(values)[:, None]
+    assert column.min() - 1e-12 <= interquartile_mean(column)[0] <= column.max() + 1e-12
+    if len(values) >= 8:
+        moved = interquartile_mean(np.append(column, [[outlier]], axis=0))[0]
+        assert column.min() - 1e-12 <= moved <= column.max() + 1e-12
+
+
+def test_a_curve_follows_the_music():
+    """Half of the track quiet and slow, half the other way round: the curve steps in between, and only there."""
+    model = Kernel(HOP_S, 160).fit(TRACKS, LABELS, ARTISTS)
+    low, high = LABELS[:, 0].argmin(), LABELS[:, 0].argmax()
+    (p,) = model.predict([np.concatenate([TRACKS[low]] * 5 + [TRACKS[high]] * 5)])
+    half, apart = len(p.curve) // 2, round(160 * HOP_S)
+    first, second = p.curve[: half - apart, 0], p.curve[half + apart :, 0]
+    assert second.mean() - first.mean() > 3 * max(first.std(), second.std())
+
+
+# statistics --------------------------------------------------------------------------------------------------------
+
+
+def frames(n: int, n_dims: int = 24) -> np.ndarray:
+    return (0.3 * np.random.default_rng(n).standard_normal((n, n_dims)).cumsum(axis=0)).astype(np.float32)
+
+
+def components(n_dims: int, hop_s: float) -> np.ndarray:
+    shape = n_dims, passages.n_components(n_dims, hop_s)
+    return (0.3 * np.random.default_rng(1).standard_normal(shape)).astype(np.float32)
+
+
+def by_hand(x: np.ndarray, projection: np.ndarray, hop_s: float) -> list[np.ndarray]:
+    """The statistics of all frames as one passage, but for the modulation spectrum, from their definitions."""
+
+    def sd(values: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        mean = np.average(values, axis=0, weights=weights)
+        return np.sqrt(np.average(np.square(values - mean), axis=0, weights=weights) + passages.VARIANCE)
+
+    x = x.astype(float)
+    if not passages.is_fine(hop_s):
+        return [x.mean(axis=0), sd(x)]
+    y, step = x @ projection, round(passages.TEXTURE_S / hop_s)
+    pieces = [y[i : i + step] for i in range(0, len(y), step)]
+    weights = np.array([len(piece) for piece in pieces])
+    level, texture = np.stack([p.mean(axis=0) for p in pieces]), np.stack([sd(p) for p in pieces])
+    moved = sd(np.diff(y, axis=0)) if len(y) > 1 else np.full(y.shape[1], np.sqrt(passages.VARIANCE))
+    logs = np.log(sd(y) + passages.FLOOR), np.log(moved + passages.FLOOR)
+    of_texture = np.average(texture, axis=0, weights=weights), sd(texture, weights)
+    return [x.mean(axis=0), y.mean(axis=0), *logs, sd(level, weights), *of_texture]
+
+
+MFCC_S = 512 / 22_050
+
+
+@pytest.mark.parametrize(("hop_s", "n_dims"), [(MFCC_S, 24), (MFCC_S, 60), (0.96, 16)], ids=["few", "many", "slow"])
+@pytest.mark.parametrize("n", [1, 7, 22, 130, 500])
+def test_a_passage_has_the_statistics_of_its_frames(n, hop_s, n_dims):
+    x, projection = frames(n, n_dims), components(n_dims, hop_s)
+    found = passages.statistics(x, projection, passages.one_passage(n, hop_s), hop_s)
+    assert found.shape == (1, sum(passages.block_sizes(n_dims, hop_s)))
+    assert np.isfinite(found).all()
+    wanted = np.concatenate(by_hand(x, projection, hop_s))
+    # Of a single frame there is no deviation but rounding, and its logarithm is what is left of it.
+    assert found[0, : len(wanted)] == pytest.approx(wanted, abs=2e-4 if n > 1 else 0.02)
+
+
+def test_a_passage_in_the_middle_has_the_statistics_of_its_own_frames():
+    """But for the modulation spectrum, whose segments lie as they do from the start of the track."""
+    x, projection = frames(2_000), components(24, MFCC_S)
+    grid = passages.grid(len(x), 500, MFCC_S)
+    found = passages.statistics(x, projection, grid, MFCC_S)
+    n_exact = sum(passages.block_sizes(24, MFCC_S)[:-1])
+    for i in (0, 13, len(grid.first) - 1):
+        piece = x[grid.first_frame[i] : grid.last_frame[i]]
+        (own,) = passages.statistics(piece, projection, passages.one_passage(len(piece), MFCC_S), MFCC_S)
+        assert found[i, :n_exact] == pytest.approx(own[:n_exact], abs=2e-4)
+        assert np.corrcoef(found[i, n_exact:], own[n_exact:])[0, 1] > 0.9
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 4_000), st.integers(1, 2_000), st.sampled_from([MFCC_S, 0.1, 0.5, 0.96, 2.0]))
+def test_points_are_about_a_second_apart_and_every_passage_holds_its_point(n, window, hop_s):
+    grid = passages.grid(n, window, hop_s)
+    points = grid.n_points
+    assert points >= 1
+    assert grid.whole.any()
+    assert (grid.first >= 0).all()
+    assert (grid.first < grid.last).all()
+    assert (grid.last_frame <= n).all()
+    assert abs(points * grid.hop_s - n * hop_s) <= grid.hop_s
+    if hop_s <= 0.5:
+        assert 0.65 <= grid.hop_s <= 1.35
+    at = np.minimum((np.arange(points) + 0.5) * grid.hop_s / hop_s, n - 1)
+    assert (grid.first_frame[:points] <= at + grid.size).all()
+    assert (at <= grid.last_frame[:points] + grid.size).all()
+
+
+SEGMENT = passages.segment_frames(HOP_S)
+EDGES = passages.band_edges(SEGMENT)
+
+
+def bands(x: np.ndarray) -> np.ndarray:
+    """Power in the bands of modulation: x (T, F) → (K, F)."""
+    identity = np.eye(x.shape[1], dtype=np.float32)
+    found = passages.statistics(x.astype(np.float32), identity, passages.one_passage(len(x), HOP_S), HOP_S)[0]
+    n = (len(EDGES) - 1) * x.shape[1]
+    return np.exp(found[-n:].astype(float)).reshape(-1, x.shape[1]) - passages.FLOOR
+
+
+@pytest.mark.parametrize("rate_hz", [0.35, 1.0, 4.0, 8.0])
+def test_a_beat_is_found_in_its_band(rate_hz):
+    t = np.arange(5 * SEGMENT) * HOP_S
+    beat = np.sin(2 * np.pi * rate_hz * t)
+    power = bands(np.stack([beat, np.full_like(t, 7.0)], axis=1))
+    edges_hz = np.array(EDGES) / (SEGMENT * HOP_S)
+    assert np.searchsorted(edges_hz, rate_hz, side="right") - 1 == power[:, 0].argmax()
+    assert np.abs(power[:, 1]).max() < 1e-4  # what stands still has no rate
+
+
+def test_bands_are_those_of_welchs_method():
+    from scipy.signal import welch
+
+    x = np.random.default_rng(3).standard_normal((5 * SEGMENT, 2))
+    hz, density = welch(x, 1 / HOP_S, "hann", SEGMENT, detrend="constant", axis=0)
+    assert len(hz) == SEGMENT // 2 + 1
+    theirs = np.stack([density[a:b].mean(axis=0) / HOP_S / 2 for a, b in pairwise(EDGES)])
+    assert np.allclose(bands(x), theirs, rtol=0.01)

@@ -1,0 +1,292 @@
+"""Conditions: what they mean, against Python itself, and that they reach nothing but the scores."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mer_ray.errors import InputError
+from mer_ray.io.schemas import SCHEMAS
+from mer_ray.scoring import sql
+from mer_ray.scoring.sql import MAX_LENGTH, mask, order
+
+SCHEMA = SCHEMAS["scores"]
+TYPES = {f.name: f.type for f in SCHEMA if not pa.types.is_nested(f.type)}
+ROWS = [
+    {
+        "valence": 0.1,
+        "arousal": 0.9,
+        "dominance": 0.5,
+        "duration_s": 60.0,
+        "novelty": None,
+        "title": "Final Battle",
+        "album": "X",
+    },
+    {
+        "valence": 0.3,
+        "arousal": 0.3,
+        "dominance": 0.0,
+        "duration_s": 0.0,
+        "novelty": 0.7,
+        "title": "calm",
+        "in_distribution": True,
+    },
+    {
+        "valence": 0.8,
+        "arousal": 0.6,
+        "dominance": 1.0,
+        "duration_s": 90.5,
+        "novelty": 1.5,
+        "title": "Ça va",
+        "in_distribution": False,
+    },
+]
+for i, own in enumerate(ROWS):
+    ends = {
+        f"{end}_{d}": own[d] + w
+        for d in ("valence", "arousal", "dominance")
+        for end, w in (("lower", 0), ("upper", 0.1 * i))
+    }
+    own |= {"artist": "", "album": None, "uri": "", "model": "m", "in_distribution": None} | ends | own
+
+
+def table() -> pa.Table:
+    return pa.table({name: pa.array([r.get(name) for r in ROWS], kind) for name, kind in TYPES.items()})
+
+
+class Null:
+    """What Python would need for a null: unordered, infectious, false."""
+
+    def _self(self, *_: object) -> Null:
+        return self
+
+    def _no(self, *_: object) -> bool:
+        return False
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __neg__ = _self
+    __lt__ = __le__ = __gt__ = __ge__ = __eq__ = __ne__ = __bool__ = __contains__ = _no  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+def in_python(expression: str) -> list[bool]:
+    names = [
+        {k: Null() if v is None else v.casefold() if isinstance(v, str) else v for k, v in r.items()} for r in ROWS
+    ]
+    return [bool(eval(expression, {"__builtins__": {}}, row)) for row in names]
+
+
+NUMBER = st.recursive(
+    st.sampled_from(["valence", "arousal", "dominance", "novelty", "duration_s", "upper_valence"])
+    | st.sampled_from(["0", "0.3", "1", "60", "1e-3"]),
+    lambda inner: (
+        st.builds("({} {} {})".format, inner, st.sampled_from("+-*"), inner)
+        | st.builds("(-{})".format, inner)
+        | st.builds("({} / 4)".format, inner)
+    ),
+    max_leaves=4,
+)
+ORDER = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
+TEXT = st.sampled_from(["title", "'a'", "'calm'", "'ça'"])  # album: Python asks the null's __contains__, not the text's
+CONDITION = st.recursive(
+    st.builds("({} {} {})".format, NUMBER, ORDER, NUMBER)
+    | st.builds("({} {} {})".format, TEXT, st.sampled_from(["in", "not in", "==", "!="]), TEXT)
+    | st.sampled_from(["in_distribution", "True", "False", "(in_distribution == False)"]),
+    lambda inner: (
+        st.builds("({} {} {})".format, inner, st.sampled_from(["and", "or"]), inner)
+        | st.builds("(not {})".format, inner)
+    ),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(CONDITION)
+@example("valence < 0.35 and arousal > 0.6 or not (0.2 < dominance and dominance <= 1)")
+def test_it_means_what_python_means(expression):
+    assert mask(expression, table()).tolist() == in_python(expression)
+
+
+@pytest.mark.parametrize(
+    ("expression", "holds"),
+    [
+        ("'BATTLE' in title", [1, 0, 0]),
+        ("title == 'Calm'", [0, 1, 0]),
+        ("title != 'calm'", [1, 0, 1]),
+        ("'ÇA' in title", [0, 0, 1]),
+        ("album == 'x'", [1, 0, 0]),
+        ("album != 'y'", [1, 0, 0]),
+        ("'y' not in album", [1, 0, 0]),
+        ("novelty != 0", [0, 1, 1]),
+        ("in_distribution", [0, 1, 0]),
+        ("in_distribution != True", [0, 0, 1]),
+        ("width > 0.15", [0, 0, 1]),
+        ("1 / duration_s > 0", [1, 0, 1]),
+        ("1 / 0 == 1 / 0", [0, 0, 0]),
+        ("novelty > 0", [0, 1, 1]),
+        ("not novelty > 1", [1, 1, 0]),
+        ("not in_distribution", [1, 0, 1]),
+        ("in_distribution is not null", [0, 1, 1]),
+        ("in_distribution is true", [0, 1, 0]),
+        ("novelty is null", [1, 0, 0]),
+        ("valence = 0.3", [0, 1, 0]),
+        ("Valence between 0 and 0.1", [1, 0, 0]),
+        ("title in ('CALM', 'x')", [0, 1, 0]),
+        ("title not in ('calm')", [1, 0, 1]),
+        ("title like '%BATTLE'", [1, 0, 0]),
+        ("title not like 'c%'", [1, 0, 1]),
+        ("regexp_matches(title, '^final')", [1, 0, 0]),
+        ("lower(title) = 'calm'", [0, 1, 0]),
+        ("abs(valence - arousal) < 0.01", [0, 1, 0]),
+        ("valence < 0.2 -- sad", [1, 0, 0]),
+        ("  valence\n< 0.2  ", [1, 0, 0]),
+        ("True", [1, 1, 1]),
+    ],
+)
+def test_nulls_text_and_what_cannot_be_computed(expression, holds):
+    found = mask(expression, table())
+    assert found.dtype == bool
+    assert found.tolist() == [bool(h) for h in holds]
+
+
+def test_what_is_not_finite_is_not_known():
+    odd = table().set_column(table().column_names.index("novelty"), "novelty", pa.array([np.nan, np.inf, 0.7]))
+    assert mask("novelty > 0.5", odd).tolist() == [False, False, True]
+    assert mask("novelty <= 0.5", odd).tolist() == [False, False, False]
+    assert order("-novelty", odd).tolist() == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("valence < 0.3 and arousl > 0.6", "there is no column arousl: did you mean arousal?"),
+        ("tempo > 0.6", "there is no column tempo: there are track_id, artist, title"),
+        ('"battle" in title', "text is written in 'single quotes'"),
+        ("album == None", "write IS NULL"),
+        ("valence", "a condition is needed here: write one SQL condition, as in valence < 0.35"),
+        ("valence < 0.3 and arousal", "and, or and not join conditions"),
+        ("not valence", "and, or and not join conditions"),
+        ("in_distribution < 1", "a condition is compared with a number or text"),
+        ("valence < 'high'", "Could not convert string 'high' to DOUBLE"),
+        ("title < 5", "Cannot compare values of type VARCHAR"),
+        ("0.2 < valence < 0.5", "use AND to combine comparisons"),
+        ("valence <", "syntax error"),
+        ("(valence < 0.3", "syntax error"),
+        ("title is 'calm'", "syntax error at or near \"'calm'\": write one SQL condition"),
+        ("valence = 1 & 2", "write and"),
+        ("~in_distribution", "write not"),
+        ("valence < 1" + "0" * 400, "Could not convert"),
+        ("", "it is empty"),
+        ("not " * 200 + "True", "nested too deeply"),
+        ("- " * 900 + "valence < 2", "nested too deeply"),
+        ("(" * 900 + "1", "syntax error"),
+        ("x" * (MAX_LENGTH + 1), "longer than 2,000"),
+        ("valence < 1\x00 \x1b[31m", "syntax error"),
+        ("title.x == 1", "there is no column title.x"),
+        ("regexp_matches(title, '(a{1000}){1000}')", "invalid repetition size"),
+    ],
+)
+def test_a_slip_is_one_line_that_shows_what_to_write(expression, said):
+    with pytest.raises(InputError) as error:
+        mask(expression, table())
+    assert said in str(error.value)
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 800
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "true; drop table scores",
+        "true) from read_csv('/etc/passwd'); select (true",
+        "true), (true",
+        "true) union select (true",
+        "true or exists (select 1)",
+        "(select count(*) from range(1000000000000)) > 0",
+        "(select content from read_text('/etc/passwd')) like '%root%'",
+        "title in (select file from glob('/etc/*'))",
+        "title in (from '/etc/passwd')",
+        "title = getenv('HOME')",
+        "title = current_setting('memory_limit')",
+        "title = current_user",
+        "repeat('a', 1000000000) = title",
+        "len(range(1000000000000)) > 0",
+        "title || title = title",
+        "random() < 0.5",
+        "nextval('s') > 0",
+        "sum(valence) > 1",
+        "row_number() over () = 1",
+        "valence = ?",
+        "valence = $1",
+        "columns(*) > 0",
+        "valence::date > '2020-01-01'",
+        "[x for x in [1]] = [1]",
+        "main.abs(valence) < 1",
+        "attach '/tmp/x.db'",
+        "copy scores to '/tmp/x.csv'",
+        "pragma version",
+        "set threads = 9",
+        "install httpfs",
+        "__import__('os').system('true')",
+    ],
+)
+def test_a_condition_reads_the_scores_and_nothing_else(expression):
+    with pytest.raises(InputError) as error:
+        mask(expression, table())
+    assert repr(expression) in str(error.value)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM a_local",
+        "ATTACH '/tmp/mer-ray.db'",
+        "COPY (SELECT 1) TO '/tmp/mer-ray.csv'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "SELECT getenv('HOME')",
+    ],
+)
+def test_even_whole_statements_reach_no_file_and_no_setting(statement):
+    a_local = table()
+    with pytest.raises(duckdb.Error):
+        sql.query(statement, scores=a_local)
+
+
+def test_what_takes_too_long_ends(monkeypatch):
+    monkeypatch.setattr(sql, "LIMIT_S", 0.5)
+    with pytest.raises(duckdb.InterruptException):
+        sql.query("SELECT count(*) FROM range(1000000000000)")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(max_size=60) | st.text(alphabet="valence<>=()'\"0.1+-*/ andortif", max_size=60))
+def test_no_text_at_all_is_a_traceback(expression):
+    with suppress(InputError):
+        assert mask(expression, table()).shape == (3,)
+
+
+def test_the_order_of_numbers_and_text():
+    assert order("arousal", table()).tolist() == [1, 2, 0]
+    assert order("-arousal", table()).tolist() == [0, 2, 1]
+    assert order("novelty", table()).tolist() == [1, 2, 0]
+    assert order("-novelty", table()).tolist() == [2, 1, 0]
+    assert order("title", table()).tolist() == [1, 0, 2]
+    assert order("album", table()).tolist() == [0, 1, 2]
+    assert order("model", table()).tolist() == [0, 1, 2]
+    assert order("abs(valence - 0.5)", table()).tolist() == [1, 2, 0]
+
+
+def test_no_rows_give_no_rows():
+    none = table().slice(0, 0)
+    assert mask("valence < 1 and 'a' in title", none).tolist() == []
+    assert order("title", none).dtype == order("valence", none).dtype == np.int64
