@@ -236,14 +236,14 @@ else:
 class SearchConfig(_Section):
     """How settings are searched for, inside each fold's training tracks. trials: of each fold; 0 for no search.
 
-    method: draws of a seed, or Optuna's TPE. scheduler: asha stops what is behind after ``grace_epochs``, three times
-    as many, and so on, and depends on the order in which trials get there; with none, a seed gives the same choice
-    again.
+    method: Optuna's random sampler, or (optuna) its TPE. scheduler: of its pruners, asha (successive halving) stops
+    what is behind after ``grace_epochs``, three times as many, and so on, and median what is below the median of
+    earlier trials from then on. A seed gives the same choice again.
     """
 
     trials: int = Field(0, ge=0, le=10_000)
     method: Literal["random", "optuna"] = "random"
-    scheduler: Literal["asha", "none"] = "asha"
+    scheduler: Literal["asha", "median", "none"] = "asha"
     grace_epochs: int = Field(5, ge=1)
 
 

@@ -17,11 +17,10 @@ from mer_ray.io.tables import Workspace
 from mer_ray.models.regressor import Regressor
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_folds
-from mer_ray.training.checkpoint import Kept, from_bytes, to_bytes
-from mer_ray.training.crossval import cross_validate
+from mer_ray.training.checkpoint import Checkpoint, Checkpoints, from_bytes, to_bytes
+from mer_ray.training.crossval import cross_validate, read_member
 from mer_ray.training.fit import create, restore
 from mer_ray.training.recipe import Recipe
-from mer_ray.training.shelf import WorkspaceShelf
 
 RECIPE = Recipe(
     network="cnn",
@@ -97,7 +96,7 @@ class Interrupted:
     def __init__(self, after: int) -> None:
         self.after, self.saves, self.kept = after, 0, b""
 
-    def load(self) -> Kept | None:
+    def load(self) -> Checkpoint | None:
         return from_bytes(self.kept) if self.kept else None
 
     def save(self, arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> None:
@@ -134,7 +133,7 @@ def test_patience_is_not_granted_anew():
     assert checkpoint.saves == 3
 
 
-# the shelf ---------------------------------------------------------------------------------------------------------
+# the folder ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -150,27 +149,26 @@ def planted_member(curve: np.ndarray) -> Regressor:
     return member
 
 
-def test_the_shelf_keeps_members_to_the_bit(workspace):
-    shelf, member = WorkspaceShelf(workspace, "cnn-mfcc-12345678"), planted_member(RNG.uniform(size=(7, 2)))
-    assert shelf.finished(3, RECIPE) is None
-    shelf.put(3, member)
-    assert same(WorkspaceShelf(workspace, "cnn-mfcc-12345678").finished(3, RECIPE), member)
-    assert shelf.finished(2, RECIPE) is None
-    other = WorkspaceShelf(workspace, "cnn-mfcc-87654321")
-    assert other.finished(3, RECIPE) is None, "another key is another training"
+def test_members_come_back_to_the_bit(workspace):
+    checkpoints, member = Checkpoints(workspace, "cnn-mfcc-12345678"), planted_member(RNG.uniform(size=(7, 2)))
+    assert read_member(checkpoints, 3, RECIPE) is None
+    checkpoints.write_member(3, member)
+    assert same(read_member(Checkpoints(workspace, "cnn-mfcc-12345678"), 3, RECIPE), member)
+    assert checkpoints.member(2) is None
+    assert Checkpoints(workspace, "cnn-mfcc-87654321").member(3) is None, "another key is another training"
 
 
 def test_a_finished_member_needs_no_state_and_a_finished_run_no_folder(workspace):
-    shelf = WorkspaceShelf(workspace, "cnn-mfcc-12345678")
-    state = shelf.checkpoint(0)
+    checkpoints = Checkpoints(workspace, "cnn-mfcc-12345678")
+    state = checkpoints.state(0)
     assert state.load() is None
     state.save([np.float32([1, 2])], {"best_loss": float("inf")})
     assert state.load().progress == {"best_loss": float("inf")}
-    shelf.put(0, planted_member(np.zeros((0, 2))))
+    checkpoints.write_member(0, planted_member(np.zeros((0, 2))))
     assert state.load() is None
-    assert shelf.finished(0, RECIPE).curve.shape == (0, 2)
-    shelf.clear()
-    shelf.clear()  # also by one who finds nothing
+    assert read_member(checkpoints, 0, RECIPE).curve.shape == (0, 2)
+    checkpoints.clear()
+    checkpoints.clear()  # also by one who finds nothing
     assert not workspace.exists("checkpoints", "cnn-mfcc-12345678")
 
 
@@ -186,13 +184,13 @@ def of_another_kind(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("damage", [cut_short, of_another_kind, lambda data: b"", lambda data: b"\xff" * 64])
 def test_a_damaged_file_is_named(workspace, damage):
-    shelf = WorkspaceShelf(workspace, "cnn-mfcc-12345678")
-    shelf.put(7, planted_member(np.zeros((1, 2))))
-    shelf.checkpoint(8).save([np.zeros(3, np.float32)], {})
+    checkpoints = Checkpoints(workspace, "cnn-mfcc-12345678")
+    checkpoints.write_member(7, planted_member(np.zeros((1, 2))))
+    checkpoints.state(8).save([np.zeros(3, np.float32)], {})
     folder = ("checkpoints", "cnn-mfcc-12345678")
     for name, read in [
-        ("member0007.safetensors", lambda: shelf.finished(7, RECIPE)),
-        ("state0008.safetensors", shelf.checkpoint(8).load),
+        ("member0007.safetensors", lambda: checkpoints.member(7)),
+        ("state0008.safetensors", checkpoints.state(8).load),
     ]:
         workspace.write_bytes(damage(workspace.read_bytes(*folder, name)), *folder, name)
         with pytest.raises(WorkspaceError, match=f"{name} is damaged") as caught:
@@ -207,20 +205,20 @@ class Stopped(Exception):
 def test_an_interrupted_cross_validation_trains_no_member_twice(workspace):
     recipe, fold = RECIPE, grouped_folds(ARTISTS, 2, 0)[None]
 
-    def run(shelf, on_epoch=lambda *epoch: None):
-        return cross_validate(recipe, TRACKS, LABELS, ARTISTS, fold, 2, 0, on_epoch, shelf=shelf)
+    def run(checkpoints, on_epoch=lambda *epoch: None):
+        return cross_validate(recipe, TRACKS, LABELS, ARTISTS, fold, 2, 0, on_epoch=on_epoch, checkpoints=checkpoints)
 
     def until_the_third(number: int, *epoch: float) -> None:
         if (number, epoch[0]) == (2, 1):
             raise Stopped
 
-    whole = run(WorkspaceShelf(workspace, "whole"))
+    whole = run(Checkpoints(workspace, "whole"))
     with pytest.raises(Stopped):
-        run(WorkspaceShelf(workspace, "interrupted", every_s=0.0), until_the_third)
+        run(Checkpoints(workspace, "interrupted", every_s=0.0), until_the_third)
     files = workspace.names("checkpoints", "interrupted")
     assert sorted(files) == ["member0000.safetensors", "member0001.safetensors", "state0002.safetensors"]
     heard: list[int] = []
-    again = run(WorkspaceShelf(workspace, "interrupted"), lambda number, *epoch: heard.append(number))
+    again = run(Checkpoints(workspace, "interrupted"), lambda number, *epoch: heard.append(number))
     assert sorted(set(heard)) == [2, 3]
     assert np.array_equal(again.predicted, whole.predicted)
     assert all(same(a, b) for a, b in zip(again.members, whole.members, strict=True))

@@ -87,8 +87,11 @@ def test_a_run_folder_is_a_model_without_pickles(finished):
 
 def test_every_trial_has_tensorboard_events(finished):
     folders = {p.parent.name.rsplit("-", 1)[0] for p in (finished / "tune").rglob("events.out.tfevents.*")}
-    networks = {f"{n}-{f}" for n in ("baselines", "cnn", "lstm", "kernel") for f in ("mfcc", "vggish")}
-    assert folders == networks
+    trials = {f"baselines-{f}" for f in ("mfcc", "vggish")}
+    for run in (f"{n}-{f}" for n in ("cnn", "lstm", "kernel") for f in ("mfcc", "vggish")):
+        trials |= {f"{run}-repeat0-fold{k}" for k in range(2)} | {f"{run}-assemble"}
+        trials |= {f"{run}-whole"} if run.startswith("kernel") else set()
+    assert folders == trials
 
 
 def test_run_again_finds_everything_done(finished, mer_ray):

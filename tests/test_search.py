@@ -1,10 +1,9 @@
-"""Nested search: ranges, draws, the inner split, the winner, and a real one through Ray Tune."""
+"""Nested search: ranges, the inner split, Optuna's studies, and one that is interrupted."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import json
 import math
 import os
 from unittest.mock import patch
@@ -15,12 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_ray import models
-from mer_ray.config import TrainConfig
+from mer_ray.config import SearchConfig
 from mer_ray.errors import ConfigError, InputError, MerRayError, ServiceError
-from mer_ray.features import FeatureSpec
 from mer_ray.io.tables import Workspace
 from mer_ray.stages import tracking
+from mer_ray.stages.trial import Trial
 from mer_ray.training import search
+from mer_ray.training.checkpoint import Checkpoints
+from mer_ray.training.data import Examples
 
 STEPPED = sorted(name for name in models.NETWORKS if models.is_network(name))
 HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None
@@ -29,45 +30,21 @@ HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None
 def recipe_of(network: str = "lstm", **changes):
     from mer_ray.training.recipe import Recipe
 
-    own = {k: v for k, v in models.defaults(network).items() if k != "window_s"}
+    own = {k: v for k, v in models.defaults(network).items() if k in Recipe.__dataclass_fields__}
     return Recipe(**{"network": network, "hop_s": 0.5, "window": 8, "batch_size": 32, **own, **changes})
-
-
-@settings(deadline=None)
-@given(st.sampled_from(STEPPED), st.integers(1, 10_000), st.integers(0, 2**31 - 1))
-def test_draws_lie_in_their_ranges_and_follow_from_number_and_seed(network, number, seed):
-    space = search.space(network)
-    drawn = search.sample(space, number, seed)
-    assert drawn.keys() == space.keys()
-    assert all(drawn[name] in space[name] for name in space)
-    assert drawn == search.sample(space, number, seed)
-    recipe = recipe_of(network)
-    assert search.RandomSampler(space, recipe, seed).draw(0) == {name: getattr(recipe, name) for name in space}
 
 
 @pytest.mark.parametrize("network", STEPPED)
 def test_ranges_are_of_recipes_and_hold_the_networks_own_settings(network):
     recipe = recipe_of(network)
-    assert all(getattr(recipe, name) in choice for name, choice in search.space(network).items())
+    for name, choice in search.space(network).items():
+        assert choice._contains(choice.to_internal_repr(getattr(recipe, name)))
 
 
 def test_what_the_user_has_set_is_not_searched():
     assert "loss" not in search.space("cnn", ["loss", "folds"])
     with pytest.raises(MerRayError, match="nothing is left to search for cnn"):
         search.space("cnn", list(search.SPACE))
-
-
-@settings(deadline=None)
-@given(st.lists(st.none() | st.floats(-5, 1) | st.just(math.nan) | st.just(search.WORST), min_size=1))
-def test_the_best_trial_wins_and_of_equals_the_earlier_one(scores):
-    usable = [s for s in scores if s is not None and math.isfinite(s) and s > search.WORST]
-    if usable:
-        best = search.winner(scores)
-        assert scores[best] == max(usable)
-        assert scores[best] not in scores[:best]
-    else:
-        with pytest.raises(InputError, match="none of the"):
-            search.winner(scores)
 
 
 @settings(deadline=None)
@@ -106,47 +83,122 @@ def test_a_search_sees_no_track_of_the_outer_fold_and_keeps_artists_whole(artist
     assert np.array_equal(held, search.inner_split(groups, other, fold, number, seed)[1])
 
 
-@settings(deadline=None, max_examples=10)
-@given(st.randoms(use_true_random=False), st.sampled_from(sorted(search.SAMPLERS)))
-def test_draws_do_not_depend_on_the_order_in_which_trials_end(random, method):
-    def draws(pick):
-        trials = search.Trials(search.SAMPLERS[method](search.space("lstm"), recipe_of(), 3), 14)
-        running = []
-        while not trials.complete:
-            while (drawn := trials.draw()) is not None:
-                running.append(drawn)
-            number, own = running.pop(pick(len(running)))
-            score = None if number == 4 else -abs(math.log(own["learning_rate"] / 1e-3))
-            trials.end(number, score, 1, False)
-        return [t.settings for t in trials.history]
+# studies -----------------------------------------------------------------------------------------------------------
 
-    assert draws(lambda n: random.randrange(n)) == draws(lambda n: 0)
+N, EPOCHS = 36, 9
+RNG = np.random.default_rng(0)
+LABELS = RNG.uniform(size=(N, 3))
+TRACKS = [np.full((4, 2), i, np.float32) for i in range(N)]
+GROUPS = [f"artist {i // 3}" for i in range(N)]
+DATA = Examples(TRACKS, LABELS, GROUPS, np.full((N, 3), np.nan))
+FOLD = np.arange(N) // 3 % 3
+SLOT = search.Slot(0, 1, None)
 
 
-def test_tpe_stays_in_the_ranges_and_nears_the_optimum():
-    space = search.space("lstm")
-    trials = search.Trials(search.TpeSampler(space, recipe_of(), 0), 30)
-    while (drawn := trials.draw()) is not None:
-        number, own = drawn
-        assert all(own[name] in space[name] for name in own)
-        trials.end(number, -abs(math.log(own["learning_rate"] / 4e-3)), 1, False)
-    late = [t.score for t in trials.history[-10:]]
-    early = [t.score for t in trials.history[:10]]
-    assert trials.history[0].settings["learning_rate"] == recipe_of().learning_rate
-    assert np.median(late) > np.median(early)
+class Pretended:
+    """In the place of `fit`: the nearer the learning rate is to 4e-3, the better; the third call diverges."""
+
+    def __init__(self, stops_at: int = -1) -> None:
+        self.calls, self.stops_at, self.seen = 0, stops_at, set()
+
+    def __call__(self, recipe, tracks, labels, validation, seed, on_epoch, weights):
+        self.calls += 1
+        self.seen |= {int(t[0, 0]) for t in tracks}
+        if self.calls == self.stops_at:
+            raise KeyboardInterrupt
+        if recipe.learning_rate == self.diverges:
+            raise InputError("the training diverged")
+        for epoch in range(EPOCHS):
+            on_epoch(epoch, 1.0, abs(math.log(recipe.learning_rate / 4e-3)) + 1 / (epoch + 1))
+
+    diverges = -1.0
+
+
+def chosen(folder, pretended, monkeypatch, trials=12, slot=SLOT, **config):
+    monkeypatch.setattr(search, "fit", pretended)
+    space = search.space("lstm", ["loss", "mixup"])
+    of = SearchConfig(trials=trials, **{"grace_epochs": 1, **config})
+    checkpoints = Checkpoints(Workspace(folder), "lstm-mfcc-0")
+    return search.choose(slot, recipe_of(epochs=EPOCHS), space, of, 3, DATA, FOLD, checkpoints)
+
+
+@pytest.mark.parametrize("scheduler", ["asha", "median", "none"])
+@pytest.mark.parametrize("method", ["random", "optuna"])
+def test_a_study_that_is_interrupted_goes_on_to_the_same_choice(tmp_path, monkeypatch, method, scheduler):
+    config = {"method": method, "scheduler": scheduler}
+    whole = chosen(tmp_path / "whole", Pretended(), monkeypatch, **config)
+    with pytest.raises(KeyboardInterrupt):
+        chosen(tmp_path / "w", Pretended(stops_at=8), monkeypatch, **config)
+    again = Pretended()
+    assert chosen(tmp_path / "w", again, monkeypatch, **config) == whole
+    assert again.calls == 12 - 7, "a trial was trained twice"
+    assert chosen(tmp_path / "w", again, monkeypatch, **config) == whole
+    assert again.calls == 12 - 7
+
+
+def test_a_study_has_its_best_trial_and_what_came_of_the_others(tmp_path, monkeypatch):
+    row = chosen(tmp_path, Pretended(), monkeypatch)
+    assert (row["repeat"], row["fold"], row["target"]) == (0, 1, None)
+    assert row["settings"].keys() == {"learning_rate", "weight_decay", "batch_size", "mask_share"}
+    own = recipe_of()
+    assert row["trials"][0]["settings"] == {k: getattr(own, k) for k in row["settings"]}
+    assert any(t["stopped"] for t in row["trials"])
+    assert all(t["epochs"] == EPOCHS or t["stopped"] for t in row["trials"])
+    best = max((t for t in row["trials"] if not t["stopped"]), key=lambda t: t["score"])
+    assert (row["settings"], row["score"]) == (best["settings"], best["score"])
+    for trial in row["trials"]:
+        for name, value in trial["settings"].items():
+            choice = search.space("lstm")[name]
+            assert choice._contains(choice.to_internal_repr(value))
+
+
+def test_a_study_trains_on_no_track_of_the_outer_fold(tmp_path, monkeypatch):
+    pretended = Pretended()
+    chosen(tmp_path, pretended, monkeypatch, trials=1)
+    assert pretended.seen == set(np.flatnonzero(SLOT.fold != FOLD).tolist())
+
+
+def test_studies_of_other_folds_draw_other_settings(tmp_path, monkeypatch):
+    rows = [chosen(tmp_path, Pretended(), monkeypatch, slot=search.Slot(0, k, t)) for k in (0, 1) for t in (0, None)]
+    drawn = [row["trials"][1]["settings"]["learning_rate"] for row in rows]
+    assert len(set(drawn)) == len(drawn)
+
+
+def test_tpe_nears_the_optimum(tmp_path, monkeypatch):
+    row = chosen(tmp_path, Pretended(), monkeypatch, trials=30, method="optuna", scheduler="none")
+    scores = [t["score"] for t in row["trials"]]
+    assert np.median(scores[-10:]) > np.median(scores[:10])
+
+
+def test_a_trial_that_diverges_is_not_chosen_and_all_of_them_are_an_error(tmp_path, monkeypatch):
+    pretended = Pretended()
+    pretended.diverges = recipe_of().learning_rate
+    row = chosen(tmp_path, pretended, monkeypatch, trials=3, scheduler="none")
+    assert row["trials"][0]["score"] == search.WORST
+    assert row["settings"] != row["trials"][0]["settings"]
+    with pytest.raises(MerRayError, match="the search for fold 0 found nothing"):
+        chosen(tmp_path, pretended, monkeypatch, trials=1, slot=search.Slot(0, 0, None))
 
 
 def test_each_part_of_a_cross_validation_gets_the_choice_of_its_fold():
-    from mer_ray.training.crossval import parts
+    from mer_ray import features
+    from mer_ray.features.mfcc import Params
 
-    places = search.places(2, 2, separate=True)
-    choices = [{**dataclasses.asdict(p), "settings": {"learning_rate": 1e-3 * (n + 1)}} for n, p in enumerate(places)]
-    of = search.recipes(recipe_of(), choices)
-    plan = parts("lstm", 2, 2, 3, True, 0)
-    rates = {(p.repeat, p.fold, p.target): of(p).learning_rate for p in plan}
-    assert len(plan) == 3 * len(places)
+    settings = {**models.defaults("lstm"), "folds": 2, "repeats": 2, "members": 3, "heads": "separate", "seed": 0}
+    trial = Trial("fold", "lstm-mfcc", "lstm", features.resolve("mfcc", Params()), "", settings)
+    plan = trial.full_plan
+    slots = list(dict.fromkeys((p.repeat, p.fold, p.target) for p in plan))
+    choices = [
+        {"repeat": r, "fold": k, "target": t, "settings": {"learning_rate": 1e-3 * (n + 1)}}
+        for n, (r, k, t) in enumerate(slots)
+    ]
+    rates = {(p.repeat, p.fold, p.target): trial.recipe(p, choices).learning_rate for p in plan}
+    assert len(plan) == 3 * len(slots)
     assert sorted(rates.values()) == pytest.approx([1e-3 * (n + 1) for n in range(12)])
-    assert search.recipes(recipe_of(), [])(plan[0]) == recipe_of()
+    assert dataclasses.replace(trial.recipe(plan[0], choices), learning_rate=2e-3) == trial.recipe(plan[0])
+
+
+# where trials are logged -------------------------------------------------------------------------------------------
 
 
 def test_credentials_leave_the_address_of_mlflow(tmp_path):
@@ -164,108 +216,3 @@ def test_an_mlflow_that_is_not_there_is_one_clear_error_without_its_password():
     with pytest.raises(expected[0], match=expected[1]) as caught:
         tracking.callbacks("http://me:secret@127.0.0.1:9/", "x")
     assert "secret" not in str(caught.value)
-
-
-# a real one ------------------------------------------------------------------------------------------------------
-
-N, DIMS = 36, 4
-
-
-def dataset():
-    """Tracks whose frames tell their labels, three by each artist."""
-    from mer_ray.training.data import Dataset
-
-    rng = np.random.default_rng(0)
-    labels = rng.uniform(size=(N, 3))
-    frames = [(rng.normal(size=(12, DIMS)) + 4 * y[[0, 1, 2, 0]]).astype(np.float32) for y in labels]
-    ids, artists = [f"{i:016x}" for i in range(N)], [f"artist {i // 3}" for i in range(N)]
-    unknown = np.full((N, 3), np.nan)
-    return Dataset(ids, artists, ids, [""] * N, [""] * N, artists, labels, unknown, ["demo"], frames)
-
-
-class Interrupted(Exception):
-    """An error, not Ctrl-C: with that, Tune leaves its actors to the end of the process."""
-
-
-def interruption(after: int):
-    """A Tune callback that ends the experiment when so many trials have ended."""
-    from ray import tune
-
-    class Interruption(tune.Callback):
-        def on_step_begin(self, iteration, trials, **_):
-            if sum(t.status == "TERMINATED" for t in trials) >= after:
-                raise Interrupted
-
-    return Interruption()
-
-
-@patch.dict(os.environ)
-def test_a_search_that_is_interrupted_goes_on_to_the_same_choices(long_tests, ray_session, tmp_path, monkeypatch):
-    from mer_ray.stages import session
-    from mer_ray.stages import tuning as stage
-    from mer_ray.training.crossval import partitions
-
-    data = dataset()
-    fold = partitions(data.groups, data.labels, 2, 1, 0)
-    feature = FeatureSpec(name="mfcc", n_dims=DIMS, hop_s=0.5, sample_rate_hz=22_050, params={}, version=1)
-    recipe = recipe_of(epochs=4, patience=4, batch_size=16, mixup=0.0)
-    # One at a time, so that ASHA is exact as well; and only what needs no second compilation is open.
-    train = TrainConfig(
-        folds=2,
-        cpus_per_trial=session.n_cpus(),
-        search={"trials": 2, "grace_epochs": 1},
-        **{k: getattr(recipe, k) for k in search.SPACE if k != "learning_rate"},
-    )
-
-    def choose(place, **changes):
-        return stage.choose(
-            Workspace(place), "lstm-mfcc", feature, recipe, train.model_copy(update=changes), data, fold
-        )
-
-    whole = choose(tmp_path / "whole", mlflow=str(tmp_path / "ml") if HAS_MLFLOW else None)
-    assert [(c["repeat"], c["fold"], c["target"]) for c in whole] == [(0, 0, None), (0, 1, None)]
-    for row in whole:
-        assert row["settings"].keys() == {"learning_rate"}
-        assert row["score"] == max(t["score"] for t in row["trials"])
-        assert row["trials"][0]["settings"] == {"learning_rate": recipe.learning_rate}
-        assert all(t["epochs"] == 4 or t["stopped"] for t in row["trials"])
-    assert json.loads((tmp_path / "whole" / "search" / "lstm-mfcc.json").read_text())["choices"] == whole
-    assert not (tmp_path / "whole" / "search" / "lstm-mfcc").exists()
-
-    folders = sorted((tmp_path / "whole" / "tune").glob("search-*/repeat*"))
-    assert len(folders) == 4
-    for folder in folders:
-        rows = [json.loads(line) for line in (folder / "result.json").read_text().splitlines()]
-        assert [r["epoch"] for r in rows] == list(range(len(rows)))
-        assert all(r["score"] == 1 - min(x["valid_loss"] for x in rows[: r["epoch"] + 1]) for r in rows)
-        assert (folder / "progress.csv").read_text().count("\n") == len(rows) + 1
-        events = next(folder.glob("events.out.tfevents.*")).read_bytes()
-        for figure in (b"train_loss", b"valid_loss", b"score"):
-            assert events.count(b"ray/tune/" + figure) >= len(rows)
-    if HAS_MLFLOW:
-        from mlflow import MlflowClient
-
-        client = MlflowClient(f"sqlite:///{tmp_path}/ml/mlflow.db")
-        (experiment,) = client.search_experiments(filter_string="name = 'mer-ray search lstm-mfcc'")
-        runs = client.search_runs([experiment.experiment_id])
-        assert len(runs) == 4
-        logged = client.get_metric_history(runs[0].info.run_id, "valid_loss")
-        assert 1 <= len(logged) <= 4
-        assert {frozenset(r.data.params) for r in runs} == {frozenset({"repeat", "fold", "learning_rate"})}
-        written = [f.read_bytes() for f in (tmp_path / "whole" / "tune").rglob("*") if f.is_file()]
-        assert not any(str(tmp_path / "ml").encode() in content for content in written)
-
-    place = tmp_path / "interrupted"
-    with monkeypatch.context() as patched:
-        patched.setattr(tracking, "callbacks", lambda uri, experiment: [interruption(3)])
-        with pytest.raises(Interrupted):
-            choose(place)
-    assert [c["fold"] for c in json.loads((place / "search" / "lstm-mfcc.json").read_text())["choices"]] == [0]
-    assert choose(place) == whole
-    continued = sorted((place / "tune").glob("search-*"))[-1]
-    assert {f.name[:13] for f in continued.glob("repeat*")} == {"repeat0-fold1"}
-
-    # What is there is not searched again; other data are another search.
-    experiments = len(list((place / "tune").iterdir()))
-    assert choose(place) == whole
-    assert len(list((place / "tune").iterdir())) == experiments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -26,8 +27,10 @@ from mer_ray import features
 from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import DIMENSIONS, features_schema, ragged_column
 from mer_ray.io.tables import Workspace, failure, now
-from mer_ray.stages import train, trial
+from mer_ray.stages import experiment
+from mer_ray.stages.trial import Trial
 
+HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None
 MFCC = {"sample_rate_hz": 8_000, "hop_length": 4_000, "n_mels": 16, "n_mfcc": 8}
 FOLDS, REPEATS, MEMBERS, EPOCHS = 2, 2, 2, 60
 TRAIN = {"folds": FOLDS, "repeats": REPEATS, "members": MEMBERS, "epochs": EPOCHS, "patience": EPOCHS}
@@ -323,18 +326,23 @@ def test_a_killed_trial_continues_and_ends_in_the_same_bits(undisturbed, copied,
 @pytest.mark.timeout(300)
 def test_a_trial_whose_process_dies_before_it_begins_is_tried_again(ray_session, copied, mer_ray, monkeypatch):
     """Between two trials in one process, which Tune itself does not make good."""
+    from ray import tune
     from ray.tune.trainable import wrap_function
 
     struck = copied.parent / "struck"
 
-    class Struck(wrap_function(trial.tune_trial)):
-        def reset_config(self, new_config):
-            if not struck.exists():
-                struck.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().reset_config(new_config)
+    def frail(function, **shared):
+        class Struck(wrap_function(with_parameters(function, **shared))):
+            def reset_config(self, new_config):
+                if not struck.exists():
+                    struck.touch()
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return super().reset_config(new_config)
 
-    monkeypatch.setattr(trial, "tune_trial", Struck)
+        return Struck
+
+    with_parameters = tune.with_parameters
+    monkeypatch.setattr(tune, "with_parameters", frail)
     code, out, err = mer_ray("train", *options(copied, cpus_per_trial=2, epochs=3))
     assert code == 0, out + err
     assert struck.exists(), "no process was handed from one trial to the next"
@@ -343,21 +351,114 @@ def test_a_trial_whose_process_dies_before_it_begins_is_tried_again(ray_session,
     assert Workspace(copied).failures() == []
 
 
-def test_only_trials_that_were_given_up_early_are_run_again(monkeypatch):
-    rounds: list[list[str]] = []
-    answers = [({"a": "killed", "b": "out of memory"}, {"a"}), ({"a": "killed"}, {"a"}), ({}, set())]
+def of_run(run: str, folds: int = 2) -> list[Trial]:
+    spec = features.resolve("mfcc", Params(**MFCC))
+    of_folds = [Trial("fold", run, "cnn", spec, "", {}, fold=k) for k in range(folds)]
+    return [*of_folds, Trial("assemble", run, "cnn", spec, "", {})]
 
-    def once(config, workspace, trials, given, ticker):
-        rounds.append([t["name"] for t in trials])
-        return answers[len(rounds) - 1]
 
-    monkeypatch.setattr(train, "_tune_once", once)
-    trials = [{"name": n} for n in "abc"]
-    assert train._tune(None, None, trials, {}, None) == {"b": "out of memory"}
-    assert rounds == [["a", "b", "c"], ["a"], ["a"]]
-    answers[:], rounds[:] = [({"c": "killed"}, {"c"})] * 9, []
-    assert train._tune(None, None, trials, {}, None) == {"c": "killed"}
-    assert len(rounds) == 1 + train.RESTARTS
+def drawn(order: experiment.Order) -> list[str]:
+    """The trials that may run now, each known to Tune by its name."""
+    found = []
+    while (trial := order.next(f"id {len(order.running)} {sum(order.deaths.values())}")) is not None:
+        found.append(trial.name)
+    return found
+
+
+def ids(order: experiment.Order, name: str) -> str:
+    return next(i for i, t in order.running.items() if t.name == name)
+
+
+def test_a_run_is_assembled_when_its_folds_are_done():
+    order = experiment.Order([*of_run("a"), *of_run("b")])
+    assert drawn(order) == ["a-repeat0-fold0", "a-repeat0-fold1", "b-repeat0-fold0", "b-repeat0-fold1"]
+    order.end(ids(order, "b-repeat0-fold1"), failed=False, died=False)
+    assert drawn(order) == []
+    order.end(ids(order, "b-repeat0-fold0"), failed=False, died=False)
+    assert drawn(order) == ["b-assemble"]
+    assert not order.is_empty
+
+
+def test_a_run_with_a_failed_fold_is_given_up_alone():
+    order = experiment.Order([*of_run("a", 3), *of_run("b")])
+    first = order.next("1")
+    order.end("1", failed=True, died=False)
+    assert first.name == "a-repeat0-fold0"
+    assert drawn(order) == ["b-repeat0-fold0", "b-repeat0-fold1"]
+
+
+def test_a_trial_that_died_comes_again_a_few_times():
+    order = experiment.Order(of_run("a", 1))
+    for attempt in range(1 + experiment.RESTARTS):
+        assert order.next(str(attempt)).name == "a-repeat0-fold0"
+        assert order.next("another") is None
+        order.end(str(attempt), failed=False, died=True)
+    assert order.is_empty
+
+
+@pytest.mark.timeout(600)
+def test_each_fold_is_trained_with_what_its_own_search_has_chosen(long_tests, ray_session, copied, mer_ray, tmp_path):
+    place = {"mlflow": str(tmp_path / "ml")} if HAS_MLFLOW else {}
+    fixed = {"loss": "mse", "mixup": 0, "mask_share": 0, "weight_decay": 0.1}  # one compilation
+    short = {"repeats": 1, "epochs": 3, "baselines": False, "search.trials": 3, "search.grace_epochs": 1}
+    code, out, err = mer_ray("train", *options(copied, **short, **fixed, **place))
+    assert code == 0, out + err
+    choices = json.loads((copied / "search" / "cnn-mfcc.json").read_text())["choices"]
+    assert [(c["repeat"], c["fold"], c["target"], len(c["trials"])) for c in choices] == [
+        (0, k, None, 3) for k in (0, 1)
+    ]
+    assert all(c["settings"].keys() == {"learning_rate"} for c in choices)
+    described = json.loads((copied / "runs" / "cnn-mfcc" / "model.json").read_text())
+    rates = sorted({c["settings"]["learning_rate"] for c in choices})
+    assert described["details"]["searched"] == {"learning_rate": rates}
+    assert not list((copied / "checkpoints").glob("*"))
+    for folder in (copied / "tune").glob("train-*/cnn-mfcc-repeat0-fold*"):
+        rows = [json.loads(line) for line in (folder / "result.json").read_text().splitlines()]
+        assert {r["search_trial"] for r in rows if "search_trial" in r} == {0, 1, 2}
+        assert rows[-1]["steps_done"] == 3 + MEMBERS
+        events = next(folder.glob("events.out.tfevents.*")).read_bytes()
+        assert b"ray/tune/valid_loss" in events
+    if HAS_MLFLOW:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{tmp_path}/ml/mlflow.db")
+        (experiment,) = client.search_experiments(filter_string="name LIKE 'train-%'")
+        runs = client.search_runs([experiment.experiment_id])
+        assert sorted((r.data.params["kind"], r.data.params["fold"]) for r in runs) == [
+            ("assemble", "0"),
+            ("fold", "0"),
+            ("fold", "1"),
+        ]
+        assert {r.data.params["network"] for r in runs} == {"cnn"}
+        written = [f.read_bytes() for f in (copied / "tune").rglob("*") if f.is_file()]
+        assert not any(str(tmp_path / "ml").encode() in content for content in written)
+
+
+@pytest.mark.timeout(600)
+def test_eight_nodes_of_one_cpu_have_eight_trials_in_flight(long_tests, copied):
+    """In a process of its own, as that of the session has a Ray of its own."""
+    code = """
+import sys, threading, psutil
+from ray.cluster_utils import Cluster
+from mer_ray import cli
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+for _ in range(8):
+    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+most = 0
+def watch():
+    global most
+    while True:
+        names = [c[0] for p in psutil.Process().children(recursive=True) if (c := p.cmdline())]
+        most = max(most, sum(n.startswith("ray::ImplicitFunc") for n in names))
+threading.Thread(target=watch, daemon=True).start()
+cli.main([*sys.argv[1:], "--address", cluster.address], standalone_mode=False)
+print("in flight:", most)
+"""
+    several = options(copied, folds=4, members=1, baselines=False)
+    command = [sys.executable, "-c", code, "train", *map(str, several)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=550)
+    assert "in flight: 8" in said.stdout, said.stdout + said.stderr
+    assert (copied / "runs" / "cnn-mfcc" / "model.json").exists()
 
 
 def test_a_failure_is_over_when_the_model_is_there(undisturbed, copied):

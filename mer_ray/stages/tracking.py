@@ -14,7 +14,7 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.store import Store
 
 DATABASE = "mlflow.db"
-OURS = ("epoch", "score", "train_loss", "valid_loss", "members_done", "r2_valence", "r2_arousal", "r2_dominance")
+OURS = ("epoch", "score", "train_loss", "valid_loss", "steps_done", "r2_valence", "r2_arousal", "r2_dominance")
 """What is logged to MLflow of a trial's reports; the rest is Tune's bookkeeping, and every number is a request."""
 
 
@@ -85,9 +85,9 @@ def redacted(uri: str) -> str:
 
 def parameters(config: dict[str, Any]) -> dict[str, str | int | float]:
     """What of a trial's config is logged: what it trains, and the settings; no paths, no lists."""
-    what = {k: v for k, v in config.get("trial", {}).items() if k in ("name", "network")}
-    values = {**what, **config.get("place", {}), **config.get("settings", {})}
-    return {k: v for k, v in values.items() if isinstance(v, str | int | float)}
+    trial = config["trial"]
+    what = {"name": trial.run, "kind": trial.kind, "network": trial.network, "repeat": trial.repeat, "fold": trial.fold}
+    return {k: v for k, v in {**what, **trial.settings}.items() if isinstance(v, str | int | float)}
 
 
 def _knock() -> None:

@@ -1,22 +1,18 @@
-"""``features`` and ``labels`` → ``runs/NETWORK-FEATURE``: every pair is a trial of one Ray Tune experiment."""
+"""``features`` and ``labels`` → ``runs/NETWORK-FEATURE``: every fold is a trial of one Ray Tune experiment."""
 
 from __future__ import annotations
 
-import logging
-import os
 import time
+from dataclasses import replace
 from typing import Any
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, Ticker, progress
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.features import FeatureSpec
-from mer_ray.io.identity import one_line
 from mer_ray.io.tables import Workspace, failure, now
-from mer_ray.stages import counters, extract, keys, remote, session, workspace_source
-
-RESTARTS = 3
-"""How often a trial whose process died is started again; it continues from its checkpoints."""
+from mer_ray.stages import counters, experiment, extract, keys, remote, session, tracking, workspace_source
+from mer_ray.stages.trial import Shared, Trial
 
 
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
@@ -25,7 +21,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     config = workspace_source.adopt(config, workspace)
     specs = specs or extract.check(config)
     summary = Summary("train", unit="models")
-    # It takes all frames of a feature: on a cluster, no work for the node that only drives.
+    # Near-duplicates are looked for in the frames: on a cluster, no work for the node that only drives.
     if session.runs_locally(config.address):
         trials = _plan(config, workspace, specs, summary)
     else:
@@ -35,17 +31,17 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
         session.connect(config.address)
         keys.keep_home()
         session.check_fits(config.train.gpus_per_trial)
-        _search(config, workspace, trials)
-        with remote.marker(workspace) as mark, progress("train", sum(t["members"] for t in trials)) as ticker:
-            errors = _train(config, workspace, trials, _given(config, workspace, mark), ticker)
+        with remote.marker(workspace) as mark, progress("train", sum(t.steps for t in trials)) as ticker:
+            errors = _train(config, workspace, trials, mark, ticker)
         workspace.append_rows("failures", [failure("train", name, "trial_failed", e) for name, e in errors.items()])
-        made = [t for t in trials if t["name"] not in errors]
-        summary.made = sum(t["network"] is not None for t in made)
+        runs = {t.run: t.network for t in trials}
+        made = [name for name in runs if name not in errors]
+        summary.made = sum(runs[name] is not None for name in made)
         summary.failed = len(errors)
         counters.count("train", models=summary.made, failed=["trial_failed"] * len(errors))
         if not made:
             raise MerRayError(
-                f"all {len(trials)} trials failed ({next(iter(errors.values()))})",
+                f"all {len(runs)} trainings failed ({next(iter(errors.values()))})",
                 "the trials' folders under tune/ have their logs",
             )
         _write_cards(workspace)
@@ -53,57 +49,75 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     return summary
 
 
-def _planned(*arguments: Any) -> tuple[list[dict[str, Any]], Summary]:
+def _planned(*arguments: Any) -> tuple[list[Trial], Summary]:
     """`_plan`, for another process: with the summary as it has become."""
     return _plan(*arguments), arguments[-1]
 
 
-def _plan(
-    config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], summary: Summary
-) -> list[dict[str, Any]]:
-    """What is to be trained: a dict per trial, for `trial.network`, or, without a network, for `trial.baselines`."""
+def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], summary: Summary) -> list[Trial]:
+    """What is to be trained. First folds of all networks come before second ones, so that each compiles early."""
     from mer_ray import models
     from mer_ray.scoring import model_folder
-    from mer_ray.stages import trial as work
     from mer_ray.training import data, grouped
     from mer_ray.training.checkpoint import VERSION
-    from mer_ray.training.crossval import parts
     from mer_ray.training.settings import unused, used
 
     groups = grouped.make(workspace, list(specs.values()))
     summary.notes += [*groups.about, *unused(config.train)]
     train, trials, old = config.train, [], []
     for name, spec in specs.items():
-        dataset = data.load(workspace, spec, groups.of)
+        dataset = data.load(workspace, spec, groups.of, with_frames=False)
         _check_size(dataset, config)
-        common = {"feature": spec.to_json(), "data": dataset.fingerprint(spec), "choices": []}
-        del dataset  # the next feature's frames need the room
+        fingerprint = dataset.fingerprint(spec)
         if train.baselines:
-            wanted = {"name": f"baselines-{name}", "network": None, "members": 1, **common}
+            wanted = Trial("baselines", f"baselines-{name}", None, spec, fingerprint, used(train, None))
             there = workspace.read_json("baselines", f"{name}.json")
-            settings = used(train, None)
-            if there is None or there["made_for"] != work.key({"trial": wanted, "settings": settings}):
-                trials.append({**wanted, "settings": settings})
+            if there is None or there["made_for"] != wanted.key:
+                trials.append(wanted)
         for network in train.networks:
             run_name, settings = f"{network}-{name}", used(train, network)
             finished = model_folder.describe(workspace, "runs", run_name)
             if finished is not None:
                 _check_settings(workspace, run_name, finished["details"]["settings"], settings)
-                if finished["details"]["data"] == common["data"]:
+                if finished["details"]["data"] == fingerprint:
                     summary.done_before += 1
                     if "ema" in models.uses(network) and finished["details"].get("version", 1) < VERSION:
                         old.append(run_name)
                     continue
                 summary.notes.append(f"{run_name} is trained again: its data changed")
-            separate = train.heads == "separate"
-            n_parts = len(parts(network, train.folds, train.repeats, train.members, separate, train.seed))
-            trials.append({"name": run_name, "network": network, "members": n_parts, **common, "settings": settings})
+            searched = _searched(config, network)
+            trials += _of_run(Trial("assemble", run_name, network, spec, fingerprint, settings, searched))
     if old:
         summary.notes.append(
             f"{', '.join(old)}: trained by an older version, whose average of the weights began at the fresh ones; "
             "remove the folder under runs/ to train anew"
         )
-    return trials
+    order = ("baselines", "fold", "whole", "assemble")
+    return sorted(trials, key=lambda t: (order.index(t.kind), t.repeat, t.fold))
+
+
+def _of_run(assembly: Trial) -> list[Trial]:
+    """All trials of a run, from its last one."""
+    from mer_ray import models
+
+    own = assembly.settings
+    folds = [
+        replace(assembly, kind="fold", repeat=r, fold=k) for r in range(own["repeats"]) for k in range(own["folds"])
+    ]
+    solved = [] if models.is_network(str(assembly.network)) else [replace(assembly, kind="whole")]
+    return [*folds, *solved, assembly]
+
+
+def _searched(config: Config, network: str) -> tuple[str, ...]:
+    """The settings that each fold is to choose itself. Raises MerRayError where none are left."""
+    from mer_ray import models
+
+    if not config.train.search.trials or "search" not in models.uses(network):
+        return ()
+    from mer_ray.training import search
+
+    fixed = [name for name in search.SPACE if getattr(config.train, name) is not None]
+    return tuple(search.space(network, fixed))
 
 
 def _check_size(dataset: Any, config: Config) -> None:
@@ -125,151 +139,49 @@ def _check_settings(workspace: Workspace, name: str, recorded: dict[str, Any], s
         )
 
 
-def _search(config: Config, workspace: Workspace, trials: list[dict[str, Any]]) -> None:
-    """Fills in each trial's choices, where a search is wanted and the network has something to search."""
-    if not config.train.search.trials:
-        return
-    from mer_ray.stages import trial as work
-    from mer_ray.stages import tuning
-    from mer_ray.training import data, grouped
-    from mer_ray.training.crossval import Part, partitions
-
-    train, groups = config.train, grouped.read(workspace)
-    for trial in (t for t in trials if t["network"] is not None):
-        feature = FeatureSpec.from_json(trial["feature"])
-        dataset = data.load(workspace, feature, groups.of)
-        fold = partitions(dataset.groups, dataset.labels, train.folds, train.repeats, train.seed)
-        recipe = work.recipes(trial, feature, trial["settings"])(Part(0, 0, 0, None, 0, 0))
-        choices = tuning.choose(workspace, trial["name"], feature, recipe, train, dataset, fold)
-        trial["choices"] = [{k: c[k] for k in ("repeat", "fold", "target", "settings", "score")} for c in choices]
-
-
-def _train(
-    config: Config, workspace: Workspace, trials: list[dict[str, Any]], given: dict[str, Any], ticker: Ticker
-) -> dict[str, str]:
-    """Run the trials; the error messages of those that failed, by name."""
+def _train(config: Config, workspace: Workspace, trials: list[Trial], mark: str, ticker: Ticker) -> dict[str, str]:
+    """Run the trials; the error messages of the runs that failed, by name."""
     from mer_ray import models
 
-    together = [t for t in trials if config.train.workers > 1 and t["network"] and models.is_network(t["network"])]
-    errors = _tune(config, workspace, [t for t in trials if t not in together], given, ticker)
-    for trial in together:
-        errors |= _group(config, workspace, trial, given)
-        ticker.advance(trial["members"], trial["name"])
-    return errors
+    train = config.train
+    datasets, n_bytes = experiment.load_frames(workspace, {t.feature.name: t.feature for t in trials}, mark)
+    threads = max(1, int(train.cpus_per_trial))
+    shared = Shared(workspace, mark, threads, train.gpus_per_trial, train.about, datasets)
+    together: list[Trial] = []
+    if train.workers > 1:
+        together = [t for t in trials if t.kind == "fold" and models.is_network(str(t.network))]
+    # A search is not trained together: each of its trials is one process's.
+    searches = [replace(t, kind="search") for t in together if t.searched]
+    errors = experiment.run(config, searches, shared, n_bytes, ticker) if searches else {}
+    for name in dict.fromkeys(t.run for t in together):
+        folds = [t for t in together if t.run == name]
+        if name not in errors:
+            errors |= _train_together(config, name, folds, shared)
+            ticker.advance(sum(len(t.plan) for t in folds), name)
+    rest = [t for t in trials if t not in together and t.run not in errors]
+    return errors | (experiment.run(config, rest, shared, n_bytes, ticker) if rest else {})
 
 
-def _given(config: Config, workspace: Workspace, mark: str) -> dict[str, Any]:
-    """What every trial is told beside its own."""
-    threads = max(1, int(config.train.cpus_per_trial))
-    about = {"about": config.train.about}
-    return {"workspace": workspace.uri, "mark": mark, "threads": threads, "gpus": config.train.gpus_per_trial, **about}
-
-
-def _group(config: Config, workspace: Workspace, trial: dict[str, Any], given: dict[str, Any]) -> dict[str, str]:
-    """One trial over ``train.workers`` processes."""
-    from mer_ray.stages import tracking
-    from mer_ray.stages import trial as work
-    from mer_ray.stages.group import run_group
+def _train_together(config: Config, name: str, folds: list[Trial], shared: Shared) -> dict[str, str]:
+    """The folds of a run, one after the other, over ``train.workers`` processes."""
+    from mer_ray.stages import fold
+    from mer_ray.stages.data_parallel import run_group
 
     train = config.train
-    told = {**given, "trial": trial, "settings": trial["settings"]}
     try:
-        name = f"{trial['name']}-{now():%Y%m%d-%H%M%S}"
         run_group(
-            work.group_trial,
-            told,
+            fold.train_together,
+            {"trials": folds, "shared": shared},
             train.workers,
             train.cpus_per_trial,
             train.gpus_per_trial,
-            tracking.storage(workspace),
-            name,
+            tracking.storage(shared.workspace),
+            f"{name}-{now():%Y%m%d-%H%M%S}",
             grows=config.address is not None,
         )
     except MerRayError as error:
-        return {trial["name"]: str(error)}
+        return {name: str(error)}
     return {}
-
-
-def _tune(
-    config: Config, workspace: Workspace, trials: list[dict[str, Any]], given: dict[str, Any], ticker: Ticker
-) -> dict[str, str]:
-    """The trials that are one process each, side by side.
-
-    Tune gives up at once on a trial whose process dies while it is handed from one trial to the next (Ray 2.60): those
-    are run again.
-    """
-    errors: dict[str, str] = {}
-    for _ in range(1 + RESTARTS):
-        if not trials:
-            break
-        found, early = _tune_once(config, workspace, trials, given, ticker)
-        errors = {n: e for n, e in errors.items() if n not in {t["name"] for t in trials}} | found
-        trials = [t for t in trials if t["name"] in early]
-    return errors
-
-
-def _tune_once(
-    config: Config, workspace: Workspace, trials: list[dict[str, Any]], given: dict[str, Any], ticker: Ticker
-) -> tuple[dict[str, str], set[str]]:
-    """(error messages of the trials that failed, by name; those of them that Tune did not try `RESTARTS` times)."""
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C ends the command, not only Tune
-    from ray import tune
-
-    from mer_ray.stages import tracking
-    from mer_ray.stages import trial as work
-
-    # Tune would print the traceback of every process that died, though the trial goes on in another.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-
-    class Progress(tune.Callback):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.members: dict[str, int] = {}
-            self.early: set[str] = set()
-
-        def __reduce__(self) -> Any:
-            return object, ()  # Tune writes its tuner down; nothing reads that, and a progress bar cannot be written
-
-        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
-            before = self.members.get(trial.trial_id, 0)
-            if result.get("members_done", 0) > before:
-                self.members[trial.trial_id] = result["members_done"]
-                ticker.advance(result["members_done"] - before, trial.config["trial"]["name"])
-
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            if trial.num_failures <= RESTARTS:
-                self.early.add(trial.config["trial"]["name"])
-
-    seen = Progress()
-    name = f"train-{now():%Y%m%d-%H%M%S}"
-    resources = {"cpu": config.train.cpus_per_trial, "gpu": config.train.gpus_per_trial}
-    tuner = tune.Tuner(
-        tune.with_resources(work.tune_trial, resources),
-        param_space={
-            "trial": tune.grid_search(trials),
-            "settings": tune.sample_from(lambda spec: spec.config.trial["settings"]),
-            **given,
-        },
-        tune_config=tune.TuneConfig(trial_dirname_creator=_folder, trial_name_creator=_folder, reuse_actors=True),
-        run_config=tune.RunConfig(
-            name=name,
-            **tracking.storage(workspace),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=RESTARTS),
-            callbacks=[seen, *tracking.callbacks(config.train.mlflow, name)],
-        ),
-    )
-    errors = {}
-    for trial, result in zip(trials, tuner.fit(), strict=True):
-        if result.error is not None:
-            errors[trial["name"]] = one_line(str(result.error).strip().splitlines()[-1])
-        elif result.metrics and result.metrics.get("error"):
-            errors[trial["name"]] = result.metrics["error"]
-    return errors, seen.early & errors.keys()
-
-
-def _folder(trial: Any) -> str:
-    return f"{trial.config['trial']['name']}-{trial.trial_id[-5:]}"
 
 
 def _write_cards(workspace: Workspace) -> None:

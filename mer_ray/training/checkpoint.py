@@ -1,4 +1,4 @@
-"""The state of an unfinished training, kept where the next attempt finds it."""
+"""What an interrupted training continues from: ``checkpoints/KEY`` in the workspace, as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -9,24 +9,32 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mer_ray.errors import WorkspaceError
+from mer_ray.io.tables import Workspace
+from mer_ray.models.regressor import Regressor
+
 VERSION = 2
 """Raised where the same settings come to give other weights: what another version left unfinished is not continued."""
+FOLDER = "checkpoints"
+EVERY_S = 20.0
 
 
 @dataclass(frozen=True)
-class Kept:
+class Checkpoint:
     """arrays: the leaves of the training's state, in their order. progress: JSON values beside them."""
 
     arrays: list[np.ndarray]
     progress: dict[str, Any]
 
 
-class Checkpoint(Protocol):
-    """Where one training keeps its state. every_s: seconds between two saves."""
+class Saver(Protocol):
+    """Loads and saves the state of one training."""
 
-    every_s: float
+    @property
+    def every_s(self) -> float:
+        """Seconds between two saves."""
 
-    def load(self) -> Kept | None:
+    def load(self) -> Checkpoint | None:
         """What was saved last; None at the first start."""
 
     def save(self, arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> None:
@@ -40,11 +48,80 @@ class _Nothing:
         return None
 
     def save(self, arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> None:
-        raise AssertionError("nothing is kept here")
+        raise AssertionError("nothing is saved here")
 
 
-NOTHING: Checkpoint = _Nothing()
-"""Keeps nothing: an interrupted training begins anew."""
+NOTHING: Saver = _Nothing()
+"""Saves nothing: an interrupted training begins anew."""
+
+
+class Checkpoints:
+    """The folder ``checkpoints/KEY`` of one run: finished members, states of unfinished ones, results of folds.
+
+    key: has to tell apart what must not be continued, so it contains a hash of data and settings.
+    """
+
+    def __init__(self, workspace: Workspace, key: str, every_s: float = EVERY_S) -> None:
+        self.workspace, self.key, self.every_s = workspace, key, every_s
+
+    def read(self, name: str) -> Checkpoint | None:
+        """A file of the folder, None if there is none. Raises WorkspaceError where it is damaged."""
+        from safetensors import SafetensorError
+
+        path = FOLDER, self.key, f"{name}.safetensors"
+        if not self.workspace.exists(*path):
+            return None
+        try:
+            return from_bytes(self.workspace.read_bytes(*path))
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise WorkspaceError(
+                f"{self.workspace.path(*path)} is damaged", "remove it: what was in it is trained again"
+            ) from error
+
+    def write(self, name: str, arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> None:
+        """Write a file of the folder, whole or not at all."""
+        self.workspace.write_bytes(to_bytes(arrays, progress), FOLDER, self.key, f"{name}.safetensors")
+
+    def member(self, number: int) -> Checkpoint | None:
+        """A finished member as `write_member` left it; `crossval.read_member` restores it."""
+        return self.read(f"member{number:04d}")
+
+    def write_member(self, number: int, member: Regressor) -> None:
+        """Save a finished member, and remove the state of its training."""
+        progress = {"names": list(member.arrays), "targets": list(member.targets), "chosen": member.chosen}
+        self.write(f"member{number:04d}", [member.curve, *member.arrays.values()], progress)
+        self.workspace.delete(FOLDER, self.key, f"state{number:04d}.safetensors")  # a short training has left none
+
+    def state(self, number: int) -> Saver:
+        """The state of a member that is being trained."""
+        return _State(self, f"state{number:04d}", self.every_s)
+
+    def read_json(self, name: str) -> Any:
+        """The value of a JSON file, None if there is none."""
+        return self.workspace.read_json(FOLDER, self.key, f"{name}.json")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file, whole or not at all."""
+        self.workspace.write_json(value, FOLDER, self.key, f"{name}.json")
+
+    def clear(self, run: str = "") -> None:
+        """Remove the folder; and with a run's name those that other settings or data of it (RUN-HASH) have left."""
+        for key in self.workspace.names(FOLDER):
+            if key == self.key or (run and key.rpartition("-")[0] == run):
+                self.workspace.discard(FOLDER, key)
+
+
+@dataclass(frozen=True)
+class _State:
+    checkpoints: Checkpoints
+    name: str
+    every_s: float
+
+    def load(self) -> Checkpoint | None:
+        return self.checkpoints.read(self.name)
+
+    def save(self, arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> None:
+        self.checkpoints.write(self.name, arrays, progress)
 
 
 def to_bytes(arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> bytes:
@@ -57,7 +134,7 @@ def to_bytes(arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> bytes:
     return data
 
 
-def from_bytes(data: bytes) -> Kept:
+def from_bytes(data: bytes) -> Checkpoint:
     """The inverse of `to_bytes`."""
     from safetensors.numpy import load
 
@@ -65,4 +142,4 @@ def from_bytes(data: bytes) -> Kept:
     # The header: its length in 8 bytes, then JSON (https://github.com/huggingface/safetensors#format).
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     progress = json.loads(header["__metadata__"]["progress"])
-    return Kept([tensors[k] for k in sorted(tensors)], progress)
+    return Checkpoint([tensors[k] for k in sorted(tensors)], progress)

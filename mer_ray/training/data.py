@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.features import FeatureSpec
@@ -21,11 +20,29 @@ ERRORS = tuple(f"se_{d}" for d in DIMENSIONS)
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """Tracks in the order of their ids: frames (n_i, F) float32, labels (N, 3) in 0..1, and groups for the folds.
+class Examples:
+    """What is learnt from: frames (n_i, F) float32 of each track, labels (N, 3) in 0..1, groups (N,) for the folds.
 
-    errors: the labels' standard errors (N, 3), NaN where none is known. lexicons: where the labels come from. audio:
-    the hash of each track's file; where its frames are precomputed without one, the path that they were found by.
+    errors: the labels' standard errors (N, 3), NaN where none is known, by which labels are weighted.
+    """
+
+    frames: Sequence[np.ndarray]
+    labels: np.ndarray
+    groups: Sequence[str]
+    errors: np.ndarray
+
+    def of(self, rows: Sequence[int] | np.ndarray) -> Examples:
+        """Some of the tracks; their frames are not copied."""
+        frames, groups = [self.frames[i] for i in rows], [self.groups[i] for i in rows]
+        return Examples(frames, self.labels[rows], groups, self.errors[rows])
+
+
+@dataclass(frozen=True)
+class Dataset(Examples):
+    """Tracks in the order of their ids.
+
+    lexicons: where the labels come from. audio: the hash of each track's file; where its frames were brought along
+    without one, the path that they were found by.
     """
 
     ids: list[str]
@@ -33,17 +50,13 @@ class Dataset:
     titles: list[str]
     albums: list[str]
     composers: list[str]
-    groups: list[str]
-    labels: np.ndarray
-    errors: np.ndarray
     lexicons: list[str]
-    frames: list[np.ndarray]
-    audio: list[str] = field(default_factory=list)
+    audio: list[str]
 
     def fingerprint(self, feature: FeatureSpec) -> str:
         """16 hexadecimal digits of what a network learns from: which tracks, files, labels, groups and feature."""
         errors = np.nan_to_num(self.errors, nan=-1).round(9).tolist()
-        content = [feature.fingerprint, self.ids, self.audio, self.groups, self.labels.round(9).tolist(), errors]
+        content = [feature.fingerprint, self.ids, self.audio, list(self.groups), self.labels.round(9).tolist(), errors]
         return digest(json.dumps(content).encode())[:16]
 
 
@@ -80,7 +93,7 @@ def load(
         for columns in (DIMENSIONS, ERRORS)
     )
     artists, titles, albums, composers = ([described[i][c] or "" for i in kept] for c in wanted[1:5])
-    by_path = feature.params.get("key") == "path"  # of precomputed frames
+    by_path = feature.params.get("key") == "path"  # where frames were brought along
     if groups is None or not all(i in groups for i in kept):
         groups = dict(zip(kept, track_groups(kept, artists, albums, composers), strict=True))
     return Dataset(
@@ -96,8 +109,3 @@ def load(
         frames=[frames[i] for i in kept],
         audio=[hashes.get(i) or (described[i]["uri"] if by_path else None) or "" for i in kept],
     )
-
-
-def _columns(table: pa.Table, names: Sequence[str]) -> np.ndarray:
-    """Side by side (N, columns), NaN for null."""
-    return np.stack([table[name].to_numpy().astype(float) for name in names], axis=1)

@@ -22,7 +22,7 @@ from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_holdout
 from mer_ray.training import losses
 from mer_ray.training.augment import mixup, spec_augment
-from mer_ray.training.checkpoint import NOTHING, Checkpoint
+from mer_ray.training.checkpoint import NOTHING, Saver
 from mer_ray.training.placement import Placement
 from mer_ray.training.recipe import Recipe
 
@@ -49,7 +49,7 @@ class Network(Regressor):
         recipe: Recipe,
         on_epoch: OnEpoch = lambda epoch, train, valid: None,
         placement: Placement | None = None,
-        checkpoint: Checkpoint = NOTHING,
+        checkpoint: Saver = NOTHING,
     ) -> None:
         super().__init__(recipe.hop_s, recipe.window)
         self.recipe, self.on_epoch, self.checkpoint = recipe, on_epoch, checkpoint

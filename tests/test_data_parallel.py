@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mer_ray.errors import InputError, MerRayError
-from mer_ray.stages import group
+from mer_ray.stages import data_parallel
 
 
 def test_the_workers_are_one_group_and_start_again_when_one_is_killed(ray_session, tmp_path):
@@ -31,7 +31,9 @@ def test_the_workers_are_one_group_and_start_again_when_one_is_killed(ray_sessio
         total = place.local(jax.jit(jnp.sum)(place.batch(np.array([10.0 + rank], np.float32))))
         (folder / f"{rank}.txt").write_text(f"{jax.process_count()} processes, {len(jax.devices())} devices, {total:g}")
 
-    group.run_group(add_up, {"folder": str(tmp_path)}, 2, 1.0, 0.0, str(tmp_path / "tune"), "sum", max_failures=1)
+    data_parallel.run_group(
+        add_up, {"folder": str(tmp_path)}, 2, 1.0, 0.0, str(tmp_path / "tune"), "sum", max_failures=1
+    )
     assert (tmp_path / "was_killed").exists()
     for rank in range(2):
         assert (tmp_path / f"{rank}.txt").read_text() == "2 processes, 2 devices, 21"
@@ -39,12 +41,12 @@ def test_the_workers_are_one_group_and_start_again_when_one_is_killed(ray_sessio
 
 def test_a_part_of_a_gpu_for_each_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"2 processes cannot train on 0\.5 of a GPU each.*train\.gpus_per_trial"):
-        group.run_group(print, {}, 2, 1.0, 0.5, str(tmp_path), "sum")
+        data_parallel.run_group(print, {}, 2, 1.0, 0.5, str(tmp_path), "sum")
 
 
 def test_more_than_the_machine_has_is_refused_at_once(ray_session, tmp_path):
     with pytest.raises(InputError, match=r"5000 processes of 1 CPU each do not fit into the \d+ there are"):
-        group.run_group(print, {}, 5000, 1.0, 0.0, str(tmp_path), "sum", grows=False)
+        data_parallel.run_group(print, {}, 5000, 1.0, 0.0, str(tmp_path), "sum", grows=False)
 
 
 def test_an_error_of_ours_comes_out_as_it_is():
@@ -52,17 +54,17 @@ def test_an_error_of_ours_comes_out_as_it_is():
 
     ours = InputError("row 3 is broken", "mend it")
     for failed in (train.WorkerGroupError("…", {0: ValueError("lost a peer"), 1: ours}), train.ControllerError(ours)):
-        assert group._cause(failed, 2) is ours
+        assert data_parallel._cause(failed, 2) is ours
 
 
 def test_any_other_error_becomes_one_line():
     from ray import train
 
     bug = train.WorkerGroupError("…", {1: ValueError("first line\nsecond\tline \x1b[31m")})
-    assert str(group._cause(bug, 2)).startswith(
+    assert str(data_parallel._cause(bug, 2)).startswith(
         "the training over 2 workers failed (worker 1: ValueError: first line second line [31m): "
     )
     for error in (train.ControllerError(RuntimeError("no room")), train.TrainingFailedError("no room")):
-        told = group._cause(error, 2)
+        told = data_parallel._cause(error, 2)
         assert type(told) is MerRayError
         assert "no room" in str(told)
