@@ -165,7 +165,7 @@ def _book(file: str, fs: pa.fs.FileSystem, label: str) -> ds.Dataset:
 
 def _label(text: str) -> str:
     """A path or URI for messages, without secrets."""
-    return one_line(text) if scheme(text) in ("", "file") else shown(text)
+    return one_line(text) if is_local(text) else shown(text)
 
 
 @contextmanager
