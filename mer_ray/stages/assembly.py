@@ -15,7 +15,7 @@ from mer_ray.io.tables import Workspace, now
 from mer_ray.stages.trial import Shared, Trial
 
 if TYPE_CHECKING:
-    from mer_ray.training.crossval import Result, read_member
+    from mer_ray.training.crossval import Result
     from mer_ray.training.data import Dataset
 
 
