@@ -96,26 +96,28 @@ SLOT = search.Slot(0, 1, None)
 
 
 class Pretended:
-    """In the place of `fit`: the nearer the learning rate is to 4e-3, the better; the third call diverges."""
+    """In the place of `Network`: the nearer the learning rate is to 4e-3, the better; one rate diverges."""
 
-    def __init__(self, stops_at: int = -1) -> None:
-        self.calls, self.stops_at, self.seen = 0, stops_at, set()
+    def __init__(self, stops_at: int = -1, diverges: float = -1.0) -> None:
+        self.calls, self.stops_at, self.diverges, self.seen = 0, stops_at, diverges, set()
 
-    def __call__(self, recipe, tracks, labels, validation, seed, on_epoch, weights):
+    def __call__(self, recipe, on_epoch):
+        self.recipe, self.on_epoch = recipe, on_epoch
+        return self
+
+    def fit(self, tracks, labels, groups, *, weights, seed, validation):
         self.calls += 1
         self.seen |= {int(t[0, 0]) for t in tracks}
         if self.calls == self.stops_at:
             raise KeyboardInterrupt
-        if recipe.learning_rate == self.diverges:
+        if self.recipe.learning_rate == self.diverges:
             raise InputError("the training diverged")
         for epoch in range(EPOCHS):
-            on_epoch(epoch, 1.0, abs(math.log(recipe.learning_rate / 4e-3)) + 1 / (epoch + 1))
-
-    diverges = -1.0
+            self.on_epoch(epoch, 1.0, abs(math.log(self.recipe.learning_rate / 4e-3)) + 1 / (epoch + 1))
 
 
 def chosen(folder, pretended, monkeypatch, trials=12, slot=SLOT, **config):
-    monkeypatch.setattr(search, "fit", pretended)
+    monkeypatch.setattr(search, "Network", pretended)
     space = search.space("lstm", ["loss", "mixup"])
     of = SearchConfig(trials=trials, **{"grace_epochs": 1, **config})
     checkpoints = Checkpoints(Workspace(folder), "lstm-mfcc-0")
@@ -171,8 +173,7 @@ def test_tpe_nears_the_optimum(tmp_path, monkeypatch):
 
 
 def test_a_trial_that_diverges_is_not_chosen_and_all_of_them_are_an_error(tmp_path, monkeypatch):
-    pretended = Pretended()
-    pretended.diverges = recipe_of().learning_rate
+    pretended = Pretended(diverges=recipe_of().learning_rate)
     row = chosen(tmp_path, pretended, monkeypatch, trials=3, scheduler="none")
     assert row["trials"][0]["score"] == search.WORST
     assert row["settings"] != row["trials"][0]["settings"]
