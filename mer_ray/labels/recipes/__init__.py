@@ -77,8 +77,11 @@ class BaseRecipe(ABC):
     """A way to read tags.
 
     options: which of the settings ``words`` and ``negation`` it uses. uses_names: it leaves out the catalog's names and
-    a track's own title, so it wants to know them. moderated: see `vad.weighted_means`.
+    a track's own title, so it wants to know them. moderated: see `vad.weighted_means`. version: raised where the same
+    tags give other labels, so that labels of two versions never meet in a table.
     """
+
+    version: ClassVar[int] = 1
 
     options: ClassVar[frozenset[str]] = frozenset()
     uses_names: ClassVar[bool] = False
