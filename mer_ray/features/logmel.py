@@ -24,7 +24,7 @@ AMIN = 1e-10
 IN_MEMORY = 16 << 20
 """Bytes of one clip's log-mel spectra that wait for its end in memory (12 minutes by default); the others in a file."""
 
-BANDS_AT_ONCE = 16
+BAND_BLOCK = 16
 """Neighbouring bands share most of their bins: one product for so many wastes little, and each call costs something."""
 
 
@@ -122,8 +122,8 @@ class MelSpectra:
         self._windowed = np.empty((0, params.n_fft), np.float32)
         bank = params.bank()
         self._products: list[tuple[slice, slice, np.ndarray]] = []
-        for first in range(0, params.n_mels, BANDS_AT_ONCE):
-            bands = slice(first, first + BANDS_AT_ONCE)
+        for first in range(0, params.n_mels, BAND_BLOCK):
+            bands = slice(first, first + BAND_BLOCK)
             bins = np.flatnonzero(bank[bands].any(axis=0))
             if bins.size:
                 # Each weight twice, for the squares of the real and of the imaginary part, which lie side by side.
