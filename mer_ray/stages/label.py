@@ -130,7 +130,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
 
 def _is_binding(workspace: Workspace, mode: str) -> bool:
     """Whether any stored label depends on lexicon and recipe. The source's own labels do not."""
-    return mode == "tags" or not workspace.distinct("labels", "lexicon") <= {columns.GIVEN}
+    return mode == "tags" or not workspace.distinct("labels", "lexicon") <= {columns.MANIFEST}
 
 
 def _identity(config: Config, matcher: Matcher) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class _Work:
         rows, failures = [], []
         if (labelled & wanted).any():
             chosen = tracks.filter(pa.array(labelled & wanted)).combine_chunks()
-            rows.append(columns.given_rows(_array(chosen["track_id"]), _array(chosen["given"])))
+            rows.append(columns.source_rows(_array(chosen["track_id"]), _array(chosen["given"])))
             self.own += len(chosen)
         tagged = tracks.filter(pa.array(~labelled)) if labelled.any() else tracks
         todo, tries = wanted[~labelled], attempts[~labelled]

@@ -57,7 +57,7 @@ def _basis(means: np.ndarray) -> np.ndarray:
     _, singular, directions = np.linalg.svd(values, full_matrices=False)
     count = min(N_SOUND, max(1, len(means) // 4))
     directions = directions[:count]
-    # The sign of a principal component is arbitrary: make it the same on every machine.
+    # The sign of a principal component is arbitrary: fix it, for reproducibility.
     signs = np.sign(directions[range(len(directions)), np.abs(directions).argmax(axis=1)])
     spread = np.maximum(singular[:count] / np.sqrt(len(means)), 1e-3)
     return np.asarray((directions * signs[:, None]).T / spread)
