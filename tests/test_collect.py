@@ -33,7 +33,7 @@ def tracks(workspace: object, *columns: str) -> list[tuple]:
 
 @pytest.mark.parametrize("error", [WorkspaceError("the disk is full", "make room"), KeyboardInterrupt()])
 def test_a_run_that_breaks_off_while_writing_is_made_good_by_the_next(tmp_path, monkeypatch, error):
-    n = 2 * collect.changes.AT_ONCE
+    n = 2 * collect.changes.BATCH
     manifest = tmp_path / "tracks.csv"
     rows = [f"{i}.wav,Artist,Title {i}" for i in range(n)] + ["0.wav,Artist,Title 0"]
     manifest.write_text("\n".join(["path,artist,title", *rows]))

@@ -249,11 +249,11 @@ def test_what_failed_for_good_is_left_and_the_rest_is_tried_again(workspace, clo
     fail(workspace, "acquire", "gone", "http_404")
     fail(workspace, "acquire", "slow", "timeout", True, attempts=3)
     ids, done = pa.array(["new", "slow", "done", "gone"]), Ids(["done"])
-    todo, attempts = workspace.lost("acquire").todo(ids, done)
+    todo, attempts = workspace.failed("acquire").todo(ids, done)
     assert (todo.tolist(), attempts.tolist()) == ([True, True, False, False], [0, 3, 0, 1])
-    todo, attempts = workspace.lost("acquire").todo(ids, done, retry_failed=True)
+    todo, attempts = workspace.failed("acquire").todo(ids, done, retry_failed=True)
     assert (todo.tolist(), attempts.tolist()) == ([True, True, False, True], [0, 3, 0, 1])
-    todo, attempts = workspace.lost("label").todo(ids, Ids())
+    todo, attempts = workspace.failed("label").todo(ids, Ids())
     assert (todo.tolist(), attempts.tolist()) == ([True] * 4, [0] * 4)
 
 
@@ -270,7 +270,7 @@ def test_failures_under_settings_since_given_up_do_not_count(workspace, clock):
     assert len(workspace.failures("label")) == 1
     workspace.claim("label", "labels", {"lexicon": "other"})
     assert workspace.failures("label") == []
-    assert len(workspace.lost("label")) == 0
+    assert len(workspace.failed("label")) == 0
     assert workspace.reasons("label").total() == 0
 
 
@@ -293,7 +293,7 @@ def test_a_feature_that_failed_is_not_mended_by_another(workspace, clock):
     }
     assert [f["track_id"] for f in workspace.failures("extract:vggish")] == ["a"]
     assert workspace.reasons("extract") == {"too_short": 1, "missing": 1}
-    assert workspace.lost("extract").ids.to_pylist() == ["b"]
+    assert workspace.failed("extract").ids.to_pylist() == ["b"]
     workspace.append("features/vggish", frames_table({"a": np.ones((1, 2)), "b": np.ones((1, 2))}, 2), "x")
     assert workspace.failures() == []
 
@@ -310,7 +310,7 @@ def test_a_file_that_is_decoded_at_last_is_mended_though_it_is_not_fit_for_a_fea
         ("extract:chroma", "b"),
         ("extract", "b"),
     }
-    assert workspace.lost("extract").ids.to_pylist() == ["b"]
+    assert workspace.failed("extract").ids.to_pylist() == ["b"]
 
 
 def test_a_feature_that_is_not_asked_for_any_more_does_not_keep_a_failure(workspace, clock):

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 DIGITS = 16
 """Hexadecimal digits of our own ids: 64 bits."""
 _OWN = re.compile(f"[0-9a-f]{{{DIGITS}}}")
-_AT_ONCE = 1 << 20
+_BATCH = 1 << 20
 _VALUES = np.full(256, 255, np.uint8)
 _VALUES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint8)
 
@@ -31,7 +31,7 @@ class Ids(Set[str]):
         batch: list[str] = []
         for i in ids:
             batch.append(i)
-            if len(batch) == _AT_ONCE:
+            if len(batch) == _BATCH:
                 self.add(batch)
                 batch = []
         self.add(batch)
