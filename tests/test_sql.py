@@ -53,7 +53,11 @@ for i, own in enumerate(ROWS):
         for d in ("valence", "arousal", "dominance")
         for end, w in (("lower", 0), ("upper", 0.1 * i))
     }
-    own |= {"artist": ["Straße", "ΣΊΣΥΦΟΣ", ""][i], "album": None, "uri": "", "model": "m", "in_distribution": None} | ends | own
+    own |= (
+        {"artist": ["Straße", "ΣΊΣΥΦΟΣ", ""][i], "album": None, "uri": "", "model": "m", "in_distribution": None}
+        | ends
+        | own
+    )
 
 
 def table() -> pa.Table:

@@ -200,7 +200,7 @@ class _Checked:
     def _check_column(self, node: dict[str, Any]) -> None:
         name = ".".join(node["column_names"])
         if self._at(node).startswith('"'):  # or title = "album" would compare two columns
-            raise self.refused(f'"{one_line(name, 40)}"', "columns have no quotes, and text is written in 'single quotes'")
+            raise self.refused(f'"{name}"', "columns have no quotes, and text is written in 'single quotes'")
         if name.casefold() in self.names:
             self.used.add(name.casefold())
             return
