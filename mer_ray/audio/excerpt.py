@@ -1,4 +1,4 @@
-"""Which part of a track is used."""
+"""The part of a track that is used."""
 
 from __future__ import annotations
 

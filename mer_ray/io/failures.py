@@ -39,8 +39,8 @@ class Failed:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(which of ``ids`` are still to do (n,) bool, the attempts of each (n,)).
 
-        Not to do: what is done, and what failed for good, unless ``retry_failed``. Failures that may pass (time-outs)
-        are always tried again.
+        Not to do: what is done, and what failed for good, unless ``retry_failed``. Transient failures (time-outs)
+        are always retried.
         """
         final, attempts = self.look_up(ids)
         wanted: np.ndarray = ~done.mask(ids)

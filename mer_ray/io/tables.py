@@ -22,16 +22,16 @@ from mer_ray.io.schemas import SCHEMAS, features_table
 from mer_ray.io.shards import Tables
 
 COMPUTED = "features.json"
-"""In ``settings``: the features that were last computed from audio."""
+"""A file in ``settings``: the features that were last computed from audio."""
 
 
 _behind = timedelta()
 
 
 def keep_up(at: datetime) -> None:
-    """Sets `now` right in a process whose clock is behind that of another one, which said just now that it is ``at``.
+    """Correct `now` in a process whose clock is behind ``at``, the present time of the driver.
 
-    Failures count from a moment of the driver's clock on. One that is ahead does no harm.
+    Failures count from a time of the driver's clock on. A clock that is ahead does no harm.
     """
     global _behind
     _behind = max(timedelta(), at - datetime.now(UTC))
@@ -46,7 +46,7 @@ def now() -> datetime:
 def failure(
     stage: str, track_id: str, reason: str, message: str, transient: bool = False, attempts: int = 1
 ) -> dict[str, Any]:
-    """A row of ``failures``; the message is made fit for one line."""
+    """A row of ``failures``; the message is shortened to one line."""
     return {
         "stage": stage,
         "track_id": track_id,
@@ -92,7 +92,7 @@ class Workspace(Tables):
         return Failed(ids, may_pass.to_numpy(), rows["attempts"].to_numpy())
 
     def _stages(self, stage: str | None) -> list[str]:
-        """The names under which the stage has failures."""
+        """The names of the stage in ``failures``."""
         names = self.distinct("failures", "stage")
         return sorted(n for n in names if stage is None or stage in (n, n.split(":")[0]))
 
@@ -112,7 +112,7 @@ class Workspace(Tables):
             resolved = own["track_id"] if (tables := _made_by(self, stage)) else own["track_id"][:0]
             for table in tables:
                 there = self.find(table, resolved, ["track_id"])["track_id"]
-                if stage == "extract":  # the file was decoded then, but not fit for this feature
+                if stage == "extract":  # a later failure of one feature alone: the file was decoded
                     there = pa.chunked_array([*there.chunks, *self._failed_since(own, table).chunks], pa.string())
                 resolved = resolved.filter(pc.is_in(resolved, there))
             unresolved.append(own.filter(pc.invert(pc.is_in(own["track_id"], resolved))))
@@ -144,11 +144,17 @@ class Workspace(Tables):
     def claim(
         self, stage: str, table: str, settings: Mapping[str, Any], restart: bool = False, binding: bool = True
     ) -> None:
-        """Record the settings that a table is made with; refuse to go on with others.
+        """Record the settings of a table; refuse different ones.
 
-        Failures from before the record do not count any more; ``restart`` makes it anew, for a stage that meets all of
-        its failures again. binding: False where none of the rows that are there follows from what differs.
-        Raises WorkspaceError naming each setting that differs, with both values.
+        Args:
+            stage: Whose failures before the record no longer count.
+            table: Made with the settings.
+            settings: JSON-able.
+            restart: Record them again, for a stage that repeats all of its failures.
+            binding: False accepts different settings, where none of the present rows depends on the difference.
+
+        Raises:
+            WorkspaceError: With each setting that differs, and both values.
         """
         settings = json.loads(json.dumps(settings, default=str))
         recorded = (self.read_json("settings", _settings_file(stage)) or {}).get("settings")
@@ -174,9 +180,9 @@ def _made_by(workspace: Workspace, stage: str) -> list[str]:
     """The tables that a stage (``extract:mfcc``, ``label``, ...) makes: a track that they all have has not failed."""
     name, _, feature = stage.partition(":")
     if name == "extract":
-        # A file that could not be decoded is resolved once every feature that was last asked for has it.
+        # The failure to decode a file is resolved once all features that were last requested have it.
         claimed = [n[len("extract-") : -len(".json")] for n in workspace.names("settings") if n.startswith("extract-")]
         last = (workspace.read_json("settings", COMPUTED) or {}).get("features")
-        asked = last or claimed or workspace.names("features")
-        return [features_table(f) for f in ([feature] if feature else asked)]
+        requested = last or claimed or workspace.names("features")
+        return [features_table(f) for f in ([feature] if feature else requested)]
     return {"label": ["labels"], "acquire": ["audio"], "score": ["scores"]}.get(name, [])

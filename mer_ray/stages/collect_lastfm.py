@@ -200,7 +200,7 @@ def _replace_tables(
     for variant in listed.variants:
         shown = row(variant.track, "lastfm", None)
         names = {name: shown[name] for name in ("artist", "title", "mbid")}
-        merged.append({"track_id": variant.kept, **names, "rule": variant.rule})
+        merged.append({"track_id": variant.merged_into, **names, "rule": variant.rule})
     workspace.replace("merged", _shards(merged))
     return followed
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from mer_ray import errors
 from mer_ray.errors import MerRayError, as_ours
-from mer_ray.io.store import MARK, TEMPORARY, Store
+from mer_ray.io.store import MARKER, TEMPORARY, Store
 from mer_ray.stages import session
 
 RESTARTS = 3
@@ -70,7 +70,7 @@ def marker(*arguments: Any) -> Iterator[str]:
 
     The name is new each time, so that another machine's folder at the same path does not have it.
     """
-    name = f"{MARK}-{uuid.uuid4().hex}"
+    name = f"{MARKER}-{uuid.uuid4().hex}"
     local = [argument for argument in arguments if isinstance(argument, Store) and argument.is_local]
     try:
         for workspace in local:

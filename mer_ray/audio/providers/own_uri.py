@@ -11,7 +11,7 @@ from mer_ray.io.track import Track
 
 
 class OwnUri(Provider):
-    """Local files and objects stay where they are; downloads and rendered cues are copied into the workspace."""
+    """Uses local files and objects in place; downloads and rendered cues are copied into the workspace."""
 
     name = "uri"
     searches = False
