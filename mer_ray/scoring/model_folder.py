@@ -70,6 +70,7 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
     tensors |= _of_reference(model.reference)
     tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     weights = to_bytes(tensors)
+    heads = [v for k, v in tensors.items() if k.endswith("network.head.bias")]
     workspace.write_bytes(weights, *folder, "weights.safetensors")
     described = {
         "format": FORMAT,
@@ -77,7 +78,7 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
         "network": model.network,
         "feature": model.feature.to_json(),
         "window": model.window,
-        "outputs": len(model.members[0].arrays.get("network.head.bias", range(N_TARGETS))),  # for older versions
+        "outputs": max(map(len, heads), default=N_TARGETS),  # for older versions
         "members": [list(member.targets) for member in model.members],
         "intervals": model.intervals.to_json(),
         "metrics": model.metrics,
