@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
 
 from mer_ray.errors import ConfigError
 
@@ -105,13 +106,19 @@ def _keys_at(path: list[str], model: Any) -> list[str]:
         if isinstance(model, dict):  # of sections under the user's names
             model = model[""]
             continue
-        info = model.model_fields.get(part)
+        known_as = {name: info for info in model.model_fields.values() for name in _older_names(info)}
+        info = {**known_as, **model.model_fields}.get(part)
         kinds = [info.annotation, *get_args(info.annotation)] if info is not None else []
         sections = [k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)]
         if not sections:
             return []
         model = {"": sections[0]} if get_origin(kinds[0]) is dict else sections[0]
     return [] if isinstance(model, dict) else list(model.model_fields)
+
+
+def _older_names(info: FieldInfo) -> list[str]:
+    alias = info.validation_alias
+    return [str(name) for name in alias.choices] if isinstance(alias, AliasChoices) else []
 
 
 def _anchor(values: dict[str, Any], folder: Path) -> None:

@@ -36,7 +36,7 @@ def rows(*numbers: int, model: str = MODEL, drawn: int = 1) -> pa.Table:
         "waveform": pa.array(list(np.random.default_rng(0).integers(0, 255, (n, drawn), np.uint8))),
         "model": [model] * n,
     }
-    return pa.table([pa.array(columns[f.name], f.type) for f in SCHEMA], schema=SCHEMA)
+    return pa.table([pa.array(columns.get(f.name, [None] * n), f.type) for f in SCHEMA], schema=SCHEMA)
 
 
 def command(target: Path) -> output.Output:

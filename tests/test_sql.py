@@ -53,7 +53,11 @@ for i, own in enumerate(ROWS):
         for d in ("valence", "arousal", "dominance")
         for end, w in (("lower", 0), ("upper", 0.1 * i))
     }
-    own |= {"artist": "", "album": None, "uri": "", "model": "m", "in_distribution": None} | ends | own
+    own |= (
+        {"artist": ["Straße", "ΣΊΣΥΦΟΣ", ""][i], "album": None, "uri": "", "model": "m", "in_distribution": None}
+        | ends
+        | own
+    )
 
 
 def table() -> pa.Table:
@@ -142,6 +146,14 @@ def test_it_means_what_python_means(expression):
         ("title not like 'c%'", [1, 0, 1]),
         ("regexp_matches(title, '^final')", [1, 0, 0]),
         ("lower(title) = 'calm'", [0, 1, 0]),
+        ("regexp_matches(title, '^FINAL\\s')", [1, 0, 0]),
+        ("title ~ 'BATTLE'", [1, 0, 0]),
+        ("ends_with(title, 'BATTLE') or starts_with(title, 'CALM')", [1, 1, 0]),
+        ("artist = 'STRASSE' or artist = 'σίσυφος'", [1, 1, 0]),
+        ("'ΦΟΣ' in artist and artist like '%ΟΣ'", [0, 1, 0]),
+        ("not not novelty > 1", [0, 0, 1]),
+        ("not not novelty not in (0.7)", [0, 0, 1]),
+        ("duration_s > 2 * 1024 * 1024 * 1024 - 2147483648", [1, 0, 1]),
         ("abs(valence - arousal) < 0.01", [0, 1, 0]),
         ("valence < 0.2 -- sad", [1, 0, 0]),
         ("  valence\n< 0.2  ", [1, 0, 0]),
@@ -167,6 +179,8 @@ def test_what_is_not_finite_is_not_known():
         ("valence < 0.3 and arousl > 0.6", "there is no column arousl: did you mean arousal?"),
         ("tempo > 0.6", "there is no column tempo: there are track_id, artist, title"),
         ('"battle" in title', "text is written in 'single quotes'"),
+        ('title = "album"', "columns have no quotes, and text is written in 'single quotes'"),
+        ("valence < 0,35", "write 0.5, with a point"),
         ("album == None", "write IS NULL"),
         ("valence", "a condition is needed here: write one SQL condition, as in valence < 0.35"),
         ("valence < 0.3 and arousal", "and, or and not join conditions"),

@@ -24,11 +24,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_ray import features
+from mer_ray.config import TrainConfig
+from mer_ray.errors import WorkspaceError
 from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import DIMENSIONS, features_schema, ragged_column
 from mer_ray.io.tables import Workspace, failure, now
-from mer_ray.stages import experiment
-from mer_ray.stages.trial import Trial
+from mer_ray.stages import experiment, fold
+from mer_ray.stages.trial import Shared, Trial
+from mer_ray.training import data
+from mer_ray.training.settings import used
 
 HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None
 MFCC = {"sample_rate_hz": 8_000, "hop_length": 4_000, "n_mels": 16, "n_mfcc": 8}
@@ -511,6 +515,32 @@ def test_a_killed_experiment_is_continued_by_the_next_command(long_tests, undist
     code, out, err = mer_ray("train", *options(copied))
     assert code == 0, out + err
     assert "found everything done" in out + err
+
+
+class HereShared(Shared):
+    """Without Ray: the dataset is read from the workspace."""
+
+    def dataset(self, trial: Trial) -> data.Dataset:
+        return data.load(self.workspace, trial.feature)
+
+
+def test_what_was_removed_of_a_finished_fold_is_trained_again(copied):
+    settings = used(TrainConfig(folds=5), "kernel")
+    trial = Trial("fold", "kernel-mfcc", "kernel", features.resolve("mfcc", Params(**MFCC)), "0", settings)
+    shared = HereShared(Workspace(copied), "", 1, 0, None, {})
+    fold.run(trial, shared, lambda values, due: None)
+    [member] = members(copied, "kernel-mfcc")
+    as_it_was, others = member.read_bytes(), {p: p.stat().st_mtime_ns for p in member.parent.iterdir() if p != member}
+    member.write_bytes(as_it_was[:100])
+    with pytest.raises(WorkspaceError, match=f"{member.name} is damaged.*remove it"):
+        fold.run(trial, shared, lambda values, due: None)
+    member.unlink()
+    fold.run(trial, shared, lambda values, due: None)
+    assert member.read_bytes() == as_it_was
+    after = {p: p.stat().st_mtime_ns for p in member.parent.iterdir()}
+    fold.run(trial, shared, lambda values, due: None)
+    assert {p: p.stat().st_mtime_ns for p in member.parent.iterdir()} == after, "a finished fold was trained again"
+    assert after.keys() == {member, *others}
 
 
 # failures ----------------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ _CONDITIONS = {"COMPARISON", "CONJUNCTION", "BETWEEN"}
 _OPERATORS = {"OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "COMPARE_IN", "COMPARE_NOT_IN"}
 _PREDICATES = {"contains", "starts_with", "ends_with", "regexp_matches", "~~", "!~~", "~~*", "!~~*"}
 _FUNCTIONS = _PREDICATES | {"+", "-", "*", "/", "%", "abs", "round", "least", "greatest", "length", "lower", "upper"}
-_INSTEAD = {"&": "and", "|": "or", "~": "not", "!": "not"}
+_INSTEAD = {"&": "and", "|": "or", "~": "not", "!": "not", "row": "0.5, with a point"}
 _WRITE = (
     "write one SQL condition, as in valence < 0.35 and title like '%war%': columns, numbers, 'text', and, or, not, "
     "= != < <= > >=, between, in, like, is null, + - * /"
@@ -104,6 +104,10 @@ def _rows(text: str, table: pa.Table, clause: str, is_condition: bool) -> np.nda
     checked = _Checked(text, [*names, "width"], [f.name for f in fields if pa.types.is_boolean(f.type)], is_condition)
     expression = checked.sql()
     numbered = table.select(names).append_column("row", pa.array(np.arange(len(table))))
+    for index, field in enumerate(numbered.schema):
+        if pa.types.is_string(field.type) and field.name in checked.used:  # DuckDB's NOCASE knows no ß and no final ς
+            folded = [None if t is None else t.casefold() for t in numbered[index].to_pylist()]
+            numbered = numbered.set_column(index, field, pa.array(folded, field.type))
     sql = f"SELECT row FROM (SELECT * REPLACE ({', '.join(finite)}), {width} FROM scores) {clause.format(expression)}"  # noqa: S608
     try:
         found = query(sql, ignore_case=True, scores=numbered)
@@ -120,6 +124,7 @@ class _Checked:
     def __init__(self, text: str, names: list[str], truths: list[str], is_condition: bool) -> None:
         """names: of columns. truths: names of the boolean ones."""
         self.text, self.names, self.truths, self.is_condition = text, names, truths, is_condition
+        self.used, self.patterns = set[str](), list[int]()
 
     def refused(self, why: str, write: str = "") -> InputError:
         """The error with the expression, the reason, and what to write instead."""
@@ -153,25 +158,28 @@ class _Checked:
         return str(written["sql"][0]).removeprefix("SELECT ")
 
     def _check(self, node: Any, depth: int) -> None:
-        """Refuse what is on no list, and make ``not`` of an unknown comparison true."""
+        """Refuse what is on no list, fold the case of text, and make ``not`` of an unknown comparison true."""
         if depth > MAX_DEPTH:
             raise self.refused("it is nested too deeply", "give a simpler one")
         if isinstance(node, dict) and "class" in node:
             self._check_node(node)
         for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
             self._check(child, depth + isinstance(node, dict))
-        if isinstance(node, dict) and node.get("type") == "OPERATOR_NOT" and self._at(node).startswith("not"):
-            # NOT before a comparison; NOT IN is itself a comparison.
+        if isinstance(node, dict) and node.get("type") == "OPERATOR_NOT" and self._at(node) in ("not", ""):
+            # In front of a comparison, not as in NOT IN, which is one itself. The second of NOT NOT has no location.
             node["children"] = [{**node, "type": "OPERATOR_COALESCE", "children": [*node["children"], _FALSE]}]
 
     def _check_node(self, node: dict[str, Any]) -> None:
         kind, of = node["class"], node["type"]
         if kind == "COLUMN_REF":
-            self._check_column(node["column_names"])
+            self._check_column(node)
         elif kind == "FUNCTION":
             name = node["function_name"]
             if name not in _FUNCTIONS or len(node["qualified_name"]["path"]) > 1:
                 raise self.refused(f"{name} cannot be used here", f"write {_INSTEAD[name]}" if name in _INSTEAD else "")
+            self._prepare(name, [a["expression"] for a in node["arguments"]])
+        elif kind == "CONSTANT" and node.get("literal", {}).get("kind") == "STRING" and id(node) not in self.patterns:
+            node["literal"]["text"] = node["literal"]["text"].casefold()
         elif not (kind == "CONSTANT" or self._is_condition(node) or node.get("type_name") == "BOOLEAN"):
             raise self.refused(f"{of.lower().replace('_', ' ')} cannot be used here")
         if (kind == "CONJUNCTION" or of == "OPERATOR_NOT") and not all(map(self._is_condition, node["children"])):
@@ -179,9 +187,22 @@ class _Checked:
         if kind == "COMPARISON" and self._is_condition(node["left"]) != self._is_condition(node["right"]):
             raise self.refused("a condition is compared with a number or text")
 
-    def _check_column(self, path: list[str]) -> None:
-        name = ".".join(path)
+    def _prepare(self, name: str, arguments: list[dict[str, Any]]) -> None:
+        """Make a pattern ignore case, and whole numbers of a sum doubles, which 2 * 1024 * 1024 * 1024 fits into."""
+        for argument in arguments:
+            literal = argument.get("literal", {})
+            if name == "regexp_matches" and argument is arguments[1] and literal.get("kind") == "STRING":
+                argument["literal"] = {**literal, "text": f"(?i){literal['text']}"}
+                self.patterns.append(id(argument))
+            elif name in ("+", "-", "*") and len(arguments) > 1 and literal.get("kind") == "INTEGER":
+                literal.update(kind="NUMERIC", text=f"{literal['text']}e0")
+
+    def _check_column(self, node: dict[str, Any]) -> None:
+        name = ".".join(node["column_names"])
+        if self._at(node).startswith('"'):  # or title = "album" would compare two columns
+            raise self.refused(f'"{name}"', "columns have no quotes, and text is written in 'single quotes'")
         if name.casefold() in self.names:
+            self.used.add(name.casefold())
             return
         near = difflib.get_close_matches(name.casefold(), self.names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.names)};"

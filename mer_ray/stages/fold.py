@@ -75,13 +75,15 @@ def train(trial: Trial, shared: Shared, report: Report, placement: Any = None) -
     """Train the networks of a fold, resuming from checkpoints, and save its predictions."""
     from mer_ray.training.crossval import train_fold
 
-    checkpoints = trial.checkpoints(shared.workspace)
-    finished = checkpoints.read(trial.result) is not None
+    checkpoints, plan = trial.checkpoints(shared.workspace), trial.plan
+    # A member that was damaged may have been removed since, as its error advises.
+    members = (checkpoints.member(part.number) for part in plan)
+    finished = checkpoints.read(trial.result) is not None and all(member is not None for member in members)
     if placement is not None:
         placement.check_same(float(finished), f"{trial.name} finished:")
     if finished:
         return {}
-    dataset, plan = shared.dataset(trial), trial.plan
+    dataset = shared.dataset(trial)
     choices = search(trial, shared, dataset, report) if trial.searched else []
     done = trial.search_steps - 1
 

@@ -140,7 +140,7 @@ def _identity(config: Config, matcher: Matcher) -> dict[str, Any]:
         "source": settings.source,
         "lexicon": matcher.lexicon.name,
         "scale": list(matcher.lexicon.scale),
-        "recipe": settings.recipe,
+        "recipe": settings.recipe if matcher.reader.version == 1 else f"{settings.recipe} {matcher.reader.version}",
         "exclude": _list_identity(matcher.exclude),
         "keep": _list_identity(matcher.keep),
         "seeds": sorted(matcher.seeds) if matcher.reader.uses_names else [],

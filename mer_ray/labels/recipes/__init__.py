@@ -88,7 +88,10 @@ class BaseRecipe(ABC):
         options: Which of the settings ``words`` and ``negation`` it uses.
         uses_names: Whether it ignores the catalog's names and a track's own title, and so needs them.
         moderated: See `vad.weighted_means`.
+        version: Raised whenever the same tags give other labels, so that labels of two versions never meet.
     """
+
+    version: ClassVar[int] = 1
 
     options: ClassVar[frozenset[str]] = frozenset()
     uses_names: ClassVar[bool] = False
