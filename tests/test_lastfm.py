@@ -19,7 +19,7 @@ from services import Call, LastFm, Song, closed_port, send
 
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, TrackError
 from mer_ray.io.rate_limit import LocalLimiter, per_second
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing
 from mer_ray.sources.lastfm_listing import PageAt, Wanted, listing
 from mer_ray.sources.response_cache import ResponseCache
@@ -44,7 +44,7 @@ def service() -> Iterator[LastFm]:
         yield running
 
 
-def collect(service: LastFm, folder: Path, limit: int | None = None, **options: Any) -> list[Found]:
+def collect(service: LastFm, folder: Path, limit: int | None = None, **options: Any) -> list[SourceResult]:
     """What Last.fm says of "soundtrack", with one client and the answers in ``folder``."""
     options = {"api_url": service.url, "api_key": KEY, "timeout_s": 5.0, **options}
     wanted = Wanted(("soundtrack",), limit=limit)
@@ -67,11 +67,11 @@ def collect(service: LastFm, folder: Path, limit: int | None = None, **options: 
         return [found for found, _ in lastfm_harvest.tracks(listed, wanted, answers, losses)]
 
 
-def only_tracks(found: list[Found]) -> list[Track]:
+def only_tracks(found: list[SourceResult]) -> list[Track]:
     return [item for item in found if isinstance(item, Track)]
 
 
-def lost(found: list[Found]) -> list[tuple[str, str, bool]]:
+def lost(found: list[SourceResult]) -> list[tuple[str, str, bool]]:
     """(title, reason, transient) of each loss."""
     return [(item[0].title, item[1].reason, item[1].transient) for item in found if isinstance(item, tuple)]
 

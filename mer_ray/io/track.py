@@ -54,5 +54,5 @@ class Track:
         return track_id(self.artist, self.title, self.album)
 
 
-Found = Track | tuple[Track, TrackError]
+SourceResult = Track | tuple[Track, TrackError]
 """A source yields tracks, and unusable ones with their error."""

@@ -23,7 +23,7 @@ from mer_ray.errors import ConfigError, InputError, TrackError
 from mer_ray.io.delimited import number
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources import manifest_columns as columns
 from mer_ray.sources import manifest_labels as labelling
 from mer_ray.sources import manifest_location as locations
@@ -40,7 +40,7 @@ _NO_ID = frozenset(["na", "n/a", "nan", "none", "null", "-"])
 _NAMED = {";": "; ", ",": ", ", "|": "| ", "\n": "line ends ", "/": "/ "}
 
 
-def tracks(manifest: str | Path, scale: Scale = (0.0, 1.0), labels: bool = True) -> Iterator[Found]:
+def tracks(manifest: str | Path, scale: Scale = (0.0, 1.0), labels: bool = True) -> Iterator[SourceResult]:
     """A `Track` per row; for a bad row one named "FILE, row N" (from 1 below the header) with its error.
 
     scale: the lowest and highest possible label of the manifest, which are mapped to 0..1. labels: False ignores labels
@@ -241,7 +241,7 @@ class Source(TrackSource):
         """See `TrackSource`."""
         return {"scale": self.settings.scale}
 
-    def tracks(self, stored: Stored) -> Iterator[Found]:
+    def tracks(self, stored: Stored) -> Iterator[SourceResult]:
         """See `TrackSource`."""
         return tracks(self.settings.manifest, self.settings.scale)
 
