@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from mer_ray import config_file
-from mer_ray.audio.excerpt import Place
+from mer_ray.audio.excerpt import Position
 from mer_ray.audio.providers import PROVIDERS
 from mer_ray.errors import ConfigError
 from mer_ray.features import FAMILIES, params_model
@@ -185,7 +185,7 @@ class ExcerptConfig(_Section):
     """The part of each track that is used: see `audio.excerpt.Excerpt`."""
 
     seconds: float = Field(gt=0)
-    place: Place = "centre"
+    place: Position = "centre"
     windows: int = Field(1, ge=1, le=1_000)
 
     @model_validator(mode="after")

@@ -256,7 +256,7 @@ def _row(track: Track) -> dict[str, Any]:
         # A missing file will become a row of failures.
         planned = LEAST_S if found["size"] is None else track.duration_s or found["size"] / BYTES_PER_S
     return {
-        "track_id": track.given_id or file_id(uri),
+        "track_id": track.own_id or file_id(uri),
         "artist": track.artist,
         "title": track.title,
         "album": track.album,

@@ -146,13 +146,13 @@ class _Row:
 
 
 def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
-    artist, title, given_id = row.text("artist"), row.text("title"), _id(row["track_id"])
+    artist, title, own_id = row.text("artist"), row.text("title"), _id(row["track_id"])
     location, uri = None, None
     written = next((cell for f in ("path", "uri") if (cell := _location(row[f])).strip()), "")
     if written:
         location, uri = locations.resolve(written, folder)
-    if given_id and uri is None and not title and not any(f in row for f in ("title", "path", "uri")):
-        title = one_line(given_id)
+    if own_id and uri is None and not title and not any(f in row for f in ("title", "path", "uri")):
+        title = one_line(own_id)
     elif not (artist and title) and uri is None:
         raise TrackError("incomplete", "needs artist and title, or a path")
     label = labelling.values(row.label()) if labels else None
@@ -168,7 +168,7 @@ def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
         tags=tagging.parse(row["tags"]) if labels else (),
         given=None if label is None else labelling.rescaled(label, scale),
         location=location,
-        given_id=given_id,
+        own_id=own_id,
     )
 
 
