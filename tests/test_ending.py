@@ -47,11 +47,11 @@ def ended(*arguments: object, **options: object) -> tuple[int, str, str]:
     return process.returncode, out or "", err or ""
 
 
-def one_line(code: int, err: str, *said: str) -> None:
+def one_line(code: int, err: str, *message: str) -> None:
     assert code == 2, err
     assert "Traceback" not in err
     (line,) = [line for line in err.splitlines() if line.startswith("mer-ray: error: ")]
-    for part in said:
+    for part in message:
         assert part in line
 
 

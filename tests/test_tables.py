@@ -203,12 +203,12 @@ def test_other_settings_are_refused_by_name(workspace):
     workspace.claim("extract:mfcc", "features/mfcc", {"rate": 22_050, "bands": [1, 2], "hop": 512})
     with pytest.raises(WorkspaceError) as caught:
         workspace.claim("extract:mfcc", "features/mfcc", {"hop": 256, "bands": (1, 2), "window": 4})
-    said = str(caught.value)
-    assert "extract:mfcc.hop was 512, now 256" in said
-    assert "extract:mfcc.rate was 22050, now None" in said
-    assert "extract:mfcc.window was None, now 4" in said
-    assert "bands" not in said
-    assert "another --workspace" in said
+    message = str(caught.value)
+    assert "extract:mfcc.hop was 512, now 256" in message
+    assert "extract:mfcc.rate was 22050, now None" in message
+    assert "extract:mfcc.window was None, now 4" in message
+    assert "bands" not in message
+    assert "another --workspace" in message
     recorded = json.loads(workspace.read_bytes("settings", "extract-mfcc.json"))
     assert recorded["settings"]["hop"] == 512
 
