@@ -95,10 +95,10 @@ def test_what_a_killed_process_left_is_not_read(workspace):
     assert leftover.exists()  # it may be another process's, at work
     old = time.time() - 2 * 86_400
     os.utime(leftover, (old, old))
-    marker = leftover.rename(leftover.with_name(f"{MARKER}-0"))
+    mark = leftover.rename(leftover.with_name(f"{MARKER}-0"))
     workspace.sweep()
-    assert marker.exists()  # of a run that takes days
-    leftover = marker.rename(leftover)
+    assert mark.exists()  # of a run that takes days
+    leftover = mark.rename(leftover)
     workspace.sweep()
     assert not leftover.exists()
     assert workspace.ids("audio") == {"a"}
@@ -117,7 +117,7 @@ def test_a_write_that_breaks_off_leaves_the_old_file(workspace, monkeypatch):
     assert list(Path(workspace.path(".tmp")).iterdir()) == []
 
 
-@pytest.marker.parametrize(
+@pytest.mark.parametrize(
     "damage", [lambda b: b"", lambda b: b"PAR1", lambda b: b[:-30], lambda b: b[:60] + bytes(90) + b[150:]]
 )
 def test_a_damaged_shard_is_named(workspace, damage):
@@ -131,7 +131,7 @@ def test_a_damaged_shard_is_named(workspace, damage):
     assert "\n" not in str(caught.value)
 
 
-@pytest.marker.parametrize("table", SCHEMAS)
+@pytest.mark.parametrize("table", SCHEMAS)
 def test_a_table_that_is_not_there_is_empty(workspace, table):
     assert workspace.read(table).schema == SCHEMAS[table]
     assert workspace.read(table).num_rows == 0
@@ -143,7 +143,7 @@ def test_a_table_that_a_stage_needs_names_the_stage(workspace):
         workspace.require("audio", "acquire")
 
 
-@pytest.marker.parametrize("schema", [*SCHEMAS.values(), features_schema(20)])
+@pytest.mark.parametrize("schema", [*SCHEMAS.values(), features_schema(20)])
 def test_every_column_says_its_unit(schema):
     for field in schema:
         assert field.metadata[b"unit"], field.name
@@ -203,12 +203,12 @@ def test_other_settings_are_refused_by_name(workspace):
     workspace.claim("extract:mfcc", "features/mfcc", {"rate": 22_050, "bands": [1, 2], "hop": 512})
     with pytest.raises(WorkspaceError) as caught:
         workspace.claim("extract:mfcc", "features/mfcc", {"hop": 256, "bands": (1, 2), "window": 4})
-    said = str(caught.value)
-    assert "extract:mfcc.hop was 512, now 256" in said
-    assert "extract:mfcc.rate was 22050, now None" in said
-    assert "extract:mfcc.window was None, now 4" in said
-    assert "bands" not in said
-    assert "another --workspace" in said
+    message = str(caught.value)
+    assert "extract:mfcc.hop was 512, now 256" in message
+    assert "extract:mfcc.rate was 22050, now None" in message
+    assert "extract:mfcc.window was None, now 4" in message
+    assert "bands" not in message
+    assert "another --workspace" in message
     recorded = json.loads(workspace.read_bytes("settings", "extract-mfcc.json"))
     assert recorded["settings"]["hop"] == 512
 
@@ -366,7 +366,7 @@ def test_a_relative_workspace_stays_where_it_was(tmp_path, monkeypatch):
     assert Workspace(tmp_path / "here").ids("audio") == {"a"}
 
 
-@pytest.marker.parametrize("place", ["gopher://old/times", "file://relative", "nul\0byte", "~nobody-of-this-name/x"])
+@pytest.mark.parametrize("place", ["gopher://old/times", "file://relative", "nul\0byte", "~nobody-of-this-name/x"])
 def test_a_place_that_cannot_be_is_named(place):
     with pytest.raises(WorkspaceError, match=r"cannot open workspace|a workspace cannot be at"):
         Workspace(place)

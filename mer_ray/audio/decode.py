@@ -130,8 +130,8 @@ def stream(
 
     Raises:
         TrackError: At any point, and invalidates earlier blocks: missing, unreadable, empty, corrupt, truncated,
-            too_big (for the memory), not_finite, too_short, silent (no channel exceeds -60 dBFS) or cancelled (one does, and
-            their mean does not).
+            too_big (for the memory), not_finite, too_short, silent (no channel exceeds -60 dBFS) or cancelled (one
+            does, and their mean does not).
     """
     file = readable(path)
     with opened(file) as (survey, reader):

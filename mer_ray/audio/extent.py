@@ -10,8 +10,8 @@ from mer_ray.errors import TrackError
 
 MISSING_SHARE, MISSING_S = 0.02, 0.5
 """A file is truncated if it lacks more than this share of what it announces, and more than so many seconds: some
-damaged frames of a long file do no harm, and in a short one encoders' padding may be missing. For announced bytes, the share
-alone decides."""
+damaged frames of a long file do no harm, and in a short one encoders' padding may be missing. For announced bytes, the
+share alone decides."""
 
 ABSURD = 1_000
 """Announced lengths beyond so many times the present one are wrong."""

@@ -19,7 +19,7 @@ class Track:
         uri: The path or address of its audio, if the source knows it.
         key: An id that the source makes, such as a hash of an untagged file's content.
         location: The path or address as the source writes it, before it was made absolute.
-        given_id: The id in the user's own table.
+        own_id: The id in the user's own table.
         size: Bytes of the file, if the source has read it.
         mtime_ns: Its modification time, in ns since 1970.
     """
@@ -36,7 +36,7 @@ class Track:
     given: tuple[float | None, float | None, float | None] | None = None
     key: str | None = None
     location: str | None = None
-    given_id: str | None = None
+    own_id: str | None = None
     size: int | None = None
     mtime_ns: int | None = None
 
@@ -46,13 +46,13 @@ class Track:
 
         `sources.listing` adds the file for tracks of the same artist, title and album in several files.
         """
-        if self.given_id or self.key:
-            return self.given_id or self.key or ""
+        if self.own_id or self.key:
+            return self.own_id or self.key or ""
         location = self.location or self.uri
         if location and not (self.artist and self.title):
             return digest(location.encode())[:16]
         return track_id(self.artist, self.title, self.album)
 
 
-Found = Track | tuple[Track, TrackError]
+SourceResult = Track | tuple[Track, TrackError]
 """A source yields tracks, and unusable ones with their error."""

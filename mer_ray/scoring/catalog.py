@@ -22,7 +22,7 @@ from mer_ray.io.address import is_url, to_path, to_uri
 from mer_ray.io.identity import digest, file_digest, one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.tables import failure
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources import folder, manifest
 
 BYTES_PER_S = 20_000
@@ -116,7 +116,7 @@ def find(paths: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catal
     return catalog
 
 
-def _take(path: str, item: Found, catalog: Catalog) -> None:
+def _take(path: str, item: SourceResult, catalog: Catalog) -> None:
     track, error = item if isinstance(item, tuple) else (item, None)
     if error is None and track.uri is None:
         error = TrackError("no_audio", f"{path}: {track.artist} – {track.title} has no path or uri")
@@ -139,7 +139,7 @@ def has_frames(path: str | Path) -> bool:
         return False
 
 
-def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) -> Iterator[Found]:
+def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) -> Iterator[SourceResult]:
     if is_url(text):
         raise InputError(
             f"{address.shown(text)} is a web address",
@@ -177,7 +177,7 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) 
         yield _described(path)
 
 
-def _listed(file: Path, scale: tuple[float, float], alone: bool) -> Iterator[Found]:
+def _listed(file: Path, scale: tuple[float, float], alone: bool) -> Iterator[SourceResult]:
     """The tracks of a manifest. If it is unusable, and one of several paths, it becomes a failure."""
     try:
         yield from manifest.tracks(file, scale, labels=False)
@@ -199,7 +199,7 @@ def _is_table(file: Path) -> bool:
         return file.suffix.lower() in manifest.SUFFIXES
 
 
-def _described(file: Path) -> Found:
+def _described(file: Path) -> SourceResult:
     """A file that was named itself: its content decides, not its suffix."""
     name = one_line(str(file), 300)
     try:
@@ -256,7 +256,7 @@ def _row(track: Track) -> dict[str, Any]:
         # A missing file will become a row of failures.
         planned = LEAST_S if found["size"] is None else track.duration_s or found["size"] / BYTES_PER_S
     return {
-        "track_id": track.given_id or file_id(uri),
+        "track_id": track.own_id or file_id(uri),
         "artist": track.artist,
         "title": track.title,
         "album": track.album,

@@ -15,7 +15,7 @@ from mer_ray.audio.walk import Skipped
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.io.address import to_uri
 from mer_ray.io.identity import digest, one_line
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources.source import Stored, TrackSource
 
 
@@ -30,7 +30,7 @@ class Source(TrackSource):
             raise ConfigError("collect.folder is not set", "give the path of a folder with audio files")
         files(self.settings.folder)
 
-    def tracks(self, stored: Stored) -> Iterator[Found]:
+    def tracks(self, stored: Stored) -> Iterator[SourceResult]:
         """See `TrackSource`."""
         self._skipped = Skipped()
         return tracks(self.settings.folder, self._skipped, Known(stored(Known.COLUMNS)))
@@ -71,7 +71,7 @@ def _state(uri: str | None, size: int | None, mtime_ns: int | None) -> str:
     return digest(f"{uri} {size} {mtime_ns}".encode())[:16]
 
 
-def tracks(folder: str | Path, skipped: Skipped | None = None, known: Known | None = None) -> Iterator[Found]:
+def tracks(folder: str | Path, skipped: Skipped | None = None, known: Known | None = None) -> Iterator[SourceResult]:
     """A `Track` per file: named by its tags or, without them, by its file name, and identified by its content.
 
     skipped: filled with what was ignored, before the first track. known: hashes of an earlier run.

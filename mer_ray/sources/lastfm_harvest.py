@@ -17,7 +17,7 @@ from typing import TypeVar
 from mer_ray.console import progress
 from mer_ray.errors import ServiceError, TrackError
 from mer_ray.io.identity import digest, normalise
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources import lastfm_xml
 from mer_ray.sources.lastfm import Client, details_request, page_request, tags_request, track_error
 from mer_ray.sources.lastfm_listing import Listing, PageAt, Wanted, content
@@ -125,7 +125,7 @@ def open_requests(listed: Listing, wanted: Wanted, cache: ResponseCache, retry_r
 
 def tracks(
     listed: Listing, wanted: Wanted, cache: ResponseCache, failed: Mapping[str, TrackError]
-) -> Iterator[tuple[Found, datetime | None]]:
+) -> Iterator[tuple[SourceResult, datetime | None]]:
     """Each track of the listing with its tags, or its error; and the time of the response.
 
     failed: errors of requests without a response, by track id.
@@ -160,7 +160,7 @@ def _detailed(track: Track, wanted: Wanted, cache: ResponseCache) -> Track:
     )
 
 
-def _filtered(track: Track, tags: lastfm_xml.Tags, wanted: Wanted) -> Found:
+def _filtered(track: Track, tags: lastfm_xml.Tags, wanted: Wanted) -> SourceResult:
     if wanted.min_seed_weight > 0:
         weights = {normalise(name): weight for name, weight in tags}
         seeds = [weights.get(normalise(tag), 0.0) for tag in wanted.tags]

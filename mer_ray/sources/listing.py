@@ -72,7 +72,7 @@ class Listing:
 
     def add(self, track: Track) -> None:
         """Add a track."""
-        kind = "track_id" if track.given_id else "content" if track.key else "name"
+        kind = "track_id" if track.own_id else "content" if track.key else "name"
         location = track.location or track.uri or ""
         self._rows.append({**row(track, self._source, self._at), "location": location, "kind": kind})
         if len(self._rows) == BATCH:

@@ -23,7 +23,7 @@ from mer_ray.errors import ConfigError, InputError, TrackError
 from mer_ray.io.delimited import number
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources import manifest_columns as columns
 from mer_ray.sources import manifest_labels as labelling
 from mer_ray.sources import manifest_location as locations
@@ -40,7 +40,7 @@ _NO_ID = frozenset(["na", "n/a", "nan", "none", "null", "-"])
 _NAMED = {";": "; ", ",": ", ", "|": "| ", "\n": "line ends ", "/": "/ "}
 
 
-def tracks(manifest: str | Path, scale: Scale = (0.0, 1.0), labels: bool = True) -> Iterator[Found]:
+def tracks(manifest: str | Path, scale: Scale = (0.0, 1.0), labels: bool = True) -> Iterator[SourceResult]:
     """A `Track` per row; for a bad row one named "FILE, row N" (from 1 below the header) with its error.
 
     scale: the lowest and highest possible label of the manifest, which are mapped to 0..1. labels: False ignores labels
@@ -146,13 +146,13 @@ class _Row:
 
 
 def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
-    artist, title, given_id = row.text("artist"), row.text("title"), _id(row["track_id"])
+    artist, title, own_id = row.text("artist"), row.text("title"), _id(row["track_id"])
     location, uri = None, None
     written = next((cell for f in ("path", "uri") if (cell := _location(row[f])).strip()), "")
     if written:
         location, uri = locations.resolve(written, folder)
-    if given_id and uri is None and not title and not any(f in row for f in ("title", "path", "uri")):
-        title = one_line(given_id)
+    if own_id and uri is None and not title and not any(f in row for f in ("title", "path", "uri")):
+        title = one_line(own_id)
     elif not (artist and title) and uri is None:
         raise TrackError("incomplete", "needs artist and title, or a path")
     label = labelling.values(row.label()) if labels else None
@@ -168,7 +168,7 @@ def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
         tags=tagging.parse(row["tags"]) if labels else (),
         given=None if label is None else labelling.rescaled(label, scale),
         location=location,
-        given_id=given_id,
+        own_id=own_id,
     )
 
 
@@ -241,7 +241,7 @@ class Source(TrackSource):
         """See `TrackSource`."""
         return {"scale": self.settings.scale}
 
-    def tracks(self, stored: Stored) -> Iterator[Found]:
+    def tracks(self, stored: Stored) -> Iterator[SourceResult]:
         """See `TrackSource`."""
         return tracks(self.settings.manifest, self.settings.scale)
 

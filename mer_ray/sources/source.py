@@ -9,7 +9,7 @@ from typing import Any, ClassVar, cast
 
 import pyarrow as pa
 
-from mer_ray.io.track import Found
+from mer_ray.io.track import SourceResult
 
 Stored = Callable[[Sequence[str]], Iterator[pa.Table]]
 """Called with names of columns; yields the workspace's stored rows of ``tracks``."""
@@ -32,7 +32,7 @@ class TrackSource(ABC):
         return {}
 
     @abstractmethod
-    def tracks(self, stored: Stored) -> Iterator[Found]:
+    def tracks(self, stored: Stored) -> Iterator[SourceResult]:
         """Each track; for an unusable one, its known fields and a TrackError.
 
         stored: the rows of an earlier run, to save work. Raises a MerRayError where it cannot continue.

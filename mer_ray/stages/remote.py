@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from mer_ray import errors
-from mer_ray.errors import MerRayError, as_ours
+from mer_ray.errors import MerRayError, to_mer_ray_error
 from mer_ray.io.store import MARKER, TEMPORARY, Store
 from mer_ray.stages import session
 
@@ -42,8 +42,8 @@ def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, Remo
     try:
         return function(*arguments), None
     except (MerRayError, OSError) as error:
-        ours = as_ours(error)
-        return None, RemoteError(type(ours).__name__, ours.message, ours.hint)
+        raised = to_mer_ray_error(error)
+        return None, RemoteError(type(raised).__name__, raised.message, raised.hint)
 
 
 def run_remote(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -53,7 +53,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Found:
+class ProviderResult:
     """The audio that a provider found.
 
     Attributes:
@@ -89,7 +89,7 @@ class Provider(ABC):
         return self.name
 
     @abstractmethod
-    def get(self, track: Track, folder: Path, limits: Limits) -> Found | None:
+    def get(self, track: Track, folder: Path, limits: Limits) -> ProviderResult | None:
         """Get a track's audio; None where the provider does not know the track.
 
         Args:

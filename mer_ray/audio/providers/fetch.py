@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mer_ray.audio.decode import Probe
-from mer_ray.audio.providers import Found, Limits, Provider
+from mer_ray.audio.providers import Limits, Provider, ProviderResult
 from mer_ray.errors import TrackError
 from mer_ray.io.identity import one_line
 from mer_ray.io.track import Track
@@ -68,7 +68,7 @@ def fetch(track: Track, providers: Sequence[Provider], keep: Keep, limits: Limit
     raise TrackError("no_audio", f"{track.artist} – {track.title}: {reasons}", any(a.error.transient for a in failed))
 
 
-def _stored(found: Found, keep: Keep) -> AudioFile:
+def _stored(found: ProviderResult, keep: Keep) -> AudioFile:
     """Check and store the file; messages name its origin, not the temporary file."""
     try:
         return keep(found.path, found.uri)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mer_ray.audio import walk
 from mer_ray.audio.file_tags import describe
-from mer_ray.audio.providers import Found, Limits, Provider, Settings
+from mer_ray.audio.providers import Limits, Provider, ProviderResult, Settings
 from mer_ray.errors import TrackError
 from mer_ray.io.address import to_path
 from mer_ray.io.identity import normalise
@@ -51,10 +51,10 @@ class MusicFolder(Provider):
         if settings.folder is not None:
             walk.search(settings.folder)
 
-    def get(self, track: Track, folder: Path, limits: Limits) -> Found | None:
+    def get(self, track: Track, folder: Path, limits: Limits) -> ProviderResult | None:
         """See `Provider.get`."""
         uri = find(track, self._index)
-        return None if uri is None else Found(to_path(uri), uri)
+        return None if uri is None else ProviderResult(to_path(uri), uri)
 
 
 def _described(files: Iterable[Path]) -> Iterable[Track]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from mer_ray import child_process
 from mer_ray.audio.decode import probe
-from mer_ray.audio.providers import Found, Limits, Provider, Settings, matching
+from mer_ray.audio.providers import Limits, Provider, ProviderResult, Settings, matching
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.io.identity import one_line
 from mer_ray.io.track import Track
@@ -46,7 +46,7 @@ class Savify(Provider):
         """Raises ConfigError where Spotify's credentials are missing in the environment."""
         _check_credentials()
 
-    def get(self, track: Track, folder: Path, limits: Limits) -> Found | None:
+    def get(self, track: Track, folder: Path, limits: Limits) -> ProviderResult | None:
         """Get a track's audio as an MP3 file.
 
         Raises:
@@ -73,7 +73,7 @@ class Savify(Provider):
                 if path.stat().st_size > limits.max_mb * 1e6:
                     raise too_big
                 self._check_duration(path, outcome["expected_s"] or track.duration_s, name)
-                return Found(path, shown=name, spotify_id=str(outcome["spotify_id"]))
+                return ProviderResult(path, shown=name, spotify_id=str(outcome["spotify_id"]))
             case "credentials":
                 raise ConfigError(f"Spotify refuses savify ({message})", f"check {' and '.join(CREDENTIALS)}")
             case "not_found" | "wrong_title" | "wrong_duration" as reason:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mer_ray.audio.providers.demo.affect import affect, stream
 from mer_ray.io.identity import track_id
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources.demo import names
 from mer_ray.sources.demo import tags as listeners
 from mer_ray.sources.source import Stored, TrackSource
@@ -43,6 +43,6 @@ class Source(TrackSource):
         """See `TrackSource`."""
         return dict(self.settings.demo.model_dump())
 
-    def tracks(self, stored: Stored) -> Iterator[Found]:
+    def tracks(self, stored: Stored) -> Iterator[SourceResult]:
         """See `TrackSource`."""
         return tracks(self.settings.demo.cues, self.settings.demo.seconds, self.settings.demo.seed)
