@@ -120,7 +120,10 @@ def load(uri: str) -> Model:
         feature = FeatureSpec.from_json(value["feature"])
         known = feature.family in FAMILIES if feature.family else feature.name in FEATURES
         if value["network"] not in NETWORKS or not known:
-            raise ModelError(f"model {uri} is {value['network']} on {feature.name}, which this version does not have")
+            raise ModelError(
+                f"model {uri} is {value['network']} on {feature.name}, which this version does not have",
+                "use the version that trained it, or remove its folder",
+            )
         recipe = Recipe(value["network"], feature.hop_s, value["window"])
         shared = _part(tensors, "shared.")  # older versions stored arrays that all members share once
         return Model(
