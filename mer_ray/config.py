@@ -39,24 +39,9 @@ LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 
 
-def _names(value: Any) -> Any:
-    """Accept ``a,b`` and ``a`` as lists."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-Names = Annotated[list[str], BeforeValidator(_names)]
+Names = Annotated[list[str], BeforeValidator(config_file.names)]
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """Valid in names of folders, plots and table rows."""
-
-
-def _check_names(kind: str, names: Sequence[str], known: Sequence[str] | dict[str, Any]) -> None:
-    if not names:
-        raise ValueError(f"name at least one {kind} of {', '.join(known)}")
-    for name in names:
-        if name not in known:
-            raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"a {kind} is named twice")
 
 
 class _Section(BaseModel):
@@ -175,7 +160,7 @@ class AcquireConfig(_Section):
 
     @model_validator(mode="after")
     def _known(self) -> AcquireConfig:
-        _check_names("provider", self.providers, PROVIDERS)
+        config_file.check_names("provider", self.providers, PROVIDERS)
         return self
 
 
@@ -216,7 +201,7 @@ class _ExtractConfig(_Section):
         for name in named:
             if named.count(name) > 1:
                 raise ValueError(f"{name!r} is the name of two features")
-        _check_names("feature", self.features, named)
+        config_file.check_names("feature", self.features, named)
         return self
 
     def params(self, name: str) -> tuple[str, BaseModel]:
@@ -296,7 +281,7 @@ class TrainConfig(_Section):
 
     @model_validator(mode="after")
     def _known(self) -> TrainConfig:
-        _check_names("network", self.networks, NETWORKS)
+        config_file.check_names("network", self.networks, NETWORKS)
         if self.workers > 1 and (self.batch_size or 32) % self.workers:
             raise ValueError(f"train.batch_size must be a multiple of train.workers ({self.workers})")
         return self

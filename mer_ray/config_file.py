@@ -154,3 +154,19 @@ def _change(values: Any, keys: list[str], change: Callable[[str], str]) -> None:
             values[key] = change(value)
         elif isinstance(value, list):
             values[key] = [change(entry) if isinstance(entry, str) else entry for entry in value]
+
+
+def names(value: Any) -> Any:
+    """Accept ``a,b`` and ``a`` as lists."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def check_names(kind: str, names: Sequence[str], known: Sequence[str] | dict[str, Any]) -> None:
+    """Raise ValueError where a list of names is empty, has one twice, or an unknown one. kind: for the message."""
+    if not names:
+        raise ValueError(f"name at least one {kind} of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"a {kind} is named twice")
