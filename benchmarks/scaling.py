@@ -176,7 +176,7 @@ def stages(scenario: Scenario) -> list[Stage]:
     from mer_ray.stages import acquire, changes, label
 
     n, found = scenario.tracks, []
-    for name, table, rows in (("collect", "tracks", changes.AT_ONCE), ("label", "labels", label.SHARD_ROWS)):
+    for name, table, rows in (("collect", "tracks", changes.BATCH), ("label", "labels", label.SHARD_ROWS)):
         core_h = MEASURED[name].value * n / HOUR
         found.append(Stage(name, core_h, core_h, math.nan, MEASURED[table].value * n / GB, -(-n // rows)))
     core_h = MEASURED["acquire"].value * n / HOUR

@@ -15,7 +15,7 @@ import os
 
 from mer_ray.version import __version__
 
-TYPE_CHECKING = False  # not from typing: with `python -m mer_ray`, that would still be looked for in the current folder
+TYPE_CHECKING = False  # not from typing: with `python -m mer_ray`, that could be imported from the current folder
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Literal
@@ -46,13 +46,20 @@ def score(
 ) -> pa.Table:
     """Score audio files: a table with the columns of ``scores``, one row a file that could be scored, in order.
 
-    files: paths, or one path; a folder stands for the audio files in it and below. model: a loaded model, its folder,
-    or None for the packaged one. errors: what of files that cannot be scored: "warn" leaves them out with one
-    UserWarning, "ignore" without one, and `failures` lists them; "raise" raises the first one's TrackError.
-    allow_partial: score what there is of files that are cut or damaged; the column decoded_share says how much.
+    Needs no Ray, and no TensorFlow unless the model's feature does. Files are decoded in a child process, so that none
+    can crash this one.
 
-    Without Ray and without TensorFlow, unless the model's own feature needs it; the decoder has a process of its own,
-    so that no file can end this one. Raises InputError for another ``errors``, ModelError.
+    Args:
+        files: Paths, or one path; a folder stands for the audio files in it and below.
+        model: A loaded model, its folder, or None for the packaged one.
+        min_duration_s: Shorter files fail.
+        errors: For files that cannot be scored: "warn" leaves them out with one UserWarning, "ignore" without one, and
+            `failures` lists them; "raise" raises the first one's TrackError.
+        allow_partial: Score the decodable part of truncated or damaged files; the column decoded_share has its share.
+
+    Raises:
+        InputError: For another ``errors``.
+        ModelError: The model cannot be loaded.
     """
     import warnings
 
@@ -81,9 +88,9 @@ def score(
 
 
 def failures(table: pa.Table) -> pa.Table:
-    """What `score` could not score: columns uri, reason (a short code) and message, a row each.
+    """The files that `score` could not score: columns uri, reason (a short code) and message.
 
-    The schema's metadata of the table that `score` gave has them, also after it was written as Parquet and read again.
+    They are in the metadata of the schema of `score`'s table, also after it was written as Parquet and read again.
     """
     from mer_ray.scoring.files import failures
 
@@ -103,7 +110,7 @@ def load_lexicon(path: str | os.PathLike[str], scale: tuple[float, float] | None
 def vad_from_tags(tags: Mapping[str, float] | Iterable[tuple[str, float]], lexicon: Lexicon | Matcher) -> Label | None:
     """The weighted mean of the lexicon's scores over weighted tags, with its evidence; None if no tag is known.
 
-    A lexicon alone takes exact matches; ``mer_ray.labels.terms.Matcher(lexicon, "careful")`` reads more spellings.
+    A plain lexicon matches exactly; ``mer_ray.labels.terms.Matcher(lexicon, "careful")`` reads more spellings.
     """
     from collections.abc import Mapping
 

@@ -6,7 +6,7 @@ from mer_ray.child_process import leave_current_folder
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """First of all, nothing more is imported from the current folder. arguments: those of the process by default."""
+    """Run the command, without imports from the current folder. arguments: by default of the process."""
     leave_current_folder()
     from mer_ray.cli import main as command
 

@@ -1,18 +1,18 @@
-"""Where modules come from: the installed packages and what PYTHONPATH names, never the folder a command stands in.
+"""Import paths: installed packages and PYTHONPATH, never the current folder.
 
-Python puts that folder first for ``python -m``, and also where PYTHONPATH has an empty entry, as
-``PYTHONPATH=$PYTHONPATH:x`` makes one. A folder of music may hold a ``random.py``.
+Python puts the current folder first for ``python -m``, and also for an empty entry of PYTHONPATH, as in
+``PYTHONPATH=$PYTHONPATH:x``. A folder of music may contain a ``random.py``.
 """
 
 from __future__ import annotations
 
-# Nothing more: it is imported before the current folder is left.
+# Nothing more: this module is imported before the current folder is removed from the path.
 import os
 import sys
 
 VARIABLE = "PYTHONPATH"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
-"""The folder that this very package was imported from."""
+"""The folder from which this package was imported."""
 
 
 def child(*arguments: str) -> list[str]:
@@ -21,9 +21,9 @@ def child(*arguments: str) -> list[str]:
 
 
 def path(package: bool = True) -> str:
-    """A PYTHONPATH for child processes: ours, absolute and without the entries that mean the current folder.
+    """A PYTHONPATH for child processes: this process's, absolute and without the current folder.
 
-    package: put this package's own folder first, wherever the parent has it from.
+    package: put this package's folder first.
     """
     here, entries = _here(), [ROOT] if package else []
     for entry in os.environ.get(VARIABLE, "").split(os.pathsep):
@@ -33,9 +33,9 @@ def path(package: bool = True) -> str:
 
 
 def leave_current_folder() -> None:
-    """Import nothing more from the current folder, in this process and in those that it starts.
+    """Remove the current folder from the import path of this process and its children.
 
-    It stays where this package itself comes from there, or where PYTHONPATH names it by its absolute path.
+    It stays if this package was imported from it, or if PYTHONPATH has its absolute path.
     """
     if VARIABLE in os.environ:
         os.environ[VARIABLE] = path(package=False)

@@ -1,4 +1,4 @@
-"""The command ``mer-ray``: parses, calls a stage; an error becomes one clear line, see `signals`.
+"""The command ``mer-ray``: parses arguments and calls a stage; an error becomes one line, see `signals`.
 
 Heavy imports stay inside the commands, so that ``--help`` is fast.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _Commands(click.Group):
-    """All commands, all of which end as `signals` says."""
+    """All commands, run by `signals.run`."""
 
     debug = False
 
@@ -48,7 +48,7 @@ def main() -> None:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a title is no reason to stop, whatever a log can hold
+            stream.reconfigure(errors="backslashreplace")  # a log's encoding may lack a title's characters
 
 
 def _leave_ray() -> None:
@@ -60,7 +60,7 @@ _KEEP_GONE = click.option("--keep-gone", is_flag=True, help="Keep tracks whose r
 
 
 def _collecting(config: Config, **flags: bool) -> Config:
-    """The settings with those of ``collect`` that are flags."""
+    """The settings with the flags of ``collect``."""
     changes = {name: True for name, is_set in flags.items() if is_set}
     return config.model_copy(update={"collect": config.collect.model_copy(update=changes)})
 

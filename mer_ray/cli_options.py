@@ -1,4 +1,4 @@
-"""The options that commands share, and what they become: settings and an opened workspace."""
+"""The options that commands share, and how they become settings and an opened workspace."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _settings(
 
 
 def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
-    """The workspace, and the settings completed by what it has recorded. Scores of a catalog use no workspace."""
+    """The workspace, and the settings completed by its recorded source. Scores of a catalog use no workspace."""
     from mer_ray.io.store import check_lasting
     from mer_ray.io.tables import Workspace
     from mer_ray.stages import workspace_source
@@ -98,7 +98,7 @@ def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
 
 
 def reader(function: Callable[..., list[str]]) -> Callable[..., None]:
-    """For commands that only read files: print their remarks."""
+    """Decorate a command that only reads files: print its remarks."""
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from mer_ray import config_file
-from mer_ray.audio.excerpt import Place
+from mer_ray.audio.excerpt import Position
 from mer_ray.audio.providers import PROVIDERS
 from mer_ray.errors import ConfigError
 from mer_ray.features import FAMILIES, OLDER_NAMES, params_model
@@ -34,19 +34,19 @@ from mer_ray.labels.recipes import check_options, known_recipe
 from mer_ray.models import NETWORKS
 
 IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
-"""Settings of ``collect`` by which its source is known."""
+"""Settings of ``collect`` that imply its source."""
 LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 
 
 def _names(value: Any) -> Any:
-    """``a,b`` and ``a`` are lists too."""
+    """Accept ``a,b`` and ``a`` as lists."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 Names = Annotated[list[str], BeforeValidator(_names)]
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-"""What a folder, a plot and a row of a table can be called."""
+"""Valid in names of folders, plots and table rows."""
 
 
 def _check_names(kind: str, names: Sequence[str], known: Sequence[str] | dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ class _Section(BaseModel):
 
 
 class DemoConfig(_Section):
-    """The catalog that the project composes itself."""
+    """The synthetic demo catalog."""
 
     cues: int = Field(160, ge=1, le=100_000)
     seconds: float = Field(20.0, ge=1.0, le=600.0)
@@ -72,10 +72,12 @@ class DemoConfig(_Section):
 
 
 class CollectConfig(_Section):
-    """Where tracks and tags come from.
+    """The source of tracks and tags.
 
-    source: where it is not set, the one that manifest, folder or api_url imply, else the workspace's own. keep_gone:
-    tracks that the source no longer has stay in the workspace. workers: has no effect; older settings have it.
+    Attributes:
+        source: By default implied by manifest, folder or api_url, else the workspace's own.
+        keep_gone: Tracks that the source no longer has stay in the workspace.
+        workers: Has no effect; accepted from older settings.
     """
 
     source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
@@ -100,7 +102,7 @@ class CollectConfig(_Section):
     @model_validator(mode="before")
     @classmethod
     def _implied(cls, values: Any) -> Any:
-        """``manifest``, ``folder`` and ``api_url`` say what the source is."""
+        """``manifest``, ``folder`` and ``api_url`` imply the source."""
         if not isinstance(values, dict):
             return values
         implied = {source: key for key, source in IMPLIED.items() if values.get(key) not in (None, LASTFM_API)}
@@ -154,10 +156,12 @@ class LabelConfig(_Section):
 
 
 class AcquireConfig(_Section):
-    """How audio is got. Providers are tried in order.
+    """How audio is obtained, from the first provider that has it.
 
-    per_host: simultaneous requests to a host, cluster-wide. duration_tolerance: the share by which what savify
-    finds may be longer or shorter than expected; min_similarity: how alike artist and title must be at the least.
+    Attributes:
+        per_host: Simultaneous requests to a host, cluster-wide.
+        duration_tolerance: Share by which savify's results may be longer or shorter than expected.
+        min_similarity: Lowest similarity of artist and title.
     """
 
     providers: Names = ["uri", "folder"]
@@ -179,7 +183,7 @@ class ExcerptConfig(_Section):
     """The part of each track that is used: see `audio.excerpt.Excerpt`."""
 
     seconds: float = Field(gt=0)
-    place: Place = "centre"
+    place: Position = "centre"
     windows: int = Field(1, ge=1, le=1_000)
 
     @model_validator(mode="after")
@@ -190,11 +194,13 @@ class ExcerptConfig(_Section):
 
 
 class _ExtractConfig(_Section):
-    """Which features are computed, and how: ``extract.NAME`` holds the settings of each feature of the registry.
+    """Which features are computed, and how: ``extract.NAME`` has the settings of each registered feature.
 
-    hub, precomputed: features that the user names, and that ``features`` may list: TensorFlow Hub modules, and tables
-    of frames. excerpt: None for whole tracks. batch_minutes: audio of a block at the most, which is what a killed
-    worker loses.
+    Attributes:
+        hub: Features from TensorFlow Hub modules, under the user's names.
+        precomputed: Features from tables of frames, under the user's names.
+        excerpt: None for whole tracks.
+        batch_minutes: Audio of a block at most, which a killed worker loses.
     """
 
     features: Names = ["mfcc", "vggish"]
@@ -232,11 +238,14 @@ else:
 
 
 class SearchConfig(_Section):
-    """How settings are searched for, inside each fold's training tracks. trials: of each fold; 0 for no search.
+    """The hyperparameter search within each fold's training tracks. Reproducible by the seed.
 
-    method: Optuna's random sampler, or (optuna) its TPE. scheduler: of its pruners, asha (successive halving) stops
-    what is behind after ``grace_epochs``, three times as many, and so on, and median what is below the median of
-    earlier trials from then on. A seed gives the same choice again.
+    Attributes:
+        trials: Of each fold; 0 for no search.
+        method: Optuna's random sampler, or (optuna) its TPE.
+        scheduler: Optuna's pruner: asha (successive halving) stops the worst trials after ``grace_epochs``, three times
+            as many, and so on; median stops trials below the median of earlier ones from ``grace_epochs`` on.
+        grace_epochs: Epochs before a trial may be stopped.
     """
 
     trials: int = Field(0, ge=0, le=10_000)
@@ -248,11 +257,16 @@ class SearchConfig(_Section):
 class TrainConfig(_Section):
     """Which networks are trained on each feature, and how.
 
-    repeats: cross-validations, each with other folds. members: networks per fold, whose answers are averaged. heads:
-    one network for V, A and D, or one each. weigh_labels: by their standard errors, where labels have some. workers:
-    processes that train one network together. mlflow: a tracking URI or a folder, to log the trials there too. about: a
-    line on the tracks and their labels, for the model card.
-    What is None is the network's own (`models.defaults`). Not every network uses all of it (`models.uses`).
+    None stands for the network's own default (`models.defaults`). Not every network uses all settings (`models.uses`).
+
+    Attributes:
+        repeats: Cross-validations, each with other folds.
+        members: Networks per fold, whose predictions are averaged.
+        heads: One network for V, A and D, or one each.
+        weigh_labels: By their standard errors, if labels have any.
+        workers: Processes that train one network together.
+        mlflow: A tracking URI or a folder, to log the trials there, too.
+        about: A line on the tracks and their labels, for the model card.
     """
 
     networks: Names = ["cnn", "lstm", "kernel"]
@@ -300,7 +314,7 @@ class ScoreConfig(_Section):
 class Config(_Section):
     """All settings of a run.
 
-    allow_partial: use what there is of audio files that are cut or damaged, instead of failing them as truncated.
+    allow_partial: use the decodable part of truncated or damaged audio files, instead of failing them.
     """
 
     workspace: str = "work/demo"
@@ -316,14 +330,14 @@ class Config(_Section):
 
     @property
     def again(self) -> tuple[str, ...]:
-        """Reasons of failures that these settings may lift."""
+        """Reasons of failures to retry under these settings."""
         return ("truncated", "corrupt") if self.allow_partial else ()
 
     @property
     def is_demo(self) -> bool:
-        """Whether the catalog is the project's own, on which stand-ins are allowed.
+        """Whether the catalog is the demo, for which the demo lexicon and random weights are allowed.
 
-        Of settings alone; a workspace that has tracks keeps their source (`stages.workspace_source.adopt`).
+        By the settings alone; a workspace with tracks has its recorded source (`stages.workspace_source.adopt`).
         """
         return self.collect.source == "demo"
 
@@ -331,11 +345,11 @@ class Config(_Section):
 def load(file: str | Path | None = None, assignments: Sequence[str] = ()) -> Config:
     """Defaults, then a YAML file, then ``a.b=value`` assignments (values in YAML).
 
-    Relative paths of what is read start at the file's folder if they stand in the file, and at the current folder if
-    they are assigned; what is written (workspace, collect.cache, train.mlflow) starts at the current folder always.
+    Relative paths of inputs start at the file's folder if they are in the file, and at the current folder if they are
+    assigned; outputs (workspace, collect.cache, train.mlflow) always start at the current folder.
 
     Raises:
-        ConfigError: names the file or the key.
+        ConfigError: With the file or the key.
     """
     try:
         return Config.model_validate(config_file.read(file, assignments))

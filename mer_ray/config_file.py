@@ -1,6 +1,6 @@
-"""Settings as people write them: a YAML file and ``a.b=value`` assignments, to nested dicts; errors as sentences.
+"""Reads settings, a YAML file and ``a.b=value`` assignments, as nested dicts; errors become sentences.
 
-Relative paths in a file start at the folder that the file is in, wherever a command is run.
+Relative paths in a file start at the file's folder.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _PATHS = (
     "extract.brought.*.path",
     "score.model",
 )
-"""The settings that name what is read; ``*`` stands for a name that the user chose."""
+"""Settings that are paths of inputs; ``*`` stands for a user's name."""
 _LISTS = ("label.exclude", "label.keep")
-"""The settings in which ``@FILE`` names a list."""
+"""Settings in which ``@FILE`` names a list."""
 _WORDS = {"label.lexicon": ("demo",), "extract.vggish.weights": ("auto", "random")}
-"""Values that are no paths."""
+"""Values that are not paths."""
 
 
 def read(file: str | Path | None, assignments: Sequence[str]) -> dict[str, Any]:
     """The settings of a YAML file, with the assignments on top.
 
     Raises:
-        ConfigError: names the file or the assignment.
+        ConfigError: With the file or the assignment.
     """
     values: dict[str, Any] = {}
     if file is not None:
@@ -71,7 +71,7 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     if not equals or not all(parts):
         raise ConfigError(f"--set {assignment!r} is not of the form key=value", "for example --set train.folds=10")
     try:
-        # YAML keeps @ for itself; here it begins the name of a file with a list.
+        # YAML reserves @, which here begins the name of a file with a list.
         value = text.strip() if text.strip().startswith("@") else yaml.safe_load(text) if text.strip() else None
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {assignment!r}: the value is not valid YAML") from error
@@ -86,7 +86,7 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
 
 
 def explain(error: dict[str, Any], model: type[BaseModel]) -> str:
-    """One of pydantic's errors as a sentence that names the key, and for an unknown one those that are near."""
+    """One of pydantic's errors as a sentence with the key, and for an unknown key similar ones."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         known = _keys_at([str(p) for p in error["loc"][:-1]], model)
@@ -103,7 +103,7 @@ def explain(error: dict[str, Any], model: type[BaseModel]) -> str:
 
 def _keys_at(path: list[str], model: Any) -> list[str]:
     for part in path:
-        if isinstance(model, dict):  # of sections under names that the user chose
+        if isinstance(model, dict):  # of sections under the user's names
             model = model[""]
             continue
         known_as = {name: info for info in model.model_fields.values() for name in _older_names(info)}
@@ -122,7 +122,7 @@ def _older_names(info: FieldInfo) -> list[str]:
 
 
 def _anchor(values: dict[str, Any], folder: Path) -> None:
-    """Let the paths among the settings that a file holds start at its folder. Addresses and ``~`` stay as they are."""
+    """Make a file's relative paths start at its folder. Addresses and ``~`` are unchanged."""
 
     def path(text: str) -> str:
         is_free = not text.strip() or "://" in text or text.startswith("~") or Path(text).is_absolute()

@@ -1,4 +1,4 @@
-"""What people see while it works: bars on a terminal, a line now and then in a log."""
+"""Progress: bars on a terminal, or periodic lines in a log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LOG_FIRST_S, LOG_EVERY_S = 3.0, 15.0
-"""When a log gets its first line of a stage that is not done by then, and how often the next ones."""
+"""Times of the first line in a log of a stage, and between the next ones."""
 
 out = Console(highlight=False, emoji=False, soft_wrap=True)
 """Results, on standard output."""
@@ -26,7 +26,7 @@ err = Console(highlight=False, emoji=False, soft_wrap=True, stderr=True)
 
 @dataclass
 class Summary:
-    """What a stage did: rows that were there before, rows made, tracks failed, changed, gone, and remarks."""
+    """A stage's result: rows done before, rows made, tracks failed, changed, gone, and remarks."""
 
     stage: str
     unit: str = "tracks"
@@ -41,7 +41,7 @@ class Summary:
     def __str__(self) -> str:
         total = self.done_before + self.made
         parts = [f"{total:,} {self.unit}"]
-        if not (self.made or self.changed or self.gone):
+        if not (self.made or self.changed or self.gone) and (total or not self.failed):
             parts.append("nothing new, found everything done")
         elif self.made and self.done_before:
             parts.append(f"{self.made:,} new")
@@ -60,7 +60,7 @@ def show(summary: Summary) -> None:
 
 
 def duration(seconds: float) -> str:
-    """As people say it: ``45 s``, ``12 min``, ``2 h 05 min``, ``3 d 4 h``. seconds: >= 0."""
+    """Readable: ``45 s``, ``12 min``, ``2 h 05 min``, ``3 d 4 h``. seconds: >= 0."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -73,17 +73,17 @@ def duration(seconds: float) -> str:
 
 
 def pace(per_s: float) -> str:
-    """A rate with digits that say something: ``25.0/s``, ``1.8/min``, ``2.5/h``. per_s: >= 0."""
+    """A rate with significant digits: ``25.0/s``, ``1.8/min``, ``2.5/h``. per_s: >= 0."""
     if per_s >= 0.1:
         return f"{per_s:.1f}/s"
     return f"{60 * per_s:.1f}/min" if per_s >= 0.1 / 60 else f"{3600 * per_s:.1f}/h"
 
 
 class Ticker:
-    """Counts up: ``advance`` takes how many are done, a note on the current one, and how much work that was.
+    """Counts progress: ``advance`` adds finished items, a note on the current one, and their work.
 
-    total: how many there are, if that is known. work: all the work there is, in any unit, where the things differ so
-    much in size that their number says little of the time that is left. now: seconds, from whatever moment.
+    total: number of items, if known. work: total work in any unit, to estimate the time left if items differ in size.
+    now: a clock in seconds.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Ticker:
             self._task = bar.add_task(escape(what), total=total if work is None else work, note="", **self._counts())
 
     def advance(self, n: int = 1, note: str = "", work: float = 0.0) -> None:
-        """n more are done."""
+        """Add n finished items."""
         self.count += n
         self._worked += work
         self.note = note
@@ -117,7 +117,7 @@ class Ticker:
         return f"{self.count:,}" + (f"{between}{self.total:,}" if self.total else "")
 
     def line(self) -> str:
-        """How it stands, for a log: count, rate, time so far, and what will be left of it at this rate."""
+        """A line for a log: count, rate, time so far, and estimated time left."""
         elapsed = self._now() - self._start
         parts = [f"{self.what}: {self._of(' of ')}"]
         if self.count:
@@ -133,7 +133,7 @@ class Ticker:
 def progress(what: str, total: int | None = None, work: float | None = None) -> Iterator[Ticker]:
     """A bar with count, rate and ETA where standard error is a terminal, else a log line every quarter of a minute.
 
-    The lines come also while nothing is finished, so that a log shows that the process is alive.
+    Lines are printed also while nothing is finished, to show that the process is alive.
     work: see `Ticker`.
     """
     if not sys.stderr.isatty() or err.is_dumb_terminal:

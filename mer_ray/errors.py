@@ -1,4 +1,4 @@
-"""Every error that mer-ray raises on purpose.
+"""The exceptions of mer-ray.
 
 MerRayError            ends a command: one line, exit code 2, no traceback
 ├── ConfigError        a settings file, key or value
@@ -16,7 +16,7 @@ import os
 
 
 class MerRayError(Exception):
-    """What happened, and in ``hint`` what to do about it."""
+    """message: what happened. hint: what to do about it."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -27,7 +27,7 @@ class MerRayError(Exception):
         return f"{self.message}: {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[type[MerRayError], tuple[str, str]]:
-        # Exceptions cross process borders in Ray; the default would lose the hint.
+        # For Ray, which pickles exceptions: the default would lose the hint.
         return type(self), (self.message, self.hint)
 
 
@@ -56,7 +56,7 @@ class TrackError(Exception):
 
     reason: a short code for counting (``corrupt``, ``silent``, ``too_short``, ``no_known_tag``, ...).
     message: what happened, naming the file, row or address.
-    transient: worth another try on the next run (a time-out is, a corrupt file is not).
+    transient: whether the next run retries (a time-out, but not a corrupt file).
     """
 
     def __init__(self, reason: str, message: str, transient: bool = False) -> None:
@@ -69,8 +69,8 @@ class TrackError(Exception):
         return f"{self.reason}: {self.message}"
 
 
-def as_ours(error: MerRayError | OSError) -> MerRayError:
-    """The error; what the system refused, as one that says where, why, and what to do about it."""
+def to_mer_ray_error(error: MerRayError | OSError) -> MerRayError:
+    """The error; an OSError becomes a MerRayError with the path, the reason, and a hint."""
     if isinstance(error, MerRayError):
         return error
     paths = " and ".join(os.fsdecode(p) for p in (error.filename, error.filename2) if isinstance(p, str | bytes))
@@ -79,10 +79,10 @@ def as_ours(error: MerRayError | OSError) -> MerRayError:
     return WorkspaceError(f"{paths}: {message}" if paths else message, hint)
 
 
-_ELSEWHERE = "choose another place, then run the same command again"
+_OTHER_LOCATION = "choose another place, then run the same command again"
 _HINTS = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"free some space or {_ELSEWHERE}"),
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"allow it or {_ELSEWHERE}"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), f"free some space or {_OTHER_LOCATION}"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), f"allow it or {_OTHER_LOCATION}"),
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "allow more open files (ulimit -n), then run the same command again",
 }

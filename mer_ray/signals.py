@@ -1,7 +1,7 @@
-"""How a command ends that cannot go on: with one line on standard error, and an exit code for the reason.
+"""Ends a command after an error or signal: with one line on standard error, and an exit code.
 
-2 for what the user can mend (a MerRayError, or an OSError: a full disk, a missing permission), 128 + n for signal n.
-SIGTERM and SIGHUP become the KeyboardInterrupt that Ctrl-C is, so that all is cleared up that has to be.
+2 for what the user can fix (a MerRayError, or an OSError: a full disk, a missing permission), 128 + n for signal n.
+SIGTERM and SIGHUP raise KeyboardInterrupt, like Ctrl-C, so that cleanup code runs.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar
 
-from mer_ray.errors import MerRayError, as_ours
+from mer_ray.errors import MerRayError, to_mer_ray_error
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 GRACE_S = 6.0
-"""What clearing up may take after a signal; then the process ends as it is."""
+"""Time for cleanup after a signal; then the process ends immediately."""
 STOPPED = "stopped; the same command goes on from here"
 at_worst: list[Callable[[], None]] = []
-"""What is still to be done before a signal ends the process."""
+"""Functions to call before a signal ends the process."""
 _T = TypeVar("_T")
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks this process to end."""
+    """A signal to end this process."""
 
 
 @dataclass
 class _Signals:
-    """armed: the signals we handle. received: the first one. ignored: it was raised, or the command is over."""
+    """armed: the handled signals. received: the first one. ignored: it was raised, or the command has ended."""
 
     last: bool = False
     armed: tuple[signal.Signals, ...] = ()
@@ -52,8 +52,8 @@ _now = _Signals()
 def signals(last: bool = False) -> Iterator[None]:
     """Within this context, `SIGNALS` raise `Stopped` in the main thread. One that is ignored (nohup) stays so.
 
-    last: nothing comes after it, so that a signal ends the process where the context ends, without delay, since Ray and
-    Python take the handlers away while they shut down.
+    last: the process ends after the context. A received signal then ends it there immediately, since Ray and Python
+    remove the handlers during shutdown.
     """
     global _now
     if threading.current_thread() is not threading.main_thread():
@@ -78,19 +78,19 @@ def signals(last: bool = False) -> Iterator[None]:
 
 
 def rearm() -> None:
-    """Take back the signals' handlers from a library that has set its own."""
+    """Set the handlers again after a library has replaced them."""
     if threading.current_thread() is threading.main_thread():
         for number in _now.armed:
             signal.signal(number, _handle)
 
 
 def armed() -> bool:
-    """Whether `signals` is in force."""
+    """Whether a `signals` context is active."""
     return bool(_now.armed)
 
 
 def stopping() -> bool:
-    """Whether this process is about to end, on a signal."""
+    """Whether this process is ending because of a signal."""
     return _now.last and _now.received is not None
 
 
@@ -104,7 +104,7 @@ def _handle(signum: int, frame: FrameType | None) -> None:
     if _now.ignored:
         return
     while frame is not None:
-        if frame.f_code.co_qualname.startswith("ExtensionFileLoader."):  # libraries in C++ abort if that fails
+        if frame.f_code.co_qualname.startswith("ExtensionFileLoader."):  # C++ libraries abort if an import fails
             _again(signum)
             return
         frame = frame.f_back
@@ -113,7 +113,7 @@ def _handle(signum: int, frame: FrameType | None) -> None:
 
 
 def _unraisable(unraised: Any) -> None:
-    """For a signal that came while an object was freed, where no exception gets out."""
+    """Handle a signal during an object's deallocation, where exceptions are not propagated."""
     if isinstance(unraised.exc_value, Stopped):
         _now.ignored = False
         _again(unraised.exc_value.args[0])
@@ -122,14 +122,14 @@ def _unraisable(unraised: Any) -> None:
 
 
 def _again(signum: int) -> None:
-    """The signal once more, a moment later."""
+    """Send the signal again after a short delay."""
     timer = threading.Timer(0.05, os.kill, (os.getpid(), signum))
     timer.daemon = True
     timer.start()
 
 
 def _end_now() -> None:
-    """End the process as it is. Its files are whole at any moment."""
+    """End the process immediately. Its files are complete at any time."""
     if not _now.reported:
         _say(STOPPED)
     for last in at_worst:
@@ -141,7 +141,7 @@ def _end_now() -> None:
 
 
 def open_streams() -> None:
-    """Give this process the standard streams that it was started without (``>&-``): a file would get their number."""
+    """Open standard streams that are closed (``>&-``), or another file would get their descriptors."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             with suppress(OSError):
@@ -168,15 +168,15 @@ def run(work: Callable[[], _T], clear_up: Callable[[], None] = lambda: None, deb
             raise
         _end(f"error: {error}", 2)
     except KeyboardInterrupt:
-        # Libraries may raise one of their own for ours.
+        # Libraries may raise their own KeyboardInterrupt instead.
         _end(STOPPED, 128 + (_now.received or signal.SIGINT))
     except OSError as error:
         if debug:
             raise
         if not _flush_fails():
-            _end(f"error: {as_ours(error)}", 2)
+            _end(f"error: {to_mer_ray_error(error)}", 2)
         if error.errno == errno.EPIPE:
-            raise SystemExit(1) from None  # who read it has seen enough
+            raise SystemExit(1) from None  # the reader has closed the pipe
         _end(f"error: cannot write to standard output: {error.strerror}", 2)
     finally:
         _now.ignored = True
@@ -202,15 +202,15 @@ def _flush() -> None:
 
 
 def _flush_fails() -> bool:
-    """Whether standard output takes nothing. What waits for it is dropped, or Python would complain as it ends."""
+    """Whether standard output cannot be written. Its buffer is then dropped, else Python reports an error at exit."""
     try:
         _flush()
         output = sys.stdout.fileno()
         poll = select.poll()
         poll.register(output, 0)
-        if not any(events & select.POLLERR for _, events in poll.poll(0)):  # a pipe that nobody reads
+        if not any(events & select.POLLERR for _, events in poll.poll(0)):  # a pipe without a reader
             return False
-    except (ValueError, AttributeError):  # there is none
+    except (ValueError, AttributeError):  # no stream
         return False
     except OSError:
         pass
@@ -219,7 +219,7 @@ def _flush_fails() -> bool:
 
 
 def _drop(stream: TextIO) -> None:
-    """Send to nowhere what waits for a stream that takes nothing."""
+    """Drop the buffer of a stream that cannot be written."""
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

@@ -1,3 +1,3 @@
-"""The package's version, where every floor may read it."""
+"""The package's version, without further imports."""
 
 __version__ = "0.1.0"

@@ -94,15 +94,15 @@ def test_the_order_is_as_it_is_said(tmp_path: Path, keep: Keep, files: Files) ->
 def test_where_all_fail_each_is_named(tmp_path: Path, keep: Keep, files: Files) -> None:
     broken = sounds.text(tmp_path / "x.mp3")
     track = Track("A", "T", uri=f"http://127.0.0.1:{closed_port()}/a.wav")
-    lost = row(track, keep, ALL, {track.id: str(broken)})
-    assert (lost["reason"], lost["transient"]) == ("no_audio", True)  # the server may come back
-    assert "http: unreachable (" in lost["message"]
-    assert "folder: corrupt (" in lost["message"]
-    lost = row(Track("A", "T", uri=f"{files.url}/none.wav"), keep, ALL)
-    assert (lost["reason"], lost["transient"]) == ("http_404", False)
-    lost = row(Track("A", "T"), keep, ALL)
-    assert (lost["reason"], lost["transient"]) == ("no_audio", False)
-    assert "no provider of uri, folder has it" in lost["message"]
+    failed_rows = row(track, keep, ALL, {track.id: str(broken)})
+    assert (failed_rows["reason"], failed_rows["transient"]) == ("no_audio", True)  # the server may come back
+    assert "http: unreachable (" in failed_rows["message"]
+    assert "folder: corrupt (" in failed_rows["message"]
+    failed_rows = row(Track("A", "T", uri=f"{files.url}/none.wav"), keep, ALL)
+    assert (failed_rows["reason"], failed_rows["transient"]) == ("http_404", False)
+    failed_rows = row(Track("A", "T"), keep, ALL)
+    assert (failed_rows["reason"], failed_rows["transient"]) == ("no_audio", False)
+    assert "no provider of uri, folder has it" in failed_rows["message"]
 
 
 def test_the_same_bytes_are_kept_once(workspace: Workspace, keep: Keep, files: Files) -> None:
@@ -139,9 +139,9 @@ def test_the_name_says_what_the_file_is(
 
 def test_what_breaks_off_is_no_audio(keep: Keep, files: Files, workspace: Workspace) -> None:
     files.files["a.wav"] = AUDIO[:-1000]
-    lost = row(Track("A", "T", uri=f"{files.url}/a.wav"), keep, ALL)
-    assert (lost["reason"], lost["transient"]) == ("truncated", False)
-    assert f"{files.url}/a.wav breaks off" in lost["message"]
+    failed_rows = row(Track("A", "T", uri=f"{files.url}/a.wav"), keep, ALL)
+    assert (failed_rows["reason"], failed_rows["transient"]) == ("truncated", False)
+    assert f"{files.url}/a.wav breaks off" in failed_rows["message"]
     assert media(workspace) == []
 
 

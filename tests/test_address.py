@@ -62,8 +62,8 @@ def test_no_secret_is_shown(scheme: str, user: str, password: str, token: str, p
     uri = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@host/{quote(path)}?token={quote(token)}"
     shown = address.shown(uri)
     assert shown.startswith(f"{scheme}://host/")
-    said = address.without_secrets(f"the driver says: {uri}, {user}, {password}, {token}", uri)
+    message = address.without_secrets(f"the driver says: {uri}, {user}, {password}, {token}", uri)
     for secret in (user, password, token):
         for spelling in (secret, quote(secret, safe="")):
             assert spelling not in shown
-            assert spelling not in said
+            assert spelling not in message

@@ -191,8 +191,8 @@ def test_any_bytes_are_checked_without_another_error(tmp_path_factory, data, hea
     path = tmp_path_factory.mktemp("any") / "x.mp3"
     path.write_bytes(head + data)
     try:
-        seconds, said = check(path).duration_s, ""
+        seconds, lines = check(path).duration_s, ""
     except TrackError as error:
-        seconds, said = 0.0, error.message
-    assert seconds > 0 or path.name in said
-    assert said.isprintable()
+        seconds, lines = 0.0, error.message
+    assert seconds > 0 or path.name in lines
+    assert lines.isprintable()

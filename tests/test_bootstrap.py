@@ -92,9 +92,9 @@ def test_a_reader_is_told_of_intervals_that_rest_on_few_groups():
     group = np.repeat(np.arange(5), [50, 30, 10, 5, 5])
     sizes = group_sizes(group)
     assert sizes["effective_groups"] == pytest.approx(100**2 / (50**2 + 30**2 + 10**2 + 2 * 5**2))
-    said = uneven(100, **sizes)
-    assert "the largest has 50 of 100 tracks" in said
-    assert "the 5 count as 2.8 of one size" in said
+    message = uneven(100, **sizes)
+    assert "the largest has 50 of 100 tracks" in message
+    assert "the 5 count as 2.8 of one size" in message
     zipf = np.repeat(np.arange(100), np.maximum(1, 150 // np.arange(1, 101)))
     assert "the largest has 150 of" in uneven(len(zipf), **group_sizes(zipf))
     _, _, _, alike = catalog(0, 100)

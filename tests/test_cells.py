@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_output import MODEL, command, commit, finish, rows
+from test_output import command, commit, finish, rows
 
 from mer_ray.io.cells import BOM, encoded, guard, guarded, unguard
 from mer_ray.io.tables import failure
@@ -111,7 +111,7 @@ def test_every_csv_of_a_catalog_is_guarded_and_marked(tmp_path):
         **dict.fromkeys(("artist", "title", "album"), FORMULAS),
         uri=[f"-dir/@x/{i}.mp3" for i in range(len(FORMULAS))],
     )
-    out = command(tmp_path / "s.csv")
+    out, other = command(tmp_path / "s.csv"), command(tmp_path / "s.csv")
     out.workspace.append("scores", scores, "all")
     out.workspace.append_rows("failures", [failure("score", "=bad", "corrupt", "@é: no audio")])
     finish(out)
@@ -123,12 +123,11 @@ def test_every_csv_of_a_catalog_is_guarded_and_marked(tmp_path):
         lines = list(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")))
         assert len(lines) > 1
         assert [c for line in lines for c in line if c.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))] == []
-    # A command that begins anew takes up what another one has put there, as it was.
-    other = output.Output(str(tmp_path / "s.csv"))
-    (lost,) = other._failed_elsewhere([])
-    assert (lost["track_id"], lost["message"]) == ("=bad", "@é: no audio")
-    assert other.open(MODEL)
-    assert len(other.done()) == len(FORMULAS)
+    # A command that was at work beside it takes up what it has put there, as it was.
+    finish(other)
+    [failed] = csv.DictReader(io.StringIO((tmp_path / "s.failures.csv").read_text("utf-8-sig")))
+    assert (unguard(failed["track_id"]), unguard(failed["message"])) == ("=bad", "@é: no audio")
+    assert len(command(tmp_path / "s.csv").done()) == len(FORMULAS)
 
 
 def test_numbers_are_numbers_of_a_sensible_precision(tmp_path):

@@ -83,8 +83,8 @@ def test_help_imports_nothing_heavy():
         "assert CliRunner().invoke(main, ['run', '--help']).exit_code == 0;"
         f"print([m for m in {HEAVY} if m in sys.modules])"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
+    message = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert message.stdout.strip() == "[]"
 
 
 def test_reading_settings_imports_neither_ray_nor_a_framework():
@@ -92,13 +92,13 @@ def test_reading_settings_imports_neither_ray_nor_a_framework():
         "import sys; from mer_ray import config; config.load(); import mer_ray.io.tables;"
         f"print([m for m in {HEAVY[:5]} if m in sys.modules])"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
+    message = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert message.stdout.strip() == "[]"
 
 
 def test_the_module_runs_as_the_command():
-    said = subprocess.run([sys.executable, "-m", "mer_ray", "--version"], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == f"mer-ray, version {__version__}"
+    message = subprocess.run([sys.executable, "-m", "mer_ray", "--version"], capture_output=True, text=True, check=True)
+    assert message.stdout.strip() == f"mer-ray, version {__version__}"
 
 
 # bad input ---------------------------------------------------------------------------------------------------------
@@ -160,13 +160,13 @@ def bad_things(tmp_path) -> None:
 @pytest.mark.usefixtures("bad_things")
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_line_and_exit_code_2(typed, case):
-    arguments, said = BAD[case]
+    arguments, message = BAD[case]
     code, out, err = typed(*arguments)
     assert code == 2
     assert out == ""
     assert len(err.splitlines()) == 1, err
     assert err.startswith("mer-ray: error: ")
-    for part in said:
+    for part in message:
         assert part in err
     assert "Traceback" not in err
 
@@ -227,8 +227,8 @@ def test_tracks_and_labels_of_a_manifest(typed, tmp_path):
     assert reasons == {"incomplete", "duplicate", "no_known_tag", "no_tags"}
     code, out, err = typed("status", *own)
     assert code == 0, err
-    for said in (*reasons, "m.csv, row 4", "tracks", "labels"):
-        assert said in out
+    for message in (*reasons, "m.csv, row 4", "tracks", "labels"):
+        assert message in out
     code, out, err = typed("label", *own, "--set", "label.lexicon=lexicon.txt")
     assert code == 0, err
     assert "nothing new" in out
@@ -242,13 +242,13 @@ def test_a_workspace_made_with_other_settings_is_not_touched(typed, tmp_path):
     (tmp_path / "two.txt").write_text("sad\t0.2\t0.2\t0.3\n")
     assert typed("label", *own, "--set", "label.lexicon=one.txt")[0] == 0
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "w").rglob("*") if p.is_file()}
-    for command, change, said in (
+    for command, change, message in (
         ("label", ["label.lexicon=two.txt"], "label.lexicon was 'one.txt:"),
         ("collect", ["collect.scale=[1, 9]"], "collect.scale was [0.0, 1.0], now [1.0, 9.0]"),
     ):
         code, _, err = typed(command, *own, "--set", *change)
         assert code == 2
-        assert said in err
+        assert message in err
         assert "another --workspace" in err
         assert len(err.splitlines()) == 1
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "w").rglob("*") if p.is_file()}

@@ -33,7 +33,7 @@ def tracks(workspace: object, *columns: str) -> list[tuple]:
 
 @pytest.mark.parametrize("error", [WorkspaceError("the disk is full", "make room"), KeyboardInterrupt()])
 def test_a_run_that_breaks_off_while_writing_is_made_good_by_the_next(tmp_path, monkeypatch, error):
-    n = 2 * collect.changes.AT_ONCE
+    n = 2 * collect.changes.BATCH
     manifest = tmp_path / "tracks.csv"
     rows = [f"{i}.wav,Artist,Title {i}" for i in range(n)] + ["0.wav,Artist,Title 0"]
     manifest.write_text("\n".join(["path,artist,title", *rows]))
@@ -93,19 +93,19 @@ def test_two_files_of_one_name_are_two_tracks_in_any_order(tmp_path, mer_ray):
 def test_a_row_that_repeats_another_is_a_failure_that_names_both(tmp_path, mer_ray):
     manifest = write(tmp_path / "m.csv", "1.wav,A,B,C,0,0,0", "1.wav,a,b,c,1,1,1")
     assert mer_ray("collect", "--workspace", tmp_path / "w", "--set", f"collect.manifest={manifest}")[0] == 0
-    (lost,) = Workspace(tmp_path / "w").failures()
-    assert lost["reason"] == "duplicate"
-    assert "same artist, title, album and file" in lost["message"]
-    assert lost["message"].count("1.wav") == 2
+    (failed,) = Workspace(tmp_path / "w").failures()
+    assert failed["reason"] == "duplicate"
+    assert "same artist, title, album and file" in failed["message"]
+    assert failed["message"].count("1.wav") == 2
 
 
 def test_untagged_files_of_the_same_bytes_are_called_that(tmp_path, mer_ray):
     (tune,) = write_tunes(tmp_path / "music", 1)
     shutil.copy(tune, tmp_path / "music" / "copy.flac")
     assert mer_ray("collect", "--workspace", tmp_path / "w", "--set", f"collect.folder={tmp_path / 'music'}")[0] == 0
-    (lost,) = Workspace(tmp_path / "w").failures()
-    assert (lost["reason"], "the same bytes as" in lost["message"]) == ("duplicate", True)
-    assert "artist" not in lost["message"]
+    (failed,) = Workspace(tmp_path / "w").failures()
+    assert (failed["reason"], "the same bytes as" in failed["message"]) == ("duplicate", True)
+    assert "artist" not in failed["message"]
 
 
 def test_the_users_own_ids_are_in_every_table(tmp_path, mer_ray):
@@ -130,8 +130,8 @@ def test_the_users_own_ids_are_in_every_table(tmp_path, mer_ray):
 def test_an_id_that_comes_twice_is_a_failure(tmp_path, mer_ray):
     manifest = write(tmp_path / "m.csv", "7,1.wav,A,B,,0,0,0", "7,2.wav,C,D,,1,1,1", header=f"track_id,{ROWS}")
     assert mer_ray("collect", "--workspace", tmp_path / "w", "--set", f"collect.manifest={manifest}")[0] == 0
-    (lost,) = Workspace(tmp_path / "w").failures()
-    assert (lost["reason"], "same track_id 7" in lost["message"]) == ("duplicate", True)
+    (failed,) = Workspace(tmp_path / "w").failures()
+    assert (failed["reason"], "same track_id 7" in failed["message"]) == ("duplicate", True)
     assert tracks(tmp_path / "w", "track_id", "title") == [("7", "B")]
 
 
@@ -300,41 +300,41 @@ def test_only_what_changed_is_void(tmp_path, mer_ray):
     own = ["--workspace", workspace, "--set", f"collect.manifest={manifest}", "--set", "extract.features=mfcc"]
 
     def run() -> list[str]:
-        said = []
+        message = []
         for stage in ("collect", "label", "acquire", "extract"):
             code, out, err = mer_ray(stage, *own)
             assert code == 0, out + err
-            said.append(out.splitlines()[0])
-        return said
+            message.append(out.splitlines()[0])
+        return message
 
     run()
     assert all("nothing new" in line for line in run())
     rows[1] = rows[1].replace("0.1,", "0.9,")  # a label
     write(manifest, *rows)
-    said = run()
-    assert "1 changed" in said[0]
-    assert "1 new" in said[1]
-    assert all("nothing new" in line for line in said[2:])
+    message = run()
+    assert "1 changed" in message[0]
+    assert "1 new" in message[1]
+    assert all("nothing new" in line for line in message[2:])
     rows[2] = rows[2].replace("Title 2,,", "Title 2,Album,")  # an album: another id, the same music
     write(manifest, *rows)
-    said = run()
-    assert ("1 changed" in said[0], "nothing new" in said[2], "nothing new" in said[3]) == (True, True, True)
+    message = run()
+    assert ("1 changed" in message[0], "nothing new" in message[2], "nothing new" in message[3]) == (True, True, True)
     (tmp_path / "music" / "tune003.flac").rename(tmp_path / "music" / "moved.flac")
     rows[3] = rows[3].replace("tune003", "moved")  # a path: the same bytes
     write(manifest, *rows)
-    said = run()
-    assert ("1 changed" in said[0], "nothing new" in said[3]) == (True, True)
+    message = run()
+    assert ("1 changed" in message[0], "nothing new" in message[3]) == (True, True)
     uris = Workspace(workspace).read("audio")["uri"].to_pylist()
     assert str(tmp_path / "music" / "moved.flac") in uris
     assert len(uris) == 4
     shutil.copy(tmp_path / "music" / "tune001.flac", tmp_path / "music" / "tune000.flac")  # other bytes
-    said = run()
-    assert "nothing new" in said[0]
-    assert "1 changed" in said[2]
-    assert "1 new" in said[3]
+    message = run()
+    assert "nothing new" in message[0]
+    assert "1 changed" in message[2]
+    assert "1 new" in message[3]
     write(manifest, *rows[:3])
-    said = run()
-    assert "1 gone" in said[0]
+    message = run()
+    assert "1 gone" in message[0]
     for table in ("tracks", "labels", "audio", "features/mfcc"):
         assert len(Workspace(workspace).ids(table)) == 3, table
 
@@ -387,9 +387,9 @@ def test_a_folder_is_followed(tmp_path, mer_ray):
     os.utime(paths[2], ns=(times.st_atime_ns, times.st_mtime_ns + 10**9))
     code, out, _ = mer_ray("collect", *own, *more)
     assert (code, "1 gone" in out, "2 changed" in out) == (0, True, True)
-    said = [mer_ray(stage, *own, *more)[1] for stage in ("acquire", "extract")]
-    assert "the same as before" in said[0]
-    assert "nothing new" in said[1]
+    message = [mer_ray(stage, *own, *more)[1] for stage in ("acquire", "extract")]
+    assert "the same as before" in message[0]
+    assert "nothing new" in message[1]
     uris = {Path(u).name for u in Workspace(workspace).read("audio")["uri"].to_pylist()}
     assert uris == {"renamed.flac", "tune002.flac"}
     assert len(Workspace(workspace).ids("features/mfcc")) == 2
@@ -424,7 +424,11 @@ def test_files_are_followed_in_a_workspace_of_an_older_version(tmp_path, mer_ray
     work.discard("audio")
     work.append_rows("audio", rows)
     shutil.copy(paths[2], paths[0])
-    said = [mer_ray(stage, *own)[1] for stage in ("collect", "acquire", "extract")]
-    assert ("1 changed" in said[1], "1 the same as before" in said[1], "1 new" in said[2]) == (True, True, True)
+    message = [mer_ray(stage, *own)[1] for stage in ("collect", "acquire", "extract")]
+    assert ("1 changed" in message[1], "1 the same as before" in message[1], "1 new" in message[2]) == (
+        True,
+        True,
+        True,
+    )
     assert None not in work.read("audio")["size"].to_pylist()
     assert "nothing new" in mer_ray("acquire", *own)[1]

@@ -53,7 +53,7 @@ def test_the_promised_names_are_settings(key):
 
 
 @pytest.mark.parametrize(
-    ("assignment", "said"),
+    ("assignment", "message"),
     [
         ("colect.tag=x", "unknown key colect: did you mean collect?"),
         ("train.fold=3", "unknown key train.fold: did you mean folds?"),
@@ -64,10 +64,10 @@ def test_the_promised_names_are_settings(key):
         ("lastfm_api_key=secret", "unknown key lastfm_api_key"),
     ],
 )
-def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, said):
+def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, message):
     with pytest.raises(ConfigError) as caught:
         config.load(None, [assignment])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

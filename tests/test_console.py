@@ -28,7 +28,7 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "message"),
     [
         (0, "0 s"),
         (59.4, "59 s"),
@@ -40,13 +40,13 @@ class Clock:
         (273_600, "3 d 4 h"),
     ],
 )
-def test_a_duration_is_said_as_people_say_it(seconds, said):
-    assert duration(seconds) == said
+def test_a_duration_is_said_as_people_say_it(seconds, message):
+    assert duration(seconds) == message
 
 
-@pytest.mark.parametrize(("per_s", "said"), [(25, "25.0/s"), (0.1, "0.1/s"), (0.03, "1.8/min"), (0.0007, "2.5/h")])
-def test_a_slow_rate_is_no_zero(per_s, said):
-    assert pace(per_s) == said
+@pytest.mark.parametrize(("per_s", "message"), [(25, "25.0/s"), (0.1, "0.1/s"), (0.03, "1.8/min"), (0.0007, "2.5/h")])
+def test_a_slow_rate_is_no_zero(per_s, message):
+    assert pace(per_s) == message
 
 
 def test_a_log_line_has_count_rate_and_the_time_that_is_left():

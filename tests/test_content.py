@@ -21,7 +21,7 @@ RANDOM = np.random.default_rng(0).bytes(20_000)
 PAGE = b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n" * 20
 
 
-def lost(path: Path) -> TrackError:
+def failed(path: Path) -> TrackError:
     """The same reason from both doors of the decoder."""
     with pytest.raises(TrackError) as caught:
         list(stream(path, [16_000]))
@@ -63,7 +63,7 @@ NO_AUDIO = {
 def test_what_it_is_is_said(tmp_path, what, name):
     path = tmp_path / name
     path.write_bytes(NO_AUDIO[what])
-    error = lost(path)
+    error = failed(path)
     assert error.reason == "corrupt"
     assert what in error.message
     assert "possibly" not in error.message
@@ -72,7 +72,7 @@ def test_what_it_is_is_said(tmp_path, what, name):
 def test_damage_is_not_a_pipe(tmp_path):
     path = tmp_path / "x.mp3"
     path.write_bytes(RANDOM)
-    error = lost(path)
+    error = failed(path)
     assert (error.reason, "possibly" in error.message) == ("corrupt", False)
 
 
@@ -90,7 +90,7 @@ def test_an_archive_is_not_scored_as_its_first_track(tmp_path, kind):
             tarred.addfile(about, io.BytesIO(song))
     path = tmp_path / "album.mp3"
     path.write_bytes(archive.getvalue())
-    assert f"{kind} archive" in lost(path).message.lower()
+    assert f"{kind} archive" in failed(path).message.lower()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_an_archive_is_not_scored_as_its_first_track(tmp_path, kind):
 def test_notes_are_not_damaged_audio(tmp_path, name, head, what):
     path = tmp_path / name
     path.write_bytes(head + RANDOM)
-    error = lost(path)
+    error = failed(path)
     assert error.reason == "needs_rendering"
     assert what in error.message
     assert "holds no sound" in error.message
@@ -126,13 +126,13 @@ def test_what_a_shop_encrypted_is_not_decoded_to_noise(tmp_path):
     data = song.read_bytes()
     sold = tmp_path / "x.m4p"
     sold.write_bytes(data.replace(b"ftypM4A ", b"ftypM4P ").replace(b"mp4a", b"drms"))
-    assert lost(sold).reason == "protected"
+    assert failed(sold).reason == "protected"
     sold.write_bytes(data.replace(b"ftypM4A ", b"ftypM4P "))
     assert check(sold).duration_s == pytest.approx(2.0, abs=0.1)
     wma = sounds.ffmpeg(tmp_path / "x.wav", tmp_path / "x.wma").read_bytes()
     marked = wma[:30] + b"\xfb\xb3\x11\x22\x23\xbd\xd2\x11\xb4\xb7\x00\xa0\xc9\x55\xfc\x6e" + bytes(8) + wma[30:]
     (tmp_path / "sold.wma").write_bytes(marked)
-    assert lost(tmp_path / "sold.wma").reason == "protected"
+    assert failed(tmp_path / "sold.wma").reason == "protected"
     (tmp_path / "free.wma").write_bytes(wma)
     assert check(tmp_path / "free.wma").duration_s == pytest.approx(2.0, abs=0.1)
 
@@ -141,7 +141,7 @@ def test_a_film_without_sound_says_so(tmp_path):
     picture = ["-f", "lavfi", "-i", "testsrc=size=320x240:duration=1", "-map", "1:v"]
     for suffix in ("mkv", "mp4", "avi", "ts"):
         path = sounds.ffmpeg(sounds.write(tmp_path / "x.wav", sounds.tone()), tmp_path / f"film.{suffix}", *picture)
-        error = lost(path)
+        error = failed(path)
         assert (error.reason, "holds no audio" in error.message) == ("corrupt", True), error
 
 

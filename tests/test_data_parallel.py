@@ -65,6 +65,6 @@ def test_any_other_error_becomes_one_line():
         "the training over 2 workers failed (worker 1: ValueError: first line second line [31m): "
     )
     for error in (train.ControllerError(RuntimeError("no room")), train.TrainingFailedError("no room")):
-        told = data_parallel._cause(error, 2)
-        assert type(told) is MerRayError
-        assert "no room" in str(told)
+        message = data_parallel._cause(error, 2)
+        assert type(message) is MerRayError
+        assert "no room" in str(message)

@@ -196,8 +196,8 @@ def test_hours_need_no_more_memory_than_minutes(tmp_path):
         with path.open("r+b") as file:  # the rest is a hole, which reads as zeros
             file.write(head)
             file.truncate(44 + 8_000 * seconds)
-        said = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True).stdout
-        decoded, peak_kb = said.split()
+        lines = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True).stdout
+        decoded, peak_kb = lines.split()
         assert float(decoded) == pytest.approx(seconds)
         peaks.append(int(peak_kb))
     assert peaks[1] < peaks[0] + 20_000
@@ -250,10 +250,10 @@ def test_odd_rates_and_many_channels(tmp_path, suffix, rate, channels):
 def test_a_handful_of_samples(tmp_path, suffix, n):
     path = sounds.write(tmp_path / f"x{suffix}", sounds.tone(seconds=1.0)[100 : 100 + n])
     try:
-        said = f"{len(whole(path, sounds.RATE))} samples"
+        lines = f"{len(whole(path, sounds.RATE))} samples"
     except TrackError as error:
-        said = error.reason
-    assert said in ("empty", "corrupt", "silent") or int(said.split()[0]) >= 1
+        lines = error.reason
+    assert lines in ("empty", "corrupt", "silent") or int(lines.split()[0]) >= 1
 
 
 def test_a_constant_is_music_to_the_decoder(tmp_path):

@@ -44,36 +44,36 @@ def clips() -> list[np.ndarray]:
 
 def test_it_is_small_and_whole_and_says_what_it_is():
     folder = Path(DEFAULT)
-    told = json.loads((folder / "model.json").read_text())
+    message = json.loads((folder / "model.json").read_text())
     assert sum(f.stat().st_size for f in folder.iterdir()) <= 3e6
-    assert digest((folder / "weights.safetensors").read_bytes()) == told["weights_sha256"]
+    assert digest((folder / "weights.safetensors").read_bytes()) == message["weights_sha256"]
     assert {f.name for f in folder.iterdir()} == {"model.json", "weights.safetensors", "README.md"}
-    assert told["feature"]["sample_rate_hz"] == RATE
-    assert told["feature"]["weights"] is None
+    assert message["feature"]["sample_rate_hz"] == RATE
+    assert message["feature"]["weights"] is None
 
 
 def test_its_card_has_its_own_figures():
-    told = json.loads((Path(DEFAULT) / "model.json").read_text())
+    message = json.loads((Path(DEFAULT) / "model.json").read_text())
     card = (Path(DEFAULT) / "README.md").read_text()
     for dimension in DIMENSIONS:
-        r2 = told["metrics"][dimension]["r2"]
-        low, high = told["metrics"][dimension]["intervals"]["r2"]
+        r2 = message["metrics"][dimension]["r2"]
+        low, high = message["metrics"][dimension]["intervals"]["r2"]
         assert f"{r2:.3f} [{low:.3f}, {high:.3f}]" in card
-    for said in ("472", "Panda", "NRC VAD", "never on both sides", told["feature"]["fingerprint"]):
-        assert said in card
-    assert all(0.87 <= share <= 0.93 for share in told["details"]["coverage"])
-    assert told["details"]["repeats"] == 3
+    for lines in ("472", "Panda", "NRC VAD", "never on both sides", message["feature"]["fingerprint"]):
+        assert lines in card
+    assert all(0.87 <= share <= 0.93 for share in message["details"]["coverage"])
+    assert message["details"]["repeats"] == 3
     assert LEVEL == 0.9
 
 
 def test_its_card_lists_what_was_used_and_chosen():
     model = model_folder.load(DEFAULT)
     text = (Path(DEFAULT) / "README.md").read_text()
-    told = text.split("## Training")[1].split("## Use")[0].replace("\\_", "_")
+    message = text.split("## Training")[1].split("## Use")[0].replace("\\_", "_")
     for used in ("folds 5", "repeats 3", "seed 0", "window_s 30.0"):
-        assert used in told
+        assert used in message
     unused = set(models.STEPPED) - models.uses("kernel")
-    assert not [name for name in unused if name in told or name in model.details["settings"]]
+    assert not [name for name in unused if name in message or name in model.details["settings"]]
     head = model.members[0].arrays["network.head.kernel"].reshape(6, len(LENGTH_SCALES), -1, 3)
     for i, dimension in enumerate(DIMENSIONS):
         chosen = model.details["chosen"][dimension]
@@ -81,7 +81,7 @@ def test_its_card_lists_what_was_used_and_chosen():
         assert chosen["length_scales"] == has, "the weights say which kernels were taken"
         assert chosen["ridge_alpha"] in RIDGE_ALPHAS
         shown = ", ".join(f"{b:g}" for b in has)
-        assert f"| {dimension.capitalize()} | {shown} | {chosen['ridge_alpha']:g} |" in told
+        assert f"| {dimension.capitalize()} | {shown} | {chosen['ridge_alpha']:g} |" in message
 
 
 def test_its_card_is_what_the_code_makes_of_it():

@@ -19,7 +19,7 @@ import sounds
 from test_output import rows
 
 from mer_ray import signals
-from mer_ray.errors import WorkspaceError, as_ours
+from mer_ray.errors import WorkspaceError, to_mer_ray_error
 
 ROOT = Path(__file__).parents[1]
 STOPPED = "mer-ray: stopped; the same command goes on from here"
@@ -47,11 +47,11 @@ def ended(*arguments: object, **options: object) -> tuple[int, str, str]:
     return process.returncode, out or "", err or ""
 
 
-def one_line(code: int, err: str, *said: str) -> None:
+def one_line(code: int, err: str, *message: str) -> None:
     assert code == 2, err
     assert "Traceback" not in err
     (line,) = [line for line in err.splitlines() if line.startswith("mer-ray: error: ")]
-    for part in said:
+    for part in message:
         assert part in line
 
 
@@ -137,12 +137,14 @@ def test_closed_streams_do_no_harm(tmp_path, closed):
 
 
 def test_an_error_of_the_system_as_one_line():
-    error = as_ours(PermissionError(errno.EACCES, "Permission denied", "/a", None, b"/b"))
+    error = to_mer_ray_error(PermissionError(errno.EACCES, "Permission denied", "/a", None, b"/b"))
     assert str(error).startswith("/a and /b: Permission denied: allow it or choose another place")
-    assert str(as_ours(OSError(errno.ENOSPC, "No space left on device"))).startswith("No space left on device: free")
-    assert str(as_ours(TimeoutError("late"))).startswith("late: ")
+    assert str(to_mer_ray_error(OSError(errno.ENOSPC, "No space left on device"))).startswith(
+        "No space left on device: free"
+    )
+    assert str(to_mer_ray_error(TimeoutError("late"))).startswith("late: ")
     own = WorkspaceError("mine")
-    assert as_ours(own) is own
+    assert to_mer_ray_error(own) is own
 
 
 # signals -----------------------------------------------------------------------------------------------------------

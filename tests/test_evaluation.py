@@ -119,12 +119,14 @@ def test_the_summary_of_a_run_is_metrics_and_intervals():
     got = evaluate(labels, predicted, [f"artist {i % 20}" for i in range(60)])
     assert list(got) == list(DIMENSIONS)
     for i, dimension in enumerate(DIMENSIONS):
-        told = got[dimension]
-        assert told.keys() == {*METRICS, "n", "label_sd", "intervals"}
-        assert {k: v for k, v in told.items() if k != "intervals"} == metrics(labels[:, i], predicted[..., i]).to_json()
+        message = got[dimension]
+        assert message.keys() == {*METRICS, "n", "label_sd", "intervals"}
+        assert {k: v for k, v in message.items() if k != "intervals"} == metrics(
+            labels[:, i], predicted[..., i]
+        ).to_json()
         for figure in METRICS:
-            lower, upper = told["intervals"][figure]
-            assert lower < told[figure] < upper
+            lower, upper = message["intervals"][figure]
+            assert lower < message[figure] < upper
 
 
 # verdicts ----------------------------------------------------------------------------------------------------------
@@ -579,9 +581,9 @@ def model_of(network: str, **details: object) -> Model:
     figures = {d: {**dict.fromkeys(METRICS, 0.4), "n": 96, "label_sd": 0.17, "intervals": {}} for d in DIMENSIONS}
     every = TrainConfig(loss="huber", members=3, search={"trials": 4}).model_dump(exclude=set(RESOURCES))
     settings = {k: models.DEFAULTS.get(k) if v is None else v for k, v in every.items()}
-    told = {"settings": settings, "n_tracks": 90, "n_artists": 9, "data": "0", "trained_at": "2026-01-01", **details}
+    message = {"settings": settings, "n_tracks": 90, "n_artists": 9, "data": "0", "trained_at": "2026-01-01", **details}
     around = even_intervals([0.1, 0.2, 0.3]), blank_reference(feature.n_dims, feature.hop_s)
-    return Model(f"{network}-mfcc", network, feature, 215, [], *around, figures, told)
+    return Model(f"{network}-mfcc", network, feature, 215, [], *around, figures, message)
 
 
 def training_of(model: Model) -> str:
@@ -590,27 +592,27 @@ def training_of(model: Model) -> str:
 
 def test_the_card_of_a_network_lists_what_it_uses_and_nothing_else():
     """Also of a model that an older version has made, which recorded all settings."""
-    told = training_of(model_of("kernel"))
-    assert "folds 5" in told
-    assert "window_s" in told
+    message = training_of(model_of("kernel"))
+    assert "folds 5" in message
+    assert "window_s" in message
     for name in ("loss", "learning_rate", "members", "heads", "mixup", "mask_share", "epochs", "search", "ema"):
-        assert name not in told
-    assert "was not recorded" in told
+        assert name not in message
+    assert "was not recorded" in message
     chosen = {d: {"length_scales": [0.5, 2.0], "ridge_alpha": 0.1 * 2**i} for i, d in enumerate(DIMENSIONS)}
-    told = training_of(model_of("kernel", chosen=chosen, weighed=False))
+    message = training_of(model_of("kernel", chosen=chosen, weighed=False))
     for row in ("| Valence | 0.5, 2 | 0.1 |", "| Arousal | 0.5, 2 | 0.2 |", "| Dominance | 0.5, 2 | 0.4 |"):
-        assert row in told
-    assert "weigh_labels" not in told
+        assert row in message
+    assert "weigh_labels" not in message
     assert "loss huber, " in training_of(model_of("cnn"))
     assert "members 3" in training_of(model_of("lstm"))
 
 
 def test_the_card_lists_what_a_search_has_chosen_instead_of_what_it_began_with():
-    told = training_of(model_of("cnn", searched={"learning_rate": [0.0011, 0.004], "loss": ["ccc", "mse"]}))
-    assert "learning_rate 0.0011, 0.004; loss ccc, mse" in told
-    assert "loss huber" not in told
-    assert "learning_rate 0.002" not in told
-    assert "weight_decay 0.1" in told
+    message = training_of(model_of("cnn", searched={"learning_rate": [0.0011, 0.004], "loss": ["ccc", "mse"]}))
+    assert "learning_rate 0.0011, 0.004; loss ccc, mse" in message
+    assert "loss huber" not in message
+    assert "learning_rate 0.002" not in message
+    assert "weight_decay 0.1" in message
 
 
 def test_the_card_says_that_its_intervals_rest_on_few_groups():

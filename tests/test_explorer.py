@@ -69,7 +69,8 @@ def scores(n: int, **own: list[object] | pa.Array) -> pa.Table:
     schema = SCHEMAS["scores"]
     arrays = {**columns, **own}
     return pa.Table.from_arrays(
-        [a if isinstance(a := arrays[f.name], pa.Array) else pa.array(a, f.type) for f in schema], schema=schema
+        [a if isinstance(a := arrays.get(f.name, [None] * n), pa.Array) else pa.array(a, f.type) for f in schema],
+        schema=schema,
     )
 
 

@@ -83,7 +83,7 @@ def test_another_excerpt_is_another_feature(mer_ray, one):
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("extract.excerpt={seconds: 4, windows: 2}", "spread"),
         ("extract.excerpt={seconds: 0}", "extract.excerpt.seconds"),
@@ -93,10 +93,10 @@ def test_another_excerpt_is_another_feature(mer_ray, one):
         ("extract.hub.new.rates=8000", "did you mean rate?"),
     ],
 )
-def test_settings_that_cannot_be_are_named(mer_ray, tmp_path, setting, said):
+def test_settings_that_cannot_be_are_named(mer_ray, tmp_path, setting, message):
     code, _, err = mer_ray("extract", "--workspace", tmp_path / "w", *sets(setting))
     assert code == 2
-    assert said in err
+    assert message in err
 
 
 def test_precomputed_frames_need_no_audio_and_those_that_lack_are_failures(mer_ray, tmp_path):
@@ -122,6 +122,6 @@ def test_precomputed_frames_need_no_audio_and_those_that_lack_are_failures(mer_r
         "One": values["a.mp3"].tolist(),
         "Two": values["b.mp3"].tolist(),
     }
-    (lost,) = Workspace(workspace).failures()
-    assert (lost["stage"], lost["reason"], titles[lost["track_id"]]) == ("extract:own", "no_frames", "Three")
+    (failed,) = Workspace(workspace).failures()
+    assert (failed["stage"], failed["reason"], titles[failed["track_id"]]) == ("extract:own", "no_frames", "Three")
     assert "nothing new" in typed(mer_ray, "extract", workspace, *options)

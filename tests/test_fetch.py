@@ -169,17 +169,17 @@ def test_secrets_in_an_address_are_used_and_not_shown(
 ) -> None:
     files.faults = {"a.wav": [fault]}
     url = f"{files.url.replace('http://', 'http://me:sesame@')}/a.wav?token=geheim#s"
-    said = ""
+    message = ""
     with caplog.at_level(logging.INFO):
         try:
             http.fetch(url, tmp_path / "x", 0.5, 1)
         except TrackError as error:
-            said = str(error)
-            assert f"{files.url}/a.wav" in said
+            message = str(error)
+            assert f"{files.url}/a.wav" in message
     assert files.calls[0].headers["authorization"].startswith("Basic ")
     assert files.calls[0].params["token"] == "geheim"
     for secret in ("sesame", "geheim"):
-        assert secret not in said + caplog.text
+        assert secret not in message + caplog.text
 
 
 def test_a_disk_that_refuses_ends_the_stage(files: Files, tmp_path: Path) -> None:

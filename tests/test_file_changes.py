@@ -24,17 +24,17 @@ def values(out: Path) -> dict[str, tuple[float, ...]]:
 def test_scores_follow_their_files(tmp_path, mer_ray, name):
     music, out = tmp_path / "music", tmp_path / name
     paths = write_tunes(music, 5)
-    code, said, err = mer_ray("score", music, "--out", out)
-    assert code == 0, said + err
+    code, message, err = mer_ray("score", music, "--out", out)
+    assert code == 0, message + err
     before = values(out)
     assert "nothing new" in mer_ray("score", music, "--out", out)[1]
 
     shutil.copyfile(paths[1], paths[0])  # another piece of the same name
     paths[2].rename(music / "renamed.flac")
     paths[3].unlink()
-    code, said, err = mer_ray("score", music, "--out", out)
-    assert code == 0, said + err
-    assert ("1 changed" in said, "2 gone" in said, "2 new" in said) == (True, True, True)
+    code, message, err = mer_ray("score", music, "--out", out)
+    assert code == 0, message + err
+    assert ("1 changed" in message, "2 gone" in message, "2 new" in message) == (True, True, True)
     after = values(out)
     expected = {**before, "tune000.flac": before["tune001.flac"], "renamed.flac": before["tune002.flac"]}
     del expected["tune002.flac"], expected["tune003.flac"]
@@ -46,8 +46,8 @@ def test_a_file_that_became_bad_loses_its_score(tmp_path, mer_ray):
     paths = write_tunes(music, 2)
     assert mer_ray("score", music, "--out", out)[0] == 0
     paths[0].write_bytes(b"no audio at all")
-    code, said, _ = mer_ray("score", music, "--out", out)
-    assert (code, "1 failed" in said) == (0, True)
+    code, message, _ = mer_ray("score", music, "--out", out)
+    assert (code, "1 failed" in message) == (0, True)
     assert list(values(out)) == ["tune001.flac"]
     paths[1].write_bytes(b"nor this")
     assert mer_ray("score", music, "--out", out)[0] == 2
@@ -73,19 +73,19 @@ def test_scores_of_an_older_version_are_kept_and_that_is_said(tmp_path, mer_ray)
     assert mer_ray("score", music, "--out", out)[0] == 0
     pq.write_table(pq.read_table(out).drop_columns(["size", "mtime_ms"]), out)
     os.utime(path, ns=(0, 0))
-    code, said, _ = mer_ray("score", music, "--out", out)
-    assert (code, "do not say which version of their file" in said) == (0, True)
+    code, message, _ = mer_ray("score", music, "--out", out)
+    assert (code, "do not say which version of their file" in message) == (0, True)
 
 
 def test_two_files_under_one_id_are_one_score_and_one_failure(tmp_path, mer_ray):
     write_tunes(tmp_path, 2)
     (tmp_path / "m.csv").write_text("track_id,path\nx,tune000.flac\nx,tune001.flac\nx,tune000.flac\n")
     out = tmp_path / "s.parquet"
-    code, said, _ = mer_ray("score", tmp_path / "m.csv", "--out", out)
-    assert (code, "1 failed" in said) == (0, True)
+    code, message, _ = mer_ray("score", tmp_path / "m.csv", "--out", out)
+    assert (code, "1 failed" in message) == (0, True)
     assert pq.read_table(out)["track_id"].to_pylist() == ["x"]
-    lost = pq.read_table(tmp_path / "s.failures.parquet").to_pylist()
-    assert [(f["reason"], "tune001.flac" in f["message"]) for f in lost] == [("duplicate", True)]
+    failed = pq.read_table(tmp_path / "s.failures.parquet").to_pylist()
+    assert [(f["reason"], "tune001.flac" in f["message"]) for f in failed] == [("duplicate", True)]
 
 
 ONE, TWO = "c1,tune000.flac,A,One", "c2,tune001.flac,B,Two"
@@ -107,9 +107,9 @@ def test_scores_follow_a_manifest_with_ids(tmp_path, mer_ray, edit, suffix):
     names = ["track_id", "uri", "artist", "title", "valence", "arousal"]
     for rows in EDITS[edit]:
         manifest.write_text("\n".join(["clip_id,path,artist,title", *rows]))
-        code, said, err = mer_ray("score", manifest, "--out", out)
-        assert code == 0, said + err
-    assert " changed" in said
+        code, message, err = mer_ray("score", manifest, "--out", out)
+        assert code == 0, message + err
+    assert " changed" in message
     assert mer_ray("score", manifest, "--out", fresh)[0] == 0
     order = [("track_id", "ascending")]
     assert scores_table.read(out, names).sort_by(order) == scores_table.read(fresh, names).sort_by(order)

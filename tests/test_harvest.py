@@ -162,9 +162,9 @@ def test_tracks_on_which_the_tag_weighs_little_are_off_topic(service, mer_ray, t
     service.songs.append(Song("Artist", "Spelt", (("  SoundTrack ", 97),)))
     well(mer_ray("collect", *options(service, tmp_path / "w", min_seed_weight=97)))
     assert titles(tmp_path / "w") == ["Title 0", "Title 1", "Title 2", "Title 3", "Spelt"]
-    lost = Workspace(tmp_path / "w").failures("collect")
-    assert {(f["reason"], f["transient"]) for f in lost} == {("off_topic", False)}
-    assert sorted(f["message"] for f in lost) == [
+    failed = Workspace(tmp_path / "w").failures("collect")
+    assert {(f["reason"], f["transient"]) for f in failed} == {("off_topic", False)}
+    assert sorted(f["message"] for f in failed) == [
         "Artist 4 – Title 4: the wanted tag weighs 96, under collect.min_seed_weight",
         "Artist 5 – Title 5: the wanted tag weighs 95, under collect.min_seed_weight",
         "Artist – Bare: the wanted tag weighs 0, under collect.min_seed_weight",
@@ -298,8 +298,8 @@ def test_ten_losses_that_do_not_stand_in_a_row_end_nothing(service, mer_ray, tmp
     service.always = {name: "29" for name in names if name.startswith("bad")} | {"unknown": "6"}
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     assert titles(tmp_path / "w") == ["good"]
-    lost = Counter(f["reason"] for f in Workspace(tmp_path / "w").failures("collect"))
-    assert lost == {"lastfm_error": 2 * row, "not_found": 1}
+    failed = Counter(f["reason"] for f in Workspace(tmp_path / "w").failures("collect"))
+    assert failed == {"lastfm_error": 2 * row, "not_found": 1}
 
 
 def test_tracks_that_fail_again_are_no_sign_of_a_service_that_is_down(service, mer_ray, tmp_path):
@@ -312,15 +312,15 @@ def test_tracks_that_fail_again_are_no_sign_of_a_service_that_is_down(service, m
     assert "10 tracks in a row" in err
     well(mer_ray("collect", *set_up))  # those that failed then do not count now
     assert titles(tmp_path / "w") == [song.title for song in SONGS]
-    lost = Workspace(tmp_path / "w").failures("collect")
-    assert sorted(f["message"].split(":")[0] for f in lost) == sorted(f"A – {name}" for name in names)
-    assert {f["reason"] for f in lost} == {"lastfm_error"}
+    failed = Workspace(tmp_path / "w").failures("collect")
+    assert sorted(f["message"].split(":")[0] for f in failed) == sorted(f"A – {name}" for name in names)
+    assert {f["reason"] for f in failed} == {"lastfm_error"}
 
 
 # pages ------------------------------------------------------------------------------------------------------------
 
 
-def lost_pages(workspace: object) -> list[tuple[str, int]]:
+def failed_pages(workspace: object) -> list[tuple[str, int]]:
     """What the failures say of pages: the message's part about the page, and the attempts."""
     rows = [f for f in Workspace(str(workspace)).failures("collect") if f["reason"] == "page_unreachable"]
     assert all(f["transient"] for f in rows)
@@ -348,7 +348,7 @@ def test_a_page_out_of_reach_is_a_failure_and_the_harvest_goes_on(
         service.calls.clear()
         out = well(mer_ray("collect", *set_up))
         assert titles(tmp_path / "w") == there
-        assert lost_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {bad}", attempt)]
+        assert failed_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {bad}", attempt)]
         assert f"out of reach, with their tracks: page {bad} of 'soundtrack'; run" in out
     assert {call.params.get("page") for call in service.calls} == {str(bad)}
 
@@ -357,7 +357,7 @@ def test_a_page_out_of_reach_is_a_failure_and_the_harvest_goes_on(
     out = well(mer_ray("collect", "--offline", *set_up))
     assert len(service.calls) == asked
     assert titles(tmp_path / "w") == there
-    assert lost_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {bad}", 2)]  # it was not asked for
+    assert failed_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {bad}", 2)]  # it was not asked for
     assert f"out of reach, with their tracks: page {bad} of 'soundtrack'; run" in out
     monkeypatch.setenv("LASTFM_API_KEY", LastFm.key)
 
@@ -375,7 +375,7 @@ def test_a_page_that_does_not_come_in_time_is_a_failure(service, mer_ray, tmp_pa
     service.always = {"page 4": "stall"}
     well(mer_ray("collect", *options(service, tmp_path / "w", timeout_s=1)))
     assert titles(tmp_path / "w") == long_listing[:6] + long_listing[8:]
-    assert lost_pages(tmp_path / "w") == [("tag 'soundtrack', page 4", 1)]
+    assert failed_pages(tmp_path / "w") == [("tag 'soundtrack', page 4", 1)]
 
 
 @pytest.mark.parametrize("bad", [[1], [1, 2, 5], [2, 3, 4, 5]])
@@ -383,7 +383,7 @@ def test_pages_out_of_reach_wherever_they_are(service, mer_ray, tmp_path, long_l
     service.always = {f"page {number}": "http 500" for number in bad}
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     assert titles(tmp_path / "w") == [t for i, t in enumerate(long_listing) if 1 + i // 2 not in bad]
-    assert lost_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {number}", 1) for number in bad]
+    assert failed_pages(tmp_path / "w") == [(f"tag 'soundtrack', page {number}", 1) for number in bad]
     assert set(questions(service).values()) == {1, lastfm.TRIES}
 
 
@@ -394,7 +394,10 @@ def test_the_answers_alone_say_which_pages_are_missing(service, mer_ray, tmp_pat
     out = well(mer_ray("collect", "--offline", *options(service, tmp_path / "colleague", cache=cache)))
     assert "tracks: page 1 of 'soundtrack', page 3 of 'soundtrack'; run" in out
     assert tables(tmp_path / "colleague") == tables(tmp_path / "w")
-    assert lost_pages(tmp_path / "colleague") == [("page 1 of tag 'soundtrack'", 1), ("page 3 of tag 'soundtrack'", 1)]
+    assert failed_pages(tmp_path / "colleague") == [
+        ("page 1 of tag 'soundtrack'", 1),
+        ("page 3 of tag 'soundtrack'", 1),
+    ]
 
 
 def test_a_limit_is_met_from_the_pages_that_there_are(service, mer_ray, tmp_path, long_listing):
@@ -416,7 +419,7 @@ def test_a_tag_out_of_reach_leaves_the_others(service, mer_ray, tmp_path, long_l
     service.fault_of = fail
     well(mer_ray("collect", *options(service, tmp_path / "w", tag=["score", "film"])))
     assert titles(tmp_path / "w") == long_listing[:5]
-    assert lost_pages(tmp_path / "w") == [(f"tag 'score', page {number}", 1) for number in (1, 2, 3)]
+    assert failed_pages(tmp_path / "w") == [(f"tag 'score', page {number}", 1) for number in (1, 2, 3)]
 
 
 def test_a_service_that_answers_no_page_ends_the_run_and_takes_nothing_away(service, mer_ray, tmp_path):
@@ -444,7 +447,7 @@ def test_after_ten_pages_in_a_row_no_more_are_asked_for(service, mer_ray, tmp_pa
     out = well(mer_ray("collect", *set_up))
     assert titles(tmp_path / "w") == ["1", "2"]
     most = lastfm_harvest.MAX_FAILED_IN_A_ROW
-    assert most <= len(lost_pages(tmp_path / "w")) <= most + 1  # one may be on its way
+    assert most <= len(failed_pages(tmp_path / "w")) <= most + 1  # one may be on its way
     assert f"page {3 + most} of 'soundtrack' was never asked for" in out
 
     service.always = {}
@@ -482,9 +485,9 @@ class Crossed(LastFm):
     pages, total = 2, 10
 
     def _listing(self, params: dict[str, str]) -> str:
-        told = super()._listing(params)
-        told = re.sub(r'totalPages="\d+"', f'totalPages="{self.pages}"', told, count=1)
-        return re.sub(r'total="\d+"', f'total="{self.total}"', told, count=1)
+        message = super()._listing(params)
+        message = re.sub(r'totalPages="\d+"', f'totalPages="{self.pages}"', message, count=1)
+        return re.sub(r'total="\d+"', f'total="{self.total}"', message, count=1)
 
 
 @pytest.mark.parametrize(
@@ -523,12 +526,12 @@ def test_a_page_that_stays_empty_is_a_failure(service, mer_ray, tmp_path, long_l
         service.calls.clear()
         out = well(mer_ray("collect", *set_up))
         assert titles(tmp_path / "w") == long_listing[:4] + long_listing[6:]
-        assert lost_pages(tmp_path / "w") == [("page 3 of tag 'soundtrack'", attempt)]
+        assert failed_pages(tmp_path / "w") == [("page 3 of tag 'soundtrack'", attempt)]
         assert "tracks: page 3 of 'soundtrack'; run" in out
         asked = questions(service)["tag.getTopTracks", "soundtrack", "3", "", ""]
         assert asked == lastfm_listing.EMPTY_TRIES - (attempt > 1)  # an empty answer is there
     well(mer_ray("collect", "--offline", *set_up))
-    assert lost_pages(tmp_path / "w") == [("page 3 of tag 'soundtrack'", 2)]
+    assert failed_pages(tmp_path / "w") == [("page 3 of tag 'soundtrack'", 2)]
     assert titles(tmp_path / "w") == long_listing[:4] + long_listing[6:]
     service.always = {}
     well(mer_ray("collect", *set_up))
@@ -556,7 +559,7 @@ def test_a_listing_that_lists_no_more_of_what_it_announces_ends(service, mer_ray
     service.always = {f"page {n}": "empty" for n in range(4, 101)}
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     assert titles(tmp_path / "w") == ["1", "2", "3"]
-    assert len(lost_pages(tmp_path / "w")) == lastfm_listing.MAX_STALE_PAGES
+    assert len(failed_pages(tmp_path / "w")) == lastfm_listing.MAX_STALE_PAGES
 
 
 # names that are no XML --------------------------------------------------------------------------------------------
@@ -596,8 +599,8 @@ def test_kept_answers_that_are_none_are_as_good_as_absent(service, mer_ray, tmp_
     out = well(mer_ray("collect", "--offline", *set_up))
     assert "tracks: page 2 of 'soundtrack'; run" in out
     assert titles(tmp_path / "w") == ["Title 1", *long_listing[4:]]
-    lost = Workspace(tmp_path / "w").failures("collect")
-    assert sorted(f["reason"] for f in lost) == ["not_asked", "page_unreachable"]
+    failed = Workspace(tmp_path / "w").failures("collect")
+    assert sorted(f["reason"] for f in failed) == ["not_asked", "page_unreachable"]
     well(mer_ray("collect", *set_up, "--retry-failed"))
     assert timeless(tmp_path / "w").equals(before)
     assert Workspace(tmp_path / "w").failures("collect") == []
@@ -699,8 +702,8 @@ def test_the_answers_alone_make_the_same_tables_byte_for_byte(service, mer_ray, 
     assert not (tmp_path / "again" / "cache").exists()
 
     def failures(workspace: Path) -> list[tuple[str, str, str, bool]]:
-        lost = Workspace(workspace).failures("collect")
-        return sorted((f["track_id"], f["reason"], f["message"], f["transient"]) for f in lost)
+        failed = Workspace(workspace).failures("collect")
+        return sorted((f["track_id"], f["reason"], f["message"], f["transient"]) for f in failed)
 
     assert {reason for _, reason, _, _ in failures(tmp_path / "w")} == {"not_found", "malformed"}
     assert failures(tmp_path / "again") == failures(tmp_path / "w")
@@ -738,14 +741,14 @@ def test_offline_without_any_answer_takes_no_track_away(service, mer_ray, tmp_pa
     assert tables(tmp_path / "w") == before
 
 
-@pytest.mark.parametrize("lost_bytes", [1, 30])
-def test_a_run_that_was_killed_while_it_wrote_asks_for_that_answer_again(service, mer_ray, tmp_path, lost_bytes):
+@pytest.mark.parametrize("missing_bytes", [1, 30])
+def test_a_run_that_was_killed_while_it_wrote_asks_for_that_answer_again(service, mer_ray, tmp_path, missing_bytes):
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     before = timeless(tmp_path / "w")
     (file,) = (tmp_path / "w" / "cache" / "lastfm").iterdir()
     with gzip.open(file, "rt", encoding="utf-8") as lines:
         last = json.loads(list(lines)[-1])["asked"]
-    os.truncate(file, file.stat().st_size - lost_bytes)
+    os.truncate(file, file.stat().st_size - missing_bytes)
     service.calls.clear()
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     assert [{k: call.params[k] for k in last} for call in service.calls] == [last]

@@ -43,10 +43,10 @@ def test_the_id_is_the_same_in_every_process_and_version():
     assert track_id("Hans Zimmer", "Time") == hashlib.sha256(b"hans zimmer\x1ftime").hexdigest()[:16]
     code = "from mer_ray.io.identity import track_id; print(track_id('Björk', 'Jóga'))"
     for seed in "1", "2":
-        said = subprocess.run(
+        message = subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True
         )
-        assert said.stdout.strip() == track_id("Bjork", "Joga")
+        assert message.stdout.strip() == track_id("Bjork", "Joga")
 
 
 @given(st.text(max_size=40))

@@ -26,16 +26,18 @@ TRAPS = (
 @pytest.fixture
 def trapped(tmp_path, monkeypatch) -> Path:
     """The current folder, full of modules that say so when they run; the file in which they do."""
-    told = tmp_path / "told"
+    message = tmp_path / "message"
     for name in TRAPS:
-        (tmp_path / f"{name}.py").write_text(f"open({str(told)!r}, 'a').write('{name} ')\nraise ImportError('trap')\n")
+        (tmp_path / f"{name}.py").write_text(
+            f"open({str(message)!r}, 'a').write('{name} ')\nraise ImportError('trap')\n"
+        )
     sounds.write(tmp_path / "a.wav", sounds.noise(1.5))
     monkeypatch.chdir(tmp_path)
-    return told
+    return message
 
 
-def ran(told: Path) -> str:
-    return told.read_text() if told.exists() else ""
+def ran(message: Path) -> str:
+    return message.read_text() if message.exists() else ""
 
 
 @pytest.mark.parametrize("path", ["", ":", ".", f"{ROOT}:", f":{ROOT}", f".:{ROOT}", None])

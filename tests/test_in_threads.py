@@ -43,9 +43,9 @@ def test_every_job_comes_back_with_its_result_or_its_loss():
 
     results = dict(in_threads(contexts.make, work, range(3_000), 5))
     assert len(results) == 3_000
-    lost = {job: result for job, result in results.items() if isinstance(result, TrackError)}
-    assert {job: error.message for job, error in lost.items()} == {job: str(job) for job in range(0, 3_000, 7)}
-    assert all(result == job * job for job, result in results.items() if job not in lost)
+    failed = {job: result for job, result in results.items() if isinstance(result, TrackError)}
+    assert {job: error.message for job, error in failed.items()} == {job: str(job) for job in range(0, 3_000, 7)}
+    assert all(result == job * job for job, result in results.items() if job not in failed)
     assert contexts.entered == contexts.left == 5
 
 

@@ -22,15 +22,15 @@ def catalog(seed: int, n: int = 300, repeats: int = 2) -> tuple[np.ndarray, np.n
 
 
 def test_nine_in_ten_labels_of_new_artists_lie_inside():
-    found, told = [], []
+    found, message = [], []
     for seed in range(12):
         labels, predicted, groups = catalog(seed)
         made = intervals(labels, predicted, groups)
         new_labels, new_predicted, _ = catalog(seed + 1_000)
         found.append((np.abs(new_predicted[0] - new_labels) <= made.radius(new_predicted[0])).mean(axis=0))
-        told.append(coverage(labels, predicted, groups))
+        message.append(coverage(labels, predicted, groups))
     assert np.mean(found, axis=0) == pytest.approx(0.9, abs=0.02)
-    assert np.mean(told, axis=0) == pytest.approx(0.9, abs=0.02)
+    assert np.mean(message, axis=0) == pytest.approx(0.9, abs=0.02)
 
 
 def test_intervals_are_wider_where_errors_are_larger():

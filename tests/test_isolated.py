@@ -43,7 +43,7 @@ def joined(blocks: Iterator[Block]) -> dict[tuple[int, int], np.ndarray]:
     return {key: np.concatenate(samples) for key, samples in parts.items()}
 
 
-def lost(decoder: Decoder, path: Path, **options: object) -> TrackError:
+def failed(decoder: Decoder, path: Path, **options: object) -> TrackError:
     with pytest.raises(TrackError) as caught:
         list(decoder.stream(path, RATES, **options))
     assert caught.value.message.isprintable()
@@ -82,10 +82,12 @@ def test_a_check_is_that_at_home(tmp_path, decoder):
 
 
 def test_errors_are_those_of_decoding_at_home(tmp_path, decoder):
-    assert lost(decoder, tmp_path / "gone.wav").reason == "missing"
-    assert lost(decoder, sounds.text(tmp_path / "text.mp3")).reason == "corrupt"
-    assert lost(decoder, sounds.write(tmp_path / "short.wav", sounds.tone()), min_duration_s=2.0).reason == "too_short"
-    assert lost(decoder, sounds.not_finite(tmp_path / "nan.wav")).reason == "not_finite"
+    assert failed(decoder, tmp_path / "gone.wav").reason == "missing"
+    assert failed(decoder, sounds.text(tmp_path / "text.mp3")).reason == "corrupt"
+    assert (
+        failed(decoder, sounds.write(tmp_path / "short.wav", sounds.tone()), min_duration_s=2.0).reason == "too_short"
+    )
+    assert failed(decoder, sounds.not_finite(tmp_path / "nan.wav")).reason == "not_finite"
     assert decoder.starts == 1
 
 
@@ -146,7 +148,7 @@ def test_a_child_that_does_not_answer_is_stuck(tmp_path):
 def test_a_child_that_wants_too_much_memory_is_refused(tmp_path):
     path = sounds.write(tmp_path / "x.wav", sounds.noise(1.0, 44_100, 200), 44_100)  # 105 MB a block
     with Decoder(memory_mb=150) as decoder:
-        assert lost(decoder, path).reason == "too_big"
+        assert failed(decoder, path).reason == "too_big"
         assert len(list(decoder.stream(sounds.write(tmp_path / "y.wav", sounds.tone()), RATES))) > 0
 
 

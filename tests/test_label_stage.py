@@ -274,7 +274,7 @@ def test_given_labels_and_tags_together(workspace):
         stage.run(loaded(workspace, "label.source=tags"), workspace)
 
 
-def lost(workspace: Workspace) -> dict[str, tuple[str, str]]:
+def failed_rows(workspace: Workspace) -> dict[str, tuple[str, str]]:
     failures = workspace.read("failures", ["track_id", "reason", "message"]).to_pylist()
     return {f["track_id"]: (f["reason"], f["message"]) for f in failures}
 
@@ -291,7 +291,7 @@ def test_tracks_without_a_whole_label_are_failures_of_their_own(workspace, sourc
     summary = stage.run(settings, workspace)
     assert (summary.made, summary.failed) == (1, 2)
     assert list(labels(workspace)) == [track_id("A", "1")]
-    none, partial = (lost(workspace)[track_id("A", t)] for t in "23")
+    none, partial = (failed_rows(workspace)[track_id("A", t)] for t in "23")
     assert none[0] == "no_label"
     assert partial[0] == "partial_label"
     assert "labels its valence and arousal, not its dominance" in partial[1]
@@ -318,7 +318,7 @@ def test_a_partial_label_is_neither_taken_nor_mixed_with_tags(workspace):
     one = labels(workspace)[track_id("A", "1")]
     assert [one[d] for d in DIMENSIONS] == [0.885, 0.930, 0.653]
     assert labels(workspace)[track_id("A", "3")]["lexicon"] == "manifest"
-    reason, message = lost(workspace)[track_id("A", "2")]
+    reason, message = failed_rows(workspace)[track_id("A", "2")]
     assert reason == "partial_label"
     assert "none can be made from its tags" in message
     assert any(

@@ -247,8 +247,8 @@ def test_halves_of_real_songs_differ_as_the_standard_error_says():
             difference = np.subtract(one.vad, other.vad)
             squares.append([difference**2, np.square(one.se) + np.square(other.se)])
     assert len(squares) > 2_000
-    seen, said = np.mean(squares, axis=0)
-    assert np.sqrt(said / seen) == pytest.approx(np.ones(3), abs=0.1)
+    seen, message = np.mean(squares, axis=0)
+    assert np.sqrt(message / seen) == pytest.approx(np.ones(3), abs=0.1)
 
 
 # the lexicon file --------------------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ def test_a_lexicon_in_windows_1252(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("l.csv", b"Word,Joy,Fear,Anger\nsad,0.1,0.2,0.3\n", "wanted are a column of terms"),
         ("l.csv", b"Emotion,Valence,Arousal,Dominance\nsad,0.1,0.2,0.3\n", "wanted are a column of terms"),
@@ -359,15 +359,15 @@ def test_a_lexicon_in_windows_1252(tmp_path):
         ("l.csv", b"Word,ValMn,AroMn,DomMn\nsad,3,5,10\n", r"1\.\.9 \(ANEW\)"),
     ],
 )
-def test_a_lexicon_that_cannot_be_read_says_what_is_wanted(tmp_path, name, content, said):
+def test_a_lexicon_that_cannot_be_read_says_what_is_wanted(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         lexicon.load(tmp_path / name)
     assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("sad\t0.1\t0.2", "three numbers"),
         ("sad\t0.1\t0.2\thigh", "three numbers"),
@@ -377,12 +377,12 @@ def test_a_lexicon_that_cannot_be_read_says_what_is_wanted(tmp_path, name, conte
         ("sad\t0.1\tnan\t0.3", "-1..1"),
     ],
 )
-def test_a_malformed_line_is_named(tmp_path, line, said):
+def test_a_malformed_line_is_named(tmp_path, line, message):
     file = write(tmp_path / "lexicon.txt", f"Word\tValence\tArousal\tDominance\ncalm\t0.8\t0.1\t0.5\n{line}\n")
     with pytest.raises(InputError) as caught:
         lexicon.load(file)
     assert f"{file}, line 3" in str(caught.value)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize(

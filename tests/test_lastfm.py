@@ -19,7 +19,7 @@ from services import Call, LastFm, Song, closed_port, send
 
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, TrackError
 from mer_ray.io.rate_limit import LocalLimiter, per_second
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing
 from mer_ray.sources.lastfm_listing import PageAt, Wanted, listing
 from mer_ray.sources.response_cache import ResponseCache
@@ -44,7 +44,7 @@ def service() -> Iterator[LastFm]:
         yield running
 
 
-def collect(service: LastFm, folder: Path, limit: int | None = None, **options: Any) -> list[Found]:
+def collect(service: LastFm, folder: Path, limit: int | None = None, **options: Any) -> list[SourceResult]:
     """What Last.fm says of "soundtrack", with one client and the answers in ``folder``."""
     options = {"api_url": service.url, "api_key": KEY, "timeout_s": 5.0, **options}
     wanted = Wanted(("soundtrack",), limit=limit)
@@ -67,11 +67,11 @@ def collect(service: LastFm, folder: Path, limit: int | None = None, **options: 
         return [found for found, _ in lastfm_harvest.tracks(listed, wanted, answers, losses)]
 
 
-def only_tracks(found: list[Found]) -> list[Track]:
+def only_tracks(found: list[SourceResult]) -> list[Track]:
     return [item for item in found if isinstance(item, Track)]
 
 
-def lost(found: list[Found]) -> list[tuple[str, str, bool]]:
+def failed(found: list[SourceResult]) -> list[tuple[str, str, bool]]:
     """(title, reason, transient) of each loss."""
     return [(item[0].title, item[1].reason, item[1].transient) for item in found if isinstance(item, tuple)]
 
@@ -185,7 +185,7 @@ def test_a_wait_is_for_once(service: LastFm, tmp_path: Path) -> None:
 
 def test_a_server_that_asks_to_wait_too_long_is_not_waited_for(service: LastFm, tmp_path: Path) -> None:
     service.always = {"Title 1": f"http 429 {int(lastfm.MAX_RETRY_AFTER_S) + 1}"}
-    assert lost(collect(service, tmp_path, 3)) == [("Title 1", "lastfm_error", True)]
+    assert failed(collect(service, tmp_path, 3)) == [("Title 1", "lastfm_error", True)]
     assert [call.params.get("track") for call in service.calls].count("Title 1") == 1
 
     service.always = {"tag.getTopTracks": "http 503 99999"}
@@ -196,7 +196,7 @@ def test_a_server_that_asks_to_wait_too_long_is_not_waited_for(service: LastFm, 
 
 def test_a_mend_that_is_asked_for_in_an_error_for_good_is_not_waited_for(service: LastFm, tmp_path: Path) -> None:
     service.always = {"Title 0": "http 404 100"}
-    assert lost(collect(service, tmp_path, 1)) == [("Title 0", "lastfm_error", True)]
+    assert failed(collect(service, tmp_path, 1)) == [("Title 0", "lastfm_error", True)]
     assert service.count("track.getTopTags") == 1
 
 
@@ -231,7 +231,7 @@ class Odd(LastFm):
 def test_what_is_almost_an_answer_costs_the_track_and_is_not_kept(tmp_path: Path, body: str) -> None:
     with Odd(songs=SONGS[:1]) as service:
         service.body = body.encode()
-        assert [title for title, _, _ in lost(collect(service, tmp_path))] == ["Title 0"]
+        assert [title for title, _, _ in failed(collect(service, tmp_path))] == ["Title 0"]
     assert len(ResponseCache(tmp_path)) == 1  # the listing
 
 
@@ -239,7 +239,7 @@ def test_a_track_that_keeps_failing_is_lost_and_the_rest_is_not(service: LastFm,
     service.songs.append(Song("Artist 5", "Title 5"))
     service.always = {"Title 1": "http 500", "Title 2": "6", "Title 3": "7", "Title 5": "http 403"}
     found = collect(service, tmp_path)
-    assert lost(found) == [
+    assert failed(found) == [
         ("Title 1", "lastfm_error", True),
         ("Title 2", "not_found", False),
         ("Title 3", "lastfm_error", False),
@@ -288,7 +288,7 @@ def test_a_name_that_is_no_xml_costs_no_page(service: LastFm, tmp_path: Path, se
 
 def test_a_refusal_that_is_no_xml_is_a_refusal(service: LastFm, tmp_path: Path) -> None:
     service.always, service.raw = {"Title 1": "6"}, {"not found": b"n\x03t f&#3;und & \xff"}
-    assert lost(collect(service, tmp_path)) == [("Title 1", "not_found", False)]
+    assert failed(collect(service, tmp_path)) == [("Title 1", "not_found", False)]
     assert service.count("track.getTopTags") == len(SONGS)
 
 
@@ -478,7 +478,7 @@ def test_an_answer_without_end_is_not_swallowed_whole(
     service.songs = [Song("A", "short"), Song("A", "long", tuple((f"tag {i}", 1) for i in range(100)))]
     found = collect(service, tmp_path)
     assert [track.title for track in only_tracks(found)] == ["short"]
-    assert lost(found) == [("long", "lastfm_error", True)]
+    assert failed(found) == [("long", "lastfm_error", True)]
 
 
 @pytest.mark.parametrize("key", ["a", "1", "rain", "lfm", "name", "0"])

@@ -125,7 +125,7 @@ def test_measures_have_one_order_and_may_be_given_as_text():
 
 
 @pytest.mark.parametrize(
-    ("params", "changes", "said"),
+    ("params", "changes", "message"),
     [
         (spectral.Params, {"measures": []}, "measures"),
         (spectral.Params, {"measures": ["loudness"]}, "measures"),
@@ -136,10 +136,10 @@ def test_measures_have_one_order_and_may_be_given_as_text():
         (chroma.Params, {"fmin": 3}, "fmin"),
     ],
 )
-def test_impossible_parameters_are_refused(params, changes, said):
+def test_impossible_parameters_are_refused(params, changes, message):
     with pytest.raises(ValidationError) as refused:
         params(**changes)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_without_contrast_low_rates_are_fine():

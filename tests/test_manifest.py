@@ -238,11 +238,11 @@ def test_a_bad_row_costs_itself_and_says_where_it_is(tmp_path, suffix, row, reas
     file = WRITERS[suffix](
         tmp_path / f"my{suffix}", [fine, {"artist": "", "title": "", "path": ""} | row, fine | {"title": "too"}]
     )
-    before, (lost, error), after = manifest.tracks(file)
+    before, (failed, error), after = manifest.tracks(file)
     assert (before.title, after.title) == ("fine", "too")
     assert error.reason == reason
     assert error.message.startswith(f"my{suffix}, row 2: ")
-    assert lost.id != before.id
+    assert failed.id != before.id
     assert not error.transient
     assert "geheim" not in error.message
 
@@ -278,7 +278,7 @@ def test_a_hostile_line_of_json_costs_itself(tmp_path, line, reason):
 
 def test_two_lost_rows_have_two_ids(tmp_path):
     file = write_csv(tmp_path / "m.csv", [{"artist": "A", "title": ""}] * 2)
-    assert len({lost.id for lost, _ in manifest.tracks(file)}) == 2
+    assert len({failed.id for failed, _ in manifest.tracks(file)}) == 2
 
 
 @pytest.mark.parametrize(

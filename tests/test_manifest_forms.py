@@ -99,7 +99,7 @@ ROWS = [{"path": "a.wav", "artist": "A", "tags": ["sad"]}, {"path": "b.wav", "ar
 def test_every_form_of_json_gives_the_same_tracks(tmp_path, name, document, indent):
     file = written(tmp_path / name, json.dumps(document, indent=indent))
     found = read(file)
-    assert [(t.title, t.artist, t.tags, t.given_id) for t in found if isinstance(t, Track)] == [
+    assert [(t.title, t.artist, t.tags, t.own_id) for t in found if isinstance(t, Track)] == [
         ("a", "A", (("sad", 1.0),), None),
         ("b", "B", (), None),
     ]
@@ -113,7 +113,7 @@ def test_an_artist_may_be_an_object_or_a_list(tmp_path):
 
 def test_json_by_id_keeps_the_ids_and_json_lines_may_be_called_json(tmp_path):
     found = read(written(tmp_path / "m.json", json.dumps({"s1": ROWS[0], "s2": ROWS[1]})))
-    assert [t.given_id for t in found if isinstance(t, Track)] == ["s1", "s2"]
+    assert [t.own_id for t in found if isinstance(t, Track)] == ["s1", "s2"]
     assert len(read(written(tmp_path / "l.json", "\n".join(map(json.dumps, ROWS))))) == 2
 
 
@@ -223,7 +223,7 @@ def test_names_stay_text(tmp_path, suffix):
     else:
         pq.write_table(pa.Table.from_pylist(dicts), file)
     found = [t for t in read(file) if isinstance(t, Track)]
-    assert [(t.artist, t.title, t.album, t.given_id) for t in found] == [(a, t, a, t) for a, t in rows]
+    assert [(t.artist, t.title, t.album, t.own_id) for t in found] == [(a, t, a, t) for a, t in rows]
 
 
 # columns ------------------------------------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_names_stay_text(tmp_path, suffix):
         ("path,V,A,D", "a.wav,0.1,0.2,0.3", {"given": (0.1, 0.2, 0.3)}),
         ("path,valence_mean,arousal_mean,dominance_mean", "a.wav,0.1,0.2,0.3", {"given": (0.1, 0.2, 0.3)}),
         ("path,Mean(Valence),Mean(Arousal)", "a.wav,0.1,0.2", {"given": (0.1, 0.2, None)}),
-        ("musicId,Arousal(mean),Valence(mean)", "007,0.2,0.1", {"given": (0.1, 0.2, None), "given_id": "007"}),
+        ("musicId,Arousal(mean),Valence(mean)", "007,0.2,0.1", {"given": (0.1, 0.2, None), "own_id": "007"}),
         ("path,V_mean,A_mean,V_std", "a.wav,0.1,0.2,0.9", {"given": (0.1, 0.2, None)}),
         ("path,static_valence,staticArousal,valence_max_mean", "a.wav,.1,.2,.9", {"given": (0.1, 0.2, None)}),
         ("path,ValMn,AroMn,DomMn", "a.wav,0.1,0.2,0.3", {"given": (0.1, 0.2, 0.3)}),
@@ -249,8 +249,8 @@ def test_names_stay_text(tmp_path, suffix):
         ("path,valence,lower_valence,valence_std", "a.wav,0.5,0.1,0.2", {"given": (0.5, None, None)}),
         ("path,duration_ms", "a.wav,61500", {"duration_s": 61.5}),
         ("path,Duration (s)", "a.wav,61.5", {"duration_s": 61.5}),
-        ("path,id,song_id,Track ID", "a.wav,1,2,003", {"given_id": "003"}),
-        ("path,id", "a.wav,", {"given_id": None}),
+        ("path,id,song_id,Track ID", "a.wav,1,2,003", {"own_id": "003"}),
+        ("path,id", "a.wav,", {"own_id": None}),
         (
             "Track URI,Track Name,artist",
             "spotify:track:3n3Ppam7vgaVa1iaRUc9Lp,x,A",
@@ -282,10 +282,10 @@ def test_what_was_understood_is_said_in_one_line_and_what_is_not_used_is_named(t
 
 def test_ids_as_they_are_written_and_of_bounded_length(tmp_path):
     pq.write_table(pa.table({"id": [7.0, None], "path": ["a.wav", "b.wav"]}), tmp_path / "m.parquet")
-    assert [t.given_id for t in read(tmp_path / "m.parquet") if isinstance(t, Track)] == ["7", None]
+    assert [t.own_id for t in read(tmp_path / "m.parquet") if isinstance(t, Track)] == ["7", None]
     long = "x" * 5_000
     file = written(tmp_path / "m.jsonl", "\n".join(json.dumps({"id": long + str(i), "path": "a"}) for i in (1, 2)))
-    first, second = (t.given_id or "" for t in read(file) if isinstance(t, Track))
+    first, second = (t.own_id or "" for t in read(file) if isinstance(t, Track))
     assert len(first) == len(second) == 200
     assert first != second
 
@@ -429,6 +429,6 @@ def test_the_collected_headers():
     if not CASES.is_dir():
         pytest.skip(f"{CASES} is not there: it has manifests as people make them")
     track = one(CASES / "deam_header.csv", (1, 9))
-    assert (track.given_id, track.title, track.given) == ("2", "2", (pytest.approx(2.1 / 8), 0.25, None))
+    assert (track.own_id, track.title, track.given) == ("2", "2", (pytest.approx(2.1 / 8), 0.25, None))
     with pytest.raises(InputError, match="2 columns could be valence"):
         manifest.check(CASES / "dupheader.csv")

@@ -213,7 +213,7 @@ def test_a_spec_notes_bands_that_never_hold_anything():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"n_mfcc": 0}, "n_mfcc"),
         ({"hop_length": 0}, "hop_length"),
@@ -226,7 +226,7 @@ def test_a_spec_notes_bands_that_never_hold_anything():
         ({"fmax": float("nan")}, "fmax"),
     ],
 )
-def test_impossible_parameters_are_refused(changes, said):
+def test_impossible_parameters_are_refused(changes, message):
     with pytest.raises(ValidationError) as refused:
         Params(**changes)
-    assert said in str(refused.value)
+    assert message in str(refused.value)

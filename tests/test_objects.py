@@ -217,6 +217,6 @@ def test_what_runs_code_or_wraps_another_address_is_refused(tmp_path: Path, uri:
 def test_a_failed_extraction_does_not_show_an_address_s_secrets() -> None:
     from mer_ray.stages.extract import _named
 
-    said = _named("cannot be decoded", "ftp://me:sesame@host/music/a.wav?token=geheim")
-    assert said == "ftp://host/music/a.wav: cannot be decoded"
+    text = _named("cannot be decoded", "ftp://me:sesame@host/music/a.wav?token=geheim")
+    assert text == "ftp://host/music/a.wav: cannot be decoded"
     assert _named("/music/a.wav cannot be decoded", "/music/a.wav") == "/music/a.wav cannot be decoded"

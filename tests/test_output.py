@@ -36,7 +36,7 @@ def rows(*numbers: int, model: str = MODEL, drawn: int = 1) -> pa.Table:
         "waveform": pa.array(list(np.random.default_rng(0).integers(0, 255, (n, drawn), np.uint8))),
         "model": [model] * n,
     }
-    return pa.table([pa.array(columns[f.name], f.type) for f in SCHEMA], schema=SCHEMA)
+    return pa.table([pa.array(columns.get(f.name, [None] * n), f.type) for f in SCHEMA], schema=SCHEMA)
 
 
 def command(target: Path) -> output.Output:
@@ -84,8 +84,8 @@ def test_commands_that_score_into_one_file_keep_each_others_rows(tmp_path, name,
     finish(one)
     assert scored(target) == sorted([1, 2, 3, 4, 5, *before])
     # What had failed when the other command took it away, but for what has a score by now.
-    lost = (tmp_path / f"s.failures{target.suffix}").read_bytes()
-    assert (b"corrupt" in lost, b"missing" in lost) == (True, False)
+    failed = (tmp_path / f"s.failures{target.suffix}").read_bytes()
+    assert (b"corrupt" in failed, b"missing" in failed) == (True, False)
     assert {p.name for p in tmp_path.iterdir()} == {name, f"s.failures{target.suffix}", "s.rollups.csv"}
     last = command(target)
     finish(last)
@@ -98,19 +98,19 @@ def test_a_file_that_changes_while_it_is_written_is_written_anew(tmp_path, monke
     target = tmp_path / "s.parquet"
     one, other = command(target), command(target)
     commit(one, 1)
-    plain, told = one._rows, []
+    plain, message = one._rows, []
 
     def meanwhile() -> Iterator[pa.Table]:
-        told.append(one.workspace.names("scores"))
+        message.append(one.workspace.names("scores"))
         yield from plain()
-        if len(told) == 1:
+        if len(message) == 1:
             commit(other, 2)
             finish(other)  # which takes the shard of the first one with it
             commit(one, 3)
 
     monkeypatch.setattr(one, "_rows", meanwhile)
     finish(one)
-    assert [len(names) for names in told] == [1, 1]
+    assert [len(names) for names in message] == [1, 1]
     assert sorted(scored(target)) == [1, 2, 3]
     assert not one.workspace.exists()
 

@@ -140,7 +140,7 @@ def test_nothing_matches_and_nothing_is_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--out", "x.txt"], "must end in .m3u8"),
         (["--out", "gone/x.m3u8"], "gone for --out does not exist"),
@@ -151,12 +151,12 @@ def test_nothing_matches_and_nothing_is_written(tmp_path):
         (["--where", "true; drop table scores"], "'true; drop table scores': syntax error"),
     ],
 )
-def test_a_slip_is_one_line(tmp_path, monkeypatch, options, said):
+def test_a_slip_is_one_line(tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     pq.write_table(table([(0.3, 0.7, "a.mp3")]), "s.parquet")
     code, out, err = typed("playlist", "s.parquet", *options)
     assert (code, out) == (2, "")
-    assert said in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 

@@ -61,8 +61,8 @@ def blocks(n: int, size: int) -> list[pa.Table]:
 
 def test_every_block_is_answered_once_and_a_row_that_ends_every_worker_is_given_up(ray_session, tmp_path):
     given = {"folder": tmp_path, "frail": (13,), "deadly": (10,)}
-    told = list(Workers(2).map(iter(blocks(20, 4)), Squares, given))
-    rows = sorted((row for answer in told for row in answer), key=lambda row: row["x"])
+    messages = list(Workers(2).map(iter(blocks(20, 4)), Squares, given))
+    rows = sorted((row for answer in messages for row in answer), key=lambda row: row["x"])
     assert [(r["x"], r["square"]) for r in rows] == [(x, None if x == 10 else x * x) for x in range(20)]
     assert rows[10]["message"].startswith(f"{pool.TRIES} workers ended on it alone")
     assert {p.name for p in tmp_path.iterdir()} == {"10", "13"}
@@ -116,10 +116,10 @@ class Mistaken:
 
 
 def test_a_mistake_in_a_workers_code_ends_the_run(ray_session):
-    told = Workers(1).map(blocks(3, 1), Mistaken, {})
-    assert next(told) == []  # an answer without rows is one
+    messages = Workers(1).map(blocks(3, 1), Mistaken, {})
+    assert next(messages) == []  # an answer without rows is one
     with pytest.raises(Exception, match=r"KeyError: .oops."):
-        list(told)
+        list(messages)
 
 
 def free_cpus() -> float:
@@ -142,18 +142,18 @@ def test_workers_end_with_the_pass_whoever_still_knows_of_them(ray_session, tmp_
     gc.disable()  # what is let go of in a cycle is not found meanwhile
     try:
         given = {"folder": tmp_path} if worker is Squares else {}
-        told = Workers(2 + more).map(blocks(4, 1), worker, given)
+        messages = Workers(2 + more).map(blocks(4, 1), worker, given)
         held = None
         try:
             for _ in range(taken):
-                next(told)
+                next(messages)
             if worker is not Squares:
-                list(told)
+                list(messages)
         except Exception as error:
             held = error  # and so are the frames that it went through
         assert (held is None) == (worker is Squares)
         if held is None:
-            told.close()
+            messages.close()
         wait_for(lambda: free_cpus() == ray.cluster_resources()["CPU"])
     finally:
         gc.enable()

@@ -40,15 +40,15 @@ class Case:
 
     provider: Provider
     known: Track
-    lost: Mapping[str, Track] = field(default_factory=dict)
+    failed: Mapping[str, Track] = field(default_factory=dict)
 
 
 def _http(tmp_path: Path, files: Files) -> Case:
     files.files["a.wav"] = AUDIO
     files.faults["slow.wav"] = ["drip"]
     named = {name: Track("A", "T", uri=f"{files.url}/{name}.wav?key={SECRET}") for name in ("a", "none", "slow")}
-    lost = {"http_404": named["none"], "too_big": named["a"], "timeout": named["slow"]}
-    return Case(*load("uri"), named["a"], lost)
+    failed = {"http_404": named["none"], "too_big": named["a"], "timeout": named["slow"]}
+    return Case(*load("uri"), named["a"], failed)
 
 
 def _object(tmp_path: Path, files: Files) -> Case:
@@ -87,8 +87,8 @@ json.dump(result, open("result.json", "w"))
     (provider,) = load("savify")
     assert isinstance(provider, savify.Savify)
     provider.child = (sys.executable, "-c", child)
-    lost = {reason: Track(reason, "T") for reason in ("not_found", "timeout", "rate_limited", "too_big")}
-    return Case(provider, Track("ok", "T"), lost)
+    failed = {reason: Track(reason, "T") for reason in ("not_found", "timeout", "rate_limited", "too_big")}
+    return Case(provider, Track("ok", "T"), failed)
 
 
 CASES: dict[str, Callable[[Path, Files], Case]] = {
@@ -157,7 +157,7 @@ def test_a_track_that_it_knows_is_brought(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 def test_what_it_cannot_bring_is_lost_for_a_reason_and_in_time(case: Case) -> None:
-    for reason, track in case.lost.items():
+    for reason, track in case.failed.items():
         limits = Limits(0.8 if reason == "timeout" else 10.0, 0.01 if reason == "too_big" else 1.0, http.unlimited)
         start = time.monotonic()
         with pytest.raises(TrackError) as caught:

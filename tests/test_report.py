@@ -106,10 +106,10 @@ def reported(tmp_path_factory) -> tuple[Path, str]:
     )
     baselines = [catalog.table(catalog.predicted(noise, 3), model=m) for m, noise in (("ridge", 0.1), ("svr", 0.07))]
     put(workspace, pa.concat_tables(baselines), "baselines", "mfcc.parquet")
-    told = {"grouped_r2": [0.1] * 3, "random_r2": [0.3] * 3, "leak": [0.2] * 3, "leak_lower": [0.1] * 3}
+    message = {"grouped_r2": [0.1] * 3, "random_r2": [0.3] * 3, "leak": [0.2] * 3, "leak_lower": [0.1] * 3}
     pair = {"a": f"{0:016x}", "b": f"{1:016x}", "similarity": 0.987, "same_artist": False}
     more = {"feature": "mfcc", "leak_upper": [0.3] * 3, "duplicates": [pair], "n_duplicates_across_artists": 1}
-    workspace.write_json({**told, **more}, "baselines", "mfcc.json")
+    workspace.write_json({**message, **more}, "baselines", "mfcc.json")
     epoch = np.tile(np.arange(4), 3)
     curve = {"epoch": epoch.astype(np.int32), "train_loss": 1.0 / (1 + epoch), "valid_loss": 1.1 / (1 + epoch)}
     whose = {k: np.zeros(12, np.int32) for k in ("repeat", "fold", "member")}

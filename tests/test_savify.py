@@ -308,12 +308,12 @@ def test_it_is_on_record_what_failed_before_and_which_track_it_is(
     workspace.append_rows("audio", [made])
     assert workspace.read("audio").to_pylist() == [made]
 
-    lost = acquire._one(
+    failed = acquire._one(
         row | {"title": "Else"}, load(["uri", "savify"], AcquireConfig()), keep, Limits(120.0, 1.0, nullcontext)
     )
-    assert lost["reason"] == "no_audio"
-    assert "file: missing (" in lost["message"]
-    assert "savify: not_found (" in lost["message"]
+    assert failed["reason"] == "no_audio"
+    assert "file: missing (" in failed["message"]
+    assert "savify: not_found (" in failed["message"]
 
 
 # Spotify ----------------------------------------------------------------------------------------------------------

@@ -147,13 +147,13 @@ def test_a_row_or_a_reason_for_everything_that_is_listed(mer_ray, tmp_path, monk
     expected = [tmp_path / p for p in (a, b, music / "album" / "c.ogg", single)]
     assert Counter(r["uri"] for r in rows) == Counter([*map(str, expected), ""])
     assert {r["track_id"] for r in rows} == {*(file_id(str(p)) for p in expected), "f" * 16}
-    lost = Workspace("out").failures()
+    failed = Workspace("out").failures()
     reasons = {"broken.mp3": "corrupt", "empty.wav": "empty", "silent.wav": "silent", "gone.wav": "missing"}
     reasons |= {"Gone": "", "None": "no_audio", "e" * 16: "too_short"}
-    found = {name: f["reason"] for f in lost for name in reasons if name in f["message"]}
+    found = {name: f["reason"] for f in failed for name in reasons if name in f["message"]}
     assert found == {n: r for n, r in reasons.items() if r}
-    assert len(lost) == 6
-    assert all(str(tmp_path) in f["message"] for f in lost if f["reason"] != "no_audio")
+    assert len(failed) == 6
+    assert all(str(tmp_path) in f["message"] for f in failed if f["reason"] != "no_audio")
 
 
 @pytest.mark.parametrize("name", ["s.parquet", "s.csv", "folder"])
@@ -241,9 +241,9 @@ def test_another_model_makes_a_file_anew_and_does_not_mix_in_a_folder(mer_ray, t
     assert "held 5 scores by one:" in out
     (name,) = set(pq.read_table(tmp_path / "s.parquet")["model"].to_pylist())
     assert name.startswith("other:")
-    said = refused(mer_ray, few, "--model", other, "--out", tmp_path / "folder")
-    assert "holds scores by one:" in said
-    assert "choose another folder" in said
+    text = refused(mer_ray, few, "--model", other, "--out", tmp_path / "folder")
+    assert "holds scores by one:" in text
+    assert "choose another folder" in text
     assert len(Workspace(tmp_path / "folder").read("scores")) == 5
 
 
@@ -263,9 +263,9 @@ def test_bad_requests_are_one_line(mer_ray, tmp_path, monkeypatch):
     (tmp_path / "none").mkdir()
     Path("notes.csv").write_text("one,two\n1,2\n")
     assert "catalog gone does not exist" in refused(mer_ray, "gone")
-    said = refused(mer_ray, "https://me:secret@example.org/a.mp3?key=k")
-    assert "is a web address" in said
-    assert "secret" not in said
+    text = refused(mer_ray, "https://me:secret@example.org/a.mp3?key=k")
+    assert "is a web address" in text
+    assert "secret" not in text
     assert "holds no audio files" in refused(mer_ray, "none")
     assert "must end in .parquet or .csv or .xlsx" in refused(mer_ray, music, "--out", "scores.ods")
     assert "folder nowhere for --out does not exist" in refused(mer_ray, music, "--out", "nowhere/s.csv")
@@ -280,17 +280,17 @@ def test_bad_requests_are_one_line(mer_ray, tmp_path, monkeypatch):
 
 def test_passwords_are_not_told(mer_ray, tmp_path):
     for name in ("gone.wav?key=sesame", "gone.mp3#sesame"):
-        said = refused(mer_ray, f"memory://me:sesame@bucket/{name}", "--out", tmp_path / "s.csv")
-        assert "memory://bucket/gone" in said
-        assert "sesame" not in said + (tmp_path / "s.failures.csv").read_text()
+        text = refused(mer_ray, f"memory://me:sesame@bucket/{name}", "--out", tmp_path / "s.csv")
+        assert "memory://bucket/gone" in text
+        assert "sesame" not in text + (tmp_path / "s.failures.csv").read_text()
 
 
 def test_nothing_that_can_be_scored_is_an_error_that_says_why(mer_ray, tmp_path):
     (tmp_path / "music").mkdir()
     (tmp_path / "music" / "a.mp3").write_text("no music")
-    said = refused(mer_ray, tmp_path / "music", "--out", tmp_path / "s.csv")
-    assert "none of the 1 tracks" in said
-    assert "(corrupt)" in said
+    text = refused(mer_ray, tmp_path / "music", "--out", tmp_path / "s.csv")
+    assert "none of the 1 tracks" in text
+    assert "(corrupt)" in text
     assert around(tmp_path / "s.csv") == {"s.failures.csv"}
 
 
@@ -303,8 +303,8 @@ def test_rows_without_frames_become_failures_and_stay_them(mer_ray, tmp_path):
     rows[1]["frames"], rows[2]["frames"], rows[4]["frames"] = None, [], [[0.5, None, 1.0, float("nan")]]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "f.parquet", row_group_size=2)
     assert "3 tracks · 3 failed" in score(mer_ray, tmp_path / "f.parquet", "--model", model, "--out", target)
-    lost = {f["track_id"]: f["reason"] for f in Workspace(target).failures()}
-    assert lost == {"1": "too_short", "2": "too_short", "4": "not_finite"}
+    failed = {f["track_id"]: f["reason"] for f in Workspace(target).failures()}
+    assert failed == {"1": "too_short", "2": "too_short", "4": "not_finite"}
     again = score(mer_ray, tmp_path / "f.parquet", "--model", model, "--out", target)
     assert "3 tracks · nothing new, found everything done · 3 failed" in again
     rows[1]["frames"] = frames_of(1).tolist()
@@ -324,9 +324,9 @@ def test_a_row_group_that_is_damaged_is_one_failure_and_the_rest_is_scored(mer_r
         assert "4 tracks · 1 failed" in score(mer_ray, *arguments, target)
         again = score(mer_ray, *arguments, target)
         assert "4 tracks · nothing new, found everything done · 1 failed" in again
-    (lost,) = pq.read_table(tmp_path / "s.failures.parquet").to_pylist()
-    assert lost["reason"] == "unreadable"
-    assert f"{file}, row group 1 (2 rows) cannot be read" in lost["message"]
+    (failed,) = pq.read_table(tmp_path / "s.failures.parquet").to_pylist()
+    assert failed["reason"] == "unreadable"
+    assert f"{file}, row group 1 (2 rows) cannot be read" in failed["message"]
 
     # A folder remembers it, until it is asked for.
     folder = Workspace(tmp_path / "folder")
@@ -350,12 +350,12 @@ def test_a_track_that_is_listed_twice_is_scored_once_and_told(mer_ray, tmp_path,
     pq.write_table(frames_table(rows), tmp_path / "f.parquet", row_group_size=2)
     pq.write_table(frames_table([("b", frames_of(4)), ("d", frames_of(5))]), tmp_path / "g.parquet")
     places = [tmp_path / "f.parquet", tmp_path / "g.parquet", tmp_path / "f.parquet"]
-    for said in ("4 tracks · 2 failed", "4 tracks · nothing new, found everything done · 2 failed"):
-        assert said in score(mer_ray, *places, "--model", model, "--out", tmp_path / name)
+    for text in ("4 tracks · 2 failed", "4 tracks · nothing new, found everything done · 2 failed"):
+        assert text in score(mer_ray, *places, "--model", model, "--out", tmp_path / name)
         read = pq.read_table if name == "s.parquet" else None
-        lost = read(tmp_path / "s.failures.parquet").to_pylist() if read else Workspace(tmp_path / name).failures()
-        messages = sorted(f["message"] for f in lost)
-        assert [f["reason"] for f in lost] == ["duplicate"] * 2
+        failed = read(tmp_path / "s.failures.parquet").to_pylist() if read else Workspace(tmp_path / name).failures()
+        messages = sorted(f["message"] for f in failed)
+        assert [f["reason"] for f in failed] == ["duplicate"] * 2
         assert f"{places[0]}, row 3: its track_id, a, is that of an earlier row" in messages[0]
         assert f"{places[1]}, row 1: its track_id, b, is that of an earlier row" in messages[1]
     one = score(mer_ray, tmp_path / "g.parquet", "--model", model, "--out", tmp_path / name)
@@ -377,11 +377,11 @@ def test_frames_that_the_model_cannot_read_are_refused(mer_ray, tmp_path):
         "null frame": (good.set_column(1, "frames", pa.array([[[0.5] * 4, None], []])), "some are null"),
         "kind": (good.set_column(1, "frames", pa.array(["x", "y"])), "not 4 numbers wide"),
     }
-    for name, (table, said) in cases.items():
+    for name, (table, text) in cases.items():
         file = tmp_path / f"{name}.parquet"
         pq.write_table(table, file)
         line = refused(mer_ray, file, "--model", model, "--out", tmp_path / "s.parquet")
-        assert said in line
+        assert text in line
         assert str(file) in line
     assert not around(tmp_path / "s.parquet")
 
@@ -422,9 +422,9 @@ def test_a_row_group_that_ends_every_worker_is_one_failure(ray_session, mer_ray,
         patched.setattr(stage, "SMALL_ROWS", 0)
         patched.setattr(score_workers, "ScoreFrames", Deadly)
         assert "6 tracks · 1 failed" in score(mer_ray, *arguments)
-    (lost,) = Workspace(tmp_path / "out").failures()
-    assert (lost["reason"], lost["attempts"]) == ("worker_died", 1)
-    assert lost["message"].startswith(f"{file}, row group 1 (3 rows): {pool.TRIES} workers ended on it alone")
+    (failed,) = Workspace(tmp_path / "out").failures()
+    assert (failed["reason"], failed["attempts"]) == ("worker_died", 1)
+    assert failed["message"].startswith(f"{file}, row group 1 (3 rows): {pool.TRIES} workers ended on it alone")
     assert "nothing new, found everything done · 1 failed" in score(mer_ray, *arguments)
     mended = score(mer_ray, *arguments, "--retry-failed")
     assert "9 tracks · 3 new" in mended
@@ -460,8 +460,8 @@ def test_frames_whose_scoring_was_killed_are_scored_once_each(mer_ray, tmp_path)
     table = pq.read_table(target)
     assert len(values(table)) == n - 12
     assert table.equals(pq.read_table(tmp_path / "undisturbed.parquet"))
-    lost = pq.read_table(tmp_path / "s.failures.parquet")["track_id"].to_pylist()
-    assert sorted(lost) == [f"{i:016x}" for i in range(7, n, 100)]
+    failed = pq.read_table(tmp_path / "s.failures.parquet")["track_id"].to_pylist()
+    assert sorted(failed) == [f"{i:016x}" for i in range(7, n, 100)]
     assert around(target) == {"s.parquet", "s.rollups.csv", "s.failures.parquet"}
 
 
@@ -508,9 +508,9 @@ def test_a_workspace_scores_what_is_new_and_anew_with_a_better_model(mer_ray, tm
     assert "nothing new" in score(mer_ray, "--workspace", workspace.uri)
     workspace.append("features/vggish", table.slice(2, 2), "second")
     workspace.append("features/vggish", table.slice(3), "third")  # another process had the fourth one too
-    told = score(mer_ray, "--workspace", workspace.uri)
-    assert "5 tracks · 2 new" in told
-    assert "failed" not in told
+    message = score(mer_ray, "--workspace", workspace.uri)
+    assert "5 tracks · 2 new" in message
+    assert "failed" not in message
     assert before < set(workspace.names("scores"))
     save_model(tmp_path / "w" / "runs" / "better", 1, r2=0.4)
     assert "5 tracks ·" in score(mer_ray, "--workspace", workspace.uri)

@@ -49,11 +49,14 @@ def test_what_can_be_scored_comes_back_and_the_rest_is_told(model, tmp_path, pag
     assert table.schema == SCHEMAS["scores"]
     assert table["uri"].to_pylist() == [str(two), str(one), str(two)]
     assert np.array_equal(vad(table), vad(package.score([two, one, two], model, errors="raise")))
-    lost = package.failures(table)
-    assert lost.column_names == ["uri", "reason", "message"]
-    assert [(r["uri"], r["reason"]) for r in lost.to_pylist()] == [(str(page), "corrupt"), (str(gone), "missing")]
+    failed_rows = package.failures(table)
+    assert failed_rows.column_names == ["uri", "reason", "message"]
+    assert [(r["uri"], r["reason"]) for r in failed_rows.to_pylist()] == [
+        (str(page), "corrupt"),
+        (str(gone), "missing"),
+    ]
     pq.write_table(table, tmp_path / "s.parquet")
-    assert package.failures(pq.read_table(tmp_path / "s.parquet")).equals(lost)
+    assert package.failures(pq.read_table(tmp_path / "s.parquet")).equals(failed_rows)
 
 
 def test_nothing_but_bad_files_is_an_empty_table_and_a_warning(model, page):
@@ -157,9 +160,9 @@ def test_all_that_lies_in_a_folder_may_be_given_by_name(mer_ray, tmp_path, monke
     assert code == 0, out + err
     assert "skipped 1 folder without audio (scans), 1 file not named as audio (.png 1)" in out
     messages = [(f["message"].removeprefix("manifest "), f["reason"]) for f in Workspace("out").failures()]
-    lost = {Path(message.split(" ")[0]).name: reason for message, reason in messages}
+    failed_rows = {Path(message.split(" ")[0]).name: reason for message, reason in messages}
     others = {"a.mid": "needs_rendering", "gone": "missing", "pipe.mp3": "missing", "notes.txt": "bad_manifest"}
-    assert lost == dict.fromkeys(names, "corrupt") | others
+    assert failed_rows == dict.fromkeys(names, "corrupt") | others
     code, out, err = mer_ray("score", "scans", "scans")
     assert (code, "scans holds no audio files" in err) == (2, True)
 

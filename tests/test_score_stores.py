@@ -122,11 +122,11 @@ def test_places_that_make_no_sense_are_one_line(store, mer_ray, tmp_path):
     write_tunes(music, 1, seconds=1.2)
     bucket = Store(stores.uri_of(at, "none", scheme=kind))
     assert "must end in .parquet or .csv" in refused(mer_ray, music, "--out", bucket.at("s.ods"))
-    said = refused(mer_ray, music, "--out", f"{kind}://me:sesame@bucket/s.csv")
-    assert "has credentials in its URI" in said
-    assert "sesame" not in said
-    said = refused(mer_ray, music, "--out", stores.uri_of(at, "s.csv", scheme=kind).replace("bucket/", "nobodys/"))
-    assert "make the bucket nobodys first" in said
+    message = refused(mer_ray, music, "--out", f"{kind}://me:sesame@bucket/s.csv")
+    assert "has credentials in its URI" in message
+    assert "sesame" not in message
+    message = refused(mer_ray, music, "--out", stores.uri_of(at, "s.csv", scheme=kind).replace("bucket/", "nobodys/"))
+    assert "make the bucket nobodys first" in message
     bucket.write_bytes(b"one,two\n1,2\n", "notes.csv")
     assert "notes.csv is no file of scores" in refused(mer_ray, music, "--out", bucket.at("notes.csv"))
     assert bucket.read_bytes("notes.csv") == b"one,two\n1,2\n"

@@ -99,7 +99,7 @@ def test_a_time_reads_as_on_a_player():
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "message"),
     [
         ("gone.parquet", "do not exist"),
         ("scores.ods", "neither .parquet nor .csv nor .xlsx"),
@@ -115,7 +115,7 @@ def test_a_time_reads_as_on_a_player():
         ("null.csv", "valence of track x is nan"),
     ],
 )
-def test_anything_else_is_refused_by_name(tmp_path, file, said):
+def test_anything_else_is_refused_by_name(tmp_path, file, message):
     for text in "scores.ods", "text.parquet", "text.xlsx":
         (tmp_path / text).write_text("PAR1")
     (tmp_path / "empty").mkdir()
@@ -132,7 +132,7 @@ def test_anything_else_is_refused_by_name(tmp_path, file, said):
     (tmp_path / "null.csv").write_text(f"{header}\nx,{',0.5' * 8}\n")
     with pytest.raises(InputError) as error:
         read(tmp_path / file)
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert file in str(error.value)
     assert "mer-ray score" in str(error.value) or "score that track again" in str(error.value)
 

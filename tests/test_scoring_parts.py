@@ -148,10 +148,10 @@ def test_numbers_may_be_ids(tmp_path):
     (unit,) = unit_rows(str(tmp_path / "f.parquet"), None, "m")
     frames = Frames(unit, None, SPEC)
     ((_, piece),) = frames.pieces()
-    tracks, arrays, lost = frames.read(piece)
+    tracks, arrays, failed = frames.read(piece)
     assert [t["track_id"] for t in tracks] == ["7", "9"]
     assert [a.tolist() for a in arrays] == [[[0, 0]] * 2, [[2, 2]]]
-    assert [(f["track_id"], f["reason"]) for f in lost] == [("8", "too_short")]
+    assert [(f["track_id"], f["reason"]) for f in failed] == [("8", "too_short")]
     assert ids(unit, None).to_pylist() == ["7", "8", "9"]
 
 
@@ -272,8 +272,8 @@ table = mer_ray.score(sys.argv[1:])
 heavy = {"ray", "tensorflow", "jax", "flax", "librosa", "sklearn", "matplotlib"}
 json.dump([table.to_pylist(), sorted(heavy & set(sys.modules))], sys.stdout)
 """
-    said = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=True)
-    rows, heavy = json.loads(said.stdout)
+    message = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True, check=True)
+    rows, heavy = json.loads(message.stdout)
     assert heavy == []
     run_catalog(Config(), [str(tmp_path / "music")], str(tmp_path / "s.parquet"))
     for mine, other in zip(rows, pq.read_table(tmp_path / "s.parquet").to_pylist(), strict=True):

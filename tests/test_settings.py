@@ -45,8 +45,8 @@ def test_what_kernel_leaves_aside_is_said(name):
 
 
 def test_it_is_said_once_for_all_of_them():
-    said = unused(train("networks=cnn,kernel", "loss=nll", "epochs=9", "search.trials=3", "search.method=optuna"))
-    assert said == ["train.loss, train.epochs, train.search.trials and train.search.method are not used by kernel"]
+    message = unused(train("networks=cnn,kernel", "loss=nll", "epochs=9", "search.trials=3", "search.method=optuna"))
+    assert message == ["train.loss, train.epochs, train.search.trials and train.search.method are not used by kernel"]
 
 
 def test_a_search_that_is_not_made_needs_no_method():

@@ -174,7 +174,7 @@ def test_what_is_not_finite_is_not_known():
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         ("valence < 0.3 and arousl > 0.6", "there is no column arousl: did you mean arousal?"),
         ("tempo > 0.6", "there is no column tempo: there are track_id, artist, title"),
@@ -205,10 +205,10 @@ def test_what_is_not_finite_is_not_known():
         ("regexp_matches(title, '(a{1000}){1000}')", "invalid repetition size"),
     ],
 )
-def test_a_slip_is_one_line_that_shows_what_to_write(expression, said):
+def test_a_slip_is_one_line_that_shows_what_to_write(expression, message):
     with pytest.raises(InputError) as error:
         mask(expression, table())
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 800
 

@@ -32,8 +32,8 @@ def workspace(tmp_path: Path) -> Workspace:
     made.append_rows("labels", [{"track_id": i, **vad, "n_matched": 1, "lexicon": "l"} for i in "ab"])
     audio = {"uri": "a.mp3", "provider": "file", "sha256": "", "duration_s": 5400.0, "sample_rate": 1, "channels": 1}
     made.append_rows("audio", [{"track_id": "a", **audio}])
-    lost = [failure("label", "c", "no_tags", "A – c: it has no tags"), failure("acquire", "b", "timeout", "b", True)]
-    made.append_rows("failures", [*lost, failure("acquire", "c", "missing", "[bold]/m/\x1b[31mc.mp3")])
+    failed = [failure("label", "c", "no_tags", "A – c: it has no tags"), failure("acquire", "b", "timeout", "b", True)]
+    made.append_rows("failures", [*failed, failure("acquire", "c", "missing", "[bold]/m/\x1b[31mc.mp3")])
     for name, r2 in (("cnn-mfcc", 0.5), ("lstm-mfcc", 0.25)):
         figures = {"r2": r2, "intervals": {"r2": [r2 - 0.1, r2 + 0.1]}}
         model = {"format": model_folder.FORMAT, "name": name, "network": name[:-5], "feature": {"name": "mfcc"}}
@@ -77,8 +77,16 @@ def test_what_people_see(workspace, columns, monkeypatch):
     assert code == 0, text
     # The next command is one line, to be copied.
     assert max(len(line) for line in text.splitlines()[1:] if not line.startswith("Next:")) <= columns
-    for said in ("1.5 hours of audio", "0.400–0.600", "2026-01-02", "3 failures", "no_tags", "[bold]/m/", "[31mc.mp3"):
-        assert said in text
+    for message in (
+        "1.5 hours of audio",
+        "0.400–0.600",
+        "2026-01-02",
+        "3 failures",
+        "no_tags",
+        "[bold]/m/",
+        "[31mc.mp3",
+    ):
+        assert message in text
     assert "\x1b" not in text
     assert "tries 1 of them again" in text
 

@@ -22,7 +22,7 @@ from mer_ray.errors import WorkspaceError
 from mer_ray.io import tables
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import SCHEMAS, features_schema, ragged_arrays, ragged_column
-from mer_ray.io.store import MARK
+from mer_ray.io.store import MARKER
 from mer_ray.io.tables import COMPUTED, Workspace, failure
 
 
@@ -95,7 +95,7 @@ def test_what_a_killed_process_left_is_not_read(workspace):
     assert leftover.exists()  # it may be another process's, at work
     old = time.time() - 2 * 86_400
     os.utime(leftover, (old, old))
-    mark = leftover.rename(leftover.with_name(f"{MARK}-0"))
+    mark = leftover.rename(leftover.with_name(f"{MARKER}-0"))
     workspace.sweep()
     assert mark.exists()  # of a run that takes days
     leftover = mark.rename(leftover)
@@ -203,12 +203,12 @@ def test_other_settings_are_refused_by_name(workspace):
     workspace.claim("extract:mfcc", "features/mfcc", {"rate": 22_050, "bands": [1, 2], "hop": 512})
     with pytest.raises(WorkspaceError) as caught:
         workspace.claim("extract:mfcc", "features/mfcc", {"hop": 256, "bands": (1, 2), "window": 4})
-    said = str(caught.value)
-    assert "extract:mfcc.hop was 512, now 256" in said
-    assert "extract:mfcc.rate was 22050, now None" in said
-    assert "extract:mfcc.window was None, now 4" in said
-    assert "bands" not in said
-    assert "another --workspace" in said
+    message = str(caught.value)
+    assert "extract:mfcc.hop was 512, now 256" in message
+    assert "extract:mfcc.rate was 22050, now None" in message
+    assert "extract:mfcc.window was None, now 4" in message
+    assert "bands" not in message
+    assert "another --workspace" in message
     recorded = json.loads(workspace.read_bytes("settings", "extract-mfcc.json"))
     assert recorded["settings"]["hop"] == 512
 
@@ -249,11 +249,11 @@ def test_what_failed_for_good_is_left_and_the_rest_is_tried_again(workspace, clo
     fail(workspace, "acquire", "gone", "http_404")
     fail(workspace, "acquire", "slow", "timeout", True, attempts=3)
     ids, done = pa.array(["new", "slow", "done", "gone"]), Ids(["done"])
-    todo, attempts = workspace.lost("acquire").todo(ids, done)
+    todo, attempts = workspace.failed("acquire").todo(ids, done)
     assert (todo.tolist(), attempts.tolist()) == ([True, True, False, False], [0, 3, 0, 1])
-    todo, attempts = workspace.lost("acquire").todo(ids, done, retry_failed=True)
+    todo, attempts = workspace.failed("acquire").todo(ids, done, retry_failed=True)
     assert (todo.tolist(), attempts.tolist()) == ([True, True, False, True], [0, 3, 0, 1])
-    todo, attempts = workspace.lost("label").todo(ids, Ids())
+    todo, attempts = workspace.failed("label").todo(ids, Ids())
     assert (todo.tolist(), attempts.tolist()) == ([True] * 4, [0] * 4)
 
 
@@ -270,7 +270,7 @@ def test_failures_under_settings_since_given_up_do_not_count(workspace, clock):
     assert len(workspace.failures("label")) == 1
     workspace.claim("label", "labels", {"lexicon": "other"})
     assert workspace.failures("label") == []
-    assert len(workspace.lost("label")) == 0
+    assert len(workspace.failed("label")) == 0
     assert workspace.reasons("label").total() == 0
 
 
@@ -293,7 +293,7 @@ def test_a_feature_that_failed_is_not_mended_by_another(workspace, clock):
     }
     assert [f["track_id"] for f in workspace.failures("extract:vggish")] == ["a"]
     assert workspace.reasons("extract") == {"too_short": 1, "missing": 1}
-    assert workspace.lost("extract").ids.to_pylist() == ["b"]
+    assert workspace.failed("extract").ids.to_pylist() == ["b"]
     workspace.append("features/vggish", frames_table({"a": np.ones((1, 2)), "b": np.ones((1, 2))}, 2), "x")
     assert workspace.failures() == []
 
@@ -310,7 +310,7 @@ def test_a_file_that_is_decoded_at_last_is_mended_though_it_is_not_fit_for_a_fea
         ("extract:chroma", "b"),
         ("extract", "b"),
     }
-    assert workspace.lost("extract").ids.to_pylist() == ["b"]
+    assert workspace.failed("extract").ids.to_pylist() == ["b"]
 
 
 def test_a_feature_that_is_not_asked_for_any_more_does_not_keep_a_failure(workspace, clock):

@@ -56,8 +56,10 @@ def seed(tmp_path_factory) -> Path:
     workspace, rng = Workspace(folder), np.random.default_rng(0)
     ids, labels = [f"{i:016x}" for i in range(N_TRACKS)], rng.uniform(0.2, 0.8, (N_TRACKS, 3))
     nothing = dict.fromkeys(["album", "composer", "mbid", "spotify_id", "duration_s", "uri", "given"])
-    told = {"source": "folder", "fetched_at": now(), "tags": [], **nothing}
-    tracks = [{"track_id": t, "artist": f"Artist {i % 10}", "title": f"Cue | {i}", **told} for i, t in enumerate(ids)]
+    message = {"source": "folder", "fetched_at": now(), "tags": [], **nothing}
+    tracks = [
+        {"track_id": t, "artist": f"Artist {i % 10}", "title": f"Cue | {i}", **message} for i, t in enumerate(ids)
+    ]
     workspace.append_rows("tracks", tracks)
     more = {"evidence": [], "coverage": None, "n_matched": 0, "lexicon": "manifest"}
     more |= {f"se_{d}": None for d in DIMENSIONS}
@@ -224,9 +226,9 @@ def test_settings_of_other_networks_are_named_and_come_into_nothing(ray_session,
     assert described["outputs"] == 3
     card = (run / "README.md").read_text()
     for d in DIMENSIONS:
-        smoothing = described["details"]["chosen"][d]["smoothing"]
+        ridge_alpha = described["details"]["chosen"][d]["ridge_alpha"]
         assert any(
-            line.startswith(f"| {d.capitalize()} |") and line.endswith(f"| {smoothing:g} |")
+            line.startswith(f"| {d.capitalize()} |") and line.endswith(f"| {ridge_alpha:g} |")
             for line in card.splitlines()
         )
     assert "nll" not in card
@@ -466,8 +468,8 @@ print("in flight:", most)
 """
     several = options(copied, folds=4, members=1, baselines=False)
     command = [sys.executable, "-c", code, "train", *map(str, several)]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=550)
-    assert "in flight: 8" in said.stdout, said.stdout + said.stderr
+    lines = subprocess.run(command, capture_output=True, text=True, timeout=550)
+    assert "in flight: 8" in lines.stdout, lines.stdout + lines.stderr
     assert (copied / "runs" / "cnn-mfcc" / "model.json").exists()
 
 

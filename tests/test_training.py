@@ -98,8 +98,8 @@ def fit(recipe: Recipe, tracks=TRACKS, labels=LABELS, held=HELD, seed=3, weights
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[Regressor, list[tuple[int, float, float]]]:
-    said: list[tuple[int, float, float]] = []
-    return fit(RECIPE, on_epoch=lambda *epoch: said.append(epoch)), said
+    message: list[tuple[int, float, float]] = []
+    return fit(RECIPE, on_epoch=lambda *epoch: message.append(epoch)), message
 
 
 def answers(member: Regressor, tracks: list[np.ndarray]) -> np.ndarray:
@@ -107,12 +107,12 @@ def answers(member: Regressor, tracks: list[np.ndarray]) -> np.ndarray:
 
 
 def test_a_planted_signal_is_learnt(trained):
-    member, said = trained
+    member, message = trained
     fresh, truth, _ = planted(seed=1)
     r2 = 1 - ((answers(member, fresh) - truth) ** 2).mean(axis=0) / truth.var(axis=0)
     assert r2.min() > 0.6
-    assert [epoch for epoch, _, _ in said] == list(range(len(said)))
-    assert said[-1][1] < 0.5 * said[0][1]
+    assert [epoch for epoch, _, _ in message] == list(range(len(message)))
+    assert message[-1][1] < 0.5 * message[0][1]
 
 
 def test_the_same_seed_gives_the_same_weights(trained):
@@ -334,10 +334,10 @@ def test_a_saved_model_answers_the_same_in_another_process(folder):
         "x = np.linspace(50, 150, 80, dtype=np.float32).reshape(20, 4);"
         "print(predictor.load(sys.argv[1]).predict_frames([x])[0].vad.tolist())"
     )
-    said = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    message = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
     x = np.linspace(50, 150, 80, dtype=np.float32).reshape(20, 4)
     mine = predictor.load(str(folder)).predict_frames([x])[0].vad
-    assert json.loads(said.stdout) == pytest.approx(mine.tolist(), abs=1e-6)
+    assert json.loads(message.stdout) == pytest.approx(mine.tolist(), abs=1e-6)
 
 
 def test_a_model_folder_is_plain_data(folder):

@@ -116,7 +116,7 @@ def test_the_same_piece_is_one_track_under_its_first_name(first: str, second: st
     for kept, other in ((first, second), (second, first)):
         tracks, others = merge([Track(ARTIST, kept), Track(ARTIST, other)])
         assert names(tracks) == [(ARTIST, kept)]
-        assert [(v.kept, v.track.title, v.rule) for v in others] == [(Track(ARTIST, kept).id, other, rule)]
+        assert [(v.merged_into, v.track.title, v.rule) for v in others] == [(Track(ARTIST, kept).id, other, rule)]
 
 
 @pytest.mark.parametrize(("first", "second"), APART)
@@ -168,7 +168,7 @@ def test_themes_of_two_films_stay_apart_and_so_does_the_bare_one() -> None:
     ]
     tracks, others = merge([Track("Composer", title) for title in titles])
     assert [track.title for track in tracks] == titles[:3]
-    assert [(v.kept, v.track.title, v.rule) for v in others] == [
+    assert [(v.merged_into, v.track.title, v.rule) for v in others] == [
         (tracks[0].id, titles[3], "remaster"),
         (tracks[1].id, titles[4], "spelling"),
     ]
@@ -200,7 +200,7 @@ def test_the_first_mbid_and_duration_that_any_name_has_are_kept() -> None:
     (track,), others = merge(listed)
     assert track == Track("A", "One", mbid="first", duration_s=60.0)
     assert [v.track for v in others] == listed[1:]
-    assert {v.kept for v in others} == {track.id}
+    assert {v.merged_into for v in others} == {track.id}
 
 
 def test_what_a_track_has_is_not_overwritten() -> None:
@@ -275,8 +275,8 @@ def test_every_listed_name_is_kept_or_recorded_under_a_kept_track(listed: list[T
         name = (track.artist, track.title)
         assert name in kept or name in recorded or track.id in nameless
     assert kept | recorded <= set(names(listed))
-    assert {v.kept for v in others} <= {track.id for track in tracks}
-    repeats = Counter((v.kept, v.track.artist, v.track.title) for v in others)
+    assert {v.merged_into for v in others} <= {track.id for track in tracks}
+    repeats = Counter((v.merged_into, v.track.artist, v.track.title) for v in others)
     assert set(repeats.values()) <= {1}
 
 
@@ -298,7 +298,7 @@ def test_different_artists_are_never_merged(listed: list[Track]) -> None:
     for track in tracks:
         by_id.setdefault(track.id, set()).add(piece(track.artist, "x").artist)
     for variant in others:
-        assert piece(variant.track.artist, "x").artist in by_id[variant.kept]
+        assert piece(variant.track.artist, "x").artist in by_id[variant.merged_into]
         if " f" not in normalise(variant.track.artist):  # no guest
             assert piece(variant.track.artist, "x").artist == normalise(variant.track.artist)
 

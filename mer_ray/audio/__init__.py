@@ -1,1 +1,1 @@
-"""Audio files: where they are, and what is in them."""
+"""Audio files: search, formats, decoding, and providers."""

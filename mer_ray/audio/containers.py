@@ -1,7 +1,7 @@
-"""What a file is, by its content, and how much of the audio that its structure announces is there.
+"""A file's format, by its content, and how much of its announced audio is present.
 
-Decoders play what they find: of a file that breaks off they read the beginning and say nothing; and what lies between
-the pages or frames where none is expected ends the file for some of them.
+Decoders silently read the beginning of a truncated file, and some of them stop at unexpected bytes between pages or
+frames.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Literal
 from mer_ray.audio import mpeg, ogg
 
 STREAMED = 0x7F000000
-"""A size from here on was written by a program that could not go back to fill it in."""
+"""Sizes from this on are placeholders of programs that stream and cannot fill in the size."""
 
 ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"
 ASF_PROPERTIES = b"\xa1\xdc\xab\x8c\x47\xa9\xcf\x11"
-"""The first halves of the identifiers of an ASF file's header and of its object "file properties"."""
+"""The first half of the identifier of ASF's object "file properties"."""
 
 W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 
@@ -30,12 +30,15 @@ EBML = b"\x1aE\xdf\xa3"
 
 @dataclass(frozen=True)
 class Survey:
-    """What a file's structure says.
+    """The structure of a file.
 
-    kind: ``wav``, ``flac``, ``ogg``, ``mpeg``, ``iso`` (MP4), ``matroska``, ``asf``, ``w64``, ``voc``; else ``""``.
-    sound: nothing is wrong that a decoder might stumble over. announced_s: seconds of audio that there should be.
-    counted_s: that there are, where counting tells. share: of the bytes that are announced, those that are there. None
-    where it does not say. broken: why it is known not to be whole, where it does not say how much is missing.
+    Attributes:
+        kind: ``wav``, ``flac``, ``ogg``, ``mpeg``, ``iso`` (MP4), ``matroska``, ``asf``, ``w64``, ``voc``; else ``""``.
+        sound: No damage that could stop a decoder.
+        announced_s: Announced seconds of audio; None if unknown.
+        counted_s: Present seconds, if they can be counted without decoding; else None.
+        share: Present share of the announced bytes; None if unknown.
+        broken: The reason why the file is known to be incomplete, if the amount is unknown.
     """
 
     kind: str = ""
@@ -49,7 +52,7 @@ class Survey:
 
 
 def survey(path: Path) -> Survey:
-    """Look through a file that is not empty: it costs little of what decoding costs. Raises OSError, ValueError."""
+    """Read the structure of a non-empty file, which is much faster than decoding. Raises OSError, ValueError."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         start = mpeg.after_tags(data)
         head = data[start : start + 40]
@@ -105,13 +108,13 @@ def _wav(data: mmap.mmap, start: int) -> Survey:
             long_size = int.from_bytes(data[body + 8 : body + 16], "little")
         if name == b"data":
             announced = long_size if size == 0xFFFFFFFF and long_size else 0 if size >= STREAMED else size
-            # Without a size, the data go on to the end: not every decoder knows.
+            # Without a size, the data extend to the end, which not every decoder supports.
             return Survey("wav", size != 0 or body >= len(data), share=_share(body, announced, len(data)))
     return Survey("wav")
 
 
 def _share(start: int, announced: int, size: int) -> float | None:
-    """Of the bytes from ``start`` on, what is there; None where their number is not known."""
+    """The present share of the announced bytes from ``start`` on; None if their number is unknown."""
     return min(1.0, max(0, size - start) / announced) if announced > 0 else None
 
 
@@ -157,7 +160,7 @@ def _riff(data: mmap.mmap) -> float | None:
 
 
 def _matroska(data: mmap.mmap) -> float | None:
-    """By the size of its segment, which live recordings do not know."""
+    """By the size of its segment, which live recordings lack."""
     size, start = _vint(data, 4)
     offset = start + size
     if data[offset : offset + 4] != b"\x18\x53\x80\x67":
@@ -167,7 +170,7 @@ def _matroska(data: mmap.mmap) -> float | None:
 
 
 def _vint(data: mmap.mmap, offset: int) -> tuple[int, int]:
-    """(the number there, of variable length, 0 for "unknown"; the offset behind it)."""
+    """(the variable-length number at the offset, 0 for "unknown"; the offset after it)."""
     first = data[offset] if offset < len(data) else 0
     length = 9 - first.bit_length()
     value = int.from_bytes(data[offset : offset + length], "big") & ((1 << 7 * length) - 1)
@@ -195,4 +198,4 @@ _OTHERS = (
     *(b"\0\0\1\xba", b"FLV", b".RMF", b"TTA1", b"wvpk", b"MAC ", b"MPCK", b"MP+", b"tBaK", b"DSD "),
     *(b"\x0bw", b"\x7f\xfe\x80\x01", b"\xff\xf1", b"\xff\xf9", b"#!AMR"),
 )
-"""Beginnings of files within which there may be MPEG frames, or what looks like them."""
+"""First bytes of other formats, whose content may look like MPEG frames."""

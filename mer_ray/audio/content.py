@@ -1,7 +1,7 @@
-"""What a file is that is no audio, whatever it is called: a web page, an archive, a picture, MIDI, a playlist, text.
+"""Recognises files that are not audio by their content: web pages, archives, pictures, MIDI, playlists, text.
 
-Before decoding, because some decoders look for audio in anything and find the first track of an archive; and after it
-failed, because people can do something about "a web page", and nothing about "invalid data".
+Used before decoding, since some decoders find the first track of an archive; and after it failed, for a message that
+says "a web page" and not "invalid data".
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _KINDS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"#EXTM3U", "a playlist (M3U)"),
     (0, b"[playlist]", "a playlist (PLS)"),
 )
-"""(offset, bytes there, what such a file is)."""
+"""(offset, bytes at it, name of the format)."""
 
 _MODULES = [b"M.K.", b"M!K!", b"M&K!", b"FLT4", b"FLT8", b"OKTA", b"CD81", b"4CHN", b"6CHN", b"8CHN"]
 _MODULES += [b"10CH", b"12CH", b"14CH", b"16CH", b"24CH", b"32CH"]
@@ -108,11 +108,11 @@ _ASF_ENCRYPTED = (
 
 _BRANDS = (b"M4P ", b"M4VP", b"aax ", b"aaxc")
 _ENCRYPTED = (b"drms", b"drmi", b"aavd")
-"""Of MP4: the brands of shops that encrypted, and the sample entries of what they did encrypt."""
+"""Of MP4: brands and sample entries of encrypted files."""
 
 
 def refused(file: Path) -> TrackError | None:
-    """Why a file is not given to a decoder, by marks that no audio file has; None if it may be. Raises OSError."""
+    """The error of a file with the signature of another format; None if it may be audio. Raises OSError."""
     with file.open("rb") as handle:
         head = handle.read(HEAD)
         if head.startswith(_ASF):
@@ -133,7 +133,7 @@ def refused(file: Path) -> TrackError | None:
 
 
 def looks_like(file: Path) -> str:
-    """What a file that no decoder could open looks like; empty where it looks like nothing known. Raises OSError."""
+    """The probable format of a file that no decoder could open; empty if unknown. Raises OSError."""
     with file.open("rb") as handle:
         head = handle.read(HEAD)
         if not any(head):
@@ -146,7 +146,7 @@ def looks_like(file: Path) -> str:
 
 
 def text_kind(file: Path) -> str:
-    """What text a file is; empty if it is none. Raises OSError."""
+    """The kind of a text file; empty for binary files. Raises OSError."""
     with file.open("rb") as handle:
         return _text_kind(handle.read(HEAD))
 
@@ -175,7 +175,7 @@ def _other(head: bytes) -> str:
 
 
 def _text(head: bytes) -> str:
-    """A file's beginning as text; empty where it is none. Binary files have control characters soon."""
+    """A file's beginning as text; empty for binary files, which have control characters."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = head.decode("utf-16", "replace")
         letters = sum(c.isascii() or c.isalpha() for c in text)
@@ -183,7 +183,7 @@ def _text(head: bytes) -> str:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        # The end may cut a character in two; and other encodings have some bytes that are none in this one.
+        # The end may be in the middle of a character; other errors mean another encoding.
         text = head.decode("utf-8" if error.start > len(head) - 4 else "latin-1", "ignore")
         if sum(byte > 127 for byte in head) > len(head) // 4:
             return ""
@@ -200,7 +200,7 @@ def _unpacked(head: bytes) -> bytes:
 
 
 def _is_encrypted(file: Path, head: bytes) -> bool:
-    if head.startswith(b"CTENFDAM"):  # what the shop of NetEase sells
+    if head.startswith(b"CTENFDAM"):  # sold by NetEase
         return True
     if head.startswith(_ASF):
         return any(mark in head for mark in _ASF_ENCRYPTED)
@@ -227,15 +227,15 @@ _AUDIO = (
 
 
 def is_audio(file: Path) -> bool:
-    """Whether a file begins as the usual kinds of audio files do, and no text. Raises OSError."""
+    """Whether a file begins like a usual audio format, and not like text. Raises OSError."""
     with file.open("rb") as handle:
         head = handle.read(HEAD)
-    # MPEG's frames begin with eleven bits that are set; so does UTF-16, of which nobody has Layer I in mind.
+    # MPEG frames begin with eleven set bits. So does UTF-16, whose marks would mean the unusual Layer I.
     mpeg = head[:1] == b"\xff" and head[1:2] >= b"\xe0" and head[:2] not in (b"\xff\xfe", b"\xff\xff")
     return (mpeg or head.startswith(_AUDIO) or head[4:8] == b"ftyp") and not _text(head)
 
 
 def is_parquet(file: Path) -> bool:
-    """Whether a file is a table, by its first bytes. Raises OSError."""
+    """Whether a file is Parquet, by its first bytes. Raises OSError."""
     with file.open("rb") as handle:
         return handle.read(4) == b"PAR1"

@@ -1,6 +1,6 @@
-"""A file → mono float32 at the rates wanted, block by block. Every way in which audio can be bad ends here.
+"""A file → mono float32 at the requested rates, block by block, in constant memory.
 
-What comes out is a TrackError that says which. The memory needed does not depend on how long a file is.
+Every defect of the audio becomes a TrackError.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from mer_ray.audio.reader_ffmpeg import Ffmpeg
 from mer_ray.errors import TrackError
 
 SILENT_PEAK = 1e-3
-"""Full scale is 1; a file that never exceeds -60 dBFS holds no music."""
+"""Full scale is 1; a file that never exceeds -60 dBFS is silent."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file's header says. duration_s > 0; sample_rate in hertz; suffix: of file names in its format.
+    """A file's header. duration_s > 0; sample_rate in hertz; suffix: of file names in its format.
 
-    decoded_share: as in `Block`; only `check` knows it.
+    decoded_share: as in `Block`; only set by `check`.
     """
 
     duration_s: float
@@ -38,12 +38,14 @@ class Probe:
 
 @dataclass(frozen=True)
 class Block:
-    """The next few seconds of a file.
+    """The next seconds of a file.
 
-    piece: which window of the excerpt; 0 for a whole track. samples: wanted rate in hertz → the next mono float32
-    samples (n,) of that piece at that rate, full scale 1; n differs between the rates and may be 0. seconds: of audio
-    decoded for it, with what had to be passed over. decoded_share: of what the file announces, in 0..1, how much could
-    be decoded; on the last block, and None where the file does not say how long it is.
+    Attributes:
+        piece: The index of the excerpt's window; 0 for a whole track.
+        samples: Requested rate in hertz → the next mono float32 samples (n,) of that piece at that rate, full scale 1;
+            n differs between the rates and may be 0.
+        seconds: Of decoded audio, including audio between pieces.
+        decoded_share: On the last block, the decoded share of the announced audio, in 0..1; None if unknown.
     """
 
     piece: int
@@ -53,7 +55,7 @@ class Block:
 
 
 def probe(path: str | Path) -> Probe:
-    """Read a file's header; where that does not tell the length, count. Raises TrackError (missing, empty, corrupt)."""
+    """Read a file's header, and count the length if it has none. Raises TrackError (missing, empty, corrupt)."""
     file = readable(path)
     with opened(file) as (_, reader):
         frames = _length(file, reader)
@@ -63,11 +65,10 @@ def probe(path: str | Path) -> Probe:
 
 
 def check(path: str | Path, allow_partial: bool = False) -> Probe:
-    """Whether a file will decode: its header, its structure, and its first second, one in its middle and its last.
+    """Check that a file will decode: its header, its structure, and its first, a middle and its last second.
 
-    Of formats in which nothing but decoding it all would lead to the middle, only the first second is decoded; all of
-    it where something is wrong. Raises TrackError: missing, unreadable, empty, corrupt, or, without ``allow_partial``,
-    ``truncated`` as `stream` does.
+    If the format has no fast seek, only the first second is decoded; if something is wrong, the whole file. Raises
+    TrackError: missing, unreadable, empty, corrupt, or, without ``allow_partial``, truncated.
     """
     file = readable(path)
     name = shown(file)
@@ -94,7 +95,7 @@ def check(path: str | Path, allow_partial: bool = False) -> Probe:
 
 
 def _holds(reader: Reader, start: int, length: int) -> bool:
-    """Whether there are so many frames. What is counted may be off by what encoders pad."""
+    """Whether there are so many frames, up to an encoder's padding."""
     try:
         reader.seek(start)
         return sum(map(len, _blocks(reader, length))) >= max(1, length - SLACK_S * reader.rate)
@@ -103,7 +104,7 @@ def _holds(reader: Reader, start: int, length: int) -> bool:
 
 
 def _ends(file: Path) -> bool:
-    """Whether the last second is there, where the length is known."""
+    """Whether the last second can be decoded, if the length is known."""
     with opened(file) as (_, reader):
         frames = reader.frames
         length = min(reader.rate, frames or 0)
@@ -117,16 +118,20 @@ def stream(
     min_duration_s: float = 0.0,
     allow_partial: bool = False,
 ) -> Iterator[Block]:
-    """Mono audio at each of ``rates`` (in hertz), a few seconds at a time; channels are averaged.
+    """Decode mono audio, the mean of all channels, in blocks of several seconds. Damaged parts are left out.
 
-    With ``excerpt`` only its pieces come, the same samples as in a decoding of the whole file. They are placed by the
-    length that the file announces; where it announces none, its packets are counted first, or else its samples.
-    min_duration_s: of the whole file. What is damaged is left out, and what follows it is joined on. allow_partial:
-    also if more is missing than `extent.Extent.judge` lets pass, or if nobody knows how much.
+    Args:
+        path: A local file.
+        rates: In hertz.
+        excerpt: Decode only its pieces, with the same samples as in the whole file. Their positions follow from the
+            announced length, or else from counted packets or samples.
+        min_duration_s: Of the whole file.
+        allow_partial: Also accept files of which more, or an unknown amount, is missing (`extent.Extent.judge`).
 
-    Raises TrackError, at whatever point it is known: missing, unreadable, empty, corrupt, truncated, too_big (for the
-    memory there is), not_finite, too_short, silent (no channel exceeds -60 dBFS) or cancelled (one does, and their mean
-    does not). What came before it is void.
+    Raises:
+        TrackError: At any point, and invalidates earlier blocks: missing, unreadable, empty, corrupt, truncated,
+            too_big (for the memory), not_finite, too_short, silent (no channel exceeds -60 dBFS) or cancelled (one
+            does, and their mean does not).
     """
     file = readable(path)
     with opened(file) as (survey, reader):
@@ -202,7 +207,7 @@ class _Resampler:
 
 
 class _Level:
-    """Whether any channel, and their mean, exceeds the level of silence. Once both do, it costs nothing."""
+    """Tracks whether any channel, and their mean, exceeds the level of silence."""
 
     def __init__(self) -> None:
         self._channels = self._mono = False
@@ -225,7 +230,7 @@ def _peak(samples: np.ndarray) -> float:
 
 
 def _mono(samples: np.ndarray) -> np.ndarray:
-    """(n, channels) → (n,), a new array. A product with a constant vector is a tenth of the cost of ndarray.mean."""
+    """(n, channels) → (n,), a new array. A product with a constant vector takes a tenth of the time of ndarray.mean."""
     channels = samples.shape[1]
     return samples[:, 0].copy() if channels == 1 else samples @ np.full(channels, 1 / channels, np.float32)
 
@@ -241,7 +246,7 @@ def _blocks(reader: Reader, length: int | None) -> Iterator[np.ndarray]:
 
 
 def _go_to(reader: Reader, frame: int) -> Iterator[int]:
-    """How many frames have been decoded only to get there, a block at a time: it may take as long as the rest."""
+    """Seek to a frame; yields the number of frames decoded on the way, block by block."""
     if reader.quick_seek:
         reader.seek(frame)
     while not reader.quick_seek and reader.at < frame and (n := len(reader.read(min(BLOCK, frame - reader.at)))):
@@ -249,7 +254,7 @@ def _go_to(reader: Reader, frame: int) -> Iterator[int]:
 
 
 def _length(file: Path, reader: Reader) -> int:
-    """Frames in a file: as it says, or counted by decoding it."""
+    """Frames in a file: announced, or counted by decoding."""
     return _counted(file) if reader.frames is None else reader.frames
 
 

@@ -1,16 +1,16 @@
-"""Open audio files, one reader per library, behind one small interface. Which one reads a file, its content decides.
+"""Opens audio files by one of several libraries, chosen by the content.
 
-Measured (benchmarks/decode.py), the fastest that gives the right samples (tests/test_matrix.py) is
+The fastest one with correct samples (benchmarks/decode.py, tests/test_matrix.py) is
 
-- Vorbis of one or two channels, FLAC and WAV: miniaudio (stb_vorbis, dr_flac, dr_wav). Of Vorbis with six channels
-  stb_vorbis makes noise, so libsndfile (libvorbis) reads what has more than two;
-- MP3: libsndfile (mpg123), which keeps float precision and cuts the encoder's padding. miniaudio is a little faster and
-  rounds to 16 bits; and where a file does not announce its length libsndfile guesses it, so FFmpeg reads such a file;
-- AIFF, AU, CAF and the like: libsndfile. But it takes what fills up Wave64 and the blocks of VOC for audio;
-- Opus, and all that the others refuse (AAC, WMA, Matroska, the sound of a film, ...): FFmpeg, through PyAV. So it does
-  what is damaged, has filling between its pages or frames, or is several pieces one after the other.
+- Vorbis of one or two channels, FLAC and WAV: miniaudio (stb_vorbis, dr_flac, dr_wav). stb_vorbis
+  decodes six channels wrongly, so libsndfile (libvorbis) reads Vorbis with more than two;
+- MP3: libsndfile (mpg123), with float precision and without the encoder's padding. miniaudio is slightly faster, but
+  rounds to 16 bits. If a file does not announce its length, libsndfile guesses it, so FFmpeg reads such a file;
+- AIFF, AU, CAF and the like: libsndfile. But it reads padding in Wave64 and block headers in VOC as audio;
+- Opus, and all other formats (AAC, WMA, Matroska, the sound of a film, ...): FFmpeg, through PyAV. It also reads files
+  that are damaged, have padding between pages or frames, or consist of several joined pieces.
 
-Where the first choice stops short of what the file announces, FFmpeg goes on from there.
+If the first choice ends before the announced length, FFmpeg continues from there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mer_ray.audio.reader_soundfile import Soundfile
 
 
 def open_reader(file: Path, surveyed: Survey | None = None) -> Reader:
-    """The reader for a file that is there and is not empty. Raises DecodingError with what the first choice said."""
+    """The reader for a non-empty file. Raises DecodingError with the error of the first choice."""
     first: DecodingError | None = None
     for candidate in candidates(file, surveyed or survey(file)):
         try:
@@ -42,7 +42,7 @@ def open_reader(file: Path, surveyed: Survey | None = None) -> Reader:
 
 
 def candidates(file: Path, surveyed: Survey) -> list[Callable[[Path], Reader]]:
-    """The readers to be tried, in order."""
+    """The readers to attempt, in order."""
     kind = surveyed.kind
     if kind == "ogg" and surveyed.ogg is not None:
         links = surveyed.ogg.links
@@ -65,7 +65,7 @@ def candidates(file: Path, surveyed: Survey) -> list[Callable[[Path], Reader]]:
 
 
 class Relay(Reader):
-    """A reader, and FFmpeg in its place from where it fails or stops short of the length that the file announces."""
+    """A reader that FFmpeg replaces when it fails or ends before the announced length."""
 
     def __init__(self, file: Path, first: Reader) -> None:
         self._file, self._reader = file, first
@@ -74,7 +74,7 @@ class Relay(Reader):
 
     @property
     def quick_seek(self) -> bool:  # type: ignore[override]
-        """As the reader at work has it."""
+        """Of the present reader."""
         return self._reader.quick_seek
 
     @property

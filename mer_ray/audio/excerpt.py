@@ -1,11 +1,11 @@
-"""Which part of a track is used."""
+"""The part of a track that is used."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Place = Literal["start", "centre", "spread"]
+Position = Literal["start", "centre", "spread"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Excerpt:
     """
 
     seconds: float
-    place: Place = "centre"
+    place: Position = "centre"
     windows: int = 1
 
     def pieces(self, n_samples: int, rate_hz: int) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The endings of audio files' names: what a folder is searched for. What a file is, its content decides."""
+"""Suffixes of audio files, by which folders are searched. The content decides a file's format."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOTES = (
 )
 
 EXTENSIONS = frozenset(f"{_LIBSNDFILE} {_FFMPEG} {_FILMS}".split())
-"""Of files that hold sound."""
+"""Of files with recorded sound."""
 
 NOTES = frozenset(_NOTES.split())
-"""Of files that say how music is to be played: MIDI, tracker modules, the music of old consoles. They hold no sound."""
+"""Of files with notes instead of recorded sound: MIDI, tracker modules, the music of old consoles."""

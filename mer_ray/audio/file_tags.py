@@ -1,4 +1,4 @@
-"""Artist, title and album of a file, from its own tags."""
+"""Artist, title and album of a file, from its tags."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def describe(path: Path, root: Path | None = None, known: Callable[[Track], str 
 
     Args:
         root: The folder to which the track's ``location`` is relative.
-        known: Gives the key of an untagged file that was hashed before.
+        known: Returns the known key of an untagged file.
 
     Raises:
         OSError: The file cannot be read.
@@ -43,10 +43,10 @@ def _tags(path: Path) -> tuple[str, str, str]:
 
     try:
         try:
-            with path.open("rb") as file:  # by its content: the suffix of the name may be wrong
+            with path.open("rb") as file:  # by its content, as the suffix may be wrong
                 tags = TinyTag.get(file_obj=file, tags=True, duration=False)
         except UnsupportedFormatError:
             tags = TinyTag.get(path, tags=True, duration=False)
         return one_line(tags.artist or ""), one_line(tags.title or ""), one_line(tags.album or "")
     except (TinyTagException, ValueError, LookupError, ArithmeticError):
-        return "", "", ""  # damaged tags are no reason to refuse a file whose audio may be sound
+        return "", "", ""  # damaged tags: the audio may be usable

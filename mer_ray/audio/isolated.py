@@ -1,7 +1,7 @@
-"""Decoding in a child process: a damaged file that kills or blocks a decoder written in C costs that file and no more.
+"""Decoding in a child process, so that a damaged file that crashes or blocks a C library affects only itself.
 
-Parent and child exchange messages over a socket (`_send`): requests one way, blocks of samples the other. The child
-decodes ahead as far as the socket's buffer goes, and ends when its parent does.
+Parent and child exchange messages over a socket (`_send`): requests and blocks of samples. The child decodes ahead as
+far as the socket's buffer allows, and ends with its parent.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from mer_ray.errors import TrackError
 from mer_ray.io.identity import one_line
 
 START_S = 60.0
-"""More time for the first message of a child, which has libraries to load."""
+"""Additional time for the first message of a child, which loads libraries."""
 
 FROM_OUTSIDE = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP")
-"""Signals that no file causes, but the end of a job or a machine without memory: worth another attempt."""
+"""Signals from outside (the end of a job, a lack of memory), which no file causes: a retry may succeed."""
 
 _LENGTHS = struct.Struct("<QQ")
 """Precedes a message: the bytes of its JSON and of its samples."""
@@ -44,11 +44,10 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
 
 
 class Decoder:
-    """`decode.stream` and `decode.check`, isolated. One file at a time; not for several threads at once.
+    """`decode.stream` and `decode.check` in a child process. One file at a time; not thread-safe.
 
-    stall_s: seconds within which every block has to come. memory_mb: what the child may allocate, in megabytes (10^6
-    bytes). allow_partial: of all files, as in `decode.stream`. The child starts with the first file, and anew after one
-    that it did not survive.
+    The child starts with the first file, and again after a crash. stall_s: longest wait for a block, in seconds.
+    memory_mb: limit of the child's memory, in megabytes (10^6 bytes). allow_partial: as in `decode.stream`.
 
         with Decoder() as decoder:
             for block in decoder.stream(path, [16_000]):
@@ -75,16 +74,16 @@ class Decoder:
 
     @property
     def pid(self) -> int | None:
-        """The child's process id; None while there is none."""
+        """The child's process id; None without a child."""
         return self._child.process.pid if self._child is not None else None
 
     def stream(
         self, path: str | Path, rates: Sequence[int], excerpt: Excerpt | None = None, min_duration_s: float = 0.0
     ) -> Iterator[Block]:
-        """As `decode.stream`. Raises TrackError as that does, and
+        """`decode.stream`, with its errors and these of TrackError:
 
         ``crashed``: the child died of the file, or (then transient) was ended from outside; ``stuck``: it did not
-        respond for ``stall_s``. Here ``too_big`` means that it needed more than ``memory_mb``.
+        respond for ``stall_s``; ``too_big``: it needed more than ``memory_mb``.
         """
         request = {"rates": [int(r) for r in rates], "excerpt": excerpt.to_json() if excerpt else None}
         for message, samples in self._responses(path, {**request, "min_duration_s": min_duration_s}):
@@ -93,7 +92,7 @@ class Decoder:
             yield Block(message["piece"], by_rate, message["seconds"], message["decoded_share"])
 
     def check(self, path: str | Path) -> Probe:
-        """As `decode.check`. Raises TrackError as that and as `stream` does."""
+        """`decode.check`, with its errors and those of `stream`."""
         (probe,) = [Probe(**message["probe"]) for message, _ in self._responses(path, {"check": True})]
         return probe
 
@@ -107,7 +106,7 @@ class Decoder:
             while True:
                 message, samples = child.receive(self.stall_s)
                 if message["number"] != number:
-                    continue  # of a file that was abandoned
+                    continue  # of an abandoned file
                 if "error" in message:
                     finished = True
                     raise TrackError(*message["error"])
@@ -127,11 +126,11 @@ class Decoder:
             raise TrackError("crashed", f"{name}: the decoder {how} ({died})", outside) from error
         finally:
             if not finished and self._child is child and self._number == number:
-                with suppress(OSError):  # the next file will show whether it lives
+                with suppress(OSError):  # the next file detects a dead child
                     child.send({"number": number, "stop": True})
 
     def _ready(self, request: dict[str, Any]) -> _Child:
-        """The child, or a new one if it is gone, once it has the request."""
+        """Send the request to the child, or to a new one if it has died."""
         if self._child is not None:
             try:
                 self._child.send(request)
@@ -153,15 +152,15 @@ class _Child:
     """The parent's side of a child process."""
 
     def __init__(self, memory_mb: float) -> None:
-        self._socket, theirs = socket.socketpair()
-        command = child_process.child("-m", __name__, str(theirs.fileno()), str(int(memory_mb * 1e6)))
-        with theirs:
+        self._socket, child_socket = socket.socketpair()
+        command = child_process.child("-m", __name__, str(child_socket.fileno()), str(int(memory_mb * 1e6)))
+        with child_socket:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # some decoders complain to the terminal
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(child_socket.fileno(),),
                 env={**os.environ, **ONE_THREAD, child_process.VARIABLE: child_process.path()},
             )
         self._started = False
@@ -176,7 +175,7 @@ class _Child:
         return received
 
     def end(self) -> None:
-        """It ends by itself when the socket closes; if not, kill it."""
+        """Close the socket, at which the child ends; if not, kill it."""
         self._socket.close()
         try:
             self.process.wait(2.0)
@@ -185,8 +184,8 @@ class _Child:
             self.process.wait()
 
     def kill(self) -> str:
-        """Kill it. Returns what it died of."""
-        with suppress(subprocess.TimeoutExpired):  # where its socket has closed, it is dying by itself
+        """Kill it. Returns the reason of its death."""
+        with suppress(subprocess.TimeoutExpired):  # if its socket is closed, it is ending by itself
             self.process.wait(0.2)
         self.process.kill()
         self._socket.close()
@@ -204,7 +203,7 @@ def _send(target: socket.socket, message: dict[str, Any], *samples: np.ndarray) 
 
 
 def _receive(source: socket.socket, timeout_s: float | None = None) -> tuple[dict[str, Any], np.ndarray]:
-    """A message and its samples, float32. Raises TimeoutError where nothing comes for so long, EOFError, OSError."""
+    """A message and its samples, float32. Raises TimeoutError where nothing arrives in time, EOFError, OSError."""
     source.settimeout(timeout_s)
     n_text, n_samples = _LENGTHS.unpack(_exactly(source, _LENGTHS.size))
     return json.loads(_exactly(source, n_text)), np.frombuffer(_exactly(source, n_samples), np.float32)
@@ -224,7 +223,7 @@ def _exactly(source: socket.socket, n: int) -> bytearray:
 
 
 def serve(connection: socket.socket) -> None:
-    """Decode what the parent requests, until it is gone."""
+    """Decode the parent's requests until the socket closes."""
     with suppress(EOFError, OSError):
         while True:
             request, _ = _receive(connection)
@@ -253,7 +252,7 @@ def _respond(request: dict[str, Any], connection: socket.socket) -> None:
 
 
 def _is_abandoned(connection: socket.socket, number: int) -> bool:
-    """Whether the parent has sent a stop for this file. While one is decoded, it sends nothing but stops."""
+    """Whether the parent has sent a stop for this file. During decoding, it sends nothing else."""
     while select.select([connection], [], [], 0)[0]:
         message, _ = _receive(connection)
         if message["number"] == number:
@@ -262,7 +261,7 @@ def _is_abandoned(connection: socket.socket, number: int) -> bool:
 
 
 def _end_with(connection: socket.socket) -> None:
-    """End this process as soon as the other end is closed, whatever a decoder is doing."""
+    """End this process as soon as the other end is closed, even within a decoder."""
     poll = select.poll()
     poll.register(connection, select.POLLHUP | getattr(select, "POLLRDHUP", 0))
     poll.poll()

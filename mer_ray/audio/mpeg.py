@@ -1,4 +1,4 @@
-"""The frames of an MPEG audio file (layers I to III): where they are, and how many its first one announces."""
+"""The frames of an MPEG audio file (layers I to III): their positions, and the number that the first one announces."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 SEARCHED = 1 << 20
-"""Bytes in which a first frame is looked for."""
+"""Bytes in which a first frame is searched."""
 
 ZEROS = 1 << 12
-"""A run of so many zeros where frames are to be expected is a hole, as an unfinished download leaves it."""
+"""A run of so many zeros between frames is a gap of an incomplete download."""
 
 _RATES = (44_100, 48_000, 32_000)
 _KBITS = {  # (MPEG 1, layer) → kbit/s by index
@@ -24,7 +24,7 @@ _KBITS = {  # (MPEG 1, layer) → kbit/s by index
 
 
 class Kind(NamedTuple):
-    """What is the same in all of a piece's frames."""
+    """Properties that all frames of a piece share."""
 
     version: int
     layer: int
@@ -33,7 +33,7 @@ class Kind(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """size: in bytes. samples: that it holds. side: bytes of side information (layer III)."""
+    """size: in bytes. samples: their number. side: bytes of side information (layer III)."""
 
     size: int
     kind: Kind
@@ -43,10 +43,19 @@ class Frame(NamedTuple):
 
 @dataclass
 class Mpeg:
-    """The frames of a file. kinds: of its pieces, in order. frames, audio_s, audio_bytes: what there is; gap_bytes:
-    between frames, that is neither frame nor tag. announced: frames, of which ``announced_bytes``; None where it does
-    not say. headers: how many say so. discarded: samples of them that are not to be played. tagged: a tag stands behind
-    the last frame: that is where the file was meant to end.
+    """The frames of a file, which may consist of several joined pieces.
+
+    Attributes:
+        kinds: Of its pieces, in order.
+        frames: Present frames.
+        audio_s: Their duration in seconds.
+        audio_bytes: Their size.
+        gap_bytes: Between frames, without tags.
+        announced: Announced frames; None if unknown.
+        announced_bytes: Their size.
+        headers: Number of headers that announce frames.
+        discarded: Samples of the announced frames that are not to be played.
+        tagged: Whether a tag follows the last frame, which shows that the file is complete.
     """
 
     kinds: list[Kind]
@@ -62,17 +71,17 @@ class Mpeg:
 
     @property
     def is_one(self) -> bool:
-        """Whether it is one piece, with about as many frames as it announces: what any decoder can read."""
+        """Whether it is one piece with about the announced number of frames, which any decoder can read."""
         slack = max(2, self.frames // 1000)
         extra = 0 if self.announced is None else self.frames - self.announced
         return len(self.kinds) == 1 and self.headers <= 1 and extra <= slack and not self.gap_bytes
 
     @property
     def announced_s(self) -> float | None:
-        """Seconds that there should be; None where that is not known.
+        """Announced seconds; None if unknown.
 
-        Counts outlive what is cut out of a file on purpose: where the bytes that go with a count are there, or a tag
-        ends the file, the count is not believed.
+        Programs that cut a file may leave the number of frames unchanged: it is ignored if the announced bytes are
+        present, or a tag ends the file.
         """
         if not self.frames:
             return None
@@ -88,7 +97,7 @@ class Mpeg:
 
 
 def after_tags(data: mmap.mmap, offset: int = 0) -> int:
-    """The offset behind the ID3 tags there, of which there may be several, and what fills them up."""
+    """The offset after one or several ID3 tags and their padding."""
     while data[offset : offset + 3] == b"ID3" and len(data) >= offset + 10:
         size = 0
         for byte in data[offset + 6 : offset + 10]:
@@ -98,7 +107,7 @@ def after_tags(data: mmap.mmap, offset: int = 0) -> int:
 
 
 def read(data: mmap.mmap, start: int) -> Mpeg | None:
-    """Walk through all frames from ``start`` on; None where there are none."""
+    """Read the headers of all frames from ``start`` on; None where there are none."""
     found = first_frame(data, start)
     if found is None:
         return None
@@ -106,7 +115,7 @@ def read(data: mmap.mmap, start: int) -> Mpeg | None:
     file, size = Mpeg([frame.kind]), len(data)
     _read_info(file, data[offset : offset + frame.size], frame)
     begun, found_first = offset, offset + frame.size
-    if file.announced is not None:  # its own frame holds no audio
+    if file.announced is not None:  # the frame with the header has no audio
         offset += frame.size
     while True:
         kind, samples, n = frame.kind, frame.samples, 0
@@ -143,12 +152,12 @@ def read(data: mmap.mmap, start: int) -> Mpeg | None:
 
 
 def first_frame(data: mmap.mmap, start: int) -> tuple[int, Frame] | None:
-    """The first frame near an offset, with where it is."""
+    """The first frame after an offset, and its offset."""
     return _next(data, start, min(len(data), start + SEARCHED))
 
 
 def parse(head: bytes) -> Frame | None:
-    """A frame's header of four bytes; None where it is none."""
+    """Parse a frame's header of four bytes; None if it is invalid."""
     if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
         return None
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
@@ -165,7 +174,7 @@ def parse(head: bytes) -> Frame | None:
 
 
 def _next(data: mmap.mmap, offset: int, end: int) -> tuple[int, Frame] | None:
-    """The next frame that others like it follow, or with which the file ends."""
+    """The next frame that is followed by frames of the same kind or by the file's end."""
     while 0 <= offset < end:
         frame = parse(data[offset : offset + 4])
         if frame is not None and _follows(data, offset + frame.size, frame.kind):
@@ -175,7 +184,7 @@ def _next(data: mmap.mmap, offset: int, end: int) -> tuple[int, Frame] | None:
 
 
 def _follows(data: mmap.mmap, offset: int, kind: Kind) -> bool:
-    """Whether two more frames follow, as far as the file goes."""
+    """Whether two more frames, or the file's end, follow."""
     for _ in range(2):
         if offset >= len(data) - 4:
             return offset == len(data)
@@ -189,7 +198,7 @@ def _follows(data: mmap.mmap, offset: int, kind: Kind) -> bool:
 
 
 def _tag(data: mmap.mmap, offset: int) -> int:
-    """The offset behind what is no audio there and is meant to be: ID3, APE and Lyrics tags."""
+    """The offset after ID3, APE and Lyrics tags."""
     while True:
         after, head = after_tags(data, offset), data[offset : offset + 8]
         if head[:3] == b"TAG":
@@ -206,13 +215,13 @@ def _tag(data: mmap.mmap, offset: int) -> int:
 
 
 def _zeros(data: mmap.mmap, offset: int) -> int:
-    """How many bytes lie there and to the end, if they are zeros, many of them."""
+    """The number of bytes to the end, if they are at least `ZEROS` zeros."""
     n = len(data) - offset
     return n if n >= ZEROS and not data[offset : offset + ZEROS].strip(b"\0") else 0
 
 
 def _read_info(file: Mpeg, data: bytes, frame: Frame) -> None:
-    """What a Xing, Info or VBRI header in a piece's first frame says, on top of what those before it said."""
+    """Add the numbers of a Xing, Info or VBRI header in a piece's first frame to those of earlier pieces."""
     offset = 4 + frame.side
     if data[offset : offset + 4] in (b"Xing", b"Info"):
         flags = data[offset + 7] if len(data) > offset + 7 else 0
@@ -234,7 +243,7 @@ def _read_info(file: Mpeg, data: bytes, frame: Frame) -> None:
 
 
 def _read_more(file: Mpeg, data: mmap.mmap, start: int) -> None:
-    """The headers of the pieces that begin behind ``start``: nothing need lie between two pieces."""
+    """Read the headers of the pieces that begin after ``start``, also without a gap."""
     for mark in (b"Xing", b"Info"):
         offset = data.find(mark, start)
         while offset > 0:

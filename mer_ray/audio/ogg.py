@@ -1,4 +1,4 @@
-"""The pages of an Ogg file: which are whole, the links that they chain, and how much audio these announce."""
+"""The pages of an Ogg file: which are intact, the links of its chain, and their announced audio."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ NO_POSITION = (1 << 64) - 1
 """The granule position of a page on which no packet ends."""
 
 LIVE_S = 2.0
-"""A stream whose first page ends later than this was recorded from one that had begun before."""
+"""A stream whose first page ends later than this was recorded from a running broadcast."""
 
 LONGEST_PAGE_S = 10
 
 _FLAGS = (0, 1, ENDS, ENDS | 1)
-"""Of pages behind the first: whether it goes on with a packet, and whether it is the last."""
+"""Of pages after the first: whether it continues a packet, and whether it is the last."""
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class Page(NamedTuple):
-    """offset: where it starts. size: in bytes. payload: where its packets start."""
+    """offset: of its start. size: in bytes. payload: offset of its packets."""
 
     offset: int
     size: int
@@ -39,7 +39,7 @@ class Page(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """What the first packet of a stream says. discarded: samples at the start that are not to be played."""
+    """The first packet of a stream. discarded: samples at the start that are not to be played."""
 
     codec: str
     rate: int = 0
@@ -52,11 +52,14 @@ NO_AUDIO = Packet("")
 
 @dataclass
 class Link:
-    """One of the streams, or groups of streams side by side, that follow each other in a file.
+    """One of the streams, or groups of multiplexed streams, that follow each other in a file.
 
-    ranges: (first byte, byte behind the last) of its whole pages, in order, and pages that were mended. audio: what it
-    is. serials: of its streams, the audio's first. first, last: granule positions of the first and the last of its
-    pages that have one.
+    Attributes:
+        ranges: (first byte, byte after the last) of its intact pages, in order, and the bytes of repaired pages.
+        audio: Its first packet.
+        serials: Of its streams, the audio's first.
+        first: The first granule position of its pages.
+        last: The last granule position.
     """
 
     audio: Packet = NO_AUDIO
@@ -67,22 +70,22 @@ class Link:
 
     @property
     def announced_s(self) -> float:
-        """How long its pages say that it is; 0 where they do not."""
+        """Its length by its granule positions; 0 if unknown."""
         if not self.audio.rate or self.first is None:
             return 0.0
         start = self.audio.discarded if self.first < LIVE_S * self.audio.rate else self.first
         return max(0, self.last - start) / self.audio.rate
 
-    def add(self, page: Page, mended: bytes | None) -> None:
-        """One more page of it."""
+    def add(self, page: Page, repaired: bytes | None) -> None:
+        """Add a page. repaired: its bytes, if it was damaged."""
         before = self.ranges[-1] if self.ranges else b""
-        if mended is not None:
-            self.ranges.append(mended)
+        if repaired is not None:
+            self.ranges.append(repaired)
         elif isinstance(before, tuple) and before[1] == page.offset:
             self.ranges[-1] = (before[0], page.offset + page.size)
         else:
             self.ranges.append((page.offset, page.offset + page.size))
-        # Signed: a first page may say that it starts before zero.
+        # Signed, as a first page may start before zero.
         if page.serial == self.serials[0] and page.granule != NO_POSITION and 0 < page.granule < 1 << 63:
             self.first = page.granule if self.first is None else self.first
             self.last = max(self.last, page.granule)
@@ -92,9 +95,12 @@ class Link:
 class Ogg:
     """A file's links.
 
-    sound: no page is damaged, and nothing lies between them. ended: the last one is marked as the last. broken: the
-    file ends in the middle of a page. n_bytes: of its pages. missing_bytes: of what must have been pages, without
-    which the length is not known.
+    Attributes:
+        sound: No page is damaged, and nothing is between pages.
+        ended: The last page has the flag of a last page.
+        broken: The file ends in the middle of a page.
+        n_bytes: Of its pages.
+        missing_bytes: Of damaged or missing pages, which make the length uncertain.
     """
 
     links: list[Link] = field(default_factory=list)
@@ -106,13 +112,13 @@ class Ogg:
 
     @property
     def announced_s(self) -> float | None:
-        """How long its pages say that it is; None where they do not."""
+        """Its length by its granule positions; None if unknown."""
         each = [link.announced_s for link in self.links]
         return sum(each) * (1 + self.missing_bytes / self.n_bytes) if each and all(each) else None
 
 
 def read(data: mmap.mmap, start: int = 0) -> Ogg:
-    """Look at every page from ``start`` on. Checksums count unless every one of them is wrong."""
+    """Read every page from ``start`` on. Checksums are verified unless all of them are wrong."""
     found = _read(data, start, True)
     if found.links or found.sound:
         return found
@@ -126,22 +132,22 @@ def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
     while offset < end:
         page = _page(data, offset)
         whole = page is not None and page.offset + page.size <= end
-        mended = None
+        repaired = None
         if page is None or not whole or (strict and not _intact(data[offset : offset + page.size])):
             audio = file.links[-1] if file.links else Link()
             if audio.serials and audio.serials[0] in numbers:
-                mended = _mended(data, offset, audio, numbers[audio.serials[0]])
-            page = _page(mended, 0) if mended is not None else page
-            file.sound = file.sound and mended is None
-        if page is not None and mended is not None:
+                repaired = _repaired(data, offset, audio, numbers[audio.serials[0]])
+            page = _page(repaired, 0) if repaired is not None else page
+            file.sound = file.sound and repaired is None
+        if page is not None and repaired is not None:
             page = page._replace(offset=offset)
         elif page is None or not whole or (strict and not _intact(data[offset : offset + page.size])):
             following = data.find(MARK, offset + 1)
             if page is not None and whole and page.flags & ENDS:
-                ended_at = offset + page.size  # damaged as it is, it was the last one
+                ended_at = offset + page.size  # a damaged last page
             if following < 0:
                 file.broken = page is not None and not whole
-                # What stands behind the last page is a tag, or filling; but not half of a page.
+                # A tag or padding may follow the last page, but not an incomplete page.
                 file.sound = file.sound and (page is None or file.broken) and ended_at <= offset
                 break
             file.sound = False
@@ -166,12 +172,12 @@ def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
             continue
         if page.number != numbers.get(page.serial, page.number):
             file.sound = False
-            if page.number + 1 == numbers[page.serial]:  # once more what was there already
+            if page.number + 1 == numbers[page.serial]:  # a repeated page
                 offset += page.size
                 continue
         numbers[page.serial] = page.number + 1 & 0xFFFFFFFF
         link = file.links[-1]
-        link.add(page, mended)
+        link.add(page, repaired)
         file.n_bytes += page.size
         if page.serial == link.serials[0]:
             file.ended = bool(page.flags & ENDS)
@@ -183,7 +189,7 @@ def _read(data: mmap.mmap, start: int, strict: bool) -> Ogg:
 
 
 def _page(data: mmap.mmap | bytes, offset: int) -> Page | None:
-    """The page there, which may go beyond the file's end; None where none begins."""
+    """The page at an offset, which may be truncated by the file's end; None if there is none."""
     head = data[offset : offset + HEADER]
     if head[:4] != MARK or len(head) < HEADER or head[4] != 0:
         return Page(offset, 1 << 17, offset, 0, NO_POSITION, 0, 0) if head and MARK.startswith(head[:4]) else None
@@ -199,16 +205,16 @@ def _intact(page: bytes) -> bool:
 
 
 def _checksum(page: bytes) -> bytes:
-    """Ogg's is that of zlib with all bits in the other order, and without inversions."""
+    """Ogg's checksum: zlib's CRC with reversed bits, and without inversions."""
     turned = page.translate(_REVERSED)
     crc = zlib.crc32(turned[26:], zlib.crc32(b"\0\0\0\0", zlib.crc32(turned[:22], 0xFFFFFFFF)))
     return (crc ^ 0xFFFFFFFF).to_bytes(4, "big").translate(_REVERSED)
 
 
-def _mended(data: mmap.mmap, offset: int, link: Link, number: int) -> bytes | None:
-    """The page there with what its header must say, if its checksum proves that it does.
+def _repaired(data: mmap.mmap, offset: int, link: Link, number: int) -> bytes | None:
+    """The page at an offset with its header restored, if the checksum confirms it.
 
-    Where the granule position is damaged too, the checksum tells what its lower half was.
+    If the granule position is damaged, too, its lower half is computed from the checksum.
     """
     head = data[offset : offset + HEADER]
     lacing = data[offset + HEADER : offset + HEADER + head[26]] if len(head) == HEADER else b""
@@ -223,20 +229,20 @@ def _mended(data: mmap.mmap, offset: int, link: Link, number: int) -> bytes | No
     )
     stored, granule = bytes(page[6:14]), int.from_bytes(page[6:14], "little")
     if page[:HEADER] == head and head[5] in _FLAGS and (link.last <= granule <= highest or granule == NO_POSITION):
-        return None  # its header is good: what it holds is damaged
+        return None  # its header is intact, so its payload is damaged
     for flags in _FLAGS:
         page[5], page[6:14] = flags, stored
         if _intact(bytes(page)):
             return bytes(page)
         page[6:14] = bytes(4) + (link.last >> 32).to_bytes(4, "little")
         wrong = int.from_bytes(_checksum(bytes(page)), "little") ^ int.from_bytes(page[22:26], "little")
-        page[6:10] = _behind(wrong, size - 6).to_bytes(4, "big")
+        page[6:10] = _crc_before(wrong, size - 6).to_bytes(4, "big")
         if link.last < int.from_bytes(page[6:14], "little") < highest and _intact(bytes(page)):
             return bytes(page)
     return None
 
 
-def _behind(crc: int, n: int) -> int:
+def _crc_before(crc: int, n: int) -> int:
     """The state of Ogg's checksum from which n zeros lead to this one."""
     for _ in range(n):
         index = _INDEX[crc & 0xFF]
@@ -256,7 +262,7 @@ _INDEX = {entry & 0xFF: index for index, entry in enumerate(_TABLE)}
 
 
 def first_packet(head: bytes) -> Packet:
-    """What the beginning of a stream's first packet says; no codec for one that is no audio known here."""
+    """Parse the beginning of a stream's first packet; without a codec if it is not known audio."""
     if head[:7] == b"\x01vorbis" and len(head) >= 16:
         return Packet("vorbis", int.from_bytes(head[12:16], "little"), head[11])
     if head[:8] == b"OpusHead" and len(head) >= 12:

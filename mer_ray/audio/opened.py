@@ -1,4 +1,4 @@
-"""An audio file opened for decoding, with errors that say what is wrong with it."""
+"""Opens an audio file for decoding, with errors that explain its defects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mer_ray.io.identity import one_line
 
 @contextmanager
 def opened(file: Path) -> Iterator[tuple[Survey, Reader]]:
-    """What the structure says, and a reader whose errors, then and later, are TrackErrors."""
+    """The file's structure, and a reader whose errors within the context become TrackErrors."""
     reader: Reader | None = None
     try:
         if refused := content.refused(file):
@@ -38,13 +38,13 @@ def opened(file: Path) -> Iterator[tuple[Survey, Reader]]:
 
 
 def _why_not(file: Path, reason: str) -> str:
-    """Why no decoder opened a file, in words that help. reason: of the first of them."""
+    """The reason why no decoder opened a file, for a message. reason: of the first decoder."""
     with suppress(OSError):
         if what := content.looks_like(file):
             return what
     if "possibly a pipe" not in reason and "not recognised" not in reason:
         return reason
-    # So libsndfile calls all that it does not know, films too.
+    # libsndfile's message for all unknown files, films included.
     try:
         Ffmpeg(file).close()
     except DecodingError as error:

@@ -1,4 +1,4 @@
-"""What all readers of audio files have in common: samples block by block, and exact seeks."""
+"""The interface of readers of audio files: samples block by block, and exact seeks."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ from pathlib import Path
 import numpy as np
 
 BLOCK = 1 << 17
-"""Frames in a block: 1.5 s at 44.1 kHz. Stereo fits into a core's second cache; larger ones are no faster."""
+"""Frames in a block: 1.5 s at 44.1 kHz. Stereo fits into a core's second-level cache; larger ones are no faster."""
 
 MOST_CHANNELS = 255
 
 HIGHEST_RATE_HZ = 3_072_000
 
 SLACK_S = 0.05
-"""So much less than announced is what encoders pad, or a count that is off by one: nothing is missing."""
+"""Tolerance of the announced length, for encoders' padding and rounding."""
 
 
 class DecodingError(Exception):
-    """A library cannot make sense of a file, or of the rest of it."""
+    """A library cannot decode a file, or the rest of it."""
 
 
 class Reader(ABC):
-    """An open file. rate: in hertz. channels: how many. suffix: of the names of files in its format.
+    """An open file.
 
-    frames: its length as its header has it or as counting its packets gives it; None where only decoding tells.
-    quick_seek: whether `seek` costs much less than decoding what lies between. at: the next frame, where it does not.
-    announced_s: the length in its header, where that states one. failed: the error of a decoder that could not go
-    on, if what comes after it is missing. lost_s: of audio in packets that could not be decoded, so far.
+    Attributes:
+        rate: In hertz.
+        channels: Their number.
+        suffix: Of file names in its format.
+        frames: Its length from its header or by counting packets; None if it must be decoded.
+        quick_seek: Whether `seek` is much faster than decoding.
+        at: The next frame, if `seek` decodes.
+        announced_s: The length in its header, if any.
+        failed: The error that ended the decoding too early, if any.
+        undecoded_s: Seconds in packets that could not be decoded so far.
     """
 
     rate: int
@@ -39,7 +45,7 @@ class Reader(ABC):
     at = 0
     announced_s: float | None = None
     failed: DecodingError | None = None
-    lost_s = 0.0
+    undecoded_s = 0.0
 
     @property
     @abstractmethod
@@ -54,13 +60,13 @@ class Reader(ABC):
 
     @abstractmethod
     def seek(self, frame: int) -> None:
-        """Go on at this frame, exactly; it must not lie before what has been read. Raises DecodingError."""
+        """Continue exactly at this frame, which must not be before the present position. Raises DecodingError."""
 
     @abstractmethod
     def close(self) -> None: ...
 
-    def _pass_over(self, n: int) -> None:
-        """Decode so many frames for nothing."""
+    def _skip(self, n: int) -> None:
+        """Decode and drop so many frames."""
         while n > 0 and (got := len(self.read(min(n, BLOCK)))):
             n -= got
 
@@ -71,5 +77,5 @@ class Reader(ABC):
 
 
 def native_name(file: Path) -> bytes:
-    """A file's name for C libraries: its own bytes, which need not be UTF-8."""
+    """A file's name for C libraries: its bytes, which may not be UTF-8."""
     return os.fsencode(file)

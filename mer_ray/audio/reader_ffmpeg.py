@@ -1,4 +1,4 @@
-"""Whatever FFmpeg reads, through PyAV: Opus, AAC, WMA, Matroska, the sound of a film, ..."""
+"""Reads FFmpeg's formats, through PyAV: Opus, AAC, WMA, Matroska, the sound of a film, ..."""
 
 from __future__ import annotations
 
@@ -16,36 +16,38 @@ DEMUXERS = (
     "mpeg,mpegts,ogg,oma,rm,shn,tak,tta,voc,w64,wav,wv,xwma,"
     "adx,ast,bfstm,brstm,hca,mlp,mmf,sox,truehd"
 )
-"""The containers that FFmpeg may take a file for. Not among them are playlists: they would have it open other files."""
+"""The containers that FFmpeg may read. Without playlists, which would make it open other files."""
 
 INDEXED = ("mov", "matroska", "ape", "wv", "tta", "caf", "mpc", "mpc8", "tak", "dsf", "flv")
-"""Those whose header says how long the audio is; of others FFmpeg estimates it."""
+"""Containers with the length in their header; of others FFmpeg estimates it."""
 
 SUFFIXES = {"mov": ".m4a", "matroska": ".mka", "asf": ".wma", "mpeg": ".mpg", "mpegts": ".ts", "mpc8": ".mpc"}
 
 MOST_FAILURES = 100
-"""Failures to find a next packet, one after the other, after which FFmpeg is not asked for more."""
+"""Failures to find a next packet in a row after which reading ends."""
 
 COPIED = 1 << 20  # bytes
 
 COARSE_S = 1 / 8_000
-"""A unit of time stamps that is longer does not count samples."""
+"""Time stamps with a longer unit do not count samples."""
 
 MOST_PLANES = 7
-"""PyAV looks for one plane more than a frame has, which ends the process where there are eight."""
+"""PyAV reads one plane more than a frame has, which crashes the process for eight."""
 
 _SCALES = {"u8": 2.0**-7, "s16": 2.0**-15, "s32": 2.0**-31, "s64": 2.0**-63}
 
 
 class Ffmpeg(Reader):
-    """Whatever FFmpeg reads: the best audio stream of a file.
+    """The best audio stream of a file, by FFmpeg.
 
-    Codecs carry state from packet to packet (and AAC draws noise at random), so that only decoding from the start gives
-    the same samples every time: `seek` decodes what it passes over. Packets that cannot be decoded are left out.
+    Codecs carry state from packet to packet (and AAC adds random noise), so that only decoding from the start is
+    reproducible: `seek` decodes the samples that it skips. Packets that cannot be decoded are left out.
 
-    links: streams that are played one after the other, each a list of byte ranges of the file, or bytes in place of
-    some; by default the whole file. shape: (rate, channels) of the samples, by default those of the first frame; audio
-    in another shape is resampled and averaged.
+    Args:
+        file: Its path.
+        links: Streams to decode one after the other, each a list of byte ranges of the file, or bytes instead of some;
+            by default the whole file.
+        shape: (rate, channels) of the samples, by default of the first frame; other audio is resampled and averaged.
     """
 
     quick_seek = False
@@ -64,7 +66,7 @@ class Ffmpeg(Reader):
         self.suffix = ""
         try:
             self._decoded = self._pieces()
-            # The first frame tells the true rate: of some AAC, the header has half of it.
+            # The first frame has the true rate; some AAC headers have half of it.
             self._rest = self._next()
             if self._rest is None or self._shape is None:
                 raise DecodingError("it holds no audio that FFmpeg can decode")
@@ -92,7 +94,7 @@ class Ffmpeg(Reader):
         return self._block[:got]
 
     def seek(self, frame: int) -> None:
-        self._pass_over(frame - self.at)
+        self._skip(frame - self.at)
 
     def close(self) -> None:
         for opened in (self._container, self._joined):
@@ -103,7 +105,7 @@ class Ffmpeg(Reader):
         return next(self._decoded, None)
 
     def _pieces(self) -> Iterator[np.ndarray]:
-        """What is decoded, in pieces (n, channels), float32, n > 0."""
+        """The decoded audio, in pieces (n, channels), float32, n > 0."""
         failed: DecodingError | None = None
         links: Sequence[Sequence[tuple[int, int] | bytes] | None] = self._links or [None]
         for parts in links:
@@ -127,7 +129,7 @@ class Ffmpeg(Reader):
             raise failed
 
     def _describe(self, stream: Any) -> None:
-        """suffix, and announced_s: the length in the file's header, in seconds."""
+        """Set ``suffix``, and ``announced_s``, the length in the file's header in seconds."""
         if self.suffix:
             return
         name = self._container.format.name.split(",")[0]
@@ -144,12 +146,12 @@ class Ffmpeg(Reader):
             self.announced_s = self._container.duration / 1e6
 
     def _frames_of(self, stream: Any) -> Iterator[tuple[int, np.ndarray]]:
-        """(rate, samples (n, channels)) of a container's frames. Counts in ``lost_s`` what cannot be decoded."""
+        """(rate, samples (n, channels)) of a container's frames. Adds undecodable packets to ``undecoded_s``."""
         import av
 
-        last, rate, surplus = np.zeros((0, 0), np.float32), 0, 0  # the last frame, and what of it lies beyond the end
+        last, rate, surplus = np.zeros((0, 0), np.float32), 0, 0  # the last frame, and its samples beyond the end
         packets = self._container.demux(stream)
-        failures, lost_s = 0, 0.0
+        failures, undecoded_s = 0, 0.0
         while failures <= MOST_FAILURES:
             packet = None
             try:
@@ -158,15 +160,15 @@ class Ffmpeg(Reader):
             except EOFError:
                 packet, frames = None, []
             except av.FFmpegError:
-                # A stream that breaks off ends like this, or one with tags behind it: what comes next decides.
+                # The end of a truncated stream, or one followed by tags, or a gap: the next packet decides.
                 failures += packet is None
-                lost_s += float((packet.duration or 0) * packet.time_base) if packet is not None else 0.0
+                undecoded_s += float((packet.duration or 0) * packet.time_base) if packet is not None else 0.0
                 continue
             for frame in frames:
                 samples = _samples_of(frame)
                 if len(last):
                     yield rate, last
-                self.lost_s, lost_s, failures = self.lost_s + lost_s, 0.0, 0
+                self.undecoded_s, undecoded_s, failures = self.undecoded_s + undecoded_s, 0.0, 0
                 rate, last, surplus = int(frame.sample_rate), samples[_before_zero(frame) :], _beyond_end(frame, packet)
             if packet is None:
                 break
@@ -190,14 +192,14 @@ def _joined(file: Path, parts: Sequence[tuple[int, int] | bytes]) -> IO[bytes]:
 
 
 class _Fit:
-    """Samples of any shape brought to one: rates by soxr, channels by their mean."""
+    """Converts samples to one shape: rates by soxr, channels by their mean."""
 
     def __init__(self) -> None:
         self._rate = self._channels = 0
         self._resampler: Any = None
 
     def push(self, rate: int, samples: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        """samples (n, channels) at ``rate`` → those that are ready (m, channels of ``shape``) at its rate."""
+        """samples (n, channels) at ``rate`` → the available ones (m, channels of ``shape``) at its rate."""
         wanted, channels = shape
         self._channels = channels
         if samples.shape[1] != channels:
@@ -214,7 +216,7 @@ class _Fit:
         return np.concatenate([rest, samples]) if len(rest) else samples
 
     def flush(self) -> np.ndarray:
-        """What the resampler still holds: there is no more at this rate."""
+        """The resampler's remaining samples, at the end of the audio at this rate."""
         resampler, self._resampler = self._resampler, None
         nothing = np.zeros((0, self._channels), np.float32)
         return (
@@ -223,7 +225,7 @@ class _Fit:
 
 
 def _clock_s(text: str) -> float:
-    """``00:03:20.500`` → 200.5; 0 for what is no such text."""
+    """``00:03:20.500`` → 200.5; 0 for other text."""
     try:
         hours, minutes, seconds = text.split(":")
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
@@ -232,7 +234,7 @@ def _clock_s(text: str) -> float:
 
 
 def packets_s(file: Path) -> float:
-    """Seconds of audio in a file by what its packets say that they last, without decoding, to where it breaks off."""
+    """Seconds of audio in a file by its packets' durations, without decoding, up to a truncation."""
     import av
 
     container, stream = _open(file)
@@ -249,10 +251,10 @@ def packets_s(file: Path) -> float:
                 at = float(packet.pts * packet.time_base)
                 first, last = at if first is None else first, max(last, at + lasts)
     except (av.FFmpegError, EOFError):
-        pass  # it breaks off: so much is there
+        pass  # truncated
     finally:
         container.close()
-    # What lies before zero is thrown away. Stamps may jump, and durations in milliseconds are rounded.
+    # Audio before zero is discarded. Stamps may jump, and durations in milliseconds are rounded.
     start = first or 0.0
     return last - max(0.0, start) if coarse and first is not None else total + min(0.0, start)
 
@@ -263,7 +265,7 @@ def _open(file: Path | IO[bytes]) -> tuple[Any, Any]:
 
     try:
         options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
-        # With its protocol: a file may be called "http:x".
+        # With the protocol, as a file's name may be "http:x".
         opened = f"file:{file}" if isinstance(file, Path) else file
         container = av.open(opened, options=options, metadata_errors="replace")
     except (av.FFmpegError, ValueError, OSError) as error:
@@ -274,7 +276,7 @@ def _open(file: Path | IO[bytes]) -> tuple[Any, Any]:
         raise DecodingError("it holds no audio")
     stream.codec_context.thread_count = 1
     if stream.codec_context.name == "flac":
-        stream.codec_context.options = {"err_detect": "crccheck+explode"}  # noise is no music
+        stream.codec_context.options = {"err_detect": "crccheck+explode"}  # an error instead of noise
     return container, stream
 
 
@@ -300,14 +302,14 @@ def _interleaved(frame: Any) -> Any:
 
 
 def _before_zero(frame: Any) -> int:
-    """How many of a frame's samples lie before the beginning, where its time stamps count samples."""
+    """The number of a frame's samples before time 0, if its time stamps count samples."""
     if frame.pts is None or frame.pts >= 0 or frame.time_base * frame.sample_rate != 1:
         return 0
     return -int(frame.pts)
 
 
 def _beyond_end(frame: Any, packet: Any) -> int:
-    """How many of a frame's samples lie behind the end of its packet. Of a file's last frame, the encoder's padding."""
+    """The number of a frame's samples after the end of its packet: in a file's last frame, the encoder's padding."""
     if packet is None or None in (packet.pts, packet.duration, frame.pts) or frame.time_base * frame.sample_rate != 1:
         return 0
     within = packet.pts <= frame.pts < packet.pts + packet.duration and packet.time_base == frame.time_base
@@ -315,7 +317,7 @@ def _beyond_end(frame: Any, packet: Any) -> int:
 
 
 def samples_before_zero(file: Path) -> int:
-    """How many samples its first packet holds of before the beginning, which are to be discarded."""
+    """The number of samples of its first packet before time 0, which are to be discarded."""
     import av
 
     container, stream = _open(file)

@@ -12,16 +12,16 @@ from mer_ray.audio import reader_ffmpeg
 from mer_ray.audio.reader import BLOCK, DecodingError, Reader, native_name
 
 MOST_FAILURES = 100
-"""Frames that make no sense, one after the other, after which dr_flac is not asked for more."""
+"""Undecodable frames in a row after which reading ends."""
 
 UNKNOWN = 0xFFFFFFFF
-"""stb_vorbis says so where it finds no last page."""
+"""stb_vorbis's length of a stream without a last page."""
 
 
 class _Miniaudio(Reader):
-    """What its three decoders have in common. They are called by their C functions, straight into a numpy array:
+    """The common part of its three decoders.
 
-    the package's own generators copy every block three times.
+    Their C functions write into a numpy array, since the package's own generators copy every block three times.
     """
 
     def __init__(self, file: Path) -> None:
@@ -46,14 +46,14 @@ class _Miniaudio(Reader):
 
     @abstractmethod
     def _open(self, name: bytes) -> Any:
-        """Sets rate, channels and _frames too."""
+        """Open the file; also sets rate, channels and _frames."""
 
     @abstractmethod
     def _close(self, handle: Any) -> None: ...
 
 
 class Flac(_Miniaudio):
-    """FLAC, bare or in Ogg."""
+    """FLAC, native or in Ogg."""
 
     suffix = ".flac"
 
@@ -63,14 +63,14 @@ class Flac(_Miniaudio):
             raise DecodingError("no FLAC stream")
         self.rate, self.channels = flac.sampleRate, flac.channels
         self._frames = self._total = int(flac.totalPCMFrameCount)
-        if self._total == 0:  # a stream whose encoder could not go back: it would not notice where that breaks off
+        if self._total == 0:  # streamed without a length, so that truncation would go unnoticed
             self._close(flac)
             raise DecodingError("its length is unknown")
         return flac
 
     def read(self, n: int = BLOCK) -> np.ndarray:
         got = idle = 0
-        # It steps over frames whose checksum is wrong, and stops at those that make no sense: what follows may be good.
+        # dr_flac skips frames with a wrong checksum and stops at undecodable ones, after which others may be intact.
         while got < n and self.at + got < self._total and idle < MOST_FAILURES:
             more = self._lib.ma_dr_flac_read_pcm_frames_f32(self._handle, n - got, self._into + got * self.channels)
             got, idle = got + more, 0 if more else idle + 1
@@ -95,7 +95,7 @@ class Wav(_Miniaudio):
         wav = self._ffi.new("ma_dr_wav *")
         if not self._lib.ma_dr_wav_init_file(wav, name, self._ffi.NULL):
             raise DecodingError("no WAV file")
-        if wav.bitsPerSample <= 8:  # of unsigned bytes, dr_wav's zero is off by half a step
+        if wav.bitsPerSample <= 8:  # dr_wav's zero of unsigned bytes is off by half a step
             self._close(wav)
             raise DecodingError("8 bits")
         self.rate, self.channels, self._frames = wav.sampleRate, wav.channels, wav.totalPCMFrameCount
@@ -115,9 +115,9 @@ class Wav(_Miniaudio):
 class Vorbis(_Miniaudio):
     """Ogg Vorbis.
 
-    A first page may announce fewer samples than it holds: then the surplus at the start is to be discarded (Vorbis I
-    specification, A.2). libvorbis does so; stb_vorbis does not, and seeks as if it had. FFmpeg gives such samples
-    negative time stamps, which costs a millisecond to learn.
+    If a first page announces fewer samples than it has, the surplus at the start is to be discarded (Vorbis I
+    specification, A.2). libvorbis does so; stb_vorbis does not, and seeks as if it had. Their number comes from
+    FFmpeg's negative time stamps, in a millisecond.
     """
 
     suffix = ".ogg"
@@ -125,7 +125,7 @@ class Vorbis(_Miniaudio):
     def __init__(self, file: Path) -> None:
         self._surplus = reader_ffmpeg.samples_before_zero(file)
         super().__init__(file)
-        self._pass_over(self._surplus)
+        self._skip(self._surplus)
 
     def _open(self, name: bytes) -> Any:
         error = self._ffi.new("int *")
@@ -152,7 +152,7 @@ class Vorbis(_Miniaudio):
     def seek(self, frame: int) -> None:
         if frame == 0:
             self._lib.stb_vorbis_seek_start(self._handle)
-            self._pass_over(self._surplus)
+            self._skip(self._surplus)
         elif not self._lib.stb_vorbis_seek(self._handle, frame):
             raise DecodingError(f"it holds no sample {frame:,}")
 

@@ -1,4 +1,4 @@
-"""MP3, AIFF, AU, CAF and the like by libsndfile."""
+"""Reads MP3, AIFF, AU, CAF and other formats of libsndfile."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from mer_ray.audio.reader import BLOCK, DecodingError, Reader, native_name
 
 ENDLESS = 1 << 62
-"""libsndfile says the largest number of a FLAC stream whose encoder could not go back to fill in its length."""
+"""libsndfile's length, at least, of a FLAC stream without a length."""
 
 
 class Soundfile(Reader):
-    """What libsndfile reads, MP3 with it."""
+    """A file read by libsndfile."""
 
     def __init__(self, file: Path) -> None:
         import soundfile
@@ -32,7 +32,7 @@ class Soundfile(Reader):
         self.at = 0
         self.quick_seek = self.frames is not None
         if not self.quick_seek:
-            self._sound.seekable = lambda: False  # soundfile would seek to where it has read, and fail
+            self._sound.seekable = lambda: False  # else soundfile seeks after each read, and fails
 
     @property
     def frames(self) -> int | None:
@@ -49,7 +49,7 @@ class Soundfile(Reader):
 
     def seek(self, frame: int) -> None:
         if not self.quick_seek:
-            self._pass_over(frame - self.at)
+            self._skip(frame - self.at)
             return
         try:
             self.at = self._sound.seek(frame)

@@ -1,9 +1,8 @@
-"""A folder searched for audio with all that lies below it, links followed, and what was passed over counted.
+"""Searches a folder and its subfolders for audio, follows links, and counts ignored files.
 
-Each folder is searched once, however many links lead to it: a path below the folder itself comes before a link to it,
-and of several links the first by name is followed. A link that leads to a folder around it is not. What starts with a
-dot is hidden and passed over, but not what starts with two, as titles do ("...And Justice for All"); so are the folders
-in which systems keep what they threw away or made for themselves.
+Each folder is searched once: by its own path if it is below the searched folder, else by the first link by name. A link
+to a parent folder is not followed. Names that start with a dot are hidden and ignored, but not with several dots, as in
+titles ("...And Justice for All"); so are folders of operating systems, such as their trash.
 """
 
 from __future__ import annotations
@@ -37,27 +36,27 @@ SYSTEM_FOLDERS = frozenset(
 
 SUCH_AS = "looked for names that end in .mp3, .flac, .wav, .ogg, .opus, .m4a and the like"
 MOST_ENDINGS = 6
-"""So many are listed with their counts."""
+"""Suffixes that are listed with their counts at most."""
 
 LONGEST_ENDING = 10
-"""Of what follows a dot, more is part of a title."""
+"""Longer text after a dot is a part of a title."""
 
 
 @dataclass
 class Skipped:
-    """What a search passed over. Counts by what it was, with the first of each; and of other files by their endings."""
+    """The ignored files of a search: counts by kind, with the first of each, and of other files by suffix."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
     endings: Counter[str] = field(default_factory=Counter)
 
     def add(self, what: str, which: str | os.PathLike[str], why: str = "") -> None:
-        """One more. what: in the singular, "hidden file"."""
+        """Count one. what: its kind in the singular, such as "hidden file"."""
         self.counts[what] += 1
         self.first.setdefault(what, one_line(os.fspath(which), 200) + (f", {why}" if why else ""))
 
     def merge(self, other: Skipped) -> None:
-        """Take in what another search passed over."""
+        """Add the counts of another search."""
         self.counts += other.counts
         self.endings += other.endings
         self.first = other.first | self.first
@@ -66,7 +65,7 @@ class Skipped:
         return bool(self.counts or self.endings)
 
     def __str__(self) -> str:
-        """One line; empty if nothing was passed over."""
+        """One line; empty if nothing was ignored."""
         parts = []
         for what, (several, names) in _WORDS.items():
             if n := self.counts[what]:
@@ -83,7 +82,7 @@ class Skipped:
 
 
 class NoAudio(InputError):
-    """A folder with nothing in it that is named as audio. skipped: what there is instead."""
+    """A folder without files with an audio suffix. skipped: what it has instead."""
 
     def __init__(self, message: str, hint: str = "", skipped: Skipped | None = None) -> None:
         super().__init__(message, hint)
@@ -103,16 +102,16 @@ _WORDS = {
     ABOVE: ("links to folders around them", True),
     AGAIN: ("links to files that are found anyway", False),
 }
-"""What is passed over: the plural, and whether the first is named."""
+"""Kinds of ignored files: the plural, and whether the first is named."""
 
 
 def search(folder: str | os.PathLike[str]) -> tuple[list[Path], Skipped]:
-    """Files named as audio or as notes (`extensions`), sorted by the bytes of their paths, and what was passed over.
+    """Files with a suffix of audio or notes (`extensions`), sorted by the bytes of their paths, and the ignored ones.
 
-    A link to nothing and a pipe are among them where they are named so: to tell is for those who open them.
-    Raises InputError if there is no such folder, and NoAudio if there is no such file in it.
+    They may include broken links and pipes. Raises InputError if there is no such folder, and NoAudio if there is no
+    such file in it.
     """
-    root = Path(folder).expanduser().absolute()  # what is found goes into tables that other processes read
+    root = Path(folder).expanduser().absolute()  # the paths go into tables that other processes read
     try:
         is_folder = stat.S_ISDIR(root.stat().st_mode)
         os.scandir(root).close()
@@ -131,10 +130,10 @@ def search(folder: str | os.PathLike[str]) -> tuple[list[Path], Skipped]:
 
 
 def named_as_audio(path: str, skipped: Skipped) -> bool:
-    """Whether a search takes a file by its path below the folder that is searched; if not, it is counted."""
+    """Whether a search includes a file, by its path below the searched folder; if not, it is counted."""
     *folders, name = path.split("/")
     for folder in filter(None, folders):
-        if what := _passed_over(folder):
+        if what := _ignored_as(folder):
             skipped.add(what, folder)
             return False
     if _hidden(name):
@@ -149,7 +148,7 @@ def named_as_audio(path: str, skipped: Skipped) -> bool:
 
 
 def _ending(name: str) -> str:
-    """As `pathlib` has it, ten times as fast, in lower case."""
+    """The suffix in lower case, ten times as fast as `pathlib`."""
     dot = name.rfind(".")
     return name[dot:].strip().lower() if 0 < dot < len(name) - 1 else ""
 
@@ -158,23 +157,23 @@ def _hidden(name: str) -> bool:
     return name.startswith(".") and not name.startswith("..")
 
 
-def _passed_over(folder: str) -> str | None:
-    """As what a folder is passed over, by its name; None if it is not."""
+def _ignored_as(folder: str) -> str | None:
+    """The kind of an ignored folder, by its name; None if it is searched."""
     if folder.lower() in SYSTEM_FOLDERS:
         return SYSTEM
     return HIDDEN_FOLDER if _hidden(folder) else None
 
 
 class _Walk:
-    """Own folders first; then link after link, each with its own folders. Without recursion: folders may lie deep."""
+    """Searches folders first, then links one after the other. Without recursion, as folders may be deeply nested."""
 
     def __init__(self, root: Path) -> None:
         self.skipped = Skipped()
         self._root = os.path.realpath(root)
         self._searched: set[str] = set()  # by their real paths
         self._folders = [(os.fspath(root), self._root)]  # to search, each with its real path
-        self._links: list[tuple[bytes, str, str]] = []  # a heap: to folders, each with the real path that it lies in
-        self._files: list[tuple[str, str]] = []  # each with the real path of the folder that it lies in
+        self._links: list[tuple[bytes, str, str]] = []  # a heap: each with the real path of its folder
+        self._files: list[tuple[str, str]] = []  # each with the real path of its folder
         self._file_links: list[str] = []
 
     def files(self) -> list[Path]:
@@ -205,7 +204,7 @@ class _Walk:
                 self.skipped.add(HIDDEN, entry.path)
                 continue
             is_folder = self._is_folder(entry)
-            if is_folder and (what := _passed_over(entry.name)):
+            if is_folder and (what := _ignored_as(entry.name)):
                 self.skipped.add(what, entry.path)
             elif is_folder and is_link:
                 heapq.heappush(self._links, (os.fsencode(entry.path), entry.path, real))
@@ -239,7 +238,7 @@ class _Walk:
             return stat.S_ISDIR(os.stat(entry.path).st_mode) if entry.is_symlink() else entry.is_dir()  # noqa: PTH116
         except OSError as error:
             if _ending(entry.name) in EXTENSIONS:
-                return False  # whoever opens it says what is wrong
+                return False  # an error is reported when it is opened
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 self.skipped.add(BROKEN, entry.path)
             else:
@@ -248,5 +247,5 @@ class _Walk:
 
 
 def _holds(folder: str, inner: str) -> bool:
-    """Whether a folder is ``inner`` or around it. Both are real paths."""
+    """Whether a folder is ``inner`` or one of its parents. Both are real paths."""
     return inner == folder or inner.startswith(folder.rstrip(os.sep) + os.sep)

@@ -1,1 +1,1 @@
-"""How good a model is: figures, tables, plots, and the model card."""
+"""Evaluation of predictions: metrics, intervals, tables and plots."""

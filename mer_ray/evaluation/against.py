@@ -1,4 +1,4 @@
-"""One run against another, on the tracks that both predicted."""
+"""Comparison of two runs, on the tracks that both predicted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from mer_ray.io.schemas import DIMENSIONS
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of two runs. this, that: their names. value: this less that, with its 95 % interval. n: tracks.
+    """The difference of a metric between two runs.
+
+    this, that: their names. value: this minus that, with its 95 % interval. n: tracks.
 
     remark: see `bootstrap.uneven`.
     """
@@ -40,7 +42,7 @@ class Difference:
 
     @property
     def word(self) -> str:
-        """Whether this is better than that; – where the figure does not exist."""
+        """Whether this is better than that, in words; – if the difference is not defined."""
         if np.isnan(self.value):
             return "–"
         below, above = self.upper < 0, self.lower > 0
@@ -49,9 +51,9 @@ class Difference:
 
 
 def compare(this: Predictions, that: Predictions, names: tuple[str, str]) -> list[Difference]:
-    """Every figure of every dimension, paired over the tracks and groups of both.
+    """All metrics of all dimensions, paired over the common tracks and groups.
 
-    Raises InputError where they have no track in common, or where their labels of one differ.
+    Raises InputError where they have no track in common, or different labels of a track.
     """
     ids = shared_ids([this, that])
     if not ids:
@@ -79,7 +81,7 @@ HEAD = ("This", "That", "Figure", "this", "that", "this − that", "95 % interva
 
 
 def cells(differences: Sequence[Difference], dimension: str) -> Cells:
-    """The rows of one dimension, under `HEAD`."""
+    """The table rows of one dimension, for `HEAD`."""
 
     def signed(figure: str, value: float) -> str:
         text = number(figure, value)

@@ -1,21 +1,21 @@
-"""How sure a figure is: a bootstrap of whole groups of tracks.
+"""Confidence intervals of metrics, by a bootstrap of whole groups of tracks.
 
-Tracks of one artist are alike, and so are a model's errors on them: N tracks are worth fewer than N independent ones.
-So groups are drawn with replacement, all tracks of a group together (the cluster bootstrap: Davison and Hinkley 1997,
-Bootstrap Methods and their Application, 3.8). A figure needs no more of a group than its sums (`metrics.moments`); a
-resample is a weighted sum of groups, and all resamples are one matrix product.
+A model's errors on tracks of one artist are correlated, so N tracks are worth fewer than N independent ones. So groups
+are drawn with replacement, with all their tracks (the cluster bootstrap: Davison and Hinkley 1997, Bootstrap Methods
+and their Application, 3.8). A metric needs only a group's sums (`metrics.moments`); a resample is a weighted sum of
+groups, and all resamples are one matrix product.
 
 The interval is Efron and Tibshirani's (1993, An Introduction to the Bootstrap, 12-13) standard interval: the
-bootstrap's standard error times a quantile of Student's t, on a scale on which the figure is about normal: log(MSE),
-log(MAE), log(1 - R²), Fisher's z of r and CCC; a difference of two predictions as it is. It stays within the figure's
-range and holds the figure itself.
+bootstrap's standard error times a quantile of Student's t, on a scale on which the metric is about normal: log(MSE),
+log(MAE), log(1 - R²), Fisher's z of r and CCC; a difference of two predictions is not transformed. It stays within the
+metric's range and contains the metric itself.
 
-Where few groups have most of the tracks, the draws vary too little, and their variance is itself a rough estimate.
-So the error is scaled, and t's degrees of freedom counted, by the effective number of groups E = (Σn)² / Σn² (Kish
+If a small number of groups has most of the tracks, the draws vary too little, and their variance is a rough estimate.
+So the error is scaled, and t's degrees of freedom are set, by the effective number of groups E = (Σn)² / Σn² (Kish
 1965, Survey Sampling, 11.7) of G groups of n tracks each: the error by √(E / (E - 1)), with (E - 1) √(E / G) degrees of
-freedom. For groups of one size that is the textbook's √(G / (G - 1)) with G - 1. The root has no theory: of 17 forms
-tried in simulation it is the one that holds in all cases. Of nominal 95 % it covered, on catalogues that it was not
-chosen on (in brackets, what it did without E; `benchmarks/intervals.py`):
+freedom. For groups of equal size that is the usual √(G / (G - 1)) with G - 1. The root is empirical: of 17 forms in a
+simulation it is the only one that works in all cases. Coverage of nominal 95 % on other simulated catalogues (in
+brackets, without E; `benchmarks/intervals.py`):
 
     sizes of the groups        groups    E  MSE          R²           CCC          difference in MSE
     one size, 5 tracks             20   20  0.92 (0.92)  0.94 (0.94)  0.94 (0.94)  0.95 (0.95)
@@ -26,12 +26,11 @@ chosen on (in brackets, what it did without E; `benchmarks/intervals.py`):
     Zipf's law, 1.5, at most 150   60   11  0.92 (0.83)  0.97 (0.89)  0.97 (0.87)  0.98 (0.90)
     Zipf's law, 1.5, at most 150  300   53  0.92 (0.90)  0.94 (0.93)  0.94 (0.93)  0.95 (0.94)
 
-So with very unlike groups a paired difference is covered too often rather than too seldom. (True R² 0.40; where it is
-near 0, R² is covered too often.)
+So with groups of very different sizes, intervals of paired differences are rather too wide than too narrow. (True R²
+0.40; near 0, intervals of R² are too wide.)
 
-It does not cover how another training, on other tracks, would have turned out: the predictions are fixed, only
-tracks are resampled. No unbiased estimate of the variance of cross-validation exists (Bengio and Grandvalet 2004,
-JMLR 5, 1089-1105).
+The variance of the training is not included: the predictions are fixed, only tracks are resampled. No unbiased
+estimate of the variance of cross-validation exists (Bengio and Grandvalet 2004, JMLR 5, 1089-1105).
 """
 
 from __future__ import annotations
@@ -46,14 +45,14 @@ from mer_ray.evaluation.metrics import METRICS, mean_over_repeats, moments
 DRAWS = 2_000
 LEVEL = 0.95
 MIN_EFFECTIVE, MIN_EFFECTIVE_SHARE = 10, 0.5
-"""With fewer effective groups than this, or than this share of the groups, a remark is shown: there, intervals that did
-not allow for it covered 0.83 to 0.93 in simulation, and those that do are too wide or too narrow by some percent."""
-_CHUNK = 4_000_000  # drawn groups that are in memory at once
+"""With fewer effective groups than this, or than this share of the groups, a remark is shown: in simulation, coverage
+was 0.83 to 0.93 without the correction by E, and with it differs from 0.95 by some percent."""
+_CHUNK = 4_000_000  # drawn groups in memory
 
 
 @dataclass(frozen=True)
 class Resampled:
-    """One prediction's figures: value (M,), and draws (B, M) of resampled groups, in the order of `METRICS`.
+    """One prediction's metrics: value (M,), and draws (B, M) of resampled groups, in the order of `METRICS`.
 
     n_effective: see `effective`.
     """
@@ -69,8 +68,8 @@ def resample(
 ) -> list[Resampled]:
     """Draw groups with replacement: labels (N,), predictions (N,) or (R_i, N) each, groups (N,).
 
-    All predictions see the same draws, so that any two of one call can be compared by `difference`. A figure of repeats
-    is its mean over them, in every draw.
+    All predictions have the same draws, so that any two of one call can be compared by `difference`. A metric of
+    repeats is its mean over them, in every draw.
     """
     columns = [moments(labels, p) for p in predictions]  # of (R_i, N, 9)
     repeats = [len(c) for c in columns]
@@ -89,7 +88,7 @@ def resample(
 
 
 def effective(sizes: np.ndarray) -> float:
-    """Kish's effective number of groups of these sizes (G,): G where all are of one size."""
+    """Kish's effective number of groups of these sizes (G,): G if all sizes are equal."""
     return float(np.square(sizes.sum()) / np.square(sizes).sum())
 
 
@@ -100,7 +99,7 @@ def group_sizes(groups: Sequence[str]) -> dict[str, float]:
 
 
 def uneven(n_tracks: int, n_groups: float, largest_group: float, effective_groups: float) -> str:
-    """A remark on intervals that rest on few effective groups (`group_sizes`); "" where they do not."""
+    """A remark on intervals from a small effective number of groups (`group_sizes`); else ""."""
     if n_groups < 2 or effective_groups >= max(MIN_EFFECTIVE, MIN_EFFECTIVE_SHARE * n_groups):
         return ""
     return (
@@ -120,11 +119,11 @@ def times_error(n_groups: int, n_effective: float, level: float = LEVEL) -> floa
 
 
 def interval(of: Resampled, level: float = LEVEL) -> np.ndarray:
-    """Lower and upper end for each figure, (M, 2). NaN where the figure is, and with fewer than two groups."""
+    """Lower and upper end for each metric, (M, 2). NaN if the metric is NaN, or for fewer than two groups."""
     scaled, draws = _to_scale(of.value), _to_scale(of.draws)
     ends = scaled[:, None] + _half_width(draws, of, level)[:, None] * np.array([-1, 1])
     ends = np.sort(_from_scale(ends.T).T, axis=1)  # log(1 - R²) falls as R² rises
-    # Rounding on the way there and back must not leave the figure outside.
+    # Rounding of the transformations must not leave the metric outside.
     return np.stack([np.minimum(ends[:, 0], of.value), np.maximum(ends[:, 1], of.value)], axis=1)
 
 
@@ -136,7 +135,7 @@ def difference(a: Resampled, b: Resampled, level: float = LEVEL) -> tuple[np.nda
 
 
 def _half_width(draws: np.ndarray, of: Resampled, level: float) -> np.ndarray:
-    # A draw of few groups can lack a metric (all labels the same); the others are used.
+    # A metric can be undefined in a draw (equal labels), which is left out.
     known = np.isfinite(draws)
     n = known.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -1,4 +1,4 @@
-"""Whether a predicted value means what it says: the mean label of the tracks that were predicted about so."""
+"""Calibration: the mean label of tracks with similar predictions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ BINS = 8
 
 @dataclass(frozen=True)
 class Calibration:
-    """predicted, labelled, lower, upper: (b,), a bin's mean prediction, its mean label and that one's 95 % interval.
+    """Calibration of a model in b bins of predictions.
 
-    slope, intercept: of the least-squares line label = intercept + slope * prediction, 1 and 0 where all is well, mean
-    over the repeats. Below 1, predictions lie too far from the mean: of tracks that are predicted 0.1 apart, the labels
-    are less than that apart, on average. Above 1, they lie too near to it. Which of the two varies more is another
-    question: the slope is Pearson's r times the labels' SD over the predictions'; a well calibrated model
-    has 1, though its predictions vary less than the labels. NaN where the predictions do not vary.
+    Attributes:
+        predicted: (b,), mean predictions.
+        labelled: (b,), mean labels.
+        lower: (b,), lower ends of the mean labels' 95 % intervals.
+        upper: (b,), upper ends.
+        slope: Of the least-squares line label = intercept + slope * prediction, mean over the repeats; NaN if the
+            predictions do not vary. 1 for a calibrated model; below 1, predictions are too extreme; above 1, too close
+            to the mean. It is Pearson's r times the labels' SD over the predictions' SD.
+        intercept: Of that line; 0 for a calibrated model.
     """
 
     predicted: np.ndarray
@@ -35,9 +39,8 @@ class Calibration:
 def calibration(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], bins: int = BINS) -> Calibration:
     """Labels (N,), predictions (R, N), groups (N,) → at most ``bins`` bins of about equal numbers of predictions.
 
-    The repeats are pooled. The interval is that of a ratio of sums over groups (Cochran 1977, Sampling Techniques, 6),
-    so it allows for tracks of a group, and for repeats of a track, being alike; for groups of unlike sizes, as
-    `bootstrap.times_error` has it.
+    The repeats are pooled. The interval is of a ratio of sums over groups (Cochran 1977, Sampling Techniques, 6), so it
+    allows for correlated tracks of a group and repeats of a track; its width is `bootstrap.times_error`.
     """
     repeats, n = predicted.shape
     _, group = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)

@@ -1,4 +1,4 @@
-"""Text from outside as text: nothing that stands in a title or a name is read as Markdown, HTML or LaTeX."""
+"""Escapes untrusted text, so that nothing in a title or a name is read as Markdown, HTML or LaTeX."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _LATEX = {
 
 
 def markdown_text(text: str, limit: int = 200) -> str:
-    """One line, fit for a cell of a Markdown table or the inside of a paragraph, in which no character means markup."""
+    """One line without markup for a cell of a Markdown table or within a paragraph."""
     text = _MARKDOWN.sub(r"\\\1", one_line(text, limit))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def latex_text(text: str, limit: int = 2_000) -> str:
-    """One line for LaTeX with any engine: markup as characters, accents dropped where need be, the rest as [U+4E2D]."""
+    """One line for LaTeX with any engine: markup escaped, accents dropped if necessary, the rest as [U+4E2D]."""
     return "".join(_LATEX.get(c) or (c if c.isascii() else _foreign(c)) for c in one_line(text, limit))
 
 

@@ -1,4 +1,4 @@
-"""Rows of one dimension beside each other: which is best, which are as good, and which are no better than the mean."""
+"""Compares the candidates of one dimension: the best, those that are as good, and those not better than the mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mer_ray.evaluation.metrics import INDEX, Metrics, constant_mean, constant_m
 CONSTANTS = {"constant mean": constant_mean, "constant median": constant_median}
 BASELINES = ("ridge", "svr")
 FLAT = 0.05
-"""Predictions that vary by less than this share of the labels' SD are the mean, whatever made them."""
+"""Predictions that vary by less than this share of the labels' SD count as constant."""
 
 MSE, R2 = INDEX["mse"], INDEX["r2"]
 
@@ -32,11 +32,15 @@ class Candidate:
 class Row:
     """One line of a table.
 
-    network: a network, a baseline (ridge, svr) or a constant. feature: "-" for a constant. intervals: 95 %, (M, 2) in
-    the order of `METRICS`. spread: SD of the predictions within folds over the labels' SD. best: has the highest R².
-    near_best: another row is best, and the interval of the difference in MSE includes 0. beats_mean: the interval of
-    the difference in MSE from the constant mean lies below 0; None for the constants. over_svr: R² less that of the SVR
-    on the same feature, and the ends of its interval; None where there is no such row.
+    Attributes:
+        network: A network, a baseline (ridge, svr) or a constant.
+        feature: "-" for a constant.
+        intervals: 95 %, (M, 2) in the order of `METRICS`.
+        spread: SD of the predictions within folds over the labels' SD.
+        best: Has the highest R².
+        near_best: Another row is best, and the interval of the difference in MSE includes 0.
+        beats_mean: The interval of the difference in MSE from the constant mean is below 0; None for the constants.
+        over_svr: R² minus the R² of the SVR on the same feature, and the ends of its interval; None without an SVR.
     """
 
     network: str
@@ -61,7 +65,7 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """In words; "" where there is nothing to say."""
+        """The result of the comparisons in words, or ""."""
         words = ["best"] if self.best else ["≈ best"] if self.near_best else []
         if self.flat:
             words.append("predicts the mean")
@@ -73,7 +77,7 @@ class Row:
 def judge(labels: np.ndarray, groups: Sequence[str], candidates: Sequence[Candidate]) -> list[Row]:
     """Rows for the constants and then for each candidate: labels (N,), groups (N,).
 
-    The constants are those of the first candidate's folds. Every comparison is paired: the same draws of groups.
+    The constants use the first candidate's folds. Every comparison is paired, by the same draws of groups.
     """
     fold = candidates[0].fold
     constants = [
@@ -86,31 +90,31 @@ def judge(labels: np.ndarray, groups: Sequence[str], candidates: Sequence[Candid
     best = None if np.isnan(r2).all() else int(np.nanargmax(r2))
     svr = {c.feature: r for c, r in zip(rows, resampled, strict=True) if c.network == "svr"}
     out = []
-    for i, (row, mine) in enumerate(zip(rows, resampled, strict=True)):
+    for i, (row, own) in enumerate(zip(rows, resampled, strict=True)):
         model = row.network not in CONSTANTS
         out.append(
             Row(
                 row.network,
                 row.feature,
                 metrics(labels, row.predicted),
-                interval(mine),
+                interval(own),
                 spread(labels, row.predicted, row.fold),
                 best=i == best,
-                near_best=best is not None and i != best and includes_0(difference(mine, resampled[best])[1][MSE]),
-                beats_mean=bool(difference(mine, resampled[0])[1][MSE, 1] < 0) if model else None,
-                over_svr=_over(mine, svr.get(row.feature)) if model and row.network not in BASELINES else None,
+                near_best=best is not None and i != best and includes_0(difference(own, resampled[best])[1][MSE]),
+                beats_mean=bool(difference(own, resampled[0])[1][MSE, 1] < 0) if model else None,
+                over_svr=_over(own, svr.get(row.feature)) if model and row.network not in BASELINES else None,
             )
         )
     return out
 
 
 def includes_0(ends: Sequence[float] | np.ndarray) -> bool:
-    """Whether an interval does not rule 0 out; one that does not exist does not."""
+    """Whether an interval includes 0, or is NaN."""
     return not (ends[0] > 0 or ends[1] < 0)
 
 
-def _over(mine: Resampled, svr: Resampled | None) -> tuple[float, float, float] | None:
+def _over(own: Resampled, svr: Resampled | None) -> tuple[float, float, float] | None:
     if svr is None:
         return None
-    value, ends = difference(mine, svr)
+    value, ends = difference(own, svr)
     return float(value[R2]), float(ends[R2, 0]), float(ends[R2, 1])

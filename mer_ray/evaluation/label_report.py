@@ -1,6 +1,6 @@
-"""What a set of labels is like: histograms, correlations, the V–A plane, tags found and not found; Markdown and PNG.
+"""A report on labels: histograms, correlations, the V–A plane, known and unknown tags; Markdown and PNG.
 
-Statistics are gathered batch by batch, in memory that does not grow with the tracks.
+Statistics are accumulated batch by batch, in constant memory.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mer_ray.labels.columns import Tags
 from mer_ray.labels.lexicon import fold
 from mer_ray.labels.terms import Matcher
 
-BINS = 1_000  # quantiles are read off histograms: good to 0.001
+BINS = 1_000  # of histograms, from which quantiles are read to 0.001
 CELLS = 40
 MOST_TERMS = 30
 _MAX_TAGS = 1_000_000
@@ -30,7 +30,7 @@ class Statistics:
     """Sums over labels and tags. All values are in 0..1."""
 
     n: int = 0
-    given: int = 0
+    own: int = 0
     sums: np.ndarray = field(default_factory=lambda: np.zeros(3))
     products: np.ndarray = field(default_factory=lambda: np.zeros((3, 3)))
     values: np.ndarray = field(default_factory=lambda: np.zeros((3, BINS), np.int64))
@@ -41,9 +41,9 @@ class Statistics:
     tags: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def add_labels(self, vad: np.ndarray, se: np.ndarray, coverage: np.ndarray, n_terms: np.ndarray) -> None:
-        """Labels: vad and se (n, 3), coverage and n_terms (n,). NaN where there is none; n_terms 0: a given label."""
+        """Labels: vad and se (n, 3), coverage and n_terms (n,). NaN if missing; n_terms 0: a label of the source."""
         self.n += len(vad)
-        self.given += int((n_terms == 0).sum())
+        self.own += int((n_terms == 0).sum())
         centred = vad - 0.5
         self.sums += centred.sum(axis=0)
         self.products += centred.T @ centred
@@ -58,7 +58,7 @@ class Statistics:
         self.plane[1] += np.bincount(flat, vad[:, 2], CELLS**2).reshape(CELLS, CELLS)
 
     def add_tags(self, tags: Tags) -> None:
-        """The tags of tracks: in how many tags, and with what weight, each spelling stands, but for its case."""
+        """Add the tags of tracks: the number and weight of each spelling, without case."""
         usable = np.isfinite(tags.weights) & (tags.weights > 0)
         codes = tags.codes[usable]
         counts = np.bincount(codes, minlength=len(tags.names)).tolist()
@@ -68,8 +68,8 @@ class Statistics:
             before = self.tags.get(form)
             self.tags[form] = (count, weight) if before is None else (before[0] + count, before[1] + weight)
         if len(self.tags) > _MAX_TAGS:
-            kept = sorted(self.tags.items(), key=lambda item: -item[1][1])[: _MAX_TAGS // 2]
-            self.tags = dict(kept)
+            frequent = sorted(self.tags.items(), key=lambda item: -item[1][1])[: _MAX_TAGS // 2]
+            self.tags = dict(frequent)
 
     @property
     def mean(self) -> np.ndarray:
@@ -92,7 +92,7 @@ def _histogram(values: np.ndarray) -> np.ndarray:
 
 
 def quantile(histogram: np.ndarray, share: float) -> float:
-    """The value under which ``share`` of a histogram of 0..1 lies, to the width of a bin; NaN if it is empty."""
+    """The quantile ``share`` of a histogram of 0..1, to the width of a bin; NaN if it is empty."""
     total = histogram.sum()
     if not total:
         return float("nan")
@@ -104,7 +104,7 @@ def quantile(histogram: np.ndarray, share: float) -> float:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], n_texts: int = 1) -> list[str]:
-    """Lines of a table whose first n_texts columns are text, the others figures."""
+    """Lines of a table whose first n_texts columns are text, the others numbers."""
     rule = ["---"] * n_texts + ["---:"] * (len(head) - n_texts)
     return [f"| {' | '.join(line)} |" for line in (head, rule, *rows)] + [""]
 
@@ -114,11 +114,11 @@ def _number(value: float) -> str:
 
 
 def markdown(statistics: Statistics, matcher: Matcher | None, failures: Mapping[str, int], about: str) -> str:
-    """The report. matcher: what read the tags, if any did. failures: reason → tracks. about: a line on the settings."""
+    """The report. matcher: of the tags, if any. failures: reason → tracks. about: a line on the settings."""
     s = statistics
     deviation = np.sqrt(np.maximum(np.diag(s.covariance), 0.0))
-    deviation[deviation < 1e-9] = 0.0  # what rounding leaves of a constant
-    lines = ["# Labels", "", f"{s.n:,} labels, {s.given:,} of them given by the source. {about}", ""]
+    deviation[deviation < 1e-9] = 0.0  # rounding errors of a constant
+    lines = ["# Labels", "", f"{s.n:,} labels, {s.own:,} of them given by the source. {about}", ""]
     lines += ["![Histograms, the valence–arousal plane, coverage and number of terms](labels.png)", ""]
     lines += ["## Valence, arousal, dominance", ""]
     lines += _table(

@@ -1,4 +1,4 @@
-"""``report.tex``: the tables as a document that compiles, to be taken apart for a paper. It needs booktabs alone."""
+"""``report.tex``: the tables as a document that compiles, to copy into a paper. It needs only booktabs."""
 
 from __future__ import annotations
 

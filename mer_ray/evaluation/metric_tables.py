@@ -1,4 +1,4 @@
-"""The tables that people read: one per dimension, the constants first, the best figures in bold."""
+"""The metric tables: one per dimension, the constants first, the best figures in bold."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def display(name: str) -> str:
 
 
 def number(figure: str, value: float) -> str:
-    """Errors with four digits, the others with three; – for what does not exist."""
+    """Errors with four digits, others with three; – for NaN."""
     if math.isnan(value):
         return "–"
     digits = METRICS[figure].decimals
@@ -37,7 +37,7 @@ def number(figure: str, value: float) -> str:
 
 
 def ends(figure: str, interval: Sequence[float]) -> str:
-    """``[0.0102, 0.0158]``, or "" for what does not exist."""
+    """``[0.0102, 0.0158]``, or "" for NaN."""
     lower, upper = interval
     return "" if math.isnan(lower) else f"[{number(figure, lower)}, {number(figure, upper)}]"
 
@@ -56,9 +56,9 @@ class Table:
     caption: str
 
     def cells(self, names: Sequence[str] = tuple(METRICS), intervals: Sequence[str] = tuple(METRICS)) -> Cells:
-        """Network, feature, and the figures that are named. All rows that share the best figure, as shown, are bold.
+        """Network, feature, and the metrics ``names``. All rows with the best number, as rounded, are bold.
 
-        intervals: the figures that show theirs.
+        intervals: the metrics with an interval.
         """
         out: Cells = [[(display(row.network), False), (display(row.feature), False)] for row in self.rows]
         for name in names:
@@ -73,11 +73,11 @@ class Table:
         return out
 
     def as_in_the_original(self) -> Table:
-        """The rows of the original's table alone."""
+        """Only the rows of the original's table."""
         return Table(self.dimension, [r for r in self.rows if r.network in ORIGINAL], self.constants())
 
     def constants(self) -> str:
-        """What the constants have: an error says nothing without it."""
+        """The constants' errors in words, for comparison."""
         parts = [
             f"a {r.network} has MSE {number('mse', r.metrics['mse'])}, MAE {number('mae', r.metrics['mae'])}"
             for r in self.rows
@@ -86,7 +86,7 @@ class Table:
         return f"{self.dimension.capitalize()}: {'; '.join(parts)}."
 
     def remarks(self) -> list[str]:
-        """The verdicts as sentences, for where a column of them has no room."""
+        """The verdicts as sentences, for tables without a column of them."""
         kinds: list[tuple[str, Callable[[Row], bool]]] = [
             ("≈ not distinguishable from the best", lambda r: r.near_best),
             ("Predicts the mean", lambda r: r.flat),
@@ -120,7 +120,7 @@ def caption(n: int, artists: int, groups: int, label_sd: float, folds: int, repe
 
 
 def lines(heads: Sequence[str], rows: Cells, n_texts: int = 2, last_is_text: bool = False) -> list[str]:
-    """A Markdown table; its first n_texts columns, and the last one if it is text, are escaped, the figures not."""
+    """A Markdown table; its first n_texts columns, and the last one if it is text, are escaped, numbers are not."""
     texts = [i < n_texts or (last_is_text and i == len(heads) - 1) for i in range(len(heads))]
     aligned = ["---" if text else "---:" for text in texts]
     plain = [[markdown_text(cell) if texts[i] else cell for i, (cell, _) in enumerate(row)] for row in rows]
@@ -140,7 +140,7 @@ def markdown(table: Table) -> str:
 
 
 def original_markdown(tables: Sequence[Table]) -> str:
-    """The form of the original: Network, Feature, MSE, MAE; best in bold among these rows. "" without such rows."""
+    """The table of the original: Network, Feature, MSE, MAE; the best in bold. "" without such rows."""
     parts = ["## As in the original"]
     for table in (t.as_in_the_original() for t in tables):
         if not table.rows:
@@ -151,7 +151,7 @@ def original_markdown(tables: Sequence[Table]) -> str:
 
 
 def differences_markdown(tables: Sequence[Table]) -> str:
-    """What each network has over the SVR on pooled statistics of its feature. "" where there is no SVR."""
+    """The differences of networks and the SVR on pooled statistics of their feature. "" without an SVR."""
     rows: Cells = []
     for table in tables:
         for row in table.rows:

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 CONSTANT_SD = 1e-10
-"""Values in 0..1 that vary by less are all the same: what is left is rounding."""
-_EDGE = 1e-12  # the scales end in infinity where a prediction is perfect
+"""Values in 0..1 with a smaller SD are constant up to rounding."""
+_EDGE = 1e-12  # the scales are infinite for a perfect prediction
 
 
 class Scale(NamedTuple):
-    """A scale on which a metric is about normally distributed, and the way back: intervals are made there."""
+    """A scale on which a metric is about normally distributed, for its intervals, and the inverse."""
 
     forward: Callable[[np.ndarray], np.ndarray]
     back: Callable[[np.ndarray], np.ndarray]
@@ -26,9 +26,9 @@ FISHER_Z = Scale(lambda r: np.arctanh(np.clip(r, _EDGE - 1, 1 - _EDGE)), np.tanh
 
 
 class Means(NamedTuple):
-    """What the metrics are computed from, each (...): errors, variances and covariance of labels t and predictions p.
+    """The inputs of the metrics, each (...): errors, variances and covariance of labels t and predictions p.
 
-    bias: mean of p less mean of t. variance_t is NaN where the labels do not vary.
+    bias: mean of p minus mean of t. variance_t is NaN where the labels do not vary.
     """
 
     mse: np.ndarray
@@ -70,9 +70,9 @@ METRICS = {
 }
 """Every metric that is computed, in the order in which arrays hold them and tables show them. To add one, add it here.
 
-mse, mae, rmse: in squared and plain units of the label (0..1). r2: against the mean of these very labels, -inf..1.
-r: Pearson's correlation, -1..1. ccc: Lin's concordance (1989, Biometrics 45(1), 255-268), -1..1, which also asks for
-the right mean and spread. Where labels do not vary, r2, r and ccc are NaN; where predictions do not, r is NaN, ccc 0.
+mse, mae, rmse: in squared and plain units of the label (0..1). r2: against the mean of these labels, -inf..1.
+r: Pearson's correlation, -1..1. ccc: Lin's concordance (1989, Biometrics 45(1), 255-268), -1..1, which also depends
+on mean and spread. Where labels do not vary, r2, r and ccc are NaN; where predictions do not, r is NaN, ccc 0.
 """
 INDEX = {name: i for i, name in enumerate(METRICS)}
 """Position of a metric in arrays whose last axis is M, the number of metrics."""
@@ -80,7 +80,7 @@ INDEX = {name: i for i, name in enumerate(METRICS)}
 
 @dataclass(frozen=True)
 class Metrics:
-    """How far predictions are from labels. A metric of several repeats is its mean over them.
+    """Metrics of predictions. A metric of several repeats is its mean over them.
 
     values: (M,) in the order of `METRICS`. n: tracks. label_sd: standard deviation of the labels (divided by n), whose
     square is the MSE of their mean.
@@ -104,11 +104,11 @@ def metrics(true: np.ndarray, predicted: np.ndarray) -> Metrics:
 
 
 def moments(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """What `from_moments` needs of each track, so that it can be summed over any of them.
+    """Each track's inputs of `from_moments`, which can be summed over tracks.
 
     Labels (N,), predictions (N,) or (R, N) → (R, N, 9); R is 1 for (N,). The columns: 1, t, t², p, p², tp, |e|, e² and
-    the distance of the means, where t and p are labels and predictions less their own means (sums of squares of values
-    far from 0 would lose digits) and e is the error.
+    the difference of the means, where t and p are centred labels and predictions (for the precision of their squares)
+    and e is the error.
     """
     predicted = np.atleast_2d(predicted)
     error = predicted - true
@@ -159,8 +159,7 @@ def constant_median(true: np.ndarray, fold: np.ndarray) -> np.ndarray:
 def spread(true: np.ndarray, predicted: np.ndarray, fold: np.ndarray) -> float:
     """How much predictions vary, as a share of the labels' SD: labels (N,), predictions and folds (R, N).
 
-    Within folds, since each fold's model sits at another level, even if it predicts a constant; mean over the repeats.
-    NaN where the labels do not vary.
+    Within folds, since each fold's model has another mean; averaged over the repeats. NaN where the labels do not vary.
     """
     label_sd = float(np.std(true))
     if label_sd <= CONSTANT_SD:

@@ -1,4 +1,4 @@
-"""Pictures as PNG: predictions against labels, calibration, learning curves. Text is never read as mathematics."""
+"""Plots as PNG: predictions against labels, calibration, learning curves. Text is never parsed as mathematics."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def learning_curves(runs: Sequence[tuple[str, pa.Table]], caption: str) -> bytes
 
 
 def bands(epoch: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Per epoch, the 10th, 50th and 90th percentile of the losses of those members that got so far: four arrays (e,).
+    """Per epoch, the 10th, 50th and 90th percentile of the losses of the members still training: four arrays (e,).
 
-    Losses that are not finite do not count.
+    Losses that are not finite are ignored.
     """
     finite = np.isfinite(loss)
     epoch, loss = epoch[finite], loss[finite]

@@ -17,7 +17,7 @@ from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 
 LABEL_TOLERANCE = 1e-6
-"""Labels that differ by less are the same: single precision on the way."""
+"""Labels that differ by less are equal, as some are stored in single precision."""
 
 _TEXTS = ("artist", "title", "group")
 _PREDICTED = tuple(f"predicted_{d}" for d in DIMENSIONS)
@@ -26,7 +26,7 @@ AGAIN = "remove its folder and run `mer-ray train` again"
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a run predicted out of fold, tracks in the order of their ids.
+    """A run's out-of-fold predictions, tracks in the order of their ids.
 
     ids, artists, titles, groups: (N,). labels: (N, 3) in 0..1. fold: (R, N). predicted: (R, N, 3) in 0..1.
     """
@@ -40,7 +40,7 @@ class Predictions:
     predicted: np.ndarray
 
     def on(self, ids: Sequence[str]) -> Predictions:
-        """These tracks alone, in this order."""
+        """The predictions of these tracks, in this order."""
         position = {i: k for k, i in enumerate(self.ids)}
         k = [position[i] for i in ids]
         artists, titles, groups = ([column[j] for j in k] for column in (self.artists, self.titles, self.groups))
@@ -48,9 +48,9 @@ class Predictions:
 
 
 def read(workspace: Workspace, *parts: str) -> dict[str, Predictions]:
-    """A Parquet file of predictions: those of each of its ``model``s, or of "" where it has no such column.
+    """Read a Parquet file of predictions by its column ``model``, or "" if it has none.
 
-    Raises WorkspaceError naming the file and what is wrong with it.
+    Raises WorkspaceError with the file and its defect.
     """
     path = workspace.path(*parts)
     try:
@@ -66,7 +66,7 @@ def read(workspace: Workspace, *parts: str) -> dict[str, Predictions]:
 
 
 def from_table(table: pa.Table, path: str) -> Predictions:
-    """One row per (repeat, track) → arrays. Raises WorkspaceError where that is not what it has."""
+    """One row per (repeat, track) → arrays. Raises WorkspaceError for another content."""
     missing = {"track_id", *_TEXTS, "repeat", "fold", *DIMENSIONS, *_PREDICTED} - set(table.column_names)
     if missing:
         raise WorkspaceError(f"{path} is of another version: it has no {', '.join(sorted(missing))}", AGAIN)
@@ -87,18 +87,18 @@ def from_table(table: pa.Table, path: str) -> Predictions:
     )
 
 
-def shared_ids(all_of_them: Sequence[Predictions]) -> list[str]:
+def shared_ids(runs: Sequence[Predictions]) -> list[str]:
     """The tracks that all predicted, sorted."""
-    return sorted(set.intersection(*(set(p.ids) for p in all_of_them)))
+    return sorted(set.intersection(*(set(p.ids) for p in runs)))
 
 
 def other_labels(a: Predictions, b: Predictions) -> int:
-    """How many tracks have other labels in b than in a, both on the same tracks."""
+    """The number of tracks whose labels differ between a and b, both on the same tracks."""
     return int((np.abs(a.labels - b.labels) > LABEL_TOLERANCE).any(axis=1).sum())
 
 
 def joined_groups(groupings: Sequence[Sequence[str]]) -> list[str]:
-    """Groups that keep together whatever any grouping of the same tracks (N,) keeps together."""
+    """The finest grouping of the tracks (N,) that contains the groups of all groupings."""
     if all(list(g) == list(groupings[0]) for g in groupings):
         return list(groupings[0])
     from scipy.sparse import coo_array

@@ -1,4 +1,4 @@
-"""What a run's out-of-fold predictions are worth: the figures that go into ``model.json``."""
+"""Metrics of a run's out-of-fold predictions, for ``model.json``."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from mer_ray.io.tables import Workspace
 def evaluate(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Metrics and their 95 % intervals per dimension, JSON-able.
 
-    labels: (N, 3) in 0..1. predicted: out of fold, (R, N, 3); a figure is its mean over the R repeats, never the figure
-    of the averaged predictions. groups: (N,), which the intervals resample.
-    Returns, for each dimension, mse, mae, rmse, r2, r, ccc, n, label_sd, and ``intervals``: figure → [lower, upper].
-    A figure that does not exist (see `Metrics`) is NaN.
+    Args:
+        labels: (N, 3) in 0..1.
+        predicted: Out of fold, (R, N, 3); a metric is its mean over the R repeats, not of averaged predictions.
+        groups: (N,), which the bootstrap resamples.
+
+    Returns:
+        For each dimension, mse, mae, rmse, r2, r, ccc, n, label_sd, and ``intervals``: metric → [lower, upper].
+        Undefined ones (see `METRICS`) are NaN.
     """
     out: dict[str, dict[str, Any]] = {}
     for i, dimension in enumerate(DIMENSIONS):

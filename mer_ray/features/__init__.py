@@ -1,12 +1,12 @@
-"""Features: audio in, frames out. One file per feature; this one holds what they have in common.
+"""Features: audio in, frames out. One file per feature; this one has what they share.
 
-A feature has two lives. In the driver, ``resolve`` turns settings into a `FeatureSpec`: plain data that says exactly
-what will be computed, cheap to make, and stored beside everything made with it. In a worker, `load` turns the spec
-into an `Extractor`: the thing with weights and tables that does the work. It starts a `FrameStream` for each piece of
-audio, which takes samples block by block, so that ten hours need no more memory than three minutes.
+In the driver, ``resolve`` turns settings into a `FeatureSpec`: plain data that defines the feature exactly, cheap to
+make, and stored beside everything made with it. In a worker, `load` turns the spec into an `Extractor`, which has the
+weights and tables. It starts a `FrameStream` for each piece of audio, which takes samples block by block, so that ten
+hours need no more memory than three minutes.
 
 To add a feature: write ``features/NAME.py`` with a ``Params`` model, ``resolve`` and ``load``, and add its name to
-`MODULES`. Its settings are then ``extract.NAME.*``, and ``tests/test_extractors.py`` holds for it.
+`MODULES`. Its settings are then ``extract.NAME.*``, and ``tests/test_extractors.py`` tests it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ MODULES = {
     "spectral": "mer_ray.features.spectral",
     "vggish": "mer_ray.features.vggish",
 }
-"""The features that have a name of their own."""
+"""Built-in features."""
 
 FAMILIES = {"hub": "mer_ray.features.hub", "precomputed": "mer_ray.features.precomputed"}
-"""Modules that make any number of features, which the settings name: ``extract.hub.NAME`` for example."""
+"""Modules of features that the user names: ``extract.hub.NAME`` for example."""
 
 OLDER_NAMES = {"precomputed": "brought"}
 """What a family was called before, in settings and in the specs of tables and models; both are still read."""
@@ -41,15 +41,20 @@ OLDER_NAMES = {"precomputed": "brought"}
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What a feature computes, exactly. JSON-able.
+    """The exact definition of a feature. JSON-able.
 
-    name: a key of `MODULES`, or the settings' own name for a feature of a family. version: raised when the same
-    parameters give other numbers than before. sample_rate_hz: the rate of the mono samples it wants; 0 for frames that
-    are precomputed. hop_s: seconds between the starts of two frames. n_dims: F, the width of a frame.
-    params: JSON values. weights: where they come from (``kind``, ``location``, ``sha256``), None for a feature without
-    weights. note: what a reader of its results has to know, or "". runtime: how the work is done (batch sizes, time
-    limits), which changes no number. family: a key of `FAMILIES`, or "". excerpt: the part of each track that is used,
-    as ``audio.excerpt.Excerpt.to_json`` gives it; None for all of it.
+    Attributes:
+        name: A key of `MODULES`, or the user's name for a feature of a family.
+        version: Increased when the same parameters give other numbers than before.
+        sample_rate_hz: The rate of its mono samples; 0 for precomputed frames.
+        hop_s: Seconds between the starts of two frames.
+        n_dims: F, the width of a frame.
+        params: JSON values.
+        weights: Their source (``kind``, ``location``, ``sha256``); None for a feature without weights.
+        note: A remark for readers of its results, or "".
+        runtime: Settings that change no number (batch sizes, time limits).
+        family: A key of `FAMILIES`, or "".
+        excerpt: The part of each track that is used (``audio.excerpt.Excerpt.to_json``); None for all of it.
     """
 
     name: str
@@ -66,12 +71,12 @@ class FeatureSpec:
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that differ whenever the numbers would; where the weights lie does not matter."""
+        """16 hexadecimal digits that differ whenever the numbers would, whatever the location of the weights."""
         return digest(json.dumps(self.identity, sort_keys=True).encode())[:16]
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the fingerprint is of."""
+        """The fields that the fingerprint is made from."""
         rest = {k: v for k, v in asdict(self).items() if k not in ("weights", "note", "runtime")}
         rest["family"] = OLDER_NAMES.get(self.family, self.family)
         return {**rest, "weights": {k: v for k, v in (self.weights or {}).items() if k != "location"}}
@@ -89,22 +94,21 @@ class FeatureSpec:
 
 
 class FrameStream(Protocol):
-    """One piece of audio on its way into frames: `push` any number of times, `finish` once, then `frames`.
+    """Turns one piece of audio into frames: `push` any number of times, `finish` once, then `frames`.
 
-    What has been pushed may wait for other streams of the same extractor, to be worked on in one batch with theirs:
-    finish all of them before you ask the first for its frames.
+    Samples may be buffered to be processed in one batch with other streams of the same extractor: finish all of them
+    before the first call of `frames`.
     """
 
     def push(self, samples: np.ndarray) -> None:
         """The next samples: mono float32 of shape (n,), in [-1, 1], at the extractor's rate; n may be 0.
 
-        The numbers must not depend on how the audio was cut into blocks. The array belongs to the caller, who may
-        write something else into it afterwards.
+        The frames must not depend on how the audio was cut into blocks. The caller may overwrite the array afterwards.
         """
         ...
 
     def finish(self) -> None:
-        """There are no more samples."""
+        """End of the samples."""
         ...
 
     def frames(self) -> np.ndarray:
@@ -119,10 +123,10 @@ class Extractor(ABC):
 
     @abstractmethod
     def start(self) -> FrameStream:
-        """A stream for the next piece of audio. Several may be open at once."""
+        """A stream for the next piece of audio. Several may be open at the same time."""
 
     def __call__(self, batch: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Frames of each piece of audio that is in memory already.
+        """Frames of pieces of audio in memory.
 
         batch: mono float32 samples of shapes (n_i,), in [-1, 1], at ``spec.sample_rate_hz``.
         Returns float32 matrices of shapes (n_frames_i, ``spec.n_dims``); n_frames_i is 0 where the audio is too short.
@@ -143,9 +147,9 @@ def params_model(name: str) -> type[BaseModel]:
 
 
 def resolve(name: str, params: BaseModel, demo: bool = False, family: str = "") -> FeatureSpec:
-    """Settings → spec, in the driver. ``demo`` permits seeded random weights where there are no real ones.
+    """Settings → spec, in the driver. ``demo`` permits seeded random weights if there are no real ones.
 
-    Raises ConfigError or ServiceError saying how to get the weights.
+    Raises ConfigError or ServiceError that explains how to get the weights.
     """
     spec: FeatureSpec
     if family:
@@ -156,7 +160,7 @@ def resolve(name: str, params: BaseModel, demo: bool = False, family: str = "") 
 
 
 def load(spec: FeatureSpec) -> Extractor:
-    """Spec → extractor, in a worker. Raises ModelError if the weights are gone or are others."""
+    """Spec → extractor, in a worker. Raises ModelError if the weights are missing or have changed."""
     module = FAMILIES[spec.family] if spec.family else MODULES[spec.name]
     extractor: Extractor = importlib.import_module(module).load(spec)
     return extractor

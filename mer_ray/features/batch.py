@@ -1,4 +1,4 @@
-"""Files → frames of several features, with one decoding for all of them."""
+"""Files → frames of several features, which share the decoding."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Stream = Callable[..., Iterator[decode.Block]]
 
 @dataclass
 class Extracted:
-    """frames: feature → track id → (n_frames, F). errors: (feature or "" for all of them, track id) → what went wrong.
+    """frames: feature → track id → (n_frames, F). errors: (feature or "" for all of them, track id) → error.
 
-    seconds: of audio decoded. shares: track id → how much of the file could be decoded, as in `decode.Block`.
+    seconds: of decoded audio. shares: track id → share of the file that could be decoded, as in `decode.Block`.
     """
 
     frames: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ def extract(
     min_duration_s: float,
     stream: Stream | None = None,
 ) -> Extracted:
-    """files: (track id, URI, features wanted). A file that cannot be used becomes an error; the others go on."""
+    """Extract features. files: (track id, URI, features to extract). An unusable file becomes an error."""
     result = Extracted(frames={name: {} for name in extractors})
     opened: list[tuple[str, str, list[FrameStream]]] = []
     for track_id, uri, wanted in files:
@@ -51,7 +51,7 @@ def extract(
         result.seconds += seconds
         result.shares[track_id] = share
         opened.extend((name, track_id, pieces) for name, pieces in streams.items())
-    # Only now: until all files are read, what they have in common is gathered into full batches.
+    # After all files are read, so that batches are full.
     for name, track_id, pieces in opened:
         try:
             result.frames[name][track_id] = _frames(name, pieces)

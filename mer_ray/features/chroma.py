@@ -1,9 +1,9 @@
-"""Chroma: how much of each pitch class sounds, whatever the octave.
+"""Chroma: the strength of each pitch class, summed over octaves.
 
 ``librosa.feature.chroma_stft`` of librosa 0.11 (after Ellis 2007, "Chroma feature analysis and synthesis"): the power
-spectrum folded onto ``n_chroma`` classes from C upwards, each frame divided by its largest class, 0..1. One thing
-differs: the tuning is a setting, A4 = 440 Hz unless given, where librosa's default estimates it from each clip; an
-estimate would change the meaning of a class from track to track, and needs the whole of it.
+spectrum folded onto ``n_chroma`` classes from C upwards, each frame divided by its largest class, 0..1. One
+difference: the tuning is a setting (default: A4 = 440 Hz), where librosa's default estimates it from each clip. An
+estimate would change the meaning of a class from track to track, and needs the complete clip.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mer_ray.features.stft import Cutter, FramewiseStream, StftParams, hann, mag
 
 
 class Params(StftParams):
-    """Settings under ``extract.chroma``. tuning: how far the music is above A4 = 440 Hz, in classes."""
+    """Settings under ``extract.chroma``. tuning: offset of the music from A4 = 440 Hz, in classes."""
 
     n_chroma: int = Field(12, ge=2, le=120)
     tuning: float = Field(0.0, ge=-0.5, le=0.5)

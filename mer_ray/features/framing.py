@@ -1,7 +1,7 @@
-"""A function of a waveform, run on audio of any length in pieces that overlap.
+"""Runs a function of a waveform on audio of any length, in overlapping pieces.
 
-The function is a black box: (n,) float32 samples → (N, F) float32 frames. Where the hop between its frames is known,
-and how much audio a frame depends on, pieces with enough overlap give the frames of the whole in bounded memory.
+The function is a black box: (n,) float32 samples → (N, F) float32 frames. If its hop and the context of a frame are
+known, pieces with enough overlap give the frames of the whole audio in bounded memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Framing:
     """n_dims: F. hop: samples between the starts of two frames.
 
     context: hops before and after its own that a frame depends on: frame i depends on the samples
-    [(i - context) * hop, (i + 1 + context) * hop) alone. None: on the whole audio; ``hop`` does not matter then.
+    [(i - context) * hop, (i + 1 + context) * hop) alone. None: on the whole audio; ``hop`` then has no effect.
     """
 
     n_dims: int
@@ -30,9 +30,9 @@ class Framing:
 
 
 class Pieces:
-    """One audio on its way through a function, in pieces of ``k`` frames and the audio around them.
+    """Runs the function on one track, in pieces of ``k`` frames and their context.
 
-    Where the pieces begin depends on the framing and ``k`` alone, so the frames do not depend on how the audio comes.
+    The borders of pieces depend on the framing and ``k`` alone, so the frames do not depend on the blocks of `push`.
     """
 
     def __init__(self, run: Run, framing: Framing, k: int) -> None:
@@ -40,7 +40,7 @@ class Pieces:
         self._framing = framing
         self._context = framing.context or 0
         self._k = max(k, self._context + 1)
-        self._done = 0  # leading frames of the buffered audio that are made already: context for those that follow
+        self._done = 0  # leading frames of the buffered audio that are computed already: context for the next ones
         self._blocks: list[np.ndarray] = []
         self._size = 0
         self.n_samples = 0
@@ -55,7 +55,7 @@ class Pieces:
             self._work()
 
     def finish(self) -> np.ndarray:
-        """All frames, (N, F); none of no audio."""
+        """All frames, (N, F)."""
         rest = np.concatenate([*self._blocks, np.zeros(0, np.float32)])
         self._blocks = []
         if self.n_samples:
@@ -63,8 +63,8 @@ class Pieces:
         return np.concatenate(self._frames)
 
     def _needed(self) -> int:
-        # One hop more than the piece itself: what is left then holds at least one frame, so that the last run is never
-        # on a sliver, which a function would pad, or refuse, though it is not the end of the audio.
+        # One hop more than the piece itself, so that at least one frame is left for the last run: a function would pad
+        # or refuse a shorter rest.
         return (self._done + self._k + 1 + self._context) * self._framing.hop
 
     def _work(self) -> None:

@@ -3,9 +3,9 @@
     python -m mer_ray.features.handles HANDLE TIMEOUT_S     # what the child process runs
 
 `tensorflow_hub.resolve` has no limits of time and size, waits ten minutes for the lock of a process that was killed,
-and takes TensorFlow's start. So it runs in a child process with limits, after a request that shows that the hub
-answers, and into a folder of its own, which is renamed when it is complete. The cache is tensorflow_hub's,
-``TFHUB_CACHE_DIR/SHA-1 of the handle``: what either has fetched, both find.
+and imports TensorFlow. So it runs in a child process with limits, after a request that shows that the hub responds,
+and into a temporary folder, which is renamed when it is complete. The cache is shared with tensorflow_hub:
+``TFHUB_CACHE_DIR/SHA-1 of the handle``.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SIZE_LIMIT = 2 << 30
 
 
 def is_handle(text: str) -> bool:
-    """Whether it is a handle, and not a path."""
+    """Whether it is a handle, not a path."""
     return text.startswith(("http://", "https://"))
 
 
 def cache_folder() -> Path:
-    """``TFHUB_CACHE_DIR``, else a folder in the user's own cache: a shared /tmp would let others plant a module."""
+    """``TFHUB_CACHE_DIR``, else a folder in the user's own cache: in a shared /tmp others could place a module."""
     if chosen := os.environ.get("TFHUB_CACHE_DIR"):
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -50,11 +50,11 @@ def fetch(handle: str, timeout_s: float, hint: str) -> Path:
     Args:
         handle: ``https://tfhub.dev/...``, ``https://www.kaggle.com/models/...``, or any address of a tar of the folder.
         timeout_s: Longest wait for the hub's response, and longest silence after it.
-        hint: What errors advise.
+        hint: Of errors.
 
     Raises:
-        ServiceError: The hub does not answer in time, or sends no module.
-        ConfigError: The handle is no address, or the cache cannot be written.
+        ServiceError: The hub does not respond in time, or sends no module.
+        ConfigError: The handle is not an address, or the cache cannot be written.
     """
     name = hashlib.sha1(handle.encode(), usedforsecurity=False).hexdigest()
     folder = cache_folder() / name
@@ -71,7 +71,7 @@ def fetch(handle: str, timeout_s: float, hint: str) -> Path:
             try:
                 module.rename(folder)
             except OSError:
-                if not (folder / SAVED_MODEL).is_file():  # else another process was faster, and its copy is as good
+                if not (folder / SAVED_MODEL).is_file():  # else another process was faster
                     raise
     except OSError as error:
         raise ConfigError(
@@ -81,21 +81,21 @@ def fetch(handle: str, timeout_s: float, hint: str) -> Path:
 
 
 def _check_reachable(handle: str, timeout_s: float, hint: str) -> None:
-    """Raises ServiceError unless the hub answers with 200; in a thread, since name resolution obeys no time limit."""
-    import httpx
+    """Raises ServiceError unless the hub responds with 200; in a thread, since name resolution has no time limit."""
+    import httpx2
 
     def ask() -> None:
         try:
-            url = httpx.URL(handle).copy_merge_params({"tf-hub-format": "compressed"})
+            url = httpx2.URL(handle).copy_merge_params({"tf-hub-format": "compressed"})
             with (
-                httpx.Client(timeout=timeout_s, follow_redirects=True) as client,
+                httpx2.Client(timeout=timeout_s, follow_redirects=True) as client,
                 client.stream("GET", url) as response,
             ):
                 if response.is_error:
                     found.append(ServiceError(f"the hub answered {response.status_code} for {handle}", hint))
-        except httpx.InvalidURL as error:
+        except httpx2.InvalidURL as error:
             found.append(ConfigError(f"{handle} is no address ({one_line(str(error), 200)})", hint))
-        except (httpx.HTTPError, ImportError) as error:  # ImportError: a SOCKS proxy without its package
+        except (httpx2.HTTPError, ImportError) as error:  # ImportError: a SOCKS proxy without its package
             found.append(_unreachable(handle, one_line(str(error), 200) or type(error).__name__, hint))
 
     found: list[MerRayError] = []
@@ -152,7 +152,7 @@ def _unreachable(handle: str, reason: str, hint: str) -> ServiceError:
 
 
 def main(handle: str, timeout_s: str) -> int:
-    """The child process. A failure's reason goes to standard output."""
+    """The child process. It prints the reason of a failure to standard output."""
     socket.setdefaulttimeout(float(timeout_s))
     try:
         import tensorflow_hub
@@ -165,5 +165,5 @@ def main(handle: str, timeout_s: str) -> int:
 
 
 if __name__ == "__main__":
-    signal.alarm(int(DOWNLOAD_LIMIT_S))  # where the parent is gone, too
+    signal.alarm(int(DOWNLOAD_LIMIT_S))  # also if the parent is gone
     sys.exit(main(*sys.argv[1:]))

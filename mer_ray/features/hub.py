@@ -1,4 +1,4 @@
-"""Any embedding that is published as a TensorFlow SavedModel: frames from a function of a waveform.
+"""Embeddings published as a TensorFlow SavedModel: frames from a function of a waveform.
 
 For example YAMNet (Plakal & Ellis, https://tfhub.dev/google/yamnet/1), whose second output is a 1024-d embedding of
 0.975 s of audio, every 0.48 s:
@@ -8,8 +8,8 @@ For example YAMNet (Plakal & Ellis, https://tfhub.dev/google/yamnet/1), whose se
       hub:
         yamnet: {handle: "https://tfhub.dev/google/yamnet/1", rate: 16000, output: 1, hop_s: 0.48, context_s: 0.975}
 
-The settings declare the hop between frames and how much audio around it a frame depends on; both are checked on noise
-when the module is first used. Without ``context_s``, audio goes through the module whole. A module that gives one
+The settings declare the hop between frames and the context of a frame; both are checked on noise when the module is
+first used. Without ``context_s``, the module gets the complete audio. A module that gives one
 vector for a clip is applied to windows (``window_s``).
 """
 
@@ -33,21 +33,25 @@ from mer_ray.features.framing import Framing, Pieces, Run
 from mer_ray.io.identity import digest
 
 VERSION = 1
-"""Of the way in which frames are made, and of the check."""
+"""Of the framing and the check."""
 PROBES_S = (12.0, 60.0)
-"""Noise that the check runs a module on."""
+"""Durations of the noise on which the check runs a module."""
 
 
 class Params(BaseModel):
     """Settings under ``extract.hub.NAME``.
 
-    handle: of a TensorFlow Hub or Kaggle model (https://...), or the path of a SavedModel folder. rate: in Hz, of the
-    mono audio that it wants. output: which of its results, by index in a tuple or name in a dict; null for the only
-    one. hop_s: seconds between the starts of two frames. context_s: a frame depends on no audio further than this
-    before or after its hop; null: on the whole of it. window_s: for a module that gives one vector for a clip, the
-    length of the windows that it is applied to (null: what its signature says), one every hop_s (null: as long as the
-    window). piece_s: seconds of long audio in one run. max_s: the longest audio where context_s is null. timeout_s:
-    longest wait for a hub's response.
+    Attributes:
+        handle: Of a TensorFlow Hub or Kaggle model (https://...), or the path of a SavedModel folder.
+        rate: Of its mono audio, in Hz.
+        output: Which of its results, by index in a tuple or name in a dict; null for the only one.
+        hop_s: Seconds between the starts of two frames.
+        context_s: Audio before and after its hop that a frame depends on; null: the complete audio.
+        window_s: For a module that gives one vector for a clip, the length of the windows to which it is applied (null:
+            of its signature), one every hop_s (null: window_s).
+        piece_s: Seconds of long audio in one run.
+        max_s: The longest audio if context_s is null.
+        timeout_s: Longest wait for a hub's response.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -64,7 +68,7 @@ class Params(BaseModel):
 
 
 def resolve(name: str, params: Params) -> FeatureSpec:
-    """Settings → spec. Checks the module where it is new: TensorFlow's start, and a few runs on noise.
+    """Settings → spec. Checks a new module: TensorFlow's start, and several runs on noise.
 
     Raises:
         ConfigError, ServiceError, ModelError: Each names ``extract.hub.NAME``.
@@ -87,14 +91,14 @@ def resolve(name: str, params: Params) -> FeatureSpec:
         n_dims=found["n_dims"],
         params={"output": params.output, "window": found["window"]},
         weights=weights,
-        # What a frame depends on changes no number: it says how to work on long audio.
+        # The context changes no number, only how long audio is cut.
         runtime=params.model_dump(include={"context_s", "piece_s", "max_s", "timeout_s"}),
         family="hub",
     )
 
 
 def load(spec: FeatureSpec) -> Extractor:
-    """Spec → extractor. Raises ModelError if the module is gone, another, or does not run here."""
+    """Spec → extractor. Raises ModelError if the module is missing, has changed, or does not run."""
     weights, key = spec.weights or {}, f"extract.hub.{spec.name}"
     params = Params(handle=weights["location"], rate=spec.sample_rate_hz, hop_s=spec.hop_s, **_runtime(spec))
     try:
@@ -119,7 +123,7 @@ def _runtime(spec: FeatureSpec) -> dict[str, Any]:
 
 
 class Hub(Extractor):
-    """A module at work, on one track at a time."""
+    """A loaded module, which processes one track at a time."""
 
     def __init__(self, spec: FeatureSpec, module: saved.Module, params: Params) -> None:
         self.spec = spec
@@ -129,7 +133,7 @@ class Hub(Extractor):
         self._framing = Framing(spec.n_dims, hop, context)
         self._k = max(1, round(params.piece_s / spec.hop_s))
         self._limit = round(params.max_s * spec.sample_rate_hz) if context is None else None
-        found = self._run(_noise(max(params.rate, window or 0))).shape[1]  # here, not in the first track
+        found = self._run(_noise(max(params.rate, window or 0))).shape[1]  # fails now, not in the first track
         if found != spec.n_dims:
             raise ModelError(f"extract.hub.{spec.name} gave frames of {found}, not {spec.n_dims} dimensions")
 
@@ -139,7 +143,7 @@ class Hub(Extractor):
 
 
 class _Stream:
-    """A track. What goes wrong in `push` and `finish` waits for `frames`: other features may share the audio."""
+    """One track. Errors of `push` and `finish` are raised by `frames`, since other features may share the audio."""
 
     def __init__(self, pieces: Pieces, limit: int | None, spec: FeatureSpec) -> None:
         self._pieces: Pieces | None = pieces
@@ -179,7 +183,7 @@ class _Stream:
 
 
 def _find(key: str, params: Params) -> tuple[str, Path]:
-    """(location: a handle, or an absolute path; the module's folder on this machine)."""
+    """(location: a handle, or an absolute path; the module's local folder)."""
     hint = (
         f"let this machine reach the hub, or set {key}.handle to a local SavedModel folder, "
         "or set TFHUB_CACHE_DIR to a TensorFlow Hub cache that holds it"
@@ -197,7 +201,7 @@ def _find(key: str, params: Params) -> tuple[str, Path]:
 
 
 def _check(key: str, params: Params, folder: Path) -> dict[str, Any]:
-    """n_dims, hop_s, and window: the samples of the windows that the module is applied to, or None."""
+    """n_dims, hop_s, and window: the samples of the windows to which the module is applied, or None."""
     module = saved.Module(folder, params.output, f"{key} ({params.handle})")
     if module.length is None and params.window_s is None:
         return {"n_dims": _check_frames(key, params, module), "hop_s": params.hop_s, "window": None}
@@ -213,22 +217,22 @@ def _check(key: str, params: Params, folder: Path) -> dict[str, Any]:
 
 
 def _check_frames(key: str, params: Params, module: saved.Module) -> int:
-    """The width of the frames that a module cuts, if they are as declared. Raises ConfigError or ModelError."""
+    """The width of a module's frames. Raises ConfigError or ModelError if hop or context differ from the declared."""
     short, long = (_noise(round(seconds * params.rate)) for seconds in PROBES_S)
-    few, many = module.frames(short), module.frames(long)
+    short_frames, long_frames = module.frames(short), module.frames(long)
     what = f"{key} ({params.handle})"
-    if few.shape[1] != many.shape[1]:
+    if short_frames.shape[1] != long_frames.shape[1]:
         reason = "makes frames whose width depends on the length of the audio"
         raise ModelError(f"{what} {reason}", "choose another output, or another module")
-    _check_finite(key, params, few)
-    if not _alike(module.frames(short), few):
+    _check_finite(key, params, short_frames)
+    if not _alike(module.frames(short), short_frames):
         raise ModelError(f"{what} makes other frames of the same audio at each call", "choose another module")
-    if len(few) == len(many) == 1:
+    if len(short_frames) == len(long_frames) == 1:
         hint = f"set {key}.window_s (and hop_s) to apply it to windows"
         raise ConfigError(f"{what} gives one vector, however long the audio is", hint)
-    more, more_s = len(many) - len(few), PROBES_S[1] - PROBES_S[0]
+    more, more_s = len(long_frames) - len(short_frames), PROBES_S[1] - PROBES_S[0]
     if more <= 0:
-        raise ModelError(f"{what} makes {len(few)} frames, however long the audio is", "choose another output")
+        raise ModelError(f"{what} makes {len(short_frames)} frames, however long the audio is", "choose another output")
     about = f"the module makes a frame about every {more_s / more:.3g} s"
     if params.hop_s is None:
         raise ConfigError(f"{key}.hop_s is not set; {about}", "set it to what the module's documentation says")
@@ -238,13 +242,13 @@ def _check_frames(key: str, params: Params, module: saved.Module) -> int:
     if context is not None:
         if abs(hop - round(hop)) > 1e-6:
             raise ConfigError(f"{key}.context_s needs a hop of whole samples, hop_s is {hop:g} of them", "leave it out")
-        for k in (7, len(many) // 3):
-            pieces = Pieces(module.frames, Framing(many.shape[1], round(hop), context), k)
+        for k in (7, len(long_frames) // 3):
+            pieces = Pieces(module.frames, Framing(long_frames.shape[1], round(hop), context), k)
             pieces.push(long)
-            if not _alike(pieces.finish(), many):
+            if not _alike(pieces.finish(), long_frames):
                 what = f"{key}.context_s is {params.context_s:g}, but frames depend on audio further away"
                 raise ConfigError(what, "raise it, or leave it out: audio then goes through the module whole")
-    return int(many.shape[1])
+    return int(long_frames.shape[1])
 
 
 def _check_finite(key: str, params: Params, frames: np.ndarray) -> None:
@@ -253,7 +257,7 @@ def _check_finite(key: str, params: Params, frames: np.ndarray) -> None:
 
 
 def _alike(found: np.ndarray, wanted: np.ndarray) -> bool:
-    """Equal but for rounding, of which pieces may do another than the whole."""
+    """Whether both are equal up to rounding, which differs between pieces and the whole."""
     return found.shape == wanted.shape and bool(np.all(np.abs(found - wanted) <= 1e-3 * wanted.std() + 1e-12))
 
 
@@ -262,7 +266,7 @@ def _hops(seconds: float | None, hop_s: float) -> int | None:
 
 
 def _noise(n: int) -> np.ndarray:
-    """(n,) float32 of white noise that swells from -100 to -10 dB, five times: normalisation by the whole shows."""
+    """(n,) float32 of white noise that rises from -100 to -10 dB, five times, to reveal normalisation by the whole."""
     envelope = 10 ** (-0.5 - 4.5 * np.abs(np.cos(np.linspace(0, 5 * np.pi, n))))
     samples: np.ndarray = np.random.default_rng(0).uniform(-1, 1, n) * envelope
     return samples.astype(np.float32)
@@ -276,7 +280,7 @@ def _windowed(module: saved.Module, window: int, hop: int, n_dims: int, samples:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """What an earlier check found; None if there was none, or the file is damaged."""
+    """The result of an earlier check; None if there is none, or the file is damaged."""
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return {"n_dims": int(found["n_dims"]), "hop_s": float(found["hop_s"]), "window": found["window"]}
@@ -285,7 +289,7 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _write(file: Path, found: dict[str, Any]) -> None:
-    """Whole or not at all. A cache that cannot be written costs the next run its time, no more."""
+    """Write it atomically. If the cache cannot be written, the next run repeats the check."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=file.parent, delete=False) as temporary:

@@ -1,10 +1,9 @@
 """Log-mel spectra, with librosa's definition.
 
 ``power_to_db(melspectrogram(y))`` of librosa 0.11: centred periodic-Hann STFT, power, Slaney's mel bands of unit area
-(Slaney 1998, Auditory Toolbox 2), decibels, and nothing further than ``top_db`` below the clip's maximum. All of it in
-single precision, in chunks that stay in the processor's cache: half of librosa's time, with a difference that shows
-only where fmin and fmax leave out nearly all of the sound, as of a pure tone. `mer_ray.features.mfcc` is the same with
-one more product.
+(Slaney 1998, Auditory Toolbox 2), decibels, floored at ``top_db`` below the clip's maximum. Computed in
+single precision, in chunks that stay in the processor's cache: half of librosa's time, with a visible difference only
+if nearly all of the sound is outside fmin..fmax, as of a pure tone. `mer_ray.features.mfcc` adds a DCT.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ from mer_ray.features import Extractor, FeatureSpec
 from mer_ray.features.stft import Cutter, StftParams, hann
 
 AMIN = 1e-10
-"""The least power; -100 dB."""
+"""The lowest power; -100 dB."""
 
 IN_MEMORY = 16 << 20
-"""Bytes of one clip's log-mel spectra that wait for its end in memory (12 minutes by default); the others in a file."""
+"""Bytes of one clip's log-mel spectra that are buffered in memory (12 minutes by default); more are in a file."""
 
-BANDS_AT_ONCE = 16
-"""Neighbouring bands share most of their bins: one product for so many wastes little, and each call costs something."""
+BAND_BLOCK = 16
+"""Bands computed by one matrix product: neighbouring bands share most of their bins."""
 
 
 class MelParams(StftParams):
-    """Settings of the mel bands, named as in librosa. fmin, fmax: hertz; fmax is half the sample rate unless given."""
+    """Settings of the mel bands, named as in librosa. fmin, fmax: hertz; fmax defaults to half the sample rate."""
 
     n_mels: int = Field(128, ge=1, le=4_096)
     fmin: float = Field(0.0, ge=0)
@@ -46,11 +45,11 @@ class MelParams(StftParams):
 
     @property
     def highest_hz(self) -> float:
-        """The upper end of the last band."""
+        """The upper limit of the last band, in hertz."""
         return self.sample_rate_hz / 2 if self.fmax is None else self.fmax
 
     def mel_spec(self, name: str, version: int, n_dims: int) -> FeatureSpec:
-        """`spec`, with a note if bands lie between the bins of the spectrum and never hold anything."""
+        """`spec`, with a note if bands lie between the spectrum's bins and so are always empty."""
         empty = int(self.n_mels - self.bank().any(axis=1).sum())
         note = f"{empty} of {self.n_mels} mel bands hold no bin of the spectrum: take fewer n_mels or a longer n_fft"
         return self.spec(name, version, n_dims, note if empty else "")
@@ -61,7 +60,7 @@ class MelParams(StftParams):
 
 
 class Params(MelParams):
-    """Settings under ``extract.logmel``. top_db: null keeps everything down to -100 dB."""
+    """Settings under ``extract.logmel``. top_db: null: a floor of -100 dB."""
 
     top_db: float | None = Field(80.0, ge=0)
 
@@ -86,9 +85,9 @@ load = LogMel
 
 
 def slaney_bank(rate_hz: float, n_fft: int, n_mels: int, fmin: float, fmax: float) -> np.ndarray:
-    """Triangles of unit area, their corners evenly spaced on Slaney's mel scale: (n_mels, 1 + n_fft // 2) float32.
+    """Triangles of unit area with corners evenly spaced on Slaney's mel scale: (n_mels, 1 + n_fft // 2) float32.
 
-    Equal to ``librosa.filters.mel``, whose import costs every worker two seconds and numba's memory.
+    Equal to ``librosa.filters.mel``, whose import takes two seconds and numba's memory in every worker.
     """
     limits = _hz_to_mel(np.array([fmin, fmax]))
     corners = _mel_to_hz(np.linspace(limits[0], limits[1], n_mels + 2))
@@ -122,11 +121,11 @@ class MelSpectra:
         self._windowed = np.empty((0, params.n_fft), np.float32)
         bank = params.bank()
         self._products: list[tuple[slice, slice, np.ndarray]] = []
-        for first in range(0, params.n_mels, BANDS_AT_ONCE):
-            bands = slice(first, first + BANDS_AT_ONCE)
+        for first in range(0, params.n_mels, BAND_BLOCK):
+            bands = slice(first, first + BAND_BLOCK)
             bins = np.flatnonzero(bank[bands].any(axis=0))
             if bins.size:
-                # Each weight twice, for the squares of the real and of the imaginary part, which lie side by side.
+                # Each weight twice, for the interleaved squares of the real and the imaginary part.
                 weights = np.repeat(bank[bands, bins[0] : bins[-1] + 1].T, 2, axis=0)
                 self._products.append((bands, slice(2 * bins[0], 2 * bins[-1] + 2), weights))
 
@@ -150,8 +149,8 @@ class MelSpectra:
 class LogMelStream:
     """A `mer_ray.features.FrameStream` of log-mel spectra, or of their product with a matrix.
 
-    The clip's maximum, below which nothing may lie by more than ``top_db``, is known at its end only. Till then the
-    spectra wait, and beyond `IN_MEMORY` in a temporary file.
+    The clip's maximum, to which the floor ``top_db`` is relative, is known only at its end. Until then the spectra are
+    buffered, beyond `IN_MEMORY` in a temporary file.
 
     top_db: None for no limit. product: (n_mels, F) float64, or None.
     """
@@ -159,38 +158,38 @@ class LogMelStream:
     def __init__(self, spectra: MelSpectra, top_db: float | None, product: np.ndarray | None = None) -> None:
         self._spectra, self._top_db, self._product = spectra, top_db, product
         self._cutter = Cutter(spectra.params.n_fft, spectra.params.hop_length)
-        self._waiting = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed by finish
+        self._buffer = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed by finish
         self._highest = -np.inf
         n_dims = spectra.params.n_mels if product is None else product.shape[1]
         self._frames = np.zeros((0, n_dims), np.float32)
 
     def push(self, samples: np.ndarray) -> None:
         for frames in self._cutter.push(samples):
-            self._keep(frames)
+            self._store(frames)
 
     def finish(self) -> None:
         for frames in self._cutter.finish():
-            self._keep(frames)
+            self._store(frames)
         lowest = np.float32(-np.inf if self._top_db is None else self._highest - self._top_db)
         result = np.empty((self._cutter.n_frames, self._frames.shape[1]), np.float32)
         row_bytes = 4 * self._spectra.params.n_mels
-        self._waiting.seek(0)
+        self._buffer.seek(0)
         for first in range(0, len(result), 1_024):
             rows = result[first : first + 1_024]
-            spectra = np.frombuffer(self._waiting.read(len(rows) * row_bytes), np.float32).reshape(len(rows), -1)
+            spectra = np.frombuffer(self._buffer.read(len(rows) * row_bytes), np.float32).reshape(len(rows), -1)
             if self._product is None:
                 np.maximum(spectra, lowest, out=rows)
             else:
-                # In double precision: summing 128 numbers near -60 in single costs more than all that comes before.
+                # In double precision: sums of 128 numbers near -60 would round more than all steps before.
                 rows[:] = np.maximum(spectra, lowest, dtype=np.float64) @ self._product
-        self._waiting.close()
+        self._buffer.close()
         self._frames = result
 
     def frames(self) -> np.ndarray:
         """(n_frames, F) float32."""
         return self._frames
 
-    def _keep(self, frames: np.ndarray) -> None:
+    def _store(self, frames: np.ndarray) -> None:
         decibels = self._spectra(frames)
         self._highest = max(self._highest, float(decibels.max()))
-        self._waiting.write(decibels.data)
+        self._buffer.write(decibels.data)

@@ -49,8 +49,8 @@ class Mfcc(Extractor):
 load = Mfcc
 
 
-def dct_matrix(n: int, n_kept: int) -> np.ndarray:
-    """The first ``n_kept`` rows of the orthonormal DCT-II, as columns: (n, n_kept) float64."""
-    k = np.arange(n_kept)
+def dct_matrix(n: int, n_coefficients: int) -> np.ndarray:
+    """The first ``n_coefficients`` rows of the orthonormal DCT-II, as columns: (n, n_coefficients) float64."""
+    k = np.arange(n_coefficients)
     matrix: np.ndarray = np.cos(np.pi / n * np.outer(np.arange(n) + 0.5, k))
     return matrix * np.where(k == 0, np.sqrt(1 / n), np.sqrt(2 / n))

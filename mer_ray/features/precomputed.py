@@ -1,4 +1,4 @@
-"""Frames that were computed elsewhere, with anything, and kept in Parquet: one row for each track.
+"""Precomputed frames of any origin, in Parquet: one row for each track.
 
     extract:
       features: [yamnet]
@@ -10,8 +10,8 @@ The table, a Parquet file or a folder of them, has these columns:
 | column | holds |
 | --- | --- |
 | track_id, or path | text: the track's id, or the path or URI of its audio (relative: from the table's folder) |
-| frames | a list of vectors, ``list<list<number>>`` (large and fixed-size lists do as well): n frames of F numbers |
-| hop_s | seconds between the starts of two frames, the same in every row; or the setting ``hop_s`` says it |
+| frames | a list of vectors, ``list<list<number>>`` (or large or fixed-size lists): n frames of F numbers |
+| hop_s | seconds between the starts of two frames, the same in every row; or the setting ``hop_s`` |
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from mer_ray.io.identity import digest, one_line
 
 LAYOUT = "the columns are track_id or path (text), frames (a list of vectors for each row) and hop_s (seconds)"
 BATCH_ROWS = 64
-READING = (pa.ArrowException, OSError)  # what pyarrow raises for what it cannot read
+READING = (pa.ArrowException, OSError)  # raised by pyarrow for unreadable files
 
 
 class Params(BaseModel):
@@ -81,7 +81,7 @@ def resolve(name: str, params: Params) -> FeatureSpec:
 
 
 def load(spec: FeatureSpec) -> Extractor:
-    """Raises ModelError: there is nothing that could be applied to audio."""
+    """Raises ModelError, as precomputed frames cannot be extracted from audio."""
     raise ModelError(
         f"the frames of {spec.name} are precomputed, and cannot be computed from audio",
         f"add the tracks to {_named((spec.weights or {})['location'])}, or use a feature that is computed",
@@ -92,7 +92,7 @@ def rows(spec: FeatureSpec, tracks: Mapping[str, str | None]) -> Iterator[tuple[
     """The frames of tracks, each once, row group by row group.
 
     Args:
-        spec: As `resolve` made it.
+        spec: Of `resolve`.
         tracks: track_id → path or URI of the audio, None if it has none.
 
     Yields:
@@ -100,7 +100,7 @@ def rows(spec: FeatureSpec, tracks: Mapping[str, str | None]) -> Iterator[tuple[
         ``empty``, ``bad_frames`` (not n x F), ``not_finite``, ``unreadable``.
 
     Raises:
-        ConfigError: The table is gone, or has another layout now.
+        ConfigError: The table is missing, or its layout has changed.
     """
     table = _Table.open(f"extract.precomputed.{spec.name}", (spec.weights or {})["location"])
     keys: dict[str, list[str]] = {}
@@ -125,7 +125,7 @@ def rows(spec: FeatureSpec, tracks: Mapping[str, str | None]) -> Iterator[tuple[
 
 
 class _Row(NamedTuple):
-    """Where a row is: the numbers of its file, of its row group there, and of itself in that."""
+    """The position of a row: indices of its file, of its row group, and in the row group."""
 
     file: int
     group: int
@@ -134,7 +134,7 @@ class _Row(NamedTuple):
 
 @dataclass(frozen=True)
 class _Table:
-    """Parquet files of the layout above. setting: its name in messages. root: the folder that paths start at."""
+    """Parquet files of the layout above. setting: its name in messages. root: the folder that paths are relative to."""
 
     setting: str
     location: str
@@ -145,7 +145,7 @@ class _Table:
 
     @classmethod
     def open(cls, setting: str, path: str) -> _Table:
-        """Raises ConfigError where there is nothing to read, or the layout is another one."""
+        """Raises ConfigError where there is no table, or its layout is wrong."""
         remote = not is_local(path)
         location = path if remote else str(to_path(path).expanduser().absolute())
         if remote and re.match(r"[^/]*//[^/@]*:[^/@]*@", path):
@@ -199,7 +199,7 @@ class _Table:
                 column = opened.read(columns=["hop_s"])["hop_s"].unique().drop_null().cast(pa.float64())
             except READING as error:
                 self._misses(number, f"a column hop_s that holds no numbers ({one_line(str(error), 100)})")
-            values |= {round(v, 6) for v in column.to_pylist()}  # float32 has no 0.96
+            values |= {round(v, 6) for v in column.to_pylist()}  # float32 rounds 0.96
         if len(values) != 1 or not 0 < min(values) < math.inf:
             what = " and ".join(f"{v:g}" for v in sorted(values)[:2]) or "nothing"
             raise ConfigError(
@@ -222,7 +222,7 @@ class _Table:
         raise ConfigError(f"{self.setting}.path: no row of {_named(self.location)} has frames", LAYOUT)
 
     def sha256(self) -> str:
-        """Of the files' names under the folder, and their bytes."""
+        """Of the files' relative names and bytes."""
         hashes = []
         for path in self.files:
             sha = hashlib.sha256()
@@ -236,7 +236,7 @@ class _Table:
         return digest(json.dumps(hashes).encode())
 
     def find(self, wanted: Mapping[str, object]) -> dict[str, list[_Row]]:
-        """The rows of the wanted keys: ids, or addresses as `_address` spells them."""
+        """The rows of the wanted keys: ids, or addresses normalised by `_address`."""
         found: dict[str, list[_Row]] = {}
         for number in range(len(self.files)):
             opened = self._opened(number)
@@ -254,7 +254,7 @@ class _Table:
     def frames(
         self, number: int, group: int, wanted: Mapping[int, list[str]], n_dims: int
     ) -> Iterator[tuple[str, np.ndarray | TrackError]]:
-        """The matrices of some rows of a row group. wanted: row → the tracks that it is of."""
+        """The matrices of some rows of a row group. wanted: row → its tracks."""
         left, start = dict(wanted), 0
         try:
             for batch in self._opened(number).iter_batches(BATCH_ROWS, row_groups=[group], columns=["frames"]):
@@ -272,7 +272,7 @@ class _Table:
                 yield from ((track_id, TrackError("unreadable", what, transient=True)) for track_id in ids)
 
     def shown(self, row: _Row) -> str:
-        """A row, for messages: counted from 1, in the whole file."""
+        """A row's name in messages: its number in the file, from 1."""
         metadata = self._opened(row.file).metadata
         before = sum(metadata.row_group(g).num_rows for g in range(row.group))
         return f"{_named(self.files[row.file])}, row {before + row.row + 1}"
@@ -303,7 +303,7 @@ def _matrix(cell: pa.Array, n_dims: int) -> np.ndarray:
     if widths != [n_dims]:
         found = " and ".join(str(w) for w in widths[:2])
         raise TrackError("bad_frames", f"vectors of {found} numbers; the first row's have {n_dims}")
-    with np.errstate(over="ignore"):  # what is too large becomes infinite, and is reported as that
+    with np.errstate(over="ignore"):  # too large numbers become infinite, and are reported as not finite
         values = np.asarray(vectors.flatten().to_numpy(zero_copy_only=False)).astype(np.float32)
     if not np.isfinite(values).all():
         raise TrackError("not_finite", "NaN, null or infinite numbers")
@@ -311,7 +311,7 @@ def _matrix(cell: pa.Array, n_dims: int) -> np.ndarray:
 
 
 def _address(path: str, root: str) -> str:
-    """One spelling of a path or URI: absolute, from ``root``; no ``.``, ``..`` or doubled slashes; composed Unicode."""
+    """A path or URI normalised: absolute, from ``root``; no ``.``, ``..`` or double slashes; composed Unicode."""
     if path.startswith("file://"):
         path = os.fspath(to_path(path))
     if not scheme(path):
@@ -334,5 +334,5 @@ def _is_shard(relative: str) -> bool:
 
 
 def _named(path: str) -> str:
-    """A path or URI for messages, without what may be secret."""
+    """A path or URI for messages, without secrets."""
     return shown(path) if scheme(path) else one_line(path, 300)

@@ -1,7 +1,6 @@
 """TensorFlow SavedModels as functions of a waveform.
 
-A SavedModel is a program: TensorFlow runs what stands in it, reading and writing of files included. Use those that you
-trust.
+A SavedModel is a program, which TensorFlow runs and which may read and write files. Use only trusted ones.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from mer_ray.io.identity import digest, file_digest, one_line
 BATCH = 8  # windows in one call
 
 Output = int | str | None
-"""Which of a module's results: the index in a tuple, the name in a dict, None for the only one."""
+"""One of a module's results: the index in a tuple, the name in a dict, None for the only one."""
 
 
 def content_hash(folder: Path) -> str:
-    """SHA-256 over the names and bytes of a module's files, wherever they lie. Raises OSError."""
+    """SHA-256 over the relative names and bytes of a module's files. Raises OSError."""
     files = sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob("*") if p.is_file())
     return digest(json.dumps([[name, file_digest(file)] for name, file in files]).encode())
 
 
 def import_tensorflow() -> Any:
-    """TensorFlow, on the CPU: on a GPU it would take all memory, which belongs to JAX here."""
+    """Import TensorFlow for the CPU alone: on a GPU it would take all memory, which JAX needs."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow as tf
 
@@ -45,7 +44,7 @@ def import_tensorflow() -> Any:
 class Module:
     """A SavedModel's function of one waveform: the object itself, or else its serving signature.
 
-    length: samples that it takes, None for any number. Messages of its ModelErrors begin with ``what``.
+    length: samples of its input, None for any number. Messages of its ModelErrors begin with ``what``.
     """
 
     def __init__(self, folder: Path, output: Output, what: str) -> None:
@@ -57,9 +56,9 @@ class Module:
             import tensorflow_hub
 
             self._model = tensorflow_hub.load(str(folder))
-        except Exception as error:  # TensorFlow has no common exception for what it cannot read
+        except Exception as error:  # TensorFlow raises many kinds for an unreadable model
             raise ModelError(f"{what} cannot be read as a SavedModel ({one_line(str(error), 200)})") from error
-        # The function is found through the model at each call: it lives only as long as the model does.
+        # The model must stay referenced, or the function loses its variables.
         self._call, inputs = self._signature()
         if len(inputs) != 1:
             raise ModelError(f"{what} takes {len(inputs)} inputs, not one waveform")
@@ -97,10 +96,10 @@ class Module:
         return vectors
 
     def _signature(self) -> tuple[Callable[[Any], Any], list[Any]]:
-        """A function of one tensor, and what it takes (TensorSpecs)."""
+        """A function of one tensor, and its inputs (TensorSpecs)."""
         model, tf = self._model, self._tf
         if callable(model):
-            # One trace for each way to call it, e.g. in training; the waveform is what comes first in all of them.
+            # One trace for each way to call it, e.g. in training; the waveform is the first argument of all of them.
             traces = getattr(model.__call__, "concrete_functions", [])
             taken = [tf.nest.flatten(t.structured_input_signature) for t in traces]
             tensors = [[x for x in t if isinstance(x, tf.TensorSpec)] for t in taken]
@@ -115,7 +114,7 @@ class Module:
     def _run(self, samples: np.ndarray) -> np.ndarray:
         try:
             result = self._call(self._tf.cast(self._tf.constant(samples), self._dtype))
-        except Exception as error:  # whatever a foreign graph raises
+        except Exception as error:  # a graph may raise anything
             shape = samples.shape
             raise ModelError(f"{self._what} does not run on {shape} ({one_line(str(error), 200)})") from error
         return np.asarray(self._pick(result)).astype(np.float32, copy=False)

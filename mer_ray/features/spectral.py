@@ -1,6 +1,6 @@
-"""The shape of the spectrum, frame by frame, and two measures of the waveform: librosa's, in one vector.
+"""Librosa's measures of spectral shape, and two of the waveform, as one vector for each frame.
 
-With librosa 0.11's definitions and defaults, columns in this order, whichever of them are asked for:
+With librosa 0.11's definitions and defaults; the chosen columns are in this order:
 
 | measure | columns | unit, range | librosa.feature |
 | --- | --- | --- | --- |
@@ -29,11 +29,11 @@ Measure = Literal["centroid", "bandwidth", "rolloff", "flatness", "contrast", "z
 MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 LOWEST_HZ, N_OCTAVES = 200.0, 6
-"""Of the contrast: the end of the first band, and how many follow."""
+"""Of the contrast: the end of the first band, and the number of further bands."""
 
 
 def _names(value: Any) -> Any:
-    """``a,b`` is a list too."""
+    """Accept ``a,b`` as a list."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
@@ -98,7 +98,7 @@ class SpectralStream:
         self._bands = contrast_bands(params.sample_rate_hz, params.n_fft) if "contrast" in params.measures else []
         self._rows: dict[Measure, list[np.ndarray]] = {measure: [] for measure in params.measures}
         self._cutter = Cutter(params.n_fft, params.hop_length)
-        # librosa continues the audio by its first and last sample to count zero crossings, and else by zeros.
+        # librosa pads the audio by its edge samples for zero crossings, and by zeros for all others.
         self._edged = Cutter(params.n_fft, params.hop_length, edge=True)
 
     def push(self, samples: np.ndarray) -> None:
@@ -147,10 +147,10 @@ class SpectralStream:
 
 
 def contrast_bands(rate_hz: float, n_fft: int) -> list[tuple[slice, int]]:
-    """Of each band its bins, and how many of them make its peak and its valley: 2 %, one at the least.
+    """Each band's bins, and the number of bins in its peak and its valley: 2 %, at least one.
 
-    As in ``librosa.feature.spectral_contrast``: a band begins one bin before its lower limit, and all but the last give
-    up the bin before their upper one.
+    As in ``librosa.feature.spectral_contrast``: a band begins one bin before its lower limit, and all but the last end
+    one bin before their upper limit.
     """
     limits = [0.0, *(LOWEST_HZ * 2.0**k for k in range(N_OCTAVES + 1))]
     hertz = np.fft.rfftfreq(n_fft, 1 / rate_hz)
@@ -173,7 +173,7 @@ def peaks_and_valleys(spectra: np.ndarray, bands: list[tuple[slice, int]]) -> np
 
 
 def contrast_db(peaks_valleys: np.ndarray) -> np.ndarray:
-    """(T, 2 × bands) of a whole clip → (T, bands) dB, peaks over valleys, each 80 dB below its maximum at the least."""
+    """(T, 2 × bands) of a whole clip → (T, bands) dB, peaks over valleys, each at least 80 dB below its maximum."""
     import librosa
 
     peaks, valleys = np.split(peaks_valleys, 2, axis=1)

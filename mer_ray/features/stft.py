@@ -1,9 +1,9 @@
-"""Centred short-time Fourier transforms of audio that comes block by block.
+"""Centred short-time Fourier transforms of audio that arrives block by block.
 
-Frames are those of ``librosa.stft(center=True)`` (McFee et al. 2015, SciPy; librosa 0.11): frame t is centred at
-sample ``t * hop_length``, under a periodic Hann window, and the audio is continued by ``n_fft // 2`` samples at both
-ends. They are worked on in chunks whose borders depend on the position in the audio alone, so that the numbers are the
-same to the bit however it was cut into blocks, and the memory does not grow with its length.
+Frames are as in ``librosa.stft(center=True)`` (McFee et al. 2015, SciPy; librosa 0.11): frame t is centred at sample
+``t * hop_length``, under a periodic Hann window, and the audio is padded by ``n_fft // 2`` samples at both ends. They
+are processed in chunks whose borders depend on the position in the audio alone, so that the result is the same to the
+bit for any blocks, in constant memory.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from mer_ray.features import FeatureSpec
 
 CHUNK_SAMPLES = 1 << 17
-"""Samples in the frames of one chunk, 64 frames of 2,048: they and their spectra stay in a processor's cache."""
+"""Samples in the frames of one chunk (64 frames of 2,048), to fit the processor's cache with their spectra."""
 
 
 class StftParams(BaseModel):
-    """Settings of every feature that is made from a spectrum, named as in librosa."""
+    """Settings of all spectral features, named as in librosa."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -29,7 +29,7 @@ class StftParams(BaseModel):
     hop_length: int = Field(512, ge=1, le=1 << 20)
 
     def spec(self, name: str, version: int, n_dims: int, note: str = "") -> FeatureSpec:
-        """What `mer_ray.features.resolve` wants."""
+        """The feature's spec."""
         return FeatureSpec(
             name=name,
             version=version,
@@ -49,7 +49,7 @@ def hann(n: int) -> np.ndarray:
 def magnitude(frames: np.ndarray, window: np.ndarray) -> np.ndarray:
     """(T, n_fft) samples and a (n_fft,) window → (T, 1 + n_fft // 2) float32.
 
-    In double precision, like librosa: a quiet bin beside a loud one is what measures of tonality look at.
+    In double precision, like librosa, since measures of tonality depend on quiet bins beside loud ones.
     """
     import scipy.fft
 
@@ -61,8 +61,8 @@ def magnitude(frames: np.ndarray, window: np.ndarray) -> np.ndarray:
 class Cutter:
     """Audio in blocks → its frames in chunks.
 
-    `push` and `finish` give (T, n_fft) float32 views of one buffer, which the next chunk overwrites; exhaust one
-    before the next call. edge: the audio is continued by its first and last sample, not by zeros.
+    `push` and `finish` yield (T, n_fft) float32 views of one buffer, which the next chunk overwrites; exhaust one
+    iterator before the next call. edge: the audio is padded by its first and last sample, not by zeros.
     """
 
     def __init__(self, n_fft: int, hop_length: int, edge: bool = False) -> None:
@@ -71,12 +71,12 @@ class Cutter:
         self._buffer = np.zeros((self._chunk - 1) * hop_length + max(n_fft, hop_length), np.float32)
         self._frames = np.lib.stride_tricks.sliding_window_view(self._buffer, n_fft)[:: self._hop][: self._chunk]
         self._filled = n_fft // 2
-        self._given = 0
+        self._n_yielded = 0
         self._n_samples = 0
 
     @property
     def n_frames(self) -> int:
-        """Frames of the audio so far: librosa's number, or 0 where its first frame would be padding for the most."""
+        """Frames of the audio so far: librosa's number, or 0 where the first frame would be mostly padding."""
         if self._n_samples <= self._n_fft // 2:
             return 0
         return 1 + (self._n_samples + self._n_fft // 2 * 2 - self._n_fft) // self._hop
@@ -91,8 +91,8 @@ class Cutter:
     def finish(self) -> Iterator[np.ndarray]:
         last = self._buffer[self._filled - 1] if self._edge else 0.0
         yield from self._feed(np.full(self._n_fft // 2, last, np.float32))
-        if self.n_frames > self._given:
-            yield self._frames[: self.n_frames - self._given]
+        if self.n_frames > self._n_yielded:
+            yield self._frames[: self.n_frames - self._n_yielded]
 
     def _feed(self, samples: np.ndarray) -> Iterator[np.ndarray]:
         at = 0
@@ -103,7 +103,7 @@ class Cutter:
             self._filled += taken
             if self._filled == self._buffer.size:
                 yield self._frames
-                self._given += self._chunk
+                self._n_yielded += self._chunk
                 self._filled -= self._chunk * self._hop
                 self._buffer[: self._filled] = self._buffer[self._chunk * self._hop :]
 

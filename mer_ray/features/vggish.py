@@ -4,8 +4,8 @@ Hershey et al. (2017), "CNN architectures for large-scale audio classification",
 its TensorFlow Hub module ``google/vggish/1``. The numbers are the raw embeddings of both, before activation, PCA and
 quantisation, unless ``postprocess`` asks for the release's last two.
 
-The weights are imported once from where they lie, and the network runs in code of our own: on CPUs in `vggish_cpu`, on
-GPUs in `vggish_network`.
+The weights are imported once. The network runs without TensorFlow: on CPUs in `vggish_cpu`, on GPUs in
+`vggish_network`.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ from mer_ray.features import vggish_weights as sources
 from mer_ray.features.vggish_postprocess import Postprocess
 
 Embed = Callable[[np.ndarray], np.ndarray]
-"""(n, 15600) float32 samples → (n, 128) float32 embeddings, each of which follows from its own samples alone."""
+"""(n, 15600) float32 samples → (n, 128) float32 embeddings, each of which depends on its own samples alone."""
 
 
 class Params(BaseModel):
     """Settings under ``extract.vggish``.
 
-    weights: ``auto`` (the handle of the TensorFlow Hub module), another handle, the path of a SavedModel folder, of the
-    original checkpoint, or of a ``.safetensors`` that was made from them, or ``random`` (the demo only). seed: of the
-    random weights. batch_patches: patches that wait for each other; multiples of 64 serve a CPU best, some hundreds a
-    GPU. timeout_s: longest wait for a hub's response. precision: of the factors of products; ``tf32`` and ``bfloat16``
-    need a GPU. postprocess: ``false``, or the path of the release's ``vggish_pca_params.npz`` for embeddings that are
-    PCA-whitened and quantised to the integers 0..255, as in the AudioSet data.
+    Attributes:
+        weights: ``auto`` (the handle of the TensorFlow Hub module), another handle, the path of a SavedModel folder, of
+            the original checkpoint, or of a ``.safetensors`` made from them, or ``random`` (the demo only).
+        seed: Of the random weights.
+        batch_patches: Patches in a batch: multiples of 64 on a CPU, some hundreds on a GPU.
+        timeout_s: Longest wait for a hub's response.
+        precision: Of the factors of products; ``tf32`` and ``bfloat16`` need a GPU.
+        postprocess: ``false``, or the path of the release's ``vggish_pca_params.npz`` for embeddings that are
+            PCA-whitened and quantised to the integers 0..255, as in the AudioSet data.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -51,9 +54,9 @@ class Params(BaseModel):
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:
-    """Settings → spec. Only the demo may use random weights: if asked to, or if ``auto`` and the hub gives none.
+    """Settings → spec. Only the demo may use random weights: for ``random``, or for ``auto`` if the hub fails.
 
-    Raises ConfigError, ServiceError or ModelError naming the ways to real weights, and ConfigError for a
+    Raises ConfigError, ServiceError or ModelError that explain how to get weights, and ConfigError for a
     ``postprocess`` that cannot be read.
     """
     pca = Postprocess.read(params.postprocess) if params.postprocess else None
@@ -78,8 +81,8 @@ def resolve(params: Params, demo: bool = False) -> FeatureSpec:
 def load(spec: FeatureSpec) -> Extractor:
     """Spec → extractor.
 
-    Raises ModelError if the weights are gone, damaged, others, or not VGGish's, ConfigError for a precision that this
-    machine does not have.
+    Raises ModelError if the weights are missing, damaged, changed, or not VGGish's, ConfigError for a precision that
+    this machine does not support.
     """
     weights, runtime = spec.weights or {}, Params(**spec.runtime)
     precision, on_gpu = spec.params["precision"], has_gpu()
@@ -103,12 +106,12 @@ class Vggish(Extractor):
         self.batch_patches = batch_patches
         self._embed = embed
         self._pca = pca
-        # Samples rather than patches: on a GPU the front end is part of the network's program.
+        # Samples, not patches: on a GPU the front end is part of the compiled network.
         self._windows = np.empty((batch_patches, frontend.PATCH_SAMPLES), np.float32)
-        self._owners: list[_Stream] = []  # of the windows that wait
+        self._owners: list[_Stream] = []  # of the buffered windows
 
     def start(self) -> _Stream:
-        """See `mer_ray.features.Extractor`. Of a stream that is dropped, at most a batch of windows stays."""
+        """See `mer_ray.features.Extractor`. A dropped stream leaves at most a batch of windows in memory."""
         return _Stream(self)
 
     def add(self, stream: _Stream, window: np.ndarray) -> None:
@@ -119,19 +122,19 @@ class Vggish(Extractor):
         self._owners.append(stream)
 
     def flush(self) -> None:
-        """Give all that waits to the network, and the results to the streams."""
+        """Run the network on the buffered windows, and pass the results to the streams."""
         embeddings = self._embed(self._windows[: len(self._owners)])
-        owners, self._owners = self._owners, []  # only now: what fails can be tried again
+        owners, self._owners = self._owners, []  # only now, so that a failed batch can be repeated
         for stream, embedding in zip(owners, embeddings, strict=True):
             stream.receive(embedding)
 
     def finished(self, embeddings: np.ndarray) -> np.ndarray:
-        """(n, 128) raw embeddings → what the settings ask for."""
+        """(n, 128) raw embeddings → postprocessed as in the settings."""
         return self._pca(embeddings) if self._pca else embeddings
 
 
 class _Stream:
-    """See `mer_ray.features.FrameStream`. Holds one window of samples, and the embeddings so far."""
+    """See `mer_ray.features.FrameStream`. Buffers one window of samples, and the embeddings so far."""
 
     def __init__(self, extractor: Vggish) -> None:
         self._extractor = extractor
@@ -153,7 +156,7 @@ class _Stream:
                 self._window[: self._filled] = self._window[frontend.PATCH_HOP :]
 
     def finish(self) -> None:
-        """Nothing to do: an incomplete window is no patch."""
+        """Does nothing: an incomplete window is dropped."""
 
     def receive(self, embedding: np.ndarray) -> None:
         self._embeddings.append(embedding.copy())
@@ -165,7 +168,7 @@ class _Stream:
 
 
 def _on_cpu(weights: dict[str, np.ndarray]) -> Embed:
-    """The fast network; JAX's where the fast one would round a patch differently at another position in a batch."""
+    """The fast network, or JAX's if the fast one's rounding depends on a patch's position in the batch."""
     from mer_ray.features import vggish_cpu
 
     if not vggish_cpu.rows_are_alike():
@@ -175,17 +178,17 @@ def _on_cpu(weights: dict[str, np.ndarray]) -> Embed:
 
 
 def _weights(params: Params, demo: bool) -> tuple[dict[str, Any], str]:
-    """Where the weights are, and what readers have to know about them."""
-    stand_in = {"kind": "random", "seed": params.seed}
+    """(the weights' ``FeatureSpec.weights``, the spec's note)."""
+    random_weights = {"kind": "random", "seed": params.seed}
     note = f"VGGish with seeded random weights (seed {params.seed})"
     if params.weights == "random":
         if not demo:
             raise ConfigError("extract.vggish.weights: random weights are for the demo alone", sources.ways())
-        return stand_in, f"{note}, as asked for"
+        return random_weights, f"{note}, as asked for"
     auto = params.weights == "auto"
     try:
         return sources.find(sources.HANDLE if auto else params.weights, params.timeout_s), ""
-    except (ServiceError, ConfigError) as error:  # ConfigError: a machine without a writable cache
+    except (ServiceError, ConfigError) as error:  # ConfigError: the cache cannot be written
         if not (demo and auto):
             raise
-        return stand_in, f"{note}: {error.message}"
+        return random_weights, f"{note}: {error.message}"

@@ -1,9 +1,9 @@
 """VGGish on one CPU core: log-mel patches → embeddings, faster than TensorFlow's and JAX's convolutions.
 
-The same function as `vggish_network.embed`, with rounding of its own: convolutions by Winograd (`winograd`), and dense
-layers by BLAS. Every layer runs at one fixed number of patches, whatever is asked for, so an embedding does not depend
-on its neighbours to the last bit, if `rows_are_alike` on this machine. Wide layers want many patches, to read their
-weights seldom; narrow ones few, whose activations stay in the caches.
+The same function as `vggish_network.embed`, up to rounding: convolutions by Winograd (`winograd`), and dense layers by
+BLAS. Every layer runs at a fixed number of patches, so that an embedding does not depend on its neighbours to the last
+bit, if `rows_are_alike` on this machine. Wide layers use many patches, to read their weights less often; narrow ones a
+small number, whose activations stay in the caches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MIDDLE = 16  # in conv3
 
 
 class Network:
-    """Weights as `vggish_network.shapes` has them; those of the dense layers are used where they lie."""
+    """weights: with the shapes of `vggish_network.shapes`; the dense layers' are not copied."""
 
     def __init__(self, weights: Mapping[str, np.ndarray]) -> None:
         scratch = Scratch()
@@ -36,7 +36,7 @@ class Network:
         self._conv3 = layer("conv3/conv3_1", MIDDLE, 24, 16, pool=False), layer("conv3/conv3_2", MIDDLE, 24, 16, True)
         self._conv4 = layer("conv4/conv4_1", WIDE, 12, 8, pool=False), layer("conv4/conv4_2", WIDE, 12, 8, True)
         self._dense = [(weights[f"vggish/{n}/weights"], weights[f"vggish/{n}/biases"][:, None]) for n in DENSE]
-        self._images = [  # what each layer reads; the borders stay zero
+        self._images = [  # each layer's input; the borders stay zero
             np.zeros(shape, np.float32)
             for shape in [
                 (1, PATCH_FRAMES + 2, N_BANDS + 2),
@@ -55,11 +55,11 @@ class Network:
         for first in range(0, len(patches), BATCH):
             block = patches[first : first + BATCH]
             result[first : first + BATCH] = self.embed(self.convolve(block))[: len(block)]
-        result[~np.isfinite(patches).all((1, 2))] = np.nan  # maxima of numba would lose it
+        result[~np.isfinite(patches).all((1, 2))] = np.nan  # numba's maxima ignore NaN
         return result
 
     def convolve(self, patches: np.ndarray) -> np.ndarray:
-        """The convolutions: at most 64 patches → (64, 12288) activations, of which the first rows count."""
+        """The convolutions: n <= 64 patches → (64, 12288) activations, of which the first n rows are valid."""
         patch, after1, after2, inside3, after3, inside4, after4 = self._images
         for wide in range(0, len(patches), WIDE):
             for middle in range(wide, min(wide + WIDE, len(patches)), MIDDLE):
@@ -84,9 +84,9 @@ class Network:
 
 
 def rows_are_alike() -> bool:
-    """Whether BLAS rounds what belongs to a patch in the same way wherever in a batch it stands.
+    """Whether BLAS rounds a patch's results in the same way at any position in a batch.
 
-    OpenBLAS does with its kernels for AVX-512, and does not with those for AVX2. Found out by trying, in 0.1 s.
+    OpenBLAS does with its AVX-512 kernels, and does not with those for AVX2. Measured in 0.1 s.
     """
     rng = np.random.default_rng(0)
 

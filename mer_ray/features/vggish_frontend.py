@@ -1,8 +1,8 @@
-"""VGGish's view of sound: log-mel patches of 0.96 s.
+"""VGGish's input: log-mel patches of 0.96 s.
 
 Hershey et al. (2017), "CNN architectures for large-scale audio classification", ICASSP, with the numbers of the
 AudioSet VGGish release: 25 ms periodic-Hann frames every 10 ms, magnitude spectrum, 64 HTK mel bands, ln(mel + 0.01).
-Nothing is padded or centred: a patch follows from its own 15,600 samples alone.
+Nothing is padded or centred: a patch depends on its own 15,600 samples alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LOW_HZ, HIGH_HZ = 125.0, 7_500.0
 LOG_OFFSET = 0.01
 PATCH_FRAMES = 96
 PATCH_HOP = PATCH_FRAMES * HOP  # samples from patch to patch, 0.96 s
-PATCH_SAMPLES = PATCH_HOP - HOP + FRAME  # samples that one patch sees: 15,600
+PATCH_SAMPLES = PATCH_HOP - HOP + FRAME  # samples of one patch: 15,600
 
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
@@ -36,15 +36,15 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
         raise ValueError(f"VGGish wants (n,) floats with n >= {FRAME}, found {samples.dtype} of shape {samples.shape}")
     window, mel = tables()
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[::HOP]
-    # In float64: next to a loud sine, float32's rounding of the FFT shows in the silent bands, by up to 0.0004.
+    # In float64: beside a loud sine, a float32 FFT changes silent bands by up to 0.0004.
     spectrum = fft.rfft(frames * window, N_FFT).astype(np.complex64)
-    magnitude = np.sqrt(spectrum.real**2 + spectrum.imag**2)  # np.abs guards against overflow, and is slower for it
+    magnitude = np.sqrt(spectrum.real**2 + spectrum.imag**2)  # faster than np.abs, which avoids overflow
     result: np.ndarray = np.log(magnitude @ mel + np.float32(LOG_OFFSET))
     return result
 
 
 def patches(windows: np.ndarray) -> np.ndarray:
-    """(n, 15600) samples → (n, 96, 64) float32. One by one: rounding then does not depend on the neighbours."""
+    """(n, 15600) samples → (n, 96, 64) float32. One by one, so that rounding does not depend on the neighbours."""
     result = np.empty((len(windows), PATCH_FRAMES, N_BANDS), np.float32)
     for patch, window in zip(result, windows, strict=True):
         patch[:] = log_mel(window)
@@ -63,5 +63,5 @@ def tables() -> tuple[np.ndarray, np.ndarray]:
     edges = np.linspace(hz_to_mel(LOW_HZ), hz_to_mel(HIGH_HZ), N_BANDS + 2)
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
     mel = np.maximum(0.0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))
-    mel[0] = 0.0  # as in HTK, the constant part belongs to no band
+    mel[0] = 0.0  # as in HTK, no band includes the constant part
     return hann(FRAME), mel.astype(np.float32)

@@ -1,10 +1,10 @@
-"""VGGish's weights out of TensorFlow's formats, once: a SavedModel or the original checkpoint → ``.safetensors``.
+"""Imports VGGish's weights from TensorFlow's formats: a SavedModel or the original checkpoint → ``.safetensors``.
 
     python -m mer_ray.features.vggish_import SOURCE TARGET
 
-The original network is run on a probe beside ours with the imported weights; if they differ, there is no import. That
-is what finds the right order: every kernel of VGGish has a shape of its own, but four pairs of biases are alike, and a
-SavedModel may call its variables anything.
+The original network and this package's network with the imported weights are run on a probe and must agree. This also
+finds the right order of variables: every kernel of VGGish has a unique shape, but four pairs of biases have equal
+shapes, and a SavedModel may give its variables any names.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from mer_ray.features.vggish_weights import ways
 from mer_ray.io.identity import one_line
 
 TOLERANCE = 1e-3  # of the embeddings' SD; float32 rounding makes 1e-5, one wrong bias more than 1e-2
-TRIES = 64  # orders of variables; 16 are possible where there are no others of the same shapes
+TRIES = 64  # orders of variables at most; 16 are possible without other variables of the same shapes
 
 
 def convert(source: Path, target: Path) -> None:
-    """Write ``target``: the arrays of `vggish_network.shapes`, proved on the probe. All of it, or nothing.
+    """Write ``target`` atomically: the arrays of `vggish_network.shapes`, verified on the probe.
 
     Raises ModelError if the source is damaged, or not VGGish's.
     """
@@ -51,7 +51,7 @@ def convert(source: Path, target: Path) -> None:
         arrays = variables.arrays({name: name for name in shapes()})
         wanted = np.asarray(in_tensorflow({name: as_stored(array) for name, array in arrays.items()}, samples))
         candidates = [arrays]
-    arrays = proved(candidates, wanted, samples, source)
+    arrays = verified(candidates, wanted, samples, source)
     with tempfile.TemporaryDirectory(prefix=f"{target.stem}.", dir=target.parent) as folder:
         made = Path(folder, target.name)
         save_file(arrays, made)
@@ -59,7 +59,7 @@ def convert(source: Path, target: Path) -> None:
 
 
 def probe() -> np.ndarray:
-    """(30960,) float32, two patches: a chord that swells, and noise that fades."""
+    """(30960,) float32, two patches: a chord that rises, and noise that fades."""
     n = frontend.PATCH_SAMPLES + frontend.PATCH_HOP
     t = np.arange(n) / frontend.SAMPLE_RATE_HZ
     chord = sum(np.sin(2 * np.pi * hertz * t) for hertz in (220.0, 554.4, 1318.5, 4699.0))
@@ -78,7 +78,7 @@ class Variables:
             present = self._reader.get_variable_to_shape_map()
         except MerRayError:
             raise
-        except Exception as error:  # TensorFlow has no common exception for what it cannot read
+        except Exception as error:  # TensorFlow raises many kinds for an unreadable checkpoint
             raise self._unreadable(error) from error
         self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shape) for name, shape in present.items()}
 
@@ -103,9 +103,9 @@ class Variables:
 
 
 def orders(present: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, str]]:
-    """Ways to take VGGish's arrays from variables of the same shapes, the likeliest first: array → variable.
+    """Ways to assign variables to VGGish's arrays of the same shapes, the likeliest first: array → variable.
 
-    Likely is what bears the layer's name, then what comes in the order of names. Nothing where a shape is missing.
+    Variables with the layer's name are likeliest, then the order of names. Empty if a shape is missing.
     """
     alike: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, shape in shapes().items():
@@ -120,10 +120,10 @@ def orders(present: Mapping[str, tuple[int, ...]]) -> Iterator[dict[str, str]]:
         yield dict(zip(wanted, (variable for way in choice for variable in way), strict=True))
 
 
-def proved(
+def verified(
     candidates: Iterable[dict[str, np.ndarray]], wanted: np.ndarray, samples: np.ndarray, source: Path
 ) -> dict[str, np.ndarray]:
-    """The first of the candidates that embeds the samples as the original does. Raises ModelError if none does."""
+    """The first of the candidates with the original's embeddings of the samples. Raises ModelError if none has."""
     from mer_ray.features.vggish_cpu import Network
 
     patches = frontend.patches(
@@ -145,7 +145,7 @@ def proved(
 
 
 def as_stored(array: np.ndarray) -> np.ndarray:
-    """Our array as TensorFlow's files have it, or theirs as we do: dense kernels are (in, out) there."""
+    """Convert between this package's and TensorFlow's layout, in which dense kernels are (in, out)."""
     return array.T if array.ndim == 2 else array
 
 
@@ -158,9 +158,9 @@ def _named_alike(names: list[str], variables: tuple[str, ...]) -> int:
 
 
 def in_tensorflow(arrays: Mapping[str, Any], samples: Any) -> Any:
-    """VGGish written out in TensorFlow, front end included: (n,) samples → (N, 128).
+    """VGGish in TensorFlow, front end included: (n,) samples → (N, 128).
 
-    arrays: tensors under their names in the checkpoint, with the shapes there.
+    arrays: tensors with the names and shapes of the checkpoint.
     """
     import tensorflow as tf
 
@@ -182,7 +182,7 @@ def in_tensorflow(arrays: Mapping[str, Any], samples: Any) -> Any:
 
 
 def main(arguments: list[str]) -> int:
-    """The command. A failure is a JSON pair, message and hint, on standard output."""
+    """The command. It prints a failure as a JSON pair of message and hint to standard output."""
     source, target = map(Path, arguments)
     try:
         convert(source, target)

@@ -1,4 +1,4 @@
-"""The VGGish network: its shapes, and the whole of it in JAX, from samples to 128-dimensional embeddings.
+"""The VGGish network: its shapes, and its computation in JAX, from samples to 128-dimensional embeddings.
 
 Hershey et al. (2017), "CNN architectures for large-scale audio classification", ICASSP; layers, names and layouts of
 the AudioSet VGGish release: 3×3 SAME convolutions and 2×2 max pools over (time, band), then three dense layers. The
@@ -16,7 +16,7 @@ import numpy as np
 from mer_ray.features import vggish_frontend as frontend
 
 Precision = Literal["float32", "tf32", "bfloat16"]
-"""What the factors of products are rounded to on a GPU; sums are float32."""
+"""Precision of the factors of products on a GPU; sums are float32."""
 
 N_DIMS = 128
 CONVOLUTIONS = {  # name: output channels, whether a pool follows
@@ -33,8 +33,8 @@ DENSE = {"fc1/fc1_1": 4_096, "fc1/fc1_2": 4_096, "fc2": N_DIMS}  # name: outputs
 def shapes() -> dict[str, tuple[int, ...]]:
     """The shape of every array, under its name in the original checkpoint.
 
-    Kernels are (height, width, in, out), biases (out,). Dense kernels are (out, in), the other way round than in the
-    checkpoint: matrix products on CPUs are faster so.
+    Kernels are (height, width, in, out), biases (out,). Dense kernels are (out, in), transposed from the
+    checkpoint's for faster matrix products on CPUs.
     """
     result: dict[str, tuple[int, ...]] = {}
     height, width, channels = frontend.PATCH_FRAMES, frontend.N_BANDS, 1
@@ -55,8 +55,8 @@ def shapes() -> dict[str, tuple[int, ...]]:
 def random_weights(seed: int) -> dict[str, np.ndarray]:
     """He-normal kernels and zero biases, the same on every machine.
 
-    He et al. (2015), "Delving deep into rectifiers", ICCV: this variance keeps the scale of the signal from layer to
-    layer. Each array has a random stream of its own.
+    He et al. (2015), "Delving deep into rectifiers", ICCV: this variance preserves the scale of the signal from layer
+    to layer. Each array has its own random stream.
     """
     weights = {}
     for index, (name, shape) in enumerate(shapes().items()):
@@ -87,7 +87,7 @@ def embed(weights: Mapping[str, Any], patches: Any, precision: Precision = "floa
     import jax.numpy as jnp
     from jax import lax, nn
 
-    # Only HIGHEST keeps GPUs and TPUs from rounding the factors to 10 or 7 bits.
+    # Without HIGHEST, GPUs and TPUs round the factors to 10 or 7 bits.
     accuracy = lax.Precision.HIGHEST if precision == "float32" else lax.Precision.DEFAULT
     factor = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
 
@@ -130,7 +130,7 @@ class Network:
         result = np.empty((len(windows), N_DIMS), np.float32)
         for first in range(0, len(windows), self._batch):
             block = windows[first : first + self._batch]
-            # One shape, so that JAX compiles once, and the results do not depend on how many windows there are.
+            # One shape, so that JAX compiles once and results do not depend on the number of windows.
             padded = np.pad(block, ((0, self._batch - len(block)), (0, 0)))
             result[first : first + self._batch] = np.asarray(self._run(self._weights, padded))[: len(block)]
         return result

@@ -15,7 +15,7 @@ from mer_ray.errors import ConfigError, ModelError
 from mer_ray.features.vggish_network import N_DIMS
 from mer_ray.io.identity import digest, one_line
 
-LOW, HIGH = -2.0, 2.0  # what 0 and 255 stand for
+LOW, HIGH = -2.0, 2.0  # the values of 0 and 255
 SETTING = "extract.vggish.postprocess"
 
 
@@ -29,7 +29,7 @@ class Postprocess:
 
     @classmethod
     def read(cls, path: str, sha256: str | None = None) -> Postprocess:
-        """From the published file. Raises ConfigError if it is none, ModelError if its content is not ``sha256``."""
+        """Read the published file. Raises ConfigError if it is invalid, ModelError if its hash is not ``sha256``."""
         file = Path(path).expanduser()
         try:
             with np.load(file, allow_pickle=False) as arrays:
@@ -50,7 +50,7 @@ class Postprocess:
 
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
         """(n, 128) raw embeddings → (n, 128) float32, integers 0..255."""
-        # Not by BLAS, whose rounding may depend on the number of rows: the next step would show it as another integer.
+        # Not by BLAS, whose rounding may depend on the number of rows and so change the quantised integers.
         whitened: np.ndarray = np.einsum("ij,nj->ni", self.eigen_vectors, embeddings - self.means, optimize=False)
         levels = (np.clip(whitened, LOW, HIGH) - LOW) * (255 / (HIGH - LOW))
         result: np.ndarray = np.floor(levels).astype(np.float32)

@@ -1,8 +1,7 @@
-"""Where VGGish's weights lie: a TensorFlow Hub handle, a SavedModel folder, the original checkpoint, or an import.
+"""Locates VGGish's weights: a TensorFlow Hub handle, a SavedModel folder, the original checkpoint, or an import.
 
-Weights are imported once (`vggish_import`) into a ``.safetensors`` in the cache, under a name that follows from the
-content of what it was made from. Workers map that file into memory, so that they share it; TensorFlow is needed for the
-import alone, in a process of its own.
+Weights are imported once (`vggish_import`) into a ``.safetensors`` in the cache, named by the source's content. Workers
+map that file into shared memory; only the import needs TensorFlow, in a process of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ IMPORTED = ".safetensors"
 
 
 def ways() -> str:
-    """How to get real weights: the hint of every error about missing ones."""
+    """How to get real weights: the hint of errors about missing ones."""
     return (
         "let this machine reach tfhub.dev, or set extract.vggish.weights to a local SavedModel folder, to the "
         "original vggish_model.ckpt, or to a .safetensors that mer-ray made of them, or set TFHUB_CACHE_DIR to a "
@@ -38,13 +37,19 @@ def ways() -> str:
 
 
 def find(setting: str, timeout_s: float) -> dict[str, Any]:
-    """A handle or path → ``kind`` (imported), ``location`` and ``sha256`` of the arrays; imports them if need be.
+    """A handle or path → ``kind`` (imported), ``location`` and ``sha256`` of the arrays, imported if necessary.
 
-    Fetches what is not in the cache yet; ``timeout_s`` bounds the seconds until the hub answers, and every silence
-    after. The location of a hub's module is its handle, which means the same on every machine; of the others, an
-    absolute path. The hash is the same for equal numbers, whatever they were imported from.
-    Raises ConfigError for a path that holds no weights, ServiceError for a hub that does not give them, ModelError for
-    what is there and is not VGGish.
+    The location of a hub's module is its handle, which is valid on every machine; of others, an absolute path. The hash
+    is of the arrays, whatever they were imported from.
+
+    Args:
+        setting: A handle or path.
+        timeout_s: Longest wait for the hub's response, and longest silence after it.
+
+    Raises:
+        ConfigError: The path has no weights.
+        ServiceError: The hub does not send them.
+        ModelError: They are not VGGish's.
     """
     location = setting if handles.is_handle(setting) else str(Path(setting).expanduser().resolve())
     path = handles.fetch(setting, timeout_s, ways()) if handles.is_handle(setting) else Path(location)
@@ -55,9 +60,9 @@ def find(setting: str, timeout_s: float) -> dict[str, Any]:
 
 
 def load(weights: dict[str, Any], timeout_s: float) -> dict[str, np.ndarray]:
-    """What `find` found, on this machine, unchanged: arrays of `vggish_network.shapes`, read-only, in shared memory.
+    """Load the weights of `find`: arrays of `vggish_network.shapes`, read-only, in shared memory.
 
-    Raises ModelError if the weights are gone or are others, ServiceError if their hub does not give them.
+    Raises ModelError if the weights are missing or have changed, ServiceError if their hub does not send them.
     """
     location = weights["location"]
     path = handles.fetch(location, timeout_s, ways()) if handles.is_handle(location) else Path(location)
@@ -73,9 +78,9 @@ def load(weights: dict[str, Any], timeout_s: float) -> dict[str, np.ndarray]:
 
 
 def imported(path: Path) -> Path:
-    """The ``.safetensors`` made of a SavedModel or checkpoint; made now, once, if there is none. Itself, if it is one.
+    """The ``.safetensors`` of a SavedModel or checkpoint, imported if it does not exist yet; or ``path`` if it is one.
 
-    Takes half a minute and 2 GB of memory, in a process that ends after it. Raises ModelError if the source is damaged
+    An import takes half a minute and 2 GB of memory, in a child process. Raises ModelError if the source is damaged
     or not VGGish's, ConfigError if the cache cannot be written.
     """
     if path.suffix == IMPORTED:
@@ -86,7 +91,7 @@ def imported(path: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of one machine would each need the 2 GB
+            fcntl.flock(lock, fcntl.LOCK_EX)  # one import at a time: each needs 2 GB
             if not target.is_file():
                 _import(path, target)
             target.with_suffix(".lock").unlink(missing_ok=True)
@@ -99,13 +104,13 @@ def imported(path: Path) -> Path:
 
 
 def import_path(path: Path) -> Path:
-    """Where the import of a source lies in the cache. Equal content has one import, wherever it lies."""
+    """The cached import of a source, named by its content."""
     content = [[name, file_digest(file)] for name, file in sorted(_files(path).items())]
     return handles.cache_folder() / f"vggish-{digest(json.dumps(content).encode())[:32]}{IMPORTED}"
 
 
 def _import(path: Path, target: Path) -> None:
-    """`vggish_import.convert` in a process of its own. Raises ModelError with its error."""
+    """`vggish_import.convert` in a child process. Raises ModelError with its error."""
     command = child_process.child("-m", "mer_ray.features.vggish_import", str(path), str(target))
     environment = {**os.environ, child_process.VARIABLE: child_process.path()}
     done = subprocess.run(
@@ -122,7 +127,7 @@ def _import(path: Path, target: Path) -> None:
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an import, mapped into memory: no copy of them is made, and processes share them.
+    """The arrays of an import, mapped into memory that processes share.
 
     Raises ModelError if it is damaged or not VGGish's.
     """
@@ -157,7 +162,7 @@ def content_hash(arrays: dict[str, np.ndarray]) -> str:
 
 
 def _files(path: Path) -> dict[str, Path]:
-    """The files that make up the weights, by names that do not depend on where they lie; none if incomplete."""
+    """The files of the weights by relative names; empty if incomplete."""
     if path.is_dir():
         files = {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
         return files if handles.SAVED_MODEL in files else {}

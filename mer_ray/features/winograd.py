@@ -1,10 +1,10 @@
 """3×3 convolutions on a CPU with a quarter of the multiplications: Winograd's F(4×4, 3×3).
 
-Lavin & Gray (2016), "Fast algorithms for convolutional neural networks", CVPR. A tile of 4×4 outputs, which sees 6×6
-inputs, takes 36 products per pair of channels where the definition takes 144. So a convolution is 36 matrix products
+Lavin & Gray (2016), "Fast algorithms for convolutional neural networks", CVPR. A tile of 4×4 outputs from 6×6 inputs
+takes 36 products per pair of channels instead of 144. So a convolution is 36 matrix products
 (tiles × inputs) @ (inputs × outputs) between two cheap transforms: numba does the transforms, BLAS the products.
 
-Images lie in memory as (image, row, column, channel), with a border of one zero pixel where a convolution follows.
+Images have the layout (image, row, column, channel), with a border of one zero pixel if a convolution follows.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def transformed(kernel: np.ndarray) -> np.ndarray:
 
 
 class Scratch:
-    """Memory for what lies between the transforms and the products, shared by convolutions that run in turn."""
+    """Buffers between the transforms and the products, shared by convolutions that run one after the other."""
 
     def __init__(self) -> None:
         self._arrays: dict[str, np.ndarray] = {}
 
     def array(self, name: str, *shape: int) -> np.ndarray:
-        """Float32 of this shape, with anything in it: whoever asked for the same name before has it no longer."""
+        """An uninitialised float32 array of this shape. The same name reuses the same memory."""
         size = int(np.prod(shape))
         if name not in self._arrays or self._arrays[name].size < size:
             self._arrays[name] = np.zeros(size, np.float32)
@@ -56,8 +56,8 @@ class Scratch:
 class Convolution:
     """A 3×3 SAME convolution with bias and ReLU, and a 2×2 max pool if ``pool``, of ``n`` images at a time.
 
-    The shapes of all products are fixed by ``n``, so that what is computed for an image does not depend on the others,
-    to the last bit. height, width: of the input without its border, multiples of 4.
+    ``n`` fixes the shapes of all products, so that an image's result does not depend on the others to the last bit.
+    height, width: of the input without its border, multiples of 4.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Convolution:
     def __call__(self, images: np.ndarray, out: np.ndarray) -> None:
         """(n, height + 2, width + 2, inputs) → ``out``: (n, rows, columns, outputs), with or without a border.
 
-        Both are C-contiguous float32. A border of ``out`` is left as it is.
+        Both are C-contiguous float32. A border of ``out`` is not changed.
         """
         _, inputs, outputs = self._kernel.shape
         tiles = self.n * (self.height // TILE) * (self.width // TILE)
@@ -102,9 +102,9 @@ class Kernels(NamedTuple):
 
 @lru_cache(maxsize=1)
 def kernels() -> Kernels:
-    """Compiled at their first call, in some four seconds.
+    """The loops, compiled at their first call in about four seconds.
 
-    The transforms are of rows, then of columns. Their inner loops run over channels, which lie side by side, and so
+    The transforms are of rows, then of columns. Their inner loops run over channels, which are contiguous, and so
     become vector instructions.
     """
     from numba import njit

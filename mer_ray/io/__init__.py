@@ -1,1 +1,1 @@
-"""Where things are kept and how they are written: addresses, stores, tables and their schemas, ids."""
+"""Files and tables: addresses, stores, tables and their schemas, ids."""

@@ -1,6 +1,6 @@
 """Addresses of audio, tables and workspaces, paths or URIs: their kind, and how to show them without secrets.
 
-Nothing is opened here; `mer_ray.io.objects` reads objects, `mer_ray.io.http` downloads, `mer_ray.io.store` keeps files.
+Nothing is opened: `mer_ray.io.objects` reads objects, `mer_ray.io.http` downloads, `mer_ray.io.store` has files.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
 from mer_ray.io.identity import one_line
 
 OBJECT_SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs", "ftp", "sftp", "memory")
-"""Stores of plain files that can be read; none runs code, reads other processes or wraps another address."""
+"""Schemes of file stores; none runs code, reads other processes or wraps another address."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def scheme(uri: str) -> str:
-    """What stands before ``://``, in lower case; empty for a path."""
+    """The part before ``://``, in lower case; empty for a path."""
     found = _SCHEME.match(uri)
     return found[1].lower() if found else ""
 
@@ -34,7 +34,7 @@ def is_url(uri: str) -> bool:
 
 
 def is_object(uri: str) -> bool:
-    """Whether it is the address of an object that can be opened. A chain of fsspec's (``a::b``) is none."""
+    """Whether it is the address of an object that can be opened. Chained fsspec URIs (``a::b``) are not."""
     return scheme(uri) in OBJECT_SCHEMES and "::" not in uri
 
 
@@ -54,13 +54,13 @@ def bare(uri: str) -> str:
 def shown(uri: str) -> str:
     """A URI for messages: without user, password, query and fragment."""
     text = re.sub(r"^([^/]*//)[^/]*@", r"\1", bare(uri))
-    # No port is not a number: "user:pa/ss@host" is a password in which a slash was not encoded.
+    # A port that is not a number is a password with an unencoded slash: "user:pa/ss@host".
     text = re.sub(r"^([^/]*//)[^/:\[]*:[^/]*[^/\d].*", r"\1***", text, flags=re.DOTALL)
     return one_line(text, 300)
 
 
 def without_secrets(text: str, uri: str) -> str:
-    """A driver's message, without what the URI has of user, password and query."""
+    """A driver's message, without the URI's user, password and query."""
     try:
         parts = urlsplit(uri)
         secrets = [parts.username, parts.password, parts.query, *(value for _, value in parse_qsl(parts.query))]

@@ -1,7 +1,6 @@
 """Object stores (s3://, gs://): opened with time limits and retries, and their errors explained.
 
-Every store is opened by `open_store`, so that each request is retried: stores answer 500 and 503 ("slow down") as a
-matter of course.
+Every store is opened by `open_store`, so that each request is retried: responses 500 and 503 ("slow down") are usual.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from mer_ray.io.identity import one_line
 
 CONNECT_TIMEOUT_S = 10.0
 REQUEST_TIMEOUT_S = 30.0
-"""Without a byte for so long, a request has failed."""
+"""A request fails after so long without a byte."""
 ATTEMPTS = 8
-"""Of a request. The random waits between them double: about 0.5, 1, 2, ... s, at most 20 s; 45 s in all."""
+"""Of a request. The random pauses between them double: about 0.5, 1, 2, ... s, at most 20 s; 45 s in total."""
 FIRST_ATTEMPTS = 4
-"""Of the first request, which asks whether the bucket exists: a mistyped name is to be reported within seconds."""
+"""Of the first request, whether the bucket exists: a mistyped name is reported within seconds."""
 GCS_RETRY_S = 120.0
 GCS_FIRST_RETRY_S = 5.0
-"""As `ATTEMPTS` and `FIRST_ATTEMPTS`: Google's client limits the time of its retries, not their number."""
+"""Correspond to `ATTEMPTS` and `FIRST_ATTEMPTS`: Google's client limits the time of retries, not their number."""
 REACHABLE_S = 30.0
-"""Limit of `check_reachable`: credentials are also asked for at addresses where nobody may answer."""
+"""Limit of `check_reachable`: requests of credentials may go to addresses that do not respond."""
 S3 = ("s3", "s3a")
 GCS = ("gs", "gcs")
 QUERIES: dict[str, tuple[str, ...]] = {
@@ -61,17 +60,17 @@ _FORBIDDEN = re.compile(
 _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|[Bb]ucket '?[^ ]*'? not found|no bucket")
 _OVERLOADED = re.compile(r"HTTP status 5\d\d|SLOW_DOWN|SERVICE_UNAVAILABLE|INTERNAL_FAILURE|INTERNAL_SERVER_ERROR")
 _GARBLED = "Failed to flush response stream"
-"""pyarrow's message where the text of an S3 error is longer than the few bytes asked for: pyarrow has not recognised a
-transient error, and does not retry."""
+"""pyarrow's message if the text of an S3 error is longer than the requested range of bytes: pyarrow does not recognise
+a transient error, and does not retry."""
 GARBLED_ATTEMPTS = 5
 _T = TypeVar("_T")
 
 
 def open_store(uri: str, attempts: int | None = None) -> tuple[pyarrow.fs.FileSystem, str]:
-    """Open the store of a URI: s3, gs and what else pyarrow knows.
+    """Open the store of a URI: s3, gs and others of pyarrow.
 
-    No request is sent, except for the region of an S3 bucket that neither URI nor environment name. Credentials are
-    found as the stores' own tools find them (environment, profile, instance role), or, in a list of audio, in the URI.
+    No request is sent, except for the region of an S3 bucket that neither URI nor environment name. Credentials
+    come from the stores' usual places (environment, profile, instance role), or, in a list of audio, from the URI.
 
     Args:
         uri: Its query may have ``endpoint_override``, ``scheme`` and ``region``, as in pyarrow's URIs.
@@ -81,7 +80,7 @@ def open_store(uri: str, attempts: int | None = None) -> tuple[pyarrow.fs.FileSy
         (file system, path in it)
 
     Raises:
-        OSError, ValueError, ImportError: As pyarrow raises them.
+        OSError, ValueError, ImportError: Of pyarrow.
     """
     kind, parts, attempts = scheme(uri), urlsplit(uri), attempts or ATTEMPTS
     bucket = host(uri)
@@ -105,7 +104,7 @@ def check_workspace(uri: str, kind: str) -> None:
         )
     try:
         parts = urlsplit(uri)
-        asked = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True)]
+        requested = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True)]
     except ValueError as error:
         raise WorkspaceError(f"workspace {shown(uri)} is not a URI ({error})") from error
     if parts.password or parts.username not in (None, "", "anonymous"):
@@ -113,7 +112,7 @@ def check_workspace(uri: str, kind: str) -> None:
             f"workspace {shown(uri)} has credentials in its URI, which logs and tables would show",
             CREDENTIALS[kind],
         )
-    unknown = sorted(set(asked) - set(QUERIES[kind]))
+    unknown = sorted(set(requested) - set(QUERIES[kind]))
     if unknown:
         raise WorkspaceError(
             f"workspace {shown(uri)} has ?{one_line(unknown[0], 40)}= in its URI, which {kind}:// does not take here",
@@ -124,7 +123,7 @@ def check_workspace(uri: str, kind: str) -> None:
 
 
 def check_reachable(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """As `open_store`, once the bucket has answered. Raises WorkspaceError."""
+    """`open_store`, and check that the bucket responds. Raises WorkspaceError."""
     try:
         return _open_checked(uri, _environment())
     except (pa.ArrowException, OSError, ValueError, RuntimeError, ImportError) as error:
@@ -133,7 +132,7 @@ def check_reachable(uri: str) -> tuple[pyarrow.fs.FileSystem, str]:
 
 @lru_cache(maxsize=64)
 def _open_checked(uri: str, environment: tuple[str | None, ...]) -> tuple[pyarrow.fs.FileSystem, str]:
-    """Once per process and environment: with few attempts, unless the store says that it is overloaded."""
+    """Once per process and environment, with `FIRST_ATTEMPTS`, unless the store says that it is overloaded."""
     try:
         within(REACHABLE_S, lambda: _check_bucket(*open_store(uri, FIRST_ATTEMPTS)))
         return open_store(uri)
@@ -146,14 +145,14 @@ def _open_checked(uri: str, environment: tuple[str | None, ...]) -> tuple[pyarro
 
 
 def _check_bucket(fs: pyarrow.fs.FileSystem, root: str) -> None:
-    """Raises OSError unless the bucket is there and may be read."""
+    """Raises OSError unless the bucket exists and may be read."""
     bucket = root.split("/")[0]
     try:
         there = fs.get_file_info(bucket).type != pyarrow.fs.FileType.NotFound
     except OSError as error:
         if not _FORBIDDEN.search(str(error)):
             raise
-        # Credentials for one folder of a bucket cannot ask for the bucket itself.
+        # Credentials for one folder of a bucket do not permit requests about the bucket itself.
         fs.get_file_info(pyarrow.fs.FileSelector(root, allow_not_found=True))
         return
     if not there:
@@ -161,9 +160,9 @@ def _check_bucket(fs: pyarrow.fs.FileSystem, root: str) -> None:
 
 
 def within(seconds: float, work: Callable[[], _T]) -> _T:
-    """Call ``work`` in a thread that is abandoned after so many seconds: not every driver has a time limit.
+    """Call ``work`` in a thread that is abandoned after so many seconds, for drivers without a time limit.
 
-    Raises TimeoutError, or what ``work`` raises.
+    Raises TimeoutError, or the error of ``work``.
     """
     future: Future[_T] = Future()
 
@@ -195,7 +194,7 @@ def read_again(read: Callable[[], _T]) -> _T:
 
 
 def read_batches(batches: Callable[[], Iterable[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
-    """The batches of files that do not change; where an answer was garbled, they are read again from there on."""
+    """The batches of files that do not change; after a garbled response, reading continues from there."""
     done = 0
     for attempt in range(1, GARBLED_ATTEMPTS + 1):
         passed = 0
@@ -231,7 +230,7 @@ def unreachable(uri: str, error: Exception) -> WorkspaceError:
 
 
 def _environment() -> tuple[str | None, ...]:
-    """The variables that decide which store an S3 URI names, and as whom: after a change it is opened anew."""
+    """The variables that decide an S3 URI's store and credentials: after a change it is opened again."""
     return tuple(os.environ.get(name) for name in (*_ENDPOINT, *_REGION, "AWS_ACCESS_KEY_ID", "AWS_PROFILE"))
 
 
@@ -239,11 +238,11 @@ def _environment() -> tuple[str | None, ...]:
 def _s3(
     bucket: str, user: str | None, password: str | None, query: str, attempts: int, environment: tuple[str | None, ...]
 ) -> pyarrow.fs.FileSystem:
-    """As pyarrow reads a URI, but with time-outs: pyarrow's own reading tries a dead endpoint for minutes."""
-    asked = dict(parse_qsl(query))
-    options: dict[str, Any] = {k: asked[k] for k in ("region", "endpoint_override", "scheme") if k in asked}
+    """Like pyarrow's `from_uri`, but with time-outs: pyarrow itself retries a dead endpoint for minutes."""
+    requested = dict(parse_qsl(query))
+    options: dict[str, Any] = {k: requested[k] for k in ("region", "endpoint_override", "scheme") if k in requested}
     endpoint, region = next(filter(None, environment[:2]), None), next(filter(None, environment[2:4]), None)
-    if endpoint and "endpoint_override" not in options:  # pyarrow reads it for URIs alone
+    if endpoint and "endpoint_override" not in options:  # pyarrow reads it only for URIs
         kind, _, address = endpoint.rpartition("://")
         options |= {"endpoint_override": address.rstrip("/"), "scheme": kind or "https"}
     if "endpoint_override" not in options and "region" not in options and not region:
@@ -263,8 +262,8 @@ def _s3(
 
 @lru_cache(maxsize=64)
 def _gcs(user: str | None, query: str, retry_s: float) -> pyarrow.fs.FileSystem:
-    asked = dict(parse_qsl(query))
-    options = {k: asked[k] for k in ("endpoint_override", "scheme", "project_id") if k in asked}
+    requested = dict(parse_qsl(query))
+    options = {k: requested[k] for k in ("endpoint_override", "scheme", "project_id") if k in requested}
     return pyarrow.fs.GcsFileSystem(
         anonymous=user == "anonymous", retry_time_limit=timedelta(seconds=retry_s), **options
     )

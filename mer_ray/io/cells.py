@@ -1,8 +1,8 @@
-"""Text in the cells of a CSV file: no spreadsheet runs it as a formula, and reading gives what was written.
+"""Text in the cells of a CSV file, guarded so that no spreadsheet runs it as a formula; `unguard` restores it exactly.
 
 After OWASP's page on CSV injection: an apostrophe is put before text that begins like a formula, also after blanks and
 quotes, in full-width forms, or after a semicolon, tab or line break, at which some spreadsheets begin a new cell. Text
-that is guarded already gets one apostrophe more, so that `unguard` is exact.
+that looks guarded gets another apostrophe, so that `unguard` is exact.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 BOM = b"\xef\xbb\xbf"
 """Marks a CSV file as UTF-8 for Excel."""
 DECIMALS = 6
-"""Of numbers for people; a score is not known better than to some hundredths."""
+"""Of numbers in CSV files; the accuracy of scores is some hundredths."""
 
 _SIGN = "=+\\-@＝＋－＠﹦﹢﹣﹫"
 _BLANK = r"\s'\"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2060\ufeff"
@@ -38,22 +38,22 @@ def unguard(cell: str) -> str:
 
 
 def encoded(text: str) -> bytes:
-    """A CSV file's bytes; with the mark for Excel where it holds more than ASCII."""
+    """A CSV file's bytes; with the mark for Excel if it is not ASCII."""
     return (b"" if text.isascii() else BOM) + text.encode()
 
 
 def guarded(table: pa.Table) -> pa.Table:
-    """The table as CSV is to show it: text guarded, numbers to `DECIMALS`."""
+    """The table for CSV: text guarded, numbers rounded to `DECIMALS`."""
     return _texts(rounded(table), guard)
 
 
 def unguarded(table: pa.Table) -> pa.Table:
-    """The inverse of `guarded`, but for the decimals."""
+    """The inverse of `guarded`, except for the rounding."""
     return _texts(table, unguard)
 
 
 def rounded(table: pa.Table) -> pa.Table:
-    """The table with its numbers to `DECIMALS`."""
+    """The table with its numbers rounded to `DECIMALS`."""
     return _each(table, pa.types.is_floating, lambda column: pc.round(column, DECIMALS))
 
 

@@ -1,7 +1,7 @@
-"""Delimited text as spreadsheets and scripts write it: its encoding, its delimiter, its records, its numbers.
+"""Delimited text from spreadsheets and scripts: its encoding, delimiter, records and numbers.
 
-Nothing here knows what the columns mean. `csv` of the standard library does the parsing; what it passes over in silence
-(a quotation mark that swallows the rows below it, bytes of another encoding) is found here.
+The meaning of columns is not known here. The standard library's `csv` parses; this module detects what `csv` silently
+accepts (a quotation mark that swallows the rows below it, bytes of another encoding).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ MAX_LINE = 1 << 24  # characters
 MISSING = frozenset(
     ["", "-", "–", "—", ".", "?", "na", "n/a", "#n/a", "#na", "nan", "-nan", "null", "#null!", "none", "nil", "missing"]
 )
-"""What stands in a numeric cell that has no number, in lower case."""
+"""Numeric cells without a number, in lower case."""
 
-_BOMS = (  # UTF-32's first: it begins as UTF-16's does
+_BOMS = (  # UTF-32's first: it begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -43,7 +43,7 @@ _NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 _LETTERS = "À-ÖØ-öø-ÿŠŽšžŒœŸ"
 _SIGNS = "ƒˆ†‡‰‹›‚¢¤¥¦¬±²³µ¶¸¹¼½¾×÷¨¯\N{SOFT HYPHEN}"
 _STRANGE = re.compile(f"[{_LETTERS}{_SIGNS}§©®ªº«»°·]{{3,}}|[{_SIGNS}]|[§©®ª](?=[A-Za-z{_LETTERS}])")
-"""What Windows-1252 makes of other encodings: three such characters in a row, and signs that titles hardly hold."""
+"""Other encodings read as Windows-1252: three such characters in a row, or signs that are unusual in titles."""
 _NOT_WESTERN = re.compile("ÿþ|þÿ|ÿ(?![A-Za-z])")
 _SEP = re.compile(r'"?sep=(\\t|.)"?[,;|\s]*', re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -52,9 +52,9 @@ _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 
 @dataclass(frozen=True)
 class Encoding:
-    """name, errors: as `open` takes them. note: a remark for people, where it was guessed.
+    """name, errors: arguments of `open`. note: a remark for the user, if the encoding was guessed.
 
-    dirty: whether there are rows with NUL characters, or with bytes that are not text (lone surrogates, then).
+    dirty: whether there are rows with NUL characters, or with undecodable bytes (as lone surrogates).
     """
 
     name: str
@@ -64,10 +64,10 @@ class Encoding:
 
 
 def encoding(file: Path) -> Encoding:
-    """Strict UTF-8 before all; UTF-16 and UTF-32 by their mark or their NULs; else Windows-1252. Reads the whole file.
+    """Strict UTF-8 first; UTF-16 and UTF-32 by their mark or their NULs; else Windows-1252. Reads the whole file.
 
-    In a file that is UTF-8 but for some bytes, those become lone surrogates. Raises InputError for what is no text, or
-    text in another encoding as far as that can be recognised.
+    In a file that is UTF-8 except for some bytes, those become lone surrogates. Raises InputError for binary data, and
+    for text that is recognised as another encoding.
     """
     with file.open("rb") as handle:
         head = handle.read(1 << 16)
@@ -87,7 +87,7 @@ def encoding(file: Path) -> Encoding:
 
 
 def _wide(head: bytes) -> str:
-    """UTF-16 or UTF-32 without a mark: where in each four bytes the NULs are."""
+    """UTF-16 or UTF-32 without a mark, by the positions of NULs in each four bytes."""
     if b"\0" not in head:
         return ""
     n = max(1, len(head) // 4)
@@ -121,7 +121,7 @@ def _eight_bits(file: Path, chunks: Iterator[bytes]) -> Encoding:
     hint = "save it as UTF-8"
     if wide < bad and wide:
         raise InputError(f"{file} is no UTF-8, and no Windows-1252 either", hint)
-    if wide:  # one bad byte must not turn every é of a good file into Ã©
+    if wide:  # one bad byte must not make Ã© of every é
         note = f"it is UTF-8 but for {bad:,} bytes: the rows that have these are lost"
         return Encoding("utf-8-sig", "surrogateescape", note, dirty=True)
     high = strange = 0
@@ -173,7 +173,7 @@ def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
 
 
 def delimiter(line: str, known: Callable[[Sequence[str]], int], candidates: str = DELIMITERS) -> str:
-    """The one with which most of a line's cells are ``known``, then the one that gives most cells, then the first."""
+    """The delimiter with the most ``known`` cells in a line, then the one with the most cells, then the first."""
 
     def merit(mark: str) -> tuple[int, int]:
         cells = next(csv.reader([line], delimiter=mark, skipinitialspace=mark != "\t"), [])
@@ -183,10 +183,10 @@ def delimiter(line: str, known: Callable[[Sequence[str]], int], candidates: str 
 
 
 def records(source: Iterator[str], mark: str) -> Iterator[list[str] | str]:
-    """The cells of each record, or what is wrong with it.
+    """The cells of each record, or its error.
 
-    A quotation mark that is not closed costs the line on which it opens, and not the lines up to the next one. In text
-    that tabs separate, it is a character there.
+    An unclosed quotation mark makes only its own line bad, not the lines up to the next mark. In text separated by
+    tabs, it is then a character.
     """
     pending: deque[str] = deque()
     taken: list[str] = []
@@ -226,20 +226,20 @@ def records(source: Iterator[str], mark: str) -> Iterator[list[str] | str]:
 
 
 def _are_rows(lines: Sequence[str], mark: str, n: int) -> bool:
-    """Whether lines that a quotation mark holds together look like rows of n cells of their own, the first one too."""
+    """Whether lines joined by a quotation mark look like separate rows of n cells, including the first one."""
     whole = [line.count(mark) >= n - 1 for line in lines]
     return n > 1 and whole[0] and any(whole[1:])
 
 
 def is_missing(text: str) -> bool:
-    """Whether a numeric cell has no number, as spreadsheets, R and pandas write that."""
+    """Whether a numeric cell has no number, in the spelling of spreadsheets, R and pandas."""
     return text.strip().casefold() in MISSING
 
 
 def number(text: str, thousands: bool = False) -> float:
     """A number with a decimal point or comma. Raises ValueError, also for two kinds of separators.
 
-    thousands: whether the numbers can be so large that ``1,234`` could be either, and is refused.
+    thousands: whether numbers can be so large that ``1,234`` is ambiguous, and refused.
     """
     bare = text.strip().replace("\N{MINUS SIGN}", "-")
     if not _NUMBER.fullmatch(bare):

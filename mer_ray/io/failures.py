@@ -1,4 +1,4 @@
-"""What a stage has lost so far, and what it is therefore to try again."""
+"""The failures of a stage so far, and which of them the next run tries again."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mer_ray.io.ids import Ids
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A stage's failures that nothing has mended since, one a track, columns in the same order (N,).
+class Failed:
+    """A stage's unresolved failures, one a track, columns in the same order (N,).
 
-    transient: the next run tries again. attempts: tries so far.
+    transient: the next run tries again. attempts: so far.
     """
 
     ids: pa.Array
@@ -26,7 +26,7 @@ class Lost:
         return len(self.ids)
 
     def look_up(self, ids: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-        """(which of them are lost for good (n,) bool, the tries that each had (n,), 0 where it was not lost)."""
+        """(which of them failed for good (n,) bool, the attempts of each (n,), 0 where it has not failed)."""
         at = pc.index_in(ids, value_set=self.ids).fill_null(-1).to_numpy()
         found = at >= 0
         final, attempts = np.zeros(len(at), bool), np.zeros(len(at), np.int32)
@@ -37,10 +37,10 @@ class Lost:
     def todo(
         self, ids: pa.Array | pa.ChunkedArray, done: Ids, retry_failed: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(which of ``ids`` are still to do (n,) bool, the tries that each had).
+        """(which of ``ids`` are still to do (n,) bool, the attempts of each (n,)).
 
-        Not to do: what is done, and what failed for good, unless ``retry_failed``. Failures that may pass (time-outs)
-        are always tried again.
+        Not to do: what is done, and what failed for good, unless ``retry_failed``. Transient failures (time-outs)
+        are always retried.
         """
         final, attempts = self.look_up(ids)
         wanted: np.ndarray = ~done.mask(ids)

@@ -1,7 +1,7 @@
-"""Downloads of audio: one streaming request with a deadline, a size limit and a few attempts.
+"""Downloads of audio: one streaming request with a deadline, a size limit and retries.
 
-Bytes that arrived before a connection broke are kept for the next attempt, where the server supports ranges.
-`Watchdog`, `backoff` and `retry_after_s` also serve the client of Last.fm (`mer_ray.sources.lastfm`).
+After a broken connection, the next attempt requests the missing bytes, if the server supports ranges. The client of
+Last.fm (`mer_ray.sources.lastfm`) uses `Watchdog`, `backoff` and `retry_after_s`, too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STALL_TIMEOUT_S = 30.0
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 HEADERS = {"User-Agent": f"mer-ray/{__version__}", "Accept-Encoding": "identity"}
 
-# At its usual level httpx2 logs whole addresses, tokens in their query included.
+# At its default level httpx2 logs addresses with the tokens in their queries.
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
@@ -47,17 +47,17 @@ def unlimited(name: str) -> AbstractContextManager[None]:
 
 
 def fetch(url: str, path: Path, timeout_s: float, max_mb: float, slot: Slot = unlimited) -> None:
-    """Download ``url`` to ``path``, which appears whole or not at all.
+    """Download ``url`` to ``path``, atomically.
 
     Args:
-        timeout_s: For all attempts and pauses together, but not the waiting for a slot.
+        timeout_s: For all attempts and pauses together, without the time to wait for a slot.
         max_mb: In megabytes (10^6 bytes).
         slot: Entered with the host's name for each exchange with it.
 
     Raises:
         TrackError: With the reason ``http_404`` and the like, ``timeout``, ``unreachable``, ``truncated``, ``empty``,
             ``too_big`` or ``bad_url``. Messages show scheme, host and path only.
-        WorkspaceError: The disk refuses.
+        WorkspaceError: The file cannot be written.
     """
     address = _parse(url)
     deadline = time.monotonic() + timeout_s
@@ -86,24 +86,24 @@ def fetch(url: str, path: Path, timeout_s: float, max_mb: float, slot: Slot = un
 
 
 def backoff(attempt: int, first_s: float) -> float:
-    """The pause in seconds after a failed attempt (1, 2, ...): twice as long each time, give or take a half."""
+    """The pause in seconds after a failed attempt (1, 2, ...): doubled each time, times 0.5 to 1.5."""
     return float(first_s * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
 
 
 class Watchdog:
-    """Ends a network exchange at a wall-clock limit, whatever the server does.
+    """Ends a network exchange at a wall-clock limit.
 
-    The time-outs of an HTTP client are per read: a server that sends one byte now and then never exceeds them. `trace`,
+    The time-outs of an HTTP client are per read: a server that sends single bytes never exceeds them. `trace`,
     passed as the request's ``trace`` extension, collects the connections; `limit` cuts them.
     """
 
     def __init__(self) -> None:
         self.cut = False
-        self._sockets: list[socket.socket] = []  # several, where a redirect leads to another host
+        self._sockets: list[socket.socket] = []  # several after a redirect to another host
         self._lock = threading.Lock()
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Remember a connection that the client has just made."""
+        """Record a new connection."""
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             with self._lock:
                 self._sockets = [s for s in self._sockets if s.fileno() >= 0]
@@ -113,7 +113,7 @@ class Watchdog:
 
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
-        """Within this context, cut the connections after so many seconds; ``cut`` then says so."""
+        """Within this context, cut the connections after so many seconds; ``cut`` is then True."""
         self.cut = False
         timer = threading.Timer(seconds, self._expire)
         timer.daemon = True
@@ -130,14 +130,14 @@ class Watchdog:
 
     def _shut(self) -> None:
         for connected in self._sockets:
-            # Only a shutdown wakes a thread that waits in recv; the TLS socket's own would trip over that thread.
+            # Only a shutdown wakes a thread that waits in recv; the TLS socket's own is not safe beside that thread.
             with suppress(OSError):
                 socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    return httpx2.create_ssl_context()  # 0.1 s: once a process, not once a file
+    return httpx2.create_ssl_context()  # takes 0.1 s, so once per process
 
 
 def _parse(url: str) -> httpx2.URL:
@@ -146,17 +146,17 @@ def _parse(url: str) -> httpx2.URL:
     except (httpx2.InvalidURL, ValueError):
         raise TrackError("bad_url", "the track's address is not a valid URL") from None
     if address.scheme not in ("http", "https") or not address.host:
-        # Not shown: an invalid address may hold a password anywhere.
+        # Not shown: an invalid address may contain a password anywhere.
         raise TrackError("bad_url", "the track's address is not an http or https URL")
     return address
 
 
 _Failure = tuple[TrackError, float | None]
-"""The error of an attempt, and how many seconds the server asks to wait."""
+"""The error of an attempt, and the seconds of ``Retry-After``."""
 
 
 class _Download:
-    """The bytes of a file that have arrived, and how to request the rest of the same version."""
+    """The bytes of a file so far, and how to request the rest of the same version."""
 
     def __init__(
         self, client: httpx2.Client, address: httpx2.URL, file: IO[bytes], max_bytes: float, watchdog: Watchdog
@@ -170,10 +170,10 @@ class _Download:
         self.file.truncate()
         self.received = 0
         self.total: int | None = None
-        self.validator = ""  # empty where the server cannot go on from the middle
+        self.validator = ""  # empty if the server does not support ranges
 
     def attempt(self) -> _Failure | None:
-        """Request the file, or the rest of it; None once it is whole."""
+        """Request the file, or the rest of it; None once it is complete."""
         connected = False
         headers = {"Range": f"bytes={self.received}-", "If-Range": self.validator} if self.received else {}
         try:
@@ -201,7 +201,7 @@ class _Download:
         return None
 
     def _goes_on(self, response: httpx2.Response) -> bool:
-        """Whether this is the rest of the same file; a refusal leaves that open."""
+        """Whether this is the rest of the same file."""
         if response.status_code != 206:
             return not response.is_success and response.status_code != 416
         found = _RANGE.fullmatch(response.headers.get("content-range", ""))
@@ -215,11 +215,11 @@ class _Download:
             self.total = length or None
             self.validator = _validator(response)
         self._check_size(self.received + length)
-        for chunk in response.iter_bytes():  # as it comes: gathered chunks would be lost with the connection
+        for chunk in response.iter_bytes():  # unbuffered, so that a broken connection loses no bytes
             self.received += len(chunk)
             self._check_size(self.received)
             self.file.write(chunk)
-        if self.watchdog.cut:  # a body without a length ends where the connection does
+        if self.watchdog.cut:  # else a body without a length would seem complete
             raise self._timeout()
         if not self.received:
             raise self._error("empty", "holds no data")
@@ -251,7 +251,7 @@ class _Download:
 
 
 def _validator(response: httpx2.Response) -> str:
-    """The strong ETag or date of this version of the file, if its server also supports ranges."""
+    """The strong ETag or date of this version of the file, if the server supports ranges."""
     if response.headers.get("accept-ranges", "").strip().lower() != "bytes":
         return ""
     tag = str(response.headers.get("etag", ""))
@@ -259,7 +259,7 @@ def _validator(response: httpx2.Response) -> str:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a ``Retry-After`` header asks to wait, from its number or its date; None without a valid one."""
+    """Seconds of a ``Retry-After`` header, from its number or its date; None without a valid one."""
     text = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", text):
         return float(text)

@@ -1,4 +1,4 @@
-"""What makes two rows the same track, and names that are safe on any disk."""
+"""Identities of tracks, hashes, and text that is safe to show."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SPACES = re.compile(r"\s+")
 
 
 def normalise(text: str) -> str:
-    """Fold what people write differently and mean the same: Unicode form, case, accents, dashes, blanks.
+    """Fold differences of spelling: Unicode form, case, accents, dashes, blanks.
 
     Accents are folded on Latin and Greek letters only. In other scripts a mark makes another letter: は, ば; и, й.
     """
-    # Apostrophes first: NFKD takes the acute accent, which many type for one, apart into a blank and a mark.
+    # Apostrophes first: NFKD splits the acute accent, often typed for one, into a blank and a mark.
     text = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES)).translate(_DASHES).translate(_APOSTROPHES)
     if not text.isascii():
         text = unicodedata.normalize("NFC", _without_accents(text))
@@ -26,7 +26,7 @@ def normalise(text: str) -> str:
 
 
 def _without_accents(text: str) -> str:
-    """Decomposed text without the combining marks on Latin and Greek letters, and on what is no letter."""
+    """Decomposed text without the combining marks on Latin and Greek letters, and on other characters than letters."""
     folded, foldable = [], True
     for c in text:
         if unicodedata.combining(c):
@@ -61,7 +61,7 @@ def file_digest(path: str | Path) -> str:
 
 
 def one_line(text: str, limit: int = 500) -> str:
-    """Text from outside, fit for a table cell, a log line or a terminal: no control characters, bounded length.
+    """Untrusted text made safe for a table cell, a log line or a terminal: no control characters, bounded length.
 
     Lone surrogates (file names that are not UTF-8) become ``\\udcXX`` escapes, so that the result can be encoded.
     """

@@ -11,18 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 DIGITS = 16
-"""Hexadecimal digits of our own ids: 64 bits."""
+"""Hexadecimal digits of generated ids: 64 bits."""
 _OWN = re.compile(f"[0-9a-f]{{{DIGITS}}}")
-_AT_ONCE = 1 << 20
+_BATCH = 1 << 20
 _VALUES = np.full(256, 255, np.uint8)
 _VALUES[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16, dtype=np.uint8)
 
 
 class Ids(Set[str]):
-    """A set of ids that grows: 16 small hexadecimal digits take 8 bytes, anything else what a string takes.
+    """A growing set of ids: 16 lower-case hexadecimal digits take 8 bytes, other ids the size of a string.
 
-    The numbers are kept as a few sorted runs, each at least twice as long as the next (as in O'Neil et al. 1996, "The
-    log-structured merge-tree"), so that to add n ids one batch at a time takes O(n log n).
+    The numbers are stored as sorted runs, each at least twice as long as the next (as in O'Neil et al. 1996, "The
+    log-structured merge-tree"), so that adding n ids in batches takes O(n log n).
     """
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
@@ -31,13 +31,13 @@ class Ids(Set[str]):
         batch: list[str] = []
         for i in ids:
             batch.append(i)
-            if len(batch) == _AT_ONCE:
+            if len(batch) == _BATCH:
                 self.add(batch)
                 batch = []
         self.add(batch)
 
     def add(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """Put them in; which of them were not there, (n,) bool. Of equal ones in ``ids`` the first counts as new."""
+        """Add ids. Returns which of them are new, (n,) bool; of equal ones in ``ids``, the first."""
         own, numbers, others, strings = _encode(ids)
         new = np.zeros(len(own), bool)
         distinct, first = np.unique(numbers, return_index=True)
@@ -51,7 +51,7 @@ class Ids(Set[str]):
         return new
 
     def mask(self, ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> np.ndarray:
-        """Which of them are there, (n,) bool."""
+        """Which of ``ids`` are in the set, (n,) bool."""
         own, numbers, others, strings = _encode(ids)
         out = np.zeros(len(own), bool)
         out[own] = self._has(numbers)
@@ -69,7 +69,7 @@ class Ids(Set[str]):
         self._runs.append(run)
         while len(self._runs) > 1 and len(self._runs[-2]) < 2 * len(self._runs[-1]):
             merged = np.concatenate([self._runs.pop(), self._runs.pop()])
-            merged.sort(kind="stable")  # which finds that it is two runs
+            merged.sort(kind="stable")  # a merge of two runs, in linear time
             self._runs.append(merged)
 
     def __contains__(self, i: object) -> bool:
@@ -93,12 +93,12 @@ class Ids(Set[str]):
 
     @property
     def nbytes(self) -> int:
-        """What the numbers take, in bytes."""
+        """Size of the numbers in bytes."""
         return sum(run.nbytes for run in self._runs)
 
 
 def _encode(ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """(which are our own (n,) bool, their numbers uint64, where the others are, the others)."""
+    """(which are generated ids (n,) bool, their numbers uint64, indices of the others, the others)."""
     column: Any = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
     if not isinstance(column, pa.Array):
         column = pa.array(list(column), pa.string())

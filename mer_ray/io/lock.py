@@ -1,8 +1,8 @@
-"""One command at a time in a workspace.
+"""A lock that lets one command at a time work on a stage of a workspace.
 
-In a folder, the system holds the lock, and takes it from a process that ends, however it ends. An object store has no
-locks: there, the holder rewrites an object every few seconds, and a command that finds it unchanged for long enough
-takes over. That is best effort: two commands that begin in the same moment may both go on.
+In a folder, it is a lock of the operating system, released when the process ends. An object store has no locks: there,
+the holder rewrites an object periodically, and a command that finds it unchanged for long enough takes over. That is
+best effort: two commands that begin at the same moment may both continue.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.store import Store
 
 BEAT_S = 5.0
-"""In an object store, how often the holder shows that it lives."""
+"""In an object store, the period in which the holder rewrites the object."""
 STILL_S = 20.0
-"""And for how long the object must not have changed, to whoever watches it, until the holder counts as dead."""
+"""In an object store, the time without a change after which the holder counts as dead."""
 SETTLE_S = 0.5
-"""And after what time a new holder looks whether the object is still its own."""
+"""In an object store, the time after which a new holder checks that the object is still its own."""
 
 A = TypeVar("A")
 P = ParamSpec("P")
@@ -40,7 +40,7 @@ W = TypeVar("W", bound=Store)
 
 
 def alone(stage: str) -> Callable[[Callable[Concatenate[A, W, P], T]], Callable[Concatenate[A, W, P], T]]:
-    """Decorates a stage's ``run(config, workspace, ...)``, which then holds the lock of its name."""
+    """Decorate a stage's ``run(config, workspace, ...)``, which then has the lock of its name."""
 
     def decorate(run: Callable[Concatenate[A, W, P], T]) -> Callable[Concatenate[A, W, P], T]:
         @functools.wraps(run)
@@ -55,7 +55,7 @@ def alone(stage: str) -> Callable[[Callable[Concatenate[A, W, P], T]], Callable[
 
 @contextmanager
 def locked(workspace: Store, stage: str) -> Iterator[None]:
-    """Within this context, no other command holds the same. Raises WorkspaceError where one does."""
+    """Hold the lock within this context. Raises WorkspaceError where another command holds it."""
     name = f".{stage}.lock"
     with _flocked(workspace, name, stage) if workspace.is_local else _leased(workspace, name, stage):
         yield
@@ -67,7 +67,7 @@ def _holder() -> dict[str, str | int]:
 
 
 def _taken(workspace: Store, stage: str, text: bytes) -> WorkspaceError:
-    """text: what the holder wrote; it may be in the middle of that."""
+    """The error with the holder. text: the lock's content, which may be incomplete."""
     try:
         holder = json.loads(text)
         who = one_line(f"process {holder['pid']} on {holder['host']}, since {holder['since']}", 200)
@@ -86,7 +86,7 @@ def _taken(workspace: Store, stage: str, text: bytes) -> WorkspaceError:
 def _flocked(workspace: Store, name: str, stage: str) -> Iterator[None]:
     path = Path(workspace.path(name))
     with _locked(workspace, path, stage) as file:
-        with suppress(OSError):  # another user's file, or a full disk: the lock holds all the same
+        with suppress(OSError):  # another user's file, or a full disk: the lock is valid nevertheless
             file.truncate(0)
             file.write(json.dumps(_holder()).encode())
         try:
@@ -116,7 +116,7 @@ def _locked(workspace: Store, path: Path, stage: str) -> FileIO:
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
                 return file
-        file.close()  # its holder has removed it in between, and others may lock one of the same name
+        file.close()  # its holder has removed it, and others may lock a new one
 
 
 def _open(path: Path) -> FileIO:
@@ -125,7 +125,7 @@ def _open(path: Path) -> FileIO:
     except PermissionError:
         if not path.exists():
             raise
-        # Another user's; the lock can be had all the same.
+        # Another user's file, which can be locked nevertheless.
         return FileIO(os.open(path, os.O_RDONLY), "r")
 
 
@@ -145,9 +145,9 @@ def _leased(workspace: Store, name: str, stage: str) -> Iterator[None]:
         beats = 0
         while not ended.wait(BEAT_S):
             beats += 1
-            with suppress(MerRayError):  # it may be reached the next time
+            with suppress(MerRayError):  # the next attempt may succeed
                 if (found := _read(workspace, name)) and not _is_own(found, holder):
-                    return  # taken over by one that thought this process dead
+                    return  # another command has taken over
                 _beat(workspace, name, holder, beats)
 
     thread = threading.Thread(target=live, daemon=True)
@@ -163,7 +163,7 @@ def _leased(workspace: Store, name: str, stage: str) -> Iterator[None]:
 
 
 def _wait_for(workspace: Store, name: str, stage: str) -> None:
-    """Come back once nobody holds it. Raises WorkspaceError where the holder gives a sign of life."""
+    """Wait until the lock is free. Raises WorkspaceError where its holder is alive."""
     first = _read(workspace, name)
     until = time.monotonic() + STILL_S
     while first and time.monotonic() < until:

@@ -1,4 +1,4 @@
-"""Audio in object stores and on file servers, through pyarrow where it knows them, else through fsspec."""
+"""Reads audio in object stores and on file servers, by pyarrow or fsspec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mer_ray.io.buckets import REQUEST_TIMEOUT_S, open_store, within
 from mer_ray.io.identity import one_line
 
 UNQUOTED = ("az", "webhdfs", "memory")
-"""Their drivers take an address to the letter; in the others' addresses, %20 is a blank."""
+"""Schemes whose drivers do not decode addresses; in others, %20 is a blank."""
 
 PACKAGES = {
     "az": "adlfs",
@@ -26,7 +26,7 @@ PACKAGES = {
 }
 OPENED_BY_PYARROW = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "hdfs")
 ATTEMPTS = 3
-"""Of a request: a track that fails by then is tried again by the next run."""
+"""Of a request: the next run retries a track that fails."""
 CHUNK = 1 << 20  # bytes
 
 
@@ -35,7 +35,7 @@ def local_copy(uri: str, timeout_s: float = 600.0, max_mb: float = 4_000.0) -> I
     """A local file with the audio at ``uri``: the file itself, or a temporary copy of an object in a store.
 
     timeout_s, max_mb: limits of such a copy, max_mb in megabytes (10^6 bytes). Raises TrackError where the object
-    cannot be read; whether a local file can be is for the reader to say.
+    cannot be read; a local file is not checked.
     """
     if is_local(uri):
         yield to_path(uri)
@@ -49,7 +49,7 @@ def local_copy(uri: str, timeout_s: float = 600.0, max_mb: float = 4_000.0) -> I
 def copy(uri: str, target: Path, timeout_s: float, max_mb: float) -> None:
     """Copy an object into a local file. timeout_s: for everything together. max_mb: in megabytes (10^6 bytes).
 
-    Credentials come from the driver's usual places (environment, profile, instance), or stand in the URI.
+    Credentials come from the driver's usual places (environment, profile, instance), or from the URI.
     Raises TrackError: ``missing``, ``too_big``, ``timeout``, ``unreadable``, ``no_driver`` or ``bad_uri``.
     """
     _check(uri)
@@ -62,7 +62,7 @@ def copy(uri: str, target: Path, timeout_s: float, max_mb: float) -> None:
         raise TrackError("missing", f"{shown(uri)} is not there") from error
     except TrackError:
         raise
-    except Exception as error:  # a border: each driver has errors of its own
+    except Exception as error:  # each driver raises its own kinds
         raise _explained(error, uri) from error
     finally:
         late.set()
@@ -78,7 +78,7 @@ def listing(uri: str, timeout_s: float = 600.0) -> list[str]:
         raise InputError(f"{shown(uri)} {problem}", "check the address, or try again") from error
     except TrackError as error:
         raise InputError(error.message) from error
-    except Exception as error:  # a border: each driver has errors of its own
+    except Exception as error:  # each driver raises its own kinds
         raise InputError(_explained(error, uri).message, "check the address and the credentials") from error
 
 
@@ -126,7 +126,7 @@ def _open(uri: str) -> tuple[Any, str]:
     import fsspec  # type: ignore[import-untyped]
     import pyarrow.fs as pafs
 
-    # Not from fsspec's cache: several threads would speak on one connection.
+    # Not from fsspec's cache: several threads would share one connection.
     if kind in ("ftp", "sftp"):
         account = {"username": parts.username, "password": parts.password, "port": parts.port}
         options = {k: unquote(v) if isinstance(v, str) else v for k, v in account.items() if v}

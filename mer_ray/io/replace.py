@@ -1,4 +1,4 @@
-"""Write a local file so that a reader meets the old one or the whole new one, never a part."""
+"""Atomic replacement of a local file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mer_ray.io.identity import one_line
 
 @contextmanager
 def replacing(path: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
-    """A new binary file that takes the name ``path`` when the context ends well, and is removed when it does not.
+    """A new binary file that is renamed to ``path`` at the end of the context, or removed after an error.
 
     Args:
-        path: Its folder is made where it is missing.
-        folder: Of the file until then, on the same disk; by default that of ``path``.
+        path: Its folder is created if it is missing.
+        folder: Of the temporary file, on the same disk; by default that of ``path``.
 
     Raises:
-        WorkspaceError: The disk refuses.
+        WorkspaceError: The file cannot be written.
     """
     temporary = (folder or path.parent) / f".{uuid.uuid4().hex}.part"
     try:

@@ -1,4 +1,4 @@
-"""The columns of every table, with their units and ranges, and how matrices lie in a column."""
+"""The columns of every table, with their units and ranges, and the layout of matrices in a column."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ EVIDENCE = pa.struct(
     [pa.field("tag", pa.string()), pa.field("term", pa.string()), pa.field("weight", pa.float64())]
     + [pa.field(d, pa.float64()) for d in DIMENSIONS]
 )
-TRIED = pa.struct([pa.field(name, pa.string()) for name in ("provider", "reason", "message")])
-GIVEN = pa.struct([pa.field(d, pa.float64()) for d in DIMENSIONS])
+ATTEMPT = pa.struct([pa.field(name, pa.string()) for name in ("provider", "reason", "message")])
+LABEL = pa.struct([pa.field(d, pa.float64()) for d in DIMENSIONS])
 
 SCHEMAS: dict[str, pa.Schema] = {
     "tracks": pa.schema(
@@ -41,7 +41,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("duration_s", pa.float64(), "s, as the source says; null where it does not", True),
             _field("uri", pa.string(), "path, URL or demo cue of the audio, if the source has it", True),
             _field("tags", pa.list_(TAG), "weight > 0, relative"),
-            _field("given", GIVEN, "label of the source itself, rescaled to 0..1", True),
+            _field("given", LABEL, "label of the source itself, rescaled to 0..1", True),
             _field("size", pa.int64(), "bytes of the file, of a source that is a folder", True),
             _field("mtime_ns", pa.int64(), "ns since 1970: last change of that file", True),
             _field("source", pa.string(), "lastfm | manifest | folder | demo"),
@@ -80,7 +80,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("size", pa.int64(), "bytes of the file, if it is on a disk", True),
             _field("mtime_ns", pa.int64(), "ns since 1970: last change of the file, if it is on a disk", True),
             _field("request", pa.string(), "hash of what of the track it was found by", True),
-            _field("tried", pa.list_(TRIED), "the providers that failed before this one, and why"),
+            _field("tried", pa.list_(ATTEMPT), "the providers that failed before this one, and why"),
             _field("spotify_id", pa.string(), "the Spotify track that was chosen; null where none was asked for", True),
             _field("decoded_share", pa.float64(), "of what the file announces, 0..1; null where it does not say", True),
         ]

@@ -1,7 +1,6 @@
-"""Parquet tables in a folder: shards that appear whole, are read in pieces, and are rewritten without a gap.
+"""Parquet tables as folders of shards, which are written atomically, read in pieces, and rewritten without a gap.
 
-A table is a folder of Parquet shards. The name of a shard follows from what is in it, so a batch that is written again
-replaces itself.
+The name of a shard is a hash of its batch, so that a batch that is written again replaces itself.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ class Tables(Store):
     """A folder of tables, at a local path or in an object store (s3://, gs://)."""
 
     def append(self, table: str, rows: pa.Table, shard: str) -> str:
-        """Add rows as one shard. ``shard`` names the batch: the same batch written twice is there once.
+        """Add rows as one shard. ``shard`` names the batch: the same batch written twice is stored once.
 
-        Answers the file's name.
+        Returns the file's name.
         """
         sink = pa.BufferOutputStream()
-        # Frames hardly repeat a number: to look for repeats takes eight times as long, and gigabytes for ten hours.
+        # A dictionary of frames, whose numbers hardly repeat, takes eight times as long, and gigabytes for ten hours.
         repeats = not table.startswith(features_table(""))
         pq.write_table(rows, sink, compression="zstd", use_dictionary=repeats)
         name = f"part-{digest(shard.encode())[:24]}.parquet"
@@ -43,16 +42,16 @@ class Tables(Store):
         return name
 
     def append_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Add rows (dicts) to a table of `SCHEMAS`, the shard named by their ids. Answers the files' names."""
+        """Add rows (dicts) to a table of `SCHEMAS`, the shard named by their ids. Returns the files' names."""
         if not rows:
             return []
         shard = "\n".join(f"{r.get('stage', '')} {r['track_id']} {r.get('at', '')} {r.get('title', '')}" for r in rows)
         return [self.append(table, pa.Table.from_pylist(list(rows), schema=SCHEMAS[table]), shard)]
 
     def replace(self, table: str, shards: Iterable[Sequence[Mapping[str, Any]]]) -> None:
-        """Make a table anew from shards of rows, for one that follows from something else as a whole.
+        """Replace a whole table by shards of rows.
 
-        The new shards come before the old ones go: a reader in between, or after a kill, finds every row.
+        The new shards are written before the old ones are deleted, so that readers, also after a kill, find every row.
         """
         new = {name for rows in shards for name in self.append_rows(table, rows)}
         for name in self.names(table):
@@ -60,15 +59,15 @@ class Tables(Store):
                 self.delete(table, name)
 
     def drop(self, table: str, ids: Collection[str], where: pc.Expression | None = None) -> int:
-        """Take rows out: of these tracks and, with ``where``, only those for which it holds. How many they were."""
+        """Delete the rows of these tracks, with ``where`` only those for which it holds. Returns their number."""
         wanted = pc.field("track_id").isin(pa.array(list(ids), pa.string()))
         wanted = wanted if where is None else wanted & where
         return self._rewrite(table, wanted, lambda rows: rows.filter(~wanted)) if ids else 0
 
     def exchange(self, table: str, ids: Collection[str], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Put rows in the places of those of these tracks. Of tracks in ``ids`` without a new row, the old one goes.
+        """Replace the rows of these tracks. Tracks in ``ids`` without a new row lose theirs.
 
-        At no moment are both gone, so that what a new row is compared with outlives a kill.
+        New rows are written before old ones are deleted, so that a kill loses none.
         """
         new, wanted = pa.Table.from_pylist(list(rows), SCHEMAS[table]), pc.field("track_id").isin(list(ids))
         put = Ids()
@@ -84,7 +83,7 @@ class Tables(Store):
             self.append_rows(table, [r for r in rows if not put.mask([r["track_id"]])[0]])
 
     def rename(self, table: str, ids: Mapping[str, str]) -> int:
-        """Give the rows of tracks another id. How many they were."""
+        """Change the id of tracks' rows. Returns their number."""
         old, new = pa.array(list(ids), pa.string()), pa.array(list(ids.values()), pa.string())
 
         def renamed(rows: pa.Table) -> pa.Table:
@@ -95,13 +94,13 @@ class Tables(Store):
         return self._rewrite(table, pc.field("track_id").isin(old), renamed) if ids else 0
 
     def settle(self, table: str, there: Ids | None = None) -> set[str]:
-        """Take out rows whose id comes again and, with ``there``, those of ids that are not in it: these ids."""
-        seen, twice, strays = Ids(), set[str](), set[str]()
+        """Delete duplicated rows and, with ``there``, rows whose id is not in it. Returns these ids."""
+        seen, twice, orphans = Ids(), set[str](), set[str]()
         for batch in self._scan(table, ["track_id"]):
             ids = batch["track_id"]
             twice.update(ids.filter(pa.array(~seen.add(ids))).to_pylist())
             if there is not None:
-                strays.update(ids.filter(pa.array(~there.mask(ids))).to_pylist())
+                orphans.update(ids.filter(pa.array(~there.mask(ids))).to_pylist())
         first = Ids()
 
         def once(rows: pa.Table) -> pa.Table:
@@ -111,17 +110,17 @@ class Tables(Store):
         if twice:
             wanted = pc.field("track_id").isin(pa.array(list(twice), pa.string()))
             self._rewrite(table, wanted, once, uuid.uuid4().hex)
-        self.drop(table, strays)
-        return strays
+        self.drop(table, orphans)
+        return orphans
 
     def _rewrite(
         self, table: str, wanted: pc.Expression, change: Callable[[pa.Table], pa.Table], salt: str = ""
     ) -> int:
-        """Change the shards that have rows for which ``wanted`` holds. How many rows those are.
+        """Change the shards that have rows for which ``wanted`` holds. Returns the number of these rows.
 
-        A shard is written anew before the old one goes: a kill in between leaves rows twice, which readers count once,
-        and the next call changes what is left. salt: a new one for each call where a shard's change hangs on the shards
-        before it: what a killed call has written must then not be written over.
+        A new shard is written before the old one is deleted: a kill leaves duplicated rows, which readers count once,
+        and the next call changes the rest. salt: a new one for each call if a shard's change depends on the shards
+        before it, so that the output of a killed call is not overwritten.
         """
         paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
         if not paths:
@@ -144,10 +143,10 @@ class Tables(Store):
         return any(name.endswith(".parquet") for name in self.names(table))
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """The whole table (empty, with its schema, if there is none). No track_id twice, but in `LOGS`.
+        """The whole table (empty, with its schema, if there is none). A track_id is unique, except in `LOGS`.
 
-        Two processes that worked on the same ids at once can each have committed them, in shards of different names;
-        their rows are equal, and the first one counts.
+        Two processes that worked on the same ids can each have committed them, in shards of different names; their rows
+        are equal, and the first one counts.
         """
         if not self.has(table):
             empty: pa.Table = SCHEMAS.get(table, features_schema(1)).empty_table()
@@ -155,7 +154,7 @@ class Tables(Store):
         wanted = None if columns is None else list(dict.fromkeys([*columns, "track_id"]))
         paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
         try:
-            # With the schema given, a column that an older version did not write reads as nulls.
+            # With the schema, a column that an older version did not write is read as nulls.
             stored = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
             rows = read_again(lambda: stored.to_table(columns=wanted))
         except (pa.ArrowException, OSError) as error:
@@ -168,28 +167,28 @@ class Tables(Store):
         return rows if columns is None else rows.select(list(columns))
 
     def batches(self, table: str, columns: Sequence[str], rows: int = 50_000) -> Iterator[pa.Table]:
-        """What `read` gives, in its order and in pieces of ``rows`` to twice as many rows (the last one: fewer).
+        """The rows of `read`, in its order, in pieces of ``rows`` to twice as many rows (the last one: fewer).
 
-        Of the whole table, only its ids are held in memory, 8 bytes each.
+        Of the whole table, only the ids stay in memory, 8 bytes each.
         """
         wanted = list(dict.fromkeys([*columns, "track_id"]))
-        seen, held = Ids(), 0
+        seen, buffered = Ids(), 0
         piece: list[pa.RecordBatch] = []
         for batch in self._scan(table, wanted, rows):
             if table not in LOGS and not (new := seen.add(batch["track_id"])).all():
                 batch = batch.filter(pa.array(new))
             piece.append(batch)
-            held += len(batch)
-            if held >= rows:
+            buffered += len(batch)
+            if buffered >= rows:
                 yield pa.Table.from_batches(piece).combine_chunks().select(list(columns))
-                piece, held = [], 0
-        if held:
+                piece, buffered = [], 0
+        if buffered:
             yield pa.Table.from_batches(piece).combine_chunks().select(list(columns))
 
     def _scan(
         self, table: str, columns: Sequence[str], rows: int = 50_000, filter: pc.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """The shards' rows, as they are and in their order, in batches of at most ``rows``."""
+        """The shards' rows, with duplicates and in their order, in batches of at most ``rows``."""
         paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
         if not paths:
             return
@@ -216,7 +215,7 @@ class Tables(Store):
         return False
 
     def require(self, table: str, stage: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """Read a table that must have rows. Raises WorkspaceError naming the stage that makes it."""
+        """Read a table that must have rows. Raises WorkspaceError with the stage that makes it."""
         rows = self.read(table, columns)
         if rows.num_rows == 0:
             raise WorkspaceError(f"workspace {self.uri} has no {table}", f"run `mer-ray {stage}` on it first")
@@ -230,7 +229,7 @@ class Tables(Store):
         return found
 
     def find(self, table: str, ids: Any, columns: Sequence[str]) -> pa.Table:
-        """The rows of these tracks (a list or a column of ids), as far as the table has them."""
+        """The rows of these tracks (a list or a column of ids)that the table has."""
         schema = pa.schema([SCHEMAS.get(table, features_schema(1)).field(c) for c in columns])
         wanted = pc.field("track_id").isin(
             pa.array(ids, pa.string()) if isinstance(ids, list) else ids.combine_chunks()
@@ -238,7 +237,7 @@ class Tables(Store):
         return pa.Table.from_batches(list(self._scan(table, columns, filter=wanted)) if len(ids) else [], schema)
 
     def distinct(self, table: str, column: str) -> set[str]:
-        """The different values of a column of texts."""
+        """The distinct values of a text column."""
         values: set[str] = set()
         for batch in self._scan(table, [column]):
             values.update(batch[column].unique().to_pylist())

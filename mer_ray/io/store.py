@@ -1,4 +1,4 @@
-"""`Store`: the files of a folder, at a local path or in an object store, written whole or not at all."""
+"""`Store`: the files of a folder, at a local path or in an object store, written atomically."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.replace import replacing
 
 TEMPORARY = ".tmp"
-"""The folder of files that are to be gone when a run has ended."""
-MARK = "here"
-"""Prefix of the files by which nodes find out whether they see the same folder."""
+"""The folder of temporary files."""
+MARKER = "here"
+"""Prefix of the files by which nodes check that they see the same folder."""
 SHARED_S = 5.0
-"""After one machine has written a file into a shared folder, another may see it so much later."""
+"""Delay after which a file in a shared folder is visible to other machines."""
 _T = TypeVar("_T")
 
 
 def check_lasting(path: str, option: str) -> None:
-    """Raises InputError for a path in the copy of the code in which Ray runs a job: Ray removes it afterwards."""
+    """Raises InputError for a path in Ray's copy of a job's working folder, which Ray removes afterwards."""
     if {"runtime_resources", "working_dir_files"} <= set(Path(path).parts):
         raise InputError(
             f"{option} {path} is in the job's copy of the code, which Ray throws away when the job has ended",
@@ -43,11 +43,11 @@ def check_lasting(path: str, option: str) -> None:
 class Store:
     """A folder of files, at a local path or in an object store (s3://, gs://).
 
-    Cheap to make and to send to another process: it holds only its URI and a file system that others share.
+    Cheap to make and to send to another process: it has only its URI and a shared file system.
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
-        """Raises WorkspaceError, within seconds, where the URI is invalid or the store refuses."""
+        """Raises WorkspaceError, within seconds, where the URI is invalid or the store cannot be opened."""
         text = os.fspath(uri)
         kind = address.scheme(text)
         self.is_local = address.is_local(text)
@@ -76,7 +76,7 @@ class Store:
         return posixpath.join(self.root, *parts)
 
     def at(self, *parts: str) -> str:
-        """The path or URI of a file or folder inside, as other processes open it."""
+        """The path or URI of a file or folder inside, for other processes."""
         if self.is_local:
             return self.path(*parts)
         base, mark, query = self.uri.partition("?")
@@ -85,7 +85,7 @@ class Store:
     def check_reached(self, *parts: str) -> None:
         """Raises WorkspaceError where this machine does not see a file that another one has written.
 
-        A network folder may show it a moment later.
+        In a network folder it may appear later.
         """
         deadline = time.monotonic() + SHARED_S
         while self.is_local and not self.exists(*parts):
@@ -102,7 +102,7 @@ class Store:
         return bool(self._ask(lambda: self.fs.get_file_info(self.path(*parts))).type != pyarrow.fs.FileType.NotFound)
 
     def stamp(self, *parts: str) -> tuple[int | None, int | None]:
-        """(time of change in ns, bytes) of a file, by which a new version is recognised; Nones for none."""
+        """(modification time in ns, bytes) of a file, which identify its version; Nones if it is missing."""
         info = self._ask(lambda: self.fs.get_file_info(self.path(*parts)))
         return info.mtime_ns, info.size
 
@@ -120,14 +120,14 @@ class Store:
         """A file's bytes. Raises FileNotFoundError."""
 
         def read() -> bytes:
-            # Without compression: by default, pyarrow unpacks by the suffix of the name.
+            # By default, pyarrow decompresses by the suffix of the name.
             with self.fs.open_input_stream(self.path(*parts), compression=None) as stream:
                 return bytes(stream.read())
 
         return self._ask(read)
 
     def write_bytes(self, data: bytes | pa.Buffer, *parts: str) -> None:
-        """Write a file so that a reader meets the old one or the whole new one, never a part."""
+        """Write a file atomically."""
         if self.is_local:
             with self._replacing(*parts) as file:
                 file.write(data)
@@ -135,7 +135,7 @@ class Store:
             self._put(data, *parts)
 
     def write_file(self, source: Path, *parts: str) -> None:
-        """As `write_bytes` of a local file's content."""
+        """Write a local file's content atomically."""
         if self.is_local:
             with source.open("rb") as data, self._replacing(*parts) as file:
                 shutil.copyfileobj(data, file, 1 << 20)
@@ -161,39 +161,39 @@ class Store:
         self.write_bytes(json.dumps(value, indent=2, sort_keys=True, default=str).encode() + b"\n", *parts)
 
     def sweep(self, older_than_s: float = 86_400.0) -> None:
-        """Remove temporary files that killed processes left behind. Object stores have none to remove: see README."""
+        """Remove temporary files of killed processes. Object stores have none: see README."""
         folder = Path(self.path(TEMPORARY))
         if self.is_local and folder.is_dir():
             for file in folder.iterdir():
-                with suppress(FileNotFoundError):  # another process sweeps, or has just finished its file
-                    # Other nodes look for a mark as long as its run goes on.
-                    longest_s = 30 * older_than_s if file.name.startswith(MARK) else older_than_s
+                with suppress(FileNotFoundError):  # another process has removed or renamed it
+                    # Other nodes check a marker until its run ends.
+                    longest_s = 30 * older_than_s if file.name.startswith(MARKER) else older_than_s
                     if time.time() - file.stat().st_mtime > longest_s:
                         file.unlink()
 
     def delete(self, *parts: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         with suppress(FileNotFoundError):
             self._ask(lambda: self.fs.delete_file(self.path(*parts)))
 
     def discard(self, *parts: str) -> None:
-        """Remove a folder, if it is there."""
+        """Remove a folder, if it exists."""
         if self.exists(*parts):
-            with suppress(FileNotFoundError):  # Google's says so of a folder that was but a prefix of names
+            with suppress(FileNotFoundError):  # Google's client raises it for a prefix without an object
                 self._ask(lambda: self.fs.delete_dir(self.path(*parts)))
 
     def remove(self) -> None:
-        """Remove the whole folder and all that is in it."""
+        """Remove the whole folder with its content."""
         if self.is_local or "/" in self.root.strip("/"):
             self.discard()
-        else:  # a bucket stays; pyarrow's delete_dir_contents of one tries again for minutes, at Google's
+        else:  # a bucket stays; pyarrow's delete_dir_contents of one takes minutes at Google's
             for info in self._ask(lambda: self.fs.get_file_info(pyarrow.fs.FileSelector(self.root))):
                 (self.discard if info.type == pyarrow.fs.FileType.Directory else self.delete)(info.base_name)
 
     def _put(self, data: bytes | pa.Buffer, *parts: str) -> None:
         """Write one object in one call: pyarrow's stream cannot be aborted.
 
-        Closed after an exception, or by the garbage collector, it would complete the object with what it has.
+        Closed after an exception, or by the garbage collector, it would write an incomplete object.
         """
         target = self.path(*parts)
         try:
@@ -207,7 +207,7 @@ class Store:
         return replacing(Path(self.path(*parts)), Path(self.path(TEMPORARY)))
 
     def _ask(self, request: Callable[[], _T]) -> _T:
-        """The store's response. Raises WorkspaceError where there is none, after all attempts."""
+        """The store's response. Raises WorkspaceError where all attempts fail."""
         try:
             return request()
         except FileNotFoundError:

@@ -16,22 +16,22 @@ import pyarrow.compute as pc
 import pyarrow.fs
 
 from mer_ray.errors import WorkspaceError
-from mer_ray.io.failures import Lost, latest
+from mer_ray.io.failures import Failed, latest
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import SCHEMAS, features_table
 from mer_ray.io.shards import Tables
 
 COMPUTED = "features.json"
-"""In ``settings``: the features that were last computed from audio."""
+"""A file in ``settings``: the features that were last computed from audio."""
 
 
 _behind = timedelta()
 
 
 def keep_up(at: datetime) -> None:
-    """Sets `now` right in a process whose clock is behind that of another one, which said just now that it is ``at``.
+    """Correct `now` in a process whose clock is behind ``at``, the present time of the driver.
 
-    Failures count from a moment of the driver's clock on. One that is ahead does no harm.
+    Failures count from a time of the driver's clock on. A clock that is ahead does no harm.
     """
     global _behind
     _behind = max(timedelta(), at - datetime.now(UTC))
@@ -46,7 +46,7 @@ def now() -> datetime:
 def failure(
     stage: str, track_id: str, reason: str, message: str, transient: bool = False, attempts: int = 1
 ) -> dict[str, Any]:
-    """A row of ``failures``; the message is made fit for one line."""
+    """A row of ``failures``; the message is shortened to one line."""
     return {
         "stage": stage,
         "track_id": track_id,
@@ -64,61 +64,61 @@ class Workspace(Tables):
     # failures ------------------------------------------------------------------------------------------------------
 
     def failures(self, stage: str | None = None) -> list[dict[str, Any]]:
-        """What is lost now: the last failure per stage and track, without those that a later try mended.
+        """The unresolved failures: the last one per stage and track, without those that a later attempt resolved.
 
-        stage: ``extract`` means all its features, ``extract:mfcc`` that one. Failures under settings that a stage has
-        since given up do not count.
+        stage: ``extract`` means all its features, ``extract:mfcc`` that one. Failures under earlier settings of the
+        stage do not count.
         """
-        rows = self._lost(self._stages(stage), SCHEMAS["failures"].names).sort_by("at")
+        rows = self._failed(self._stages(stage), SCHEMAS["failures"].names).sort_by("at")
         return list(rows.to_pylist())
 
     def reasons(self, stage: str) -> Counter[str]:
         """How many rows `failures` has for each reason."""
-        rows = self._lost(self._stages(stage), ["stage", "track_id", "at", "reason"])
+        rows = self._failed(self._stages(stage), ["stage", "track_id", "at", "reason"])
         return Counter({str(r["values"]): int(r["counts"]) for r in rows["reason"].value_counts().to_pylist()})
 
-    def n_lost(self, stage: str) -> int:
+    def n_failed(self, stage: str) -> int:
         """How many rows `failures` has."""
         return self.reasons(stage).total()
 
-    def lost(self, stage: str, again: Sequence[str] = ()) -> Lost:
+    def failed(self, stage: str, again: Sequence[str] = ()) -> Failed:
         """The failures of exactly this stage (``extract``, ``extract:mfcc``), without their messages.
 
-        again: reasons that need not be for good any more.
+        again: reasons to treat as transient.
         """
-        rows = self._lost([stage], ["stage", "track_id", "at", "transient", "attempts", "reason"]).combine_chunks()
+        rows = self._failed([stage], ["stage", "track_id", "at", "transient", "attempts", "reason"]).combine_chunks()
         ids = rows["track_id"].chunk(0) if len(rows) else pa.array([], pa.string())
         may_pass = pc.or_(rows["transient"], pc.is_in(rows["reason"], pa.array(again, pa.string())))
-        return Lost(ids, may_pass.to_numpy(), rows["attempts"].to_numpy())
+        return Failed(ids, may_pass.to_numpy(), rows["attempts"].to_numpy())
 
     def _stages(self, stage: str | None) -> list[str]:
-        """The names under which the stage has failures."""
+        """The names of the stage in ``failures``."""
         names = self.distinct("failures", "stage")
         return sorted(n for n in names if stage is None or stage in (n, n.split(":")[0]))
 
-    def _lost(self, stages: Sequence[str], columns: Sequence[str]) -> pa.Table:
+    def _failed(self, stages: Sequence[str], columns: Sequence[str]) -> pa.Table:
         schema = pa.schema([SCHEMAS["failures"].field(c) for c in columns])
         wanted = pc.field("stage").isin(list(stages))
         pieces = list(self._scan("failures", columns, filter=wanted)) if stages else []
         rows = latest(pa.Table.from_batches(pieces, schema))
-        kept = []
+        unresolved = []
         for stage in stages:
             recorded = self.read_json("settings", _settings_file(stage)) or {}
             since = datetime.fromisoformat(recorded.get("since", "1970-01-01T00:00:00+00:00"))
             own = rows.filter((pc.field("stage") == stage) & (pc.field("at") >= pa.scalar(since, rows["at"].type)))
             if stage == "train":
-                kept.append(self._untrained(own))
+                unresolved.append(self._untrained(own))
                 continue
-            mended = own["track_id"] if (tables := _made_by(self, stage)) else own["track_id"][:0]
+            resolved = own["track_id"] if (tables := _made_by(self, stage)) else own["track_id"][:0]
             for table in tables:
-                there = self.find(table, mended, ["track_id"])["track_id"]
-                if stage == "extract":  # the file was decoded then, but not fit for this feature
-                    there = pa.chunked_array([*there.chunks, *self._lost_since(own, table).chunks], pa.string())
-                mended = mended.filter(pc.is_in(mended, there))
-            kept.append(own.filter(pc.invert(pc.is_in(own["track_id"], mended))))
-        return pa.concat_tables(kept) if kept else schema.empty_table()
+                there = self.find(table, resolved, ["track_id"])["track_id"]
+                if stage == "extract":  # a later failure of one feature alone: the file was decoded
+                    there = pa.chunked_array([*there.chunks, *self._failed_since(own, table).chunks], pa.string())
+                resolved = resolved.filter(pc.is_in(resolved, there))
+            unresolved.append(own.filter(pc.invert(pc.is_in(own["track_id"], resolved))))
+        return pa.concat_tables(unresolved) if unresolved else schema.empty_table()
 
-    def _lost_since(self, undecoded: pa.Table, table: str) -> pa.ChunkedArray:
+    def _failed_since(self, undecoded: pa.Table, table: str) -> pa.ChunkedArray:
         """The tracks of these rows of ``failures`` that have a later one for that feature alone."""
         stage = pc.field("stage") == f"extract:{table.removeprefix('features/')}"
         wanted = stage & pc.field("track_id").isin(undecoded["track_id"].combine_chunks())
@@ -144,11 +144,17 @@ class Workspace(Tables):
     def claim(
         self, stage: str, table: str, settings: Mapping[str, Any], restart: bool = False, binding: bool = True
     ) -> None:
-        """Record the settings that a table is made with; refuse to go on with others.
+        """Record the settings of a table; refuse different ones.
 
-        Failures from before the record do not count any more; ``restart`` makes it anew, for a stage that meets all of
-        its failures again. binding: False where none of the rows that are there follows from what differs.
-        Raises WorkspaceError naming each setting that differs, with both values.
+        Args:
+            stage: Whose failures before the record no longer count.
+            table: Made with the settings.
+            settings: JSON-able.
+            restart: Record them again, for a stage that repeats all of its failures.
+            binding: False accepts different settings, where none of the present rows depends on the difference.
+
+        Raises:
+            WorkspaceError: With each setting that differs, and both values.
         """
         settings = json.loads(json.dumps(settings, default=str))
         recorded = (self.read_json("settings", _settings_file(stage)) or {}).get("settings")
@@ -171,12 +177,12 @@ def _settings_file(stage: str) -> str:
 
 
 def _made_by(workspace: Workspace, stage: str) -> list[str]:
-    """The tables that a stage (``extract:mfcc``, ``label``, ...) makes: a track that they all have is not lost."""
+    """The tables that a stage (``extract:mfcc``, ``label``, ...) makes: a track that they all have has not failed."""
     name, _, feature = stage.partition(":")
     if name == "extract":
-        # A file that could not be decoded is mended once every feature that was last asked for has it.
+        # The failure to decode a file is resolved once all features that were last requested have it.
         claimed = [n[len("extract-") : -len(".json")] for n in workspace.names("settings") if n.startswith("extract-")]
         last = (workspace.read_json("settings", COMPUTED) or {}).get("features")
-        asked = last or claimed or workspace.names("features")
-        return [features_table(f) for f in ([feature] if feature else asked)]
+        requested = last or claimed or workspace.names("features")
+        return [features_table(f) for f in ([feature] if feature else requested)]
     return {"label": ["labels"], "acquire": ["audio"], "score": ["scores"]}.get(name, [])

@@ -1,4 +1,4 @@
-"""`Track`: a piece of music as a source describes it; what sources yield and audio providers look for."""
+"""`Track`: a piece of music as a source describes it and audio providers search for it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ class Track:
 
     Attributes:
         tags: (name, weight) pairs, weight > 0 and relative.
-        given: A label of the source: valence, arousal and dominance, each in 0..1 or None.
+        given: The source's own label: valence, arousal and dominance, each in 0..1 or None.
         duration_s: > 0.
         uri: The path or address of its audio, if the source knows it.
         key: An id that the source makes, such as a hash of an untagged file's content.
         location: The path or address as the source writes it, before it was made absolute.
-        given_id: The id in the user's own table.
-        size: Bytes of the file, where the source looked at it.
-        mtime_ns: Its last change, in ns since 1970.
+        own_id: The id in the user's own table.
+        size: Bytes of the file, if the source has read it.
+        mtime_ns: Its modification time, in ns since 1970.
     """
 
     artist: str
@@ -36,7 +36,7 @@ class Track:
     given: tuple[float | None, float | None, float | None] | None = None
     key: str | None = None
     location: str | None = None
-    given_id: str | None = None
+    own_id: str | None = None
     size: int | None = None
     mtime_ns: int | None = None
 
@@ -44,15 +44,15 @@ class Track:
     def id(self) -> str:
         """The user's own id, ``key``, a hash of artist, title and album, or else of the location.
 
-        `sources.listing` tells tracks of one artist, title and album in several files apart.
+        `sources.listing` adds the file for tracks of the same artist, title and album in several files.
         """
-        if self.given_id or self.key:
-            return self.given_id or self.key or ""
+        if self.own_id or self.key:
+            return self.own_id or self.key or ""
         location = self.location or self.uri
         if location and not (self.artist and self.title):
             return digest(location.encode())[:16]
         return track_id(self.artist, self.title, self.album)
 
 
-Found = Track | tuple[Track, TrackError]
-"""What a source yields: a track, or one that cannot be used with the reason."""
+SourceResult = Track | tuple[Track, TrackError]
+"""A source yields tracks, and unusable ones with their error."""

@@ -1,6 +1,6 @@
-"""Which dimension a column's name means: ``valence``, ``Mean(Valence)``, ``ValMn``, ``static_valence``, ``V.Mean.Sum``.
+"""The dimension of a column's name: ``valence``, ``Mean(Valence)``, ``ValMn``, ``static_valence``, ``V.Mean.Sum``.
 
-Only means and single ratings are meant; a column of standard deviations, extremes or counts is none of these.
+Only columns of means and single ratings count, not of standard deviations, extremes or counts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MEANT = [
 
 
 def key(name: str) -> str:
-    """A column's name without what people write differently: case, blanks, punctuation, Unicode form."""
+    """A column's name without case, blanks and punctuation, in one Unicode form."""
     return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
 
 
@@ -36,5 +36,5 @@ def dimension(name: str) -> int | None:
 
 
 def is_spelled_out(name: str) -> bool:
-    """Whether the dimension's whole name stands in it, and not only a letter or two."""
+    """Whether it contains the dimension's whole name, not only an abbreviation."""
     return any(word in key(name) for words in _WORDS for word in words)

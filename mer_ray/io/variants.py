@@ -1,6 +1,6 @@
-"""The same piece under several names: remasters, film credits, guests, spelling.
+"""Merges variants of a track's name: remasters, film credits, guests, spelling.
 
-What is another recording (live, acoustic, a remix, part 2) stays another piece.
+Other recordings (live, acoustic, a remix, part 2) stay separate tracks.
 """
 
 from __future__ import annotations
@@ -40,8 +40,14 @@ _SPLIT_YEAR = re.compile(rf" - ({_YEAR}) - (?=re-?master)")
 
 @dataclass(frozen=True)
 class Piece:
-    """artist, title: normalised and without the additions. film: that the title credits, or empty. rules: what was
-    taken off: ``remaster``, ``film``, ``guest``."""
+    """A name without additions.
+
+    Attributes:
+        artist: Normalised.
+        title: Normalised.
+        film: The film that the title credits, or empty.
+        rules: The kinds of additions that were removed: ``remaster``, ``film``, ``guest``.
+    """
 
     artist: str
     title: str
@@ -51,8 +57,8 @@ class Piece:
 
 @functools.lru_cache(maxsize=100_000)
 def piece(artist: str, title: str) -> Piece:
-    """What a piece is called without what people add to it."""
-    artist, title = artist[:MAX_LENGTH], title[:MAX_LENGTH]  # the patterns' cost grows with the square of it
+    """The name without additions."""
+    artist, title = artist[:MAX_LENGTH], title[:MAX_LENGTH]  # the patterns' time grows with its square
     found = Piece(normalise(artist), _SPLIT_YEAR.sub(r" - \1 ", normalise(title)))
     if bare := _BARE_GUEST.match(found.artist):
         found = replace(found, artist=bare[1], rules=found.rules | {"guest"})
@@ -62,7 +68,7 @@ def piece(artist: str, title: str) -> Piece:
 
 
 def _shorten(found: Piece) -> Piece | None:
-    """With the last addition off; None if there is none."""
+    """The name without its last addition; None if there is none."""
     for pattern, by_dash in ((_IN_BRACKETS, False), (_AFTER_DASH, True)):
         if parts := pattern.match(found.title):
             addition = _addition(parts[2], by_dash)
@@ -75,7 +81,7 @@ def _shorten(found: Piece) -> Piece | None:
 
 
 def _addition(text: str, by_dash: bool) -> tuple[str, str] | None:
-    """(rule, film) of an addition to a title; None where it says that this is another recording, or nothing known."""
+    """(rule, film) of an addition to a title; None where it is of another recording, or unknown."""
     if _REMASTER.fullmatch(text):
         return "remaster", ""
     if _GUEST.fullmatch(text):
@@ -90,7 +96,7 @@ def _addition(text: str, by_dash: bool) -> tuple[str, str] | None:
 
 
 def _name(film: str) -> str:
-    """A film's name, without quotation marks, article and a "soundtrack" behind it."""
+    """A film's name, without quotation marks, article and a suffix "soundtrack"."""
     edges = _QUOTES + " -"
     stripped = _SOUNDTRACK_BEHIND.sub("", film.strip(edges)).strip(edges)
     return _THE.sub("", stripped)
@@ -98,15 +104,15 @@ def _name(film: str) -> str:
 
 @dataclass(frozen=True)
 class Variant:
-    """Another name under which a kept track is listed. rule: why it is the same, as in the table ``merged``."""
+    """Another name of a track. merged_into: the track's id. rule: why it is the same, as in the table ``merged``."""
 
-    kept: str
+    merged_into: str
     track: Track
     rule: str
 
 
 class Merged(NamedTuple):
-    """tracks: one for each piece. variants: the names that were left out. ids: the id of each listed track's piece."""
+    """tracks: one for each piece. variants: their other names. ids: the id of each listed track's piece."""
 
     tracks: list[Track]
     variants: list[Variant]
@@ -116,8 +122,8 @@ class Merged(NamedTuple):
 def merge(listed: Iterable[Track]) -> Merged:
     """One track for each piece, in the order of their first appearance.
 
-    The first name counts, with the first MusicBrainz id and duration that any of them has. Titles that credit two
-    films or more ("Main Theme (From ...)") are a piece for each film, and a bare title beside them one of its own.
+    A piece has its first name, and the first MusicBrainz id and duration of any of its tracks. A title that occurs with
+    credits of several films ("Main Theme (From ...)") is a piece for each film, and one without a credit is another.
     """
     tracks = list(listed)
     films: dict[tuple[str, str], set[str]] = {}
@@ -125,7 +131,7 @@ def merge(listed: Iterable[Track]) -> Merged:
         found = piece(track.artist, track.title)
         if found.film:
             films.setdefault((found.artist, found.title), set()).add(found.film)
-    kept: dict[tuple[str, str, str], Track] = {}
+    pieces: dict[tuple[str, str, str], Track] = {}
     variants: dict[tuple[str, str, str], Variant] = {}
     ids: list[str] = []
     for track in tracks:
@@ -134,13 +140,13 @@ def merge(listed: Iterable[Track]) -> Merged:
         key = (found.artist, found.title, apart)
         if not (found.artist and found.title):
             key = (track.id, "", "")  # nothing to compare
-        first = kept.setdefault(key, track)
+        first = pieces.setdefault(key, track)
         ids.append(first.id)
         if first is track:
             continue
-        kept[key] = replace(first, mbid=first.mbid or track.mbid, duration_s=first.duration_s or track.duration_s)
+        pieces[key] = replace(first, mbid=first.mbid or track.mbid, duration_s=first.duration_s or track.duration_s)
         if (track.artist, track.title) != (first.artist, first.title):
             rules = found.rules ^ piece(first.artist, first.title).rules
             variant = Variant(first.id, track, "+".join(sorted(rules)) or "spelling")
             variants.setdefault((first.id, track.artist, track.title), variant)
-    return Merged(list(kept.values()), list(variants.values()), ids)
+    return Merged(list(pieces.values()), list(variants.values()), ids)

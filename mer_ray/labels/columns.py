@@ -1,4 +1,4 @@
-"""Labels of many tracks at once: Arrow columns in, rows of ``labels`` out, without a loop over tracks."""
+"""Labels of a batch of tracks: Arrow columns → rows of ``labels``, without a loop over tracks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mer_ray.labels.recipes import Reading
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.vad import Batch, combine
 
-GIVEN = "manifest"
-"""The column ``lexicon`` of labels that come with the source."""
+MANIFEST = "manifest"
+"""The value of the column ``lexicon`` for the source's own labels."""
 _SCHEMA = SCHEMAS["labels"]
 
 
@@ -31,9 +31,9 @@ class Tags:
 
 
 def encode(column: pa.ChunkedArray | pa.Array) -> Tags:
-    """A column of lists of (name, weight). A tag without a name is "", one without a weight weighs NaN."""
+    """Encode a column of lists of (name, weight). A missing name is "", a missing weight NaN."""
     lists = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(lists, pa.ChunkedArray):  # of no chunk
+    if isinstance(lists, pa.ChunkedArray):  # without chunks
         lists = pa.array([], column.type)
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     flat = lists.flatten()
@@ -44,14 +44,14 @@ def encode(column: pa.ChunkedArray | pa.Array) -> Tags:
 
 
 def label(tags: Tags, matcher: Matcher, titles: pa.ChunkedArray | pa.Array | None = None) -> Batch:
-    """Labels from tags. titles: of the tracks; a recipe that uses names leaves out a tag that is its track's title."""
+    """Labels from tags. titles: of the tracks; a recipe that uses names ignores a tag that is its track's title."""
     readings: Sequence[Reading] = [matcher.read(name) for name in tags.names]
     own = own_titles(tags, readings, titles.to_pylist()) if matcher.reader.uses_names and titles is not None else None
     return combine(readings, tags.codes, tags.weights, tags.lengths, matcher.reader.moderated, own)
 
 
 def own_titles(tags: Tags, readings: Sequence[Reading], titles: Sequence[str | None]) -> np.ndarray | None:
-    """Mask (N,) of the tags that are the title of their own track, or None if there are none."""
+    """Mask (N,) of the tags that are the title of their own track; None if there are none."""
     codes_of: dict[str, list[int]] = {}
     for code, reading in enumerate(readings):
         if reading.as_title:
@@ -105,30 +105,30 @@ def label_rows(ids: pa.Array, names: Sequence[str], batch: Batch, rows: np.ndarr
     )
 
 
-def completeness(given: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (n,) of the tracks that come with a whole label, and of those that come with a part of one."""
-    if isinstance(given, pa.ChunkedArray):
-        given = given.combine_chunks()
-    n_values = np.zeros(len(given), dtype=np.int64)
+def completeness(own: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Masks (n,) of the tracks with a complete label of the source, and of those with a partial one."""
+    if isinstance(own, pa.ChunkedArray):
+        own = own.combine_chunks()
+    n_values = np.zeros(len(own), dtype=np.int64)
     for d in DIMENSIONS:
-        value = pc.struct_field(given, d)  # null where the struct is
+        value = pc.struct_field(own, d)  # null where the struct is null
         n_values += pc.is_valid(value).to_numpy(zero_copy_only=False)
     return n_values == len(DIMENSIONS), (n_values > 0) & (n_values < len(DIMENSIONS))
 
 
-def given_rows(ids: pa.Array, given: pa.Array) -> pa.Table:
-    """Rows of ``labels`` for tracks that come with a label."""
+def source_rows(ids: pa.Array, own: pa.Array) -> pa.Table:
+    """Rows of ``labels`` for tracks with a label of the source."""
     n = len(ids)
     unknown = pa.nulls(n, pa.float64())
     return pa.Table.from_arrays(
         [
             ids,
-            *(pc.struct_field(given, d) for d in DIMENSIONS),
+            *(pc.struct_field(own, d) for d in DIMENSIONS),
             pa.ListArray.from_arrays(pa.array(np.zeros(n + 1, np.int32)), pa.array([], EVIDENCE)),
             unknown,
             pa.array(np.zeros(n, np.int32)),
             *(unknown for _ in DIMENSIONS),
-            pa.repeat(GIVEN, n),
+            pa.repeat(MANIFEST, n),
         ],
         schema=_SCHEMA,
     )

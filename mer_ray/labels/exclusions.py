@@ -1,4 +1,4 @@
-"""Which tags say nothing of how music sounds or feels: habits of listeners, times, names of people and films."""
+"""Tags that do not describe the sound or mood of music: listeners' habits, times, names of people and films."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mer_ray.labels.spelling import lemma, normal, spaced
 
 _DATA = Path(__file__).parent / "data"
 _LONGEST_NAME = 100
-_LONGEST_SEARCHED = 300  # characters of text from outside that a search may go back and forth in
-# What stands behind the name of a film in the name of its soundtrack.
+_LONGEST_SEARCHED = 300  # characters of untrusted text, which bounds the time of regular expressions
+# The suffix of a film's name in the name of its soundtrack.
 _SOUNDTRACK = re.compile(
     r"(?i)[\s:,\-–—(\[]*\b(?:the )?(?:original )?"
     r"(?:(?:motion picture|movie|film|game|television|tv|video ?game)\b[\s:]*)?"
@@ -55,13 +55,13 @@ def _lines(text: str) -> list[str]:
 
 
 def key(text: str) -> str:
-    """The form in which tags and names are compared here: normal, with blanks for hyphens."""
+    """The key by which tags and names are compared here: `spelling.normal`, with blanks for hyphens."""
     return spaced(normal(text))
 
 
 @lru_cache(maxsize=1)
 def habits() -> frozenset[str]:
-    """Keys of the tags that are about the listener: seen live, favourites, albums i own ..."""
+    """Keys of tags about the listener: seen live, favourites, albums i own ..."""
     return frozenset(map(key, _lines((_DATA / "not_about_the_music.txt").read_text(encoding="utf-8"))))
 
 
@@ -73,12 +73,12 @@ def _moods() -> frozenset[str]:
 
 @lru_cache(maxsize=100_000)
 def is_mood(form: str) -> bool:
-    """Whether a key is a word (or one of the few phrases) of mood, which stays a tag whoever bears it as a name."""
+    """Whether a key is a word or phrase of mood, which counts even if it is also a name."""
     return form in _moods() or (" " not in form and lemma(form) in _moods())
 
 
 class Names:
-    """The names that the catalogue's artists, albums and films bear; ``form in names`` for a tag's key."""
+    """The names of the catalogue's artists, albums and films; test a tag's key by ``form in names``."""
 
     def __init__(self) -> None:
         self._forms: set[str] = set()
@@ -91,7 +91,7 @@ class Names:
         return len(self._forms)
 
     def add(self, artists: Iterable[str], albums: Iterable[str | None], titles: Iterable[str]) -> None:
-        """Take up the names in artists, albums and titles (a title can name its film)."""
+        """Add the names in artists, albums and titles (a title can name its film)."""
         for artist in artists:
             if artist not in self._seen:
                 self._seen.add(artist)
@@ -113,13 +113,13 @@ class Names:
 
 def films(title: str) -> list[str]:
     """The films that a title names: Now We Are Free (From "Gladiator"), My Heart [From the film Titanic]."""
-    if ("rom" not in title and "ROM" not in title) or len(title) > _LONGEST_SEARCHED:  # few titles come to the search
+    if ("rom" not in title and "ROM" not in title) or len(title) > _LONGEST_SEARCHED:  # most titles
         return []
     return _FROM.findall(title) or [_KIND.sub("", film) for film in _FROM_PLAIN.findall(title)]
 
 
 def title_forms(title: str) -> set[str]:
-    """The keys under which a tag can name the track itself: its title in full, and without brackets."""
+    """The keys of tags that name the track itself: its full title, and the title without brackets."""
     if not title or len(title) > _LONGEST_NAME:
         return set()
     forms = {key(title)}

@@ -1,4 +1,4 @@
-"""The arithmetic of one label, as a table to read."""
+"""The arithmetic of one label, as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OWN_TITLE = Reading(why="left out: the track's own title", counts=False)
 
 
 def read(tags: Sequence[tuple[str, float]], title: str, matcher: Matcher) -> list[tuple[str, float, Reading]]:
-    """How each tag of a track is read; a recipe that uses names leaves out a tag that is the track's own title."""
+    """The readings of a track's tags; a recipe that uses names ignores a tag that is the track's own title."""
     forms = title_forms(title) if matcher.reader.uses_names else set()
     out = []
     for name, weight in tags:
@@ -34,12 +34,12 @@ def read(tags: Sequence[tuple[str, float]], title: str, matcher: Matcher) -> lis
 
 
 def label(readings: Sequence[tuple[str, float, Reading]], matcher: Matcher) -> Label | None:
-    """The label that the readings give."""
+    """The label from the readings."""
     return from_tags([(name, weight) for name, weight, reading in readings if reading.counts], matcher)
 
 
 def tables(readings: Sequence[tuple[str, float, Reading]], matcher: Matcher) -> Iterator[Table]:
-    """The tags that count with their terms and products, the sums and the result; then the tags that do not count."""
+    """Two tables: the tags that count, with terms, products, sums and result; and the tags that do not."""
     found = label(readings, matcher)
     if found is not None:
         yield _arithmetic(readings, found)
@@ -77,7 +77,7 @@ def _arithmetic(readings: Sequence[tuple[str, float, Reading]], found: Label) ->
 
 
 def figure(value: float, digits: int = 4) -> str:
-    """A number as people round it: halves go up (0.62645 → 0.6265), though a binary fraction may lie just under it."""
+    """A number rounded half up (0.62645 → 0.6265), even if its binary fraction is slightly below the half."""
     if not np.isfinite(value):
         return f"{value:g}"
     exact = Decimal(repr(float(f"{value:.12g}")))

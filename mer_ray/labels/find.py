@@ -1,4 +1,4 @@
-"""The track that somebody means."""
+"""Finds the track that matches a query."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from mer_ray.errors import InputError
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.tables import Workspace
 
-_NEAR = 3  # how many like names an error lists
+_NEAR = 3  # similar names that an error lists
 
 
 def find(workspace: Workspace, query: str) -> dict[str, Any]:
-    """The row of ``tracks`` that is meant (its track_id, artist, title, tags and given).
+    """The row of ``tracks`` that matches (its track_id, artist, title, tags and given).
 
-    query: "Artist – Title" (a hyphen or dash between blanks), a track_id, or a title that only one track has; spelling
-    counts as little as in `identity.normalise`. Raises InputError, with near ones, where none or several are meant.
+    query: "Artist – Title" (a hyphen or dash between blanks), a track_id, or a title that only one track has, compared
+    after `identity.normalise`. Raises InputError where none or several match, listing similar names.
     """
     exact: list[dict[str, Any]] = []
     titled: list[dict[str, Any]] = []
     spelled: list[tuple[str, str]] = []
-    asked = normalise(query)
+    normalised = normalise(query)
     pairs = {(normalise(a), normalise(t)) for a, t in _splits(query)}
     for tracks in workspace.batches("tracks", ["track_id", "artist", "title", "tags", "given"]):
         ids, artists, titles = (tracks[c].to_pylist() for c in ("track_id", "artist", "title"))
         for i, (own, artist, title) in enumerate(zip(ids, artists, titles, strict=True)):
             if own == query.strip() or (normalise(artist), normalise(title)) in pairs:
                 exact.append(tracks.slice(i, 1).to_pylist()[0])
-            elif normalise(title) == asked:
+            elif normalise(title) == normalised:
                 titled.append(tracks.slice(i, 1).to_pylist()[0])
             spelled.append((own, f"{artist} – {title}"))
     if not spelled:
@@ -41,7 +41,7 @@ def find(workspace: Workspace, query: str) -> dict[str, Any]:
         raise InputError(
             f"{len(found)} tracks are called {one_line(query, 100)!r}", f"give the id of one: {one_line(listed)}"
         )
-    near = "; ".join(_like(asked, spelled))
+    near = "; ".join(_like(normalised, spelled))
     raise InputError(
         f"no track is called {one_line(query, 100)!r}",
         f'give it as "Artist – Title"; near it: {one_line(near)}' if near else 'give it as "Artist – Title"',
@@ -49,7 +49,7 @@ def find(workspace: Workspace, query: str) -> dict[str, Any]:
 
 
 def _splits(query: str) -> Iterator[tuple[str, str]]:
-    """Every way to part "Artist – Title" at a dash between blanks."""
+    """Every way to split "Artist – Title" at a dash between blanks."""
     text = one_line(query)
     for dash in ("–", "—", "-", "−", "‐", "‑", "‒", "―"):
         parts = text.split(f" {dash} ")
@@ -57,9 +57,9 @@ def _splits(query: str) -> Iterator[tuple[str, str]]:
             yield f" {dash} ".join(parts[:at]), f" {dash} ".join(parts[at:])
 
 
-def _like(asked: str, spelled: list[tuple[str, str]]) -> list[str]:
+def _like(normalised: str, spelled: list[tuple[str, str]]) -> list[str]:
     from rapidfuzz import fuzz, process
 
     names = {name: one_line(name, 100) for _, name in spelled}
-    found = process.extract(asked, names.keys(), scorer=fuzz.token_sort_ratio, processor=normalise, limit=_NEAR)
+    found = process.extract(normalised, names.keys(), scorer=fuzz.token_sort_ratio, processor=normalise, limit=_NEAR)
     return [names[name] for name, score, _ in found if score > 50]

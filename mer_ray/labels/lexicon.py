@@ -1,6 +1,6 @@
-"""Lexicons: words with a valence, an arousal and a dominance.
+"""Lexicons: words with valence, arousal and dominance.
 
-Read are, by their layout:
+These are recognised by their layout:
 
 - NRC VAD v1 (Mohammad 2018, ACL: "Obtaining reliable human ratings of valence, arousal, and dominance for 20,000
   English words"), 0..1, and v2 (Mohammad 2025), -1..1 and with phrases: tab-separated text, with or without a header,
@@ -59,7 +59,7 @@ Scale = tuple[float, float]
 class Lexicon:
     """name: file name and the first digits of its SHA-256. terms: folded term → (V, A, D), each in 0..1.
 
-    scale: (lowest, highest) of the file's own scores.
+    scale: (lowest, highest) of the file's scores.
     """
 
     name: str
@@ -79,8 +79,8 @@ def load(path: str | Path, scale: Scale | None = None) -> Lexicon:
     """Read a lexicon file and map its scores to 0..1; tabs, commas or semicolons separate its columns.
 
     scale: (lowest, highest) of the file's scores. Without one, it is 1..9 for the columns of Warriner and of ANEW (for
-    these only if there is a score over 1), -1..1 if any score is below 0 (NRC v2), else 0..1. Of a term that stands
-    twice, the first entry counts. Raises InputError with file and line, and ConfigError if the scale is upside down.
+    these only if there is a score over 1), -1..1 if any score is below 0 (NRC v2), else 0..1. Of a duplicated
+    term, the first entry counts. Raises InputError with file and line, and ConfigError if the scale is reversed.
     """
     file = Path(path).expanduser()
     if scale is not None and not scale[0] < scale[1]:
@@ -111,17 +111,17 @@ class _Layout:
     is_anew: bool = False
 
     def scale(self, declared: Scale | None, lowest: float, highest: float) -> tuple[Scale, str]:
-        """(the scale of scores that run from lowest to highest, how it is named in messages)."""
-        given = declared or self.implied
-        if given:
-            return given, f"{given[0]:g}..{given[1]:g}"
+        """(the scale of scores from lowest to highest, its name in messages)."""
+        scale = declared or self.implied
+        if scale:
+            return scale, f"{scale[0]:g}..{scale[1]:g}"
         if self.is_anew and highest > 1:
             return _1_TO_9, "1..9 (ANEW)"
         return ((-1.0, 1.0) if lowest < 0 or highest > 1 else (0.0, 1.0)), "0..1 (NRC v1) or -1..1 (NRC v2)"
 
 
 def _read(file: Path, declared: Scale | None) -> tuple[dict[str, Scores], Scale]:
-    """The terms with their scores as they stand in the file, and the scale of these."""
+    """The terms with the file's unscaled scores, and their scale."""
     layout = _Layout()
     entries: list[tuple[int, str, Scores]] = []
     for line, cells in _lines(file):
@@ -157,7 +157,7 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     if is_quoted:
         reader = csv.reader(delimited.lines(file, how), delimiter=separator, strict=True)
         numbered = ((reader.line_num, cells) for cells in reader)
-    else:  # terms are free text: here, a quotation mark is a character
+    else:  # terms are free text, in which a quotation mark is a character
         lines = enumerate(delimited.lines(file, how), start=1)
         numbered = ((i, text.rstrip("\r\n").split(separator)) for i, text in lines)
     try:
@@ -169,7 +169,7 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _merit(cells: Sequence[str]) -> int:
-    """How much like a header or an entry a line looks, parted in this way."""
+    """How likely the cells of a line, split at one separator, are a header or an entry."""
     if len(cells) >= 4 and all(_is_number(c) for c in cells[1:4]):
         return 4
     return sum(key(c) in _TERMS or dimension(c) is not None for c in cells)
@@ -183,7 +183,7 @@ def _entry(file: Path, line: int, cells: list[str], layout: _Layout) -> tuple[st
             cells = cells[:-1]
         if layout.n is not None and len(cells) > layout.n:
             raise ValueError
-        if layout.n is None and any(_is_number(c) for c in cells[4:]):  # a decimal comma where commas separate
+        if layout.n is None and any(_is_number(c) for c in cells[4:]):  # decimal commas in a file separated by commas
             raise ValueError
     except (ValueError, IndexError) as error:
         raise InputError(
@@ -209,7 +209,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _header(file: Path, cells: list[str]) -> _Layout | None:
-    """What a header says; None for a line that has numbers, and is no header."""
+    """The layout that a header declares; None for a line with numbers, which is not a header."""
     if any(_is_number(c) for c in cells):
         return None
     keys = [key(c) for c in cells]

@@ -7,7 +7,7 @@ import unicodedata
 from functools import lru_cache
 
 _MARKS = str.maketrans(dict.fromkeys("’‘`´ʼ＇", "'") | dict.fromkeys("‐‑‒–—―−", "-"))
-# Every other mark of ASCII parts words; an apostrophe and a hyphen stand inside them.
+# All ASCII marks but apostrophe and hyphen separate words.
 _SEPARATORS = str.maketrans(dict.fromkeys('_/+.&,;:|~*\\"!?#@$%^=<>()[]{}', " "))
 _AND = ("and", "n")
 _FUNCTION_WORDS = (
@@ -15,17 +15,17 @@ _FUNCTION_WORDS = (
     "with and n but very too really all just music song songs"
 )
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
-"""Words that carry no mood by themselves, and of which the first of a phrase must not melt into the next."""
+"""Words without a mood of their own, which are not joined with the next word at the start of a phrase."""
 
 
 def normal(text: str) -> str:
-    """NFKC, case-folded; separators (``_ / + . &`` ...) are blanks, apostrophes and hyphens are the plain ones."""
+    """NFKC, case-folded; separators (``_ / + . &`` ...) become blanks, apostrophes and hyphens the ASCII ones."""
     if text.isascii():
         text = text.casefold()
-        if text.replace(" ", "").isalnum():  # most texts: nothing to take out
+        if text.replace(" ", "").isalnum():  # most texts have no marks
             return " ".join(text.split())
     else:
-        # Marks first: NFKC takes the acute accent, which many type for an apostrophe, apart into a blank and a mark.
+        # Marks first: NFKC would split the acute accent, often typed for an apostrophe, into a blank and a mark.
         text = unicodedata.normalize("NFKC", text.translate(_MARKS)).casefold()
         text = unicodedata.normalize("NFKC", text).translate(_MARKS)
         text = "".join(c if unicodedata.category(c)[0] in "LMN" or c in "'-_" or c.isascii() else " " for c in text)
@@ -53,7 +53,7 @@ def joined(form: str) -> str:
 
 @lru_cache(maxsize=100_000)
 def lemma(word: str) -> str:
-    """The dictionary form of an English word, from simplemma's table: happier → happy. A word that it lacks stays."""
+    """The dictionary form of an English word, from simplemma's table: happier → happy. Unknown words stay unchanged."""
     import simplemma
 
     return str(simplemma.lemmatize(word, lang="en")).casefold() if word else ""

@@ -1,4 +1,4 @@
-"""What the table ``tracks`` has for labels: who brings a whole label, who a part of one, and the names in it."""
+"""Counts the source's own labels in the table ``tracks``, complete and partial, and collects its names."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mer_ray.labels import columns, exclusions
 
 @dataclass
 class Survey:
-    """Counts over ``tracks``, taken batch by batch.
+    """Counts over ``tracks``, batch by batch.
 
     Attributes:
-        names: The artists, albums and titles, which the recipe ``careful`` takes for no mood; None: not collected.
+        names: Of artists, albums and titles, which the recipe ``careful`` ignores; None: not collected.
         tracks: Number of tracks.
-        whole: How many bring a label.
-        partial: How many bring a part of one, as valence and arousal without dominance.
-        missing: The dimensions that these lack.
+        whole: How many have a label of the source.
+        partial: How many have a partial one, such as valence and arousal without dominance.
+        missing: The dimensions that partial ones lack.
     """
 
     names: exclusions.Names | None = None
@@ -49,11 +49,11 @@ class Survey:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every track brings its label."""
+        """Whether every track has a label of the source."""
         return self.whole == self.tracks
 
     def lacking(self) -> str:
-        """How many tracks bring none, and how many only a part."""
+        """The numbers of tracks without a label and with a partial one, in words."""
         none = self.tracks - self.whole - self.partial
         parts = [f"{none:,} tracks bring no label"] if none or not self.partial else []
         if self.partial:
@@ -64,7 +64,7 @@ class Survey:
         return " and ".join(parts)
 
     def remark(self, from_tags: bool, source: str) -> str:
-        """What becomes of the tracks that bring no whole label. source: the setting ``label.source``."""
+        """What happens to tracks without a complete label, in words. source: the setting ``label.source``."""
         if from_tags:
             return f"{self.lacking()}: theirs are made from tags and lexicon, as label.source={source} says"
         ways = "" if source == "manifest" else ", or set label.lexicon and they are made from tags"

@@ -1,4 +1,4 @@
-"""From a tag to the terms of the lexicon that it stands for, by one of the recipes."""
+"""Matches tags to terms of the lexicon by a recipe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Matcher(Settings):
     _cache: dict[str, Reading] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.reader  # noqa: B018 - raises what it has to here
+        self.reader  # noqa: B018 - raises its errors now
 
     @cached_property
     def reader(self) -> BaseRecipe:
@@ -25,7 +25,7 @@ class Matcher(Settings):
         return recipe_class(self.recipe)(self)
 
     def read(self, tag: str) -> Reading:
-        """What a tag says."""
+        """The reading of a tag."""
         found = self._cache.get(tag)
         if found is None:
             if len(self._cache) >= _CACHED:
@@ -34,5 +34,5 @@ class Matcher(Settings):
         return found
 
     def match(self, tag: str) -> tuple[Match, ...]:
-        """The terms that a tag stands for; their shares sum to 1."""
+        """The terms that a tag matches; their shares sum to 1."""
         return self.read(tag).matches

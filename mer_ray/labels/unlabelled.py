@@ -20,14 +20,14 @@ def reason(track: dict[str, Any], n_terms: int, coverage: float, criteria: Crite
     """(a reason that `stages.advice` knows, a message).
 
     Args:
-        track: Its artist, title, tags and given label.
+        track: Its artist, title, tags and the source's own label.
         n_terms: Terms of the lexicon among its tags.
         coverage: Weight of these tags in the weight of all, 0..1.
         criteria: What a label needs.
     """
-    name, brought, lexicon = f"{track['artist']} – {track['title']}", track["given"], criteria.lexicon
-    if brought is not None and criteria.source != "tags":
-        has, lacks = ([d for d in DIMENSIONS if (brought[d] is None) is absent] for absent in (False, True))
+    name, own, lexicon = f"{track['artist']} – {track['title']}", track["given"], criteria.lexicon
+    if own is not None and criteria.source != "tags":
+        has, lacks = ([d for d in DIMENSIONS if (own[d] is None) is absent] for absent in (False, True))
         made = " and none can be made from its tags" if lexicon is not None else ""
         why = f"the manifest labels its {' and '.join(has)}, not its {' and '.join(lacks)}"
         return "partial_label", f"{name}: {why}{made} (label.source is {criteria.source}); training needs all three"

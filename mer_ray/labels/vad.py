@@ -1,8 +1,7 @@
 """Tags → valence, arousal and dominance.
 
-A label is the weighted mean of the scores of the terms that the tags stand for (`terms` says which those are; under the
-recipe ``original``, the tags that the lexicon has by exact match after case folding). Tags that stand for none count
-only in the coverage.
+A label is the weighted mean of the scores of the terms that the tags match (see `terms`; with the recipe ``original``,
+by exact match after case folding). Tags without a term count only in the coverage.
 """
 
 from __future__ import annotations
@@ -17,18 +16,18 @@ from mer_ray.labels.recipes import Reading
 from mer_ray.labels.terms import Matcher
 
 PRIOR_SD = 0.2
-"""How far the terms of one track lie from each other before any is seen (SD, on 0..1), where errors are moderated.
+"""Prior SD (on 0..1) of the terms of one track, for moderated errors.
 
 Pooled over tracks, V / A / D: 0.36 / 0.25 / 0.22 for 4,729 songs with Last.fm counts and NRC scores, and 0.14 / 0.17 /
 0.17 for 380 clips with AllMusic moods and the demo lexicon; 0.2 is near the geometric mean of each dimension's two.
 """
 PRIOR_TERMS = 2
-"""How many terms that prior is worth. Smyth's fit to those sets gave 1.3, 1.4, 2.2, and no bound for the other three.
+"""Weight of that prior, in terms. Smyth's fit to those sets gave 1.3, 1.4, 2.2, and no bound for the other three.
 
-Between random halves of those tracks, the error so drawn is 0.74-0.99 of the difference for the songs and 1.17-1.22
-of it for the clips: a single prior fits neither exactly.
+The moderated error is 0.74-0.99 of the difference between random halves of a track's terms for the songs and 1.17-1.22
+of it for the clips: no single prior fits both exactly.
 """
-_ALONE = 1e-12  # beside a term of this share, the rest is too light to tell a spread by
+_ALONE = 1e-12  # if all other terms have less than this share, the spread cannot be estimated
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Label:
-    """vad and se: (V, A, D), 0..1. coverage: matched weight / weight, 0..1. se: None if not known."""
+    """vad and se: (V, A, D), 0..1. coverage: matched weight / weight, 0..1. se: None if unknown."""
 
     vad: tuple[float, float, float]
     se: tuple[float, float, float] | None
@@ -72,11 +71,10 @@ class Batch:
 
 
 def from_tags(tags: Iterable[tuple[str, float]], lexicon: Lexicon | Matcher) -> Label | None:
-    """The label that weighted tags give, or None if none of them stands for a term.
+    """The label from weighted tags, or None if none of them matches a term.
 
-    tags: (name, weight) pairs. Weights that are not positive, finite numbers are left out. A term that several tags
-    spell counts once, with the sum of their weights and under the first spelling. A lexicon alone means the recipe
-    ``original``.
+    tags: (name, weight) pairs; those without a positive, finite weight are ignored. A term of several tags counts once,
+    with the sum of their weights and the first spelling. lexicon: without a matcher, the recipe is ``original``.
     """
     matcher = lexicon if isinstance(lexicon, Matcher) else Matcher(lexicon)
     pairs = list(tags)
@@ -113,9 +111,13 @@ def combine(
 ) -> Batch:
     """Labels of tracks from their tags.
 
-    readings: of the batch's distinct tags. codes: (N,) each tag's reading; weights: (N,); lengths: (n,) tags per track,
-    which lie one track after the other. moderated: see `weighted_means`. own: mask (N,) of tags that name their own
-    track and are left out.
+    Args:
+        readings: Of the batch's distinct tags.
+        codes: (N,), the index of each tag's reading, track after track.
+        weights: (N,).
+        lengths: (n,), tags per track.
+        moderated: See `weighted_means`.
+        own: Mask (N,) of tags to ignore because they name their own track.
     """
     n = len(lengths)
     owner = np.repeat(np.arange(n), lengths)
@@ -160,7 +162,7 @@ def combine(
 def _merge(
     at: np.ndarray, owner: np.ndarray, term: np.ndarray, light: np.ndarray, heavy: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Make one of the pieces that a track has of a term: the first one's tag, and the sum of their weights."""
+    """Merge a track's pieces of evidence for the same term: the first one's tag, and the sum of their weights."""
     if not len(at):
         return at, term, light, heavy
     keys = owner[at] * (int(term.max()) + 1) + term
@@ -179,7 +181,7 @@ def _merge(
 def _scaled(weights: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Weights with each track's largest scaled to 0.5..1, so that sums of huge ones do not overflow.
 
-    By powers of two: the digits of the products, and so of the labels, are those of the weights as they are.
+    By powers of two, so that products have the same digits as with the original weights.
     """
     some = lengths > 0
     if not len(weights):
@@ -194,18 +196,18 @@ def weighted_means(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weighted means and their standard errors: values (m, 3), weights (m,) > 0, lengths (k,) >= 1 → two arrays (k, 3).
 
-    The error is that of this model: a track's terms are independent draws about its value, all with the variance s²,
-    and the weights w (which sum to 1) are fixed. Then Var(mean) = s² Σw², and Σw(x - mean)² / (1 - Σw²) estimates s²
-    without bias. With equal weights it is the textbook's SD/√n. A term of vanishing weight changes nothing. mean ± t·SE
-    with n - 1 degrees of freedom holds the truth as often as it should (tests/test_labels.py); the ratio estimator of
-    Gatz & Smith (1995, Atmospheric Environment 29, 1185-1193) takes weights for random, and with weights as unequal as
-    Last.fm's its 90 % intervals hold the truth in 68-88 %. NaN under two terms.
+    The model of the error: a track's terms are independent draws around its value with the same variance s², and the
+    weights w (which sum to 1) are fixed. Then Var(mean) = s² Σw², and Σw(x - mean)² / (1 - Σw²) estimates s²
+    without bias. With equal weights it is SD/√n. A term of vanishing weight changes nothing. mean ± t·SE with n - 1
+    degrees of freedom has the nominal coverage (tests/test_labels.py); the ratio estimator of Gatz & Smith (1995,
+    Atmospheric Environment 29, 1185-1193) assumes random weights, and with weights as unequal as Last.fm's its 90 %
+    intervals cover 68-88 %. NaN for fewer than two terms.
 
-    moderated: s² is drawn towards PRIOR_SD², as if PRIOR_TERMS more terms had been seen (Smyth 2004, Statistical
-    Applications in Genetics and Molecular Biology 3(1), article 3): with two or three terms, the spread that is seen is
-    mostly luck. A single term has an error too then, and the degrees of freedom are n - 1 + PRIOR_TERMS.
+    moderated: s² is shrunk towards PRIOR_SD², as if PRIOR_TERMS more terms had been observed (Smyth 2004, Statistical
+    Applications in Genetics and Molecular Biology 3(1), article 3), since the spread of two or three terms is mostly
+    noise. Then a single term has an error, too, and the degrees of freedom are n - 1 + PRIOR_TERMS.
 
-    The error tells how much the terms of a track disagree, not whether all of them err in the same direction.
+    The error measures how much the terms of a track disagree, not a bias of all of them.
     """
     if not len(weights):
         return np.zeros((0, 3)), np.zeros((0, 3))
@@ -220,7 +222,7 @@ def weighted_means(
     mean, se = np.empty((len(lengths), 3)), np.empty((len(lengths), 3))
     for i in range(3):
         x = np.ascontiguousarray(values[:, i])
-        # A mean lies inside the hull of its values; rounding must not take it out.
+        # Rounding must not take a mean out of the range of its values.
         low, high = np.minimum.reduceat(x, starts), np.maximum.reduceat(x, starts)
         mean[:, i] = np.clip(np.add.reduceat(weights * x, starts) / total, low, high)
         spread = np.add.reduceat(shares * (x - mean[owner, i]) ** 2, starts)

@@ -23,12 +23,12 @@ NETWORKS = {
     "lstm": "mer_ray.models.lstm",
     "kernel": "mer_ray.models.kernel",
 }
-"""What ``train.networks`` may name."""
+"""The names that ``train.networks`` accepts."""
 BASELINES = {
     "ridge": "mer_ray.models.ridge",
     "svr": "mer_ray.models.svr",
 }
-"""What every model is compared with, on the same folds."""
+"""Models with which every other model is compared, on the same folds."""
 DEFAULTS: dict[str, Any] = {
     "window_s": 5.0,
     "epochs": 40,
@@ -41,7 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "mixup": 0.0,
     "ema": 0.98,
 }
-"""Training settings of a model that has none of its own."""
+"""Training settings of a model without its own."""
 SPLITS = ("folds", "repeats", "seed")
 """Settings of ``train`` that affect every model."""
 CLOSED_FORM = ("window_s", "weigh_labels")
@@ -72,5 +72,5 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def fingerprint(name: str) -> str:
-    """8 hexadecimal digits of the module's code: a training by other code must not be continued."""
+    """8 hexadecimal digits: a hash of the module's code, so that checkpoints of other code are not resumed."""
     return digest(inspect.getsource(module(name)).encode())[:8]

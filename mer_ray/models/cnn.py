@@ -1,4 +1,4 @@
-"""A convolutional network over time, whose filters are as tall as the frames."""
+"""A convolutional network over time, whose filters span all coefficients."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from mer_ray.models.pooling import masked_mean_sd
 
 
 class Cnn(nnx.Module):
-    """Three convolutions, each thinning time; then mean and deviation over time of every channel of every layer.
+    """Three strided convolutions; then mean and standard deviation over time of every channel of every layer.
 
-    A filter spans all coefficients (Dieleman & Schrauwen 2014, ICASSP): those of a frame are not interchangeable as
-    pixels are, and on CPUs XLA is several times slower with small filters over few channels. The mean and deviation of
-    the frames themselves stand beside: few tracks do not teach a convolution to pass them on. Before each layer whole
-    channels drop out (Tompson et al. 2015, CVPR).
+    A filter spans all coefficients (Dieleman & Schrauwen 2014, ICASSP), since they are not translation-invariant as
+    pixels are, and XLA is several times slower on CPUs with small filters over a small number of channels. The mean and
+    deviation of the frames themselves are added as a skip connection, which small catalogs need. Before each layer,
+    whole channels are dropped (Tompson et al. 2015, CVPR).
     """
 
     def __init__(
         self, n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int, width: int = 64, dropout: float = 0.4
     ) -> None:
-        # Frames closer than about 0.1 s are thinned by every convolution, coarser ones by the first only.
+        # Hops below about 0.1 s are strided by every convolution, longer ones by the first only.
         stride = 2 if hop_s < 0.1 else 1
         strides, inputs = (2 * stride, stride, stride), (n_dims, width, width)
-        # Over two strides; zeros only behind the last frame, or padding appended to a piece would shift its frames.
+        # Padded at the end only, or padding appended to a window would shift its frames.
         self.convolutions = nnx.List(
             nnx.Conv(c, width, (2 * s,), strides=s, padding=((0, 2 * s - 1),), rngs=rngs)
             for c, s in zip(inputs, strides, strict=True)
@@ -43,7 +43,7 @@ class Cnn(nnx.Module):
         pooled = [*masked_mean_sd(h, mask)]
         for convolution, stride in zip(self.convolutions, self.strides, strict=True):
             mask = mask[:, ::stride]
-            # Masked again after each layer, or the edge of the music would leak into the padding and back.
+            # Masked again after each layer, or values would spread into the padding and back.
             h = nnx.relu(convolution(self.channel_dropout(h, deterministic=still, rngs=rngs))) * mask[:, :, None]
             pooled += masked_mean_sd(h, mask)
         normed = self.norm(jnp.concatenate(pooled, axis=-1))
@@ -51,5 +51,5 @@ class Cnn(nnx.Module):
 
 
 def build(n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int) -> Cnn:
-    """What `mer_ray.training.network` trains; see `mer_ray.models`."""
+    """The network; see `mer_ray.models`."""
     return Cnn(n_dims, hop_s, rngs, outputs)

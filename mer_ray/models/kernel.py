@@ -1,8 +1,8 @@
 """Kernel ridge regression on statistics of passages, with a sum of Gaussian kernels.
 
-The kernels are approximated by random Fourier features (Rahimi & Recht 2007, NeurIPS), so that what is learnt is one
-linear layer with a closed form, and its size does not grow with the tracks. For each dimension the length scale and the
-ridge penalty are selected inside the training tracks, by folds that keep artists apart.
+The kernels are approximated by random Fourier features (Rahimi & Recht 2007, NeurIPS), so that the model is a linear
+layer with a closed-form solution, and its size does not depend on the number of tracks. For each dimension, the length
+scale and the ridge penalty are selected on the training tracks, by folds that keep artists apart.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ SELECTS = (
     "the length scale l of the kernels exp(-d² / 2 (l m)²), m the median distance of passages, of several the mean, "
     "and the ridge penalty."
 )
-"""What `Kernel.chosen` holds, for the model card."""
+"""Describes `Kernel.chosen` in the model card."""
 
 LENGTH_SCALES = (1.0, 0.5**0.5, 0.5)
 """l of the kernels exp(-d² / 2 (l m)²): d the distance of two passages in one block of statistics, m its median."""
 N_RANDOM_FEATURES = 5_120
 """Pairs of cosine and sine for each length scale, of all blocks together."""
 RIDGE_ALPHAS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
-"""Variance of a label around its expectation, as a multiple of the variance of what the kernel describes."""
+"""Noise variance of a label, as a multiple of the variance that the kernel describes."""
 DEFAULT_ALPHA = 0.8
-"""Where one group alone leaves nothing to select by."""
+"""Used if there is only one group, so that none can be selected."""
 CLIP = 5.0
-"""Statistics that lie further than so many deviations from the training tracks' mean are brought back to it."""
+"""Statistics are clipped to so many standard deviations from the training tracks' mean."""
 INNER_FOLDS = 5
 MAX_SELECTION = 2_048
-"""Selection uses at most so many of the training tracks, whole artists: it takes the cube of the number."""
+"""Training tracks for the selection at most, in whole groups: its time grows with the cube of their number."""
 ROWS = 32
-"""Passages or tracks whose random features are computed together: they fit the processor's cache."""
+"""Passages or tracks whose random features are computed together, to fit the processor's cache."""
 MEDIAN_OF = 1_000
-"""Windows from which median distances are taken."""
+"""Windows from which median distances are estimated."""
 
 
 class Kernel(Regressor):
@@ -98,7 +98,7 @@ class Kernel(Regressor):
         return self
 
     def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
-        """See `Regressor.predict`. The value is the interquartile mean over the passages that are whole."""
+        """See `Regressor.predict`. The prediction is the interquartile mean over the complete passages."""
         together = range(0, len(tracks), ROWS)  # statistics of all tracks may be as large as their frames
         return [p for i in together for p in self._predict(tracks[i : i + ROWS])]
 
@@ -122,7 +122,7 @@ class Kernel(Regressor):
 
     @property
     def statistics(self) -> PassageStatistics:
-        """Those that the model is computed from."""
+        """The statistics that are the model's input."""
         own = (self.arrays[f"network.{name}"] for name in ("components", "shift", "scale"))
         return PassageStatistics(Scaler.from_arrays(self.arrays), *own)
 
@@ -202,16 +202,16 @@ class _Selected:
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """(n, 3) → (3,), a mean that neither a fade nor one loud bar decides."""
+    """(n, 3) → (3,), a mean that is robust against a fade or one loud bar."""
     n = len(values)
     cut = n // 4
     return np.asarray(np.sort(values, axis=0)[cut : n - cut].mean(axis=0))
 
 
 def ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, alpha: float) -> np.ndarray:
-    """Coefficients (P,) that make the weighted squared error plus alpha times their squared norm small.
+    """Coefficients (P,) that minimise the weighted squared error plus alpha times their squared norm.
 
-    x (N, P), y and weight (N,). Solved over tracks or over inputs, whichever are fewer; in float64.
+    x (N, P), y and weight (N,). Solved in the primal or dual form, whichever is smaller; in float64.
     """
     from scipy.linalg import cho_factor, cho_solve
 
@@ -219,7 +219,7 @@ def ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, alpha: float) -> np.
     weighted = x if dual else x * weight[:, None]
     gram = (x @ x.T if dual else weighted.T @ x).astype(np.float64)
     gram[np.diag_indices_from(gram)] += alpha / weight if dual else alpha
-    # Its transpose, the same matrix, lies in memory as LAPACK wants it: no copy is made.
+    # The transpose, an equal matrix, has LAPACK's memory order, which avoids a copy.
     solved = cho_solve(cho_factor(gram.T, overwrite_a=True), y if dual else weighted.T @ y)
     return np.asarray(x.T @ solved if dual else solved)
 
@@ -231,7 +231,7 @@ def _select(
     groups: Sequence[str],
     seed: int,
 ) -> tuple[list[_Selected], float]:
-    """What has the smallest error over inner folds, for each dimension, and the mean of those errors."""
+    """Each dimension's choice with the smallest error over inner folds, and the mean of those errors."""
     every = tuple(range(len(LENGTH_SCALES)))
     choices = [*((scale,) for scale in every), every]
     folds = min(INNER_FOLDS, len(set(groups)))
@@ -252,10 +252,10 @@ def _select(
 
 
 def _ridge_path(gram: np.ndarray, y: np.ndarray, weights: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Predictions (alphas, M, 3) of the tracks that are not known, for each of `RIDGE_ALPHAS`.
+    """Predictions (alphas, M, 3) for the tracks where ``known`` is False, for each of `RIDGE_ALPHAS`.
 
-    gram (N, N), y and weights (N, 3), known (N,). One eigendecomposition serves all penalties, and all dimensions where
-    these are weighted alike.
+    gram (N, N), y and weights (N, 3), known (N,). One eigendecomposition serves all penalties, and all dimensions with
+    equal weights.
     """
     inside, across = gram[np.ix_(known, known)], gram[np.ix_(~known, known)]
     alike = bool(np.all(weights == weights[:, :1]))
@@ -277,7 +277,7 @@ def _median_distance(block: np.ndarray) -> float:
 
 
 def _whole_groups(groups: Sequence[str], limit: int, seed: int) -> np.ndarray:
-    """Indices of all tracks, or of those of as many randomly drawn groups as make about ``limit``."""
+    """Indices of all tracks, or of about ``limit`` tracks in whole, randomly drawn groups."""
     if len(groups) <= limit:
         return np.arange(len(groups))
     names, index, sizes = np.unique(np.asarray(groups, object).astype(str), return_inverse=True, return_counts=True)
@@ -288,8 +288,8 @@ def _whole_groups(groups: Sequence[str], limit: int, seed: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def directions(seed: int, size: int, count: int) -> np.ndarray:
-    """(size, count) float32: normal directions made orthogonal as far as they can be, which approximates a kernel
-    better (Yu et al. 2016, NeurIPS). From the bits of a counter, which NumPy keeps the same in all versions."""
+    """(size, count) float32: normal directions, orthogonalised in blocks, which approximates a kernel better (Yu et al.
+    2016, NeurIPS). From the bits of a counter-based generator, which are the same in all versions of NumPy."""
     bits = np.random.Philox(key=seed)
 
     def uniform(n: int) -> np.ndarray:

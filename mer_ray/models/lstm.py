@@ -29,15 +29,15 @@ class Lstm(nnx.Module):
         self.head = nnx.Linear(2 * width, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """x (B, T, F), mask (B, T) → (B, 3). Padding stands at the end, where the past cannot see it."""
+        """x (B, T, F), mask (B, T) → (B, 3). Padding is at the end, where it does not affect earlier steps."""
         x, mask = pool_time(jnp.where(mask[:, :, None] > 0, x, 0), mask, self.stride)
         x, share = x.swapaxes(0, 1), (mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1e-6)).T[:, :, None]
         h = self.dropout(nnx.relu(self.project(x)), deterministic=rngs is None, rngs=rngs)
-        heard = lstm(self.gates(h), self.recurrent[...])
-        pooled = self.norm(jnp.concatenate([(heard * share).sum(axis=0), (h * share).sum(axis=0)], axis=-1))
+        states = lstm(self.gates(h), self.recurrent[...])
+        pooled = self.norm(jnp.concatenate([(states * share).sum(axis=0), (h * share).sum(axis=0)], axis=-1))
         return self.head(self.dropout(pooled, deterministic=rngs is None, rngs=rngs))
 
 
 def build(n_dims: int, hop_s: float, rngs: nnx.Rngs, outputs: int) -> Lstm:
-    """What `mer_ray.training.network` trains; see `mer_ray.models`."""
+    """The network; see `mer_ray.models`."""
     return Lstm(n_dims, hop_s, rngs, outputs)

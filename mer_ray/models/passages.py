@@ -1,9 +1,9 @@
-"""Statistics of overlapping passages of a track: level, spread, and how fast each coefficient moves.
+"""Statistics of overlapping passages of a track: level, spread, and modulation of each coefficient.
 
-Modulation spectra of cepstral coefficients tell genres and moods apart that means and deviations do not (Lee et al.
-2009, IEEE Transactions on Multimedia 11(4), 670-682). All passages of a track share one set of running sums, so that a
-curve costs no more than a point: frames are gathered in atoms of half a second, or of one frame where frames are
-further apart, and a passage is a run of atoms.
+Modulation spectra of cepstral coefficients separate genres and moods that means and deviations do not (Lee et al. 2009,
+IEEE Transactions on Multimedia 11(4), 670-682). All passages of a track share one set of cumulative sums, so that a
+curve takes no more time than one value: frames are grouped into atoms of half a second, or of one frame where the hop
+is longer, and a passage is a run of atoms.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from dataclasses import dataclass
 import numpy as np
 
 POINT_S = 1.0
-"""About the time between two points of a curve."""
+"""Approximate time between two points of a curve."""
 TEXTURE_S = 0.5
 MIN_STRIDE = 4
 MODULATION_S = 6.0
 MAX_BANDS = 10
 MAX_COMPONENTS = 40
 FLOOR = 1e-3
-"""Added to what a logarithm is taken of."""
+"""Added before a logarithm."""
 VARIANCE = 1e-6
 """Added to every variance."""
 SEGMENTS = 32
-"""Segments whose spectra are computed together: they fit the processor's cache."""
+"""Segments whose spectra are computed together, to fit the processor's cache."""
 
 
 def is_fine(hop_s: float) -> bool:
-    """Whether half a second has enough frames to show movement: spectra and cepstra, not embeddings."""
+    """Whether half a second has enough frames for modulation: spectra and cepstra, not embeddings."""
     return round(TEXTURE_S / hop_s) >= MIN_STRIDE
 
 
@@ -38,13 +38,13 @@ def segment_frames(hop_s: float) -> int:
 
 
 def band_edges(segment: int) -> list[int]:
-    """Bins between which the bands of the modulation spectrum lie, each about half an octave wide or one bin."""
+    """Limits, in bins, of the modulation spectrum's bands, each half an octave or one bin wide."""
     edges = np.unique(np.round(np.geomspace(1, segment // 2, MAX_BANDS + 1)).astype(int))
     return [int(e) for e in edges]
 
 
 def n_components(n_dims: int, hop_s: float) -> int:
-    """K, the principal components whose movement is described; 0 for embeddings."""
+    """K, the principal components whose modulation is described; 0 for embeddings."""
     return min(n_dims, MAX_COMPONENTS) if is_fine(hop_s) else 0
 
 
@@ -60,8 +60,8 @@ def block_sizes(n_dims: int, hop_s: float) -> list[int]:
 class Grid:
     """How a track of ``n_frames`` is cut: atoms of ``size`` frames, and passages, which are runs of them.
 
-    first, last: (n,) atoms, a passage is [first, last). whole: (n,), whether it has its full length. n_points: how many
-    points the curve has, one for each of the first passages. hop_s: between two points; point i is at (i + 1/2) hop_s.
+    first, last: (n,) atoms, a passage is [first, last). whole: (n,), whether it has its full length. n_points: points
+    of the curve, one for each of the first passages. hop_s: between two points; point i is at (i + 1/2) hop_s.
     """
 
     n_frames: int
@@ -92,8 +92,8 @@ class Grid:
 def grid(n_frames: int, window: int, hop_s: float) -> Grid:
     """Passages of about ``window`` frames around points about a second apart.
 
-    Around the first and the last point half of the passage is there. Where none is whole, the track as a whole is
-    one more passage, after those of the points.
+    The passages of the first and the last point have half the length. If none is whole, the complete track is added
+    as a last passage.
     """
     size = _atom(hop_s)
     atoms = -(-n_frames // size)
@@ -142,7 +142,7 @@ def statistics(x: np.ndarray, components: np.ndarray, grid: Grid, hop_s: float) 
         _mean_sd(weights, level, None, grid)[0],
         mean,
         np.log(sd + FLOOR),
-        np.log(_moved(y, grid) + FLOOR),
+        np.log(_delta_sd(y, grid) + FLOOR),
         level_sd,
         spread_mean,
         spread_sd,
@@ -175,19 +175,19 @@ def _sums(values: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray
 def _mean_sd(
     weights: np.ndarray, mean: np.ndarray, variance: np.ndarray | None, grid: Grid
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each passage, from its atoms' weights (A,), means (A, F) and variances within them."""
+    """Mean and deviation of each passage, from its atoms' weights (A,), means (A, F) and variances."""
     weight = _sums(weights, grid.first, grid.last)[:, None]
     square = np.square(mean) if variance is None else np.square(mean) + variance
     first, second = (_sums(weights[:, None] * v, grid.first, grid.last) / weight for v in (mean, square))
     return first, np.sqrt(np.maximum(second - np.square(first), 0) + VARIANCE)
 
 
-def _moved(y: np.ndarray, grid: Grid) -> np.ndarray:
+def _delta_sd(y: np.ndarray, grid: Grid) -> np.ndarray:
     """Deviation (n, K) of the differences of neighbouring frames that both lie in the passage."""
     steps = np.zeros_like(y)
     np.subtract(y[1:], y[:-1], out=steps[1:])
     frames = (grid.last_frame - grid.first_frame)[:, None]
-    # An atom's first step comes from the atom before: a passage does without that of its first atom.
+    # An atom's first difference involves the atom before it, so the passage's first one is left out.
     into = steps[grid.first_frame].astype(np.float64)
     sums, squares = (
         _sums(grid.counts[:, None] * _means(v, grid.size), grid.first, grid.last) for v in (steps, np.square(steps))
@@ -198,11 +198,11 @@ def _moved(y: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def _modulation(y: np.ndarray, grid: Grid, segment: int) -> np.ndarray:
-    """Log power of each component's movement in bands of modulation frequency: y (n_frames, K) → (n, bands K).
+    """Log power of each component in bands of modulation frequency: y (n_frames, K) → (n, bands K).
 
     Welch's method (1967): Hann windows of ``segment`` frames, half overlapping, each without its mean. Segments lie on
-    one raster from the start of the track; those that its end cuts short belong to the last passages and weigh less,
-    hardly anything where less than half is there.
+    one grid from the start of the track. Those that the track's end truncates belong to the last passages, with a lower
+    weight, which is near 0 below half of the length.
     """
     n, hop = len(y), segment // 2
     count = -(-n // hop)
@@ -211,7 +211,7 @@ def _modulation(y: np.ndarray, grid: Grid, segment: int) -> np.ndarray:
     bands = np.concatenate([_power(y, j, min(j + SEGMENTS, count), segment) for j in range(0, count, SEGMENTS)])
     first = -(-grid.first_frame // hop)
     last = np.where(grid.last_frame == n, count, (grid.last_frame - segment) // hop + 1)
-    # A passage shorter than a segment has the one that lies nearest.
+    # A passage shorter than a segment has the nearest one.
     nearest = np.clip(np.round(((grid.first_frame + grid.last_frame) / 2 - hop) / hop).astype(int), 0, count - 1)
     short = last <= first
     first, last = np.where(short, nearest, np.minimum(first, count - 1)), np.where(short, nearest + 1, last)
@@ -236,7 +236,7 @@ def _power(y: np.ndarray, first: int, last: int, segment: int) -> np.ndarray:
     squares = scipy.fft.rfft((pieces - mean) * taper, axis=2).view(np.float32)
     np.square(squares, out=squares)
     edges = band_edges(segment)
-    # Real and imaginary parts lie side by side; what comes after the last band falls away.
+    # Real and imaginary parts are interleaved; the part after the last band is dropped.
     bands = np.add.reduceat(squares, 2 * np.array(edges), axis=2)[:, :, :-1]
     bands /= np.diff(edges).astype(np.float32)
     bands /= np.maximum(np.square(taper).sum(axis=1), 1e-6)[:, None]

@@ -1,4 +1,4 @@
-"""Models that get no more of a track than the mean and standard deviation of its frames: they know nothing of time."""
+"""Models whose input is the mean and standard deviation of a track's frames, without their order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def mean_sd(tracks: Sequence[np.ndarray]) -> np.ndarray:
 
 
 class PooledRegressor(Regressor):
-    """Standardised `mean_sd` → standardised labels, by what a subclass says in two methods."""
+    """Standardised `mean_sd` → standardised labels, by a subclass's `learn` and `apply`."""
 
     @abstractmethod
     def learn(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
@@ -45,7 +45,7 @@ class PooledRegressor(Regressor):
         return self.fit_pooled(mean_sd(tracks), labels, np.random.default_rng(seed))
 
     def fit_pooled(self, x: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Self:
-        """`fit` for tracks whose `mean_sd` (N, 2F) is there already."""
+        """`fit` to precomputed `mean_sd` (N, 2F)."""
         from sklearn.preprocessing import StandardScaler
 
         inputs, targets = StandardScaler().fit(x), StandardScaler().fit(labels)
@@ -62,7 +62,7 @@ class PooledRegressor(Regressor):
         return np.asarray(np.clip(y * own["y_sd"] + own["y_mean"], 0, 1))
 
     def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
-        """See `Regressor.predict`. The value is that of the whole track, the curve that of its windows."""
+        """See `Regressor.predict`. The prediction is of the whole track, the curve of its windows."""
         out = []
         for track in tracks:
             pieces = [track[first : first + self.window] for first in windows.starts(len(track), self.window)]

@@ -1,4 +1,4 @@
-"""What the networks share: means and deviations over the frames that are there."""
+"""Masked means and standard deviations over time, for the networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 def masked_mean_sd(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation over time: x (B, T, F), mask (B, T) → two arrays (B, F). No frames give zeros."""
-    # Sums as products with a row: XLA's reductions over the middle axis take three times as long on CPUs. In full
+    # Sums as matrix products: XLA's reductions over the middle axis take three times as long on CPUs. At the highest
     # precision, or GPUs would round the frames to 10 bits.
     share = mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1e-6)
     mean = jnp.einsum("bt,btf->bf", share, x, precision="highest")

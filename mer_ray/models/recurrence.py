@@ -1,4 +1,4 @@
-"""The loop of an LSTM, with its gradient written out: only what has to wait for the step before stands in it."""
+"""An LSTM with a hand-written gradient, whose loop contains only what depends on the previous step."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import jax.numpy as jnp
 def lstm(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
     """Hidden states (T, B, H) of an LSTM without peepholes, from a state of zeros.
 
-    inputs: the inputs' part of the gates (T, B, 4H), in the order input, forget, cell, output. kernel: (H, 4H), the
-    hidden state's part. Derived by JAX it takes 1.4 times as long on CPUs: a step would then save each gate twice and
-    add its part to the kernel's gradient.
+    inputs: the inputs' contribution to the gates (T, B, 4H), in the order input, forget, cell, output. kernel: (H, 4H),
+    applied to the hidden state. JAX's own gradient takes 1.4 times as long on CPUs: it saves each gate twice and
+    updates the kernel's gradient in every step.
     """
     return _forward(inputs, kernel)[0]
 
@@ -33,8 +33,8 @@ def _forward(inputs: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
     return hidden, (hidden, cell, gates, kernel)
 
 
-def _backward(kept: Any, slope: jax.Array) -> tuple[jax.Array, jax.Array]:
-    hidden, cell, gates, kernel = kept
+def _backward(residuals: Any, slope: jax.Array) -> tuple[jax.Array, jax.Array]:
+    hidden, cell, gates, kernel = residuals
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     squashed = jnp.tanh(cell)
     # The first three parts are multiplied by the cell's gradient, the last one by the hidden state's.
@@ -58,8 +58,8 @@ lstm.defvjp(_forward, _backward)
 
 
 def _activations(x: jax.Array) -> jax.Array:
-    """Sigmoid of the input, forget and output gates and tanh of the cell's, (B, 4H), as one function: a sigmoid is a
-    tanh of half the slope and height."""
+    """Sigmoid of the input, forget and output gates and tanh of the cell's, (B, 4H), as one function, since
+    sigmoid(x) = (1 + tanh(x / 2)) / 2."""
     slope = jnp.repeat(jnp.array([0.5, 0.5, 1, 0.5], x.dtype), x.shape[-1] // 4)
     return 1 - slope + slope * jnp.tanh(slope * x)
 

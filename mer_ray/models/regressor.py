@@ -1,4 +1,4 @@
-"""What every model is: fitted to tracks as in scikit-learn, stored as named arrays, predicting a value and a curve."""
+"""The interface of all models: fitted as in scikit-learn, stored as named arrays, predicting a value and a curve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OF_ANOTHER = ("the model's weights are of another network", "train it again with
 class TrackPrediction:
     """value: (3,), V, A, D of the track. curve: (n, 3), point i at (i + 1/2) hop_s seconds. Both in 0..1.
 
-    statistics: (P,), the track's mean standardised statistics, where the model computes them anyway.
+    statistics: (P,), the track's mean standardised statistics, if the model uses them.
     """
 
     value: np.ndarray
@@ -32,11 +32,13 @@ class TrackPrediction:
 class Regressor(ABC):
     """A model of valence, arousal and dominance on the frames of one feature.
 
-    hop_s: seconds between frames. window: length in frames of the passages that the model looks at.
-
-    What `fit` sets, and a model folder stores: ``arrays``, by name; ``targets``, 1 for each dimension that the model
-    was trained on, 0 for those that it leaves to others; ``chosen``, per dimension what the fit itself selected (JSON
-    values). Not stored: ``curve`` (E, 2), training and validation loss by epoch, where there is any.
+    Attributes:
+        hop_s: Seconds between frames.
+        window: Length of the model's windows or passages, in frames.
+        arrays: Fitted arrays by name, stored in a model folder like ``targets`` and ``chosen``.
+        targets: 1 for each dimension that the model was trained on, 0 for the others.
+        chosen: Settings that the fit selected for each dimension (JSON values).
+        curve: (E, 2), training and validation loss by epoch, if any; not stored.
     """
 
     def __init__(self, hop_s: float = 1.0, window: int = 1) -> None:
@@ -62,8 +64,8 @@ class Regressor(ABC):
             tracks: frames (n_i, F), n_i >= 1; they may be read-only views, and are not copied as a whole.
             labels: (N, 3) in 0..1.
             groups: (N,), such as artists: tracks of one group must not be on both sides of an inner split.
-            weights: (N, 3), how much each label counts, of mean 1; None for equal weights.
-            seed: where random numbers start. The same arguments give the same bits on the same machine.
+            weights: (N, 3), weights of the labels, of mean 1; None for equal weights.
+            seed: of random numbers. The same arguments give the same bits on the same machine.
         """
 
     @abstractmethod
@@ -76,7 +78,7 @@ class Regressor(ABC):
         return None
 
     def check(self, n_dims: int) -> None:
-        """Raises ModelError where the stored arrays are not those of this model, for frames of width n_dims."""
+        """Raises ModelError where the arrays' names or shapes are not this model's, for frames of width n_dims."""
         try:
             value = self.predict([np.zeros((1, n_dims), np.float32)])[0].value
         except (KeyError, ValueError, IndexError, TypeError) as error:
@@ -86,7 +88,7 @@ class Regressor(ABC):
 
 
 def ensemble(members: Sequence[Regressor], tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
-    """The mean of the members' predictions, for each dimension of those that were trained on it."""
+    """The mean of the members' predictions; for each dimension, of the members that were trained on it."""
     targets = np.array([m.targets for m in members], float)
     shares = targets / targets.sum(axis=0)
     out = []

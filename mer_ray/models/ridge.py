@@ -16,7 +16,7 @@ class Ridge(PooledRegressor):
         """scikit-learn's `RidgeCV`."""
         from sklearn.linear_model import RidgeCV
 
-        with np.errstate(invalid="ignore"):  # of one track, nothing is left to judge a penalty by
+        with np.errstate(invalid="ignore"):  # leave-one-out of a single track
             fitted = RidgeCV(ALPHAS, alpha_per_target=True).fit(x, y)
         return {"coefficients": fitted.coef_.T, "intercept": fitted.intercept_}
 

@@ -14,7 +14,7 @@ PREFIX = "scaler."
 class Scaler:
     """Means and deviations: of the frames, shape (F,), and of the labels, shape (3,); all float32.
 
-    x_root: (F,), 1 for a dimension that is never negative, of which the square root is taken first. Rectified
+    x_root: (F,), 1 for a dimension that is never negative, whose square root is standardised. Rectified
     embeddings are mostly zero with rare large values, which would dominate all products (Perronnin et al. 2010, ECCV).
     """
 
@@ -26,9 +26,9 @@ class Scaler:
 
     @classmethod
     def of(cls, tracks: Sequence[np.ndarray], labels: np.ndarray) -> Scaler:
-        """From training tracks (n_i, F) and labels (N, 3). A constant column gets the deviation 1.
+        """Fit to training tracks (n_i, F) and labels (N, 3). A constant column gets the deviation 1.
 
-        The moments are added up track by track, in float64 around the first frame: a copy of all frames is not made.
+        The moments are summed track by track, in float64 around the first frame, without a copy of all frames.
         """
         x_root = np.min([track.min(axis=0) for track in tracks], axis=0) >= 0
         origin = _rooted(tracks[0][:1], x_root)[0].astype(np.float64)
@@ -45,11 +45,11 @@ class Scaler:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Scaler:
-        """What `arrays` made; other entries are left aside."""
+        """The inverse of `arrays`; other entries are ignored."""
         return cls(**{name: arrays[PREFIX + name] for name in cls.__dataclass_fields__})
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """As a model stores it."""
+        """The arrays that a model stores."""
         return {PREFIX + name: values for name, values in vars(self).items()}
 
     def frames(self, track: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Folds in which no group (an artist, and all that hangs together with one: see `training.groups`) is on both sides.
+"""Folds and holdouts of whole groups (an artist and related tracks: see `training.groups`).
 
-Clips of one artist share singer, studio and style; a model that has heard the artist recognises it, and its error says
-little about the next artist. Where labels are given, the folds are stratified as well: each gets its part of the low,
-middle and high values of each dimension, so that one fold's error compares with another's.
+Clips of one artist share singer, studio and style, so the error on artists that are in the training tracks is too low
+for new artists. With labels, the folds are stratified, too: each gets its share of the low, middle and high values of
+each dimension, so that the errors of folds are comparable.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from mer_ray.errors import InputError
 
 BINS = 5
-"""Classes of about equal size into which each dimension's labels are cut."""
+"""Classes of about equal size into which each dimension's labels are binned."""
 CANDIDATES = 16
-"""Holdouts that are drawn, of which the one is taken whose labels are most like the whole's."""
+"""Random holdouts, of which the one with the most representative labels is taken."""
 
 
 def grouped_folds(groups: Sequence[str], folds: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
     """The fold (0..folds-1) of each row, shape (n,): every row of a group in the same fold, folds of about equal size.
 
-    groups (n,); labels (n, 3), for folds whose labels are alike. Two folds differ in size by at most the largest group.
-    Large groups come first, each into the fold that gains most from it: Sechidis et al.'s (2011, ECML PKDD, 145-158)
-    stratification of several targets, on whole groups. Another seed is another partition.
+    groups (n,); labels (n, 3), for stratified folds. Two folds differ in size by at most the largest group. Large
+    groups are assigned first, each to the fold that lacks its labels most: the multi-label stratification of Sechidis
+    et al. (2011, ECML PKDD, 145-158), on whole groups. Another seed gives another partition.
     Raises InputError where there are fewer groups than folds.
     """
     index, sizes = _numbered(groups)
@@ -38,9 +38,9 @@ def grouped_folds(groups: Sequence[str], folds: int, seed: int, labels: np.ndarr
 
 
 def random_folds(n: int, folds: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
-    """The fold of each of n rows, shape (n,), as if no two rows had anything in common.
+    """The fold of each of n rows, shape (n,), without groups. Only to measure `training.leakage`.
 
-    For one purpose: to show what that hides. See `training.leakage`. Raises InputError where n is below ``folds``.
+    Raises InputError where n is below ``folds``.
     """
     if n < folds:
         raise InputError(f"{n} tracks cannot make {folds} folds", "label more tracks, or lower train.folds")
@@ -50,13 +50,13 @@ def random_folds(n: int, folds: int, seed: int, labels: np.ndarray | None = None
 def grouped_holdout(groups: Sequence[str], share: float, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
     """A mask, shape (n,), of about ``share`` of the rows, in whole groups: at least one group, and never all.
 
-    Nothing where there is one group alone. With labels (n, 3): of several holdouts the one whose means and standard
-    deviations are nearest to the whole's.
+    Empty if there is only one group. With labels (n, 3): of several holdouts the one whose means and standard
+    deviations are nearest to those of all rows.
     """
     index, sizes = _numbered(groups)
     if labels is None:
-        held: np.ndarray = _holdout(sizes, share, np.random.default_rng(seed))[index]
-        return held
+        mask: np.ndarray = _holdout(sizes, share, np.random.default_rng(seed))[index]
+        return mask
     masks: list[np.ndarray] = [
         _holdout(sizes, share, np.random.default_rng([seed, k]))[index] for k in range(CANDIDATES)
     ]
@@ -64,14 +64,14 @@ def grouped_holdout(groups: Sequence[str], share: float, seed: int, labels: np.n
 
 
 def _numbered(groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The number of each row's group (n,), and the groups' sizes (G,)."""
+    """The index of each row's group (n,), and the groups' sizes (G,)."""
     names = np.asarray(groups, dtype=object).astype(str)
     _, index, sizes = np.unique(names, return_inverse=True, return_counts=True)
     return index, sizes
 
 
 def _group_sums(index: np.ndarray, n_groups: int, labels: np.ndarray | None) -> np.ndarray:
-    """Per group: its rows, once for each dimension, and how many of them are in each class of each: (G, C)."""
+    """Per group: its number of rows and their number in each class of each dimension: (G, C)."""
     columns = [np.bincount(index, minlength=n_groups) * (1 if labels is None else labels.shape[1])]
     for values in () if labels is None else labels.T:
         edges = np.quantile(values, np.arange(1, BINS) / BINS)
@@ -83,43 +83,43 @@ def _group_sums(index: np.ndarray, n_groups: int, labels: np.ndarray | None) -> 
 def _spread(sizes: np.ndarray, sums: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """The fold of each group (G,)."""
     rng = np.random.default_rng(seed)
-    # Groups of about one size in random order: by size alone, a seed could not move those whose size no other has.
+    # By magnitude of size, random within: by size alone, the seed would not affect groups of unique sizes.
     order = np.lexsort((rng.random(len(sizes)), -np.floor(np.log2(sizes))))
     weight = 1 / np.maximum(sums.sum(axis=0), 1) ** 2
-    load, held = np.zeros(folds, int), np.zeros((folds, sums.shape[1]))
+    load, assigned = np.zeros(folds, int), np.zeros((folds, sums.shape[1]))
     fold_of = np.empty(len(sizes), int)
     for done, group in enumerate(order):
-        # No fold gets further ahead of the smallest one than the largest group is big.
+        # No fold exceeds the smallest one by more than the largest group.
         open_to = load <= load.min() + sizes.max() - sizes[group]
         if len(sizes) - done <= (load == 0).sum():
             open_to &= load == 0
-        # What the sum of the squares of all folds' shares grows by, but for what is the same in each fold.
-        cost = (held * sums[group] * weight).sum(axis=1)
+        # The growth of the sum of all folds' squared shares, up to a constant.
+        cost = (assigned * sums[group] * weight).sum(axis=1)
         candidates = rng.permutation(np.flatnonzero(open_to))
         chosen = candidates[cost[candidates].argmin()]
         fold_of[group] = chosen
         load[chosen] += sizes[group]
-        held[chosen] += sums[group]
+        assigned[chosen] += sums[group]
     return fold_of
 
 
 def _holdout(sizes: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """A mask of groups (G,)."""
-    held = np.zeros(len(sizes), bool)
+    mask = np.zeros(len(sizes), bool)
     if len(sizes) < 2:
-        return held
+        return mask
     taken = 0
     for group in rng.permutation(len(sizes))[:-1]:
-        if taken + sizes[group] / 2 <= share * sizes.sum():  # an artist with half of all tracks is passed over
-            held[group] = True
+        if taken + sizes[group] / 2 <= share * sizes.sum():  # skips an artist with half of all tracks
+            mask[group] = True
             taken += sizes[group]
     if not taken:
-        held[sizes.argmin()] = True
-    return held
+        mask[sizes.argmin()] = True
+    return mask
 
 
 def _distance(labels: np.ndarray, mask: np.ndarray) -> float:
-    """How far the labels' means and deviations under the mask are from all labels', in units of the deviation."""
+    """The distance of the masked labels' means and deviations from those of all labels, in standard deviations."""
     if not mask.any():
         return 0.0
     sd = labels.std(axis=0)

@@ -1,4 +1,4 @@
-"""Frames → standardised statistics of passages: what the kernel model and the measure of novelty are computed from."""
+"""Frames → standardised statistics of passages, for the kernel model and novelty."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PassageStatistics:
     def fit(
         cls, tracks: Sequence[np.ndarray], labels: np.ndarray, window: int, hop_s: float, seed: int
     ) -> PassageStatistics:
-        """From training tracks (n_i, F), for models that have none of their own. labels: (N, 3), for the scaler."""
+        """Fit to training tracks (n_i, F), for models without their own statistics. labels: (N, 3), for the scaler."""
         scaler = Scaler.of(tracks, labels)
         unscaled = cls(scaler, principal_components(scaler, tracks, hop_s, seed), np.zeros(()), np.ones(()))
         return unscaled.standardised_by(np.stack([unscaled.mean(track, window, hop_s) for track in tracks]))
@@ -43,7 +43,7 @@ class PassageStatistics:
         return passages.statistics(self.scaler.frames(frames), self.components, grid, hop_s)
 
     def standardised(self, raw: np.ndarray) -> np.ndarray:
-        """(passages, P) float32, against the training tracks."""
+        """(passages, P) float32, standardised by the training tracks' moments."""
         scaled: np.ndarray = ((raw - self.shift) / self.scale).astype(np.float32)
         return scaled
 
@@ -53,14 +53,14 @@ class PassageStatistics:
         return np.asarray(self.standardised(self.raw(frames, grid, hop_s))[: grid.n_points].mean(axis=0))
 
     def equals(self, other: PassageStatistics | None) -> bool:
-        """Whether the other one gives the same numbers."""
+        """Whether both give the same numbers."""
         if other is None:
             return False
         mine, its = self.arrays(), other.arrays()
         return all(np.array_equal(mine[name], its[name]) for name in mine)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """As a model folder stores it."""
+        """The arrays that a model folder stores."""
         own = {name: getattr(self, name) for name in ("components", "shift", "scale")}
         return {**own, **self.scaler.arrays()}
 
@@ -76,6 +76,6 @@ def principal_components(scaler: Scaler, tracks: Iterable[np.ndarray], hop_s: fl
     frames = np.concatenate([scaler.frames(t[(seed % step) :: step]) for t in tracks]).astype(np.float64)
     variance, directions = np.linalg.eigh(frames.T @ frames / max(1, len(frames)))
     variance, directions = variance[::-1][:count], directions[:, ::-1][:, :count]
-    # The sign of an eigenvector is arbitrary: make it the same on every machine.
+    # The sign of an eigenvector is arbitrary: fix it, for reproducibility.
     directions = directions * np.sign(directions[np.abs(directions).argmax(axis=0), range(count)])
     return np.asarray(directions / np.sqrt(np.maximum(variance, 1e-4 * max(variance[0], 1e-12))), np.float32)

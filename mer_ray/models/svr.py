@@ -9,11 +9,11 @@ import numpy as np
 from mer_ray.models.pooled import PooledRegressor
 
 MAX_ROWS = 5_000
-"""Time and memory go with the square of the rows: of more training tracks, so many are drawn."""
+"""Training tracks at most, drawn at random: time and memory grow with the square of their number."""
 
 
 class Svr(PooledRegressor):
-    """Stored as its training rows and their dual coefficients, 0 for those that are no support vectors."""
+    """Stored as its training rows and their dual coefficients, 0 for rows that are not support vectors."""
 
     def fit_pooled(self, x: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Self:
         """See `PooledRegressor.fit_pooled`."""

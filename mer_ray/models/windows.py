@@ -1,4 +1,4 @@
-"""Tracks of any length as windows of one length, so that a network is compiled for one shape."""
+"""Cuts tracks of any length into windows of one length, so that a network is compiled for one shape."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def window_frames(window_s: float, hop_s: float) -> int:
 
 
 def starts(n_frames: int, window: int) -> np.ndarray:
-    """First frames of a track's windows: half a window apart, the last flush with the end. One if it is short."""
+    """First frames of a track's windows: half a window apart, the last flush with the end. One for a short track."""
     if n_frames <= window:
         return np.zeros(1, int)
     hop = max(1, window // 2)
@@ -38,7 +38,7 @@ def cut(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Windows from frames first[b] of tracks[owner[b]] on: x (B, T, F) float32, zeros behind the end, and mask (B, T).
 
-    scale: applied to each window's frames (n, F), so that no scaled copy of a track is kept.
+    scale: applied to each window's frames (n, F), so that no scaled copy of a track is stored.
     """
     x = np.zeros((len(owner), window, tracks[0].shape[1]), np.float32)
     mask = np.zeros(x.shape[:2], np.float32)
@@ -60,7 +60,7 @@ def track_means(values: np.ndarray, owner: np.ndarray, n_tracks: int) -> np.ndar
 def curve(values: np.ndarray, n_frames: int, window: int, hop_s: float) -> tuple[np.ndarray, float]:
     """A point about every second from the values (w, 3) of a track's windows: (n, 3), and the seconds between points.
 
-    The curve runs through the windows' middles, and is level before the first and after the last.
+    Interpolated between the windows' centres, and constant before the first and after the last.
     """
     n_points = max(1, round(n_frames * hop_s / POINT_S))
     point_s = n_frames * hop_s / n_points

@@ -1,1 +1,1 @@
-"""A trained model as a folder, and at work on audio or frames."""
+"""Model folders, prediction from audio or frames, and what is made from scores."""

@@ -1,4 +1,4 @@
-"""The model card that lies in every model folder."""
+"""The model card (``README.md``) of a model folder."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from mer_ray.scoring.model_folder import Model
 
 
 def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None, packaged: bool = False) -> str:
-    """Markdown for a person who finds the folder.
+    """The card, as Markdown.
 
-    baselines: ridge, svr, ... → the figures of `summary.evaluate`, on the same feature, tracks and folds.
-    packaged: whether it comes with the package, without the files of the run that made it.
+    Args:
+        model: What it describes.
+        baselines: ridge, svr, ... → the figures of `summary.evaluate`, on the same feature, tracks and folds.
+        packaged: Whether the model comes with the package, without the files of its run.
     """
     use, limits = _use("" if packaged else f"runs/{model.name}"), _limits(SEEN_PACKAGED if packaged else SEEN)
     parts = [_head(model), _data(model), _metrics(model, baselines or {}), _settings(model), use, limits]
@@ -31,7 +33,7 @@ def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None,
 
 
 def packaged_card(uri: str, name: str) -> str:
-    """The card with which the run of that name in a workspace comes into the package."""
+    """The card of a workspace's run as the packaged model."""
     workspace = Workspace(uri)
     model = model_folder.load(workspace.at("runs", name))
     return card(model, of_baselines(workspace).get(model.feature.name), packaged=True)
@@ -110,7 +112,7 @@ def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[s
 
 
 def _settings(model: Model) -> list[str]:
-    """What was used, and what the training chose: not what a network leaves aside, nor what a search has replaced."""
+    """The settings that the network used, with those that a search chose."""
     details, settings = model.details, model.details["settings"]
     searched, unused = details.get("searched", {}), set(settings) - models.uses(model.network)
     if not settings.get("search", {}).get("trials"):
@@ -146,7 +148,7 @@ def _chosen(chosen: Mapping[str, Any] | None, selects: str) -> list[str]:
 
 
 def _use(folder: str) -> list[str]:
-    """folder: of the model; empty for the one that is used where none is named."""
+    """folder: of the model; empty for the packaged one."""
     quoted = f'"{folder}"' if folder else ""
     return [
         "## Use",

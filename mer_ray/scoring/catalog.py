@@ -1,4 +1,4 @@
-"""What there is to score: audio files, wherever they are listed, and tables of frames that are ready."""
+"""A catalog to score: audio files from folders, lists and stores, and tables of frames."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from mer_ray.io.address import is_url, to_path, to_uri
 from mer_ray.io.identity import digest, file_digest, one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.tables import failure
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources import folder, manifest
 
 BYTES_PER_S = 20_000
-"""Of compressed audio, about: only to share the files out evenly."""
+"""Of compressed audio, roughly: an estimate of durations, for blocks of equal work."""
 USUAL_S = 240.0
 LEAST_S = 1.0
-_AT_ONCE = 10_000
+_BATCH = 10_000
 
 
 SCHEMA = pa.schema(
@@ -39,15 +39,13 @@ SCHEMA = pa.schema(
 
 
 class Catalog:
-    """What there is to score.
+    """Files and tables to score. The rows are in a temporary file: in memory, a million files would take a gigabyte.
 
     Attributes:
         failed: Rows of ``failures``.
         tables: Parquet files with frames.
-        folders: Those that were searched, and all of which could be read.
-        skipped: What a search of folders passed over.
-
-    The rows are in a temporary file, not in memory, where a million files would take a gigabyte.
+        folders: Folders that were searched and could be read completely.
+        skipped: Files that a search of folders ignored.
     """
 
     def __init__(self) -> None:
@@ -57,23 +55,23 @@ class Catalog:
         self.skipped = walk.Skipped()
         self._ids, self._files = Ids(), Ids()
         self._pending: list[dict[str, Any]] = []
-        self._file = tempfile.TemporaryFile(prefix="mer-ray-")  # noqa: SIM115  gone with this process, however it ends
+        self._file = tempfile.TemporaryFile(prefix="mer-ray-")  # noqa: SIM115  the system deletes it when this process ends
         weakref.finalize(self, self._file.close)
         self._writer = pq.ParquetWriter(self._file, SCHEMA, compression="zstd")
 
     @property
     def tracks(self) -> int:
-        """Files, each counted once, when it is complete."""
+        """The number of distinct files, once `close` was called."""
         return len(self._ids)
 
     def add(self, row: dict[str, Any]) -> None:
-        """Put a file in, unless it is there. Another one of the same id becomes a failure."""
+        """Add a file, unless it is present. Another file of the same id becomes a failure."""
         self._pending.append(row)
-        if len(self._pending) == _AT_ONCE:
+        if len(self._pending) == _BATCH:
             self._flush()
 
     def close(self) -> None:
-        """It is complete: `windows` may be called."""
+        """End adding, so that `windows` may be called."""
         self._flush()
         self._writer.close()
         self.tables = list(dict.fromkeys(self.tables))
@@ -95,9 +93,9 @@ class Catalog:
 
 
 def find(paths: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catalog:
-    """Look through folders, manifests, audio files, tables of frames, and objects or folders in a store.
+    """Read folders, manifests, audio files, tables of frames, and objects or folders in a store.
 
-    scale: of labels that a manifest may bring. A file that comes twice is there once. Raises InputError.
+    scale: of labels that a manifest may have. Duplicated files are merged. Raises InputError.
     """
     catalog, nothing = Catalog(), list[walk.NoAudio]()
     try:
@@ -118,7 +116,7 @@ def find(paths: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catal
     return catalog
 
 
-def _take(path: str, item: Found, catalog: Catalog) -> None:
+def _take(path: str, item: SourceResult, catalog: Catalog) -> None:
     track, error = item if isinstance(item, tuple) else (item, None)
     if error is None and track.uri is None:
         error = TrackError("no_audio", f"{path}: {track.artist} – {track.title} has no path or uri")
@@ -129,7 +127,7 @@ def _take(path: str, item: Found, catalog: Catalog) -> None:
 
 
 def file_id(uri: str) -> str:
-    """The track_id of a file that is scored: two files of one title are two rows."""
+    """The track_id of a scored file, from its path: two files of one title are two rows."""
     return digest(uri.encode())[:16]
 
 
@@ -141,7 +139,7 @@ def has_frames(path: str | Path) -> bool:
         return False
 
 
-def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) -> Iterator[Found]:
+def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) -> Iterator[SourceResult]:
     if is_url(text):
         raise InputError(
             f"{address.shown(text)} is a web address",
@@ -179,8 +177,8 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) 
         yield _described(path)
 
 
-def _listed(file: Path, scale: tuple[float, float], alone: bool) -> Iterator[Found]:
-    """What a manifest lists. One of several paths that cannot be used becomes a failure."""
+def _listed(file: Path, scale: tuple[float, float], alone: bool) -> Iterator[SourceResult]:
+    """The tracks of a manifest. If it is unusable, and one of several paths, it becomes a failure."""
     try:
         yield from manifest.tracks(file, scale, labels=False)
     except InputError as error:
@@ -191,8 +189,8 @@ def _listed(file: Path, scale: tuple[float, float], alone: bool) -> Iterator[Fou
 
 
 def _is_table(file: Path) -> bool:
-    """Whether a file is a manifest or a table of frames, or else audio. A manifest's name counts unless it holds audio,
-    as names lie; else what is in the file."""
+    """Whether a file is a manifest or a table of frames, else audio. A manifest's suffix decides, unless the content is
+    audio; else the content decides."""
     try:
         if content.is_parquet(file):
             return True
@@ -201,8 +199,8 @@ def _is_table(file: Path) -> bool:
         return file.suffix.lower() in manifest.SUFFIXES
 
 
-def _described(file: Path) -> Found:
-    """A file named by itself: its content decides, whatever its suffix."""
+def _described(file: Path) -> SourceResult:
+    """A file that was named itself: its content decides, not its suffix."""
     name = one_line(str(file), 300)
     try:
         if not file.is_file():
@@ -240,12 +238,12 @@ def _object(uri: str) -> Track:
 
 
 def _name(uri: str) -> str:
-    """An object's address without its query, in which there may be settings and secrets."""
+    """An object's address without its query, which may hold settings and secrets."""
     return uri.partition("?")[0]
 
 
 def _absolute(path: Path) -> Path:
-    """One path for one file, however it was typed: without ``..``, but links stay what they are called."""
+    """An absolute path without ``..``, the same however it was typed. Symbolic links are not resolved."""
     return path.resolve() if ".." in path.parts else path.absolute()
 
 
@@ -255,10 +253,10 @@ def _row(track: Track) -> dict[str, Any]:
         uri = to_uri(_absolute(to_path(uri)))
     planned, found = track.duration_s or USUAL_S, state(uri)
     if address.is_local(uri):
-        # One that is gone is a row of failures, soon.
+        # A missing file will become a row of failures.
         planned = LEAST_S if found["size"] is None else track.duration_s or found["size"] / BYTES_PER_S
     return {
-        "track_id": track.given_id or file_id(uri),
+        "track_id": track.own_id or file_id(uri),
         "artist": track.artist,
         "title": track.title,
         "album": track.album,
@@ -269,7 +267,7 @@ def _row(track: Track) -> dict[str, Any]:
 
 
 def content_hash(uri: str) -> str | None:
-    """SHA-256 of a local file's bytes; None for what is none, or cannot be read."""
+    """SHA-256 of a local file's bytes; None for anything else, or if it cannot be read."""
     try:
         return file_digest(to_path(uri)) if address.is_local(uri) else None
     except OSError:
@@ -277,7 +275,7 @@ def content_hash(uri: str) -> str | None:
 
 
 def state(uri: str) -> dict[str, int | None]:
-    """By which a file is known to have changed: its ``size`` in bytes and ``mtime_ms``; Nones for what is no file."""
+    """A file's version: its ``size`` in bytes and ``mtime_ms``; Nones for what is no local file."""
     try:
         found = to_path(uri).stat() if address.is_local(uri) else None
     except (OSError, ValueError):

@@ -1,5 +1,5 @@
-"""Which scores of earlier runs are void: of files that have changed since, or that are gone from the folders searched,
-and those that another file, or another name, has replaced in a manifest that was edited.
+"""Which scores of earlier runs are outdated: of files that have changed, that are gone from the searched folders, or
+whose path or names were replaced in an edited manifest.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ COLUMNS = ("track_id", "uri", "size", "mtime_ms", "sha256", *NAMES)
 
 @dataclass
 class Void:
-    """The ids of scores that are void, and how many of them: of changed files, and of files that are gone.
+    """The ids of outdated scores, and their numbers: of changed files, and of files that are gone.
 
-    unknown: scores that do not say which version of their file they are of.
+    unknown: how many scores do not record the version of their file.
     """
 
     ids: Ids = field(default_factory=Ids)
@@ -33,7 +33,7 @@ class Void:
     unknown: int = 0
 
     def notes(self) -> Iterator[str]:
-        """For people, in lines."""
+        """Lines for the user."""
         figures = ((self.changed, "of files that have changed since"), (self.gone, "of files that are gone"))
         parts = [f"{n:,} {what}" for n, what in figures if n]
         if parts:
@@ -48,11 +48,15 @@ class Void:
 def find(
     scores: Iterable[pa.Table], listed: Iterable[pa.Table], folders: Sequence[str], keep_gone: bool = False
 ) -> Void:
-    """scores: of earlier runs, with `COLUMNS`. listed: the files there are now, with uri, size and mtime_ms.
+    """Find outdated scores. Takes 40 bytes of memory a listed file.
 
-    folders: those that were searched: a file below one of them that is not listed is gone.
-    A listed file that has another id now, or an id that stands for another file, has changed, and so has one that is
-    called otherwise. Memory: 40 bytes a listed file.
+    A file counts as changed, too, if its id or its names differ from those of its score.
+
+    Args:
+        scores: Of earlier runs, with `COLUMNS`.
+        listed: The present files, with uri, size and mtime_ms.
+        folders: The searched ones: a file below one of them that is not listed is gone.
+        keep_gone: Do not report files that are gone.
     """
     there = _Listed(listed)
     roots = tuple(f"{folder.rstrip('/')}/" for folder in folders)
@@ -70,7 +74,7 @@ def find(
                 differs = versioned and there.states[index] != _hash(_state(row)) and not _has_same_bytes(row)
                 void.changed += differs
             elif there.has(row):
-                # What was scored from ready frames has no version, and may be of a file that is listed, too.
+                # A score from a table of frames has no version, and its file may be listed, too.
                 differs = versioned or address.is_object(row["uri"])
                 void.changed += differs
                 void.unknown += not differs
@@ -84,7 +88,7 @@ def find(
 
 
 def _has_same_bytes(row: dict[str, Any]) -> bool:
-    """Whether a file is what it was, though its time of change is another."""
+    """Whether a file's bytes are the same, though its modification time differs."""
     path = to_path(row["uri"])
     try:
         return bool(row["sha256"]) and path.stat().st_size == row["size"] and file_digest(path) == row["sha256"]
@@ -93,7 +97,7 @@ def _has_same_bytes(row: dict[str, Any]) -> bool:
 
 
 class _Listed:
-    """The files there are now, as hashes. states: of size and time; names: of what they are called; in one order."""
+    """The present files, as hashes of their size and time (``states``) and of their ``names``, in the same order."""
 
     def __init__(self, listed: Iterable[pa.Table]) -> None:
         parts: list[list[np.ndarray]] = [[np.zeros(0, np.uint64)] for _ in range(5)]
@@ -107,11 +111,11 @@ class _Listed:
         self._either = np.sort(np.concatenate([uris, ids]))
 
     def find(self, row: dict[str, Any]) -> int | None:
-        """Where a file is that is listed under the same id."""
+        """The index of the file with the same id."""
         return _at(self._pairs, _hash(_pair(row)))
 
     def has(self, row: dict[str, Any]) -> bool:
-        """Whether the file is listed under any id, or the id for any file."""
+        """Whether the file is listed with any id, or the id with any file."""
         return any(_at(self._either, _hash(text(row))) is not None for text in (_uri, _id))
 
 
@@ -133,7 +137,7 @@ def _id(row: dict[str, Any]) -> str:
 
 
 def _names(row: dict[str, Any]) -> str:
-    # As the table keeps them; a sheet does not tell an empty cell from none.
+    # As the table stores them; in a sheet, an empty text and null are the same.
     return "\x1f".join(one_line(row[name] or "") for name in NAMES)
 
 

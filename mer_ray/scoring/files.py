@@ -28,7 +28,7 @@ from mer_ray.scoring.waveform import Waveform, duration_s
 
 FAILURES = pa.schema([(name, pa.string()) for name in ("uri", "reason", "message")])
 KEY = b"mer_ray.failures"
-"""Of a schema's metadata, which has them as JSON."""
+"""Of a schema's metadata: the failures as JSON."""
 
 NAMED = 3
 """Failures that a warning names."""
@@ -38,8 +38,14 @@ PathLike = str | os.PathLike[str]
 
 @dataclass
 class Batch:
-    """scores: rows of ``scores``. frames: of the model's feature, by track_id. errors: by track_id. seconds: of audio
-    decoded."""
+    """The result of scoring files.
+
+    Attributes:
+        scores: Rows of ``scores``.
+        frames: Of the model's feature, by track_id.
+        errors: By track_id.
+        seconds: Of decoded audio.
+    """
 
     scores: pa.Table
     frames: dict[str, np.ndarray]
@@ -54,14 +60,14 @@ def score(
     stream: Stream | None = None,
     describe: Callable[[str], Mapping[str, Any]] | None = None,
 ) -> Batch:
-    """Score audio files together; one that cannot be used becomes an error.
+    """Score audio files together; an unusable one becomes an error.
 
     Args:
         model: Loaded; it must read audio.
-        files: track_id and uri of each, and what else is known of it, as in `rows.COLUMNS`.
+        files: track_id and uri of each, and optionally other columns of `rows.COLUMNS`.
         min_duration_s: Shorter files are errors.
         stream: How files are decoded.
-        describe: What is to be found out about a URI that could be decoded; may raise OSError.
+        describe: Called with each decoded URI for further columns; may raise OSError.
     """
     feature, extractors = model.model.feature.name, model.extractors()
     found = extract([(f["track_id"], f["uri"], list(extractors)) for f in files], extractors, min_duration_s, stream)
@@ -133,7 +139,7 @@ def warning(failed: list[dict[str, Any]], n_scored: int) -> str:
 
 
 def _files(paths: Iterable[PathLike]) -> Iterator[tuple[str, TrackError | None]]:
-    """The URI of each file, or of what is none with the reason."""
+    """The URI of each file; with an error where it is not a file."""
     for path in paths:
         text = os.fsdecode(os.fspath(path))
         if is_url(text):

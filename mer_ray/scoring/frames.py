@@ -1,4 +1,4 @@
-"""Tables of frames that are ready, read row group by row group and never as a whole."""
+"""Reads tables of frames row group by row group."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mer_ray.io.schemas import ragged_arrays
 from mer_ray.io.tables import failure
 
 MAX_ROWS, MAX_VALUES = 1_024, 10**8
-"""So many rows are scored and written together, or fewer where their frames are so many numbers."""
+"""Rows, and numbers in their frames, that are scored and written together at most."""
 KNOWN = ("track_id", "artist", "title", "album", "uri")
 READING = (pa.ArrowException, OSError)
-"""What pyarrow raises for what it cannot read."""
+"""What pyarrow raises if it cannot read a file."""
 
 
 def unit_rows(file: str, filesystem: Any, model: str) -> Iterator[dict[str, Any]]:
@@ -52,12 +52,12 @@ def unit_rows(file: str, filesystem: Any, model: str) -> Iterator[dict[str, Any]
 
 
 def shards(unit: Mapping[str, Any]) -> list[str]:
-    """The names under which the pieces of a row group are committed."""
+    """The names of the shards of a row group's pieces."""
     return [f"{unit['key']} {start}" for start in range(0, unit["rows"], unit["piece_rows"])]
 
 
 def ids(unit: Mapping[str, Any], filesystem: Any) -> pa.ChunkedArray:
-    """The track_ids of a row group, as text; none where they cannot be read, of which `Frames` will tell."""
+    """The track_ids of a row group, as text; empty where they cannot be read (`Frames` then raises)."""
     column = pa.chunked_array([], pa.string())
     try:
         opened = pq.ParquetFile(unit["file"], filesystem=filesystem)
@@ -70,19 +70,19 @@ def ids(unit: Mapping[str, Any], filesystem: Any) -> pa.ChunkedArray:
 
 
 def unit_id(unit: Mapping[str, Any]) -> str:
-    """A row group in ``failures``."""
+    """The id of a row group in ``failures``."""
     return digest(unit["key"].encode())[:16]
 
 
 def unit_name(unit: Mapping[str, Any]) -> str:
-    """A row group in messages."""
+    """The name of a row group in messages."""
     return f"{one_line(unit['file'])}, row group {unit['group']} ({unit['rows']:,} rows)"
 
 
 def unit_stage(feature: str) -> str:
-    """The name under which ``failures`` has row groups that cannot be read, or that end every worker.
+    """The stage in ``failures`` of row groups that cannot be read, or on which workers die.
 
-    Not that of their rows, whose failures are met once: each run meets all of these again.
+    Another one than that of their rows, because each run restarts it: it reads such row groups again.
     """
     return f"score:{feature}:groups"
 
@@ -98,7 +98,7 @@ def shard_file(shard: str) -> str:
 
 
 def repeated(unit: Mapping[str, Any], column: pa.ChunkedArray, new: np.ndarray) -> list[dict[str, Any]]:
-    """Rows of ``failures`` for track_ids that came before. column: of `ids`. new: which did not, (n,) bool."""
+    """Rows of ``failures`` for repeated track_ids. column: of `ids`. new: those that are not repeated, (n,) bool."""
     failed = []
     for row in (np.flatnonzero(~new) + unit["start"]).tolist():
         track = one_line(column[row - unit["start"]].as_py() or "", 40)
@@ -109,16 +109,17 @@ def repeated(unit: Mapping[str, Any], column: pa.ChunkedArray, new: np.ndarray) 
 
 
 class Frames:
-    """One row group of a table with the columns track_id and frames, those of `KNOWN` that it has, and fingerprint.
+    """One row group of a table with the columns track_id, frames, fingerprint and any of `KNOWN`.
 
-    Raises InputError or ModelError where the model cannot read it, and TrackError (``unreadable``) where nobody can.
+    Raises InputError or ModelError where the frames do not fit the model, TrackError (``unreadable``) where the file
+    is damaged.
     """
 
     def __init__(self, unit: Mapping[str, Any], filesystem: Any, spec: FeatureSpec) -> None:
-        """unit: as `unit_rows` gives it."""
+        """unit: of `unit_rows`."""
         self.unit, self.spec = unit, spec
         self.file = file = unit["file"]
-        # What a store does not give now, it may give in the next run.
+        # Errors of an object store may be transient.
         self._may_pass = not isinstance(filesystem, pyarrow.fs.LocalFileSystem | None)
         try:
             self._opened = pq.ParquetFile(file, filesystem=filesystem)
@@ -160,7 +161,7 @@ class Frames:
         return TrackError("unreadable", message, self._may_pass)
 
     def read(self, piece: pa.Table) -> tuple[list[dict[str, Any]], list[np.ndarray], list[dict[str, Any]]]:
-        """What is known of the tracks, their frames (n_i, F), and rows of ``failures`` for those that have none."""
+        """Known columns of the tracks, their frames (n_i, F), and rows of ``failures`` for those without frames."""
         if self.has_fingerprint:
             others = set(piece["fingerprint"].unique().to_pylist()) - {self.spec.fingerprint}
             if others:
@@ -185,7 +186,7 @@ class Frames:
         finite = np.array([bool(np.isfinite(a).all()) for a in arrays], bool)
         known = self._known(piece)
         ids = known["track_id"].to_pylist()
-        # Not the plain stage: a shard that is there does not meet its failures again, and they count on.
+        # Not the stage "score", which each run restarts: these failures stay, since finished shards are not reread.
         stage = f"score:{self.spec.name}"
         failed = [
             failure(stage, ids[i], "too_short", f"{self.file}: row {ids[i]} has no frames")

@@ -1,8 +1,8 @@
-"""How far a prediction may be off: intervals made to hold the label in 9 of 10 cases, for tracks of new artists.
+"""90 % prediction intervals: they contain the label in 9 of 10 cases, for tracks of new artists.
 
-Conformal prediction on out-of-fold residuals, normalised by the size that residuals have where V, A and D are predicted
-to be like that (Papadopoulos et al. 2008, in Tools in Artificial Intelligence, 325-330; Lei et al. 2018, JASA 113(523),
-1094-1111). That size is a plane, fitted without the artists to whom it is applied.
+Conformal prediction on out-of-fold residuals, normalised by their expected size at the predicted V, A and D
+(Papadopoulos et al. 2008, in Tools in Artificial Intelligence, 325-330; Lei et al. 2018, JASA 113(523), 1094-1111).
+That size is a plane, fitted without the artists to whom it is applied.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ LEVEL = 0.9
 FOLDS = 5
 RIDGE = 1.0
 LEAST, MOST = 0.5, 2.0
-"""Of the mean size: what a plane says beyond that is not believed."""
+"""Limits of a predicted size, relative to the mean size."""
 
 
 @dataclass(frozen=True)
 class Intervals:
-    """size: (4, 3), the plane: (1, V - 1/2, A - 1/2, D - 1/2) times it is |residual| of each dimension. mean: (3,).
+    """Fitted intervals.
 
-    factor: (3,), by which the size is multiplied.
+    Attributes:
+        size: (4, 3), the plane: (1, V - 1/2, A - 1/2, D - 1/2) @ size predicts |residual| of each dimension.
+        mean: (3,), mean |residual|.
+        factor: (3,), by which the size is multiplied.
     """
 
     size: np.ndarray
@@ -47,12 +50,12 @@ class Intervals:
 
     @classmethod
     def from_json(cls, value: dict[str, list[float]]) -> Intervals:
-        """What `to_json` made."""
+        """The inverse of `to_json`."""
         return cls(*(np.asarray(value[name], float) for name in ("size", "mean", "factor")))
 
 
 def intervals(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0) -> Intervals:
-    """From labels (N, 3) and out-of-fold predictions (R, N, 3) of tracks in groups (N,), such as artists."""
+    """Fit them to labels (N, 3) and out-of-fold predictions (R, N, 3) of tracks in groups (N,), such as artists."""
     ratio = np.empty_like(predicted)
     parts = _parts(groups, labels, seed)
     for out in parts:
@@ -60,7 +63,7 @@ def intervals(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], 
         size, mean = _plane(labels[rest], predicted[:, rest])
         for r, values in enumerate(predicted):
             ratio[r, out] = np.abs(values[out] - labels[out]) / _size(size, mean, values[out])
-    # A track's repeats are no news of other tracks: the rank is that of N, not of R N.
+    # Repeats of a track are not independent: the rank is that of N residuals, not of R N.
     n = len(labels)
     level = min(1.0, np.ceil((n + 1) * LEVEL) / n)
     factor = np.quantile(ratio.reshape(-1, labels.shape[1]), level, axis=0, method="higher")
@@ -68,7 +71,7 @@ def intervals(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], 
 
 
 def coverage(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0) -> np.ndarray:
-    """The share (3,) of labels that lie in their intervals, these made without the artists that they are for.
+    """The share (3,) of labels that lie in their intervals, which are fitted without their own artists.
 
     NaN where there is one group only.
     """

@@ -32,9 +32,13 @@ AGAIN = "train it again, or copy the whole folder"
 class Model:
     """An ensemble of members, one or more per fold; or one closed-form model that was fitted to all tracks.
 
-    feature: what it reads; frames of another fingerprint are refused. window: frames per window (T). intervals: how far
-    it may be off. reference: what its training tracks sound like. metrics: per dimension, out of fold, with their 95 %
-    intervals. details: settings and data.
+    Attributes:
+        feature: Its input; frames of another fingerprint are refused.
+        window: Frames per window (T).
+        intervals: Its 90 % prediction intervals.
+        reference: The distribution of its training tracks, for novelty.
+        metrics: Per dimension, out of fold, with their 95 % intervals.
+        details: Settings and data.
     """
 
     name: str
@@ -49,12 +53,12 @@ class Model:
 
     @property
     def id(self) -> str:
-        """Its name and the first digits of its weights' hash: what scores say they were made by."""
+        """Its name and the first digits of its weights' hash, as in the column ``model`` of scores."""
         return f"{self.name}:{self.details.get('weights_sha256', '')[:12]}"
 
     @property
     def mean_r2(self) -> float:
-        """The figure by which the best model of a workspace is chosen."""
+        """Mean R² over the dimensions, by which a workspace's best model is chosen."""
         return float(np.mean([m["r2"] for m in self.metrics.values()]))
 
 
@@ -66,6 +70,7 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
     tensors |= _of_reference(model.reference)
     tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     weights = to_bytes(tensors)
+    heads = [v for k, v in tensors.items() if k.endswith("network.head.bias")]
     workspace.write_bytes(weights, *folder, "weights.safetensors")
     described = {
         "format": FORMAT,
@@ -73,7 +78,7 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
         "network": model.network,
         "feature": model.feature.to_json(),
         "window": model.window,
-        "outputs": len(model.members[0].arrays.get("network.head.bias", range(N_TARGETS))),  # for older versions
+        "outputs": max(map(len, heads), default=N_TARGETS),  # for older versions
         "members": [list(member.targets) for member in model.members],
         "intervals": model.intervals.to_json(),
         "metrics": model.metrics,
@@ -101,23 +106,26 @@ def load(uri: str) -> Model:
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
-    place = Workspace(uri)
-    value = describe(place)
+    folder = Workspace(uri)
+    value = describe(folder)
     if value is None:
         raise ModelError(
             f"{uri} is not a model folder: it has no model.json", "give a folder that `mer-ray train` made, runs/NAME"
         )
     try:
-        data = place.read_bytes("weights.safetensors")
+        data = folder.read_bytes("weights.safetensors")
         if digest(data) != value["weights_sha256"]:
             raise ModelError(f"{uri}/weights.safetensors does not belong to its model.json", "train the model again")
         tensors = from_bytes(data)
         feature = FeatureSpec.from_json(value["feature"])
         known = feature.family in FAMILIES if feature.family else feature.name in FEATURES
         if value["network"] not in NETWORKS or not known:
-            raise ModelError(f"model {uri} is {value['network']} on {feature.name}, which this version does not have")
+            raise ModelError(
+                f"model {uri} is {value['network']} on {feature.name}, which this version does not have",
+                "use the version that trained it, or remove its folder",
+            )
         recipe = Recipe(value["network"], feature.hop_s, value["window"])
-        shared = _part(tensors, "shared.")  # older versions stored once what all members have in common
+        shared = _part(tensors, "shared.")  # older versions stored arrays that all members share once
         return Model(
             value["name"],
             value["network"],

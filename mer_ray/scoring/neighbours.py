@@ -1,4 +1,4 @@
-"""Which tracks are most like a track: in what they make listeners feel, in how they sound, or in both."""
+"""Nearest neighbours of tracks: by emotion, by sound, or by both."""
 
 from __future__ import annotations
 
@@ -18,27 +18,26 @@ By = Literal["both", "feeling", "sound"]
 
 _CELLS = 1 << 24  # distances in memory: 64 MiB
 _PAIRS = 1 << 18  # exact distances in memory
-_GROUPS = 512  # of columns, at the least; the more, the fewer candidates
-_TOLERANCE = 1e-5  # of squared distances in float32, relative to the squared lengths that they are the difference of
+_GROUPS = 512  # of columns at least; with more there are fewer candidates
+_TOLERANCE = 1e-5  # of squared distances in float32, relative to the squared lengths they are computed from
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Points (N, d) float64 whose squared Euclidean distance is one part of the whole; ``known`` (N,): who has one."""
+    """Points (N, d) float64 whose squared Euclidean distance is one part of the whole; ``known`` (N,): who has it."""
 
     points: np.ndarray
     known: np.ndarray
 
 
 def nearest(table: pa.Table, k: int = 8, by: By = "both") -> np.ndarray:
-    """The k other rows that are most like each row: (N, k) int32 row numbers, nearest first, -1 where there are fewer.
+    """The k nearest other rows of each row: (N, k) int32 row numbers, nearest first, -1 where there are fewer.
 
     The squared distance of two tracks is the mean of two parts: the mean squared difference of their V, A, D and of the
     SDs of these over their curves, and that of their ``sound`` vectors; every number is divided by its SD over the
     table, so that two tracks drawn at random are 1.4 apart. Where one of the two has no sound, the first part counts
-    alone; with ``by="sound"`` it has no neighbours and is nobody's. Other numbers that are not known count as the
-    table's mean. Exact, and of two tracks that are equally near, the earlier row comes first. Memory is bounded; time
-    grows with N².
+    alone; with ``by="sound"`` it has no neighbours and is none. Other missing numbers count as the table's mean. The
+    result is exact, and ties are in row order. Memory is bounded; time grows with N².
     """
     parts = _parts(table, by)
     out = np.full((table.num_rows, max(0, k)), -1, np.int32)
@@ -53,7 +52,7 @@ def nearest(table: pa.Table, k: int = 8, by: By = "both") -> np.ndarray:
 
 
 def nearest_to(table: pa.Table, row: int, k: int = 8, by: By = "both") -> tuple[np.ndarray, np.ndarray]:
-    """The k other rows that are most like one row, and their distances (as in `nearest`), nearest first: (n,), (n,)."""
+    """The k nearest other rows of one row, and their distances (as in `nearest`), nearest first: (n,), (n,)."""
     others = np.arange(table.num_rows)
     squared = _exact(_parts(table, by), np.full(len(others), row), others)
     order = np.argsort(squared, kind="stable")
@@ -62,7 +61,7 @@ def nearest_to(table: pa.Table, row: int, k: int = 8, by: By = "both") -> tuple[
 
 
 def run(scores: str, track: str, n: int = 10, by: By = "both") -> list[str]:
-    """Print the n tracks of a scores file that are most like one of them. Returns notes for the user."""
+    """Print the n nearest neighbours of a track of a scores file. Returns notes for the user."""
     from mer_ray.console import out
 
     table = read(scores, [c for c in SCHEMA.names if c != "waveform"])
@@ -83,9 +82,10 @@ def run(scores: str, track: str, n: int = 10, by: By = "both") -> list[str]:
 
 
 def _candidates(parts: list[_Part], n: int, k: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Block by block, pairs of rows (m,), (m,) among which the k nearest of the block's rows are, by rough distances.
+    """Block by block, pairs of rows (m,), (m,) that include the k nearest of each of the block's rows.
 
-    The k-th lowest of the minima of groups of columns is not below the k-th lowest distance of all.
+    Columns are divided into groups. The k-th lowest of the groups' minima is an upper bound of the k-th lowest
+    distance, so pairs with a larger approximate distance are left out.
     """
     groups = min(n, max(_GROUPS, 4 * k))
     size = max(1, _CELLS // max(1, n))
@@ -110,7 +110,7 @@ def _candidates(parts: list[_Part], n: int, k: int) -> Iterator[tuple[np.ndarray
 
 
 def _mean_of_known(parts: list[_Part], squared: list[np.ndarray], rows: slice) -> np.ndarray:
-    """The mean (b, N) of the parts' squared distances (b, N), each where both have it; infinite where there is none."""
+    """The mean (b, N) of the parts' squared distances (b, N)that both rows have; infinite where there is none."""
     known = [p.known[rows, None] & p.known for p in parts]
     total = sum(np.where(k, s, np.float32(0)) for k, s in zip(known, squared, strict=True))
     count = sum(k.astype(np.float32) for k in known)
@@ -155,7 +155,7 @@ def _standard(numbers: np.ndarray) -> np.ndarray:
         return np.zeros((len(numbers), 0))
     sd = np.nanstd(known, axis=0)
     away = known - np.nanmean(known, axis=0)
-    varies = sd > 1e-9 * np.nanmax(np.abs(known), axis=0)  # less is the rounding of equal numbers
+    varies = sd > 1e-9 * np.nanmax(np.abs(known), axis=0)  # less is rounding error of equal numbers
     out: np.ndarray = np.nan_to_num(np.where(varies, away / np.where(varies, sd, 1.0), 0.0) / np.sqrt(len(sd)))
     return out
 

@@ -1,4 +1,4 @@
-"""Where scores of a catalog go: one file that appears whole, or a folder of shards that grows."""
+"""Output of a catalog's scores: one file, replaced atomically, or a growing folder of shards."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from mer_ray.scoring.catalog import Catalog
 
 FORMATS = (".parquet", ".csv", sheet.SUFFIX)
 PIECE_ROWS = 5_000
-"""Rows, with their curves, of a larger file that are in memory together."""
+"""Rows of a larger file, with their curves, that are in memory together."""
 SORTED_ROWS = 200_000
-"""Up to so many rows, a file is ordered by URI and has roll-ups beside it: both need all rows in memory."""
+"""Up to so many rows, a file is sorted by URI and gets roll-ups: both need all rows in memory."""
 NESTED = ("curve", "sound", "waveform")
-"""What a sheet cannot hold."""
+"""Columns that a sheet cannot hold."""
 _T = TypeVar("_T")
 Stamp = tuple[int | None, int | None]
 """See `Store.stamp`."""
@@ -51,14 +51,15 @@ class _State(NamedTuple):
 
 
 class Output:
-    """Where one model's scores go, on this machine or in an object store.
+    """The file or folder of one model's scores, on this machine or in an object store.
 
-    A file is worked on in ``FILE.parts``, a folder is itself the workspace: scores/, failures/, rollups.csv.
+    A file has its working folder ``FILE.parts`` beside it; a folder is itself the workspace: scores/, failures/,
+    rollups.csv.
 
-    Several commands may score into one file together, for instance a job that is submitted again while it still runs:
-    each merges its shards with what the file holds by then, and starts over if the file changes before its own replaces
-    it. After that check another command's file could still be overwritten: never by commands of one machine, in a
-    network folder during a rename, in an object store during the upload.
+    Several commands may score into one file at the same time, for instance a job that is submitted twice. Each merges
+    its shards with the file's present rows, and repeats that if the file changes before it is replaced. A change after
+    the last check is overwritten: impossible among commands of one machine, but possible during a rename in a network
+    folder or an upload to an object store.
     """
 
     def __init__(self, target: str) -> None:
@@ -116,17 +117,17 @@ class Output:
                 old = one_line(", ".join(sorted(scored)), 200)
                 self.note = f"{self.shown} held {scored.total():,} scores by {old}: these take their place"
         if others:
-            work.remove()  # what was left of a run that was killed
+            work.remove()  # of a run that was killed
         work.sweep()
         work.claim("score", "scores", {"model": self.model}, restart=True)
         return work
 
     def done(self) -> Ids:
-        """The ids that this model has scored by now."""
+        """The ids that this model has scored."""
         return self._settled(lambda _: self._ids()) if self.is_file else self.workspace.ids("scores")
 
     def follow(self, catalog: Catalog, keep_gone: bool = False) -> file_changes.Void:
-        """Take out the scores of files that have changed or are gone."""
+        """Delete the scores of files that have changed or are gone."""
         columns = file_changes.COLUMNS
         there = self.workspace.batches("scores", columns)
         scores = chain(there, self._mine(columns)) if self.is_file else there
@@ -144,14 +145,15 @@ class Output:
             sheet.check_room(n, self.shown)
 
     def abandon(self) -> None:
-        """Leave no working folder behind if there is nothing in it to go on from."""
+        """Remove the working folder if it has nothing to resume from."""
         if self.is_file:
             self._clear([])
 
     def finish(self, failed: list[dict[str, Any]], n: int) -> str:
-        """Write the file (if anything is scored), the roll-ups and the failures beside it; where the failures are.
+        """Write the file (if anything is scored), the roll-ups and the failures beside it.
 
-        n: how many are scored, those of earlier commands too. Raises InputError where something cannot be written.
+        n: number of scores, including earlier commands'. Returns the location of the failures. Raises InputError where
+        something cannot be written.
         """
         if not self.is_file:
             if n:
@@ -173,7 +175,7 @@ class Output:
         return self._sibling(self._failures)
 
     def _settled(self, work: Callable[[_State], _T]) -> _T:
-        """The result of ``work``; begun anew where it failed because another command has finished meanwhile."""
+        """The result of ``work``, repeated if it failed because another command finished at the same time."""
         while True:
             was = _State(self.beside.stamp(self.name), self.workspace.names("scores"))
             try:
@@ -184,20 +186,20 @@ class Output:
                     raise
 
     def _ids(self) -> Ids:
-        ids = self.workspace.ids("scores")  # first: what another command takes from here, the file has by then
+        ids = self.workspace.ids("scores")  # before the file: another command may move shards from here into it
         for piece in self._mine(["track_id"]):
             ids.add(piece["track_id"])
         return ids
 
     def _mine(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """This model's rows of the file as it is now, if there is one, piece by piece."""
+        """This model's rows of the present file, if there is one, piece by piece."""
         if self.beside.exists(self.name):
             for piece in scores_table.pieces(self.uri, list(dict.fromkeys([*columns, "track_id", "model"]))):
                 own = piece.filter(pc.equal(piece["model"], self.model))
                 yield own.filter(pa.array(~self._void.mask(own["track_id"]))).select(columns)
 
     def _merge(self, was: _State) -> list[str]:
-        """Put the shards that are here into the file; their names. Others may appear meanwhile, and stay."""
+        """Merge the present shards into the file; returns their names. Shards that appear meanwhile stay."""
         if was.shards or self._void:
             n, rows = len(self._ids()), self._rows()
             self.check_room(n)
@@ -208,14 +210,14 @@ class Output:
         return was.shards
 
     def _rows(self) -> Iterator[pa.Table]:
-        """All rows, the new ones first; no id twice."""
+        """All rows without duplicates, the new ones first."""
         seen, names = Ids(), SCHEMAS["scores"].names
         for piece in chain(self.workspace.batches("scores", names, PIECE_ROWS), self._mine(names)):
             new = seen.add(piece["track_id"])
             yield piece if new.all() else piece.filter(pa.array(new))
 
     def _failed_in_other_commands(self, failed: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Failures that another command has put there since this one began, of tracks that have no score."""
+        """Failures that another command has written since this one began, of tracks without a score."""
         if self.beside.stamp(self._failures) in (self._failed_then, (None, None)):
             return []
         path, kind = self.beside.path(self._failures), PurePosixPath(self._failures).suffix.lower().lstrip(".")
@@ -230,7 +232,7 @@ class Output:
         return [f for f in others if (f["stage"], f["track_id"]) not in known]
 
     def _clear(self, merged: Iterable[str]) -> None:
-        """Remove these shards, and the working folder if that leaves none."""
+        """Remove these shards, and the working folder if it is then empty."""
         work = self.workspace
         for name in merged:
             work.delete("scores", name)
@@ -239,7 +241,7 @@ class Output:
                 work.remove()
             return
         with suppress(OSError):
-            Path(work.path("scores")).rmdir()  # it stays where another command has put something in meanwhile
+            Path(work.path("scores")).rmdir()  # fails if another command has added shards
         if not work.has("scores"):
             for name in (TEMPORARY, "settings", "failures"):
                 shutil.rmtree(work.path(name), ignore_errors=True)
@@ -247,17 +249,17 @@ class Output:
                 Path(work.root).rmdir()
 
     def _sibling(self, name: str) -> str:
-        """A name in the folder, or next to the file, for messages."""
+        """A path in the folder, or next to the file, for messages."""
         start = self.shown.rpartition("/")[0] if self.is_file else self.shown.rstrip("/")
         return f"{start}/{name}" if start or self.shown.startswith("/") else name
 
     def _roll(self, folder: Store, name: str, n: int) -> None:
         """n: rows, all of which are read into memory."""
         if n > SORTED_ROWS:
-            folder.delete(name)  # of when there were fewer
+            folder.delete(name)  # written when there were fewer rows
             return
         columns = ["artist", "album", "uri", "duration_s", *DIMENSIONS, "in_distribution"]
-        scores = cells.rounded(scores_table.read(self.uri, columns))  # the same, whatever kind of file they come from
+        scores = cells.rounded(scores_table.read(self.uri, columns))  # equal for all kinds of files
         self._write(iter([rollups.rollups(scores)]), rollups.SCHEMA, folder, name)
 
     def _write(
@@ -268,7 +270,7 @@ class Output:
         name: str,
         was: Stamp | None = None,
     ) -> None:
-        """One file, whole or not at all, piece by piece. was: with another stamp, the old one is not replaced."""
+        """Write one file atomically, piece by piece. was: the old file is replaced only if it has this stamp."""
         kind = PurePosixPath(name).suffix.lower()
         schema = pa.schema([f for f in schema if kind == FORMATS[0] or f.name not in NESTED])
         try:
@@ -278,7 +280,7 @@ class Output:
                         for piece in pieces:
                             writer.write_table(piece.select(schema.names), PIECE_ROWS)
                     sink.flush()
-                    os.fsync(sink.fileno())  # the shards that are in it are removed soon
+                    os.fsync(sink.fileno())  # its shards are removed next
                 with _alone(folder):
                     if was is not None and folder.stamp(name) != was:
                         raise InputError(f"{self._sibling(name)} has changed meanwhile", "run the command again")
@@ -294,12 +296,12 @@ class Output:
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
-        """A file of this machine, which may be taken away."""
-        if not self.workspace.is_local:  # a store takes a file only when all of it is there
+        """A temporary local file."""
+        if not self.workspace.is_local:  # an object is uploaded from a complete file
             with tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
                 yield Path(folder, "whole")
             return
-        # In the workspace, where nobody trips over what a killed process left.
+        # In the workspace, so that files of killed processes are not in the user's folder.
         file = Path(self.workspace.path(TEMPORARY, uuid.uuid4().hex))
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -327,13 +329,10 @@ class _Csv(pacsv.CSVWriter):  # type: ignore[misc]
 
 @contextmanager
 def _alone(folder: Store) -> Iterator[None]:
-    """No other command of this machine is in here at the same time.
-
-    The system takes the lock from a process that ends, however it ends.
-    """
+    """A lock against other commands of this machine. The system releases it when the process ends."""
     with ExitStack() as stack:
         if folder.is_local:
-            with suppress(OSError):  # folders of a network may know no locks
+            with suppress(OSError):  # network folders may not support locks
                 handle = os.open(folder.root, os.O_RDONLY)
                 stack.callback(os.close, handle)
                 fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,7 +1,7 @@
 """A condition and a catalog's scores → a playlist that any player opens: extended M3U in UTF-8 (``.m3u8``).
 
-``#EXTINF:SECONDS,ARTIST - TITLE`` as in RFC 8216, section 4.3.2.1, with whole seconds, and -1 for an unknown length, as
-players have it since Winamp.
+``#EXTINF:SECONDS,ARTIST - TITLE`` as in RFC 8216, section 4.3.2.1, with whole seconds, and Winamp's -1 for an unknown
+length.
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ from mer_ray.io.tables import Workspace
 from mer_ray.scoring.scores_table import SCHEMA, listing, read
 from mer_ray.scoring.sql import mask, order
 
-_LIKE_URI = re.compile(r"[#?%]|^[^/]*:")  # to a player that takes each line for a URI, as VLC does
+_LIKE_URI = re.compile(r"[#?%]|^[^/]*:")  # for players that read each line as a URI, such as VLC
 _SHOWN = 50  # rows that are listed on a terminal without a limit
-_UNSAYABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, separators of lines
+_UNREPRESENTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, separators of lines
 
 
 def sure(expression: str, table: pa.Table) -> np.ndarray:
-    """Which rows the condition holds for wherever in their 90 % intervals V, A and D are: (N,) bool.
+    """Rows for which the condition holds everywhere in their 90 % intervals of V, A and D: (N,) bool.
 
-    It is asked for at the eight corners of the box that the three intervals span. Where it holds in all of them, it
-    does in the whole box, if it is made of linear inequalities joined by ``and``; with ``or``, ``not`` or products, the
-    inside may differ.
+    It is evaluated at the eight corners of the box that the three intervals span. If it holds at all of them, it holds
+    in the whole box for linear inequalities joined by ``and``; with ``or``, ``not`` or products, the inside may differ.
     """
     holds = np.ones(table.num_rows, bool)
     for ends in itertools.product(("lower", "upper"), repeat=len(DIMENSIONS)):
@@ -51,7 +50,7 @@ def sure(expression: str, table: pa.Table) -> np.ndarray:
 def choose(table: pa.Table, where: str | None = None, sort: str | None = None, certain: bool = False) -> np.ndarray:
     """The numbers of the rows that fulfil the condition, (n,), in the table's order or by `sql.order`.
 
-    certain: only those of which that is `sure`.
+    certain: only rows for which it is `sure`.
     """
     holds = np.ones(table.num_rows, bool) if where is None else (sure if certain else mask)(where, table)
     rows = np.arange(table.num_rows) if sort is None else order(sort, table)
@@ -73,14 +72,14 @@ def m3u8(table: pa.Table, rows: Iterable[int], folder: Path, absolute: bool = Fa
 def entry(uri: str, folder: Path, absolute: bool = False) -> str:
     """One address as a playlist's line: a path where it is one of this machine, else the URI as it is.
 
-    A relative ``uri`` counts from the current folder. A path that M3U cannot say (line breaks, bytes that are not
-    UTF-8), or that VLC would read as a URI, is a ``file:`` URI.
+    A relative ``uri`` starts at the current folder. A path that M3U cannot represent (line breaks, bytes that are not
+    UTF-8), or that VLC would read as a URI, becomes a ``file:`` URI.
     """
     if not is_local(uri):
-        return "".join(quote(c, errors="replace") if unicodedata.category(c) in _UNSAYABLE else c for c in uri)
+        return "".join(quote(c, errors="replace") if unicodedata.category(c) in _UNREPRESENTABLE else c for c in uri)
     path = to_path(uri).expanduser().absolute()
     text = str(path) if absolute else os.path.relpath(path, folder.resolve())
-    unsayable = text != text.strip() or any(unicodedata.category(c) in _UNSAYABLE for c in text)
+    unsayable = text != text.strip() or any(unicodedata.category(c) in _UNREPRESENTABLE for c in text)
     return path.as_uri() if unsayable or _LIKE_URI.search(text) else text
 
 
@@ -132,12 +131,12 @@ def run(
 
 
 def _write(text: str, target: Path) -> None:
-    """The whole file, or the old one; no folder stays behind in one that may be full of music."""
+    """Write the file atomically, without leaving a temporary folder beside the music."""
     temporary = target.parent / ".tmp"
     is_new = not temporary.exists()
     Workspace(target.parent).write_bytes(text.encode(), target.name)
     if is_new:
-        with suppress(OSError):  # another process has begun to write there
+        with suppress(OSError):  # another process is writing there
             temporary.rmdir()
 
 

@@ -1,4 +1,4 @@
-"""A loaded model at work: audio or frames in, valence, arousal and dominance out."""
+"""A loaded model: audio or frames in, valence, arousal and dominance out."""
 
 from __future__ import annotations
 
@@ -25,11 +25,15 @@ DEFAULT = str(Path(__file__).parents[1] / "default_model")
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one track.
+    """A model's prediction for one track.
 
-    vad, lower, upper: (3,) arrays of V, A, D in 0..1, the bounds those of a 90 % interval. curve: (n, 3), point i at
-    (i + 1/2) hop_s seconds. novelty: how unlike the training tracks it is, above 1 it is out of distribution. sound:
-    (S,), coordinates in which neighbours sound alike.
+    Attributes:
+        vad: (3,), V, A, D in 0..1.
+        lower: (3,), lower ends of the 90 % intervals.
+        upper: (3,), upper ends.
+        curve: (n, 3), point i at (i + 1/2) hop_s seconds.
+        novelty: Distance from the training tracks; above 1 it is out of distribution.
+        sound: (S,), coordinates in which neighbours sound alike.
     """
 
     vad: np.ndarray
@@ -42,7 +46,7 @@ class Prediction:
 
     @property
     def in_distribution(self) -> bool:
-        """Whether it is like what the model was trained on; if not, its intervals promise nothing."""
+        """Whether it is like the training tracks; if not, its intervals are not valid."""
         return self.novelty <= 1
 
 
@@ -53,7 +57,7 @@ class Predictor:
         self.model = model
         for member in model.members:
             member.check(model.feature.n_dims)
-        # A model that looks at the very statistics that tell what is new computes them once.
+        # If the model and the novelty use the same statistics, they are computed once.
         self._shared = model.reference.statistics.equals(model.members[0].statistics)
         self.name = model.id
         self._extractor: Extractor | None = None
@@ -73,8 +77,8 @@ class Predictor:
     def predict(self, samples: np.ndarray, rate: int) -> Prediction:
         """Score one piece of mono audio: floating-point samples (n,), full scale 1, at ``rate`` hertz.
 
-        Raises InputError for integers, values beyond ±1.5, channels that were not mixed or a rate that is none; and
-        TrackError (too_short, not_finite).
+        Raises InputError for integers, values beyond ±1.5, more than one channel or an invalid rate, and TrackError
+        (too_short, not_finite).
         """
         spec = self.model.feature
         samples, rate = checked(samples, rate)
@@ -108,7 +112,7 @@ class Predictor:
         return out
 
     def extractors(self) -> dict[str, Extractor]:
-        """What a file is read with: the model's feature, and the waveform, from the same samples."""
+        """The extractors for a file: of the model's feature, and of the waveform."""
         spec = self.model.feature
         return {spec.name: self.extractor, Waveform.NAME: Waveform(spec)}
 

@@ -35,7 +35,7 @@ def tables(path: str | os.PathLike[str], width: int) -> Iterator[RichTable]:
     else:
         rolled = rollups.rollups(rows)
         kinds = set(rolled["kind"].to_pylist())
-        if kinds:  # frames may come without address and album
+        if kinds:  # scores of frames may lack URI and album
             yield _rolled(rolled, "folder" if "folder" in kinds else "album", width >= WIDE)
 
 

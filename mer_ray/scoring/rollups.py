@@ -1,4 +1,4 @@
-"""What the tracks of an album, or of a folder, are like together."""
+"""Summaries of the scores of each album and folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SCHEMA = pa.schema([pa.field(n, kind, n == "in_distribution", {"unit": unit}) fo
 def rollups(scores: pa.Table) -> pa.Table:
     """Rows of ``scores`` → a table of `SCHEMA`: a row per album, in the order of their names, then one per folder.
 
-    Albums are told apart by artist and title; a track without an album is in none. A folder counts only the files
+    An album is identified by artist and title; tracks without an album are in none. A folder counts only the files
     directly in it. Percentiles are interpolated linearly.
     """
     names = {"album": _albums(scores), "folder": _folders(scores)}

@@ -12,15 +12,18 @@ import pyarrow as pa
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, ragged_column
 from mer_ray.scoring.predictor import Prediction
-from mer_ray.scoring.waveform import drawn
+from mer_ray.scoring.waveform import outline
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One track, and all that its row is made of.
+    """One track with everything that its row is made of.
 
-    track: track_id, and whatever else is known under the names of `COLUMNS`. duration_s: s. model: its id. waveform:
-    frames (n, 2) of `mer_ray.scoring.waveform.Waveform`, where it was scored from audio.
+    Attributes:
+        track: track_id, and optionally other columns of `COLUMNS`.
+        duration_s: In seconds.
+        model: Its id.
+        waveform: Frames (n, 2) of `mer_ray.scoring.waveform.Waveform`, if it was scored from audio.
     """
 
     track: Mapping[str, Any]
@@ -57,10 +60,10 @@ COLUMNS: dict[str, Callable[[Scored], Any]] = {
     "curve": lambda s: np.asarray(s.prediction.curve, np.float32),
     "curve_hop_s": lambda s: s.prediction.hop_s,
     "sound": lambda s: np.asarray(s.prediction.sound, np.float32),
-    "waveform": lambda s: None if s.waveform is None else drawn(s.waveform),
+    "waveform": lambda s: None if s.waveform is None else outline(s.waveform),
     "model": lambda s: s.model,
 }
-"""How each column's value of a track is found: None, a number or text, or an array for a list."""
+"""The function that gives each column's value of a track: None, a number or text, or an array for a list."""
 
 
 def table(scored: Sequence[Scored]) -> pa.Table:

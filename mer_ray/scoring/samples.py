@@ -1,4 +1,4 @@
-"""What people hand over as samples, checked before it becomes a number that nobody would doubt."""
+"""Checks of samples that callers pass, since wrong ones would give plausible but wrong scores."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from mer_ray.audio.reader import HIGHEST_RATE_HZ
 from mer_ray.errors import InputError, TrackError
 
 HIGH, MOST_HIGH, HIGHEST = 1.5, 1e-3, 2.4
-"""Full scale is 1, and what was made from integers goes far over. But decoded MP3s of loud masters go over, too: of 472
-clips of 30 s, 92 go beyond ±1.5, in up to 0.6 of 1,000 samples, and one to 2.2. So values beyond ±1.5 are refused where
-they are more than 1 of 1,000, and any beyond ±2.4."""
+"""Full scale is 1, and unscaled integers go far beyond. But decoded MP3s of loud masters exceed it, too: of 472 clips
+of 30 s, 92 go beyond ±1.5, in up to 0.6 of 1,000 samples, and one to 2.2. So values beyond ±1.5 are refused if they are
+more than 1 of 1,000, and any beyond ±2.4."""
 
 LOWEST_RATE_HZ = 1_000
 
@@ -22,10 +22,10 @@ WANTED = "give mono floating-point samples of shape (n,), full scale 1"
 
 
 def checked(samples: Any, rate: Any) -> tuple[np.ndarray, int]:
-    """(samples (n,) as float32, rate in hertz), or an error that says what to do.
+    """(samples (n,) as float32, rate in hertz).
 
-    Raises InputError for what is no audio at full scale 1 (integers, values beyond ±`HIGH`, another shape, a rate in
-    kHz), and TrackError (too_short, not_finite).
+    Raises InputError for anything but mono audio at full scale 1 (integers, values beyond ±`HIGH`, another shape, a
+    rate in kHz), and TrackError (too_short, not_finite).
     """
     return _samples(samples), _rate(rate)
 
@@ -60,7 +60,7 @@ def _to_mono(shape: tuple[int, ...]) -> str:
 
 
 def _to_full_scale(samples: np.ndarray) -> str:
-    """How to bring integers, or floating-point numbers that were integers, to full scale 1."""
+    """How to scale integers, or floating-point numbers made from integers, to full scale 1."""
     if samples.dtype == np.uint8:
         return "subtract 128, then divide by 128: (samples.astype('float32') - 128) / 128"
     bits = {"int8": 8, "int16": 16}.get(str(samples.dtype))

@@ -1,4 +1,4 @@
-"""The table ``scores``, wherever it is (one file, a folder of shards, a workspace), and one row of it."""
+"""Reads the table ``scores`` from one file, a folder of shards or a workspace, and finds a row of it."""
 
 from __future__ import annotations
 
@@ -50,11 +50,10 @@ _CSV = ds.CsvFileFormat(parse_options=_PARSE, convert_options=pacsv.ConvertOptio
 def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
     """All rows of a scores file (.parquet, .csv, .xlsx), of a folder of Parquet shards, or of a workspace's own scores.
 
-    Any of them may be in an object store, but the folder of bare shards.
+    Any of them, except a folder of bare shards, may be in an object store.
 
-    The columns of ``SCHEMAS["scores"]``, or those named. What an older version or a sheet does not have is null
-    (text: empty). No track_id comes twice: the first row counts. Raises InputError, naming the file, the row, and what
-    to do.
+    columns: names; all of ``SCHEMAS["scores"]`` by default. Columns that an older version or a sheet lacks are null
+    (text: empty). Of rows with the same track_id, the first counts. Raises InputError, naming file, row and remedy.
     """
     wanted = list(SCHEMA.names if columns is None else columns)
     empty = pa.schema([SCHEMA.field(n) for n in wanted]).empty_table()
@@ -62,9 +61,9 @@ def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> 
 
 
 def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """What `read` gives, in its order and in pieces of some thousand rows; some of them may be empty.
+    """The rows of `read`, in its order and in pieces of some thousand rows; some of them may be empty.
 
-    Of the whole, only the ids stay in memory, 8 bytes each.
+    Of all rows, only the ids stay in memory, 8 bytes each.
     """
     text, seen = os.fspath(path), Ids()
     wanted = list(SCHEMA.names if columns is None else columns)
@@ -79,7 +78,7 @@ def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -
 
 
 def count(path: str | os.PathLike[str]) -> int:
-    """How many rows there are, those of one track_id each counted: of Parquet files, only the ends are read."""
+    """The number of rows, duplicates included: of Parquet files, only the footers are read."""
     text = os.fspath(path)
     rows = _open(text)
     with _reading(_label(text)):
@@ -87,10 +86,10 @@ def count(path: str | os.PathLike[str]) -> int:
 
 
 def find(table: pa.Table, query: str) -> int:
-    """The row that is meant by a track_id, a path or URI of its audio, or a part of "artist – title".
+    """The row that matches a track_id, a path or URI of its audio, or a part of "artist – title".
 
-    In text, spelling counts as little as in `identity.normalise`, and a whole name or title goes before a part. Raises
-    InputError, listing some, where several are meant, or none.
+    Text is compared after `identity.normalise`, and a whole name or title goes before a part. Raises InputError where
+    no row or several match, listing some.
     """
     ids, uris = table["track_id"].to_pylist(), table["uri"].to_pylist()
     if query in ids:
@@ -117,7 +116,7 @@ def find(table: pa.Table, query: str) -> int:
 
 
 def name(artist: str | None, title: str | None) -> str:
-    """ "artist – title" for people, on one line; the title alone where there is no artist."""
+    """ "artist – title" on one line; the title alone where there is no artist."""
     return one_line(" – ".join(part for part in (artist, title) if part))
 
 
@@ -125,11 +124,11 @@ def _same_file(uri: str, query: str) -> bool:
     if any("://" in u and not u.startswith("file://") for u in (uri, query)):
         return False
     one, other = to_path(uri), to_path(query)
-    return one.name == other.name and one.resolve() == other.resolve()  # most differ in their names: no disk is asked
+    return one.name == other.name and one.resolve() == other.resolve()  # most names differ, which needs no disk access
 
 
 def _open(text: str) -> ds.Dataset:
-    """The rows as they are, none of them read. An older file lacks columns: with the schema given, they are nulls."""
+    """The rows, not yet read. Columns that an older file lacks are nulls."""
     path = to_path(text).expanduser()
     if not is_local(text):
         return _remote(text)
@@ -144,7 +143,7 @@ def _open(text: str) -> ds.Dataset:
 
 
 def _files(files: list[str], store: Store | None = None, label: str = "") -> ds.Dataset:
-    """Parquet files, or a file of a spreadsheet. label: its name in messages."""
+    """Parquet files, or a CSV or Excel file. label: its name in messages."""
     kind, fs = PurePosixPath(files[0]).suffix.lower(), store.fs if store else None
     if kind == sheet.SUFFIX:
         return _book(files[0], fs or pa.fs.LocalFileSystem(), label or one_line(files[0]))
@@ -204,7 +203,7 @@ def _workspace(text: str) -> ds.Dataset:
 
 
 def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Asked for a whole file, a dataset reads on into memory while the rows before are worked on: this one does not."""
+    """Read one row group at a time: for a whole file, pyarrow would read ahead into memory."""
     if isinstance(file, ds.ParquetFileFragment):
         for group in file.split_by_row_group():
             yield from group.to_batches(schema, columns, batch_size=_ROWS, batch_readahead=1)
@@ -218,7 +217,7 @@ def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterat
 
 
 def _cleaned(text: str, table: pa.Table, wanted: Sequence[str], seen: Ids) -> pa.Table:
-    """The wanted columns, checked, of the tracks that are not among those seen."""
+    """The wanted columns, checked, without the tracks in ``seen``."""
     columns = {}
     for name in dict.fromkeys([*wanted, *REQUIRED]):
         field = SCHEMA.field(name)
@@ -243,7 +242,7 @@ def _checked(text: str, table: pa.Table) -> pa.Table:
 
 
 def clock(seconds: float | None) -> str:
-    """Minutes and seconds as players show them, 3:07 or 1:02:03; empty where they are not known."""
+    """Minutes and seconds as in players, 3:07 or 1:02:03; empty if unknown."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return ""
     minutes, rest = divmod(round(seconds), 60)

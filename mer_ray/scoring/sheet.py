@@ -17,9 +17,9 @@ from mer_ray.io import cells
 
 SUFFIX = ".xlsx"
 MAX_ROWS = 1_048_576 - 1
-"""What a sheet has room for, below its header."""
+"""Rows of a sheet, below its header."""
 MAX_TEXT = 32_767
-"""What a cell has room for, in UTF-16 code units."""
+"""UTF-16 code units of a cell."""
 _WIDTH = {pa.string(): 28, pa.bool_(): 14}
 
 
@@ -32,7 +32,7 @@ def check_room(n: int, target: str) -> None:
 
 
 class Writer:
-    """Writes tables of one schema, one after the other, as a workbook; with constant memory, but for the disk's."""
+    """Writes tables of one schema, one after the other, as a workbook; in constant memory, with a temporary file."""
 
     def __init__(self, sink: IO[bytes], schema: pa.Schema) -> None:
         plain = dict.fromkeys(("strings_to_formulas", "strings_to_urls", "strings_to_numbers"), False)
@@ -56,7 +56,7 @@ class Writer:
                 raise error.args[0] if error.args and isinstance(error.args[0], OSError) else error from error
 
     def write_table(self, table: pa.Table, rows: int = 0) -> None:
-        """Append the rows. rows: of no account, as `pyarrow.csv.CSVWriter` has it."""
+        """Append the rows. rows: ignored, an argument of `pyarrow.csv.CSVWriter`."""
         for values in zip(*(column.to_pylist() for column in cells.rounded(table)), strict=True):
             self._row += 1
             for i, value in enumerate(values):
@@ -64,18 +64,18 @@ class Writer:
                     self._sheet.write_string(self._row, i, _fitting(value))
                 elif isinstance(value, bool):
                     self._sheet.write_boolean(self._row, i, value)
-                elif value is not None and value == value:  # a sheet knows no NaN
+                elif value is not None and value == value:  # a sheet has no NaN
                     self._sheet.write_number(self._row, i, value)
 
 
 def _fitting(text: str) -> str:
-    """What a cell takes: not too long, and without the two characters that neither XML nor its escapes know."""
+    """Text that fits a cell: not too long, and without the two characters that XML cannot represent."""
     text = text.translate({0xFFFE: "\ufffd", 0xFFFF: "\ufffd"})
     return text.encode("utf-16-le")[: 2 * MAX_TEXT].decode("utf-16-le", "ignore")
 
 
 def read(source: IO[bytes], schema: pa.Schema, label: str) -> pa.Table:
-    """The first sheet's columns that the schema knows, as it has them. Raises InputError, OSError."""
+    """The first sheet's columns that the schema has, with its types. Raises InputError, OSError."""
     try:
         rows = CalamineWorkbook.from_filelike(source).get_sheet_by_index(0).iter_rows()
         names = [str(name) for name in next(rows, [])]
@@ -93,7 +93,7 @@ def read(source: IO[bytes], schema: pa.Schema, label: str) -> pa.Table:
 
 
 def _column(values: Sequence[Any], field: pa.Field, label: str) -> list[Any]:
-    """Cells as the field has them. People edit sheets: a title that is a number is one here."""
+    """Cells as values of the field's type. In edited sheets, a title such as 1999 may be a number."""
     to = _text if pa.types.is_string(field.type) else _truth if pa.types.is_boolean(field.type) else float
     return [_cell(value, to, f"{label}: {field.name} in row {row}") for row, value in enumerate(values, 2)]
 

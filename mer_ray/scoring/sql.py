@@ -1,7 +1,7 @@
-"""SQL over tables of scores, by DuckDB: conditions that people type, orders, and roll-ups.
+"""SQL over tables of scores, by DuckDB: conditions that users type, orders, and roll-ups.
 
-DuckDB sees Arrow tables in memory and nothing else: files, extensions and settings are out of its reach. What people
-type is one expression on one row: it is parsed by DuckDB, checked against the lists below, and only then run.
+DuckDB sees Arrow tables in memory and nothing else: it has no access to files, extensions and settings. A user types
+one expression on one row: DuckDB parses it, it is checked against the lists below, and only then run.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _CONFIG: dict[str, Any] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
     "allow_persistent_secrets": False,
-    "python_enable_replacements": False,  # a Python variable is no table
+    "python_enable_replacements": False,  # a Python variable is not a table
     "error_on_division_by_zero": False,
-    "ieee_floating_point_ops": False,  # a division by 0 is null, as all that is not known
+    "ieee_floating_point_ops": False,  # a division by 0 is null, like all missing values
     "temp_directory": "",
     "memory_limit": "2GB",
-    "threads": 1,  # sums in one order: the same figures each time
+    "threads": 1,  # sums in a fixed order, for reproducible figures
 }
 _CONDITIONS = {"COMPARISON", "CONJUNCTION", "BETWEEN"}
 _OPERATORS = {"OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "COMPARE_IN", "COMPARE_NOT_IN"}
@@ -76,9 +76,9 @@ def mask(condition: str, table: pa.Table) -> np.ndarray:
     """Which rows of ``scores`` a condition holds for: (N,) bool.
 
     It may name the columns without lists, and ``width``, the mean width of the three 90 % intervals. Text is compared
-    regardless of case. A comparison with what is not known (null, not finite, divided by 0) is false.
+    regardless of case. A comparison with a missing value (null, not finite, divided by 0) is false.
 
-    Raises InputError, naming the condition and what to write.
+    Raises InputError with the condition and what to write instead.
     """
     holds = np.zeros(table.num_rows, bool)
     holds[_rows(condition, table, "WHERE {}", is_condition=True)] = True
@@ -86,7 +86,7 @@ def mask(condition: str, table: pa.Table) -> np.ndarray:
 
 
 def order(expression: str, table: pa.Table) -> np.ndarray:
-    """The rows in rising order of a number (``-arousal``: falling) or text: (N,) int64; stable, the unknown last.
+    """The rows in ascending order of a number (``-arousal``: descending) or text: (N,) int64; stable, nulls last.
 
     Raises InputError as `mask` does.
     """
@@ -119,15 +119,15 @@ def _rows(text: str, table: pa.Table, clause: str, is_condition: bool) -> np.nda
 
 
 class _Checked:
-    """One typed expression, as DuckDB parses it, and whether it says nothing but what it may."""
+    """One typed expression, parsed by DuckDB and checked against the lists of what is allowed."""
 
     def __init__(self, text: str, names: list[str], truths: list[str], is_condition: bool) -> None:
-        """names: of columns. truths: those of them that are true or false."""
+        """names: of columns. truths: names of the boolean ones."""
         self.text, self.names, self.truths, self.is_condition = text, names, truths, is_condition
         self.used, self.patterns = set[str](), list[int]()
 
     def refused(self, why: str, write: str = "") -> InputError:
-        """The error that shows the expression, why it cannot be used, and what to write."""
+        """The error with the expression, the reason, and what to write instead."""
         write = write or (_WRITE if self.is_condition else _WRITE_KEY)
         return InputError(f"{one_line(self.text, 200)!r}: {one_line(why, 300)}", write)
 
@@ -138,7 +138,7 @@ class _Checked:
         if len(self.text) > MAX_LENGTH:
             raise InputError(f"the condition is longer than {MAX_LENGTH:,} characters", "give a shorter one")
         try:
-            # Lines of their own: a comment in the text ends there.
+            # On separate lines, so that a comment in the text ends there.
             parsed, plain = (_parsed(f"SELECT (\n{text}\n)") for text in (self.text, "true"))
             if parsed["error"]:
                 raise self.refused(parsed["error_message"])
@@ -158,7 +158,7 @@ class _Checked:
         return str(written["sql"][0]).removeprefix("SELECT ")
 
     def _check(self, node: Any, depth: int) -> None:
-        """Refuse what is on no list, fold the case of text, and make ``not`` of what is not known hold."""
+        """Refuse what is on no list, fold the case of text, and make ``not`` of an unknown comparison true."""
         if depth > MAX_DEPTH:
             raise self.refused("it is nested too deeply", "give a simpler one")
         if isinstance(node, dict) and "class" in node:

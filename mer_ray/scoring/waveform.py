@@ -1,4 +1,4 @@
-"""The outline of a track's waveform, small enough to keep for every track: for people to look at."""
+"""The outline of a track's waveform for display, small enough to store for every track."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mer_ray.features import Extractor, FeatureSpec
 
 HOP_S = 0.05
 POINTS = 300
-"""At most so many of them are kept."""
+"""Points of a stored outline at most."""
 
 
 class Waveform(Extractor):
-    """Every 50 ms, the highest |sample|, and the seconds: frames (n, 2). Reads what another feature reads.
+    """Every 50 ms, the highest |sample| and the seconds it is of: frames (n, 2); the last one may be shorter.
 
-    The last stretch of a piece is as long as what is left.
+    Reads the same samples as the feature ``beside`` it.
     """
 
     NAME = "waveform"
@@ -45,7 +45,7 @@ class WaveformStream:
         self._rest = samples[whole:]
 
     def finish(self) -> None:
-        """There are no more samples."""
+        """End of the samples."""
         if len(self._rest):
             self._peaks.append(self._rest.max(keepdims=True))
 
@@ -59,11 +59,11 @@ class WaveformStream:
 
 
 def duration_s(frames: np.ndarray) -> float:
-    """Seconds of audio behind frames (n, 2) of `Waveform`, to the millisecond."""
+    """Seconds of audio in frames (n, 2) of `Waveform`, to the millisecond."""
     return round(float(frames[:, 1].sum(dtype=np.float64)), 3)
 
 
-def drawn(frames: np.ndarray) -> np.ndarray:
+def outline(frames: np.ndarray) -> np.ndarray:
     """Frames (n, 2) of `Waveform` as at most 300 points (m,) uint8, 255 for full scale."""
     n = len(frames)
     edges = np.unique(np.linspace(0, n, min(n, POINTS) + 1).astype(int))[:-1]

@@ -1,4 +1,4 @@
-"""Where tracks and tags come from: a module per source, with a class ``Source`` (`source.TrackSource`).
+"""Sources of tracks and tags: a module per source, with a class ``Source`` (`source.TrackSource`).
 
-``lastfm`` is harvested (`stages.collect_lastfm`), since it takes hours and its tables follow from stored responses.
+``lastfm`` has a harvest instead (`stages.collect_lastfm`), which takes hours and caches its responses.
 """

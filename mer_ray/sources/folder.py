@@ -15,7 +15,7 @@ from mer_ray.audio.walk import Skipped
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.io.address import to_uri
 from mer_ray.io.identity import digest, one_line
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources.source import Stored, TrackSource
 
 
@@ -30,14 +30,14 @@ class Source(TrackSource):
             raise ConfigError("collect.folder is not set", "give the path of a folder with audio files")
         files(self.settings.folder)
 
-    def tracks(self, stored: Stored) -> Iterator[Found]:
+    def tracks(self, stored: Stored) -> Iterator[SourceResult]:
         """See `TrackSource`."""
         self._skipped = Skipped()
         return tracks(self.settings.folder, self._skipped, Known(stored(Known.COLUMNS)))
 
     @property
     def incomplete(self) -> bool:
-        """See `TrackSource`. What cannot be read now, or is on a disk that is not mounted, is not gone."""
+        """See `TrackSource`. Files that cannot be read now, or are on an unmounted disk, are not gone."""
         return bool(self._skipped.counts[walk.UNREADABLE] or self._skipped.counts[walk.BROKEN])
 
     def notes(self) -> list[str]:
@@ -46,12 +46,12 @@ class Source(TrackSource):
 
 
 def files(folder: str | Path) -> list[Path]:
-    """The files under a folder that are named as audio (`walk.search`). Raises InputError if there are none."""
+    """The files under a folder with an audio suffix (`walk.search`). Raises InputError if there are none."""
     return walk.search(folder)[0]
 
 
 class Known:
-    """Hashes of untagged files that were read before: what still has its size and time of change is not read again."""
+    """Hashes of untagged files from an earlier run, valid while their size and modification time are the same."""
 
     COLUMNS = ("track_id", "artist", "uri", "size", "mtime_ns")
 
@@ -71,10 +71,10 @@ def _state(uri: str | None, size: int | None, mtime_ns: int | None) -> str:
     return digest(f"{uri} {size} {mtime_ns}".encode())[:16]
 
 
-def tracks(folder: str | Path, skipped: Skipped | None = None, known: Known | None = None) -> Iterator[Found]:
+def tracks(folder: str | Path, skipped: Skipped | None = None, known: Known | None = None) -> Iterator[SourceResult]:
     """A `Track` per file: named by its tags or, without them, by its file name, and identified by its content.
 
-    skipped: takes in what was passed over, before the first track.
+    skipped: filled with what was ignored, before the first track. known: hashes of an earlier run.
     """
     root = Path(folder).expanduser().absolute()
     found, passed_over = walk.search(folder)
@@ -82,7 +82,7 @@ def tracks(folder: str | Path, skipped: Skipped | None = None, known: Known | No
         skipped.merge(passed_over)
     for path in found:
         try:
-            if not path.is_file():  # a broken link, or a pipe that nobody would ever write to
+            if not path.is_file():  # a broken link, or a pipe, which would block
                 reason = "is a link that leads nowhere" if path.is_symlink() else "is not a file"
                 raise TrackError("missing", f"{one_line(str(path), 300)} {reason}")
             yield describe(path, root, known.find if known else None)

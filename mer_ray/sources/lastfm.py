@@ -1,9 +1,9 @@
-"""Last.fm, or a server that speaks its protocol, through pylast: one request at a time, repeated until it succeeds.
+"""A client of Last.fm, or a server with its protocol, through pylast: one request at a time, with retries.
 
-pylast knows the methods and the errors, but only talks HTTPS to ws.audioscrobbler.com, retries little and does not keep
-to a rate. All of its requests go through one transport here, which carries them to ``api_url`` in bounded time and
-when the rate allows; `_retry` repeats those that failed for a transient cause. What a response says:
-`mer_ray.sources.lastfm_xml`; which ones a dataset needs: `mer_ray.sources.lastfm_harvest`.
+pylast implements the methods and the errors, but connects only to ws.audioscrobbler.com, hardly retries and has no rate
+limit. All of its requests go through one transport, which sends them to ``api_url`` in bounded time and when the rate
+allows; `_retry` repeats those that failed for a transient reason. `mer_ray.sources.lastfm_xml` reads the responses;
+`mer_ray.sources.lastfm_harvest` decides which ones a dataset needs.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ TRIES = 8
 BACKOFF_S = 0.5
 MAX_BACKOFF_S = 8.0
 MAX_RETRY_AFTER_S = 120.0
-"""What a server may ask to wait; one that asks for more is taken to be out of service."""
+"""Longest ``Retry-After`` that is obeyed; with a longer one, the server counts as out of service."""
 CONNECT_TIMEOUT_S = 5.0
 UNREACHABLE_AFTER_S = 14.0
 MAX_RESPONSE_BYTES = 16_000_000
 
-# A name that no network resolves: only our transport can carry a request to it, and no key leaks past it.
-_STAND_IN = "lastfm.invalid"
+# A name that no network resolves, so that no request, with its key, can bypass the transport.
+_PLACEHOLDER = "lastfm.invalid"
 _KEY_OF = re.compile(r"(api_(?:key|sig)(?:=|%3D|[\"']\s*:\s*[\"']|>))[^&\s\"'<>%]+", re.IGNORECASE)
 _TRANSIENT = {"8", "11", "16", "29", "500", "502", "503", "504"}
 _NOT_FOUND, _INVALID_RESOURCE, _INVALID_KEY, _SUSPENDED = "6", "7", "10", "26"
@@ -72,7 +72,7 @@ READERS: Mapping[str, Callable[[str], Any]] = {
 
 
 def key() -> str:
-    """Last.fm's API key, from LASTFM_API_KEY in the environment. Raises ConfigError where it is not there."""
+    """Last.fm's API key, from LASTFM_API_KEY in the environment. Raises ConfigError where it is missing."""
     found = os.environ.get("LASTFM_API_KEY", "").strip()
     if not found:
         raise ConfigError("no Last.fm API key", f"set the environment variable LASTFM_API_KEY; get a key at {KEY_PAGE}")
@@ -86,19 +86,19 @@ def track_error(track: Track, code: str, text: str, transient: bool = False) -> 
 
 
 class Client:
-    """Makes requests to Last.fm. Not thread-safe; a context, at whose end its connection is closed.
+    """Makes requests to Last.fm. Not thread-safe. A context manager, which closes its connection at the end.
 
-    slot: waits for a slot at the server (`mer_ray.io.rate_limit`). timeout_s: per request. api_key: else from the
-    environment. Raises ConfigError for an absent key or a bad address.
+    slot: waits for a slot at the server (`mer_ray.io.rate_limit`). timeout_s: per request. api_key: by default from the
+    environment. Raises ConfigError for a missing key or an invalid address.
     """
 
     def __init__(self, api_url: str, slot: Slot | None = None, timeout_s: float = 10.0, api_key: str | None = None):
         self._key = api_key or key()
         self._transport = _Transport(_address(api_url), slot or (lambda name: nullcontext()), timeout_s)
-        # The second mount outranks proxies of the environment.
-        mounts = {"all://": self._transport, f"https://{_STAND_IN}": self._transport}
+        # The second mount takes precedence over proxies of the environment.
+        mounts = {"all://": self._transport, f"https://{_PLACEHOLDER}": self._transport}
         self._network = pylast.LastFMNetwork(api_key=self._key, proxy=mounts)
-        self._network.ws_server = (_STAND_IN, "/")
+        self._network.ws_server = (_PLACEHOLDER, "/")
 
     def __enter__(self) -> Self:
         self._transport.__enter__()
@@ -112,7 +112,7 @@ class Client:
     def listing(self, tag: str, number: int) -> str:
         """The valid response to `page_request`.
 
-        Raises TrackError for a page that is out of reach; ConfigError or ServiceError where the next would fare alike.
+        Raises TrackError for a page that fails; ConfigError or ServiceError where the next page would fail, too.
         """
         request = page_request(tag, number)
         try:
@@ -128,20 +128,20 @@ class Client:
             raise TrackError("page_unreachable", message, transient=True) from None
 
     def about(self, track: Track, request: Request) -> str:
-        """The response to a request about a track: valid, or Last.fm's word that there is no such track.
+        """The response to a request about a track: valid, or Last.fm's error that the track does not exist.
 
-        Raises TrackError, transient where the cause may pass; ConfigError or ServiceError where the next track would
-        fare alike.
+        Raises TrackError, transient where a retry may succeed; ConfigError or ServiceError where the next track would
+        fail, too.
         """
         try:
             return self._fetch(self._network.get_track(track.artist, track.title), request)
         except _Refused as refused:
             if refused.code in (_NOT_FOUND, _INVALID_RESOURCE) and _is_refusal(refused.response):
-                # Its words alone: it is read again.
+                # Cleans its text only, since it is parsed again.
                 return re.sub("(?<=>)[^<]+", lambda m: m[0].replace(self._key, "***"), _without_keys(refused.response))
             if fatal := self._fatal(refused):
                 raise fatal from None
-            # An HTTP error without Last.fm's word on it says nothing about the track.
+            # An HTTP error without Last.fm's own error says nothing about the track.
             raise track_error(
                 track, refused.code, self._clean(refused.text), refused.transient or refused.is_foreign
             ) from None
@@ -151,8 +151,8 @@ class Client:
         read = READERS[str(request["method"])]
 
         def call() -> str:
-            # Not pylast's get_top_tracks: it starts at page 1 whatever its limit, and a failure on page 50 would
-            # begin anew. It raises for what is no response of Last.fm's, which our own readers then read.
+            # Not pylast's get_top_tracks: it always starts at page 1, and again after a failure on page 50. pylast's
+            # checks of the response raise; its content is parsed by `lastfm_xml`.
             sender._request(request["method"], False, parameters)
             read(self._transport.text)
             return self._transport.text
@@ -177,12 +177,12 @@ class Client:
 
 
 def _without_keys(text: str) -> str:
-    """Addresses that a server or proxy echoes, without their keys. Names and tags stay, whatever the key is."""
+    """The text without keys in addresses that a server or proxy echoes. Equal words in names and tags stay."""
     return _KEY_OF.sub(r"\1***", text)
 
 
 class _Refused(Exception):
-    """Why a call failed for good: Last.fm's code or an HTTP status, a text, and what kind of failure that is."""
+    """The reason why a call failed after all retries: Last.fm's code or an HTTP status, and a text."""
 
     def __init__(self, text: str, code: str = "", transient: bool = False, unreachable: bool = False) -> None:
         super().__init__(text)
@@ -195,7 +195,7 @@ class _Refused(Exception):
 
 
 def _is_refusal(text: str) -> bool:
-    """Whether our reader, too, finds an error in it."""
+    """Whether `lastfm_xml`, too, reads it as an error."""
     try:
         return lastfm_xml.error(text) is not None
     except ValueError:
@@ -203,8 +203,8 @@ def _is_refusal(text: str) -> bool:
 
 
 def _retry(call: Callable[[], T], transport: _Transport) -> T:
-    """The call's value, after some tries. Raises _Refused."""
-    away_since: float | None = None  # of the tries in a row that did not reach the server
+    """The call's value, after retries. Raises _Refused."""
+    away_since: float | None = None  # the start of the present run of attempts without connection
     attempt = 0
     while True:
         attempt += 1
@@ -226,7 +226,7 @@ def _retry(call: Callable[[], T], transport: _Transport) -> T:
 
 
 def _refusal(error: Exception) -> _Refused:
-    """What pylast's exceptions mean; API errors have a str for a status, HTTP errors an int."""
+    """Interpret pylast's exceptions; API errors have a str for a status, HTTP errors an int."""
     if isinstance(error, pylast.WSError):
         code = str(error.status)
         text = f"error {code}: {error.details}" if isinstance(error.status, str) else str(error.details)
@@ -239,7 +239,7 @@ def _refusal(error: Exception) -> _Refused:
             return _Refused(str(cause), f"HTTP {cause.status}", cause.transient)
         unreachable = isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
         return _Refused(str(cause) or type(cause).__name__, transient=True, unreachable=unreachable)
-    # pylast falls over well-formed XML that is not Last.fm's with whatever exception comes first.
+    # pylast raises arbitrary exceptions for well-formed XML that is not Last.fm's.
     text = str(error) if isinstance(error, pylast.PyLastError) else "the answer is not Last.fm's XML"
     return _Refused(text, transient=True)
 
@@ -257,10 +257,10 @@ class _HTTPStatus(httpx2.TransportError):
 
 
 class _Transport(httpx2.BaseTransport):
-    """Carries pylast's requests to the address that was asked for, over one connection that is kept open.
+    """Sends pylast's requests to the configured address, over one persistent connection.
 
-    text: the last body. wait_s: the time that the last response asked to wait, if it did. sent_at: when the last
-    request had its slot at the server and was sent, by `time.monotonic`.
+    text: the last body. wait_s: ``Retry-After`` of the last response, if any. sent_at: when the last request got its
+    slot and was sent, by `time.monotonic`.
     """
 
     def __init__(self, address: httpx2.URL, slot: Slot, timeout_s: float) -> None:
@@ -285,7 +285,7 @@ class _Transport(httpx2.BaseTransport):
         return self
 
     def __exit__(self, *error: object) -> None:
-        # pylast makes a client for every request, and each of them enters and leaves this transport.
+        # pylast makes a client for every request, each of which enters and leaves this transport.
         self._users -= 1
         if not self._users:
             self._client.close()
@@ -305,7 +305,7 @@ class _Transport(httpx2.BaseTransport):
         if status != 200 and b"<lfm" not in body:
             raise _HTTPStatus(status)
         self.text = lastfm_xml.decode(body, charset)
-        # Last.fm sends its errors with 4xx and 5xx as well: its own code says more than the status.
+        # Last.fm sends its errors with 4xx and 5xx, too: its own code is more specific than the status.
         return httpx2.Response(200, content=lastfm_xml.clean(self.text).encode())
 
     def _post(self, form: bytes) -> tuple[int, str | None, bytes]:

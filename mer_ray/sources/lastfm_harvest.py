@@ -1,7 +1,7 @@
-"""The harvest of Last.fm: several threads make requests at one rate, and the tracks are read from the responses.
+"""The harvest of Last.fm: several threads make requests at a common rate, and tracks are read from the responses.
 
-All responses go into the cache (`mer_ray.sources.response_cache`), and all tracks come out of it: the same responses
-give the same tracks, whatever the order and after however many interruptions.
+All responses go into the cache (`mer_ray.sources.response_cache`), and all tracks are read from it, so that the tracks
+depend neither on the order of requests nor on interruptions.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import TypeVar
 from mer_ray.console import progress
 from mer_ray.errors import ServiceError, TrackError
 from mer_ray.io.identity import digest, normalise
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources import lastfm_xml
 from mer_ray.sources.lastfm import Client, details_request, page_request, tags_request, track_error
 from mer_ray.sources.lastfm_listing import Listing, PageAt, Wanted, content
 from mer_ray.sources.response_cache import Request, ResponseCache
 
 MAX_FAILED_IN_A_ROW = 10
-"""Tracks, or pages, in a row that Last.fm fails on, after which the fault is taken for Last.fm's and not theirs."""
+"""Failures of tracks, or of pages, in a row after which Last.fm counts as out of service."""
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -34,7 +34,7 @@ Job = tuple[Track, list[Request]]
 
 @dataclass
 class Failures:
-    """What has no response, and why. requested: the ids of the tracks and pages that were requested."""
+    """Errors of the tracks and pages without a response. requested: the ids of those that were requested."""
 
     tracks: dict[str, TrackError] = field(default_factory=dict)
     pages: dict[PageAt, TrackError] = field(default_factory=dict)
@@ -58,9 +58,9 @@ class Harvest:
         self.failures = Failures()
 
     def fetch_pages(self, pages: Sequence[PageAt]) -> None:
-        """Request pages of the listing; after too many failures in a row, no more of them.
+        """Request pages of the listing, until there are too many failures in a row.
 
-        Whether Last.fm is out of service then shows with the tracks.
+        The requests about tracks then show whether Last.fm is out of service.
         """
 
         def fetch(client: Client, at: PageAt) -> None:
@@ -83,7 +83,7 @@ class Harvest:
     def fetch_tracks(self, jobs: Sequence[Job], failed_before: Set[str]) -> Generator[bool, None, None]:
         """Make the requests about tracks; yields for each track whether it succeeded.
 
-        failed_before: ids of tracks that Last.fm failed on in another run, which say nothing of its state. Raises as
+        failed_before: ids of tracks that failed in an earlier run, which do not count. Raises as
         `Client.about`, and ServiceError after too many failures in a row.
         """
         self.failures.requested |= {track.id for track, _ in jobs}
@@ -111,7 +111,7 @@ class Harvest:
 
 
 def open_requests(listed: Listing, wanted: Wanted, cache: ResponseCache, retry_refused: bool = False) -> Iterator[Job]:
-    """The tracks with requests that have no response yet; ``retry_refused``: or only Last.fm's refusal."""
+    """The tracks with requests that have no response yet; with ``retry_refused``, also those with an error."""
     for track in listed.tracks:
         if not (track.artist and track.title):
             continue
@@ -125,10 +125,10 @@ def open_requests(listed: Listing, wanted: Wanted, cache: ResponseCache, retry_r
 
 def tracks(
     listed: Listing, wanted: Wanted, cache: ResponseCache, failed: Mapping[str, TrackError]
-) -> Iterator[tuple[Found, datetime | None]]:
-    """Each track of the listing with its tags, or why it has none; and when Last.fm said so.
+) -> Iterator[tuple[SourceResult, datetime | None]]:
+    """Each track of the listing with its tags, or its error; and the time of the response.
 
-    failed: by track id, why a request has no response.
+    failed: errors of requests without a response, by track id.
     """
     for track in listed.tracks:
         if not (track.artist and track.title):
@@ -150,7 +150,7 @@ def _detailed(track: Track, wanted: Wanted, cache: ResponseCache) -> Track:
     if found is None or found.refused:
         return track
     details: lastfm_xml.Details = found.value
-    # Last.fm knows a track by artist and title alone, whatever album it names.
+    # Last.fm identifies a track by artist and title alone.
     return replace(
         track,
         key=track.id,
@@ -160,7 +160,7 @@ def _detailed(track: Track, wanted: Wanted, cache: ResponseCache) -> Track:
     )
 
 
-def _filtered(track: Track, tags: lastfm_xml.Tags, wanted: Wanted) -> Found:
+def _filtered(track: Track, tags: lastfm_xml.Tags, wanted: Wanted) -> SourceResult:
     if wanted.min_seed_weight > 0:
         weights = {normalise(name): weight for name, weight in tags}
         seeds = [weights.get(normalise(tag), 0.0) for tag in wanted.tags]
@@ -181,7 +181,7 @@ def in_threads(
     """Each job with the result of ``work``, or its TrackError, in the order in which they are finished.
 
     make: a context for each thread, passed to ``work``. Any other error ends the work and is raised here. The threads
-    do not outlive the process (those of concurrent.futures do): what they were doing when it stopped is abandoned.
+    are daemons: unlike those of concurrent.futures, they do not delay the end of the process.
     """
     todo = iter(jobs)
     lock = threading.Lock()
@@ -201,7 +201,7 @@ def in_threads(
                         results.put((job, work(context, job)))
                     except TrackError as error:
                         results.put((job, error))
-        except BaseException as error:  # it is raised where the results are read
+        except BaseException as error:  # raised by the generator
             results.put(error)
         finally:
             results.put(end)
@@ -220,7 +220,7 @@ def in_threads(
                 yield item
     finally:
         stopped.set()
-        while running:  # lets threads end that wait for room in the queue
+        while running:  # unblocks threads that wait for room in the queue
             try:
                 running -= isinstance(results.get_nowait(), _End)
             except queue.Empty:

@@ -1,4 +1,4 @@
-"""Which tracks Last.fm lists under tags, read page by page from the cached responses."""
+"""Last.fm's listings of the tracks with a tag, read page by page from the cached responses."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from mer_ray.sources.lastfm import page_request
 from mer_ray.sources.response_cache import Request, ResponseCache
 
 MAX_BATCH = 32
-"""Pages that are requested before it is looked at what they hold."""
+"""Pages that are requested together before they are read."""
 MAX_STALE_PAGES = 5
-"""Pages in a row without a new track, after which a listing is taken for endless."""
+"""Pages in a row without a new track after which a listing counts as endless."""
 MAX_UNKNOWN_PAGES = 3
-"""Pages in a row without a response, from the first one on, after which a listing is given up: its end is unknown."""
+"""Failed pages in a row from the first one on after which a listing is abandoned, as its length is unknown."""
 EMPTY_TRIES = 3
-"""How often a page is requested that is empty although the listing announces tracks on it."""
+"""Requests of a page that is empty although the listing announces tracks on it."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is collected of Last.fm.
+    """What is collected from Last.fm.
 
     Attributes:
-        tags: Whose tracks.
+        tags: Whose tracks are collected.
         combine: Whether a track needs one of the tags or all.
         limit: Number of tracks.
-        min_tag_weight: Lighter tags of a track are left out, 0..100.
-        min_seed_weight: Tracks on which the wanted tag weighs less are left out, 0..100; the heaviest one counts for a
+        min_tag_weight: Lowest weight of a track's tags, 0..100.
+        min_seed_weight: Lowest weight of the wanted tag on a track, 0..100; of several, the heaviest one counts for a
             union, the lightest for an intersection.
         details: Also request album, MusicBrainz id and duration.
     """
@@ -61,13 +61,13 @@ class PageAt(NamedTuple):
 
 @dataclass(frozen=True)
 class Listing:
-    """What the pages list.
+    """The content of all pages.
 
     Attributes:
         tracks: Each piece once, in the order of the listing, without tags.
         variants: Other names of these tracks, which were merged.
-        absent: Pages that there is no response to, with none after them that has one.
-        missing: Pages before one that has a response, and those that are empty although tracks are announced on them.
+        absent: Pages without a response after the last page with one.
+        missing: Pages without a response before a page with one, and pages that are empty although they should not be.
     """
 
     tracks: list[Track]
@@ -77,9 +77,9 @@ class Listing:
 
 
 def listing(wanted: Wanted, cache: ResponseCache, fetch: Callable[[Sequence[PageAt]], None] | None) -> Listing:
-    """The tracks that are wanted, without those on pages that are out of reach.
+    """The wanted tracks, without those on pages that failed.
 
-    fetch: puts responses to pages into the cache, as far as it gets them; None for offline.
+    fetch: requests pages and puts the responses into the cache; None for offline.
     """
     reader = _Reader(wanted)
     while not reader.complete:
@@ -104,16 +104,16 @@ def listing(wanted: Wanted, cache: ResponseCache, fetch: Callable[[Sequence[Page
     least = len(wanted.tags) if wanted.combine == "intersection" else 1
     tracks = [track for track in merged.tracks if len(tags_of[track.id]) >= least][: wanted.limit]
     ids = {track.id for track in tracks}
-    return Listing(tracks, [v for v in merged.variants if v.kept in ids], *reader.missing())
+    return Listing(tracks, [v for v in merged.variants if v.merged_into in ids], *reader.missing())
 
 
 def page_missing(at: PageAt, why: str) -> TrackError:
-    """The error of a page that is out of reach."""
+    """The error of a page without a response."""
     return TrackError("page_unreachable", f"page {at.number} of tag {one_line(at.tag)!r}: {why}", True)
 
 
 class Content(NamedTuple):
-    """What a response says. refused: Last.fm's (code, message), instead of a value."""
+    """A parsed response. refused: Last.fm's error (code, message), instead of a value."""
 
     at: datetime
     value: Any
@@ -121,7 +121,7 @@ class Content(NamedTuple):
 
 
 def content(cache: ResponseCache, request: Request) -> Content | None:
-    """What the cached response to a request says; None without one, also where it is not a response of Last.fm's."""
+    """The parsed response to a request; None if the cache has none, or none of Last.fm's."""
     response = cache.get(request)
     if response is None:
         return None
@@ -139,7 +139,7 @@ def _page(cache: ResponseCache, at: PageAt) -> lastfm_xml.Page | None:
 
 
 def _is_open(at: PageAt, page: lastfm_xml.Page | None) -> bool:
-    """Whether a page is to be requested: also one that once said that there is no track at all."""
+    """Whether a page is to be requested: also one whose response says that the listing is empty."""
     return page is None or (at.number == 1 and not page.tracks)
 
 
@@ -149,14 +149,14 @@ class _Reader:
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
         self._round = 0
-        self.listed: list[tuple[str, Track]] = []  # with the tag that lists it
+        self.listed: list[tuple[str, Track]] = []  # (tag, track)
         self._seen: dict[str, set[str]] = {tag: set() for tag in wanted.tags}
         self._tags_of: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
         self._stale = dict.fromkeys(wanted.tags, 0)
         self._last: dict[str, int | None] = dict.fromkeys(wanted.tags)
         self._total = dict.fromkeys(wanted.tags, 0)
-        self._size = dict.fromkeys(wanted.tags, 0)  # of the fullest page
-        self._answered = dict.fromkeys(wanted.tags, 0)  # the last page that has a response
+        self._size = dict.fromkeys(wanted.tags, 0)  # tracks on the fullest page
+        self._last_read = dict.fromkeys(wanted.tags, 0)  # the last page with a response
         self._absent: list[PageAt] = []
         self._empty: dict[PageAt, TrackError] = {}
         self._open = list(wanted.tags)
@@ -167,11 +167,11 @@ class _Reader:
         return not self._open or (self._wanted.limit is not None and self._enough() >= self._wanted.limit)
 
     def next_pages(self) -> list[PageAt]:
-        """The pages to look at next, by rounds: about as many as are needed, and no more than a batch."""
+        """The next pages to read, in rounds: about as many as are needed, at most a batch."""
         first = self._round + 1
         rounds = 1
         lasts = [self._last[tag] for tag in self._open]
-        if self._round and not any(self._answered[tag] for tag in self._open):
+        if self._round and not any(self._last_read[tag] for tag in self._open):
             rounds = MAX_UNKNOWN_PAGES - self._round
         elif self._round and None not in lasts:
             rounds = max(last - self._round for last in lasts if last is not None)
@@ -182,7 +182,7 @@ class _Reader:
         return [PageAt(tag, n) for n in numbers for tag in self._open if n <= max(self._last[tag] or n, first)]
 
     def doubts(self, at: PageAt, page: lastfm_xml.Page | None) -> bool:
-        """Whether a page is empty that should not be, by what it says itself, or else by what others said before."""
+        """Whether a page is empty that should not be, by its own totals, or else by those of earlier pages."""
         if page is None or page.tracks:
             return False
         last, total = page.pages or self._last[at.tag], page.total or self._total[at.tag]
@@ -193,27 +193,27 @@ class _Reader:
         return sum(tag == at.tag for tag, _ in self.listed) < total
 
     def read(self, pages: Mapping[PageAt, lastfm_xml.Page | None]) -> None:
-        """Take in a round; None for a page that has no response."""
+        """Read a round; None for a page without a response."""
         self._round += 1
         for at, page in pages.items():
             if at.tag in self._open and self._ends(at, page):
                 self._open.remove(at.tag)
 
     def missing(self) -> tuple[list[PageAt], dict[PageAt, TrackError]]:
-        """What `Listing` says of pages."""
-        gaps = [at for at in self._absent if at.number < self._answered[at.tag]]
+        """`Listing.absent` and `Listing.missing`."""
+        gaps = [at for at in self._absent if at.number < self._last_read[at.tag]]
         missing = {at: page_missing(at, "there is no answer to it") for at in gaps} | self._empty
         return [at for at in self._absent if at not in missing], missing
 
     def _ends(self, at: PageAt, page: lastfm_xml.Page | None) -> bool:
-        """Take in a page. Whether its tag's listing ends with it."""
+        """Read a page. Returns whether its tag's listing ends with it."""
         tag, new = at.tag, False
         if self.doubts(at, page):
             self._empty[at] = page_missing(at, "it is empty, although tracks are announced on it")
         if page is None:
             self._absent.append(at)
         else:
-            self._answered[tag] = at.number
+            self._last_read[tag] = at.number
             self._last[tag] = page.pages or self._last[tag]
             self._total[tag] = page.total or self._total[tag]
             self._size[tag] = max(self._size[tag], len(page.tracks))
@@ -225,7 +225,7 @@ class _Reader:
         last = self._last[tag]
         self._stale[tag] = 0 if new else self._stale[tag] + (page is not None or last is None)
         if last is not None and at.number >= last:
-            # More tracks than so many pages of this size hold: the number of pages is not what it should be.
+            # More tracks are announced than fit on the announced pages, whose number is therefore wrong.
             more = self._total[tag] > at.number * self._size[tag] > 0
             if page is None or not more:
                 return True
@@ -241,7 +241,7 @@ class _Reader:
         return sum(len(tags) == len(self._wanted.tags) for tags in self._tags_of.values())
 
     def _key(self, track: Track) -> tuple[str, ...]:
-        """Of tracks that are one piece, in doubt so that `_enough` does not count too many."""
+        """The key of tracks that may be the same piece, so that `_enough` does not overestimate."""
         found = piece(track.artist, track.title)
         films = (found.film,) if self._wanted.combine == "intersection" else ()
         return found.artist, found.title, *films

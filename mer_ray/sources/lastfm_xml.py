@@ -1,7 +1,7 @@
-"""Readers of Last.fm's responses: pure functions from the XML that https://www.last.fm/api documents to plain values.
+"""Parsers of Last.fm's responses: pure functions from the XML documented at https://www.last.fm/api to plain values.
 
-pylast reads the same responses into DOM trees twice over; these readers serve 9,000 cached responses in seconds. Each
-raises ValueError where the text is not the response that it should be.
+pylast parses each response twice into DOM trees; these parsers take seconds for 9,000 cached responses. Each raises
+ValueError where the text is not the expected response.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mer_ray.io.track import Track
 Tags = tuple[tuple[str, float], ...]
 
 _FORBIDDEN = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
-"""What is no Char of XML 1.0."""
+"""Characters that XML 1.0 forbids."""
 _REFERENCE = re.compile(
     r"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|&(?:#(?P<decimal>[0-9]+);|#x(?P<hex>[0-9A-Fa-f]+);|(?P<name>\w+);)?",
     re.DOTALL,
@@ -31,7 +31,7 @@ _DECLARED = re.compile(rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]{1,4
 
 @dataclass(frozen=True)
 class Page:
-    """A page of a listing. pages, total: of the whole listing, None where the server does not say."""
+    """A page of a listing. pages, total: of the whole listing, None if unknown."""
 
     tracks: tuple[Track, ...]
     pages: int | None
@@ -40,7 +40,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Details:
-    """What track.getInfo adds. duration_s > 0."""
+    """A track's details from track.getInfo. duration_s > 0."""
 
     album: str | None
     mbid: str | None
@@ -48,29 +48,29 @@ class Details:
 
 
 def decode(body: bytes, charset: str | None = None) -> str:
-    """A response's text: UTF-8 wherever it can be that, else as its XML declaration or ``charset`` (HTTP's) says.
+    """A response's text: UTF-8 if it is valid, else by its XML declaration or ``charset`` (HTTP's).
 
-    In what is neither, each byte that is invalid becomes U+FFFD.
+    If all fail, invalid bytes become U+FFFD.
     """
     ordered = [name for start, name in _BYTE_ORDER if body.startswith(start)]
     declared = [found[1].decode()] if (found := _DECLARED.match(body)) else []
     for encoding in (*ordered, "utf-8", *declared, charset or "utf-8"):
-        with suppress(LookupError, UnicodeError):  # a name that Python does not know, or bytes that are not so
+        with suppress(LookupError, UnicodeError):  # an unknown name, or bytes that are invalid in it
             return str(body, encoding)
     return body.decode("utf-8", "replace")
 
 
 def clean(text: str) -> str:
-    """The text without the characters, and the references to characters, that XML 1.0 forbids.
+    """The text without characters, and references to characters, that XML 1.0 forbids.
 
-    An ``&`` that begins no reference becomes ``&amp;``, and HTML's names of characters become these.
+    An ``&`` that begins no reference becomes ``&amp;``, and HTML's named references become characters.
     """
     text = _FORBIDDEN.sub("", text).lstrip("\ufeff\t\n\r ")
-    return _REFERENCE.sub(_mended, text) if "&" in text else text
+    return _REFERENCE.sub(_repaired, text) if "&" in text else text
 
 
-def _mended(found: re.Match[str]) -> str:
-    if not found[0].startswith("&"):  # in CDATA and comments, it is but a character
+def _repaired(found: re.Match[str]) -> str:
+    if not found[0].startswith("&"):  # in CDATA and comments, it is a plain character
         return found[0]
     if number := found["decimal"] or found["hex"]:
         number = number.lstrip("0") or "0"
@@ -104,13 +104,13 @@ def page(text: str) -> Page:
 
 
 def tags(text: str) -> Tags:
-    """track.getTopTags: (name, weight), weight in 0..100, those of weight 0 left out."""
+    """track.getTopTags: (name, weight), without weights of 0; the others are 1..100."""
     pairs = ((_text(node, "name"), _number(_text(node, "count"))) for node in _part(text, "toptags").findall("tag"))
     return tuple((name, weight) for name, weight in pairs if name and weight > 0)
 
 
 def details(text: str) -> Details:
-    """track.getInfo, of which the duration comes in milliseconds."""
+    """track.getInfo, whose duration is in milliseconds."""
     track = _part(text, "track")
     album = track.find("album")
     title = _text(album, "title") if album is not None else ""
@@ -143,7 +143,7 @@ def _part(text: str, *names: str) -> ElementTree.Element:
 
 
 def _text(node: ElementTree.Element, name: str) -> str:
-    """The text of a direct child: an artist's mbid must not pass for the track's."""
+    """The text of a direct child, so that an artist's mbid is not taken for the track's."""
     child = node.find(name)
     return "" if child is None else _own(child)
 
@@ -158,7 +158,7 @@ def _count(node: ElementTree.Element, name: str) -> int | None:
 
 
 def _number(text: str) -> float:
-    """0 for what is no positive, finite number."""
+    """A positive, finite number; 0 for anything else."""
     try:
         value = float(text or 0)
     except ValueError:

@@ -1,8 +1,7 @@
-"""What a source lists, on disk until it is complete: only the whole listing says which tracks need telling apart.
+"""A source's listing, buffered on disk until it is complete, since the ids depend on all tracks.
 
-A track's id is the user's own, or made of artist, title and album. Where several files share those, each file is a
-track, and its location (in a folder: its content) becomes part of its id. So ids depend on what is listed, not on the
-order.
+A track's id is the user's own, or made from artist, title and album. If several files share these, each file is a
+track, and its location (in a folder: its content) becomes part of its id. So ids do not depend on the order.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _FIRST = pa.schema([*SCHEMAS["tracks"], pa.field("location", pa.string()), pa.fi
 
 
 def row(track: Track, source: str, at: Any) -> dict[str, Any]:
-    """A row of ``tracks``. at: when the source was asked."""
+    """A row of ``tracks``. at: when the source was read."""
     return {
         "track_id": track.id,
         "artist": one_line(track.artist),
@@ -51,9 +50,9 @@ def row(track: Track, source: str, at: Any) -> dict[str, Any]:
 
 
 class Listing:
-    """Takes tracks one by one; `close` ends that, and then `rows` has each track once, as rows of ``tracks``.
+    """Collects tracks one by one; after `close`, `rows` yields the distinct tracks as rows of ``tracks``.
 
-    by_content: tracks of one artist, title and album differ by their files' bytes, not by their locations.
+    by_content: tracks of the same artist, title and album differ by their files' bytes, not by their locations.
     """
 
     def __init__(self, source: str, at: Any, by_content: bool = False) -> None:
@@ -67,20 +66,20 @@ class Listing:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # it is removed anyway
+        with suppress(OSError):  # the file is removed next
             self._first.close()
         self._folder.cleanup()
 
     def add(self, track: Track) -> None:
         """Add a track."""
-        kind = "track_id" if track.given_id else "content" if track.key else "name"
+        kind = "track_id" if track.own_id else "content" if track.key else "name"
         location = track.location or track.uri or ""
         self._rows.append({**row(track, self._source, self._at), "location": location, "kind": kind})
         if len(self._rows) == BATCH:
             self._flush()
 
     def close(self) -> list[tuple[str, TrackError]]:
-        """The listing is complete. Returns (an id, the error) of each track that repeats another."""
+        """Complete the listing. Returns (an id, the error) of each duplicated track."""
         self._flush()
         with _temporary_files():
             self._first.close()
@@ -96,17 +95,17 @@ class Listing:
                 repeats += [r for r, new in zip(rows, first, strict=True) if not new]
                 new = [r for r, is_new in zip(rows, first, strict=True) if is_new]
                 writer.write_table(pa.Table.from_pylist(new, SCHEMAS["tracks"]))
-        kept = self._find({r["track_id"] for r in repeats})
+        stored = self._find({r["track_id"] for r in repeats})
         times = Counter[tuple[str, str]]()
         errors = []
         for r in repeats:
             key = (r["track_id"], r["location"])
             times[key] += 1
-            errors.append((digest(f"{key} {times[key]}".encode())[:16], _repeat(r, kept[r["track_id"]])))
+            errors.append((digest(f"{key} {times[key]}".encode())[:16], _repeat(r, stored[r["track_id"]])))
         return errors
 
     def rows(self) -> Iterator[pa.Table]:
-        """The tracks, in batches; anew with each call."""
+        """The tracks, in batches; each call starts at the first."""
         yield from self._read("rows")
 
     def _flush(self) -> None:
@@ -118,7 +117,7 @@ class Listing:
         self._rows = []
 
     def _file_of(self, row: dict[str, Any]) -> str:
-        """What tells a file from others: its bytes where that is wanted and they can be read, else its location."""
+        """The identity of a file: its bytes for ``by_content`` if they can be read, else its location."""
         if self._by_content and row["uri"]:
             try:
                 return file_digest(to_path(row["uri"]))
@@ -142,7 +141,7 @@ class Listing:
 
 @contextmanager
 def _temporary_files() -> Iterator[None]:
-    """Raises WorkspaceError where they cannot be written."""
+    """Raises WorkspaceError where temporary files cannot be written."""
     try:
         yield
     except OSError as error:
@@ -152,17 +151,17 @@ def _temporary_files() -> Iterator[None]:
 
 
 def _several(ids: np.ndarray, locations: np.ndarray) -> set[int]:
-    """The ids that stand for several locations. ids, locations: (n,) uint64."""
+    """The ids that have several locations. ids, locations: (n,) uint64."""
     pairs = np.unique(np.stack([ids, locations], axis=1), axis=0)
     found, counts = np.unique(pairs[:, 0], return_counts=True)
     return set(found[counts > 1].tolist())
 
 
-def _repeat(row: dict[str, Any], kept: dict[str, Any]) -> TrackError:
+def _repeat(row: dict[str, Any], first: dict[str, Any]) -> TrackError:
     same = {"track_id": f"track_id {row['track_id']}", "content": "bytes", "name": "artist, title, album and file"}
     if row["kind"] == "name" and not row["uri"]:
         same["name"] = "artist, title and album"
-    message = f"{_named(row)} has the same {same[row['kind']]} as {_named(kept)}, which was kept"
+    message = f"{_named(row)} has the same {same[row['kind']]} as {_named(first)}, which was kept"
     return TrackError("duplicate", message)
 
 

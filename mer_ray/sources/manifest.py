@@ -4,9 +4,9 @@ Columns, under these and the many other names of `manifest_columns`: ``path`` or
 manifest's folder; http, https, file, and the stores of `mer_ray.io.objects`), ``artist``, ``title``, ``album``,
 ``composer``, ``mbid``, ``spotify_id``, ``duration_s``, ``tags`` (`manifest_tags` has their forms), ``valence``,
 ``arousal``, ``dominance`` on a declared scale, and ``track_id``, the user's own. A row needs artist and title, or a
-path, or, where the manifest has neither paths nor titles, an id. What was understood as what, `understood` says.
+path, or, where the manifest has neither paths nor titles, an id. `understood` describes how columns were read.
 
-A row with more cells than the header is refused; one with fewer lacks its end, which must not cut its label in two.
+A row with more cells than the header is refused; one with fewer cells lacks the last fields, but not a part of a label.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mer_ray.errors import ConfigError, InputError, TrackError
 from mer_ray.io.delimited import number
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources import manifest_columns as columns
 from mer_ray.sources import manifest_labels as labelling
 from mer_ray.sources import manifest_location as locations
@@ -40,12 +40,11 @@ _NO_ID = frozenset(["na", "n/a", "nan", "none", "null", "-"])
 _NAMED = {";": "; ", ",": ", ", "|": "| ", "\n": "line ends ", "/": "/ "}
 
 
-def tracks(manifest: str | Path, scale: Scale = (0.0, 1.0), labels: bool = True) -> Iterator[Found]:
-    """A `Track` per row, or one that is called "FILE, row N" (from 1 under the header) with what is wrong with it.
+def tracks(manifest: str | Path, scale: Scale = (0.0, 1.0), labels: bool = True) -> Iterator[SourceResult]:
+    """A `Track` per row; for a bad row one named "FILE, row N" (from 1 below the header) with its error.
 
-    scale: the lowest and highest value that the manifest's labels can have; they are mapped to 0..1. labels: False
-    where labels and tags do not matter, and are not looked at.
-    Raises InputError where the manifest as a whole cannot be used, as with labels outside the scale.
+    scale: the lowest and highest possible label of the manifest, which are mapped to 0..1. labels: False ignores labels
+    and tags. Raises InputError where the manifest as a whole is unusable, for instance with labels outside the scale.
     """
     file = Path(manifest).expanduser()
     table, names = _opened(file)
@@ -70,7 +69,7 @@ def check(manifest: str | Path, scale: Scale = (0.0, 1.0)) -> None:
 
 
 def understood(manifest: str | Path, scale: Scale = (0.0, 1.0)) -> list[str]:
-    """Remarks for the user: which columns were read as what, which are not used, and what was guessed."""
+    """Remarks for the user: the meaning of columns, unused columns, and guesses."""
     file = Path(manifest).expanduser()
     table, names = _opened(file)
     found = _survey(file, scale)
@@ -89,7 +88,7 @@ def _opened(file: Path) -> tuple[Table, Columns]:
 
 
 class _Survey:
-    """Counts over the whole manifest, made before its tracks."""
+    """Counts over the whole manifest, before its tracks are read."""
 
     def __init__(self, table: Table, names: Columns, scale: Scale) -> None:
         self.rows = 0
@@ -138,7 +137,7 @@ class _Row:
         return one_line(_text(self[field]), limit)
 
     def label(self) -> Sequence[Any]:
-        """Valence, arousal, dominance. A row that is broken off between them may be anything, and is bad."""
+        """Valence, arousal, dominance. A row that ends between them is bad."""
         at = [self._at[d] for d in DIMENSIONS if d in self._at]
         cut = [i for i in at if i >= len(self._cells)]
         if cut and len(cut) < len(at):
@@ -147,13 +146,13 @@ class _Row:
 
 
 def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
-    artist, title, given_id = row.text("artist"), row.text("title"), _id(row["track_id"])
+    artist, title, own_id = row.text("artist"), row.text("title"), _id(row["track_id"])
     location, uri = None, None
     written = next((cell for f in ("path", "uri") if (cell := _location(row[f])).strip()), "")
     if written:
         location, uri = locations.resolve(written, folder)
-    if given_id and uri is None and not title and not any(f in row for f in ("title", "path", "uri")):
-        title = one_line(given_id)
+    if own_id and uri is None and not title and not any(f in row for f in ("title", "path", "uri")):
+        title = one_line(own_id)
     elif not (artist and title) and uri is None:
         raise TrackError("incomplete", "needs artist and title, or a path")
     label = labelling.values(row.label()) if labels else None
@@ -169,12 +168,12 @@ def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
         tags=tagging.parse(row["tags"]) if labels else (),
         given=None if label is None else labelling.rescaled(label, scale),
         location=location,
-        given_id=given_id,
+        own_id=own_id,
     )
 
 
 def _text(value: Any) -> str:
-    """A cell of any kind as text: numbers as their digits, which a table with gaps turns into floats."""
+    """A cell of any kind as text; whole numbers without ".0", since pandas turns integers with gaps into floats."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -192,14 +191,14 @@ def _text(value: Any) -> str:
 
 
 def _location(value: Any) -> str:
-    # To the letter: a file's name may hold two blanks, or a newline.
-    if isinstance(value, dict) and isinstance(value.get("path"), str):  # as Hugging Face keeps audio
+    # Unchanged: a file's name may contain two blanks, or a newline.
+    if isinstance(value, dict) and isinstance(value.get("path"), str):  # as Hugging Face stores audio
         return str(value["path"])
     return _text(value)
 
 
 def _id(value: Any) -> str | None:
-    """The user's own id, as it is written; of a longer one, the start and a hash."""
+    """The user's own id, unchanged; of one longer than `MAX_ID`, the start and a hash."""
     text = one_line(_text(value), 1_000_000)
     if len(text) > MAX_ID:
         text = f"{text[: MAX_ID - 17]}-{digest(text.encode())[:16]}"
@@ -207,7 +206,7 @@ def _id(value: Any) -> str | None:
 
 
 def _code(text: str) -> str | None:
-    """An id that a service gave; as an address, too."""
+    """A service's id, also from an address."""
     found = _SPOTIFY.fullmatch(text)
     return None if not text or text.casefold() in _NO_ID else found[1] if found else text
 
@@ -242,7 +241,7 @@ class Source(TrackSource):
         """See `TrackSource`."""
         return {"scale": self.settings.scale}
 
-    def tracks(self, stored: Stored) -> Iterator[Found]:
+    def tracks(self, stored: Stored) -> Iterator[SourceResult]:
         """See `TrackSource`."""
         return tracks(self.settings.manifest, self.settings.scale)
 

@@ -1,4 +1,4 @@
-"""Which column of a manifest is what: the names that people and programs give them, in the order of their priority."""
+"""The meaning of a manifest's columns by their names, as people and programs use them, in order of priority."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _NAMES = {
     "track_id": "trackid songid clipid musicid fileid id audioid",
 }
 _WEIGHTS = ("weight", "weights", "tagweight", "tagweights", "tagcount", "tagcounts", "tagscores", "count", "score")
-"""Columns of the weights of tags; the last two beside one called ``tag``."""
+"""Columns of the weights of tags; the last two only together with a column ``tag``."""
 _ALIASES = {field: names.split() for field, names in _NAMES.items()}
 _FIELDS = frozenset(name for names in _ALIASES.values() for name in names)
 _SHOWN = 12
-"""Columns that are named in a line; there can be hundreds."""
+"""Columns that a message names at most; there can be hundreds."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Columns:
     at: dict[str, int]
 
     def note(self) -> str:
-        """What was understood as what, and what is not used, in a line."""
+        """The meaning of columns, and the unused ones, in a line."""
         taken = [
             field if self.names[i].strip().casefold() == field else f"{_shown(self.names[i])} as {field}"
             for field, i in self.at.items()
@@ -58,12 +58,12 @@ class Columns:
 
 
 def n_known(names: Sequence[str]) -> int:
-    """How many columns have a name that means something here."""
+    """The number of columns with a known name."""
     return sum(key(name) in _FIELDS or dimension(name) is not None for name in names)
 
 
 def understand(file: Path, names: Sequence[str]) -> Columns:
-    """Raises InputError where two columns could be meant, or what is there is not enough to tell tracks by."""
+    """The meaning of columns. Raises InputError if it is ambiguous, or if no column identifies tracks."""
     keys = [key(name) for name in names]
     at: dict[str, int] = {}
     for field, aliases in _ALIASES.items():
@@ -93,11 +93,11 @@ def understand(file: Path, names: Sequence[str]) -> Columns:
 
 
 def _dimensions(file: Path, names: Sequence[str], taken: set[int]) -> dict[str, int]:
-    """A dimension's own name comes first; another that means it must be the only one."""
+    """Columns of dimensions: the exact name comes first; otherwise only one column may match."""
     meant = {i: d for i, name in enumerate(names) if i not in taken and (d := dimension(name)) is not None}
     short = {d for i, d in meant.items() if not is_spelled_out(names[i])}
     if not {0, 1} <= short | {d for i, d in meant.items() if is_spelled_out(names[i])} or len(short) == 1:
-        meant = {i: d for i, d in meant.items() if is_spelled_out(names[i])}  # one letter alone says little
+        meant = {i: d for i, d in meant.items() if is_spelled_out(names[i])}  # a single letter is ambiguous
     found = {}
     for d, field in enumerate(DIMENSIONS):
         columns = [i for i in meant if meant[i] == d]

@@ -1,4 +1,4 @@
-"""The labels of a manifest: numbers on a scale, some of which may be missing, and whether that scale can be theirs."""
+"""The labels of a manifest: numbers on a scale, some of which may be missing, and a check of that scale."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS
 
 Scale = tuple[float, float]
-Given = tuple[float | None, float | None, float | None]
+Values = tuple[float | None, float | None, float | None]
 
 _SCALES: tuple[Scale, ...] = (
     *((0, 1), (-1, 1), (1, 5), (1, 7), (1, 9), (0, 10), (1, 10), (0, 5), (-2, 2), (-3, 3), (-4, 4), (-5, 5), (0, 100)),
     *((1, 100), (-10, 10), (-100, 100), (0, 255), (0, 1_000), (-1_000, 1_000)),
 )
-"""Scales on which people rate, the usual ones first."""
+"""Common rating scales, the most usual ones first."""
 _ROUNDING = 1e-6
-"""The share of the scale by which a value may pass its ends, as those of float32 do."""
+"""The share of the scale by which a value may exceed its ends, for float32."""
 _ROWS_NAMED = 8
 _ENOUGH = 20
-"""Labels from which on it is strange that they fill a small part of the scale."""
+"""With so many labels, a narrow range on the scale is suspicious."""
 
 
 def value(cell: Any) -> float | None:
@@ -43,8 +43,8 @@ def value(cell: Any) -> float | None:
     return found
 
 
-def values(cells: Sequence[Any]) -> Given | None:
-    """Valence, arousal and dominance as they stand, None where all are missing. Raises TrackError (``bad_label``)."""
+def values(cells: Sequence[Any]) -> Values | None:
+    """Valence, arousal and dominance on the manifest's scale; None if all are missing. Raises TrackError."""
     found = []
     for dimension, cell in zip(DIMENSIONS, cells, strict=True):
         try:
@@ -54,8 +54,8 @@ def values(cells: Sequence[Any]) -> Given | None:
     return None if found == [None, None, None] else (found[0], found[1], found[2])
 
 
-def rescaled(label: Given, scale: Scale) -> Given:
-    """To 0..1. Raises TrackError (``bad_label``) for a value that the scale does not have."""
+def rescaled(label: Values, scale: Scale) -> Values:
+    """Map a label to 0..1. Raises TrackError (``bad_label``) for a value outside the scale."""
     low, high = scale
     for dimension, x in zip(DIMENSIONS, label, strict=True):
         if x is not None and _is_outside(x, scale):
@@ -72,7 +72,7 @@ def _is_outside(x: float, scale: Scale) -> bool:
 
 @dataclass
 class Labels:
-    """What all the labels of a manifest are like. lowest, highest: by dimension. outside: of the scale in force."""
+    """Statistics of a manifest's labels. lowest, highest: by dimension. outside: of the declared scale."""
 
     scale: Scale
     complete: int = 0
@@ -89,8 +89,8 @@ class Labels:
         """Rows, with and without a label."""
         return self.complete + self.partial + self.none
 
-    def add(self, row: int, label: Given | None) -> None:
-        """Take in a row's label, as it stands in the manifest."""
+    def add(self, row: int, label: Values | None) -> None:
+        """Add a row's label, on the manifest's scale."""
         if label is None:
             self.none += 1
             return
@@ -110,7 +110,7 @@ class Labels:
             self.rows_outside.append(row)
 
     def check(self, manifest: str) -> None:
-        """Raises InputError where a value lies outside the scale: it is another scale, or a typing error."""
+        """Raises InputError where values are outside the scale: a wrong scale, or typing errors."""
         if not self.rows_outside:
             return
         low, high = self.scale
@@ -138,7 +138,7 @@ class Labels:
         return near[:3] or [(math.floor(low), math.ceil(high))]
 
     def notes(self) -> list[str]:
-        """Remarks for people: how many labels there are, and whether they fill their scale."""
+        """Remarks for the user: the number of labels, and whether they use the whole scale."""
         if not self.complete + self.partial:
             return []
         counts = [f"{self.complete:,} of {self.n:,} rows have a label"]

@@ -1,4 +1,4 @@
-"""The path or address in a manifest's cell, as people write it → the address of the audio."""
+"""The path or address in a manifest's cell → the address of the audio."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 def resolve(cell: str, folder: Path) -> tuple[str, str]:
-    """(the path or address as it was written, without quotes and blanks around it and with slashes; its address).
+    """(the path or address as written, without surrounding quotes and blanks and with slashes; its address).
 
-    A file that is called exactly as the cell says comes first, whatever is in its name: blanks, quotes, backslashes.
-    Relative paths start at ``folder``. Raises TrackError (``bad_uri``) for what cannot be fetched.
+    A file with exactly the cell's name comes first, even if it has blanks, quotes or backslashes. Relative paths start
+    at ``folder``. Raises TrackError (``bad_uri``) for what cannot be fetched.
     """
     try:
         if "\0" in cell:
@@ -45,7 +45,7 @@ def resolve(cell: str, folder: Path) -> tuple[str, str]:
 
 
 def title_of(uri: str) -> str:
-    """A title for a track that has only an address: its file's name, without what may be secret."""
+    """A title for a track that has only an address: its file's name, without secrets."""
     if is_url(uri):
         return one_line(Path(unquote(address.bare(uri))).stem)
     return one_line(Path(address.bare(uri)).stem if address.is_object(uri) else to_path(uri).stem)
@@ -81,7 +81,7 @@ def _from_uri(text: str, folder: Path) -> Path:
     if "\0" in path:
         raise ValueError("it holds a NUL character")
     if host.lower() not in ("", "localhost", "127.0.0.1"):
-        beside = folder / host / path.lstrip("/")  # file://music/a.mp3 is meant as file:music/a.mp3
+        beside = folder / host / path.lstrip("/")  # file://music/a.mp3 means file:music/a.mp3
         if not _exists(beside):
             raise TrackError(
                 "bad_uri", f"{one_line(text, 200)} is on the machine {one_line(host, 60)}: give a path here"
@@ -103,7 +103,7 @@ def _of_windows(text: str) -> TrackError:
 
 
 def _spelled(path: Path) -> Path:
-    """The path in the Unicode form in which it is there: Macs take names apart, others do not."""
+    """The path in the Unicode form of the existing file: macOS decomposes names, others do not."""
     text = os.fspath(path)
     if text.isascii() or _exists(path):
         return path

@@ -1,6 +1,6 @@
-"""A manifest as columns and rows, whatever kind of file it is: delimited text, JSON, or Parquet.
+"""Reads a manifest as columns and rows, from delimited text, JSON, or Parquet.
 
-Rows are counted from 1, the first one under the header (in a spreadsheet, row 1 stands in line 2). In delimited text
+Rows are counted from 1, the first one below the header (in a spreadsheet, row 1 is in line 2). In delimited text
 blank rows count; in JSON lines they do not.
 """
 
@@ -28,12 +28,12 @@ SUFFIXES = (*TEXT, *JSON, ".parquet")
 _MAX_COLUMNS = 10_000
 
 Row = Sequence[Any] | TrackError
-"""The cells, in the order of the columns; fewer where the row ends early. Or what is wrong with it."""
+"""The cells, in the order of the columns, fewer where the row ends early; or the error of a bad row."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """names: of the columns. rows: makes the rows from the start. notes: how it was read, where that was guessed."""
+    """names: of the columns. rows: called for the rows from the start. notes: guesses about the format."""
 
     names: list[str]
     rows: Callable[[], Iterator[tuple[int, Row]]]
@@ -41,7 +41,7 @@ class Table:
 
 
 def open_table(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
-    """n_known: how many of some names mean something, by which the delimiter is recognised. Raises InputError."""
+    """Open a manifest. n_known: counts known names, to recognise the delimiter. Raises InputError."""
     kind = file.suffix.lower()
     if not file.is_file():
         raise InputError(f"manifest {file} does not exist", "give the path of a CSV, JSON or Parquet file")
@@ -94,20 +94,20 @@ def _text(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
         names.pop()
     header = [""] * _row_names(names, first_rows) + [name.strip() for name in names]
 
-    is_ours = {"track_id", "lower_valence", "upper_valence"} <= set(header)  # a scores.csv, which guards its text
+    is_guarded = {"track_id", "lower_valence", "upper_valence"} <= set(header)  # a scores.csv
 
     def rows() -> Iterator[tuple[int, Row]]:
         for number, found in enumerate(islice(cells(), 1, None), start=1):
             if isinstance(found, str):
                 yield number, TrackError("bad_row", found)
             elif any(cell.strip() for cell in found):
-                yield number, _row([*map(unguard, found)] if is_ours else found, len(header), how.dirty)
+                yield number, _row([*map(unguard, found)] if is_guarded else found, len(header), how.dirty)
 
     return Table(header, rows, (how.note,) if how.note else ())
 
 
 def _row_names(names: Sequence[str], rows: Sequence[Sequence[str] | str]) -> int:
-    """1 where R's write.table put row numbers before the columns, and no name above them; else 0."""
+    """1 for R's write.table, which puts row numbers without a header before the columns; else 0."""
     numbered = [row for row in rows if len(row) == len(names) + 1 and not isinstance(row, str)]
     are_all = len(numbered) == len(rows) >= 2
     return int(are_all and [row[0] for row in numbered] == [str(i + 1) for i in range(len(rows))])
@@ -189,7 +189,7 @@ def _aligned(item: Any, names: Sequence[str]) -> Row:
 
 
 def _items(whole: Any, n_known: Callable[[Sequence[str]], int]) -> Iterator[Any]:
-    """The rows in a JSON document: an array of objects, or what pandas writes, or tracks by their ids."""
+    """The rows in a JSON document: an array of objects, a layout of pandas, or tracks by their ids."""
     if isinstance(whole, list):
         yield from whole
         return
@@ -231,7 +231,7 @@ def _values(column: Mapping[str, Any] | list[Any]) -> list[Any]:
 def _parquet(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
     with pq.ParquetFile(file) as parquet:
         names = [str(name) for name in parquet.schema_arrow.names]
-    # Others are not read: there may be sound in them. A name with a dot would be taken for a path into a struct.
+    # Unknown columns are not read, as they may contain audio. pyarrow takes a name with a dot for a path in a struct.
     is_plain = len(set(names)) == len(names) and not any("." in name for name in names)
     used = [i for i, name in enumerate(names) if n_known([name])] if is_plain else list(range(len(names)))
 

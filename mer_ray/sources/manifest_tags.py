@@ -1,6 +1,6 @@
 """The tags of a manifest's row: text with separators, a list, an object or dict column, or one of them as JSON text.
 
-A weight that was written is read, or the row is refused; a tag has weight 1 only where none was written.
+A written weight is read, or the row is refused; a tag has weight 1 only without a written weight.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mer_ray.io.identity import one_line
 Tags = tuple[tuple[str, float], ...]
 
 _SEPARATORS = (";", "\n", "|", ",")
-"""The first that a cell has is the one that separates; the others belong to the names. After them, a slash may."""
+"""The first one in a cell separates its tags; the others are parts of names. A slash separates if there is none."""
 _WIDE = str.maketrans("：；，、＝（）", ":;,,=()")
 _NAMES = ("name", "tag", "label", "term", "word", "text", "#text")
 _WEIGHTS = ("weight", "count", "score", "value", "votes", "frequency", "freq", "percent")
@@ -45,12 +45,12 @@ _BARE = re.compile(rf".*\D\s*[-\s]\s*{_PLAIN}\s*%?|.*[^\W\d]\d+|{_PLAIN}\s+\D.*"
 _SPLIT_NUMBER = re.compile(r"(?:[:=(\[]\s*)\d+,\d+(?![\w,])")
 _IS_WEIGHT = "is that a weight? Write name:weight"
 _NONE = ("NA", "N/A", "#N/A", "nan", "NaN", "null", "NULL", "None", "-")
-"""A cell that is one of these, as R and pandas write it, has no tags."""
+"""Cells without tags, as R and pandas write them."""
 _MAX_CELL, _MAX_TAG = 1_000_000, 1_000  # characters
 
 
 def parse(value: Any) -> Tags:
-    """(name, weight) pairs from a cell; tags of weight 0, which Last.fm gives to the rarest, are left out.
+    """(name, weight) pairs from a cell, without tags of weight 0, which Last.fm gives to the rarest.
 
     Text: ``sad; slow``, ``sad:80, slow:20``, ``sad=80 | slow=20``, ``sad (80) / slow (20)``, or JSON or a Python list.
     A colon belongs to the name unless a number follows it. Else: a list of names, of (name, weight) or of objects
@@ -61,7 +61,7 @@ def parse(value: Any) -> Tags:
 
 
 def separator(text: str) -> str:
-    """What separates the tags of a cell of text: ``; | , /`` or a line end; "" where there is one tag, or JSON."""
+    """The separator of the tags in a cell of text: ``; | , /`` or a line end; "" where there is one tag, or JSON."""
     text = text.translate(_WIDE).strip()
     if text[:1] in ("[", "{"):
         return ""
@@ -104,7 +104,7 @@ def _text(cell: str) -> list[tuple[str, float]]:
 
 
 def _texts(parts: Iterable[str]) -> list[tuple[str, float]]:
-    """Tags from texts of one cell: brackets hold weights if they do so in all of them, else a year or the like."""
+    """Tags from texts of one cell: brackets contain weights if they do so in all of them, else a year for example."""
     parts = [" ".join(part.split()) for part in parts if part.strip()]
     if any(len(part) > _MAX_TAG for part in parts):
         raise TrackError("bad_tags", f"a tag of over {_MAX_TAG:,} characters: are the tags separated by ; or commas?")
@@ -134,7 +134,7 @@ def _unquoted(name: str) -> str:
 
 
 def _literal(text: str) -> Any:
-    """A list or object that stands in a cell as JSON, or as Python or NumPy print it."""
+    """A list or object in a cell, in JSON or as Python or NumPy print it."""
     if len(text) > _MAX_CELL:
         raise TrackError("bad_tags", f"a cell of {len(text):,} characters is too long for tags")
     try:
@@ -157,7 +157,7 @@ def _mapping(value: Mapping[Any, Any]) -> list[tuple[str, float]]:
     found = []
     for name, weight in value.items():
         if weight is None or weight is False or (isinstance(weight, float) and math.isnan(weight)):
-            continue  # a column of a struct that has all tags
+            continue  # in a struct, an absent tag
         found.append((str(name).strip(), 1.0 if weight is True else _weight(weight, f"{name}: {weight}")))
     return found
 

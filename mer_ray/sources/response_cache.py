@@ -1,9 +1,9 @@
-"""Raw responses of a service, stored for good: nothing is requested twice, and tables can be made anew offline.
+"""A permanent cache of a service's raw responses: nothing is requested twice, and tables can be rebuilt offline.
 
 A folder of ``.jsonl.gz`` files, one per process that made requests; ``zcat`` shows them, a line per response. Each line
-is a gzip member of its own with its length and its request's hash in the header (RFC 1952, 2.3.1.1, as BGZF does it),
-so that a response is on disk as soon as it came, the files are searched without unpacking them, and what a killed
-process left half written is recognised.
+is a gzip member with its length and its request's hash in the header (RFC 1952, 2.3.1.1, as in BGZF), so that a
+response is on disk as soon as it arrives, files are searched without decompression, and incomplete members of killed
+processes are recognised.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mer_ray.io.identity import digest
 from mer_ray.io.store import Store
 
 SUFFIX = ".jsonl.gz"
-SYNC_S = 5.0  # what a power cut may cost; a killed process costs nothing
+SYNC_S = 5.0  # lost by a power cut; a killed process loses nothing
 REMOTE_BATCH = 200
 REMOTE_BATCH_S = 10.0
-"""An object store takes whole objects only: there, a killed process loses so many responses or seconds."""
+"""An object store cannot append, so there a killed process loses up to so many responses or seconds."""
 
 _FIXED = struct.Struct("<4BI2BH")  # gzip's header: magic, method, flags, time, extra flags, system, length of the extra
-_EXTRA = struct.Struct("<2sH16sI")  # our subfield of it: its name and length, the request's hash, the member's length
+_EXTRA = struct.Struct("<2sH16sI")  # its subfield: name and length, the request's hash, the member's length
 _NAME = b"MR"
 _HEADER = _FIXED.size + _EXTRA.size
 
@@ -41,14 +41,14 @@ Request = Mapping[str, Any]
 
 
 class Response(NamedTuple):
-    """text: as the service sent it. at: when, UTC."""
+    """text: unchanged. at: when it was received, UTC."""
 
     text: str
     at: datetime
 
 
 def request_hash(request: Request) -> bytes:
-    """16 bytes; the order of the parameters does not matter."""
+    """16 bytes, independent of the order of the parameters."""
     text = json.dumps(request, sort_keys=True, ensure_ascii=False)
     return bytes.fromhex(digest(text.encode("utf-8", "surrogatepass"))[:32])
 
@@ -56,7 +56,7 @@ def request_hash(request: Request) -> bytes:
 class ResponseCache:
     """The responses in a folder, by their requests. Any number of processes read and write it; thread-safe.
 
-    Used as a context: leaving it makes what was put durable.
+    A context manager: at its end, all responses are durable.
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
@@ -83,10 +83,10 @@ class ResponseCache:
         return request_hash(request) in self._index
 
     def reload(self) -> None:
-        """See what this and other processes have put since."""
+        """Index the responses that this and other processes have added."""
         with self._lock:
             if isinstance(self._writer, _RemoteWriter):
-                self._writer.close()  # its batch is to be seen as well
+                self._writer.close()  # writes its batch
         files = [name for name in self._folder.names() if name.endswith(SUFFIX)]
         index = {
             key: (number, offset, length)  # names begin with a time: the last response counts
@@ -97,7 +97,7 @@ class ResponseCache:
             self._files, self._index = files, index
 
     def get(self, request: Request) -> Response | None:
-        """The last response to a request; None if there is none that `reload` has seen. Raises WorkspaceError."""
+        """The last response to a request; None if there was none at the last `reload`. Raises WorkspaceError."""
         with self._lock:
             position = self._index.get(request_hash(request))
             if position is None:
@@ -114,7 +114,7 @@ class ResponseCache:
             ) from error
 
     def put(self, request: Request, text: str) -> None:
-        """Store a response: on a local disk it survives the end of this process from now on. Raises WorkspaceError."""
+        """Store a response: on a local disk, it now survives the end of this process. Raises WorkspaceError."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"asked": dict(request), "at": at, "answer": text}, ensure_ascii=False) + "\n"
         member = _member(request_hash(request), line.encode("utf-8", "surrogatepass"))
@@ -129,7 +129,7 @@ class ResponseCache:
         return sum(self._folder.fs.get_file_info(self._folder.path(name)).size for name in names)
 
     def _members(self, name: str) -> Iterator[tuple[bytes, int, int]]:
-        """(request, offset, length) of each response in a file, up to where it breaks off."""
+        """(request, offset, length) of each response in a file, up to an incomplete one."""
         offset = 0
         with self._folder.fs.open_input_file(self._folder.path(name)) as file:
             size = file.size()
@@ -150,7 +150,7 @@ def _member(key: bytes, data: bytes) -> bytes:
 
 
 def _read_header(data: bytes) -> tuple[bytes, int]:
-    """(request, length); a length of 0 where this is no header of ours."""
+    """(request, length); a length of 0 for another header."""
     if len(data) < _HEADER or data[:4] != b"\x1f\x8b\x08\x04":
         return b"", 0
     name, _, key, length = _EXTRA.unpack(data[_FIXED.size : _HEADER])
@@ -162,7 +162,7 @@ def _new_name() -> str:
 
 
 class _LocalWriter:
-    """Appends to one file; the operating system has each response immediately, the disk some seconds later."""
+    """Appends to one file: each response is flushed immediately, and synced to the disk some seconds later."""
 
     def __init__(self, folder: Store) -> None:
         self._path = Path(folder.path(_new_name()))
@@ -183,7 +183,7 @@ class _LocalWriter:
                 self._synced = time.monotonic()
         except OSError as error:
             with suppress(OSError):
-                self._file.truncate(start)  # a torn response would hide the ones after it
+                self._file.truncate(start)  # an incomplete response would hide the ones after it
                 self._file.seek(start)
             raise self._unwritable(error) from error
 
@@ -202,7 +202,7 @@ class _LocalWriter:
 
 
 class _RemoteWriter:
-    """Writes an object for every so many responses, or seconds."""
+    """Writes an object for each batch of responses."""
 
     def __init__(self, folder: Store) -> None:
         self._folder = folder

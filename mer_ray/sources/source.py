@@ -1,4 +1,4 @@
-"""What a source of tracks is: a module of this room with a class ``Source``, named as ``collect.source`` names it."""
+"""The interface of sources of tracks: ``collect.source`` names a module of this package with a class ``Source``."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from typing import Any, ClassVar, cast
 
 import pyarrow as pa
 
-from mer_ray.io.track import Found
+from mer_ray.io.track import SourceResult
 
 Stored = Callable[[Sequence[str]], Iterator[pa.Table]]
-"""The workspace's rows of ``tracks`` so far, by the columns that are wanted."""
+"""Called with names of columns; yields the workspace's stored rows of ``tracks``."""
 
 
 class TrackSource(ABC):
-    """A source of tracks. settings: those of ``collect``."""
+    """A source of tracks. settings: of ``collect``."""
 
     by_content: ClassVar[bool] = False
-    """Whether tracks of one artist, title and album are told apart by their files' bytes, not by their paths."""
+    """Whether tracks of the same artist, title and album differ by their files' bytes, not by their paths."""
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
 
     def check(self) -> None:  # noqa: B027 - a source may need no check
-        """Raises ConfigError or InputError where the settings are of no use, before any stage starts."""
+        """Raises ConfigError or InputError where the settings are invalid. Called before any stage starts."""
 
     def identity(self) -> dict[str, Any]:
         """The settings that must not change within a workspace."""
         return {}
 
     @abstractmethod
-    def tracks(self, stored: Stored) -> Iterator[Found]:
-        """Each track, or the little that is known of one with the TrackError that it costs.
+    def tracks(self, stored: Stored) -> Iterator[SourceResult]:
+        """Each track; for an unusable one, its known fields and a TrackError.
 
-        Raises a MerRayError where it cannot go on at all. stored: the rows of an earlier run, to save work.
+        stored: the rows of an earlier run, to save work. Raises a MerRayError where it cannot continue.
         """
 
     @property
     def incomplete(self) -> bool:
-        """Whether something could not be looked at, so that nothing is known to be gone. Asked after `tracks`."""
+        """Whether a part could not be read, so that missing tracks are not gone. Called after `tracks`."""
         return False
 
     def notes(self) -> list[str]:
-        """Remarks for the summary. Asked after `tracks`."""
+        """Remarks for the summary. Called after `tracks`."""
         return []
 
 

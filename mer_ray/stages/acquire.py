@@ -1,4 +1,4 @@
-"""``tracks`` → ``audio``: every track's file, on a disk and probed."""
+"""``tracks`` → ``audio``: get every track's audio file and probe it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from mer_ray.stages import audio_changes, blocks, changes, counters, pool, sessi
 from mer_ray.stages.cluster_limit import ClusterLimiter
 
 SMALL_TRACKS = 64
-"""Up to so many are got in this process, with `THREADS` threads, before Ray's workers would have started."""
+"""Up to so many are got in this process, with `THREADS` threads: sooner than Ray's workers would start."""
 BATCH = 16  # tracks of a commit, which is what a killed worker loses
 THREADS = 8  # of a worker
 CPUS = 0.5  # of a worker, which waits for the network for the most part
-LEASE_S = 60.0  # that a slot at a host outlives the longest download
+LEASE_S = 60.0  # by which a slot at a host outlives the longest download
 COLUMNS = ["track_id", "artist", "title", "album", "spotify_id", "duration_s", "uri"]
 
 
@@ -47,10 +47,10 @@ def run(config: Config, workspace: Workspace) -> Summary:
     """Get the audio of the tracks that have none, and look again at what has changed."""
     started = time.monotonic()
     settings = config.acquire
-    workspace.settle("audio")  # where a run was killed that put rows in the places of others
-    done, failed = workspace.ids("audio"), workspace.lost("acquire", config.again)
+    workspace.settle("audio")  # complete the replacement of rows that a killed run began
+    done, failed = workspace.ids("audio"), workspace.failed("acquire", config.again)
     for name in set(workspace.names("features")) - changes.precomputed(workspace).keys():
-        workspace.settle(features_table(name), done)  # or one that renamed tracks: of which bytes these are, none knows
+        workspace.settle(features_table(name), done)  # a killed run may have renamed their tracks
     known, again = audio_changes.Known(workspace), audio_changes.Again(workspace)
     summary = Summary("acquire", unit="audio files", done_before=len(done))
 
@@ -94,10 +94,10 @@ def run(config: Config, workspace: Workspace) -> Summary:
                 summary.made += block["new"]
                 counters.count("acquire", block["made"], block["seconds"], block["reasons"])
         again.flush()
-        summary.changed, summary.gone = again.replaced, again.lost
-        summary.done_before -= again.lost
+        summary.changed, summary.gone = again.replaced, again.gone
+        summary.done_before -= again.gone
         summary.notes += again.notes()
-    summary.failed = workspace.n_lost("acquire")
+    summary.failed = workspace.n_failed("acquire")
     summary.seconds = time.monotonic() - started
     if not workspace.has("audio"):
         raise InputError(
@@ -117,8 +117,8 @@ _DONE = pa.schema(
         "gone": _TEXTS,
     }
 )
-"""What a worker returns for a block. made: tracks with audio; new: those of them that had none. reasons: of failures.
-again: rows of ``audio`` for tracks that had some, as JSON. gone: ids of those that have none any more."""
+"""What a worker returns for a block. made: tracks with audio; new: how many of them had none. reasons: of failures.
+again: rows of ``audio`` for tracks that had some, as JSON. gone: ids of tracks that no longer have any."""
 
 
 class _Acquire:
@@ -157,6 +157,10 @@ class _Acquire:
             "gone": [r["track_id"] for r in failed if r["track_id"] in there and not r["transient"]],
         }
         return pa.Table.from_pylist([done], _DONE)
+
+    def close(self) -> None:
+        """End the decoder's process."""
+        self.decoder.close()
 
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
@@ -206,7 +210,7 @@ def _one(
 
 
 def _keep(workspace: Workspace, check: Callable[[Path], Probe], path: Path, uri: str | None) -> AudioFile:
-    """Check a file; one that has no place of its own goes into the workspace, under the hash of its bytes."""
+    """Check a file; a temporary one moves into the workspace, named by the hash of its bytes."""
     probe = check(path)
     sha256 = file_digest(path)
     if uri is not None:

@@ -1,6 +1,6 @@
-"""Audio that is there already, looked at again: whether its file or what it was asked for has changed since.
+"""Tracks with audio whose file or request has changed since, which `stages.acquire` gets again.
 
-For files, size and time of last change decide; where they differ, a worker hashes the file. What was made from the same
+A file has changed if its size or modification time differs. A worker then hashes it, and what was made from the same
 bytes stays.
 """
 
@@ -22,21 +22,24 @@ from mer_ray.io.tables import Workspace
 from mer_ray.stages import changes
 
 OWN = ("file", "folder")
-"""Providers that leave files where the user has them."""
+"""Providers that use the user's files where they lie."""
 OF_NAMES = ("artist", "title", "album", "spotify_id", "duration_s")
-THREADS = 16  # that ask for files' sizes and times, of a server for the most part
-AT_ONCE = 50_000
-"""Tracks whose rows are put in their places together, for each time that the tables are gone through."""
+THREADS = 16  # that read files' sizes and times, mostly from network drives
+BATCH = 50_000
+"""Tracks whose rows are replaced together: each replacement reads the tables once."""
 
 
 def request(track: Mapping[str, Any], searched: bool) -> str:
-    """A hash of what of a track its audio was found by, 16 digits. track: a row of ``tracks``."""
-    asked = [track["uri"], *(track.get(name) for name in OF_NAMES if searched)]
-    return digest(repr(asked).encode())[:16]
+    """A hash of the fields of a track that its audio was found by, 16 digits.
+
+    track: a row of ``tracks``. searched: whether a provider searched by names.
+    """
+    fields = [track["uri"], *(track.get(name) for name in OF_NAMES if searched)]
+    return digest(repr(fields).encode())[:16]
 
 
 def state(uri: str) -> tuple[int | None, int | None]:
-    """(bytes, ns since 1970 of the last change) of a local file; Nones for anything else."""
+    """(bytes, modification time in ns since 1970) of a local file; Nones for anything else."""
     if not is_local(uri):
         return None, None
     try:
@@ -47,10 +50,7 @@ def state(uri: str) -> tuple[int | None, int | None]:
 
 
 class Known:
-    """Of each track with audio: what it was asked for, by which provider, and whether its file is as it was.
-
-    Some 30 bytes a track are held.
-    """
+    """For each track with audio: its request, its provider, and whether its file is unchanged (30 bytes a track)."""
 
     def __init__(self, workspace: Workspace) -> None:
         keys, requests, searched, same = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)], [_NONE], [_NONE]
@@ -73,7 +73,7 @@ class Known:
         return len(self._keys)
 
     def differ(self, tracks: pa.Table) -> np.ndarray:
-        """Which of these rows of ``tracks`` have audio that is to be looked at again, (n,) bool."""
+        """Which of these rows of ``tracks`` have audio whose request or file has changed, (n,) bool."""
         out = np.zeros(len(tracks), bool)
         if not len(self):
             return out
@@ -81,60 +81,60 @@ class Known:
         at = np.minimum(np.searchsorted(self._keys, own), len(self) - 1)
         for i in np.flatnonzero(self._keys[at] == own):
             track = {name: tracks[name][i].as_py() for name in ("uri", *OF_NAMES)}
-            asked = request(track, bool(self._searched[at[i]]))
-            out[i] = not self._same[at[i]] or self._requests[at[i]] not in (0, int(asked, 16))
+            requested = request(track, bool(self._searched[at[i]]))
+            out[i] = not self._same[at[i]] or self._requests[at[i]] not in (0, int(requested, 16))
         return out
 
 
 class Again:
-    """Puts in place what looking again has brought: rows of ``audio``, or the ids of tracks whose audio is lost now.
+    """Replaces rows of ``audio``, and removes those of tracks that no longer have any, batch by batch.
 
-    What followed from other bytes goes first, so that a kill in between leaves a difference that is found again.
+    Rows made from the old bytes are deleted first, so that after a kill the next run finds the difference again.
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        self._workspace, self._held, self._lost = workspace, dict[str, dict[str, Any]](), set[str]()
-        self.replaced = self.same = self.lost = 0
+        self._workspace, self._rows, self._gone = workspace, dict[str, dict[str, Any]](), set[str]()
+        self.replaced = self.same = self.gone = 0
 
-    def add(self, rows: Sequence[dict[str, Any]], lost: Sequence[str]) -> None:
-        """rows: of ``audio``."""
-        self._held |= {r["track_id"]: r for r in rows}
-        self._lost.update(lost)
-        if len(self._held) + len(self._lost) >= AT_ONCE:
+    def add(self, rows: Sequence[dict[str, Any]], gone: Sequence[str]) -> None:
+        """rows: of ``audio``. gone: ids of tracks without audio."""
+        self._rows |= {r["track_id"]: r for r in rows}
+        self._gone.update(gone)
+        if len(self._rows) + len(self._gone) >= BATCH:
             self.flush()
 
     def flush(self) -> None:
-        """Put in place what has been added."""
-        if not (self._held or self._lost):
+        """Write what has been added."""
+        if not (self._rows or self._gone):
             return
-        work, ids = self._workspace, {*self._held, *self._lost}
+        work, ids = self._workspace, {*self._rows, *self._gone}
         before = {r["track_id"]: r for r in work.find("audio", sorted(ids), ["track_id", "uri", "sha256"]).to_pylist()}
-        new = [i for i, r in self._held.items() if i not in before or before[i]["sha256"] != r["sha256"]]
-        moved = [i for i, r in self._held.items() if i not in before or before[i]["uri"] != r["uri"]]
-        void, keys = {*new, *self._lost}, changes.precomputed(work)
+        new = [i for i, r in self._rows.items() if i not in before or before[i]["sha256"] != r["sha256"]]
+        moved = [i for i, r in self._rows.items() if i not in before or before[i]["uri"] != r["uri"]]
+        void, keys = {*new, *self._gone}, changes.precomputed(work)
         work.drop("scores", void | set(moved))
         for name in work.names("features"):
             work.drop(features_table(name), void | set(moved) if keys.get(name) == "path" else void)
         work.drop("failures", void, changes.of_decoding())
-        work.exchange("audio", ids, list(self._held.values()))
-        self.replaced, self.same, self.lost = (
+        work.exchange("audio", ids, list(self._rows.values()))
+        self.replaced, self.same, self.gone = (
             self.replaced + len(new),
-            self.same + len(self._held) - len(new),
-            self.lost + len(self._lost),
+            self.same + len(self._rows) - len(new),
+            self.gone + len(self._gone),
         )
-        self._held, self._lost = {}, set()
+        self._rows, self._gone = {}, set()
 
     def notes(self) -> Iterator[str]:
-        """What was found, in a line."""
-        figures = ((self.replaced, "have other audio now"), (self.lost, "have none any more"))
-        said = [f"{n:,} {what}" for n, what in (*figures, (self.same, "the same as before")) if n]
-        if said:
-            n = self.replaced + self.lost + self.same
-            yield f"{n:,} tracks whose path or file had changed were looked at again: {', '.join(said)}"
+        """What has changed, in a line."""
+        figures = ((self.replaced, "have other audio now"), (self.gone, "have none any more"))
+        parts = [f"{n:,} {what}" for n, what in (*figures, (self.same, "the same as before")) if n]
+        if parts:
+            n = self.replaced + self.gone + self.same
+            yield f"{n:,} tracks whose path or file had changed were looked at again: {', '.join(parts)}"
 
 
 def _is_same(row: Mapping[str, Any], now: tuple[int | None, int | None]) -> bool:
-    """Whether a file is as ``audio`` has it. An older version wrote none down: the user's own may be others."""
+    """Whether a file is as ``audio`` has it. Older versions recorded neither size nor time."""
     then = row["size"], row["mtime_ns"]
     return then == now or (then == (None, None) and row["provider"] not in OWN)
 

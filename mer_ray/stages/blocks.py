@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 WINDOW = 100_000
-"""Rows that are planned at a time: what a command holds in memory grows with the catalog by its ids alone."""
+"""Rows that are planned at a time, so that only the ids of the whole catalog are in memory."""
 SHARES = 4
 """A worker's share of what is left is cut into so many blocks, so that all workers end at about the same time."""
 
@@ -31,7 +31,7 @@ def split(rows: pa.Table, size: int) -> list[pa.Table]:
 
 
 def balanced(n_rows: int, largest: int, workers: int) -> int:
-    """A block size: at most ``largest``, and small enough that every worker gets a few."""
+    """A block size: at most ``largest``, and small enough that every worker gets several."""
     return max(1, min(largest, -(-n_rows // (SHARES * workers))))
 
 
@@ -40,9 +40,9 @@ def by_duration(
 ) -> list[pa.Table]:
     """Blocks of about equal work, the longest tracks first.
 
-    seconds: > 0, of each row. A block has the share of what is left that keeps ``workers`` busy to the end (guided
-    self-scheduling: Polychronopoulos & Kuck 1987), between ``smallest_s`` and ``largest_s``; one longer track is a
-    block of its own.
+    seconds: > 0, of each row. Blocks shrink with what is left, so that all workers end at about the same time (guided
+    self-scheduling: Polychronopoulos & Kuck 1987), between ``largest_s`` and ``smallest_s``; a longer track is a block
+    of its own.
     """
     order = np.argsort(-np.asarray(seconds, np.float64), kind="stable")
     left = float(np.sum(seconds))

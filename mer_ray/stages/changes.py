@@ -1,8 +1,7 @@
-"""A source that changes is followed: what differs in ``tracks``, and what followed from it and is therefore void.
+"""What has changed in the source since the last ``collect``, and which rows derived from it are therefore invalid.
 
-Rows that are void go first and the new tracks come last, so that a kill in between leaves a difference that the next
-``collect`` finds again. Audio is not void here: `stages.acquire` looks at it again where a track's request or file has
-changed, and keeps what was made from the same bytes.
+Invalid rows are deleted first and the new tracks written last, so that after a kill the next ``collect`` finds the
+difference again. Rows of ``audio`` stay: `stages.acquire` checks them where a track's request or file has changed.
 """
 
 from __future__ import annotations
@@ -31,20 +30,27 @@ OF_FILES = {"size", "mtime_ns"}
 """Fields that change with the file itself."""
 SHOWN_IN_SCORES = {"artist", "title", "album"}
 NAMES = {"uri": "path", "given": "label", "size": "file", "mtime_ns": "file", "track_id": "id"}
-"""What the fields are called in the line that says what changed."""
-AT_ONCE = 5_000
+"""The fields' names in messages."""
+BATCH = 5_000
 
 
 @dataclass
 class Changes:
-    """fields: the ids whose field differs, by field. renamed: ids that became others, with the new ones (which are in
-    ``fields``). gone: ids that the source no longer has. new: how many it added. kept: how many it has still."""
+    """How a source differs from the stored tracks.
+
+    Attributes:
+        fields: Ids of changed tracks, by the field that differs.
+        renamed: Old id → new id (which is in ``fields``).
+        gone: Ids that the source no longer has.
+        new: How many tracks it added.
+        unchanged: How many ids it still has.
+    """
 
     fields: dict[str, set[str]] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     new: int = 0
-    kept: int = 0
+    unchanged: int = 0
 
     @property
     def changed(self) -> set[str]:
@@ -62,8 +68,8 @@ class Changes:
             which = Counter[str]()
             for name in dict.fromkeys(NAMES.get(f, f) for f in self.fields):
                 which[name] = len(self.of(f for f in self.fields if NAMES.get(f, f) == name))
-            said = ", ".join(f"{name} {count:,}" for name, count in which.most_common())
-            parts.append(f"{n:,} {'track' if n == 1 else 'tracks'} changed ({said})")
+            names = ", ".join(f"{name} {count:,}" for name, count in which.most_common())
+            parts.append(f"{n:,} {'track' if n == 1 else 'tracks'} changed ({names})")
         if self.gone:
             parts.append(f"{len(self.gone):,} gone from the source")
         return ", ".join(parts)
@@ -72,9 +78,9 @@ class Changes:
 def compare(workspace: Workspace, new: Callable[[], Iterator[pa.Table]]) -> Changes:
     """How the tracks that the source has now differ from the stored ones.
 
-    new: the rows of ``tracks`` as they are now, batch by batch, anew for each call. Of both, 16 bytes a track are held.
+    new: yields the present rows of ``tracks``, batch by batch. Takes 16 bytes a track of both.
     """
-    keys, contents = _digests(workspace.batches("tracks", COMPARED, AT_ONCE))
+    keys, contents = _digests(workspace.batches("tracks", COMPARED, BATCH))
     changes, differing, fresh, still = Changes(), set[str](), set[str](), np.zeros(len(keys), bool)
     for batch in new():
         own, content = _digests([batch.select(COMPARED)], sort=False)
@@ -89,7 +95,7 @@ def compare(workspace: Workspace, new: Callable[[], Iterator[pa.Table]]) -> Chan
     gone = set(keys[~still].tolist())
     for ids in workspace.batches("tracks", ["track_id"]) if gone else ():
         changes.gone.update(i for i in ids["track_id"].to_pylist() if _key(i) in gone)
-    stored = _rows(differing | changes.gone, workspace.batches("tracks", COMPARED, AT_ONCE))
+    stored = _rows(differing | changes.gone, workspace.batches("tracks", COMPARED, BATCH))
     found = _rows(differing | (fresh if gone else set()), (batch.select(COMPARED) for batch in new()))
     changes.renamed = _same_music([stored[i] for i in changes.gone], [found[i] for i in fresh] if gone else [])
     pairs = {**{i: i for i in differing}, **changes.renamed}
@@ -99,12 +105,12 @@ def compare(workspace: Workspace, new: Callable[[], Iterator[pa.Table]]) -> Chan
                 changes.fields.setdefault(name, set()).add(after)
     changes.gone -= changes.renamed.keys()
     changes.new += len(fresh) - len(changes.renamed)
-    changes.kept = int(still.sum()) + len(changes.renamed)
+    changes.unchanged = int(still.sum()) + len(changes.renamed)
     return changes
 
 
 def _same_music(gone: list[dict[str, Any]], fresh: list[dict[str, Any]]) -> dict[str, str]:
-    """Old id → new id of tracks that only became another name: of one path, or else of one artist and title."""
+    """Old id → new id of tracks that only changed their name: with the same path, or else the same artist and title."""
     found: dict[str, str] = {}
     for named in (_path, _name):
         rows: tuple[dict[str, list[str]], dict[str, list[str]]] = ({}, {})
@@ -127,11 +133,11 @@ def _name(row: dict[str, Any]) -> str:
 
 
 def void(workspace: Workspace, changes: Changes) -> None:
-    """Take out what followed from what has changed or is gone, and no more than that."""
+    """Delete the rows derived from what has changed or is gone, and no others."""
     gone, renamed = changes.gone, changes.renamed
     labels, requests = changes.of(OF_LABELS), changes.of(OF_REQUESTS | OF_FILES)
     keys = precomputed(workspace)
-    # A run that was killed in `store` has taken out tracks, and they count as new: what they are now is not compared.
+    # A run that was killed in `store` has deleted tracks that now count as new and were not compared.
     there = workspace.ids("tracks")
     unknown = set[str]().union(*(workspace.settle(t, there) for t in ("labels", *map(features_table, keys))))
     workspace.drop("scores", unknown)
@@ -150,9 +156,9 @@ def void(workspace: Workspace, changes: Changes) -> None:
 
 
 def precomputed(workspace: Workspace) -> dict[str, str]:
-    """The precomputed features, and by what their rows name tracks: track_id or path.
+    """The precomputed features, and the column by which their rows name tracks: track_id or path.
 
-    They follow from the name, whatever is in the file that it stands for.
+    They depend on that name alone, not on the bytes of the audio file.
     """
     made = ((name, workspace.read_json("settings", f"extract-{name}.json")) for name in workspace.names("features"))
     settings = {name: (recorded or {}).get("settings") or {} for name, recorded in made}
@@ -160,35 +166,35 @@ def precomputed(workspace: Workspace) -> dict[str, str]:
 
 
 def of_audio() -> pc.Expression:
-    """Of ``failures``, those of getting and of decoding a track's audio."""
+    """Selects failures to get or to decode a track's audio."""
     return (pc.field("stage") == "acquire") | of_decoding()
 
 
 def of_decoding() -> pc.Expression:
-    """Of ``failures``, those of decoding a track's audio and of scoring what came of it."""
+    """Selects failures to decode a track's audio or to score it."""
     return pc.starts_with(pc.field("stage"), "extract") | pc.starts_with(pc.field("stage"), "score")
 
 
 def store(workspace: Workspace, changes: Changes, new: Callable[[], Iterator[pa.Table]]) -> None:
-    """Put the new and the changed tracks into the table, and take out those that are gone."""
+    """Write the new and the changed tracks into the table, and delete those that are gone."""
     workspace.drop("tracks", changes.changed | changes.renamed.keys() | changes.gone)
     there = workspace.ids("tracks")
     for batch in new():
         fresh = batch.filter(pa.array(~there.mask(batch["track_id"])))
-        for start in range(0, len(fresh), AT_ONCE):
-            piece = fresh.slice(start, AT_ONCE)
+        for start in range(0, len(fresh), BATCH):
+            piece = fresh.slice(start, BATCH)
             workspace.append("tracks", piece, "\n".join([*piece["track_id"].to_pylist(), str(piece["fetched_at"][0])]))
     tidy(workspace)
 
 
 def tidy(workspace: Workspace) -> None:
-    """Take out what a killed run left where its source changed again before the next: rows of no track, rows twice."""
+    """Delete rows of no track and duplicated rows, which a killed run may leave if the source then changes again."""
     workspace.settle("tracks")
     there, tables = workspace.ids("tracks"), [features_table(name) for name in workspace.names("features")]
-    strays = set[str]().union(*(workspace.settle(table, there) for table in ("labels", *tables, "audio")))
+    orphans = set[str]().union(*(workspace.settle(table, there) for table in ("labels", *tables, "audio")))
     workspace.settle("scores")
-    workspace.drop("scores", strays)
-    workspace.drop("failures", strays, pc.field("stage") != "collect")
+    workspace.drop("scores", orphans)
+    workspace.drop("failures", orphans, pc.field("stage") != "collect")
 
 
 def _digests(batches: Iterable[pa.Table], sort: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""How many workers of the whole cluster download from one host at the same time: slots that a Ray actor counts."""
+"""A limit on simultaneous downloads from one host in the whole cluster: slots that a Ray actor counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMESPACE = "mer-ray"
 PATIENCE_S = 120.0  # for an actor that is being started anew: on a busy node that takes tens of seconds
 PAUSE_S = 0.5
 ASK_S = 5.0
-"""How long the actor lets a caller wait before that has to ask again: a dead one does not, and so gets no slot."""
+"""How long the actor lets a caller wait. It must then ask again, so that dead callers get no slot."""
 
 
 class ClusterLimiter:
@@ -26,7 +26,7 @@ class ClusterLimiter:
 
     Args:
         capacity: Slots of each name.
-        lease_s: After this time a slot is free again, since its holder is dead: longer than any request lasts.
+        lease_s: After this time a slot is free again, as its holder must be dead: longer than any request lasts.
     """
 
     def __init__(self, capacity: int, lease_s: float) -> None:
@@ -38,7 +38,7 @@ class ClusterLimiter:
 
     @contextmanager
     def slot(self, name: str) -> Iterator[None]:
-        """Wait for a slot, and have it within the context. Raises ServiceError where the actor stays away."""
+        """Wait for a slot, and occupy it within the context. Raises ServiceError where the actor stays away."""
         actor, ticket = self._take(name)
         try:
             yield
@@ -54,8 +54,7 @@ class ClusterLimiter:
                 actor = self._actor or self._find()
                 ticket = ray.get(actor.take.remote(name, ASK_S))
             except ray.exceptions.RayActorError as error:
-                # It is being started anew; or it ended with the job that made it, and the next one, under the name that
-                # will soon be free, is ours.
+                # It is restarting; or it ended with the job that made it, and this job makes the next one.
                 self._actor = None
                 now = time.monotonic()
                 failing_since = now if failing_since is None else failing_since
@@ -89,10 +88,10 @@ class Slots:
         self._capacity, self._lease_s = capacity, lease_s
         self._taken: dict[str, dict[int, float]] = {}  # by name: ticket → when its lease ends
         self._changed: dict[str, asyncio.Condition] = {}
-        self._tickets = itertools.count(time.monotonic_ns())  # an actor started anew must not know the old tickets
+        self._tickets = itertools.count(time.monotonic_ns())  # a restarted actor must not reuse old tickets
 
     async def take(self, name: str, ask_s: float) -> int | None:
-        """A ticket under ``name``; None if there was none within ask_s: the caller asks again, if it still lives."""
+        """A ticket under ``name``; None if there was none within ask_s(the caller then asks again)."""
         taken = self._taken.setdefault(name, {})
         changed = self._changed.setdefault(name, asyncio.Condition())
         until = time.monotonic() + ask_s
@@ -113,7 +112,7 @@ class Slots:
     async def release(self, name: str, ticket: int) -> None:
         """The holder is done."""
         if name not in self._taken:
-            return  # this actor was started anew in between
+            return  # this actor was restarted in between
         self._taken[name].pop(ticket, None)
         async with self._changed[name]:
             self._changed[name].notify()

@@ -1,4 +1,4 @@
-"""Source → ``tracks``, which follows what has changed there."""
+"""Source → ``tracks``, also when the source has changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check(config: Config) -> None:
 
 @lock.alone("collect")
 def run(config: Config, workspace: Workspace) -> Summary:
-    """Make ``tracks`` what the source has now; what followed from what has changed or is gone there is void."""
+    """Make ``tracks`` equal to the source, and delete the rows derived from tracks that have changed or are gone."""
     config = workspace_source.adopt(config, workspace)
     settings = config.collect
     if settings.source == "lastfm":
@@ -39,18 +39,18 @@ def run(config: Config, workspace: Workspace) -> Summary:
     started = time.monotonic()
     origin = source.load(settings.source)(settings)
     identity = {"source": settings.source, **origin.identity()}
-    before = workspace.lost("collect")
+    before = workspace.failed("collect")
     attempts = dict(zip(before.ids.to_pylist(), before.attempts.tolist(), strict=True))
     workspace.claim("collect", "tracks", identity)
     errors: list[tuple[str, TrackError]] = []
     with Listing(settings.source, now(), by_content=origin.by_content) as listing:
         with progress("collect", settings.limit) as ticker:
-            for found in islice(origin.tracks(partial(workspace.batches, "tracks")), settings.limit):
+            for differences in islice(origin.tracks(partial(workspace.batches, "tracks")), settings.limit):
                 ticker.advance()
-                if isinstance(found, tuple):
-                    errors.append((found[0].id, found[1]))
+                if isinstance(differences, tuple):
+                    errors.append((differences[0].id, differences[1]))
                 else:
-                    listing.add(found)
+                    listing.add(differences)
         errors += listing.close()
         failures = [
             failure("collect", i, error.reason, error.message, error.transient, attempts.get(i, 0) + 1)
@@ -58,16 +58,16 @@ def run(config: Config, workspace: Workspace) -> Summary:
         ]
         followed = _compare(workspace, listing, settings.keep_gone or origin.incomplete, failures)
         workspace_source.remember(settings, workspace)
-        # Every run meets all the rows of its source again, so only the failures of this run count.
+        # Every run reads all rows of the source again, so only its own failures count.
         workspace.claim("collect", "tracks", identity, restart=True)
         workspace.append_rows("failures", [{**f, "at": now()} for f in failures])
         changes.void(workspace, followed)
         changes.store(workspace, followed, listing.rows)
     counters.count("collect", followed.new, failed=[f["reason"] for f in failures])
-    summary = Summary("collect", done_before=followed.kept, made=followed.new)
+    summary = Summary("collect", done_before=followed.unchanged, made=followed.new)
     summary.changed, summary.gone = len(followed.changed), len(followed.gone)
     summary.notes += [*filter(None, [str(followed)]), *origin.notes()]
-    summary.failed = workspace.n_lost("collect")
+    summary.failed = workspace.n_failed("collect")
     summary.seconds = time.monotonic() - started
     if not workspace.has("tracks"):
         raise InputError(
@@ -79,15 +79,15 @@ def run(config: Config, workspace: Workspace) -> Summary:
 def _compare(
     workspace: Workspace, listing: Listing, keep_gone: bool, failures: list[dict[str, Any]]
 ) -> changes.Changes:
-    """How the listing differs. Raises WorkspaceError where it has none of the tracks that are there."""
-    found = changes.compare(workspace, listing.rows)
+    """How the listing differs. Raises WorkspaceError where it has none of the stored tracks."""
+    differences = changes.compare(workspace, listing.rows)
     if keep_gone:
-        found.kept += len(found.gone)
-        found.gone = set()
-    if found.gone and not found.kept:
+        differences.unchanged += len(differences.gone)
+        differences.gone = set()
+    if differences.gone and not differences.unchanged:
         failed = f"; {len(failures):,} rows failed, the first: {failures[0]['message']}" if failures else ""
         raise WorkspaceError(
-            f"none of the {len(found.gone):,} tracks of workspace {workspace.uri} is in this source{failed}",
+            f"none of the {len(differences.gone):,} tracks of workspace {workspace.uri} is in this source{failed}",
             "choose another --workspace for it; with --keep-gone, the tracks of both stay here",
         )
-    return found
+    return differences

@@ -1,7 +1,4 @@
-"""Last.fm → ``tracks`` and ``merged``: request what is not cached yet, then make the tables from the responses.
-
-The responses are what is worth keeping; the tables follow from them.
-"""
+"""Last.fm → ``tracks`` and ``merged``: request what is not cached, then make the tables from the cached responses."""
 
 from __future__ import annotations
 
@@ -28,9 +25,9 @@ from mer_ray.sources.response_cache import ResponseCache
 from mer_ray.stages import changes, counters, workspace_source
 
 MAX_THREADS = 64
-"""So many requests wait for a response at the same time, if the rate allows."""
+"""Requests in flight, if the rate allows."""
 STORAGE_MB, NEAR = 100, 0.8
-"""What Last.fm's terms let one store, and the share of it from which on we warn."""
+"""The megabytes that Last.fm's terms let one store, and the share of them from which a note warns."""
 CHECK_SIZE_EVERY = 500
 SHARD_ROWS = 5_000
 MADE = ("settings", "harvest.json")
@@ -40,7 +37,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 def run(config: Config, workspace: Workspace) -> Summary:
-    """Request of Last.fm what is wanted and not cached yet; make the tables anew if that changed anything."""
+    """Request what is not cached yet, and rewrite the tables if that changed anything."""
     started = time.monotonic()
     settings = config.collect
     wanted = Wanted(
@@ -71,7 +68,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
                 workspace.append_rows("failures", _failure_rows(failures.tracks, failures, failed_before))
                 raise
             cache.reload()
-        if not listed.tracks:  # no reason to take away the tables that are there
+        if not listed.tracks:  # leave the present tables
             raise _nothing(settings, failures, uri)
         pages = _missing_pages(listed, failures, failed_before)
         made = {
@@ -80,10 +77,10 @@ def run(config: Config, workspace: Workspace) -> Summary:
             "wanted": asdict(wanted) | {"tags": list(wanted.tags)},
         }
         if failures.requested or pages or not workspace.has("tracks") or workspace.read_json(*MADE) != made:
-            workspace.write_json(None, *MADE)  # killed from here on, the next run makes them once more
+            workspace.write_json(None, *MADE)  # if this run is killed, the next one rewrites the tables
             workspace.claim("collect", "tracks", _identity(settings), restart=True)
             rows, errors = _read(listed, wanted, cache, failures.tracks)
-            # What Last.fm does not answer now, it may answer in the next run.
+            # The next run may succeed with these.
             later = {id for id, error in errors.items() if error.transient}
             followed = _replace_tables(workspace, rows, listed, later, settings.keep_gone, bool(pages))
             failed = _failure_rows(errors | {page_id(at): e for at, e in pages.items()}, failures, failed_before)
@@ -96,7 +93,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     after = workspace.ids("tracks")
     summary.made, summary.done_before = len(after - before), len(after & before)
     counters.count("collect", summary.made)
-    summary.failed = workspace.n_lost("collect")
+    summary.failed = workspace.n_failed("collect")
     summary.seconds = time.monotonic() - started
     if not after:
         raise InputError(
@@ -112,7 +109,7 @@ def _identity(settings: CollectConfig) -> dict[str, Any]:
 
 def _harvest(settings: CollectConfig, cache: ResponseCache) -> Harvest:
     limiter = LocalLimiter(**per_second(settings.requests_per_s))
-    # Twice as many as the rate, since responses take a second or so now and then.
+    # Twice as many as the rate, since some responses take a second.
     n_threads = min(MAX_THREADS, max(4, round(2 * settings.requests_per_s)))
     key = lastfm.key()
     return Harvest(lambda: lastfm.Client(settings.api_url, limiter.slot, settings.timeout_s, key), cache, n_threads)
@@ -147,9 +144,9 @@ def _nothing(settings: CollectConfig, failures: Failures, cache_uri: str) -> Mer
 
 
 def _missing_pages(listed: Listing, failures: Failures, before: Rows) -> dict[PageAt, TrackError]:
-    """The pages that are out of reach, without those at the listing's end that were never requested.
+    """The pages that failed, without those at the listing's end that were never requested.
 
-    before: the failures so far, which say why a page is missing that was not requested now.
+    before: earlier failures, with the reasons for pages that were not requested in this run.
     """
     found: dict[PageAt, TrackError] = {}
     for at in sorted([*listed.missing, *listed.absent]):
@@ -166,7 +163,7 @@ def _missing_pages(listed: Listing, failures: Failures, before: Rows) -> dict[Pa
 def _read(
     listed: Listing, wanted: Wanted, cache: ResponseCache, failed: Mapping[str, TrackError]
 ) -> tuple[list[dict[str, Any]], dict[str, TrackError]]:
-    """Rows of ``tracks``, and by id why other tracks have none."""
+    """Rows of ``tracks``, and the errors of the other tracks by id."""
     rows, errors, seen = list[dict[str, Any]](), dict[str, TrackError](), set[str]()
     for found, at in lastfm_harvest.tracks(listed, wanted, cache, failed):
         track, error = found if isinstance(found, tuple) else (found, None)
@@ -181,15 +178,15 @@ def _read(
 def _replace_tables(
     workspace: Workspace, rows: list[dict[str, Any]], listed: Listing, later: set[str], keep_gone: bool, gaps: bool
 ) -> changes.Changes:
-    """Write ``tracks`` and ``merged`` anew.
+    """Rewrite ``tracks`` and ``merged``.
 
     Args:
-        workspace: Whose tables these are.
+        workspace: Of the tables.
         rows: Of ``tracks``.
-        listed: What was listed, with the other names of tracks.
-        later: Ids of tracks that may come in the next run: what was made from them stays.
-        keep_gone: Whether tracks that are listed no more stay.
-        gaps: Whether pages are missing: what was made from the tracks on them stays.
+        listed: The listing, with the other names of tracks.
+        later: Ids of tracks that the next run may get: rows derived from them stay.
+        keep_gone: Whether tracks that are no longer listed stay.
+        gaps: Whether pages are missing: rows derived from the tracks on them stay.
     """
     shards = list(_shards(rows))
     followed = changes.compare(workspace, lambda: (pa.Table.from_pylist(s, SCHEMAS["tracks"]) for s in shards))
@@ -203,7 +200,7 @@ def _replace_tables(
     for variant in listed.variants:
         shown = row(variant.track, "lastfm", None)
         names = {name: shown[name] for name in ("artist", "title", "mbid")}
-        merged.append({"track_id": variant.kept, **names, "rule": variant.rule})
+        merged.append({"track_id": variant.merged_into, **names, "rule": variant.rule})
     workspace.replace("merged", _shards(merged))
     return followed
 
@@ -213,7 +210,7 @@ def _shards(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _failure_rows(errors: Mapping[str, TrackError], failures: Failures, before: Rows) -> list[dict[str, Any]]:
-    """Rows of ``failures``. errors: by the id of a track or page. before: the failures so far."""
+    """Rows of ``failures``. errors: by the id of a track or page. before: earlier failures."""
     rows = []
     for id, error in errors.items():
         attempts = before[id]["attempts"] if id in before else 0
@@ -222,7 +219,7 @@ def _failure_rows(errors: Mapping[str, TrackError], failures: Failures, before: 
     return rows
 
 
-# the remarks ------------------------------------------------------------------------------------------------------
+# notes ------------------------------------------------------------------------------------------------------------
 
 
 def _notes(listed: Listing, pages: Collection[PageAt], cache: ResponseCache, uri: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""Counters for Ray's dashboard and Prometheus: what is finished, how much audio that was, what failed and why.
+"""Counters for Ray's dashboard and Prometheus: tracks finished, seconds of audio, failures by reason.
 
-The driver counts, as the results of its workers arrive: each thing once, also where a block was done twice because a
-worker died. Where no Ray is connected, what is counted waits for it and costs no import. Ray exports the counters on
-the driver's node, each as ``ray_NAME_total`` (`cluster/grafana.json` draws them).
+The driver counts as results arrive, so that a block that was repeated because a worker died counts once. Counts are
+buffered until Ray is connected. Ray exports them on the driver's node as ``ray_NAME_total`` (`cluster/grafana.json`
+draws them).
 """
 
 from __future__ import annotations
@@ -37,10 +37,7 @@ _made_for: Any = None
 
 
 def count(stage: str, tracks: int = 0, audio_s: float = 0.0, failed: Iterable[str] = (), models: int = 0) -> None:
-    """``stage`` has committed a block: so many tracks, seconds of audio and models more, and failures.
-
-    failed: the reasons, one for each failure. Where there is none of all that, nothing is counted.
-    """
+    """Count what ``stage`` has committed. failed: the reason of each failure. Zeros create no counter."""
     for key, n in tally(stage, tracks, audio_s, failed, models).items():
         _waiting[key] = _waiting.get(key, 0.0) + n
     if _waiting:
@@ -48,7 +45,7 @@ def count(stage: str, tracks: int = 0, audio_s: float = 0.0, failed: Iterable[st
 
 
 def tally(stage: str, tracks: int, audio_s: float, failed: Iterable[str], models: int) -> dict[Key, float]:
-    """By how much which counters grow: see `count`."""
+    """The increments of the counters: see `count`."""
     reasons = Counter(map(code, failed))
     if not (tracks or models or reasons):
         return {}
@@ -70,7 +67,7 @@ def code(reason: str) -> str:
 
 
 def _send() -> None:
-    """Hand to Ray what waits for it. A submitted job is joined for that, also in stages with no other need of Ray."""
+    """Send buffered counts to Ray. In a submitted job this connects, even in stages that do not need Ray otherwise."""
     global _made_for
     if IN_A_JOB in os.environ:
         session.connect(None)

@@ -1,7 +1,7 @@
 """One network trained by a group of processes: Ray Train starts them, JAX's distributed runtime connects them.
 
-Not Ray's `JaxTrainer`: on CPUs it never joins its workers (each trains a model of its own), and on GPUs it puts a range
-of its own in the place of the devices that Ray gave.
+Not Ray's `JaxTrainer`: on CPUs it never joins its workers (each trains a model of its own), and on GPUs it overrides
+the devices that Ray assigned.
 """
 
 from __future__ import annotations
@@ -33,15 +33,22 @@ def run_group(
 ) -> None:
     """Call ``function(config)`` in each of the workers, inside which `Placement.everywhere` spans them all.
 
-    function: may come to be called again, so it resumes from what it has saved itself.
-    cpus, gpus: of each worker; GPUs are whole, as NCCL does not join two processes on one. storage, name: the folder
-    (or `tracking.storage`) and the sub-folder that are Ray Train's own. grows: whether the cluster may yet get what it
-    lacks; it is given ten minutes for that. Ray is connected already.
+    Ray is connected already. When a worker dies, the whole group starts again.
 
-    A worker that dies takes the group with it, and all start again, ``max_failures`` times at most. A MerRayError of a
-    worker is raised here as it is, and at once, as trying again would not help (a ServiceError is tried again).
-    Raises MerRayError with the cause where the tries are used up, and InputError for a fraction of a GPU and for more
-    than there is.
+    Args:
+        function: Resumes from what it has saved, since it may be called again.
+        config: Its argument.
+        workers: Processes of the group.
+        cpus: CPUs of each worker.
+        gpus: GPUs of each worker, a whole number: NCCL does not join two processes on one GPU.
+        storage: Ray Train's folder, or `tracking.storage`.
+        name: The sub-folder in it.
+        max_failures: How often the group is started again.
+        grows: Whether the cluster may still get what it lacks; it has ten minutes for that.
+
+    Raises:
+        MerRayError: A worker raised it (it is not retried, but for a ServiceError), or the restarts are used up.
+        InputError: For a fraction of a GPU, or more than there are.
     """
     import ray
     from ray import train
@@ -67,11 +74,11 @@ def run_group(
         def _register_sigint_handler(self, controller: Any) -> None:
             """Ctrl-C stays the command's own: Ray's handler would outlive the training, and end in exit code 0."""
 
-    class NoSecondTry(train.UserCallback):  # type: ignore[misc]
+    class NoRetry(train.UserCallback):  # type: ignore[misc]
         def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-            final = _ours(worker_exceptions)
+            final = _raised(worker_exceptions)
             if final is not None and not isinstance(final, ServiceError):
-                raise final  # an error of the controller is not tried again
+                raise final  # an error of the controller is not retried
 
     trainer = Trainer(
         partial(_member, function, config, gpus, max(1, int(cpus))),
@@ -80,7 +87,7 @@ def run_group(
             name=name,
             **({"storage_path": storage} if isinstance(storage, str) else storage),
             failure_config=train.FailureConfig(max_failures=max_failures, controller_failure_limit=MAX_WAITS),
-            callbacks=[NoSecondTry()],
+            callbacks=[NoRetry()],
             logging_config=train.LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -119,26 +126,29 @@ def _free_address() -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _ours(failures: dict[int, Exception]) -> MerRayError | None:
+def _raised(failures: dict[int, Exception]) -> MerRayError | None:
     """The first error that a worker raised on purpose."""
     return next((failure for failure in failures.values() if isinstance(failure, MerRayError)), None)
 
 
 def _cause(error: Any, workers: int) -> MerRayError:
-    """What a TrainingFailedError of Ray Train comes from: an error of ours, or one line about what failed where."""
+    """The cause of a TrainingFailedError of Ray Train: a MerRayError of a worker, or one line with all messages."""
     failures: dict[int, Exception] = getattr(error, "worker_failures", {})
     controller = getattr(error, "controller_failure", None)
-    ours = _ours(failures) or (controller if isinstance(controller, MerRayError) else None)
-    if ours is not None:
-        return ours
-    told = [f"worker {rank}: {_told(failure)}" for rank, failure in failures.items()] or [_told(controller or error)]
+    raised = _raised(failures) or (controller if isinstance(controller, MerRayError) else None)
+    if raised is not None:
+        return raised
+    messages = [f"worker {rank}: {_message(failure)}" for rank, failure in failures.items()] or [
+        _message(controller or error)
+    ]
+    messages = messages or [_message(controller or error)]
     return MerRayError(
-        f"the training over {workers} workers failed ({one_line('; '.join(told))})",
+        f"the training over {workers} workers failed ({one_line('; '.join(messages))})",
         "Ray's logs have each worker's own; train.workers: 1 trains in one process",
     )
 
 
-def _told(error: Exception) -> str:
-    for wrapped in ("health_check_failure", "cause"):  # a worker that does not answer; an error of Ray's own
+def _message(error: Exception) -> str:
+    for wrapped in ("health_check_failure", "cause"):  # a worker that does not respond; an error of Ray's own
         error = getattr(error, wrapped, error)
     return f"{type(error).__name__}: {one_line(str(error), 200)}"

@@ -1,4 +1,4 @@
-"""Trials through Ray Tune: in their order, as many at a time as there is room for, over frames in shared memory."""
+"""Trials through Ray Tune: in a fixed order, as many at a time as fit, with the frames in shared memory."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from mer_ray.stages.trial import Shared, Trial
 RESTARTS = 3
 """How often a trial whose process died is started again; it continues from its checkpoints."""
 BASE_BYTES = 600 * 2**20
-"""Of a process with JAX and a compiled network."""
+"""Memory of a process with JAX and a compiled network."""
 SHARE = 0.4
-"""Of the frames of a feature that a trial standardises at a time: those that it is stopped by, or predicts."""
+"""Share of a feature's frames that a trial standardises at a time (validation or test frames)."""
 
 
 def load_frames(workspace: Workspace, features: dict[str, FeatureSpec], mark: str) -> tuple[dict[str, Any], int]:
     """Each feature's `Dataset` in Ray's object store, read by a worker: (references, bytes of the largest frames).
 
-    The driver takes no frames, and each node one copy, from which all its processes read.
+    The driver holds no frames; each node has one copy, from which all its processes read.
     """
     import ray
 
     load = ray.remote(num_cpus=1, num_returns=2, max_retries=3, max_calls=1)(_load)
     datasets, largest = {}, 0
-    for name, feature in features.items():  # one after the other: what is read is there twice for a moment
+    for name, feature in features.items():  # one after the other: frames are in memory twice while they are read
         datasets[name], about = load.remote(workspace, feature, mark)
         n_bytes, error = ray.get(about)
         if error is not None:
@@ -53,9 +53,9 @@ def _load(workspace: Workspace, feature: FeatureSpec, mark: str) -> tuple[Any, t
 
 
 def memory(frames_bytes: int, gpus: float) -> int:
-    """Bytes that a trial asks for: a process, and standardised frames; with a GPU, once all of them on their way there.
+    """Bytes that a trial requests from Ray: for its process and standardised frames; with a GPU, for all frames once.
 
-    The frames themselves lie in the object store, which Ray counts apart. Never more than the largest node has.
+    Ray counts the object store, where the raw frames are, separately. At most what the largest node has.
     """
     import ray
 
@@ -82,7 +82,7 @@ def run(config: Config, trials: list[Trial], shared: Shared, frames_bytes: int, 
             self.trials: list[Any] = []
 
         def __reduce__(self) -> Any:
-            return object, ()  # Tune writes its tuner down; nothing reads that, and a progress bar cannot be written
+            return object, ()  # Tune pickles its tuner, which nothing reads; a progress bar cannot be pickled
 
         def on_experiment_end(self, trials: Any, **info: Any) -> None:
             self.trials = list(trials)
@@ -102,7 +102,7 @@ def run(config: Config, trials: list[Trial], shared: Shared, frames_bytes: int, 
     tuner = tune.Tuner(
         tune.with_resources(tune.with_parameters(fold.tune_trial, shared=shared), resources),
         tune_config=tune.TuneConfig(
-            num_samples=-1,  # until the order has no more
+            num_samples=-1,  # until `Order` has no more
             search_alg=_in_order(trials),
             trial_dirname_creator=_folder,
             trial_name_creator=_folder,
@@ -129,10 +129,10 @@ def run(config: Config, trials: list[Trial], shared: Shared, frames_bytes: int, 
 
 
 class Order:
-    """Which trial comes next: a run is assembled when its other trials are done, and given up when one has failed.
+    """Which trial comes next: a run is assembled when its other trials are done, and dropped when one has failed.
 
-    A trial whose process died comes again, `RESTARTS` times at most. (Tune's own way to start one again gives up at
-    once where the process dies while it is handed from one trial to the next: Ray 2.60.)
+    A trial whose process died is repeated, `RESTARTS` times at most. (Tune's own restarts fail immediately if the
+    process dies while it is passed from one trial to the next: Ray 2.60.)
     """
 
     def __init__(self, trials: list[Trial]) -> None:
@@ -140,7 +140,7 @@ class Order:
         self.deaths: dict[str, int] = {}
 
     def next(self, trial_id: str) -> Trial | None:
-        """The trial that Tune is to know by that id; None where others have to end first."""
+        """The trial to run under Tune's ``trial_id``; None where others have to end first."""
         for index, trial in enumerate(self.waiting):
             others = [*self.running.values(), *self.waiting[:index]]
             if trial.kind != "assemble" or all(other.run != trial.run for other in others):
@@ -149,9 +149,9 @@ class Order:
         return None
 
     def end(self, trial_id: str, failed: bool, died: bool) -> None:
-        """A trial has ended. failed: for a reason that would come again. died: its process has."""
+        """Record that a trial has ended. failed: with an error that a retry would repeat. died: its process died."""
         trial = self.running.pop(trial_id, None)
-        if trial is None:  # of a process that dies between two trials, Tune says so twice
+        if trial is None:  # Tune reports a process that dies between two trials twice
             return
         self.deaths[trial.name] = deaths = self.deaths.get(trial.name, 0) + died
         if died and deaths <= RESTARTS:
@@ -161,12 +161,12 @@ class Order:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits and nothing can come back."""
+        """Whether no trial waits, and none that runs can be repeated."""
         return not self.waiting and not self.running
 
 
 def _in_order(trials: list[Trial]) -> Any:
-    """`Order`, as Tune asks for it."""
+    """`Order` as a searcher of Tune."""
     from ray.tune.search import Searcher
 
     class InOrder(Searcher):  # type: ignore[misc]
@@ -184,7 +184,7 @@ def _in_order(trials: list[Trial]) -> Any:
             self.order.end(trial_id, failed=bool((result or {}).get("error")), died=error)
 
         def save(self, checkpoint_path: str) -> None:
-            """Nothing: what a killed experiment continues from lies in the workspace."""
+            """Does nothing: a killed experiment continues from the workspace."""
 
         def __reduce__(self) -> Any:
             return object, ()

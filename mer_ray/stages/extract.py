@@ -22,21 +22,21 @@ from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError, WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.io import address
-from mer_ray.io.failures import Lost
+from mer_ray.io.failures import Failed
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_schema, features_table, ragged_column
 from mer_ray.io.tables import COMPUTED, Workspace, failure
 from mer_ray.stages import blocks, counters, pool, session, workspace_source
 
 SMALL_S = 600.0
-"""Up to so many seconds of audio are done in this process, before Ray's workers would have started."""
+"""Up to so many seconds of audio are done in this process: sooner than Ray's workers would start."""
 SMALLEST_S = 180.0
-"""Blocks of less audio than this would spend themselves on shards and half-filled batches."""
+"""Smaller blocks would spend most of their time on writing shards and on half-filled batches."""
 PRECOMPUTED_TRACKS = 64  # of a shard
 
 
 def check(config: Config) -> dict[str, FeatureSpec]:
-    """The features, exactly. Raises ConfigError or ServiceError where weights cannot be had."""
+    """The features with their exact settings. Raises ConfigError or ServiceError where weights are not available."""
     settings = config.extract
     excerpt = Excerpt(**settings.excerpt.model_dump()).to_json() if settings.excerpt else None
     specs = {}
@@ -57,10 +57,10 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     started = time.monotonic()
     is_demo, config = config.is_demo, workspace_source.adopt(config, workspace)
     settings = config.extract
-    # Where the workspace knows better what the source is, they were made for another one: the demo, say.
+    # If the workspace's source is another one than that of the settings (the demo, say), they do not apply.
     specs = specs if specs and config.is_demo == is_demo else check(config)
     summary = Summary("extract", unit="feature rows")
-    # Nothing is made with it, but what it made fail is tried again when it changes.
+    # No table depends on these settings alone, but failures are retried when they change.
     excerpt = settings.excerpt and settings.excerpt.model_dump()
     workspace.claim("extract", "features", {"min_duration_s": settings.min_duration_s, "excerpt": excerpt})
     for spec in (spec for spec in specs.values() if not needs_audio(spec)):
@@ -69,7 +69,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     if computed:
         workspace.write_json({"features": [spec.name for spec in computed]}, "settings", COMPUTED)
         _compute(config, workspace, _Plan(config, workspace, computed, summary), summary)
-    summary.failed = workspace.n_lost("extract")
+    summary.failed = workspace.n_failed("extract")
     summary.seconds = time.monotonic() - started
     if not any(workspace.has(features_table(name)) for name in specs):
         raise InputError(
@@ -85,7 +85,7 @@ class _Plan:
         self.specs, self._workspace, self._retry = specs, workspace, config.retry_failed
         self._longest_s = config.extract.excerpt.seconds if config.extract.excerpt else np.inf
         self._own = [_so_far(workspace, spec, summary) for spec in specs]
-        self._undecoded = workspace.lost("extract", config.again)
+        self._undecoded = workspace.failed("extract", config.again)
         self.tracks, self.seconds = 0, 0.0
         n_audio = 0
         for audio in workspace.batches("audio", ["track_id", "duration_s"]):
@@ -106,8 +106,8 @@ class _Plan:
         # What could not be decoded for one feature cannot be for another.
         final, attempts = self._undecoded.look_up(ids)
         lacks = np.zeros((len(audio), len(self.specs)), bool)
-        for column, (done, lost) in enumerate(self._own):
-            lacks[:, column], tries = lost.todo(ids, done, self._retry)
+        for column, (done, failed) in enumerate(self._own):
+            lacks[:, column], tries = failed.todo(ids, done, self._retry)
             attempts = np.maximum(attempts, tries)
         if not self._retry:
             lacks[final] = False
@@ -119,19 +119,19 @@ class _Plan:
         return rows.append_column("planned_s", pa.array(np.clip(rows["duration_s"].to_numpy(), 1e-3, self._longest_s)))
 
 
-def _so_far(workspace: Workspace, spec: FeatureSpec, summary: Summary) -> tuple[Ids, Lost]:
-    """The tracks that have a feature, and those that lost it. Raises WorkspaceError where it is another one."""
+def _so_far(workspace: Workspace, spec: FeatureSpec, summary: Summary) -> tuple[Ids, Failed]:
+    """The tracks that have a feature, and those that failed. Raises WorkspaceError where its settings differ."""
     table, stage = features_table(spec.name), f"extract:{spec.name}"
     workspace.claim(stage, table, spec.identity)
     done = workspace.ids(table)
     summary.done_before += len(done)
     if spec.note:
         summary.notes.append(spec.note)
-    return done, workspace.lost(stage)
+    return done, workspace.failed(stage)
 
 
 def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary) -> None:
-    """Share the rows out to workers, or do a little work here."""
+    """Compute the missing features, on Ray or, for little audio, in this process."""
     if not plan.tracks:
         return
     settings = config.extract
@@ -143,7 +143,7 @@ def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary
         "gpus": settings.gpus_per_worker,
     }
     began = time.time()
-    # One track cannot be shared out, however long it is.
+    # One track cannot be split, however long it is.
     small = plan.seconds <= SMALL_S or plan.tracks == 1
     workers = pool.workers(config.address, settings.workers, small, settings.gpus_per_worker)
 
@@ -175,10 +175,10 @@ def _copy(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.Ta
     from mer_ray.features import precomputed
 
     uris = dict(zip(tracks["track_id"].to_pylist(), tracks["uri"].to_pylist(), strict=True))
-    for row in workspace.read("audio", ["track_id", "uri"]).to_pylist():  # where the source did not know it
+    for row in workspace.read("audio", ["track_id", "uri"]).to_pylist():  # where the source has no path
         uris[row["track_id"]] = uris.get(row["track_id"]) or row["uri"]
-    done, lost = _so_far(workspace, spec, summary)
-    wanted, tries = lost.todo(pa.array(list(uris)), done, config.retry_failed)
+    done, failed = _so_far(workspace, spec, summary)
+    wanted, tries = failed.todo(pa.array(list(uris)), done, config.retry_failed)
     attempts = dict(zip(uris, tries.tolist(), strict=True))
     lacking = [i for i, wants in zip(uris, wanted, strict=True) if wants]
     found = precomputed.rows(spec, {i: uris[i] for i in lacking})
@@ -222,7 +222,7 @@ class _Extract:
         files = [(r["track_id"], r["uri"], r["wanted"]) for r in rows]
         try:
             result = extract(files, self.extractors, self.min_duration_s, self.decoder.stream)
-        except OSError as error:  # not a file's fault: long tracks wait for their end in temporary files
+        except OSError as error:  # not the file's fault: long tracks are buffered in temporary files
             why = error.strerror or type(error).__name__
             hint = "free some space there, or set TMPDIR to another folder"
             raise WorkspaceError(f"cannot work in {tempfile.gettempdir()}: {why}", hint) from error
@@ -233,7 +233,7 @@ class _Extract:
                 commit(self.workspace, self.extractors[name].spec, frames)
         done = {
             "tracks": len(rows),
-            "done": len(set().union(*result.frames.values())),  # tracks with a feature more
+            "done": len(set().union(*result.frames.values())),  # tracks with at least one new feature
             "made": sum(len(frames) for frames in result.frames.values()),
             "reasons": [error.reason for error in result.errors.values()],
             "seconds": result.seconds,
@@ -241,6 +241,10 @@ class _Extract:
             "ready": self.ready,
         }
         return pa.Table.from_pylist([done])
+
+    def close(self) -> None:
+        """End the decoder's process."""
+        self.decoder.close()
 
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
@@ -287,6 +291,6 @@ def commit(workspace: Workspace, spec: FeatureSpec, frames: Mapping[str, np.ndar
 
 
 def _named(message: str, uri: str) -> str:
-    """With the file that it is about; of an object's address, what may be shown of it."""
-    place = address.shown(uri) if address.is_object(uri) else uri
-    return message if place in message else f"{place}: {message}"
+    """The message with the file's location, without secrets."""
+    location = address.shown(uri) if address.is_object(uri) else uri
+    return message if location in message else f"{location}: {message}"

@@ -1,4 +1,4 @@
-"""What a trial does, in a process of its own: mostly, train and judge the networks of one fold."""
+"""The work of a trial, in a process of its own: in most cases to train and evaluate the networks of one fold."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from mer_ray.training.data import Dataset
 
 REPORT_S = 1.0
-"""Tune gets an epoch at most this often: every report is a round trip."""
+"""Epochs are reported to Tune at most this often: every report is a round trip."""
 Report = Callable[[dict[str, Any], bool], None]
-"""Called with values, and whether they must get there, however soon they come after others."""
+"""Called with values, and whether they must be reported even within `REPORT_S` of the last report."""
 
 
 def tune_trial(config: dict[str, Any], shared: Shared) -> None:
@@ -58,7 +58,7 @@ def train_together(config: dict[str, Any]) -> None:
 
 
 def run(trial: Trial, shared: Shared, report: Report) -> dict[str, float]:
-    """What the trial's kind asks for, unless it has been done. Returns figures for the log."""
+    """Do the work of the trial's kind, unless it has been done. Returns figures for the log."""
     if trial.kind == "baselines":
         return baselines(trial, shared)
     if trial.kind == "assemble":
@@ -72,7 +72,7 @@ def run(trial: Trial, shared: Shared, report: Report) -> dict[str, float]:
 
 
 def train(trial: Trial, shared: Shared, report: Report, placement: Any = None) -> dict[str, float]:
-    """Train the networks of a fold, continuing from what an interrupted attempt has left, and save its predictions."""
+    """Train the networks of a fold, resuming from checkpoints, and save its predictions."""
     from mer_ray.training.crossval import train_fold
 
     checkpoints, plan = trial.checkpoints(shared.workspace), trial.plan
@@ -108,7 +108,7 @@ def train(trial: Trial, shared: Shared, report: Report, placement: Any = None) -
 
 
 def search(trial: Trial, shared: Shared, dataset: Dataset, report: Report) -> list[dict[str, Any]]:
-    """What the fold is to be trained with: a row for each of its studies, see `training.search.choose`."""
+    """Choose the settings of the fold: a row for each of its studies, see `training.search.choose`."""
     from mer_ray.training import search
 
     own = trial.settings
@@ -140,7 +140,7 @@ def search(trial: Trial, shared: Shared, dataset: Dataset, report: Report) -> li
 
 
 def solve(trial: Trial, shared: Shared) -> dict[str, float]:
-    """A closed form on all tracks."""
+    """Fit a closed-form model on all tracks."""
     from mer_ray.training.crossval import whole
 
     checkpoints, plan = trial.checkpoints(shared.workspace), trial.full_plan
@@ -151,7 +151,7 @@ def solve(trial: Trial, shared: Shared) -> dict[str, float]:
 
 
 def baselines(trial: Trial, shared: Shared) -> dict[str, float]:
-    """Ridge and SVR on a feature's pooled statistics, and what a split by tracks would have leaked."""
+    """Ridge and SVR on a feature's pooled statistics, and the leakage that a split by tracks would have."""
     from mer_ray.training import baselines as base
     from mer_ray.training import grouped
 
@@ -167,7 +167,7 @@ def baselines(trial: Trial, shared: Shared) -> dict[str, float]:
 
 
 def _share_compilations() -> None:
-    """JAX's compilations in Ray's folder of this node: folds of one network compile once, whatever process has them."""
+    """Cache JAX's compilations in Ray's folder of this node, so that each network compiles once for all processes."""
     from ray._private import worker
 
     node = getattr(worker.global_worker, "node", None)

@@ -1,13 +1,13 @@
-"""Keeps what is secret in the environment out of what Ray writes down."""
+"""Keeps secrets of the environment out of Ray's logs."""
 
 from __future__ import annotations
 
 
 def keep_home() -> None:
-    """Have Tune leave this process's AWS keys where they are. Called before trials start.
+    """Stop Tune from copying this process's AWS keys into its trials. Called before trials start.
 
     Tune (2.60) puts them into the runtime environment of every trial, and Ray writes runtime environments into its
-    logs as they are. Trials need none of that: they find the keys that their node's environment, profile or role has.
+    logs unredacted. Trials find the keys of their node's environment, profile or role by themselves.
     """
     from ray.tune.execution import class_cache
 

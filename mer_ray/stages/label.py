@@ -1,4 +1,4 @@
-"""``tracks`` → ``labels``: from the tags and a lexicon, or as the source brings them."""
+"""``tracks`` → ``labels``: from the tags and a lexicon, or the source's own labels."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from mer_ray.labels.vad import Batch
 from mer_ray.stages import counters, workspace_source
 
 SHARD_ROWS = 50_000
-_TABLE_WIDTH = 240  # characters: a narrow terminal may break the lines of an explanation, but no figure is cut off
+_TABLE_WIDTH = 240  # characters: a narrow terminal wraps the lines of an explanation instead of cutting figures off
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError or InputError if the settings are of no use, or miss a lexicon where nothing else can do."""
+    """Raises ConfigError or InputError if the settings are invalid, or name no lexicon where one is needed."""
     lexicon = lexicon_of(config)
     if lexicon is None and (config.collect.source == "lastfm" or config.label.source == "tags"):
         raise ConfigError("label.lexicon is not set", lexicons.WHERE_TO_GET)
@@ -52,7 +52,7 @@ def lexicon_of(config: Config) -> Lexicon | None:
 
 
 def matcher_of(config: Config, lexicon: Lexicon, names: exclusions.Names) -> Matcher:
-    """What reads tags under these settings. Raises ConfigError for a list that cannot be read."""
+    """The tag matcher for these settings. Raises ConfigError for a list that cannot be read."""
     settings = config.label
     return Matcher(
         lexicon,
@@ -93,7 +93,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     workspace.claim("label", "labels", identity, binding=_is_binding(workspace, mode))
 
     done = workspace.ids("labels")
-    failed = workspace.lost("label")
+    failed = workspace.failed("label")
     summary = Summary("label", unit="labels", done_before=len(done))
     statistics = label_report.Statistics()
 
@@ -109,9 +109,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.made = work.made
     reasons = workspace.reasons("label")
     summary.failed = reasons.total()
-    if work.brought and config.label.lexicon and mode == "auto":
+    if work.own and config.label.lexicon and mode == "auto":
         summary.notes.append(
-            f"{work.brought:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
+            f"{work.own:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
         )
     if mode != "tags" and not survey.is_whole:
         summary.notes.append(survey.remark(matcher is not None, mode))
@@ -129,21 +129,18 @@ def run(config: Config, workspace: Workspace) -> Summary:
 
 
 def _is_binding(workspace: Workspace, mode: str) -> bool:
-    """Whether the labels that are there follow from lexicon and recipe.
-
-    Those that the source brings do not: a row more without a label, or one less, is no reason to refuse them.
-    """
-    return mode == "tags" or not workspace.distinct("labels", "lexicon") <= {columns.GIVEN}
+    """Whether any stored label depends on lexicon and recipe. The source's own labels do not."""
+    return mode == "tags" or not workspace.distinct("labels", "lexicon") <= {columns.MANIFEST}
 
 
 def _identity(config: Config, matcher: Matcher) -> dict[str, Any]:
-    """Everything that decides a label, but for the names in the catalogue: those may become more."""
+    """Everything that decides a label, except for the names in the catalogue, which may grow."""
     settings = config.label
     return {
         "source": settings.source,
         "lexicon": matcher.lexicon.name,
         "scale": list(matcher.lexicon.scale),
-        "recipe": settings.recipe,
+        "recipe": settings.recipe if matcher.reader.version == 1 else f"{settings.recipe} {matcher.reader.version}",
         "exclude": _list_identity(matcher.exclude),
         "keep": _list_identity(matcher.keep),
         "seeds": sorted(matcher.seeds) if matcher.reader.uses_names else [],
@@ -161,7 +158,7 @@ def _list_identity(entries: Any) -> str:
 
 @dataclass
 class _Work:
-    """The pass that makes labels: batch by batch, in memory that holds one batch."""
+    """Makes labels, with one batch of tracks in memory at a time."""
 
     config: Config
     workspace: Workspace
@@ -169,12 +166,12 @@ class _Work:
     todo: Callable[[pa.ChunkedArray], tuple[np.ndarray, np.ndarray]]
     statistics: label_report.Statistics
     made: int = 0
-    brought: int = 0
+    own: int = 0
     COLUMNS = ("track_id", "artist", "title", "tags", "given")
-    """Of ``tracks``, for `do`."""
+    """Columns of ``tracks`` that `do` needs."""
 
     def do(self, tracks: pa.Table) -> int:
-        """Label the wanted ones among the tracks: how many that are. The tags of all go into the statistics."""
+        """Label the tracks that need it, and count the tags of all. Returns how many were labelled or failed."""
         wanted, attempts = self.todo(tracks["track_id"])
         labelled, _ = columns.completeness(tracks["given"])
         if self.config.label.source == "tags":
@@ -182,8 +179,8 @@ class _Work:
         rows, failures = [], []
         if (labelled & wanted).any():
             chosen = tracks.filter(pa.array(labelled & wanted)).combine_chunks()
-            rows.append(columns.given_rows(_array(chosen["track_id"]), _array(chosen["given"])))
-            self.brought += len(chosen)
+            rows.append(columns.source_rows(_array(chosen["track_id"]), _array(chosen["given"])))
+            self.own += len(chosen)
         tagged = tracks.filter(pa.array(~labelled)) if labelled.any() else tracks
         todo, tries = wanted[~labelled], attempts[~labelled]
         if self.matcher is None:
@@ -263,7 +260,7 @@ def explain(config: Config, workspace: Workspace, query: str) -> None:
     """Print the arithmetic of one track's label under the present settings; nothing is written.
 
     query: "Artist – Title" (a hyphen or dash between blanks), a track_id, or a title that only one track has. Raises
-    InputError where no track or several are meant.
+    InputError where it matches no track or several.
     """
     from rich.console import Console
     from rich.markup import escape

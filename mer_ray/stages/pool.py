@@ -1,8 +1,8 @@
 """Workers for a stage's blocks of rows: in this process, or in processes of Ray that may die.
 
-Ray Data places the workers and hands out the blocks, and when a worker dies it starts it again and repeats the block:
-both without end, so that one track that kills its worker each time would stop a run for ever. The limits are here: a
-worker asks before each block how often that was begun, and after `TRIES` times returns it unprocessed. The rows of such
+Ray Data schedules the workers and blocks; when a worker dies, it starts another and repeats the block, without limit,
+so that a track that kills its worker each time would stop a run for ever. This module sets the limits: before each
+block, a worker asks a `Tally` how often it was begun, and after `TRIES` times returns it unprocessed. The rows of such
 a block go into the next pass one by one.
 """
 
@@ -25,13 +25,13 @@ from mer_ray.stages import remote, session
 from mer_ray.stages.remote import RemoteError
 
 TRIES = 3
-"""Workers that may die on a block before its rows are tried one by one; and on one row, before it is given up."""
+"""Workers that may die on a block before its rows are processed one by one; and on one row before it fails."""
 STARTS = 3
-"""Times that each worker of the pool may die before it is ready, with no other getting ready in between."""
+"""Times that each worker of the pool may die in a row before one gets ready."""
 PASS = 4096
 """Blocks of one pass of Ray Data, which are all in the object store together; each pass starts its workers anew."""
 STOP_TIMEOUT_S = 10.0
-"""For the tally, which is on the driver's node, to list the workers."""
+"""Time that the tally, which is on the driver's node, has to list the workers."""
 Rows = list[dict[str, Any]]
 
 
@@ -41,9 +41,12 @@ class Worker(Protocol):
     def __call__(self, block: pa.Table, /) -> pa.Table:
         """Do the work on a block."""
 
+    def close(self) -> None:
+        """End what it has started, where no end of a process does so."""
+
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> Rows:
-        """Record, in the driver, a row on which workers die however often it is tried; what a call would return."""
+        """Record, in the driver, a row on which `TRIES` workers died. Returns the rows that a call would return."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,17 @@ class Workers:
     cpus: float = 1.0
 
     def map(self, blocks: Iterable[pa.Table], worker: type[Worker], arguments: dict[str, Any]) -> Iterator[Rows]:
-        """The rows that workers return for each block, block by block, in the order in which they are finished.
+        """Process the blocks, and yield the rows that workers return for each, as they are finished.
 
-        Each block is returned once, though its work may have begun more than once. No more than `PASS` blocks are drawn
-        ahead. Raises the first MerRayError of a worker, and ServiceError where workers die before they have begun.
+        Each block is returned once, even if it was begun more than once. At most `PASS` blocks are drawn ahead.
+
+        Raises:
+            MerRayError: The first one that a worker raised.
+            ServiceError: Workers die before they are ready.
         """
         if self.local:
-            here = worker(**arguments)
-            yield from (here(block).to_pylist() for block in blocks)
+            with closing(worker(**arguments)) as own:
+                yield from (own(block).to_pylist() for block in blocks)
             return
         session.check_fits(self.gpus)
         with remote.marker(*arguments.values()) as marker:
@@ -128,7 +134,7 @@ def workers(address: str | None, n: int | None, small: bool = False, gpus: float
     """The workers for an amount of work: this process, or those of Ray, which is then connected.
 
     Args:
-        address: Of the cluster, as given by ``--address``.
+        address: Of the cluster: ``--address``.
         n: How many; None for one per CPU.
         small: Whether the work takes less time than a start of Ray's workers.
         gpus: See `Workers`.
@@ -144,14 +150,14 @@ _RESULT = pa.schema([("number", pa.int64()), ("rows", pa.binary()), ("error", pa
 
 
 class Guarded:
-    """A worker that returns a RemoteError instead of raising it, and unprocessed a block on which too many died.
+    """A worker that returns RemoteErrors instead of raising them, and skips a block on which too many workers died.
 
     Args:
         worker: The class to make.
         arguments: Of its constructor.
         tally: The handle of a `Tally`.
         marker: See `remote.check_marker`.
-        at: The time in the driver, whose clock decides which failures count.
+        at: The time in the driver, for the rows of failures.
     """
 
     def __init__(self, worker: type[Worker], arguments: dict[str, Any], tally: Any, marker: str, at: datetime) -> None:
@@ -177,7 +183,7 @@ class Guarded:
         ray.get(tally.ready.remote())
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        """batch: the number of a block and its rows, packed, in one row; returned likewise."""
+        """batch: one row with a block's number and its packed rows; the result has the same form."""
         import ray
 
         number = batch["number"][0].as_py()
@@ -189,7 +195,7 @@ class Guarded:
 
 
 class Tally:
-    """An actor that outlives the workers, knows them, and counts what Ray Data would let them repeat for ever."""
+    """An actor that outlives the workers, lists them, and counts their starts and the attempts at each block."""
 
     def __init__(self, most_starts: int) -> None:
         self.most_starts, self.starts = most_starts, 0
@@ -197,30 +203,30 @@ class Tally:
         self.workers: dict[str, Any] = {}
 
     def start(self, worker: Any) -> int:
-        """How many workers in a row have begun to start and never were ready; below 0 if they are too many.
+        """Register a worker. Returns how many in a row have started without getting ready; below 0 if too many.
 
-        worker: the handle of the one that asks.
+        worker: the handle of the caller.
         """
         self.workers[worker._actor_id.hex()] = worker
         self.starts += 1
         return self.starts if self.starts <= self.most_starts else -self.most_starts
 
     def ready(self) -> None:
-        """A worker has started."""
+        """Record that a worker is ready."""
         self.starts = 0
 
     def known(self) -> list[Any]:
-        """The workers that have begun to start."""
+        """The registered workers."""
         return list(self.workers.values())
 
     def may_try(self, number: int) -> bool:
-        """Whether a block may be begun once more."""
+        """Whether a block may be begun once more. Counts the attempt."""
         self.tries[number] += 1
         return self.tries[number] <= TRIES
 
 
 def _tally(most_starts: int) -> Any:
-    """A `Tally` on the driver's own node, which it cannot outlive anyway."""
+    """A `Tally` on the driver's own node, so that no other node's end takes it away."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -232,16 +238,16 @@ def _tally(most_starts: int) -> Any:
 def _stop(tally: Any) -> None:
     """Kill the workers of a pass now.
 
-    Ray Data drops its references, and an actor ends with the last one: where that is part of a cycle, Python may take
-    minutes to find it. Meanwhile the actors occupy the CPUs that a trial waits for. One that has yet to start ends when
-    it finds no tally.
+    Ray Data drops its references, and an actor ends with the last one. Where that is part of a cycle, Python may take
+    minutes to collect it, and meanwhile the actors occupy CPUs. A worker that has yet to start ends when it finds no
+    tally.
     """
     import ray
 
-    if not ray.is_initialized():  # the session was closed before the generator; a call would start another one
+    if not ray.is_initialized():  # the session was closed first; a call would start another one
         return
     workers: list[Any] = []
-    with suppress(ray.exceptions.RayError):  # its node is gone, and the driver will be
+    with suppress(ray.exceptions.RayError):  # its node, which is the driver's, is shutting down
         workers = ray.get(tally.known.remote(), timeout=STOP_TIMEOUT_S)
     for actor in (*workers, tally):
         ray.kill(actor)

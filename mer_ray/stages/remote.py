@@ -1,7 +1,7 @@
-"""Work in other processes: how their errors come back, whether they see the workspace, and single tasks.
+"""Work in other processes: how their errors return, a check that they see the workspace, and single tasks.
 
-Raised in a Ray worker, an error would arrive inside Ray's own traceback, and Tune would repeat what cannot succeed. So
-a worker returns what mer-ray raises on purpose as a `RemoteError`, and the driver raises it again.
+An error raised in a Ray worker would arrive inside Ray's own traceback, and Tune would retry what cannot succeed. So a
+worker returns each MerRayError as a `RemoteError`, and the driver raises it again.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from mer_ray import errors
-from mer_ray.errors import MerRayError, as_ours
-from mer_ray.io.store import MARK, TEMPORARY, Store
+from mer_ray.errors import MerRayError, to_mer_ray_error
+from mer_ray.io.store import MARKER, TEMPORARY, Store
 from mer_ray.stages import session
 
 RESTARTS = 3
@@ -38,16 +38,16 @@ class RemoteError(NamedTuple):
 
 
 def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, RemoteError | None]:
-    """(what ``function(*arguments)`` returns, None), or (None, what it raised on purpose or the system refused)."""
+    """(result of ``function(*arguments)``, None), or (None, its MerRayError or OSError)."""
     try:
         return function(*arguments), None
     except (MerRayError, OSError) as error:
-        ours = as_ours(error)
-        return None, RemoteError(type(ours).__name__, ours.message, ours.hint)
+        raised = to_mer_ray_error(error)
+        return None, RemoteError(type(raised).__name__, raised.message, raised.hint)
 
 
 def run_remote(function: Callable[..., Any], *arguments: Any) -> Any:
-    """``function(*arguments)`` in a worker of the cluster, which has memory for it. Raises what the function raises."""
+    """Call ``function(*arguments)`` in a worker of the cluster, on a node with enough memory. Raises its errors."""
     import ray
 
     with marker(*arguments) as name:
@@ -66,11 +66,11 @@ def _run(function: Callable[..., Any], arguments: tuple[Any, ...], name: str) ->
 
 @contextmanager
 def marker(*arguments: Any) -> Iterator[str]:
-    """The name of a file that is in each local workspace among the arguments meanwhile, for `check_marker`.
+    """Put a file into each local workspace among the arguments, for `check_marker`; yields its name.
 
-    A new name each time: a folder that another machine happens to have at the same path does not have it.
+    The name is new each time, so that another machine's folder at the same path does not have it.
     """
-    name = f"{MARK}-{uuid.uuid4().hex}"
+    name = f"{MARKER}-{uuid.uuid4().hex}"
     local = [argument for argument in arguments if isinstance(argument, Store) and argument.is_local]
     try:
         for workspace in local:
@@ -82,9 +82,9 @@ def marker(*arguments: Any) -> Iterator[str]:
 
 
 def check_marker(arguments: Iterable[Any], name: str) -> None:
-    """Called in a worker. Raises WorkspaceError where its machine does not see a workspace among the arguments.
+    """Raises WorkspaceError where this worker's machine does not see the driver's local workspace.
 
-    What it writes there would be missing. name: of the `marker` that the driver has put there.
+    Else its output would be missing. arguments: of the work, workspaces among them. name: see `marker`.
     """
     for argument in arguments:
         if isinstance(argument, Store):

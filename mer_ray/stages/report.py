@@ -35,7 +35,7 @@ from mer_ray.io.tables import Workspace
 from mer_ray.models import NETWORKS
 
 WIDTH = 100
-"""Columns of a terminal that a table may take."""
+"""Columns of a terminal that a table may fill."""
 CURVES = (
     "MSE of standardised labels per epoch: the median over the members of all folds and repeats, of those that got so "
     "far, and their 10th to 90th percentile."
@@ -44,7 +44,7 @@ CURVES = (
 
 @dataclass(frozen=True)
 class Run:
-    """A line of the tables: a model's folder under ``runs``, or one of ``baselines``, whose described is None."""
+    """A line of the tables: a model of ``runs``, or a baseline, whose ``described`` is None."""
 
     network: str
     feature: str
@@ -53,15 +53,15 @@ class Run:
 
     @property
     def name(self) -> str:
-        """As its folder is called."""
+        """The name of its folder."""
         return f"{self.network}-{self.feature}"
 
 
 def run(config: Config, workspace: Workspace, against: str | None = None) -> Summary:
     """Compare the workspace's models on the tracks that all of them and their baselines predicted.
 
-    against: a run's folder, or another workspace; then each model is compared with that run, or with its namesake
-    there, and nothing else is written.
+    against: a run's folder, or another workspace. Then each model is compared with that run, or with the one of the
+    same name there, and nothing else is written.
     """
     started = time.monotonic()
     models = _models(workspace)
@@ -82,7 +82,7 @@ def run(config: Config, workspace: Workspace, against: str | None = None) -> Sum
 
 
 def _report(workspace: Workspace, models: list[Run]) -> int:
-    """Write and print everything. The number of tracks that not every run has."""
+    """Write and print everything. Returns the number of tracks that not every run has."""
     known = {r.feature for r in models}
     runs, names = _same_tracks(workspace, [*(r for r in _baselines(workspace) if r.feature in known), *models])
     trained = [r for r in runs if r.described is not None]
@@ -95,7 +95,7 @@ def _report(workspace: Workspace, models: list[Run]) -> int:
         pictures = [f"![{name}]({name}.png)" for name in (table.dimension, f"{table.dimension}-calibration")]
         sections += [metric_tables.markdown(table), *pictures]
     sections += [metric_tables.LEGEND, metric_tables.original_markdown(made), metric_tables.differences_markdown(made)]
-    sections.append(leakage_report.leakage_markdown([r for r in _leaks(workspace) if r["feature"] in known], names))
+    sections.append(leakage_report.leakage_markdown([r for r in _leakage(workspace) if r["feature"] in known], names))
     if curves:
         panels = [(_title(r), curves[r.name]) for r in trained if r.name in curves]
         workspace.write_bytes(plots.learning_curves(panels, CURVES), "report", "learning-curves.png")
@@ -116,7 +116,7 @@ def _report(workspace: Workspace, models: list[Run]) -> int:
 def _models(workspace: Workspace) -> list[Run]:
     """The finished runs, in the order of the registries."""
     runs = [_model(workspace, "runs", name) for name in workspace.names("runs")]
-    return sorted((r for r in runs if r is not None), key=_place)
+    return sorted((r for r in runs if r is not None), key=_order)
 
 
 def _model(workspace: Workspace, *folder: str) -> Run | None:
@@ -136,10 +136,10 @@ def _baselines(workspace: Workspace) -> list[Run]:
         for file in files
         for model, made in predictions.read(workspace, "baselines", file).items()
     ]
-    return sorted(runs, key=_place)
+    return sorted(runs, key=_order)
 
 
-def _place(run: Run) -> tuple[int, str, int, str]:
+def _order(run: Run) -> tuple[int, str, int, str]:
     networks, features = [*BASELINES, *NETWORKS], list(FEATURES)
     return (
         networks.index(run.network) if run.network in networks else len(networks),
@@ -149,7 +149,7 @@ def _place(run: Run) -> tuple[int, str, int, str]:
     )
 
 
-def _leaks(workspace: Workspace) -> list[dict[str, Any]]:
+def _leakage(workspace: Workspace) -> list[dict[str, Any]]:
     files = [n for n in workspace.names("baselines") if n.endswith(".json")]
     return [leakage_report.check(workspace.read_json("baselines", f), workspace.path("baselines", f)) for f in files]
 
@@ -193,13 +193,13 @@ def _same_tracks(workspace: Workspace, runs: Sequence[Run]) -> tuple[list[Run], 
     return shared, names
 
 
-# tables and pictures -----------------------------------------------------------------------------------------------
+# tables and plots ------------------------------------------------------------------------------------------------
 
 
 def _table(index: int, runs: Sequence[Run], groups: Sequence[str]) -> Table:
     trained = [r for r in runs if r.described is not None]
     first = trained[0].predictions
-    # The constants take the folds of the first candidate: those of a network, of which all figures speak.
+    # The constants use the folds of the first candidate: a network, as all figures are of its folds.
     order = [*trained, *(r for r in runs if r.described is None)]
     candidates = [
         Candidate(r.network, r.feature, r.predictions.predicted[..., index], r.predictions.fold) for r in order
@@ -229,7 +229,7 @@ def _title(run: Run) -> str:
 
 
 def _plot(workspace: Workspace, index: int, table: Table, trained: Sequence[Run], groups: Sequence[str]) -> None:
-    """Both pictures of a dimension."""
+    """Both plots of a dimension."""
     labelled = trained[0].predictions.labels[:, index]
     figures = [row.metrics for row in table.rows[-len(trained) :]]
     drawn = [(r, r.predictions.predicted[..., index]) for r in trained]
@@ -267,7 +267,7 @@ def _print_table(title: str, heads: Sequence[str], rows: Cells, n_texts: int, re
         )
     for row in rows:
         rich.add_row(*(f"[bold]{escape(text)}[/bold]" if bold else escape(text) for text, bold in row))
-    # As wide as it has to be, whatever the terminal: the 80 columns of a pipe would cut the figures.
+    # As wide as it needs to be: the default of 80 columns in a pipe would cut figures off.
     rich.width = Measurement.get(out, out.options.update_width(WIDTH), rich).maximum
     out.print(rich)
     _print_remarks(remarks)
@@ -283,7 +283,7 @@ def _print_remarks(remarks: Sequence[str]) -> None:
 
 
 def _against(workspace: Workspace, models: Sequence[Run], uri: str) -> int:
-    """Compare, print, and write ``report/against.md`` and ``.csv``. The number of comparisons."""
+    """Compare, print, and write ``report/against.md`` and ``.csv``. Returns the number of comparisons."""
     other = Workspace(uri)
     one = _model(other)
     if one is not None:

@@ -1,4 +1,4 @@
-"""All stages in order: what is done is found done, what is left is done."""
+"""All stages in order, each continuing from what is done."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from mer_ray.stages import blocks, counters, pool, score_workers
 from mer_ray.training import grouped
 
 SMALL_ROWS, SMALL_S = 2_000, 3_600.0
-"""Up to so many rows of frames, or seconds of audio, the work is done before Ray's workers would have started."""
+"""Up to so many rows of frames, or seconds of audio, this process is done sooner than Ray's workers would start."""
 SMALLEST_S = 180.0
 
 
@@ -45,7 +45,7 @@ def best_model(workspace: Workspace) -> str:
 
 
 def run(config: Config, workspace: Workspace) -> Summary:
-    """Score the workspace's tracks that its best (or the given) model has not scored, from their features."""
+    """Score, from their features, the workspace's tracks that ``score.model``, or else the best one, has not scored."""
     started = time.monotonic()
     path = config.score.model or best_model(workspace)
     model = model_folder.load(path)
@@ -55,13 +55,13 @@ def run(config: Config, workspace: Workspace) -> Summary:
             f"workspace {workspace.uri} has no {feature}, which {path} reads", "run `mer-ray extract` first"
         )
     if workspace.distinct("scores", "model") - {model.id}:
-        workspace.discard("scores")  # another model is the best by now: its scores replace the old ones
+        workspace.discard("scores")  # they are of another model
     done = workspace.ids("scores")
     summary = Summary("score", done_before=len(done))
     tables = [workspace.path(feature, n) for n in workspace.names(feature) if n.endswith(".parquet")]
     _score_frames(config, workspace, workspace, path, model, tables, done)
     summary.made = len(workspace.ids("scores")) - len(done)
-    summary.failed = workspace.n_lost("score")
+    summary.failed = workspace.n_failed("score")
     summary.seconds = time.monotonic() - started
     summary.notes.append(f"model {model.id}, mean R² {model.mean_r2:.3f}{_note(model)}")
     if config.score.model is None and grouped.changed(workspace, model.feature, model.details.get("data", "")):
@@ -74,10 +74,15 @@ def run_catalog(
 ) -> Summary:
     """Score catalogs into a Parquet, CSV or Excel file, or a folder of shards: a row per file, or one in its failures.
 
-    target: ends in .parquet, .csv or .xlsx, or is a folder; a path, s3:// or gs://. What the same model has scored
-    there stays, unless its file has changed or is gone. Works in shards (in the folder, or in ``TARGET.parts`` beside
-    the file), so that a killed run goes on where it was. model: a folder; the packaged one without it. keep_features:
-    into the folder, as a table features/NAME.
+    Rows that the same model has scored before stay, unless their file has changed or is gone. Works in shards (in the
+    folder, or in ``TARGET.parts`` beside the file), so that a killed run resumes.
+
+    Args:
+        config: The settings.
+        paths: Folders, files, manifests or tables of frames.
+        target: A path, s3:// or gs://, that ends in .parquet, .csv or .xlsx, or is a folder.
+        model: A folder; the packaged model by default.
+        keep_features: Write the features too, as a table features/NAME in the target folder.
     """
     started = time.monotonic()
     path = os.path.abspath(model) if model and "://" not in model else model or predictor.DEFAULT  # noqa: PTH100
@@ -135,7 +140,7 @@ def _score_files(
     keep_features: bool,
     out: output.Output,
 ) -> str:
-    """Score the files that are not done, or whose features are to be kept and are not there. The speed, in words."""
+    """Score the files that are not done, or lack features that are wanted. Returns the speed for a message."""
     complete = [done, work.ids(feature)] if keep_features else [done]
 
     def missing(rows: pa.Table) -> pa.Table:
@@ -179,7 +184,7 @@ def _score_frames(
     tables: Sequence[str],
     done: Ids,
 ) -> None:
-    """Score tables of frames, row group by row group. known: the workspace that has the tracks' names. done: ids."""
+    """Score tables of frames by row groups. known: the workspace with the tracks' names. done: ids scored already."""
     units = _units(config, work, known, model, tables, done)
     if not units:
         return
@@ -203,8 +208,8 @@ def _units(
 ) -> list[dict[str, Any]]:
     """The row groups to score, each with ``tries``, how often it could not be read.
 
-    A track_id that comes twice is a row of ``failures``; but not in a workspace's own tables, where two processes may
-    have written the same.
+    A duplicated track_id is a row of ``failures``, except in a workspace's own tables, where two processes may have
+    written the same.
     """
     filesystem = known.fs if known is not None else None
     written, seen, units = set(work.names("scores")), Ids(), list[dict[str, Any]]()
@@ -243,9 +248,9 @@ def _run(
     total: int,
     seconds: float | None = None,
 ) -> float:
-    """Let workers score the batches, here or on Ray. Seconds of audio done.
+    """Let workers score the batches, in this process or on Ray. Returns the seconds of audio done.
 
-    batches: for so many workers. total: rows of them all. seconds: of audio in them, about.
+    batches: makes them for a number of workers. total: their rows. seconds: of audio in them, estimated.
     """
     gpus = config.score.gpus_per_worker
     workers = pool.workers(config.address, config.score.workers, is_small, gpus)

@@ -59,9 +59,13 @@ class ScoreFiles:
         result = _result(len(made.scores) + len(reasons), len(made.scores), reasons, made.seconds, planned_s)
         return pa.Table.from_pylist([result])
 
+    def close(self) -> None:
+        """End the decoder's process."""
+        self.decoder.close()
+
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """A track on which workers die, however often it is tried: see `pool.Pool`."""
+        """See `pool.Worker`."""
         error = files.named(TrackError("worker_died", message), row["uri"])
         arguments["workspace"].append_rows("failures", [_failure(row["track_id"], error)])
         return [_result(1, 0, [error.reason], planned_s=row["planned_s"])]
@@ -75,13 +79,13 @@ class ScoreFrames:
     """Scores row groups of frames, and commits them a thousand rows at a time."""
 
     def __init__(self, workspace: Workspace, known: Workspace | None, model: str, gpus: float, stage: str) -> None:
-        """known: the workspace that has the tracks' names. stage: under which ``failures`` has row groups."""
+        """known: the workspace with the tracks' names. stage: of the row groups in ``failures``."""
         session.prepare_worker(gpus)
         session.check_gpu(gpus)
         self.workspace, self.known, self.stage = workspace, known, stage
         self.predictor = predictor.load(model)
         self.names = None if known is None else _Names(known)
-        # A table of which some tracks were taken out and made anew: the others' scores are still right.
+        # Some tracks of a table may have been replaced: the others' scores are still valid.
         self.done = Ids() if known is None else workspace.ids("scores")
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -98,17 +102,20 @@ class ScoreFrames:
                 reasons.append(error.reason)
         return pa.Table.from_pylist([_result(n_rows, made, reasons)])
 
+    def close(self) -> None:
+        """Nothing is to end."""
+
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """A row group on which workers die, however often it is tried: see `pool.Pool`."""
+        """See `pool.Worker`."""
         error = TrackError("worker_died", f"{frames.unit_name(row)}: {message}")
         failed = frames.unit_failure(arguments["stage"], row, error)
         arguments["workspace"].append_rows("failures", [failed])
         return [_result(row["rows"], 0, [error.reason])]
 
     def _score(self, unit: dict[str, Any], written: set[str]) -> Iterator[tuple[int, list[str]]]:
-        """(rows made, reasons of failures) of each piece that is not there. Raises TrackError where one cannot be
-        read: those before it are committed."""
+        """(rows made, reasons of failures) of each missing piece. Raises TrackError where one cannot be read; those
+        before it are committed."""
         spec = self.predictor.model.feature
         table = frames.Frames(unit, self.known.fs if self.known is not None else None, spec)
         for shard, piece in table.pieces():
@@ -138,7 +145,7 @@ class _Names:
         self.ids = self.table["track_id"].to_numpy(zero_copy_only=False)
 
     def of(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """What is known of each, and at least its id."""
+        """The known fields of each, at least its id."""
         if not len(self.ids):
             return [{"track_id": i} for i in ids]
         positions = np.minimum(np.searchsorted(self.ids, np.array(ids, object)), len(self.ids) - 1)

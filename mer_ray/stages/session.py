@@ -1,4 +1,4 @@
-"""The connection to Ray: made when a stage has work for it, and only then."""
+"""The connection to Ray, made only when a stage has work for it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _single_node = False
 def connect(address: str | None) -> None:
     """Join the cluster at ``address`` (or in RAY_ADDRESS), else start Ray on this machine. Once per process."""
     global _owned, _single_node
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # its progress is ours to show
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # mer-ray shows its own progress
     import ray
 
     if ray.is_initialized():
         return
-    # A cluster that happens to run on this machine may be somebody else's: join only what was asked for.
+    # A cluster that runs on this machine may be somebody else's: join only the requested one.
     where = _address(address) or "local"
     err.print(f"[dim]Ray: {'starting on this machine' if where == 'local' else 'joining ' + one_line(where)}[/dim]")
     if where == "local":
@@ -60,7 +60,7 @@ def connect(address: str | None) -> None:
 
 @contextmanager
 def _own_handlers() -> Iterator[None]:
-    """SIGTERM stays with `ending`, if that has it: Ray's handlers leave processes behind, or print a C++ stack."""
+    """Keep the SIGTERM handler of `ending`: Ray's handlers leave processes behind, or print a C++ stack."""
     from ray._private import utils
 
     name = "set_sigterm_handler"
@@ -95,7 +95,7 @@ def check_reachable(address: str) -> None:
     """Raises ServiceError unless somebody listens at host:port: Ray itself would try for minutes."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
     if not port.isdigit():
-        return  # "auto", and what other schemes may name
+        return  # "auto", or another scheme
     try:
         if int(port) > 65_535:  # the C resolver would take it modulo 2^16
             raise OverflowError("ports end at 65535")
@@ -112,17 +112,17 @@ def _unreachable(address: str, error: Exception) -> ServiceError:
 
 
 def _address(address: str | None) -> str | None:
-    """The cluster that was asked for, by ``--address`` or by RAY_ADDRESS."""
+    """The requested cluster: ``--address`` or RAY_ADDRESS."""
     return address or os.environ.get("RAY_ADDRESS") or None
 
 
 def runs_locally(address: str | None, small: bool = True, gpus: float = 0.0) -> bool:
-    """Whether work is done in this process: no cluster was asked for, and Ray's workers would take longer to start.
+    """Whether work is done in this process: no cluster is requested, and Ray's workers would take longer to start.
 
     Args:
-        address: As given by ``--address``.
+        address: ``--address``.
         small: Whether the work takes less time than a start of Ray's workers.
-        gpus: GPUs of a worker: this process has been given none.
+        gpus: GPUs of a worker; this process uses none.
     """
     return not _address(address) and small and not gpus
 
@@ -130,7 +130,7 @@ def runs_locally(address: str | None, small: bool = True, gpus: float = 0.0) -> 
 def close() -> None:
     """Leave the cluster, or end the one that `connect` started."""
     global _owned, _single_node
-    if _owned and not signals.stopping():  # which is for `ending`: in a shutdown, what of Ray still works would abort
+    if _owned and not signals.stopping():  # then `ending` does it: a shutdown would abort what of Ray still works
         import ray
 
         left = _all_processes()
@@ -143,7 +143,7 @@ def close() -> None:
 
 
 def _all_processes() -> list[psutil.Process]:
-    """The Ray that `connect` started on this machine: its processes, and all that these have started."""
+    """The processes of the Ray that `connect` started on this machine, and their descendants."""
     found = []
     for process in _processes:
         with suppress(psutil.Error):
@@ -152,7 +152,7 @@ def _all_processes() -> list[psutil.Process]:
 
 
 def _end_processes(left: Iterable[psutil.Process]) -> None:
-    """End what of Ray is left. On a busy machine, Ray kills its raylet before that has ended what it had started."""
+    """End Ray's remaining processes. On a busy machine, Ray kills its raylet before that has ended its children."""
     for process in left:
         with suppress(psutil.Error):
             process.kill()
@@ -173,7 +173,7 @@ def prepare_worker(gpus: float, threads: int = 1) -> None:
 
     Has an effect only before those libraries are imported, and none in the user's own process.
     """
-    ray = sys.modules.get("ray")  # a worker of Ray has it; to import it takes a second or more
+    ray = sys.modules.get("ray")  # a worker has imported it; else an import would take a second
     if not ray or not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
         return
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NPROC"):
@@ -188,7 +188,7 @@ def prepare_worker(gpus: float, threads: int = 1) -> None:
 
 
 def check_fits(gpus: float) -> None:
-    """Raises ConfigError where work that needs (a part of) a GPU would wait for one for ever. Ray is connected."""
+    """Raises ConfigError where no node has the GPU that work needs, which would wait for ever. Ray is connected."""
     import ray
 
     there = ray.cluster_resources().get("GPU", 0)
@@ -203,7 +203,7 @@ def check_fits(gpus: float) -> None:
 def check_gpu(gpus: float) -> None:
     """Raises ConfigError where Ray gave this process (a part of) a GPU and JAX has none.
 
-    It would train on the CPU, for days, and say so nowhere. Processes that train together join first: this starts JAX.
+    Else it would silently train on the CPU, for days. Starts JAX, so processes that train together must join before.
     """
     if gpus and not has_gpu():
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""What a workspace holds, what failed and what to do about it, and what comes next."""
+"""The contents of a workspace, its failures with advice, and the next command."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ EXAMPLES = 2
 SHOWN_REASONS = 15
 SHOWN_CHARACTERS = 120  # of an example's message
 MANY_ROWS = 1_000_000
-"""Up to so many rows, those of the same track_id count once; beyond, Parquet's own counts are added up."""
+"""Up to so many rows, distinct track_ids are counted; beyond, the row counts of the Parquet files."""
 
 
 def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> dict[str, Any]:
-    """All that is to say about a workspace, JSON-able.
+    """The status of a workspace, JSON-able.
 
-    typed, used: the workspace as it was typed and the settings in use, with which the next command can be typed.
+    typed, used: the workspace as it was typed and the settings in use, for the next command.
 
     ``workspace``; ``tables``: name, rows, bytes, settings_since and last_written (ISO 8601, UTC) of each; ``other``:
     bytes of the other folders; ``audio_s``: s of audio; ``models``: name, network, feature, n_tracks, trained_at, r2
@@ -89,17 +89,17 @@ def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> 
 
 
 def run(config: Config, workspace: Workspace, as_json: bool = False, used: Command | None = None) -> Summary:
-    """Print what `look` finds: for people, or as one JSON object. used: the settings for the next command."""
-    found = look(workspace, config.workspace, used)
+    """Print the result of `look`, as text or as one JSON object. used: the settings for the next command."""
+    status = look(workspace, config.workspace, used)
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(status, indent=2, ensure_ascii=False) + "\n")
     else:
-        _print(found)
-    failed = sum(f["count"] for f in found["failures"])
-    return Summary("status", unit="rows", made=sum(t["rows"] for t in found["tables"]), failed=failed)
+        _print(status)
+    failed = sum(f["count"] for f in status["failures"])
+    return Summary("status", unit="rows", made=sum(t["rows"] for t in status["tables"]), failed=failed)
 
 
-# what there is -----------------------------------------------------------------------------------------------------
+# contents ----------------------------------------------------------------------------------------------------------
 
 
 def _tables(workspace: Workspace) -> list[str]:
@@ -118,7 +118,7 @@ def _rows(workspace: Workspace, table: str) -> int:
     try:
         rows = int(ds.dataset(shards, format="parquet", filesystem=workspace.fs).count_rows()) if shards else 0
     except (pa.ArrowException, OSError):
-        rows = 0  # a damaged shard: to read the table says which
+        rows = 0  # a damaged shard: the stage that reads the table names it
     return rows if rows > MANY_ROWS else int(workspace.read(table, ["track_id"]).num_rows)
 
 
@@ -130,11 +130,11 @@ def _audio_s(workspace: Workspace) -> float:
 def _files(workspace: Workspace) -> list[Any]:
     """Information on the workspace's files; of one in an object store, only on those of its tables and models."""
     folders = [()] if workspace.is_local else [(t,) for t in (*_tables(workspace), "runs", "report")]
-    found: list[Any] = []
+    files: list[Any] = []
     for folder in folders:
         selector = pyarrow.fs.FileSelector(workspace.path(*folder), allow_not_found=True, recursive=True)
-        found += [f for f in workspace.fs.get_file_info(selector) if f.type == pyarrow.fs.FileType.File]
-    return found
+        files += [f for f in workspace.fs.get_file_info(selector) if f.type == pyarrow.fs.FileType.File]
+    return files
 
 
 def _models(workspace: Workspace) -> list[dict[str, Any]]:
@@ -180,9 +180,9 @@ def _outdated(workspace: Workspace, described: Mapping[str, Any]) -> bool:
         feature = FeatureSpec.from_json(described["feature"])
         return grouped.changed(workspace, feature, described["details"].get("data", ""))
     except WorkspaceError:
-        return True  # no labels or features any more, or of other settings
+        return True  # its labels or features are gone, or of other settings
     except (TypeError, KeyError):
-        return False  # nothing that this version can tell
+        return False  # unknown to this version
 
 
 def _finite(x: float | None) -> float | None:
@@ -237,29 +237,29 @@ def _next(
     return next(({"stage": stage, "why": why} for stage, due, why in steps if due), None)
 
 
-# how it is shown ---------------------------------------------------------------------------------------------------
+# display -----------------------------------------------------------------------------------------------------------
 
 
-def _print(found: Mapping[str, Any]) -> None:
-    out.print(f"[bold]Workspace {escape(found['workspace'])}[/bold]")
+def _print(status: Mapping[str, Any]) -> None:
+    out.print(f"[bold]Workspace {escape(status['workspace'])}[/bold]")
     table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("Table")
     for column in ("Rows", "Size", "Last written"):
         table.add_column(column, justify="right", no_wrap=True)
-    for row in found["tables"]:
+    for row in status["tables"]:
         table.add_row(escape(row["name"]), f"{row['rows']:,}", _size(row["bytes"]), _when(row["last_written"]))
     out.print(table)
-    if found["audio_s"]:
-        out.print(f"\n{found['audio_s'] / 3600:,.1f} hours of audio")
-    other = [f"{one_line(name, 40)} {_size(size)}" for name, size in found["other"].items() if size >= 1e6]
+    if status["audio_s"]:
+        out.print(f"\n{status['audio_s'] / 3600:,.1f} hours of audio")
+    other = [f"{one_line(name, 40)} {_size(size)}" for name, size in status["other"].items() if size >= 1e6]
     if other:
         out.print(escape(f"Beside the tables: {', '.join(other)}"))
-    _print_models(found["models"])
-    _print_failures(found["failures"])
-    if found["next"] is None:
+    _print_models(status["models"])
+    _print_failures(status["failures"])
+    if status["next"] is None:
         out.print("\nAll stages are done; `mer-ray score MUSIC --out scores.parquet` scores other music.")
     else:
-        out.print(f"\nNext: [bold]{escape(found['next']['command'])}[/bold] ({escape(found['next']['why'])})")
+        out.print(f"\nNext: [bold]{escape(status['next']['command'])}[/bold] ({escape(status['next']['why'])})")
 
 
 def _print_models(models: list[dict[str, Any]]) -> None:
@@ -321,7 +321,7 @@ def _number(n: int, what: str) -> str:
 
 
 def _size(n: int) -> str:
-    """Bytes as people read them: 812 B, 3.4 MB."""
+    """Bytes in readable units: 812 B, 3.4 MB."""
     size, units = float(n), ["B", "kB", "MB", "GB", "TB"]
     while size >= 999.5 and len(units) > 1:
         size, units = size / 1000, units[1:]

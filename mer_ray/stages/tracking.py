@@ -1,4 +1,4 @@
-"""Where trials are logged: TensorBoard's files, CSV and JSON are Ray Tune's own doing; MLflow is an option."""
+"""Where trials are logged. Ray Tune itself writes TensorBoard's files, CSV and JSON; MLflow is an option."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.store import Store
 
 DATABASE = "mlflow.db"
-OURS = ("epoch", "score", "train_loss", "valid_loss", "steps_done", "r2_valence", "r2_arousal", "r2_dominance")
-"""What is logged to MLflow of a trial's reports; the rest is Tune's bookkeeping, and every number is a request."""
+LOGGED = ("epoch", "score", "train_loss", "valid_loss", "steps_done", "r2_valence", "r2_arousal", "r2_dominance")
+"""The values of a trial's reports that are logged to MLflow: each is a request, and the rest is Tune's bookkeeping."""
 
 
 def storage(workspace: Store) -> dict[str, Any]:
-    """Where Tune and Train keep their own, for their RunConfig.
+    """Where Tune and Train store their files, for their RunConfig.
 
-    Of a store, the file system that is open here: what they would open from its URI has no patience, and their paths
-    would land behind its query.
+    An object store is passed as an open file system: one that they opened themselves would not retry, and would append
+    paths to the URI's query.
     """
-    place = {"storage_path": workspace.path("tune")}
-    return place if workspace.is_local else {**place, "storage_filesystem": workspace.fs}
+    paths = {"storage_path": workspace.path("tune")}
+    return paths if workspace.is_local else {**paths, "storage_filesystem": workspace.fs}
 
 
-def callbacks(place: str | None, experiment: str) -> list[Any]:
-    """Tune callbacks that log trials to MLflow; none without a place.
+def callbacks(address: str | None, experiment: str) -> list[Any]:
+    """Tune callbacks that log trials to MLflow; none without an address.
 
-    place: a tracking URI (http://, https://, databricks, sqlite://, ...), or a folder, which gets a SQLite database.
+    address: a tracking URI (http://, https://, databricks, sqlite://, ...), or a folder, which gets a SQLite database.
     The URI goes into the environment of this process (MLFLOW_TRACKING_URI), a user and password in it into
-    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD: what Tune writes of a callback holds none of them.
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, and not into the callback, which Tune writes to its logs.
     Raises ConfigError where MLflow is not installed, ServiceError where its server does not answer.
     """
-    if place is None:
+    if address is None:
         return []
     if importlib.util.find_spec("mlflow") is None:
         raise ConfigError("train.mlflow is set, but MLflow is not installed", "pip install 'mer-ray[mlflow]'")
-    uri, secrets = tracking_uri(place)
+    uri, secrets = tracking_uri(address)
     os.environ.update({"MLFLOW_TRACKING_URI": uri, **secrets})
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # MLflow's own patience is minutes for each request.
+    # MLflow's defaults wait for minutes on each request.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     try:
-        _knock()
+        _check_reachable()
     except Exception as error:
         # Its messages may quote the URI.
         raise ServiceError(
@@ -58,20 +58,20 @@ def callbacks(place: str | None, experiment: str) -> list[Any]:
     return [_mlflow(experiment)]
 
 
-def tracking_uri(place: str) -> tuple[str, dict[str, str]]:
-    """(what MLflow is to be given, variables of its environment with the user and password of an http address)."""
-    if "://" not in place and place not in ("databricks", "databricks-uc", "uc"):
-        folder = Path(place).expanduser().resolve()
+def tracking_uri(address: str) -> tuple[str, dict[str, str]]:
+    """(the URI for MLflow, environment variables with the user and password of an http address)."""
+    if "://" not in address and address not in ("databricks", "databricks-uc", "uc"):
+        folder = Path(address).expanduser().resolve()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"train.mlflow: cannot make the folder {one_line(place)} ({error.strerror})", "give another folder"
+                f"train.mlflow: cannot make the folder {one_line(address)} ({error.strerror})", "give another folder"
             ) from error
         return f"sqlite:///{folder / DATABASE}", {}
-    parts = urlsplit(place)
+    parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
-        return place, {}
+        return address, {}
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     secrets = {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), secrets
@@ -84,14 +84,14 @@ def redacted(uri: str) -> str:
 
 
 def parameters(config: dict[str, Any]) -> dict[str, str | int | float]:
-    """What of a trial's config is logged: what it trains, and the settings; no paths, no lists."""
+    """The parameters of a trial that are logged: what it trains, and its settings, without paths and lists."""
     trial = config["trial"]
     what = {"name": trial.run, "kind": trial.kind, "network": trial.network, "repeat": trial.repeat, "fold": trial.fold}
     return {k: v for k, v in {**what, **trial.settings}.items() if isinstance(v, str | int | float)}
 
 
-def _knock() -> None:
-    mlflow = importlib.import_module("mlflow")  # an extra, so that no linter need know it
+def _check_reachable() -> None:
+    mlflow = importlib.import_module("mlflow")  # an optional dependency
     mlflow.MlflowClient().search_experiments(max_results=1)
 
 
@@ -103,18 +103,18 @@ def _mlflow(experiment: str) -> Any:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
     class Quiet(MLflowLoggerCallback):  # type: ignore[misc]
-        """Ray's callback, with our numbers alone; an MLflow that fails costs its log, not the training."""
+        """Ray's callback, for the `LOGGED` values alone; when MLflow fails, training goes on without its log."""
 
         failed = False
 
         def log_trial_start(self, trial: Any) -> None:
-            self.log_params_on_trial_end = True  # not now: the parent would log all of the trial's config
+            self.log_params_on_trial_end = True  # prevents that the parent logs all of the trial's config
             self._try(super().log_trial_start, trial)
             self._try(self._log_parameters, trial)
 
         def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-            ours = {k: result[k] for k in (*OURS, "training_iteration") if k in result}
-            self._try(super().log_trial_result, iteration, trial, ours)
+            logged = {k: result[k] for k in (*LOGGED, "training_iteration") if k in result}
+            self._try(super().log_trial_result, iteration, trial, logged)
 
         def log_trial_end(self, trial: Any, failed: bool = False) -> None:
             self.log_params_on_trial_end = False

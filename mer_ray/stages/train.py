@@ -21,7 +21,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     config = workspace_source.adopt(config, workspace)
     specs = specs or extract.check(config)
     summary = Summary("train", unit="models")
-    # Near-duplicates are looked for in the frames: on a cluster, no work for the node that only drives.
+    # The plan reads all frames to find near-duplicates: on a cluster, a worker does that.
     if session.runs_locally(config.address):
         trials = _plan(config, workspace, specs, summary)
     else:
@@ -50,12 +50,12 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
 
 
 def _planned(*arguments: Any) -> tuple[list[Trial], Summary]:
-    """`_plan`, for another process: with the summary as it has become."""
+    """`_plan` for another process: it also returns the changed summary."""
     return _plan(*arguments), arguments[-1]
 
 
 def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], summary: Summary) -> list[Trial]:
-    """What is to be trained. First folds of all networks come before second ones, so that each compiles early."""
+    """The trials. First folds of all networks come before second ones, so that each network compiles early."""
     from mer_ray import models
     from mer_ray.scoring import model_folder
     from mer_ray.training import data, grouped
@@ -98,7 +98,7 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
 
 
 def _of_run(assembly: Trial) -> list[Trial]:
-    """All trials of a run, from its last one."""
+    """All trials of a run, given the one that assembles it."""
     from mer_ray import models
 
     own = assembly.settings
@@ -110,7 +110,7 @@ def _of_run(assembly: Trial) -> list[Trial]:
 
 
 def _searched(config: Config, network: str) -> tuple[str, ...]:
-    """The settings that each fold is to choose itself. Raises MerRayError where none are left."""
+    """The settings that each fold searches. Raises MerRayError where none are left."""
     from mer_ray import models
 
     if not config.train.search.trials or "search" not in models.uses(network):
@@ -151,7 +151,7 @@ def _train(config: Config, workspace: Workspace, trials: list[Trial], mark: str,
     together: list[Trial] = []
     if train.workers > 1:
         together = [t for t in trials if t.kind == "fold" and models.is_network(str(t.network))]
-    # A search is not trained together: each of its trials is one process's.
+    # Each trial of a search trains in one process, not in a group.
     searches = [replace(t, kind="search") for t in together if t.searched]
     errors = experiment.run(config, searches, shared, n_bytes, ticker) if searches else {}
     for name in dict.fromkeys(t.run for t in together):
@@ -164,7 +164,7 @@ def _train(config: Config, workspace: Workspace, trials: list[Trial], mark: str,
 
 
 def _train_together(config: Config, name: str, folds: list[Trial], shared: Shared) -> dict[str, str]:
-    """The folds of a run, one after the other, over ``train.workers`` processes."""
+    """Train the folds of a run, one after the other, each by ``train.workers`` processes."""
     from mer_ray.stages import fold
     from mer_ray.stages.data_parallel import run_group
 
@@ -186,14 +186,16 @@ def _train_together(config: Config, name: str, folds: list[Trial], shared: Share
 
 
 def _write_cards(workspace: Workspace) -> None:
-    """Each model's card once more, beside the baselines of its feature, which are there by now."""
+    """Write each model's card again, now that the baselines of its feature exist."""
+    from mer_ray import models
     from mer_ray.evaluation.summary import of_baselines
     from mer_ray.scoring import model_folder
     from mer_ray.scoring.card import card
 
     figures = of_baselines(workspace)
     for name in workspace.names("runs"):
-        if model_folder.describe(workspace, "runs", name) is not None:
+        described = model_folder.describe(workspace, "runs", name)
+        if described is not None and described["network"] in models.NETWORKS:  # else of another version
             model = model_folder.load(workspace.at("runs", name))
             text = card(model, figures.get(model.feature.name))
             workspace.write_bytes(text.encode(), "runs", name, "README.md")

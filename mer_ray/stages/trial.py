@@ -1,4 +1,4 @@
-"""The contract between the driver of a training and its trials: what each trial gets. `fold` has what they do."""
+"""What the driver sends to each trial of a training; `fold` does the work."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import digest
 from mer_ray.io.tables import Workspace
 
-if TYPE_CHECKING:  # the process that only drives needs no JAX
+if TYPE_CHECKING:  # the driver needs no JAX
     from mer_ray.training.checkpoint import Checkpoints
     from mer_ray.training.crossval import Part
     from mer_ray.training.data import Dataset
@@ -22,12 +22,16 @@ if TYPE_CHECKING:  # the process that only drives needs no JAX
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial of the experiment, by values alone.
+    """One trial of the experiment.
 
-    kind: ``fold`` trains the networks of one fold, ``search`` only chooses their settings, ``whole`` solves a closed
-    form on all tracks, ``assemble`` writes ``runs/RUN`` from what the others have left, ``baselines`` makes
-    ``baselines/FEATURE``. run: NETWORK-FEATURE, or baselines-FEATURE. data: `Dataset.fingerprint`. settings: those of
-    ``train`` that come into it (`training.settings.used`). searched: names of those that each fold chooses itself.
+    Attributes:
+        kind: ``fold`` trains the networks of one fold; ``search`` only chooses their settings; ``whole`` fits a
+            closed-form model on all tracks; ``assemble`` writes ``runs/RUN`` from the results of the others;
+            ``baselines`` makes ``baselines/FEATURE``.
+        run: NETWORK-FEATURE, or baselines-FEATURE.
+        data: `Dataset.fingerprint`.
+        settings: The settings of ``train`` that affect it (`training.settings.used`).
+        searched: Names of those that each fold chooses itself.
     """
 
     kind: Literal["fold", "search", "whole", "assemble", "baselines"]
@@ -42,7 +46,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """As its folder and its lines in a log are called."""
+        """The name of its folder and in logs."""
         if self.kind in ("fold", "search"):
             search = "-search" if self.kind == "search" else ""
             return f"{self.run}-repeat{self.repeat}-fold{self.fold}{search}"
@@ -89,7 +93,7 @@ class Trial:
 
     @property
     def key(self) -> str:
-        """8 hexadecimal digits of all that decides what comes out of the run."""
+        """8 hexadecimal digits: a hash of everything that decides the run's result."""
         from mer_ray import models
         from mer_ray.training.checkpoint import VERSION
 
@@ -99,19 +103,19 @@ class Trial:
         return digest(json.dumps(content, sort_keys=True, default=str).encode())[:8]
 
     def checkpoints(self, workspace: Workspace) -> Checkpoints:
-        """Where the run's trials leave their results."""
+        """Where the run's trials store their results."""
         from mer_ray.training.checkpoint import Checkpoints
 
         return Checkpoints(workspace, f"{self.run}-{self.key}")
 
     def recipe(self, part: Part, choices: Sequence[Mapping[str, Any]] = ()) -> Recipe:
-        """How a part is trained: the settings, with what a search has chosen for its fold (`search.choose`)."""
+        """How a part is trained. choices: settings that a search chose for its fold (`search.choose`)."""
         from mer_ray import models
         from mer_ray.models.windows import window_frames
         from mer_ray.training.recipe import Recipe
 
         assert self.network is not None
-        # A recipe is whole; what the network does not use is in none of the settings.
+        # A recipe is complete; the settings leave out what the network does not use.
         own = {**models.defaults(self.network), **self.settings}
         for choice in choices:
             if (choice["repeat"], choice["fold"], choice["target"]) == (part.repeat, part.fold, part.target):
@@ -123,9 +127,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Shared:
-    """What all trials of an experiment get. datasets: feature → a reference to its `Dataset` in Ray's object store.
+    """What all trials of an experiment share.
 
-    mark: see `remote.marker`. threads, gpus: of each process. about: a line for the model card.
+    Attributes:
+        datasets: Feature → a reference to its `Dataset` in Ray's object store.
+        mark: See `remote.marker`.
+        threads: Of each process.
+        gpus: Of each process.
+        about: A line for the model card.
     """
 
     workspace: Workspace
@@ -136,7 +145,7 @@ class Shared:
     datasets: dict[str, Any]
 
     def dataset(self, trial: Trial) -> Dataset:
-        """The arrays lie in memory that all processes of the node share; they are read-only."""
+        """Its arrays are read-only, in memory that all processes of the node share."""
         import ray
 
         dataset: Dataset = ray.get(self.datasets[trial.feature.name])

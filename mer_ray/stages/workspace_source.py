@@ -1,7 +1,7 @@
-"""What a workspace remembers of where its tracks come from, and of the command that worked on it last.
+"""The source of a workspace's tracks and its last command, as recorded in it.
 
-Every stage takes the source from here. The demo's stand-ins (its lexicon, random VGGish weights) are for the demo's own
-tracks: that a command names no source is no reason to take them.
+Every stage takes the source from here, so that the demo's lexicon and random VGGish weights are used for the demo's
+tracks alone, and not whenever a command names no source.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ SOURCE = ("settings", "source.json")
 COMMAND = ("settings", "command.json")
 OLDER = ("settings", "collect.json")
 PASSING = ("offline", "workers", "timeout_s", "requests_per_s", "keep_gone")
-"""Settings of ``collect`` that are the command's and not the workspace's."""
+"""Settings of ``collect`` that are not recorded."""
 
 
 def adopt(config: Config, workspace: Store) -> Config:
-    """The settings, with those of ``collect`` as the workspace remembers them where they name no source.
+    """The settings, with the recorded ones of ``collect`` where they name no source.
 
     Raises WorkspaceError where they name another source.
     """
@@ -35,7 +35,7 @@ def adopt(config: Config, workspace: Store) -> Config:
     if before["source"] is None or settings.get("source") == before["source"]:
         return config
     if settings.get("source") is not None and not workspace.names("tracks"):
-        return config  # nothing came of the first source, and here is another
+        return config  # no track was collected from the first source
     if settings.get("source") is not None:
         raise WorkspaceError(
             f"workspace {workspace.uri} holds tracks of the source {before['source']}, and these settings say "
@@ -51,7 +51,7 @@ def is_older(workspace: Store) -> bool:
 
 
 def _older_source(workspace: Store) -> str | None:
-    """What older versions wrote down of the source; where that is missing, what the tracks themselves say."""
+    """The source as older versions recorded it, else as the tracks show it."""
     if not workspace.names("tracks"):
         return None
     source = ((workspace.read_json(*OLDER) or {}).get("settings") or {}).get("source")
@@ -63,7 +63,7 @@ def _is_demo(source: str) -> bool:
 
 
 def remember(collect: CollectConfig, workspace: Store) -> None:
-    """Write down what is collected, for `adopt`. Local paths become absolute."""
+    """Record the source, for `adopt`. Local paths become absolute."""
     values = collect.model_dump(mode="json", exclude_unset=True, exclude=set(PASSING))
     values |= {name: _absolute(values[name]) for name in ("manifest", "folder", "cache") if values.get(name)}
     recorded = {"collect": {**values, "source": collect.source}}
@@ -81,14 +81,14 @@ class Command:
 
     @classmethod
     def of_process(cls, config: str | None, assignments: Sequence[str]) -> Command:
-        """Of this process. An assignment that may hold a secret is left out."""
+        """The command of this process, without assignments that may hold a secret."""
         pairs = (a.partition("=") for a in assignments)
         return cls(config, {k.strip(): v for k, _, v in pairs if not _may_be_secret(v)}, os.getcwd())  # noqa: PTH109
 
     def remember(self, workspace: Store) -> None:
-        """Write it down, in a workspace that tracks were collected in.
+        """Record it in a workspace that has tracks.
 
-        Without a settings file, that of the command before it stays, and so do its assignments.
+        Without a settings file, the recorded one stays, with its assignments.
         """
         if not workspace.exists(*SOURCE):
             return
@@ -101,7 +101,7 @@ class Command:
             workspace.write_json(values, *COMMAND)
 
     def line(self, stage: str, workspace: Store, typed: str) -> str:
-        """``mer-ray STAGE`` with these settings, as it can be typed in the present folder.
+        """``mer-ray STAGE`` with these settings, as one can type it in the present folder.
 
         typed: the workspace as it was typed there.
         """
@@ -115,13 +115,13 @@ class Command:
 
 
 def recall(workspace: Store) -> Command | None:
-    """The command that `Command.remember` wrote down last."""
+    """The command that `Command.remember` recorded last."""
     values = workspace.read_json(*COMMAND)
     return Command(**values) if values else None
 
 
 def _may_be_secret(value: str) -> bool:
-    """Whether there is, anywhere in it, an address with a user, a password or a query."""
+    """Whether it contains an address with a user, a password or a query."""
     _, found, address = value.partition("://")
     return bool(found) and any(character in address for character in "@?")
 

@@ -1,4 +1,4 @@
-"""What a model has to beat: the registered baselines, in its own folds, and what a split by tracks would have added."""
+"""The registered baselines, in the models' own folds, and the leakage of a split by tracks."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ from mer_ray.training.leakage import Leakage, leakage, out_of_fold
 
 @dataclass(frozen=True)
 class Baselines:
-    """predicted: model → out-of-fold (R, N, 3) in 0..1. fold: (R, N). leakage: of the SVR.
+    """Results of the baselines.
 
-    notes: what a reader has to know of how they were trained, one line each.
+    Attributes:
+        predicted: Model → out-of-fold predictions (R, N, 3) in 0..1.
+        fold: (R, N).
+        leakage: Of the SVR.
+        notes: Remarks on the training, one line each.
     """
 
     predicted: dict[str, np.ndarray]
@@ -36,10 +40,10 @@ class Baselines:
 def evaluate(
     tracks: Sequence[np.ndarray], labels: np.ndarray, groups: Sequence[str], folds: int, repeats: int, seed: int
 ) -> Baselines:
-    """The baselines and the leakage of tracks (n_i, F), labels (N, 3) in 0..1 and groups (N,).
+    """Cross-validate the baselines on tracks (n_i, F), labels (N, 3) in 0..1 and groups (N,), and measure the leakage.
 
-    The folds are those of `grouped_folds` with the seeds seed, seed + 1, ..., stratified by the labels, as in every
-    model's cross-validation. Raises InputError where there are fewer groups than folds.
+    The folds are the models': `grouped_folds` with the seeds seed, seed + 1, ..., stratified by the labels. Raises
+    InputError where there are fewer groups than folds.
     """
     x = mean_sd(tracks)
     fold = np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
@@ -80,9 +84,9 @@ def rows(
 
 
 def write(workspace: Workspace, feature: str, table: pa.Table, report: dict[str, Any]) -> None:
-    """``baselines/FEATURE.parquet`` from `rows`, and then ``baselines/FEATURE.json`` from `Leakage.to_json`.
+    """Write ``baselines/FEATURE.parquet`` from `rows`, then ``baselines/FEATURE.json`` from `Leakage.to_json`.
 
-    Who finds the JSON file finds the other, too.
+    The JSON file comes last, so that it marks both as complete.
     """
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")

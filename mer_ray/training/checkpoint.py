@@ -1,4 +1,4 @@
-"""What an interrupted training continues from: ``checkpoints/KEY`` in the workspace, as safetensors and JSON."""
+"""Checkpoints of interrupted trainings: ``checkpoints/KEY`` in the workspace, as safetensors and JSON."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mer_ray.io.tables import Workspace
 from mer_ray.models.regressor import Regressor
 
 VERSION = 2
-"""Raised where the same settings come to give other weights: what another version left unfinished is not continued."""
+"""Increased whenever the same settings would give other weights, so that older checkpoints are not resumed."""
 FOLDER = "checkpoints"
 EVERY_S = 20.0
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """arrays: the leaves of the training's state, in their order. progress: JSON values beside them."""
+    """arrays: the leaves of the training's state, in order. progress: JSON values."""
 
     arrays: list[np.ndarray]
     progress: dict[str, Any]
@@ -35,10 +35,10 @@ class Saver(Protocol):
         """Seconds between two saves."""
 
     def load(self) -> Checkpoint | None:
-        """What was saved last; None at the first start."""
+        """The last checkpoint; None at the first start."""
 
     def save(self, arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> None:
-        """Replace what was saved, whole or not at all."""
+        """Replace the checkpoint atomically."""
 
 
 class _Nothing:
@@ -52,13 +52,13 @@ class _Nothing:
 
 
 NOTHING: Saver = _Nothing()
-"""Saves nothing: an interrupted training begins anew."""
+"""Saves nothing: an interrupted training starts again."""
 
 
 class Checkpoints:
     """The folder ``checkpoints/KEY`` of one run: finished members, states of unfinished ones, results of folds.
 
-    key: has to tell apart what must not be continued, so it contains a hash of data and settings.
+    key: contains a hash of data and settings, so that only the same training is resumed.
     """
 
     def __init__(self, workspace: Workspace, key: str, every_s: float = EVERY_S) -> None:
@@ -79,18 +79,18 @@ class Checkpoints:
             ) from error
 
     def write(self, name: str, arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> None:
-        """Write a file of the folder, whole or not at all."""
+        """Write a file of the folder atomically."""
         self.workspace.write_bytes(to_bytes(arrays, progress), FOLDER, self.key, f"{name}.safetensors")
 
     def member(self, number: int) -> Checkpoint | None:
-        """A finished member as `write_member` left it; `crossval.read_member` restores it."""
+        """A finished member as `write_member` saved it; `crossval.read_member` restores it."""
         return self.read(f"member{number:04d}")
 
     def write_member(self, number: int, member: Regressor) -> None:
         """Save a finished member, and remove the state of its training."""
         progress = {"names": list(member.arrays), "targets": list(member.targets), "chosen": member.chosen}
         self.write(f"member{number:04d}", [member.curve, *member.arrays.values()], progress)
-        self.workspace.delete(FOLDER, self.key, f"state{number:04d}.safetensors")  # a short training has left none
+        self.workspace.delete(FOLDER, self.key, f"state{number:04d}.safetensors")  # a short training has none
 
     def state(self, number: int) -> Saver:
         """The state of a member that is being trained."""
@@ -101,11 +101,11 @@ class Checkpoints:
         return self.workspace.read_json(FOLDER, self.key, f"{name}.json")
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file, whole or not at all."""
+        """Write a JSON file atomically."""
         self.workspace.write_json(value, FOLDER, self.key, f"{name}.json")
 
     def clear(self, run: str = "") -> None:
-        """Remove the folder; and with a run's name those that other settings or data of it (RUN-HASH) have left."""
+        """Remove the folder. run: remove also the folders RUN-HASH of its other settings or data."""
         for key in self.workspace.names(FOLDER):
             if key == self.key or (run and key.rpartition("-")[0] == run):
                 self.workspace.discard(FOLDER, key)
@@ -128,7 +128,7 @@ def to_bytes(arrays: Sequence[np.ndarray], progress: dict[str, Any]) -> bytes:
     """Safetensors with the progress in its header."""
     from safetensors.numpy import save
 
-    # Not np.ascontiguousarray, which makes a count (0-d) an array of one.
+    # Not np.ascontiguousarray, which turns a scalar (0-d) into an array of shape (1,).
     tensors = {f"{i:05d}": np.asarray(a, order="C") for i, a in enumerate(arrays)}
     data: bytes = save(tensors, metadata={"progress": json.dumps(progress)})
     return data

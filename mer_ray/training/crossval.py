@@ -1,4 +1,4 @@
-"""A network trained once per fold, and judged on the tracks that it has not heard; repeated with other folds."""
+"""Repeated cross-validation: a network is trained for each fold and predicts the fold's tracks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mer_ray.training.recipe import Recipe, label_weights
 
 @dataclass(frozen=True)
 class Part:
-    """One network of a cross-validation. number: 0, 1, ... in the order of `parts`; seed: follows from it."""
+    """One network of a cross-validation. number: 0, 1, ... in the order of `parts`, which decides the seed."""
 
     repeat: int
     fold: int
@@ -41,9 +41,13 @@ class FoldResult:
 
 @dataclass(frozen=True)
 class Result:
-    """predicted: out-of-fold (R, N, 3), in 0..1. fold: (R, N). plan: as `parts` gives it.
+    """Result of a cross-validation.
 
-    members: one of each part.
+    Attributes:
+        predicted: Out-of-fold (R, N, 3), in 0..1.
+        fold: (R, N).
+        plan: Of `parts`.
+        members: One of each part.
     """
 
     predicted: np.ndarray
@@ -53,7 +57,7 @@ class Result:
 
 
 def partitions(groups: Sequence[str], labels: np.ndarray, folds: int, repeats: int, seed: int) -> np.ndarray:
-    """The folds of each repeat, (R, N): grouped, stratified on VAD, repeat r by the seed ``seed + r``."""
+    """The folds of each repeat, (R, N): grouped, stratified on VAD; repeat r has the seed ``seed + r``."""
     return np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
 
 
@@ -79,9 +83,9 @@ def train_fold(
 
     Args:
         recipe_of: how each part is trained.
-        data: all tracks. Whole groups of the training tracks decide when to stop.
+        data: all tracks. Whole groups of the training tracks are the validation set for early stopping.
         fold: (N,), of the fold's repeat.
-        plan: the parts of this fold. Their predictions are averaged.
+        plan: the parts of this fold, whose predictions are averaged.
         on_epoch: called with the part's number, the epoch, training and validation loss.
         checkpoints: finished members are read from here, not trained again.
         placement: where several processes train together.
@@ -92,7 +96,7 @@ def train_fold(
     for part in plan:
         recipe = replace(recipe_of(part), target=part.target)
         member = read_member(checkpoints, part.number, recipe) if checkpoints else None
-        if placement is not None:  # else one would train this model while another is at the next
+        if placement is not None:  # else the processes could be at different members
             placement.check_same(float(member is not None), f"part {part.number} finished:")
         if member is None:
             state = checkpoints.state(part.number) if checkpoints else NOTHING
@@ -134,8 +138,8 @@ def cross_validate(
         tracks: frames (n_i, F).
         labels: (N, 3) in 0..1.
         groups: (N,), such as artists.
-        fold: (R, N), as `partitions` gives it.
-        members: networks per fold, which differ in seed and in the tracks that stop them.
+        fold: (R, N), of `partitions`.
+        members: networks per fold, which differ in seed and validation set.
         separate: a network per dimension.
         options: on_epoch, checkpoints and placement of `train_fold`.
     """
@@ -153,10 +157,10 @@ def cross_validate(
 
 
 def whole(recipe: Recipe, data: Examples, seed: int) -> Regressor:
-    """A closed-form model once more, on all tracks: nothing has to stop it, so no track has to be left out.
+    """Fit a closed-form model on all tracks: it needs no validation set.
 
-    One model predicts in a fraction of the time of an ensemble of all folds. How good it is has been measured by the
-    folds, each on fewer tracks.
+    One model predicts faster than an ensemble of all folds. Its accuracy is estimated by the folds, each with fewer
+    training tracks.
     """
     weights = label_weights(data.labels, data.errors)
     return create(recipe).fit(data.frames, data.labels, data.groups, weights=weights, seed=seed)

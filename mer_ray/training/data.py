@@ -21,9 +21,9 @@ ERRORS = tuple(f"se_{d}" for d in DIMENSIONS)
 
 @dataclass(frozen=True)
 class Examples:
-    """What is learnt from: frames (n_i, F) float32 of each track, labels (N, 3) in 0..1, groups (N,) for the folds.
+    """Training examples: frames (n_i, F) float32 of each track, labels (N, 3) in 0..1, groups (N,) for the folds.
 
-    errors: the labels' standard errors (N, 3), NaN where none is known, by which labels are weighted.
+    errors: the labels' standard errors (N, 3), NaN if unknown, by which labels are weighted.
     """
 
     frames: Sequence[np.ndarray]
@@ -41,8 +41,8 @@ class Examples:
 class Dataset(Examples):
     """Tracks in the order of their ids.
 
-    lexicons: where the labels come from. audio: the hash of each track's file; where its frames were brought along
-    without one, the path that they were found by.
+    lexicons: the labels' lexicons. audio: the hash of each track's file; for precomputed frames without audio, the path
+    that they were found by.
     """
 
     ids: list[str]
@@ -54,7 +54,7 @@ class Dataset(Examples):
     audio: list[str]
 
     def fingerprint(self, feature: FeatureSpec) -> str:
-        """16 hexadecimal digits of what a network learns from: which tracks, files, labels, groups and feature."""
+        """16 hexadecimal digits: a hash of the tracks, files, labels, groups and feature."""
         errors = np.nan_to_num(self.errors, nan=-1).round(9).tolist()
         content = [feature.fingerprint, self.ids, self.audio, list(self.groups), self.labels.round(9).tolist(), errors]
         return digest(json.dumps(content).encode())[:16]
@@ -65,9 +65,15 @@ def load(
 ) -> Dataset:
     """The labelled tracks that have ``feature``.
 
-    groups: track id → its group, for the folds; without it, or where it lacks one of the tracks, artist, composer and
-    album make them. with_frames: False for all but the frames, which take the most memory and time. Raises
-    WorkspaceError where the frames are not of this very feature.
+    Args:
+        workspace: Has both.
+        feature: Of the frames.
+        groups: Track id → its group, for the folds. If it is None or lacks a track, groups are made from artist,
+            composer and album.
+        with_frames: False leaves out the frames, which take the most memory and time.
+
+    Raises:
+        WorkspaceError: The frames are of another version of the feature.
     """
     labels = workspace.require("labels", "label", ["track_id", *DIMENSIONS, *ERRORS, "lexicon"]).sort_by("track_id")
     wanted = ["track_id", "artist", "title", "album", "composer", "uri"]
@@ -87,25 +93,25 @@ def load(
 
     ids = labels["track_id"].to_pylist()
     keep = [index for index, i in enumerate(ids) if i in frames and i in described]
-    kept = [ids[index] for index in keep]
+    labelled = [ids[index] for index in keep]
     values, errors = (
         np.stack([labels[c].to_numpy().astype(float) for c in columns], axis=1)[keep]
         for columns in (DIMENSIONS, ERRORS)
     )
-    artists, titles, albums, composers = ([described[i][c] or "" for i in kept] for c in wanted[1:5])
-    by_path = feature.params.get("key") == "path"  # where frames were brought along
-    if groups is None or not all(i in groups for i in kept):
-        groups = dict(zip(kept, track_groups(kept, artists, albums, composers), strict=True))
+    artists, titles, albums, composers = ([described[i][c] or "" for i in labelled] for c in wanted[1:5])
+    by_path = feature.params.get("key") == "path"  # of precomputed frames
+    if groups is None or not all(i in groups for i in labelled):
+        groups = dict(zip(labelled, track_groups(labelled, artists, albums, composers), strict=True))
     return Dataset(
-        ids=kept,
+        ids=labelled,
         artists=artists,
         titles=titles,
         albums=albums,
         composers=composers,
-        groups=[groups[i] for i in kept],
+        groups=[groups[i] for i in labelled],
         labels=values,
         errors=errors,
         lexicons=sorted(set(labels["lexicon"].take(keep).to_pylist())),
-        frames=[frames[i] for i in kept],
-        audio=[hashes.get(i) or (described[i]["uri"] if by_path else None) or "" for i in kept],
+        frames=[frames[i] for i in labelled],
+        audio=[hashes.get(i) or (described[i]["uri"] if by_path else None) or "" for i in labelled],
     )

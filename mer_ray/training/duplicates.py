@@ -1,17 +1,17 @@
-"""The same recording twice: in another encoding, at another level, cut in another place, one inside the other.
+"""Near-duplicates: the same recording in another encoding, at another level, cut differently, or part of another track.
 
 Two such tracks have the same frames at some lag, whatever the feature is. So every pair is correlated at every lag:
 
 1. A track becomes a sequence of points, four a second, of up to 32 numbers each. Frames are smoothed over half a
-   second, so that it does not matter where a frame begins; what is slower than a few seconds goes, so that loud and
-   soft parts alone are no likeness; each dimension is standardised and clipped, so that none rules; and the principal
-   components are whitened, which makes different pieces of one style unlike (the adaptive matched filter of Robey et
-   al. 1992, IEEE TAES 28(1), 208-216).
+   second, so that frame boundaries do not matter; a high-pass removes changes slower than a few seconds, so that loud
+   and soft parts alone are not similar; each dimension is standardised and clipped, so that none dominates; and the
+   principal components are whitened, which separates different pieces of one style (the adaptive matched filter of
+   Robey et al. 1992, IEEE TAES 28(1), 208-216).
 2. The similarity of two tracks is the largest normalised cross-correlation, -1..1, over all lags at which they share
-   `OVERLAP_S`. All pairs of a block are correlated at once: the cross-spectra are one matrix product per frequency.
+   `OVERLAP_S`. All pairs of a block are correlated together: the cross-spectra are one matrix product per frequency.
 
-No pair is passed over, so none is missed for lack of a candidate. The time goes with the square of the catalogue and
-with the length of its tracks; the memory is that of the sequences (15 kB for 30 s) and of two blocks.
+Every pair is compared. The time grows with the square of the catalogue and with the length of its tracks; the memory
+is that of the sequences (15 kB for 30 s) and of two blocks.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ THRESHOLD = 0.55
 """Of 472 real clips of 30 s, the most alike of different recordings reached 0.40 by MFCCs, 0.30 by log-mel, 0.43 by
 chroma and 0.46 by spectral shape. Of 360 versions of them (MP3 at 64 and 128 kbit/s, Vorbis, half the level, 3 to 12 s
 cut off, 10 s out of the middle, silence before them, 15 s of them before something else), each of these features found
-all, the worst at 0.67, 0.66, 0.67 and 0.57. By frames a second apart (YAMNet, VGGish), versions that are cut elsewhere
-by half a frame can stay below: prefer a feature with a short hop."""
+all, the worst at 0.67, 0.66, 0.67 and 0.57. With hops of a second (YAMNet, VGGish), versions whose cuts differ by
+half a frame can stay below: prefer a feature with a short hop."""
 
 POINT_S = 0.25  # between two points of a sequence
-SLOW_S = 4.0  # changes slower than this do not count
-SLOW_POINTS = 9  # nor than this, where frames are far apart
+SLOW_S = 4.0  # period of the slowest changes that count
+SLOW_POINTS = 9  # the same in points, where frames are far apart
 DIMS = 32  # at most
-EXPLAINED = 0.95  # of the variance: encoders change what is in the rest
+EXPLAINED = 0.95  # of the variance: the rest differs between encoders
 CLIP = 3.0  # standard deviations
 OVERLAP_S = 10.0
 OVERLAP_SHARE = 0.8  # of the shorter track, where that is less than OVERLAP_S
-OVERLAP_NUMBERS = 320  # points times dimensions, and never less: fewer are alike by chance
-SAMPLE = 1000  # tracks from which the components are learnt
-SLACK = 1.1  # between the lengths of the tracks of a block, which are padded to one length
+OVERLAP_NUMBERS = 320  # points times dimensions at least: fewer are similar by chance
+SAMPLE = 1000  # tracks from which the components are computed
+SLACK = 1.1  # ratio of the lengths of a block's tracks, which are padded to one length
 BLOCK = 128  # tracks
 CELLS = 4_000_000  # pairs times lags of two blocks: 50 MB
-SCREEN = 0.85  # of the threshold, which padding can take up to a tenth from
+SCREEN = 0.85  # of the threshold, as padding can lower a similarity by a tenth
 
 
 class Duplicate(NamedTuple):
@@ -57,7 +57,7 @@ class Duplicate(NamedTuple):
 def near_duplicates(tracks: Sequence[np.ndarray], hop_s: float, threshold: float = THRESHOLD) -> list[Duplicate]:
     """The pairs whose similarity is at least ``threshold``, in order: frames (n_i, F), n_i > 0, ``hop_s`` apart.
 
-    Tracks in which there are fewer than 320 numbers (points times dimensions: 5 s of MFCCs) are not compared. 10,000
+    Tracks with fewer than 320 numbers (points times dimensions: 5 s of MFCCs) are not compared. 10,000
     tracks of 30 s take four to five minutes of one core; twice the tracks take four times as long.
     """
     point_s = hop_s * _frames_per_point(hop_s)
@@ -69,7 +69,7 @@ def near_duplicates(tracks: Sequence[np.ndarray], hop_s: float, threshold: float
     for one, other in _block_pairs([len(s) for s in sequences]):
         for i, j in _screen([sequences[i] for i in one], [sequences[j] for j in other], point_s, SCREEN * threshold):
             a, b = sorted((one[i], other[j]))
-            # A block meets itself: each pair comes twice, and each track meets itself.
+            # A block with itself has each pair twice, and each track with itself.
             if a < b and (one is not other or one[i] == a):
                 value = _similarity(sequences[a], sequences[b], point_s)
                 if value >= threshold:
@@ -82,7 +82,7 @@ def near_duplicates(tracks: Sequence[np.ndarray], hop_s: float, threshold: float
 
 @dataclass(frozen=True)
 class _Projection:
-    """scale: (F,), one over each dimension's standard deviation. components: (F, D), whitened."""
+    """scale: (F,), the inverse of each dimension's standard deviation. components: (F, D), whitened."""
 
     scale: np.ndarray
     components: np.ndarray
@@ -98,7 +98,7 @@ def _frames_per_point(hop_s: float) -> int:
 
 
 def _outline(track: np.ndarray, hop_s: float) -> np.ndarray:
-    """Frames (n, F) → (m, F) float32, one row a point, without what is smooth or slow."""
+    """Frames (n, F) → (m, F) float32, one row a point, band-passed."""
     from scipy.ndimage import uniform_filter1d
 
     step = _frames_per_point(hop_s)
@@ -113,7 +113,7 @@ def _outline(track: np.ndarray, hop_s: float) -> np.ndarray:
 
 
 def _learn(tracks: Sequence[np.ndarray], hop_s: float) -> _Projection | None:
-    """From tracks spread over the list; None where nothing varies."""
+    """Compute the projection from tracks spread over the list; None where nothing varies."""
     chosen = np.unique(np.linspace(0, len(tracks) - 1, min(SAMPLE, len(tracks))).astype(int))
     outlines = [o for o in (_outline(tracks[i], hop_s) for i in chosen) if len(o)]
     if not outlines:
@@ -129,8 +129,8 @@ def _learn(tracks: Sequence[np.ndarray], hop_s: float) -> _Projection | None:
     values, vectors = values[::-1], vectors[:, ::-1]
     if values[0] <= 0:
         return None
-    kept = min(DIMS, 1 + int(np.searchsorted(np.cumsum(values), EXPLAINED * values.sum())))
-    return _Projection(scale, (vectors[:, :kept] / np.sqrt(values[:kept])).astype(np.float32))
+    n_dims = min(DIMS, 1 + int(np.searchsorted(np.cumsum(values), EXPLAINED * values.sum())))
+    return _Projection(scale, (vectors[:, :n_dims] / np.sqrt(values[:n_dims])).astype(np.float32))
 
 
 def _clipped(outline: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -142,7 +142,7 @@ def _clipped(outline: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def _needed(shorter: int, n_dims: int, point_s: float) -> int:
-    """Points that two tracks have to share at a lag."""
+    """Points that two tracks must share at a lag."""
     enough = min(round(OVERLAP_S / point_s), math.ceil(OVERLAP_SHARE * shorter))
     return max(math.ceil(OVERLAP_NUMBERS / n_dims), enough)
 
@@ -181,7 +181,7 @@ def _correlations(a: np.ndarray, b: np.ndarray, needed: int) -> tuple[np.ndarray
     """a (A, T, D), b (B, U, D) → products (L, A, B) at each of L lags, and the weights (L, A), (L, B) to norm them.
 
     A weight is one over the root of a track's energy in the shared part, or 0 where fewer than ``needed`` points are
-    shared. Energy below half of a track's average counts as that half: two silences are not alike.
+    shared. Energy below half of a track's average counts as that half, so that two silences are not similar.
     """
     from scipy.fft import irfft, next_fast_len, rfft
 
@@ -190,7 +190,7 @@ def _correlations(a: np.ndarray, b: np.ndarray, needed: int) -> tuple[np.ndarray
     spectrum_a, spectrum_b = (rfft(x, size, axis=1).transpose(1, 0, 2) for x in (a, b))
     c = irfft(spectrum_a @ spectrum_b.conj().transpose(0, 2, 1), size, axis=0, overwrite_x=True)
     lag = np.arange(size)
-    lag = np.where(lag < n, lag, lag - size)  # a[t + lag] meets b[t]
+    lag = np.where(lag < n, lag, lag - size)  # a[t + lag] is paired with b[t]
     start, end = np.maximum(lag, 0), np.minimum(n, m + lag)
     usable = end - start >= needed
     start, end = np.where(usable, start, 0), np.where(usable, end, 0)
@@ -208,7 +208,7 @@ def _correlations(a: np.ndarray, b: np.ndarray, needed: int) -> tuple[np.ndarray
 
 
 def _block_pairs(lengths: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
-    """Pairs of blocks of tracks, in which the lengths are about the same, that together hold every pair of tracks."""
+    """Pairs of blocks of tracks of similar lengths, which together contain every pair of tracks."""
     blocks: list[list[int]] = []
     for i in sorted((i for i, n in enumerate(lengths) if n), key=lambda i: lengths[i]):
         block = blocks[-1] if blocks else []

@@ -1,4 +1,4 @@
-"""A model from its recipe, or from what a folder stores: the one place that knows which kind of model a name is."""
+"""Creates a model from its recipe, or restores it from stored arrays: the only module that maps names to classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mer_ray.training.recipe import Recipe
 
 
 def create(recipe: Recipe, **training: Any) -> Regressor:
-    """An unfitted model. training: how a network is trained, arguments of `network.Network`; others ignore it."""
+    """An unfitted model. training: arguments of `network.Network`; other models ignore them."""
     if models.is_network(recipe.network):
         from mer_ray.training.network import Network
 
@@ -28,7 +28,7 @@ def restore(
     targets: Sequence[int],
     chosen: Mapping[str, Any] | None = None,
 ) -> Regressor:
-    """A fitted model from what it stored. Its `Regressor.check` tells whether the arrays fit."""
+    """A fitted model from its stored arrays. `Regressor.check` then verifies their shapes."""
     model = create(recipe)
     model.arrays, model.targets, model.chosen = dict(arrays), tuple(targets), dict(chosen or {})
     return model

@@ -1,4 +1,4 @@
-"""Which labelled tracks belong together, for all features of a workspace alike: ``splits/``."""
+"""Groups of the labelled tracks, the same for all features of a workspace: ``splits/``."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from mer_ray.training.groups import grouping
 
 FOLDER = "splits"
 MAX_COMPARED = 20_000
-"""Near-duplicates are looked for among so many tracks at the most: every pair is compared."""
+"""Tracks among which near-duplicates are searched at most: every pair is compared."""
 
 
 @dataclass(frozen=True)
 class Groups:
-    """of: track id → group. duplicates: pairs of ids and their similarity. about: sentences for people."""
+    """of: track id → group. duplicates: pairs of ids and their similarity. about: sentences for a report."""
 
     of: dict[str, str]
     duplicates: list[tuple[str, str, float]]
     about: list[str]
 
     def within(self, ids: Sequence[str]) -> list[Duplicate]:
-        """The duplicates among these tracks, by their places."""
-        place = {i: k for k, i in enumerate(ids)}
-        found = [(place[a], place[b], s) for a, b, s in self.duplicates if a in place and b in place]
+        """The duplicates among these tracks, by their indices."""
+        index = {i: k for k, i in enumerate(ids)}
+        found = [(index[a], index[b], s) for a, b, s in self.duplicates if a in index and b in index]
         return sorted(Duplicate(min(a, b), max(a, b), s) for a, b, s in found)
 
 
 def make(workspace: Workspace, specs: Sequence[FeatureSpec]) -> Groups:
-    """Groups of the labelled tracks by artist, composer, album and near-duplicate; kept until their tracks change.
+    """Groups of the labelled tracks by artist, composer, album and near-duplicate; cached until their tracks change.
 
-    Duplicates are looked for in the frames of the finest feature, where it has at most `MAX_COMPARED` tracks.
+    Duplicates are searched in the frames of the finest feature, where it has at most `MAX_COMPARED` tracks.
     """
     finest = min(specs, key=lambda spec: spec.hop_s)
     key = _key(data.load(workspace, finest, with_frames=False), finest)
@@ -66,7 +66,7 @@ def make(workspace: Workspace, specs: Sequence[FeatureSpec]) -> Groups:
 
 
 def changed(workspace: Workspace, feature: FeatureSpec, trained_on: str) -> bool:
-    """Whether the labelled tracks with that feature are others than a run's: their files, labels or groups.
+    """Whether the labelled tracks with that feature, their files, labels or groups differ from a run's.
 
     trained_on: the run's `Dataset.fingerprint`. No frames are read. Raises as `data.load`.
     """
@@ -80,13 +80,13 @@ def changed(workspace: Workspace, feature: FeatureSpec, trained_on: str) -> bool
 
 
 def _key(dataset: data.Dataset, feature: FeatureSpec) -> str:
-    """Of all that groups follow from."""
+    """A hash of everything that decides the groups."""
     named = [dataset.artists, dataset.albums, dataset.composers]
     return digest(json.dumps([feature.fingerprint, dataset.ids, dataset.audio, *named]).encode())[:16]
 
 
 def read(workspace: Workspace) -> Groups:
-    """What `make` has left."""
+    """The result of the last `make`."""
     described = workspace.read_json(FOLDER, "splits.json")
     rows = pq.read_table(io.BytesIO(workspace.read_bytes(FOLDER, "groups.parquet")))
     of = dict(zip(rows["track_id"].to_pylist(), rows["group"].to_pylist(), strict=True))

@@ -1,16 +1,15 @@
-"""Which tracks hang together, so that no split may part them: by artist, composer, album, or as one recording twice.
+"""Groups of related tracks, which no split may separate: by artist, composer, album, or near-duplicate.
 
-What joins two tracks, the surest first:
+Two tracks are joined, the most certain reasons first, if
 
 1. they are near-duplicates (`training.duplicates`);
-2. a person is artist or composer of both. Names that name nobody ("Various Artists", "Unknown", "Traditional") do not;
-3. their album is the same. A soundtrack joins all its tracks, whoever plays them; any other album with up to
-   `ALBUM_ARTISTS` artists does, too (guests, split releases); with more artists it is a compilation, which says nothing
-   of how its tracks sound. Names that many albums bear ("Greatest Hits", "Live") join nothing: within one artist, the
-   artist does.
+2. a person is artist or composer of both, but for names of nobody ("Various Artists", "Unknown", "Traditional");
+3. their album is the same. A soundtrack joins all its tracks, whoever plays them, and so does any other album with up
+   to `ALBUM_ARTISTS` artists (guests, split releases); with more artists it is a compilation of unrelated tracks.
+   Titles of many albums ("Greatest Hits", "Live") do not count.
 
-Joins chain: an orchestra that has played everyone, or the singers of many soundtracks, would end in one group with the
-whole catalogue. So a composer or an album joins nothing where the group would hold more than `LARGEST_SHARE` of all
+Joins are transitive: an orchestra that has played everyone, or the singers of many soundtracks, would join the whole
+catalogue. So a composer or an album joins nothing where the group would hold more than `LARGEST_SHARE` of all
 tracks; small ones come first, and `Grouping.left_out` names what was left out.
 """
 
@@ -27,8 +26,8 @@ from mer_ray.io.variants import piece
 
 ALBUM_ARTISTS = 4
 LARGEST_SHARE = 0.2
-"""A fold of five: what is larger would be a fold of its own, and more."""
-NAMED = 5  # of those left out, in a sentence
+"""The size of a fold of five, which a larger group would exceed."""
+NAMED = 5  # of the left-out ones in a sentence
 MAX_LENGTH = 500  # of an album's name; the pattern's cost grows with the square of it
 
 
@@ -64,9 +63,12 @@ _SEVERAL = re.compile(r"[;/|]")  # "Lennon/McCartney"; a comma may be in one nam
 
 @dataclass(frozen=True)
 class Grouping:
-    """groups: the name of each track's group, (N,). joins: how many times two groups became one, by what joined them.
+    """Groups of N tracks.
 
-    left_out: albums and composers that would have made a group too large, and compilations, one line each.
+    Attributes:
+        groups: The name of each track's group, (N,).
+        joins: How many times two groups were joined, by reason.
+        left_out: Albums and composers that would have made a group too large, and compilations, one line each.
     """
 
     groups: list[str]
@@ -79,18 +81,18 @@ class Grouping:
         return Counter(self.groups).most_common(1)[0] if self.groups else ("", 0)
 
     def sentence(self) -> str:
-        """For a report: how many groups, the largest and its share, what joined them, what did not."""
+        """For a report: the number of groups, the largest and its share, the joins by reason, what was left out."""
         name, size = self.largest
-        said = (
+        text = (
             f"{len(self.groups):,} tracks in {len(set(self.groups)):,} groups; the largest, {one_line(name, 80)}, has "
             f"{size:,} ({size / max(len(self.groups), 1):.1%})"
         )
         joined = ", ".join(f"{what} {n:,}" for what, n in self.joins.items() if n)
-        said += f"; joined by {joined}" if joined else ""
+        text += f"; joined by {joined}" if joined else ""
         if self.left_out:
             rest = len(self.left_out) - NAMED
-            said += f"; not joined by {'; '.join(self.left_out[:NAMED])}" + (f"; and {rest:,} more" if rest > 0 else "")
-        return said + "."
+            text += f"; not joined by {'; '.join(self.left_out[:NAMED])}" + (f"; and {rest:,} more" if rest > 0 else "")
+        return text + "."
 
 
 def track_groups(
@@ -113,10 +115,16 @@ def grouping(
 ) -> Grouping:
     """Groups of N tracks by the rules above.
 
-    ids, artists, albums, composers: (N,), the last three as the source spells them, empty or None where it does not
-    say; several composers may stand in one cell, with ``;`` or ``/`` between them. duplicates: positions of two tracks.
-    A group bears the name of its commonest artist, normalised; the id of its first track where it has none. The result
-    does not depend on the order of the tracks but for that id.
+    Args:
+        ids: (N,).
+        artists: (N,), as the source spells them; empty or None if unknown.
+        albums: (N,), likewise.
+        composers: (N,), likewise; several are separated by ``;`` or ``/``.
+        duplicates: Indices of two tracks, optionally with their similarity.
+
+    Returns:
+        Groups named by their most frequent artist, normalised, or else by the id of their first track. Except for that
+        id, the result does not depend on the order of the tracks.
     """
     from scipy.cluster.hierarchy import DisjointSet
 
@@ -156,7 +164,7 @@ def grouping(
 
 
 def _join(sets: Any, positions: Sequence[int]) -> int:
-    """How many sets the fewer there are."""
+    """Join the sets of these positions. Returns by how many their number falls."""
     before = sets.n_subsets
     for i in positions[1:]:
         sets.merge(positions[0], i)
@@ -164,13 +172,13 @@ def _join(sets: Any, positions: Sequence[int]) -> int:
 
 
 def _joined_size(sets: Any, positions: Sequence[int]) -> int:
-    """Of the set that they would be, joined; 0 where they are one already."""
+    """The size of the joined set; 0 if they are one set already."""
     roots = {sets[i] for i in positions}
     return sum(sets.subset_size(r) for r in roots) if len(roots) > 1 else 0
 
 
 def _positions(keys: Sequence[str]) -> dict[str, list[int]]:
-    """Key → the positions where it stands; the empty key joins nothing."""
+    """Key → its positions, without the empty key."""
     found: dict[str, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         if key:
@@ -187,13 +195,13 @@ def _words(text: str) -> str:
 
 
 def _person(name: str) -> str:
-    """A name's key, without guests; empty if it names nobody."""
+    """A name's key, without guests; empty for names of nobody."""
     key = piece(name, "").artist
     return "" if _words(key) in _NOBODY else key
 
 
 def _composers(composers: Sequence[str | None], by_artist: dict[str, list[int]]) -> dict[str, list[int]]:
-    """Composer → the tracks that they composed or play."""
+    """Composer → the tracks that they composed or perform."""
     found: dict[str, list[int]] = defaultdict(list)
     for i, cell in enumerate(composers):
         several = _SEVERAL.split(cell or "") if _person(cell or "") else []  # "n/a" is nobody, not two
@@ -203,7 +211,7 @@ def _composers(composers: Sequence[str | None], by_artist: dict[str, list[int]])
 
 
 def _album(name: str) -> str:
-    """An album's key, without what stands in brackets behind it; empty if many albums are called so."""
+    """An album's key, without a suffix in brackets; empty for titles of many albums."""
     key = normalise(name[:MAX_LENGTH])
     while (shorter := _BRACKETS_BEHIND.match(key)) and not _is_generic(shorter[1]):
         key = shorter[1]
@@ -215,7 +223,7 @@ def _is_generic(name: str) -> bool:
 
 
 def _names(sets: Any, ids: Sequence[str], people: Sequence[str]) -> list[str]:
-    """A name for each track's set: no two sets have the same."""
+    """A unique name for each track's set."""
     artists: dict[int, Counter[str]] = defaultdict(Counter)
     first: dict[int, str] = {}
     for i, person in enumerate(people):
@@ -226,7 +234,7 @@ def _names(sets: Any, ids: Sequence[str], people: Sequence[str]) -> list[str]:
     names, taken = {}, set()
     for root, track in first.items():
         name = min(artists[root], key=lambda a: (-artists[root][a], a), default=track)
-        # One artist is one group; only an id can be the name of an artist of another.
+        # An artist is in one group only, but an id may equal the name of another group's artist.
         names[root] = name if name not in taken else f"{name} ({track})"
         taken.add(names[root])
     return [names[sets[i]] for i in range(len(ids))]

@@ -1,7 +1,7 @@
-"""What a split that lets an artist stand on both sides would have added to a score.
+"""Leakage: by how much a split with the same artists in training and test tracks overestimates R².
 
-The same model is cross-validated in folds that keep groups whole and in folds that do not. The difference of the two R²
-is what knowing the artist (or the recording itself, where it is there twice) is worth; it is no skill. See Flexer and
+The same model is cross-validated in folds that keep groups whole and in random folds. The difference of the two R² is
+due to knowing the artist (or the recording itself, if it is duplicated), not to skill. See Flexer and
 Schnitzer 2010, Computer Music Journal 34(3), 20-28, on artist and album effects.
 """
 
@@ -45,10 +45,16 @@ class Leakage:
         duplicates: Sequence[Duplicate],
         notes: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """The content of ``baselines/FEATURE.json``. fingerprint: of the feature; data: of the data set.
+        """The content of ``baselines/FEATURE.json``.
 
-        ids, artists: (N,), which the indices in ``duplicates`` are of. Two tracks without an artist have not the same.
-        notes: of `baselines.Baselines`.
+        Args:
+            feature: Its name.
+            fingerprint: Of the feature.
+            data: `Dataset.fingerprint`.
+            ids: (N,), to which the indices in ``duplicates`` refer.
+            artists: (N,). Two tracks without an artist have different ones.
+            duplicates: Of `training.duplicates`.
+            notes: Of `baselines.Baselines`.
         """
         pairs = [
             {
@@ -72,8 +78,10 @@ class Leakage:
 
 
 def out_of_fold(name: str, x: np.ndarray, labels: np.ndarray, fold: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Pooled statistics (N, P), labels (N, 3) in 0..1, folds (R, N) → predictions (R, N, 3), each by a model that has
-    not seen the track's fold. name: of a `PooledRegressor`."""
+    """Pooled statistics (N, P), labels (N, 3) in 0..1, folds (R, N) → out-of-fold predictions (R, N, 3).
+
+    name: of a `PooledRegressor`.
+    """
     out = np.empty((*fold.shape, labels.shape[1]))
     for r, folds in enumerate(fold):
         for k in np.unique(folds):
@@ -93,7 +101,7 @@ def leakage(
     seed: int,
     draws: int = DRAWS,
 ) -> Leakage:
-    """The SVR's gain from folds that part artists.
+    """The SVR's gain from random folds, which separate tracks of one artist.
 
     Args:
         grouped: its predictions (R, N, 3) in the grouped folds (R, N), `fold`.

@@ -1,4 +1,4 @@
-"""What the training makes small, on standardised labels."""
+"""Losses of the training, on standardised labels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 Loss = Literal["mse", "huber", "ccc", "nll"]
 HUBER_DELTA = 1.0
-"""Errors beyond one standard deviation of the labels count linearly."""
+"""In standard deviations of the labels."""
 
 
 def outputs(loss: Loss, n_targets: int) -> int:
-    """Numbers that the network has to give per piece: twice as many where it also says how sure it is."""
+    """Outputs of the network per window: twice as many if the loss needs a variance, too."""
     return 2 * n_targets if loss == "nll" else n_targets
 
 
@@ -21,8 +21,8 @@ def loss_value(loss: Loss, out: jax.Array, y: jax.Array, weight: jax.Array) -> j
     """The mean loss, a scalar: out (B, 3), or (B, 6) for ``nll``; labels y (B, 3); weight (B, 3), of mean about 1.
 
     mse: squared error. huber: Huber (1964), delta of one deviation. ccc: 1 − Lin's concordance (1989) of the batch per
-    dimension. nll: Gaussian negative log-likelihood with a variance for each piece, scaled by the root of that
-    variance as in Seitzer et al. (2022, arXiv:2203.09168, beta = 0.5), or hard tracks would be given up early.
+    dimension. nll: Gaussian negative log-likelihood with a variance for each window, scaled by the root of that
+    variance as in Seitzer et al. (2022, arXiv:2203.09168, beta = 0.5), without which hard tracks would be neglected.
     """
     n = y.shape[1]
     error = out[:, :n] - y

@@ -1,4 +1,4 @@
-"""The training loop of all networks, with early stopping, and their predictions: on whatever devices JAX has."""
+"""The training loop of all networks, with early stopping, and their predictions, on any of JAX's devices."""
 
 from __future__ import annotations
 
@@ -27,21 +27,24 @@ from mer_ray.training.placement import Placement
 from mer_ray.training.recipe import Recipe
 
 HOLDOUT = 0.15
-"""Share of the training tracks that decide when to stop."""
+"""Share of the training tracks in the validation set for early stopping."""
 BATCH = 64
 """Windows that are predicted together."""
 PREFIX = "network."
 ADAM = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())
-"""AdamW but for learning rate and decay, which `_step` takes as numbers: trials that differ in them compile once."""
+"""AdamW without learning rate and decay, which are arguments of `_step`: trials that differ in them compile once."""
 OnEpoch = Callable[[int, float, float], None]
 
 
 class Network(Regressor):
     """An ``nnx.Module`` of `mer_ray.models` as a `Regressor`.
 
-    on_epoch(epoch, training loss, validation loss) is called after each epoch, those before a checkpoint included; the
-    validation loss is the MSE of standardised labels. placement: the devices; every process of a group makes the same
-    calls. checkpoint: where the training continues, and where it leaves its state.
+    Args:
+        recipe: Its settings.
+        on_epoch: Called with epoch, training loss and validation loss (MSE of standardised labels) of each epoch,
+            including those before a checkpoint.
+        placement: The devices; every process of a group makes the same calls.
+        checkpoint: From which the training resumes, and where it saves its state.
     """
 
     def __init__(
@@ -65,11 +68,11 @@ class Network(Regressor):
         seed: int = 0,
         validation: np.ndarray | None = None,
     ) -> Self:
-        """See `Regressor.fit`. The weights kept are the moving average at the epoch of the lowest validation loss.
+        """See `Regressor.fit`. Returns the moving average of the weights at the epoch of the lowest validation loss.
 
         Args:
-            validation: mask (N,) of the tracks that only decide when to stop; None draws whole groups. Where it is
-                empty, the training tracks decide.
+            validation: mask (N,) of the validation set for early stopping; None draws whole groups. If it is empty, the
+                training tracks decide.
         Raises:
             InputError: the loss was never finite.
         """
@@ -111,14 +114,14 @@ class Network(Regressor):
         saved_at = time.monotonic()
         while progress["epoch"] < recipe.epochs and progress["waited"] < recipe.patience:
             step_losses = []
-            # Batches of one size, so that one compilation serves: the rest of a permutation waits for the next epoch.
+            # Batches of one size, so that the step compiles once; the remainder of a permutation is left out.
             order = np.resize(rng.permutation(len(own)), batches * size).reshape(batches, -1)
             for step, chosen in enumerate(order, start=progress["epoch"] * batches):
                 rows = own[chosen]
                 first = rng.integers(0, np.maximum(1, lengths[rows] - self.window + 1))
-                mine = placement.rows(size)  # every process draws the same numbers and cuts its own windows
-                x, mask = windows.cut(tracks, rows[mine], first[mine], self.window, scaler.frames)
-                batch = [placement.batch(a) for a in (x, mask, y[rows[mine]], counts[rows[mine]])]
+                local = placement.rows(size)  # every process draws the same numbers and cuts its own windows
+                x, mask = windows.cut(tracks, rows[local], first[local], self.window, scaler.frames)
+                batch = [placement.batch(a) for a in (x, mask, y[rows[local]], counts[rows[local]])]
                 changed, loss = _step(*static, rates[step], shares[step], numbers, rest, now.changing, *batch)
                 now = replace(now, **changed)
                 step_losses.append(loss)
@@ -145,7 +148,7 @@ class Network(Regressor):
         return self
 
     def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
-        """See `Regressor.predict`. The value is the mean over windows that are half a window apart."""
+        """See `Regressor.predict`. The prediction is the mean over windows that overlap by half."""
         if not tracks:
             return []
         scaler, compiled = Scaler.from_arrays(self.arrays), self._compiled(tracks[0].shape[1])
@@ -160,7 +163,7 @@ class Network(Regressor):
             raise ModelError(*OF_ANOTHER)
 
     def _compiled(self, n_dims: int) -> _Compiled:
-        # A loss may need more outputs than V, A and D: what is stored tells.
+        # The stored bias has the number of outputs, which depends on the loss.
         width = len(self.arrays.get(f"{PREFIX}head.bias", ()))
         if width not in (N_TARGETS, 2 * N_TARGETS):
             raise ModelError(*OF_ANOTHER)
@@ -177,12 +180,12 @@ class _Compiled:
     """A network compiled once for prediction, for any number of members of its shape."""
 
     def __init__(self, network: str, n_dims: int, hop_s: float, outputs: int) -> None:
-        # What is not a parameter (the seeds that Flax's cells keep) takes no part in predictions.
+        # Other state (random seeds in Flax's cells) does not affect predictions.
         graph, self.parameters, rest = split(network, n_dims, hop_s, 0, outputs)
         self._apply = jax.jit(lambda state, x, mask: nnx.merge(graph, state, rest)(x, mask)[:, :N_TARGETS])
 
     def state(self, arrays: dict[str, np.ndarray]) -> Any:
-        """Stored arrays as the network's own tree."""
+        """Stored arrays as the network's parameter tree."""
         state = nnx.to_flat_state(self.parameters)
         return nnx.from_flat_state([(k, v.replace(jnp.asarray(arrays[_name(k)]))) for k, v in state])
 
@@ -202,9 +205,9 @@ class _Compiled:
 
 
 def split(network: str, n_dims: int, hop_s: float, seed: int, outputs: int = N_TARGETS) -> tuple[Any, Any, Any]:
-    """A network with fresh weights as its structure, its parameters, and the rest of its state.
+    """A newly initialised network as its structure, its parameters, and the rest of its state.
 
-    outputs: width of the result, 3 or what the loss needs (`losses.outputs`).
+    outputs: see `losses.outputs`.
     """
     module = models.module(network).build(n_dims, hop_s, nnx.Rngs(seed), outputs)
     graph, parameters, *rest = nnx.split(module, nnx.Param, ...)
@@ -212,7 +215,7 @@ def split(network: str, n_dims: int, hop_s: float, seed: int, outputs: int = N_T
 
 
 def flat(state: Any) -> dict[str, np.ndarray]:
-    """A tree of parameters as name → array; a name is the parts of the path with dots between."""
+    """A tree of parameters as name → array; a name is the path joined by dots."""
     return {_name(k): np.asarray(v.get_value()) for k, v in nnx.to_flat_state(state)}
 
 
@@ -221,18 +224,18 @@ def _name(path: tuple[Any, ...]) -> str:
 
 
 def newest_shares(decay: float, steps: int) -> np.ndarray:
-    """Weight of each step in the moving average after it: (steps,), all of it at the first step.
+    """Weight of each step in the moving average after it: (steps,), 1 at the first step.
 
-    Adam's correction, m / (1 - decay^t) of an average m that starts at 0, written as a step of the corrected average
-    itself. An average that starts at the fresh weights still has half of them after 34 steps at 0.98: all there are of
-    a few dozen tracks.
+    Adam's bias correction, m / (1 - decay^t) of an average m that starts at 0, as an update of the corrected average.
+    An average that started at the initial weights would still contain half of them after 34 steps at 0.98, which are
+    all the steps that a small catalog has.
     """
     return (1 - decay) / (1 - decay ** np.arange(1.0, steps + 1))
 
 
 @dataclass(frozen=True)
 class _State:
-    """What changes from step to step. key: the data of a `jax.random` key."""
+    """The state of the training. key: the data of a `jax.random` key."""
 
     state: Any
     average: Any
@@ -246,7 +249,7 @@ class _State:
 
     @property
     def changing(self) -> dict[str, Any]:
-        """What a step takes and returns."""
+        """The part that a step updates."""
         return {"state": self.state, "average": self.average, "optimizer": self.optimizer, "key": self.key}
 
 

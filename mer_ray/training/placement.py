@@ -1,8 +1,8 @@
-"""Where a batch and a network live: on one device, or on all devices of all processes that train one network.
+"""Placement of batches and networks: on one device, or on all devices of all processes that train one network.
 
-Data-parallel training as GSPMD does it (Xu et al. 2021, arXiv:2105.04663): the state is replicated, the batch is split
+Data-parallel training by GSPMD (Xu et al. 2021, arXiv:2105.04663): the state is replicated, the batch is split
 over the devices, and a jitted step whose loss is a mean over the batch gets its gradient's all-reduce from the
-compiler. The step itself is the same for one device and for many, and so is what it computes, dropout included
+compiler. The step is the same for one device and for many, and so is its result, dropout included
 (`jax_threefry_partitionable`, on by default), up to the order in which floats are added.
 """
 
@@ -52,7 +52,7 @@ class Placement:
         return self.mesh is None or jax.process_index() == 0
 
     def rows(self, n: int) -> slice:
-        """Which rows of a global batch of n this process has to bring to `batch`.
+        """The rows of a global batch of n that this process passes to `batch`.
 
         Raises InputError where n rows do not divide among the devices.
         """
@@ -76,23 +76,23 @@ class Placement:
     def replicate(self, tree: Any) -> Any:
         """The first process's arrays on every device: numbers or `jax.random` keys, of the same shapes in each process.
 
-        The first one's and not each one's own: weights drawn from one seed on two kinds of CPU may differ in a bit.
+        Each process's own may differ in a bit, as weights from the same seed do on two kinds of CPU.
         """
         return tree if self.mesh is None else jax.tree.map(self._from_first, tree)
 
     def local(self, tree: Any) -> Any:
-        """Replicated arrays → this process's copy of them, on one device, for work that it does alone."""
+        """Replicated arrays → this process's copy, on one device, for work without the other processes."""
         return tree if self.mesh is None else jax.tree.map(_own_copy, tree)
 
     def agree(self, value: float) -> float:
-        """The first process's value, bit for bit: for decisions (to stop, to resume) that all have to take alike."""
+        """The first process's value, bit for bit, for decisions (to stop, to resume) that all must share."""
         if self.mesh is None:
             return value
         bits = self.local(self.replicate(np.array([value], np.float64).view(np.uint32)))
         return float(np.asarray(bits).view(np.float64)[0])
 
     def check_same(self, value: float, what: str) -> None:
-        """Raises ServiceError, after which all begin again, where the first process has another value."""
+        """Raises ServiceError, after which all start again, where the first process has another value."""
         first = self.agree(value)
         if first != value:
             raise ServiceError(
@@ -129,15 +129,22 @@ def _own_copy(x: jax.Array) -> jax.Array:
 def initialize(coordinator: str, processes: int, rank: int, timeout_s: float = TIMEOUT_S) -> None:
     """Join the group of processes that train one network, before JAX has computed anything in this one.
 
-    coordinator: host:port where process 0 listens, and nobody else yet. rank: 0..processes-1. CPUs talk through Gloo
-    (JAX's default), GPUs through NCCL. On CPUs each machine's host name has to resolve to an address that the others
-    can reach.
-    Raises ServiceError where the coordinator does not answer in time.
+    CPUs communicate by Gloo (JAX's default), GPUs by NCCL. On CPUs each machine's host name must resolve to an address
+    that the others can connect to.
+
+    Args:
+        coordinator: host:port, free, where process 0 will listen.
+        processes: Their number.
+        rank: 0..processes-1.
+        timeout_s: For the coordinator and the other processes.
+
+    Raises:
+        ServiceError: The coordinator does not respond in time.
     """
     if rank:
-        # JAX ends the process, without an exception, when it has waited in vain.
+        # At its own time-out, JAX ends the process without an exception.
         _wait_for(coordinator, timeout_s)
-    # JAX's preemption service would take SIGTERM away from the process.
+    # JAX's preemption service would replace the process's SIGTERM handler.
     jax.config.update("jax_enable_preemption_service", False)  # type: ignore[no-untyped-call]
     try:
         jax.distributed.initialize(
@@ -148,7 +155,7 @@ def initialize(coordinator: str, processes: int, rank: int, timeout_s: float = T
             initialization_timeout=max(1, round(timeout_s)),
             coordinator_bind_address=coordinator,  # not every interface of the machine
         )
-        jax.devices()  # here the processes exchange their devices
+        jax.devices()  # the processes exchange their devices
     except RuntimeError as error:
         raise ServiceError(
             f"process {rank} of {processes} could not join the others at {coordinator} ({one_line(str(error), 200)})",
@@ -157,7 +164,7 @@ def initialize(coordinator: str, processes: int, rank: int, timeout_s: float = T
 
 
 def shutdown() -> None:
-    """Leave the group. Waits until all have come to this point: not for a process that goes because of an error."""
+    """Leave the group. Waits for all processes, so it must not be called after an error."""
     jax.distributed.shutdown()  # type: ignore[no-untyped-call]
 
 

@@ -16,12 +16,18 @@ if TYPE_CHECKING:  # a recipe needs no JAX
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model's name and its settings. window: frames (T). A closed-form model uses no more of it than the window.
+    """A model's name and its settings. A closed-form model uses only the window.
 
-    The learning rate decays to 0 over the epochs along a cosine. loss: one of `losses.Loss`. mask_share: see
-    `spec_augment`; 0 is off. mixup: alpha, see `mixup`; 0 is off. ema: decay, per step, of the moving average of the
-    weights that is kept, without the bias of its start (Kingma & Ba 2015, section 3); 0 keeps the weights themselves.
-    target: the one dimension (0..2) to train on; None for all.
+    The learning rate decays to 0 over the epochs along a cosine.
+
+    Attributes:
+        window: Frames (T).
+        loss: One of `losses.Loss`.
+        mask_share: See `spec_augment`; 0 is off.
+        mixup: Alpha, see `mixup`; 0 is off.
+        ema: Decay, per step, of the moving average of the weights, bias-corrected (Kingma & Ba 2015, section 3); 0 uses
+            the weights themselves.
+        target: The one dimension (0..2) to train on; None for all.
     """
 
     network: str
@@ -45,11 +51,11 @@ class Recipe:
 
 
 def label_weights(labels: np.ndarray, errors: np.ndarray | None) -> np.ndarray:
-    """How much each label counts: labels (N, 3), their standard errors (N, 3) or None → (N, 3) of mean 1.
+    """Weights of labels (N, 3) with standard errors (N, 3) or None → (N, 3) of mean 1.
 
-    The inverse of the label's variance around the model, whose own part is taken to be half of the labels' variance
-    (random-effects weighting, DerSimonian & Laird 1986). An unknown error (NaN) counts as the largest known one: it is
-    what a single term leaves. A dimension without any gets equal weights.
+    The inverse of the label's variance around the model, to which the model's error is assumed to contribute half of
+    the labels' variance (random-effects weighting, DerSimonian & Laird 1986). An unknown error (NaN, of a label from a
+    single term) counts as the largest known one. A dimension without any gets equal weights.
     """
     weights = np.ones(labels.shape, np.float32)
     if errors is None:

@@ -1,7 +1,7 @@
-"""What the training tracks sound like: whether another track is like them, and which tracks are alike.
+"""The distribution of the training tracks' sound, for novelty and for neighbours.
 
-Novelty is the Mahalanobis distance in the first principal components of the statistics of passages, over the distance
-that 99 of 100 training tracks stay below when their own artists are left out.
+Novelty is the Mahalanobis distance in the first principal components of the statistics of passages, divided by the 99th
+percentile of the training tracks' distances, each without its own artist.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Reference:
     limit: float
 
     def coordinates(self, mean: np.ndarray) -> np.ndarray:
-        """A track's mean standardised statistics (..., P) → (..., S): neighbours sound alike."""
+        """A track's mean standardised statistics (..., P) → (..., S), in which neighbours sound alike."""
         return np.asarray(np.clip(mean, -CLIP, CLIP) @ self.basis, np.float32)
 
     def novelty(self, coordinates: np.ndarray) -> np.ndarray:
@@ -40,7 +40,7 @@ class Reference:
 
 
 def fit(statistics: PassageStatistics, means: np.ndarray, groups: Sequence[str], seed: int) -> Reference:
-    """From the mean statistics (N, P) of training tracks in groups (N,)."""
+    """Fit it to the mean statistics (N, P) of training tracks in groups (N,)."""
     folds = min(FOLDS, len(set(groups)))
     squared = np.zeros(len(means))
     fold = grouped_folds(groups, folds, seed) if folds > 1 else np.zeros(len(means), int)
@@ -57,7 +57,7 @@ def _basis(means: np.ndarray) -> np.ndarray:
     _, singular, directions = np.linalg.svd(values, full_matrices=False)
     count = min(N_SOUND, max(1, len(means) // 4))
     directions = directions[:count]
-    # The sign of a principal component is arbitrary: make it the same on every machine.
+    # The sign of a principal component is arbitrary: fix it, for reproducibility.
     signs = np.sign(directions[range(len(directions)), np.abs(directions).argmax(axis=1)])
     spread = np.maximum(singular[:count] / np.sqrt(len(means)), 1e-3)
     return np.asarray((directions * signs[:, None]).T / spread)

@@ -1,7 +1,7 @@
-"""Hyperparameters that a fold chooses for itself: an Optuna study on the fold's own training tracks.
+"""Hyperparameter search for each fold: an Optuna study on the fold's own training tracks.
 
-The search is nested (Varma & Simon 2006, BMC Bioinformatics 7:91): the tracks that a fold is judged on take no part in
-the choice of its settings, or the figures of the best of many trials would be too good.
+The search is nested (Varma & Simon 2006, BMC Bioinformatics 7:91): a fold's test tracks take no part in the choice of
+its settings, or the metrics of the best of many trials would be biased.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from mer_ray.training.network import Network
 from mer_ray.training.recipe import Recipe, label_weights
 
 INNER_HOLDOUT = 0.25
-"""Share of a fold's training tracks that trials are compared on: more than `crossval.HOLDOUT`, as it decides more."""
+"""Share of a fold's training tracks on which trials are compared: larger than `network.HOLDOUT`."""
 WORST = -1e9
-"""The score of a training that diverged: a number, as JSON knows no infinity."""
+"""The score of a training that diverged: finite, as JSON has no infinity."""
 REDUCTION = 3
-"""Successive halving goes on with the best third of the trials that reach a rung."""
+"""Successive halving continues with the best third of the trials of a rung."""
 
 Space = Mapping[str, BaseDistribution]
 
@@ -38,18 +38,18 @@ SPACE: Space = {
     "learning_rate": FloatDistribution(3e-4, 1e-2, log=True),
     # Decoupled (Loshchilov & Hutter 2019): per step lr × decay, so 1 is strong and 0.01 next to nothing.
     "weight_decay": FloatDistribution(1e-2, 1.0, log=True),
-    # Few tracks make few steps an epoch: 64 halves them, 16 doubles them.
+    # Small catalogs have a small number of steps an epoch: 64 halves it, 16 doubles it.
     "batch_size": CategoricalDistribution((16, 32, 64)),
     # nll has a wider output than the others, so a model cannot mix it with them: train.loss=nll sets it for all folds.
     "loss": CategoricalDistribution(("mse", "huber", "ccc")),
-    # The published range: a stretch of a fifth to a third of the axis.
+    # The published range: spans of a fifth to a third of the axis.
     "mask_share": CategoricalDistribution((0.0, 0.1, 0.2, 0.3)),
     # Zhang et al. (2018) found 0.1 to 0.4 best.
     "mixup": CategoricalDistribution((0.0, 0.2, 0.4)),
 }
-"""Fields of `Recipe` that are searched. Not the window: a model cuts a catalog into windows of one length."""
+"""Fields of `Recipe` that are searched. Not the window: all members of a model have the same."""
 SPACES: dict[str, Space] = {
-    # A recurrent network bears less: its gradients grow with the steps that it reads.
+    # Lower for a recurrent network, whose gradients grow with the sequence length.
     "lstm": {**SPACE, "learning_rate": FloatDistribution(3e-4, 5e-3, log=True)},
 }
 """Networks with ranges of their own."""
@@ -61,7 +61,7 @@ SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
 
 @dataclass(frozen=True)
 class Slot:
-    """What one study chooses for: the fold of a repeat, and the dimension (0..2) where each has its own network."""
+    """The scope of a study: the fold of a repeat, and the dimension (0..2) where each has its own network."""
 
     repeat: int
     fold: int
@@ -69,18 +69,18 @@ class Slot:
 
     @property
     def name(self) -> str:
-        """As its trials' files are called."""
+        """The name of its trials' files."""
         return f"search-{self.repeat}-{self.fold}-{'all' if self.target is None else 'vad'[self.target]}"
 
     def seed(self, seed: int, use: str, *more: int) -> int:
-        """A seed 0..2³¹-1 for a use: studies of the dimensions of a fold share those of its split and training."""
+        """A seed 0..2³¹-1 for a use. The studies of a fold's dimensions share the seeds of split and training."""
         target = 0 if self.target is None or use != "draw" else self.target + 1
         number = ("draw", "split", "train").index(use)
         return int(np.random.default_rng([seed, number, self.repeat, self.fold, target, *more]).integers(2**31))
 
 
 def space(network: str, fixed: Collection[str] = ()) -> Space:
-    """What is searched for a network, but for the settings that the user has fixed.
+    """The search space of a network, without the settings that the user has fixed.
 
     Raises MerRayError where nothing is left.
     """
@@ -106,13 +106,13 @@ def choose(
 ) -> dict[str, Any]:
     """Run the study of a slot, from the first trial that ``checkpoints`` lacks.
 
-    Trial 0 has the recipe's own settings, so that a search does no worse than they do where it is judged. Each draw
-    has a seed of its own: an interrupted study goes on to the same choice.
+    Trial 0 has the recipe's own settings, so that the search is no worse than they are on the inner holdout. Each draw
+    has its own seed, so that an interrupted study comes to the same choice.
 
     Args:
         recipe: the network with its own or the user's settings.
-        space: what is open.
-        data: all tracks; those of the fold itself are not looked at.
+        space: of `space`.
+        data: all tracks; the fold's own are not used.
         fold: (N,), of the slot's repeat.
         on_epoch: called with the trial's number, the epoch, training and validation loss.
 
@@ -121,10 +121,10 @@ def choose(
         holdout), and trials, each with its settings, score, epochs and whether it was stopped early.
 
     Raises:
-        MerRayError: no trial came to an end.
+        MerRayError: no trial was completed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    inside, held_out = inner_split(data.groups, data.labels, fold, slot.fold, slot.seed(seed, "split"))
+    inside, holdout = inner_split(data.groups, data.labels, fold, slot.fold, slot.seed(seed, "split"))
     seen = data.of(inside)
     weights = label_weights(seen.labels, seen.errors)
     study = optuna.create_study(direction="maximize", pruner=pruner(config, recipe.epochs))
@@ -155,11 +155,11 @@ def choose(
                 seen.groups,
                 weights=weights,
                 seed=slot.seed(seed, "train"),
-                validation=held_out,
+                validation=holdout,
             )
         except InputError:
             if score(curve) > WORST:
-                raise  # it is not that the training diverged
+                raise  # another error than divergence
         return score(curve)
 
     for number in range(done, config.trials):
@@ -191,7 +191,7 @@ def choose(
 
 
 def pruner(config: SearchConfig, epochs: int) -> optuna.pruners.BasePruner:
-    """What stops trials that are behind others of the study."""
+    """The pruner, which stops trials that are worse than others of the study."""
     if config.scheduler == "none":
         return optuna.pruners.NopPruner()
     if config.scheduler == "median":
@@ -203,32 +203,32 @@ def pruner(config: SearchConfig, epochs: int) -> optuna.pruners.BasePruner:
 def inner_split(
     groups: Sequence[str], labels: np.ndarray, fold: np.ndarray, number: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the search of a fold may see: (indices of the fold's training tracks (n,), mask (n,) of the inner holdout).
+    """The data of a fold's search: (indices of the fold's training tracks (n,), mask (n,) of the inner holdout).
 
-    groups (N,), labels (N, 3), fold (N,) of one repeat, number: the outer fold, whose tracks are in neither. Whole
-    groups are held out. Raises InputError where the training tracks are one group.
+    groups (N,), labels (N, 3), fold (N,) of one repeat, number: the outer fold, whose tracks are in neither. The
+    holdout consists of whole groups. Raises InputError where the training tracks are one group.
     """
     inside = np.flatnonzero(fold != number)
-    held_out = grouped_holdout([groups[int(i)] for i in inside], INNER_HOLDOUT, seed, labels[inside])
-    if not held_out.any():
+    holdout = grouped_holdout([groups[int(i)] for i in inside], INNER_HOLDOUT, seed, labels[inside])
+    if not holdout.any():
         raise InputError(
             "the training tracks of a fold are of one artist, so that no trial can be judged on another",
             "label tracks of more artists, or set train.search.trials to 0",
         )
-    return inside, held_out
+    return inside, holdout
 
 
 def score(curve: Sequence[Sequence[float]]) -> float:
-    """How good a training is so far: 1 − the lowest validation loss (the MSE of standardised labels), about an R².
+    """The score of a training so far: 1 − the lowest validation loss (the MSE of standardised labels), about an R².
 
-    curve: training and validation loss by epoch. A mean of standardised errors lets no dimension starve another.
+    curve: training and validation loss by epoch. Standardised, so that all dimensions count the same.
     """
     losses = [valid for _, valid in curve if math.isfinite(valid)]
     return 1 - min(losses) if losses else WORST
 
 
 def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Three digits are enough."""
+    """The settings, rounded to three digits."""
     return {k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in params.items()}
 
 

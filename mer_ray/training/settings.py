@@ -1,4 +1,4 @@
-"""Which settings of ``train`` come into what is trained, and which of those that somebody gave do not."""
+"""Which settings of ``train`` affect a trial, and which of the user's have no effect."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from mer_ray import models
 from mer_ray.config import TrainConfig
 
 RESOURCES = ("networks", "baselines", "workers", "cpus_per_trial", "gpus_per_trial", "mlflow", "about")
-"""What is trained and where, not what comes out of a trial."""
+"""Settings of what is trained and where, which do not affect a trial's result."""
 
 
 def used(train: TrainConfig, network: str | None) -> dict[str, Any]:
-    """The settings that a trial follows from: those that the network uses, its own values where they are left open.
+    """The settings that decide a trial: those that the network uses, with its defaults where the user sets none.
 
-    network: None for the baselines, into which the splits alone come.
+    network: None for the baselines, which depend on the splits alone.
     """
     names, own = (models.uses(network), models.defaults(network)) if network else (models.SPLITS, {})
-    given = train.model_dump(exclude=set(RESOURCES))
-    return {k: own.get(k) if v is None else v for k, v in given.items() if k in names}
+    explicit = train.model_dump(exclude=set(RESOURCES))
+    return {k: own.get(k) if v is None else v for k, v in explicit.items() if k in names}
 
 
 def unused(train: TrainConfig) -> list[str]:
-    """Sentences on settings that were given and come into nothing, or not into all of the chosen networks."""
-    told, given = [], _given(train)
+    """Sentences on the user's settings that have no effect, or not on all of the chosen networks."""
+    sentences, explicit = [], _explicit(train)
     ignored: dict[tuple[str, ...], list[str]] = {}
     for network in train.networks:
-        names = tuple(n for n in given if (k := n.split(".")[0]) in models.STEPPED and k not in models.uses(network))
+        names = tuple(n for n in explicit if (k := n.split(".")[0]) in models.STEPPED and k not in models.uses(network))
         ignored.setdefault(names, []).append(network)
     for names, networks in ignored.items():
         if names:
-            told.append(f"{_listed(names)} not used by {' and '.join(networks)}")
+            sentences.append(f"{_listed(names)} not used by {' and '.join(networks)}")
     if not train.search.trials:
         names = tuple(f"search.{n}" for n in sorted(train.search.model_fields_set - {"trials"}))
         if names:
-            told.append(f"{_listed(names)} not used: train.search.trials is 0")
-    return told
+            sentences.append(f"{_listed(names)} not used: train.search.trials is 0")
+    return sentences
 
 
-def _given(train: TrainConfig) -> list[str]:
-    """Names of what a file or --set has set, in the order of the section; of the search, if there is one."""
+def _explicit(train: TrainConfig) -> list[str]:
+    """Names of the settings that a file or --set has set, in the order of the section, including the search's."""
     names = [n for n in type(train).model_fields if n in train.model_fields_set and getattr(train, n) is not None]
     inner = [f"search.{n}" for n in type(train.search).model_fields if n in train.search.model_fields_set]
     return [n for n in names if n != "search"] + (inner if train.search.trials else [])

@@ -1,7 +1,7 @@
-"""Where audio comes from: a registered file per provider, with a subclass of `Provider` in it.
+"""Providers of audio: a registered file each, with a subclass of `Provider`.
 
 To add one, write ``providers/NAME.py`` and add its class to `PROVIDERS`. ``acquire.providers=[NAME]`` then works, and
-the contract test (``tests/test_providers.py``) asks of it what it asks of all.
+the contract test (``tests/test_providers.py``) tests it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROVIDERS = {
 
 
 class Settings(Protocol):
-    """What providers may read of the settings ``acquire``. Keys and passwords come from the environment."""
+    """The settings ``acquire`` that providers may read. Keys and passwords come from the environment."""
 
     @property
     def folder(self) -> str | None:
@@ -33,18 +33,18 @@ class Settings(Protocol):
 
     @property
     def duration_tolerance(self) -> float:
-        """By what share a recording may be longer or shorter than expected."""
+        """Share by which a recording may be longer or shorter than expected."""
 
     @property
     def min_similarity(self) -> float:
-        """The least similarity of artist and title, in 0..1."""
+        """The lowest similarity of artist and title, in 0..1."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one track's download: seconds (waiting for a slot excluded), and megabytes (10^6 bytes).
+    """Of one track's download: seconds (without waiting for a slot), and megabytes (10^6 bytes).
 
-    slot: a context to be entered with a host's name for each exchange with it, which limits those at the same time.
+    slot: a context to be entered with a host's name for each exchange, which limits simultaneous ones.
     """
 
     timeout_s: float
@@ -53,12 +53,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a provider has got.
+class ProviderResult:
+    """The audio that a provider found.
 
-    path: the file; in the folder that was given, or the user's own. uri: where the audio stays, as a local path or an
-    object's address; None for a file that is to be copied into the workspace. shown: what messages call it.
-    spotify_id: the track that Spotify found.
+    Attributes:
+        path: The file, in the folder passed to `Provider.get`, or the user's own.
+        uri: The permanent local path or object's address; None for a file to copy into the workspace.
+        shown: Its name in messages.
+        spotify_id: The track that Spotify found.
     """
 
     path: Path
@@ -68,11 +70,11 @@ class Found:
 
 
 class Provider(ABC):
-    """Made once in the driver, and sent to the workers; `get` runs in several threads at once."""
+    """Made once in the driver, and sent to the workers, where several threads call `get`."""
 
     name: ClassVar[str]
     searches: ClassVar[bool] = True
-    """Whether audio is found by artist and title, so that a track that was renamed is looked for anew."""
+    """Whether audio is found by artist and title, so that a renamed track is searched again."""
 
     def __init__(self, settings: Settings) -> None:
         self.notes: list[str] = []
@@ -80,23 +82,23 @@ class Provider(ABC):
 
     @staticmethod  # noqa: B027
     def check(settings: Settings) -> None:
-        """Raises ConfigError or InputError where something is missing. Cheap; called before a run begins."""
+        """Raises ConfigError or InputError where something is missing. Fast; called before a run begins."""
 
     def source(self, track: Track) -> str:
-        """What the table ``audio`` calls the origin of this track's audio."""
+        """The origin of this track's audio, for the table ``audio``."""
         return self.name
 
     @abstractmethod
-    def get(self, track: Track, folder: Path, limits: Limits) -> Found | None:
+    def get(self, track: Track, folder: Path, limits: Limits) -> ProviderResult | None:
         """Get a track's audio; None where the provider does not know the track.
 
         Args:
-            track: What is looked for.
+            track: To find.
             folder: Empty, for this track alone; removed afterwards.
-            limits: To be kept by the provider.
+            limits: To be obeyed.
 
         Raises:
-            TrackError: Audio is known and cannot be had. Messages hold no secrets (`mer_ray.io.address.shown`).
+            TrackError: The audio cannot be obtained. Messages have no secrets (`mer_ray.io.address.shown`).
         """
 
 
@@ -119,5 +121,5 @@ def load(names: Iterable[str], settings: Settings) -> list[Provider]:
 
 
 def searches(source: str) -> bool:
-    """Whether a provider's name, as the table ``audio`` has it, stands for one that searches by artist and title."""
+    """Whether the provider of an origin in the table ``audio`` searches by artist and title."""
     return source in PROVIDERS and provider_class(source).searches

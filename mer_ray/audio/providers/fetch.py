@@ -1,4 +1,4 @@
-"""One track's audio, by the first provider that has it."""
+"""Gets one track's audio from the first provider that has it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mer_ray.audio.decode import Probe
-from mer_ray.audio.providers import Found, Limits, Provider
+from mer_ray.audio.providers import Limits, Provider, ProviderResult
 from mer_ray.errors import TrackError
 from mer_ray.io.identity import one_line
 from mer_ray.io.track import Track
@@ -16,7 +16,7 @@ from mer_ray.io.track import Track
 
 @dataclass(frozen=True)
 class AudioFile:
-    """Audio that was checked: where it stays, the hash of its bytes, and what its header says."""
+    """Checked audio: its permanent location, the hash of its bytes, and its header."""
 
     uri: str
     sha256: str
@@ -24,7 +24,7 @@ class AudioFile:
 
 
 Keep = Callable[[Path, str | None], AudioFile]
-"""Checks a file, and copies it into the workspace where there is no URI at which it stays. Raises TrackError."""
+"""Checks a file, and copies it into the workspace if it has no permanent URI. Raises TrackError."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Fetched:
-    """provider: what got it. failed: what was tried before. spotify_id: the track that Spotify found."""
+    """provider: its origin. failed: earlier attempts. spotify_id: the track that Spotify found."""
 
     file: AudioFile
     provider: str
@@ -46,10 +46,10 @@ class Fetched:
 
 
 def fetch(track: Track, providers: Sequence[Provider], keep: Keep, limits: Limits) -> Fetched:
-    """Get a track's audio by the first provider that can. A file that does not decode is its provider's failure.
+    """Get a track's audio by the first provider that can. A file that does not decode is a failure of its provider.
 
     Raises:
-        TrackError: The only one there was, or ``no_audio`` with each provider's.
+        TrackError: Of the only provider that failed, or ``no_audio`` with all messages.
     """
     failed: list[Attempt] = []
     for provider in providers:
@@ -58,7 +58,7 @@ def fetch(track: Track, providers: Sequence[Provider], keep: Keep, limits: Limit
             with tempfile.TemporaryDirectory(prefix="mer-ray-", ignore_cleanup_errors=True) as folder:
                 found = provider.get(track, Path(folder), limits)
                 if found is not None:
-                    return Fetched(_kept(found, keep), source, tuple(failed), found.spotify_id)
+                    return Fetched(_stored(found, keep), source, tuple(failed), found.spotify_id)
         except TrackError as error:
             failed.append(Attempt(source, error))
     if len(failed) == 1:
@@ -68,8 +68,8 @@ def fetch(track: Track, providers: Sequence[Provider], keep: Keep, limits: Limit
     raise TrackError("no_audio", f"{track.artist} – {track.title}: {reasons}", any(a.error.transient for a in failed))
 
 
-def _kept(found: Found, keep: Keep) -> AudioFile:
-    """A message about a bad file names where it came from, not the temporary file."""
+def _stored(found: ProviderResult, keep: Keep) -> AudioFile:
+    """Check and store the file; messages name its origin, not the temporary file."""
     try:
         return keep(found.path, found.uri)
     except TrackError as error:

@@ -1,4 +1,4 @@
-"""Whether what a service found is what was looked for: by artist, title and duration."""
+"""Similarity of a service's result and the wanted track: by artist, title and duration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mer_ray.io.identity import normalise
 from mer_ray.io.variants import piece
 
 LEAST_TOLERANCE_S = 5.0
-"""Silence at the ends, and services that round."""
+"""For silence at the ends, and rounded durations."""
 
 _NUMBER = re.compile(r"\d+|\b[ivx]{2,}\b")
 _OTHERWISE = {"cover", "karaoke", "instrumental", "live", "remix", "nightcore", "slowed", "reaction", "tutorial"}
@@ -20,7 +20,7 @@ _OTHERWISE = {"cover", "karaoke", "instrumental", "live", "remix", "nightcore", 
 
 @dataclass(frozen=True)
 class Hit:
-    """A track that Spotify found. duration_s: None where it does not say."""
+    """A track that Spotify found. duration_s: None if unknown."""
 
     spotify_id: str
     artists: tuple[str, ...]
@@ -34,7 +34,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is looked for. duration_s: how long it should be, where that is known."""
+    """The wanted track. duration_s: its expected duration, if known."""
 
     artist: str
     title: str
@@ -42,17 +42,17 @@ class Wanted:
 
 
 def tolerance_s(duration_s: float, share: float) -> float:
-    """How many seconds a recording may differ from its expected duration."""
+    """Seconds by which a recording may differ from its expected duration."""
     return max(share * duration_s, LEAST_TOLERANCE_S)
 
 
 def fits(duration_s: float | None, expected_s: float | None, share: float) -> bool:
-    """Whether two durations are one recording's. One that is not known fits."""
+    """Whether two durations may be of one recording. An unknown one fits."""
     return duration_s is None or expected_s is None or abs(duration_s - expected_s) <= tolerance_s(expected_s, share)
 
 
 def score(wanted: Wanted, hit: Hit, share: float) -> float:
-    """0..1: the weaker of the artist's and the title's similarity, less up to a half for another duration."""
+    """0..1: the lower of the artist's and the title's similarity, minus up to a half for another duration."""
     alike = min(_artist(wanted.artist, hit.artists), _title(wanted.title, hit.title))
     if wanted.duration_s is None or hit.duration_s is None:
         return alike
@@ -67,9 +67,9 @@ def best(wanted: Wanted, hits: Iterable[Hit], share: float) -> tuple[Hit, float]
 
 
 def in_media(artist: str, title: str, texts: Sequence[str]) -> float:
-    """0..1: how much of a title a medium's own texts (its title, who put it there) hold.
+    """0..1: how much of a title is in a medium's texts (its title, its uploader).
 
-    A number in the title must be in them. Words for other versions, and an artist who is not named, cost a little.
+    A number in the title must be in them. Words for other versions, and a missing artist, lower the score.
     """
     wanted, found = _words(piece(artist, title).title), _words(" ".join(texts))
     if not wanted or not _numbers(wanted) <= _numbers(found):
@@ -83,16 +83,16 @@ def in_media(artist: str, title: str, texts: Sequence[str]) -> float:
 def _artist(wanted: str, found: Sequence[str]) -> float:
     if not wanted:
         return 1.0
-    asked = _words(piece(wanted, "").artist)
+    artist = _words(piece(wanted, "").artist)
     names = [_words(piece(name, "").artist) for name in (*found, " ".join(found))]
-    return max((fuzz.token_sort_ratio(asked, name) for name in names), default=0.0) / 100
+    return max((fuzz.token_sort_ratio(artist, name) for name in names), default=0.0) / 100
 
 
 def _title(wanted: str, found: str) -> float:
     pieces = piece("", wanted), piece("", found)
     a, b = (_words(p.title) for p in pieces)
     if not (_numbers(a) <= _numbers(b) or _numbers(b) <= _numbers(a)):
-        return 0.0  # part 1 and part 2 are alike in all but what counts
+        return 0.0  # part 1 and part 2 differ only in the number
     films = [p.film for p in pieces]
     same_film = fuzz.token_set_ratio(*films) / 100 if all(films) else 1.0
     return same_film * max(fuzz.ratio(a, b), fuzz.token_sort_ratio(a, b)) / 100

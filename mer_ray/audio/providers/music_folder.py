@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mer_ray.audio import walk
 from mer_ray.audio.file_tags import describe
-from mer_ray.audio.providers import Found, Limits, Provider, Settings
+from mer_ray.audio.providers import Limits, Provider, ProviderResult, Settings
 from mer_ray.errors import TrackError
 from mer_ray.io.address import to_path
 from mer_ray.io.identity import normalise
@@ -32,7 +32,7 @@ Index = Mapping[str, Sequence[Entry]]
 
 
 class MusicFolder(Provider):
-    """The files stay where they are."""
+    """Uses the files of a folder without copying them."""
 
     name = "folder"
 
@@ -47,14 +47,14 @@ class MusicFolder(Provider):
 
     @staticmethod
     def check(settings: Settings) -> None:
-        """Raises InputError where the folder holds no audio."""
+        """Raises InputError where the folder has no audio."""
         if settings.folder is not None:
             walk.search(settings.folder)
 
-    def get(self, track: Track, folder: Path, limits: Limits) -> Found | None:
+    def get(self, track: Track, folder: Path, limits: Limits) -> ProviderResult | None:
         """See `Provider.get`."""
         uri = find(track, self._index)
-        return None if uri is None else Found(to_path(uri), uri)
+        return None if uri is None else ProviderResult(to_path(uri), uri)
 
 
 def _described(files: Iterable[Path]) -> Iterable[Track]:
@@ -67,7 +67,7 @@ def _described(files: Iterable[Path]) -> Iterable[Track]:
 def index(tracks: Iterable[Track]) -> dict[str, list[Entry]]:
     """A folder's tracks by the pieces' names without remasters and guests, by id, or by the file's name.
 
-    A file without tags that is called "Artist - Title" has the name of that piece.
+    An untagged file named "Artist - Title" has the name of that piece.
     """
     found: dict[str, list[Entry]] = {}
     for track in tracks:
@@ -87,10 +87,10 @@ def index(tracks: Iterable[Track]) -> dict[str, list[Entry]]:
 
 
 def find(track: Track, files_by_key: Index) -> str | None:
-    """By the piece's name, else by id, else the file that is named like the id (of a data set's clips, say).
+    """Find by the piece's name, else by id, else by a file name equal to the id (of a data set's clips, for example).
 
-    A film's theme may be a file that credits no film, but not another film's. Raises TrackError where files of several
-    albums bear the name, none of them this one.
+    A film's theme matches a file that credits no film, but not another film. Raises TrackError where files of several
+    other albums match.
     """
     name, film = _piece_key(track) if track.artist and track.title else (track.id, "")
     files = files_by_key.get(name) or files_by_key.get(track.id) or files_by_key.get(_file_key(track.id), ())

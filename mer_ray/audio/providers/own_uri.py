@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mer_ray.audio.providers import Found, Limits, Provider
+from mer_ray.audio.providers import Limits, Provider, ProviderResult
 from mer_ray.errors import TrackError
 from mer_ray.io import address
 from mer_ray.io.track import Track
 
 
 class OwnUri(Provider):
-    """Local files and objects stay where they are; downloads and rendered cues are copied into the workspace."""
+    """Uses local files and objects in place; downloads and rendered cues are copied into the workspace."""
 
     name = "uri"
     searches = False
@@ -25,7 +25,7 @@ class OwnUri(Provider):
             return "http"
         return "demo" if uri.startswith("demo:") else address.scheme(uri) or "file"
 
-    def get(self, track: Track, folder: Path, limits: Limits) -> Found | None:
+    def get(self, track: Track, folder: Path, limits: Limits) -> ProviderResult | None:
         """See `Provider.get`."""
         uri, path, shown = track.uri, folder / "audio", address.shown(track.uri or "")
         if not uri:
@@ -34,19 +34,19 @@ class OwnUri(Provider):
             from mer_ray.audio.providers import demo
 
             demo.fetch(uri, path)
-            return Found(path, shown=shown)
+            return ProviderResult(path, shown=shown)
         if address.is_url(uri):
             from mer_ray.io import http
 
             http.fetch(uri, path, limits.timeout_s, limits.max_mb, limits.slot)
-            return Found(path, shown=shown)
+            return ProviderResult(path, shown=shown)
         if address.is_local(uri):
             local = address.to_path(uri)
             if not local.is_file():
                 raise TrackError("missing", f"{uri} is not a file")
-            return Found(local, uri)
+            return ProviderResult(local, uri)
         from mer_ray.io import objects
 
         with limits.slot(address.host(uri)):
             objects.copy(uri, path, limits.timeout_s, limits.max_mb)
-        return Found(path, uri, shown)
+        return ProviderResult(path, uri, shown)

@@ -1,6 +1,6 @@
-"""Audio through savify: Spotify names the track, yt-dlp finds and loads it, ffmpeg makes an MP3 of it.
+"""Audio by savify: Spotify identifies the track, yt-dlp downloads it, ffmpeg converts it to MP3.
 
-savify runs in a child process with a folder of its own: it may hang, it wipes folders and it writes where it stands.
+savify runs in a child process in its own folder, since it may hang, deletes folders and writes to the working folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from mer_ray import child_process
 from mer_ray.audio.decode import probe
-from mer_ray.audio.providers import Found, Limits, Provider, Settings, matching
+from mer_ray.audio.providers import Limits, Provider, ProviderResult, Settings, matching
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.io.identity import one_line
 from mer_ray.io.track import Track
@@ -43,10 +43,10 @@ class Savify(Provider):
 
     @staticmethod
     def check(settings: Settings) -> None:
-        """Raises ConfigError where Spotify's credentials are not in the environment."""
+        """Raises ConfigError where Spotify's credentials are missing in the environment."""
         _check_credentials()
 
-    def get(self, track: Track, folder: Path, limits: Limits) -> Found | None:
+    def get(self, track: Track, folder: Path, limits: Limits) -> ProviderResult | None:
         """Get a track's audio as an MP3 file.
 
         Raises:
@@ -73,7 +73,7 @@ class Savify(Provider):
                 if path.stat().st_size > limits.max_mb * 1e6:
                     raise too_big
                 self._check_duration(path, outcome["expected_s"] or track.duration_s, name)
-                return Found(path, shown=name, spotify_id=str(outcome["spotify_id"]))
+                return ProviderResult(path, shown=name, spotify_id=str(outcome["spotify_id"]))
             case "credentials":
                 raise ConfigError(f"Spotify refuses savify ({message})", f"check {' and '.join(CREDENTIALS)}")
             case "not_found" | "wrong_title" | "wrong_duration" as reason:
@@ -88,7 +88,7 @@ class Savify(Provider):
                 raise TrackError("savify_error", f"{name}: {message}", transient=True)
 
     def _check_duration(self, path: Path, expected_s: float | None, name: str) -> None:
-        """By the file itself: what a service says of a video's length need not be true, and some say nothing."""
+        """Check the file itself, since services' durations may be wrong or missing."""
         if not path.stat().st_size:
             raise TrackError("savify_error", f"{name}: the MP3 is empty", transient=True)
         duration_s = probe(path).duration_s
@@ -112,7 +112,7 @@ def _name(track: Track) -> str:
 
 
 def _wanted(track: Track) -> dict[str, Any]:
-    """What the child is to look for."""
+    """The child's search terms."""
     spotify_id = None
     if track.spotify_id:
         found = _SPOTIFY_ID.fullmatch(track.spotify_id.strip())
@@ -128,7 +128,7 @@ def _wanted(track: Track) -> dict[str, Any]:
 
 
 def _run(child: Sequence[str], order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The child's result, or one that tells why it has none."""
+    """The child's result, or one with the reason why there is none."""
     log = folder / "child.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
@@ -156,29 +156,29 @@ def _run(child: Sequence[str], order: Mapping[str, Any], folder: Path) -> dict[s
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End the child with all that it started, ffmpeg for one."""
+    """End the child with its own children, such as ffmpeg."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    """Ours, with an ffmpeg in its PATH, this mer_ray first wherever it was imported from, and a temporary folder."""
+    """This process's environment, with an ffmpeg in PATH, this mer_ray first in PYTHONPATH, and a temporary folder."""
     search = os.environ.get("PATH", os.defpath)
     if shutil.which("ffmpeg") is None:
         search = f"{_bundled_ffmpeg(folder)}{os.pathsep}{search}"
-    # Unbuffered, so that the last line of its log is the last that it said.
-    ours = {
+    # Unbuffered, so that its log is complete.
+    changes = {
         "PATH": search,
         child_process.VARIABLE: child_process.path(),
         "TMPDIR": str(folder),
         "PYTHONUNBUFFERED": "1",
     }
-    return {**os.environ, **ours}
+    return {**os.environ, **changes}
 
 
 def _bundled_ffmpeg(folder: Path) -> Path:
-    """A folder in which imageio-ffmpeg's binary has the name that savify and yt-dlp look for."""
+    """A folder in which imageio-ffmpeg's binary has the name that savify and yt-dlp expect."""
     import imageio_ffmpeg
 
     try:

@@ -1,6 +1,6 @@
-"""The child process of `mer_ray.audio.providers.savify`: one track, in the working folder, then the end.
+"""The child process of `mer_ray.audio.providers.savify`: downloads one track into the working folder.
 
-Reads its order (as `savify.Savify.get` makes it) as JSON from its standard input. Writes ``result.json``: a ``status``
+Reads its order (of `savify.Savify.get`) as JSON from its standard input. Writes ``result.json``: a ``status``
 (ok, not_found, wrong_title, wrong_duration, too_big, rate_limited, credentials, error) with ``message``, or with
 ``file``, ``spotify_id`` and ``expected_s``.
 """
@@ -24,17 +24,17 @@ from mer_ray.io.variants import piece
 
 RESULT = Path("result.json")
 OUTLIVE_S = 5.0
-"""How long the child may outlive its deadline where its parent is no longer there to end it."""
+"""Time after its deadline at which the child ends itself if its parent has died."""
 
 SPOTIFY_HITS = 10
 MEDIA_HITS = 5
 MEDIA_TRIES = 3
 LONGEST_WAIT_S = 20.0
-"""What Spotify may ask to wait for and is waited for: for more, the next run will do."""
+"""Longest ``Retry-After`` of Spotify that is obeyed; after a longer one, the next run retries."""
 
 
 class _Refused(Exception):
-    """How it ended, where that is known: a ``status`` of the result, and a message."""
+    """A known failure: a ``status`` of the result, and a message."""
 
     def __init__(self, status: str, message: str = "") -> None:
         super().__init__(message)
@@ -42,18 +42,18 @@ class _Refused(Exception):
 
 
 class _Log:
-    """What savify and yt-dlp log with; the last error is kept, since savify reports failures nowhere else."""
+    """The logger of savify and yt-dlp; stores the last error, which savify does not report otherwise."""
 
     def __init__(self) -> None:
         self.last_error = ""
 
     def debug(self, message: str) -> None:
-        """Not of interest."""
+        """Ignored."""
 
     info = warning = debug
 
     def error(self, message: str) -> None:
-        """Keep it."""
+        """Store the message."""
         self.last_error = str(message)
 
 
@@ -70,8 +70,8 @@ def _end_group_after(seconds: float) -> None:
 
 
 def _outcome(order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    # A database client that spotipy would load, which takes a sixth of the child's time, for a cache that is not used.
-    sys.modules.setdefault("redis", _stand_in("redis", RedisError=OSError))
+    # spotipy would import redis, a sixth of the child's time, for an unused cache.
+    sys.modules.setdefault("redis", _stub("redis", RedisError=OSError))
     from spotipy.exceptions import SpotifyException, SpotifyOauthError
 
     log = _Log()
@@ -80,7 +80,7 @@ def _outcome(order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         found = _choose(app.spotify.sp, order)
         hit = _hit(found)
         module.YoutubeDL = _downloader(folder / "temp", hit, order)
-        app.spotify.link = lambda address: [module.Track(found)]  # known already
+        app.spotify.link = lambda address: [module.Track(found)]  # instead of another request
         app.download(f"https://open.spotify.com/track/{hit.spotify_id}")
     except _Refused as error:
         return {"status": error.status, "message": str(error)}
@@ -88,11 +88,11 @@ def _outcome(order: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         refused = error.error in ("invalid_client", "unauthorized_client")
         return {"status": "credentials" if refused else "error", "message": str(error)}
     except SpotifyException as error:
-        # 401 and 403 are about the app or its owner's account: the next track would fare no better.
+        # 401 and 403 are about the app or its owner's account: the next track would fail, too.
         statuses = {401: "credentials", 403: "credentials", 400: "not_found", 404: "not_found", 429: "rate_limited"}
         status = statuses.get(error.http_status, "error")
         return {"status": status, "message": f"Spotify answers {error.http_status}: {_last_line(error.msg)}"}
-    except Exception as error:  # a border: whatever it is, the parent is to know
+    except Exception as error:  # any error goes to the parent
         return {"status": "error", "message": _last_line(str(error)) or type(error).__name__}
     made = sorted(folder.joinpath("out").glob("*.mp3"))
     if made:
@@ -110,14 +110,14 @@ def _last_line(text: str) -> str:
 
 
 def _choose(spotify: Any, order: Mapping[str, Any]) -> dict[str, Any]:
-    """The track as Spotify describes it: the one asked for by its id, or the best that a search finds."""
+    """The track as Spotify describes it: by its id, or the best result of a search."""
     if order["spotify_id"]:
         track = _patiently(lambda: spotify.track(order["spotify_id"]))
         if track is None:
             raise _Refused("not_found", "Spotify knows no such track")
         return dict(track)
     wanted = Wanted(order["artist"], order["title"], order["duration_s"])
-    # As words: a colon would make a filter of what stands before it.
+    # Without colons, which would make a filter of the word before.
     query = f"{wanted.artist} {piece(wanted.artist, wanted.title).title}".replace(":", " ").strip()[:200]
     response = _patiently(lambda: spotify.search(query, limit=SPOTIFY_HITS, type="track"))
     items = {str(item["id"]): item for item in (response or {}).get("tracks", {}).get("items", []) if item}
@@ -137,7 +137,7 @@ def _hit(found: Mapping[str, Any]) -> Hit:
 
 
 def _patiently(ask: Callable[[], Any]) -> Any:
-    """Ask once more where Spotify wants to be left alone for a while, if the while is short."""
+    """Retry once after Spotify's ``Retry-After``, if it is short."""
     from spotipy.exceptions import SpotifyException
 
     try:
@@ -154,15 +154,15 @@ def _patiently(ask: Callable[[], Any]) -> Any:
 
 
 def _savify(folder: Path, max_bytes: int, log: _Log) -> tuple[Any, Any]:
-    """A Savify that works in ``folder``, with its faults of old mended, and its module."""
-    # It imports youtube-dl of 2021, which no longer downloads; `_downloader` takes its place.
-    sys.modules["youtube_dl"] = _stand_in("youtube_dl", YoutubeDL=None)
+    """A Savify that works in ``folder``, with fixes for its outdated parts, and its module."""
+    # It imports youtube-dl of 2021, which no longer downloads; `_downloader` replaces it.
+    sys.modules["youtube_dl"] = _stub("youtube_dl", YoutubeDL=None)
     import savify.savify as module
     from savify.types import Format
     from savify.utils import PathHolder
 
-    module.safe_path_string = lambda _: "track.mp3"  # a title can be too long for a file name
-    # tldextract would ask the network for a list of domains, to see that the one address here is Spotify's.
+    module.safe_path_string = lambda _: "track.mp3"  # titles may be too long for a file name
+    # tldextract would download a list of domains, only to recognise Spotify's address.
     module.tldextract = SimpleNamespace(extract=lambda address: SimpleNamespace(domain="spotify"))
     app = module.Savify(
         download_format=Format.MP3,
@@ -175,14 +175,14 @@ def _savify(folder: Path, max_bytes: int, log: _Log) -> tuple[Any, Any]:
     return app, module
 
 
-def _stand_in(name: str, **names: Any) -> ModuleType:
+def _stub(name: str, **names: Any) -> ModuleType:
     module = ModuleType(name)
     vars(module).update(names)
     return module
 
 
 def _spotify() -> Any:
-    """spotipy's client, without its file for tokens, and without its patience: it would wait for hours if asked to."""
+    """spotipy's client, without its file for tokens, and without its unlimited waits for ``Retry-After``."""
     import requests
     import spotipy
     from requests.adapters import HTTPAdapter
@@ -196,7 +196,7 @@ def _spotify() -> Any:
         backoff_factor=0.3,
         status_forcelist=(500, 502, 503, 504),
         respect_retry_after_header=False,
-        raise_on_status=False,  # spotipy would take it for a rate limit
+        raise_on_status=False,  # spotipy would report a rate limit
     )
     session.mount("https://", HTTPAdapter(max_retries=again))
     session.mount("http://", HTTPAdapter(max_retries=again))
@@ -210,7 +210,7 @@ def _options(max_bytes: int) -> dict[str, Any]:
             raise _Refused("too_big")
 
     return {
-        "ignoreerrors": False,  # else savify tries a failed download again for ever
+        "ignoreerrors": False,  # else savify retries a failed download for ever
         "noplaylist": True,
         "quiet": True,
         "noprogress": True,
@@ -223,7 +223,7 @@ def _options(max_bytes: int) -> dict[str, Any]:
 
 
 def _runtimes() -> dict[str, dict[str, str]]:
-    """What may run YouTube's JavaScript: anything that yt-dlp knows and finds, and the deno that is installed along."""
+    """JavaScript runtimes for YouTube: those that yt-dlp finds, and the installed deno package."""
     found: dict[str, dict[str, str]] = {name: {} for name in ("deno", "node", "bun", "quickjs")}
     with suppress(ImportError, FileNotFoundError):
         import deno
@@ -233,7 +233,7 @@ def _runtimes() -> dict[str, dict[str, str]]:
 
 
 def _downloader(temporary: Path, wanted: Hit, order: Mapping[str, Any]) -> type[Any]:
-    """yt-dlp that takes the best of several hits that fit, and fails where savify would try again for ever."""
+    """yt-dlp that takes the best of several matching hits, and fails where savify would retry for ever."""
     import yt_dlp
 
     expected_s = wanted.duration_s or order["duration_s"]
@@ -244,7 +244,7 @@ def _downloader(temporary: Path, wanted: Hit, order: Mapping[str, Any]) -> type[
         return not live and matching.fits(info.get("duration"), expected_s, tolerance)
 
     def refuse(info: Mapping[str, Any], *_: Any, **__: Any) -> None:
-        """yt-dlp's match filter, which is asked when all is known of a medium."""
+        """yt-dlp's match filter, called when all fields of a medium are known."""
         if not lasts(info):
             raise _Refused("wrong_duration", _figures(info, expected_s))
 
@@ -253,7 +253,7 @@ def _downloader(temporary: Path, wanted: Hit, order: Mapping[str, Any]) -> type[
             super().__init__({**options, "match_filter": refuse})
 
         def download(self, url_list: list[str]) -> int:
-            """Search, choose, load."""
+            """Search, choose, download."""
             found = self.extract_info(_more(url_list[0]), download=False, process=False) or {}
             error: Exception | None = None
             for info in self._fitting(list(found.get("entries") or ()))[:MEDIA_TRIES]:
@@ -269,7 +269,7 @@ def _downloader(temporary: Path, wanted: Hit, order: Mapping[str, Any]) -> type[
             raise error or _Refused("not_found", "yt-dlp finds nothing to download")
 
         def _fitting(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-            """Those of the right title and duration, the best first."""
+            """The entries with the right title and duration, the best first."""
             rated = [(_likeness(wanted, info), info) for info in entries]
             alike = [(likeness, info) for likeness, info in rated if likeness >= least]
             if rated and not alike:
@@ -280,14 +280,14 @@ def _downloader(temporary: Path, wanted: Hit, order: Mapping[str, Any]) -> type[
             fitting = [pair for pair in alike if lasts(pair[1])]
             if alike and not fitting:
                 raise _Refused("wrong_duration", "; ".join(_figures(info, expected_s) for _, info in alike[:3]))
-            # To a tenth: between titles as good as each other, the service's own order counts.
+            # Rounded to a tenth, so that the service's order decides between similar scores.
             return [info for _, info in sorted(fitting, key=lambda pair: -round(pair[0], 1))]
 
     return Downloader
 
 
 def _more(search: str) -> str:
-    """savify takes the first hit of a search, whatever it is."""
+    """Request more hits, since savify takes the first one unchecked."""
     return search.replace("ytsearch:", f"ytsearch{MEDIA_HITS}:", 1)
 
 

@@ -1,7 +1,7 @@
-"""Recipes: how a tag is read as terms of a lexicon. One file per recipe; this one holds what they have in common.
+"""Recipes: how a tag is mapped to terms of a lexicon. One file per recipe; this one has what they share.
 
 To add one: write ``labels/recipes/NAME.py`` with a class ``Recipe`` (`BaseRecipe`), and add its name to `RECIPES`. Then
-``label.recipe=NAME`` works everywhere, and ``tests/test_recipes.py`` holds for it.
+``label.recipe=NAME`` works everywhere, and ``tests/test_recipes.py`` tests it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RECIPES = {
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A term that a tag stands for: its (V, A, D) in 0..1, its share of the tag's weight, and how it was found."""
+    """A term that a tag matches: its (V, A, D) in 0..1, its share of the tag's weight, and how it was matched."""
 
     term: str
     vad: Scores
@@ -33,11 +33,13 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a tag says. The shares of ``matches`` sum to 1.
+    """The terms of a tag. The shares of ``matches`` sum to 1.
 
-    why: the reason where there are no matches. counts: whether the tag is in the coverage. as_title: the key (see
-    `exclusions.key`) of the title that a track would have for this tag to be its name, and so to be left out there; ""
-    if that cannot be.
+    Attributes:
+        matches: The terms.
+        why: The reason if there are none.
+        counts: Whether the tag is in the coverage.
+        as_title: The tag's `exclusions.key`, if it is to be ignored for tracks of that title; else "".
     """
 
     matches: tuple[Match, ...] = ()
@@ -50,17 +52,23 @@ UNKNOWN = Reading(why="unknown")
 
 
 def left_out(why: str) -> Reading:
-    """A tag that does not count, not even in the coverage."""
+    """The reading of an ignored tag, which is not in the coverage either."""
     return Reading(why=f"left out: {why}", counts=False)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a recipe works with; which of it matters is the recipe's affair.
+    """The settings of recipes; each uses some of them.
 
-    recipe: a name of `RECIPES`. exclude: tags and terms that do not count. keep: where not empty, the only terms of
-    the lexicon that count. seeds: tags by which the catalog was collected. names: keys (see `exclusions.key`) of
-    artists, albums and films. words, negation: see `BaseRecipe.options`.
+    Attributes:
+        lexicon: Its terms.
+        recipe: A name of `RECIPES`.
+        exclude: Tags and terms to ignore.
+        keep: If not empty, the only terms of the lexicon that count.
+        seeds: Tags by which the catalog was collected.
+        names: Keys (see `exclusions.key`) of artists, albums and films.
+        words: See `BaseRecipe.options`.
+        negation: See `BaseRecipe.options`.
     """
 
     lexicon: Lexicon
@@ -76,9 +84,14 @@ class Settings:
 class BaseRecipe(ABC):
     """A way to read tags.
 
-    options: which of the settings ``words`` and ``negation`` it uses. uses_names: it leaves out the catalog's names and
-    a track's own title, so it wants to know them. moderated: see `vad.weighted_means`.
+    Attributes:
+        options: Which of the settings ``words`` and ``negation`` it uses.
+        uses_names: Whether it ignores the catalog's names and a track's own title, and so needs them.
+        moderated: See `vad.weighted_means`.
+        version: Raised whenever the same tags give other labels, so that labels of two versions never meet.
     """
+
+    version: ClassVar[int] = 1
 
     options: ClassVar[frozenset[str]] = frozenset()
     uses_names: ClassVar[bool] = False
@@ -87,21 +100,21 @@ class BaseRecipe(ABC):
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigError if ``keep`` leaves no term."""
         self.settings = settings
-        self.kept = frozenset(map(fold, settings.keep))
+        self.listed = frozenset(map(fold, settings.keep))
         self.terms = settings.lexicon.terms
         if settings.keep:
-            self.terms = {term: scores for term, scores in self.terms.items() if self.is_kept(term)}
+            self.terms = {term: scores for term, scores in self.terms.items() if self.is_listed(term)}
             if not self.terms:
                 name = settings.lexicon.name
                 raise ConfigError(f"label.keep names no term of lexicon {name}", "list terms as it spells them")
         self.excluded = frozenset(map(fold, settings.exclude))
 
-    def is_kept(self, term: str) -> bool:
+    def is_listed(self, term: str) -> bool:
         """Whether ``keep`` lists a term of the lexicon."""
-        return term in self.kept
+        return term in self.listed
 
     def read(self, tag: str) -> Reading:
-        """What a tag says, whatever text it is; what ``exclude`` lists, as a tag or as a term, does not count."""
+        """Read a tag, without what ``exclude`` lists as a tag or as a term."""
         if fold(tag) in self.excluded:
             return left_out("listed")
         reading = self.find(tag)
@@ -109,10 +122,10 @@ class BaseRecipe(ABC):
 
     @abstractmethod
     def find(self, tag: str) -> Reading:
-        """The terms that a tag stands for, or why there are none."""
+        """The terms that a tag matches, or why there are none."""
 
     def match(self, term: str, how: str, share: float = 1.0) -> Match:
-        """A term of the lexicon that a tag stands for."""
+        """A match of a term of the lexicon."""
         return Match(term, self.terms[term], share, how)
 
 
@@ -129,8 +142,8 @@ def known_recipe(name: str) -> str:
     return name
 
 
-def check_options(name: str, given: set[str]) -> None:
-    """Raises ValueError if the settings that were given hold an option that a recipe does not use."""
-    if unused := sorted(given - recipe_class(name).options):
-        able = ", ".join(other for other in RECIPES if given <= recipe_class(other).options)
+def check_options(name: str, used: set[str]) -> None:
+    """Raises ValueError if ``used``, the names of the user's options, has one that the recipe does not use."""
+    if unused := sorted(used - recipe_class(name).options):
+        able = ", ".join(other for other in RECIPES if used <= recipe_class(other).options)
         raise ValueError(f"recipe={name} does not use {' and '.join(unused)}; recipe={able} does")

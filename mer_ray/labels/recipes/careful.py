@@ -1,24 +1,24 @@
-"""The recipe ``careful``: a tag stands for the first of these that finds anything.
+"""The recipe ``careful``: a tag's terms come from the first of these steps that finds any.
 
 1. fold: Unicode NFKC, case folding, curly apostrophes and dashes made plain, separators (``_ / + . &`` ...) made
    blanks.
-2. leave out what is not about the music: listed tags (``label.exclude``), the tags that the catalogue was collected
+2. ignore tags that are not about the music: listed tags (``label.exclude``), the tags that the catalogue was collected
    by, habits of listeners (seen live, favourites), years and decades, names of the catalogue's artists, albums and
-   films, and the track's own title. A name that is a word of mood (an artist called Calm) is still a tag of mood.
-   Such tags count neither in the label nor in its coverage. What ``label.keep`` lists is left out only by
+   films, and the track's own title. A name that is a word of mood (an artist called Calm) still counts.
+   Ignored tags count neither in the label nor in its coverage. What ``label.keep`` lists is ignored only by
    ``label.exclude``.
 3. exact phrase: "a cappella", and "not good" where the lexicon has that phrase.
-4. hyphen and space variants: feel-good, feel good and feelgood are the same. An article or a "not" does not melt
-   into the next word ("a live" is not alive).
-5. negation: behind not, non, no, never, without, un or a word in n't, a term is never matched as itself. By default
+4. hyphen and space variants: feel-good, feel good and feelgood are the same. An article or a "not" is not joined
+   with the next word ("a live" is not alive).
+5. negation: after not, non, no, never, without, un or a word in n't, a term is never matched as itself. By default
    it counts as an unknown tag; with ``label.negation: reflect`` as "not TERM". "unhappy" is a word of its own.
 6. lemma: of a single word and of a phrase's last word (simplemma's table for English): happier → happy,
    love songs → love song.
-7. words of a phrase, only with ``label.words``: the tag's weight is shared equally among the words that are found.
+7. words of a phrase, only with ``label.words``: the tag's weight is divided equally among the words that are found.
 
-"not TERM" has the valence of the term mirrored about the middle (the classic "switch" negation; Taboada et al. 2011,
-Computational Linguistics 37, 267-307, section 2.4, discuss it and its alternatives) and arousal and dominance in the
-middle, 0.5, since nothing is known of them. That is a convention, no measurement.
+"not TERM" has the valence of the term mirrored about 0.5 (the classic "switch" negation; Taboada et al. 2011,
+Computational Linguistics 37, 267-307, section 2.4, discuss it and its alternatives), and the unknown arousal and
+dominance are 0.5. That is a convention, not a measurement.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from mer_ray.labels.lexicon import fold
 from mer_ray.labels.recipes import UNKNOWN, BaseRecipe, Match, Reading, Settings, left_out
 from mer_ray.labels.spelling import FUNCTION_WORDS, is_time, joined, lemma, normal, spaced
 
-_PREFIXES = {"un", "non", "anti"}  # they make words: un-happy is the lexicon's unhappy
+_PREFIXES = {"un", "non", "anti"}  # of words: un-happy is the lexicon's unhappy
 _NEGATIONS = {"not", "no", "never", "without", "nt", "cannot", "dont", "isnt", "aint", "cant"} | _PREFIXES
 _NEGATED = Reading(why="negated")
 
@@ -43,14 +43,14 @@ class Recipe(BaseRecipe):
     moderated = True
 
     def __init__(self, settings: Settings) -> None:
-        self._kept = frozenset(map(key, settings.keep))
+        self._listed_keys = frozenset(map(key, settings.keep))
         self._seeds = frozenset(map(key, settings.seeds))
         super().__init__(settings)
         self.excluded |= frozenset(map(key, settings.exclude))
 
-    def is_kept(self, term: str) -> bool:
-        """In any spelling."""
-        return term in self.kept or key(term) in self._kept
+    def is_listed(self, term: str) -> bool:
+        """See `BaseRecipe.is_listed`; in any spelling."""
+        return term in self.listed or key(term) in self._listed_keys
 
     def find(self, tag: str) -> Reading:
         form = normal(tag)
@@ -59,12 +59,12 @@ class Recipe(BaseRecipe):
         if why:
             return left_out(why)
         found = self._find(tag, form, plain)
-        return found if plain in self._kept or is_mood(plain) else Reading(found.matches, found.why, True, plain)
+        return found if plain in self._listed_keys or is_mood(plain) else Reading(found.matches, found.why, True, plain)
 
     def _why_out(self, plain: str) -> str:
         if plain in self.excluded:
             return "listed"
-        if plain in self._kept:
+        if plain in self._listed_keys:
             return ""
         if plain in self._seeds:
             return "the tag of the harvest"
@@ -94,7 +94,7 @@ class Recipe(BaseRecipe):
         return self._by_words(words) if self.settings.words and len(words) > 1 else UNKNOWN
 
     def _spelled(self, form: str, plain: str) -> tuple[str, str]:
-        """The term that is spelled like this but for blanks, hyphens, apostrophes and accents, or ""."""
+        """The term that differs only in blanks, hyphens, apostrophes and accents, or ""."""
         normals, spaces, pieces = self._forms
         if form in normals:
             return normals[form], "exact"
@@ -114,7 +114,7 @@ class Recipe(BaseRecipe):
         return self._spelled(plain, plain)[0]
 
     def _inner(self, words: list[str]) -> str:
-        """The term behind a negation."""
+        """The term after a negation."""
         while len(words) > 1 and words[0] in FUNCTION_WORDS:  # not so sad, not very sad
             words = words[1:]
         if _negates(words[0]):
@@ -151,7 +151,7 @@ class Recipe(BaseRecipe):
 
     @cached_property
     def _forms(self) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-        """Terms by normal form, by that with blanks for hyphens, and by that in one piece; the first of each counts."""
+        """Terms by normal form, by `spelling.spaced` and by `spelling.joined` form; the first of each counts."""
         normals: dict[str, str] = {}
         spaces: dict[str, str] = {}
         pieces: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""A table of scores as what the page holds: JSON with packed numbers, and curves that stay packed until opened."""
+"""Encodes a table of scores for the page: JSON with packed numbers, and curves that are decoded when they are shown."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.schemas import DIMENSIONS
 
 CURVE_POINTS, WAVEFORM_POINTS = 120, 200
-"""At most so many of a track: what a screen shows."""
+"""Points of a track at most: as many as a screen shows."""
 UNKNOWN = {np.dtype("u1"): 255, np.dtype("<u2"): 65_535}
-"""The code that stands for null; the codes below it are 0..1 in equal steps."""
+"""The code for null; the codes below it are 0..1 in equal steps."""
 
 
 def script_json(value: Any) -> str:
-    """JSON that can stand in a ``<script>`` element: nothing in it can end the element or begin a comment."""
+    """JSON that is safe in a ``<script>`` element: nothing in it can end the element or begin a comment."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -32,7 +32,7 @@ def script_json(value: Any) -> str:
 
 
 def quantise(values: np.ndarray, kind: str) -> np.ndarray:
-    """0..1 (clipped; NaN: unknown) as integers of ``kind``: off by 0.002 (u1) or 0.000008 (<u2) at most."""
+    """0..1 (clipped; NaN: unknown) as integers of ``kind``; the error is at most 0.002 (u1) or 0.000008 (<u2)."""
     unknown = UNKNOWN[np.dtype(kind)]
     scaled = np.rint(np.clip(values, 0, 1) * (unknown - 1))
     codes: np.ndarray = np.where(np.isnan(scaled), unknown, scaled).astype(kind)
@@ -40,7 +40,7 @@ def quantise(values: np.ndarray, kind: str) -> np.ndarray:
 
 
 def averaged(curve: np.ndarray, points: int) -> np.ndarray:
-    """(n, d) as at most ``points`` means over equal stretches: the curve's mean stays exactly what it was."""
+    """(n, d) as at most ``points`` means over equal stretches, which keep the curve's mean."""
     n = len(curve)
     if n <= points:
         return curve
@@ -53,7 +53,7 @@ def averaged(curve: np.ndarray, points: int) -> np.ndarray:
 
 
 def peaks(waveform: np.ndarray, points: int) -> np.ndarray:
-    """(n,) as at most ``points`` maxima over stretches that differ by one at most."""
+    """(n,) as at most ``points`` maxima over stretches whose lengths differ by at most one."""
     n = len(waveform)
     if n <= points:
         return waveform
@@ -62,12 +62,12 @@ def peaks(waveform: np.ndarray, points: int) -> np.ndarray:
 
 
 def packed_curves(table: pa.Table) -> tuple[str, dict[str, np.ndarray]]:
-    """The curves and waveforms as one base64 text, and where each track's piece of it is.
+    """The curves and waveforms as one base64 text, and the position of each track's piece in it.
 
     A piece holds curve points (V, A, D in turn) and then waveform points, one byte each. It fills whole groups of three
-    bytes, so that four characters of the text are one group, and a track is decoded without the others.
+    bytes, four characters of the text, so that each track can be decoded alone.
     Arrays, of shape (N,): ``start`` of the piece in groups (N + 1 of them), ``n_curve``, ``n_waveform`` points,
-    ``curve_hop_s`` of the points that are left.
+    ``curve_hop_s`` between the points.
     """
     pieces: list[bytes] = []
     start, n_curve, n_waveform, hop = [0], [], [], []
@@ -102,13 +102,13 @@ def _matrix(curve: pa.Scalar) -> np.ndarray:
 def links(uris: Sequence[str], folder: Path) -> list[str]:
     """Each local file as a link from a page in that folder, percent-encoded; "" for what is not a local file.
 
-    The links are relative: page and music can be moved together. Where no way leads (another drive), the link is a URI.
+    The links are relative, so that page and music can be moved together; to another drive, the link is a URI.
     """
     out = []
     for uri in uris:
         path = to_path(uri).expanduser() if uri and is_local(uri) else None
         try:
-            # Not resolved: a browser takes ".." off the address of the page, whatever is a symbolic link in it.
+            # Not resolved: a browser applies ".." to the page's address without following symbolic links.
             out.append("" if path is None else quote(os.fsencode(Path(os.path.relpath(path, folder)).as_posix())))
         except ValueError:
             out.append(Path(path or "").absolute().as_uri())
@@ -116,9 +116,9 @@ def links(uris: Sequence[str], folder: Path) -> list[str]:
 
 
 def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tuple[dict[str, Any], str]:
-    """What the page needs of N scores: (JSON value, base64 text of the curves).
+    """N scores for the page: (JSON value, base64 text of the curves).
 
-    similar: (N, k) rows that sound alike, -1 where there are fewer. folder: where the page will be.
+    similar: (N, k) similar rows, -1 where there are fewer. folder: of the page.
     """
     text = {c: [one_line(t or "", 300) for t in table[c].to_pylist()] for c in ("artist", "title", "album")}
     uris = [uri or "" for uri in table["uri"].to_pylist()]
@@ -155,7 +155,7 @@ def _numbers(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _ranks(keys: Sequence[tuple[str, str]]) -> np.ndarray:
-    """Each key's rank in the order of people, not of code points; (N,). What is empty comes last."""
+    """Each key's rank in alphabetical order, not by code points; (N,). Empty keys come last."""
     folded = [[(not part, normalise(part)) for part in key] for key in keys]
     ranks = np.empty(len(keys), "<u4")
     ranks[sorted(range(len(keys)), key=folded.__getitem__)] = np.arange(len(keys))

@@ -1,4 +1,4 @@
-"""Scores → one self-contained HTML page. Nothing in it asks the network, and no text of a catalog becomes markup."""
+"""Scores → one self-contained HTML page, without network access; no text of a catalog becomes markup."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mer_ray.scoring.explorer.pack import packed, script_json
 ASSETS = ("explorer.html", "explorer.css", "explorer.js")
 SIMILAR = 8
 MANY = 30_000
-"""Above so many tracks a page gets heavy for a browser."""
+"""Above so many tracks a page gets slow in a browser."""
 
 
 def build(table: pa.Table, similar: np.ndarray, title: str, folder: str | Path) -> str:
     """The page of a table ``scores`` with N rows.
 
-    similar: (N, k) rows that sound alike, nearest first, -1 where there are fewer. folder: where the page will be,
-    from which its links to the audio files start.
+    similar: (N, k) similar rows, nearest first, -1 where there are fewer. folder: of the page, to which links to the
+    audio files are relative.
     """
     value, curves = packed(table, similar, title, Path(folder))
     value["palettes"] = plane.palettes()
@@ -43,7 +43,7 @@ def build(table: pa.Table, similar: np.ndarray, title: str, folder: str | Path) 
         "curves": curves,
         **scripts,
     }
-    # In one pass: what a catalog says is put in, and never searched for placeholders.
+    # In one pass, so that the catalog's text is not searched for placeholders.
     return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], assets["explorer.html"])
 
 
@@ -60,7 +60,7 @@ def policy(*scripts: str) -> str:
 
 
 def _script(text: str) -> str:
-    """As a browser reads it in a page, and so as its hash has to be."""
+    """The script as a browser reads it from a page, which is what its hash is of."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return re.sub(r"<(?=/script|!--|script)", r"\\x3c", text, flags=re.IGNORECASE)
 

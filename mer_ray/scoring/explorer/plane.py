@@ -1,7 +1,7 @@
-"""The valence-arousal plane as a Bokeh figure: empty, for the page fills it with what the filters let through.
+"""The valence-arousal plane as an empty Bokeh figure, which the page fills with the filtered tracks.
 
-Bokeh draws on a plain canvas, without WebGL: 10,000 marks in some tens of milliseconds. The words at the corners are
-those of the circumplex: Russell, A circumplex model of affect, J. Pers. Soc. Psychol. 39 (1980).
+Bokeh draws on a plain canvas, without WebGL: 10,000 marks in some tens of milliseconds. The words at the corners are of
+the circumplex: Russell, A circumplex model of affect, J. Pers. Soc. Psychol. 39 (1980).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def script() -> str:
 
 
 def palettes() -> dict[str, list[str]]:
-    """Viridis, which colour-blind people can read, without the end that the page's ground would swallow."""
+    """Viridis, which colour-blind people can read, without the end that is close to the page's background."""
     from bokeh.palettes import Viridis256
 
     return {"light": list(Viridis256[:222]), "dark": list(Viridis256[56:])}
@@ -46,7 +46,7 @@ def figure(n: int) -> dict[str, Any]:
     plane = new_figure(
         x_range=ranges[0], y_range=ranges[1], tools=[], toolbar_location=None, sizing_mode="stretch_both", name="plane",
         background_fill_color=None, border_fill_color=None, outline_line_color=None, min_border=8,
-        lod_threshold=None,  # while it moves, too, every track is there
+        lod_threshold=None,  # draw every track also while the plot moves
     )  # fmt: skip
     pan, wheel = PanTool(name="move"), WheelZoomTool(name="wheel")
     plane.add_tools(pan, wheel, BoxSelectTool(name="box"), LassoSelectTool(name="lasso", continuous=False))

@@ -1,7 +1,7 @@
-"""The demo catalog: soundtracks that the project composes itself, with tags, so that every stage runs offline.
+"""The demo catalog: synthetic soundtracks with tags, so that every stage runs offline.
 
-The hidden affect of a cue (`mer_ray.audio.providers.demo.affect`) gives the listeners' tags (`tags`); the audio follows
-from the same affect. Composers and titles are invented (`names`).
+The hidden affect of a cue (`mer_ray.audio.providers.demo.affect`) decides the listeners' tags (`tags`) and the
+audio. Composers and titles are invented (`names`).
 
 The tags' words are in ``labels/data/demo_lexicon.txt``: own ratings, not for research.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from mer_ray.audio.providers.demo.affect import affect, stream
 from mer_ray.io.identity import track_id
-from mer_ray.io.track import Found, Track
+from mer_ray.io.track import SourceResult, Track
 from mer_ray.sources.demo import names
 from mer_ray.sources.demo import tags as listeners
 from mer_ray.sources.source import Stored, TrackSource
@@ -22,7 +22,7 @@ from mer_ray.sources.source import Stored, TrackSource
 def tracks(cues: int, seconds: float, seed: int) -> Iterator[Track]:
     """The first ``cues`` tracks of a catalog, each ``seconds`` long, four by each composer.
 
-    Their ``uri`` is rendered by `mer_ray.audio.providers.demo`. A track does not depend on how many are asked for.
+    Their ``uri`` is rendered by `mer_ray.audio.providers.demo`. A track does not depend on ``cues``.
     """
     for index in range(cues):
         artist, title, album = names.cue(seed, index)
@@ -43,6 +43,6 @@ class Source(TrackSource):
         """See `TrackSource`."""
         return dict(self.settings.demo.model_dump())
 
-    def tracks(self, stored: Stored) -> Iterator[Found]:
+    def tracks(self, stored: Stored) -> Iterator[SourceResult]:
         """See `TrackSource`."""
         return tracks(self.settings.demo.cues, self.settings.demo.seconds, self.settings.demo.seed)

@@ -1,4 +1,4 @@
-"""Invents composers, cue titles and albums. None of them exists; no artist and title come twice."""
+"""Invented composers, cue titles and albums. No pair of artist and title occurs twice."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LEAD = _list(
     "A Borrowed Coat;The Beekeeper;Embers;The Locksmith;A Telegram;Kites;The Quarry;A Violin;The Night Watch;Driftwood;"
     "The Mayor;Sparrows;The Tollhouse;Static;A Duel;The Weather Vane;Bells;The Stowaway;A Map;The Well"
 )
-_PLACE = _list(
+_ENDINGS = _list(
     "at Low Tide;in the Attic;Before Dawn;on Harrow Street;Under the Ice;After the Flood;Across the Border;"
     "in Room Nine;from the North;at the Carnival;Beyond the Wall;in the Rain;on the Roof;Past Midnight;Without a Name;"
     "at Platform Four;in the Greenhouse;Over Umberfell;at the Crossing;for Marguerite;in Two Parts;Among the Pines;"
@@ -52,22 +52,22 @@ def _order(seed: int) -> np.ndarray:
 
 
 def composer(seed: int, number: int) -> str:
-    """Name of composer ``number`` (0, 1, ...): no two alike under one seed."""
+    """Name of composer ``number`` (0, 1, ...), unique for a seed."""
     order = _order(seed)
-    generation, place = divmod(number, len(order))
-    rest, ending = divmod(int(order[place]), len(_ENDING))
+    generation, position = divmod(number, len(order))
+    rest, ending = divmod(int(order[position]), len(_ENDING))
     given, surname = divmod(rest, len(_SURNAME))
     name = f"{_GIVEN[given]} {_SURNAME[surname]}{_ENDING[ending]}"
     return f"{name} {generation + 1}" if generation else name
 
 
 def cue(seed: int, index: int) -> tuple[str, str, str | None]:
-    """Artist, title and album of cue ``index``; an album is missing now and then, as in real catalogs."""
-    number, place = divmod(index, CUES_PER_COMPOSER)
+    """Artist, title and album of cue ``index``; some have no album, as in real catalogs."""
+    number, position = divmod(index, CUES_PER_COMPOSER)
     rng = stream(seed, number, "titles")
-    titles = rng.choice(len(_LEAD) * len(_PLACE), size=CUES_PER_COMPOSER, replace=False)
+    titles = rng.choice(len(_LEAD) * len(_ENDINGS), size=CUES_PER_COMPOSER, replace=False)
     film = _FILM[rng.integers(len(_FILM))].format(_SURNAME[rng.integers(len(_SURNAME))])
     listed = rng.random(CUES_PER_COMPOSER) < _ALBUM_SHARE
-    lead, where = divmod(int(titles[place]), len(_PLACE))
-    album = f"{film} (Original Score)" if listed[place] else None
-    return composer(seed, number), f"{_LEAD[lead]} {_PLACE[where]}", album
+    lead, where = divmod(int(titles[position]), len(_ENDINGS))
+    album = f"{film} (Original Score)" if listed[position] else None
+    return composer(seed, number), f"{_LEAD[lead]} {_ENDINGS[where]}", album

@@ -1,8 +1,8 @@
-"""What imaginary listeners would tag a cue with: mood words near its affect, and words that say nothing of mood.
+"""Simulated listeners' tags of a cue: mood words near its affect, and words without mood.
 
-The words are those of ``labels/data/demo_lexicon.txt``: own ratings, not for research. They were placed by reasoning on
-the circumplex (Russell, "A circumplex model of affect", Journal of Personality and Social Psychology 39 (1980),
-1161-1178) with dominance as third axis, and are taken from no published lexicon. Weights are like Last.fm's counts:
+The words are in ``labels/data/demo_lexicon.txt``: own ratings, not for research. They were rated by reasoning on the
+circumplex (Russell, "A circumplex model of affect", Journal of Personality and Social Psychology 39 (1980),
+1161-1178) with dominance as third axis, and come from no published lexicon. Weights are like Last.fm's counts:
 1..100, with the heaviest tag at 100.
 """
 
@@ -14,7 +14,7 @@ from importlib.resources import files
 import numpy as np
 
 _MOODS = (4, 9)  # fewest and most mood words on a cue
-_NEAR = 0.16  # VAD distance at which a word gets much rarer
+_NEAR = 0.16  # VAD distance beyond which a word is much rarer
 _NOISE = 0.5  # SD of a count's logarithm
 _PLAIN = {
     "soundtrack": 0.9,
@@ -25,7 +25,7 @@ _PLAIN = {
     "2010s": 0.3,
     "favourites": 0.2,
     "orchestral": 0.3,
-}  # no mood in them: not in the lexicon; with the share of cues that carry each
+}  # words without mood, not in the lexicon; with the share of cues that have each
 
 
 @lru_cache(maxsize=1)
@@ -38,10 +38,10 @@ def _words() -> tuple[list[str], np.ndarray]:
 
 def draw(affect: tuple[float, float, float], rng: np.random.Generator) -> tuple[tuple[str, float], ...]:
     """(tag, weight) pairs for an affect in 0..1, heaviest first; weights are whole numbers in 1..100."""
-    words, places = _words()
-    distance = np.linalg.norm(places - np.array(affect), axis=1)
+    words, vad = _words()
+    distance = np.linalg.norm(vad - np.array(affect), axis=1)
     likelihood = np.exp(-0.5 * (distance / _NEAR) ** 2)
-    # A floor keeps the odd stray tag, and a probability for every word however far out the affect is.
+    # A floor allows occasional unrelated tags, and gives every word a positive probability.
     likelihood = likelihood / likelihood.sum() + 2e-4
     likelihood /= likelihood.sum()
     count = int(rng.integers(_MOODS[0], _MOODS[1] + 1))

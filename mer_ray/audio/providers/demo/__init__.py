@@ -1,7 +1,7 @@
 """The demo's music: a cue at ``demo:SEED/INDEX/SECONDS`` is composed and rendered, so that every stage runs offline.
 
-A seed and an index give a cue its hidden valence, arousal and dominance (`affect`). By the mappings that music
-psychology has found (`style`, with its sources) these become a score (`composition`), rendered to samples (`synth`).
+A seed and an index give a cue its hidden valence, arousal and dominance (`affect`). They are mapped, by
+results of music psychology (`style`, with its sources), to a score (`composition`), rendered to samples (`synth`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Draws the hidden affect of each cue: valence, arousal, dominance.
 
-The three dimensions are those of Russell and Mehrabian, "Evidence for a three-factor theory of emotions", Journal of
-Research in Personality 11 (1977), 273-294. A composer has a centre, around which the cues vary more than composers vary
-among themselves, as film scores do; so a model that only knows the composer learns little.
+The three dimensions are from Russell and Mehrabian, "Evidence for a three-factor theory of emotions", Journal of
+Research in Personality 11 (1977), 273-294. Cues vary more around their composer's centre than the centres do, as
+in film scores, so that the composer alone predicts little.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import numpy as np
 
 CUES_PER_COMPOSER = 4
 
-# Dominance leans a little on the others: pleasant and active music sounds somewhat more in control.
+# Dominance correlates slightly with the others: pleasant and active music sounds more in control.
 _MIX = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.18, 0.15, 0.97]])
 _COMPOSER_SHARE = 0.3  # of the variance
-_SPREAD = 1.0  # of the logistic: SD of about 0.21 per dimension, and few cues at the very ends
+_SPREAD = 1.0  # of the logistic: SD of about 0.21 per dimension, with a small number of cues near 0 and 1
 
 
 def stream(seed: int, index: int, purpose: str) -> np.random.Generator:

@@ -1,7 +1,7 @@
 """From a style to a score: chords, melody, bass, ostinato, bells, clusters and drums, as notes in time.
 
-A small form keeps it music: four-bar progressions usual in each mode, one rhythm for the ostinato, two motifs that come
-as A A B A over the chords, strong beats on chord tones, and the tonic at the end.
+The form: four-bar progressions usual in each mode, one rhythm for the ostinato, two motifs as A A B A over the chords,
+strong beats on chord tones, and the tonic at the end.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class _Composer:
     # material ------------------------------------------------------------------------------------------------------
 
     def _rhythm(self, density: float) -> list[int]:
-        """Sixteenths of the bar that are played: beats before eighths before sixteenths, as density grows."""
+        """Sixteenths of the bar that are played: with growing density first beats, then eighths, then others."""
         slots = np.arange(self.style.meter * _SLOTS)
         # At density d a beat is played with probability 2d, an eighth with 2d - 0.4, a sixteenth with 2d - 1.
         need = np.select([slots % 4 == 0, slots % 2 == 0], [0.0, 0.4], 1.0)
@@ -112,10 +112,10 @@ class _Composer:
         return motif
 
     def _pitch(self, degree: int) -> int:
-        octave, place = divmod(degree, 7)
-        return self.style.tonic + 12 * octave + self.scale[place]
+        octave, step = divmod(degree, 7)
+        return self.style.tonic + 12 * octave + self.scale[step]
 
-    def _place(self, degree: int, centre: float) -> int:
+    def _pitch_near(self, degree: int, centre: float) -> int:
         """The scale degree as MIDI pitch, in the octave nearest to ``centre``."""
         pitch = self._pitch(degree)
         return pitch + 12 * round((centre - pitch) / 12)
@@ -124,7 +124,7 @@ class _Composer:
         return max(0.0, bar.start_s + slot * bar.beat_s / _SLOTS + self.rng.normal(0, self.style.timing_sd_s))
 
     def _velocity(self, slot: int) -> float:
-        """Downbeats are full, other beats and offbeats fall behind by the accent."""
+        """Full on downbeats; the accent lowers other beats and offbeats."""
         behind = 0.0 if slot == 0 else 0.45 if slot % _SLOTS == 0 else 0.8
         return float(np.clip(1 - self.style.accent * behind, 0.15, 1) * self.rng.uniform(0.85, 1))
 
@@ -134,11 +134,11 @@ class _Composer:
         centre = 60 + 0.6 * self.style.register - 6 * self.style.body
         length = bar.beat_s * self.style.meter
         for step in (0, 2, 4):
-            pitch = self._place(bar.root + step, centre)
+            pitch = self._pitch_near(bar.root + step, centre)
             self.parts["pad"].append(Note(self._time(bar, 0), length, pitch, 0.8))
 
     def _lead(self, bar: _Bar) -> None:
-        base = self._place(bar.root, 69 + self.style.register) - self._pitch(bar.root)
+        base = self._pitch_near(bar.root, 69 + self.style.register) - self._pitch(bar.root)
         motif = [(0, 0)] if bar.last else self.motifs[bar.motif]
         ends = [slot for slot, _ in motif[1:]] + [self.style.meter * _SLOTS]
         for (slot, step), end in zip(motif, ends, strict=True):
@@ -149,12 +149,12 @@ class _Composer:
     def _ostinato(self, bar: _Bar) -> None:
         for number, slot in enumerate(self.ostinato):
             degree = bar.root + int(self.figure[number % len(self.figure)])
-            pitch = self._place(degree, 62 + self.style.register)
+            pitch = self._pitch_near(degree, 62 + self.style.register)
             length = bar.beat_s * self.style.articulation
             self.parts["ostinato"].append(Note(self._time(bar, slot), length, pitch, self._velocity(slot)))
 
     def _bass(self, bar: _Bar) -> None:
-        pitch = self._place(bar.root, 38 - 3 * self.style.weight)
+        pitch = self._pitch_near(bar.root, 38 - 3 * self.style.weight)
         beats = self.style.meter
         step = beats * _SLOTS if self.style.density < 0.3 else 2 * _SLOTS if self.style.density < 0.6 else _SLOTS
         for slot in range(0, beats * _SLOTS, step):
@@ -164,12 +164,12 @@ class _Composer:
     def _bells(self, bar: _Bar) -> None:
         for slot in range(0, self.style.meter * _SLOTS, 2):
             if self.rng.random() < 0.15 + 0.5 * self.style.sparkle:
-                pitch = self._place(bar.root + int(self.rng.choice([0, 2, 4])), 86)
+                pitch = self._pitch_near(bar.root + int(self.rng.choice([0, 2, 4])), 86)
                 self.parts["bells"].append(Note(self._time(bar, slot), 0.8, pitch, self._velocity(slot)))
 
     def _cluster(self, bar: _Bar) -> None:
-        """Semitones rubbing against the chord's fifth."""
-        pitch = self._place(bar.root + 4, 60 + 0.5 * self.style.register)
+        """Semitones against the chord's fifth."""
+        pitch = self._pitch_near(bar.root + 4, 60 + 0.5 * self.style.register)
         length = bar.beat_s * self.style.meter
         for offset in (0, 1):
             self.parts["cluster"].append(Note(self._time(bar, 0), length, pitch + offset, 0.8))

@@ -1,4 +1,4 @@
-"""From an affect to musical qualities: which mode, how fast, how loud, how bright.
+"""From an affect to musical qualities: mode, tempo, loudness, brightness, ...
 
 The directions follow what listeners report; the strengths are chosen by ear.
 
@@ -11,8 +11,8 @@ dominance   low register, weight of bass and drums, firm accented rhythm, close 
             timing, far away in the reverb (Hevner 1937 on low pitch and on firm rhythm as dignified and vigorous;
             power and potency in Gabrielsson & Lindström 2010)
 
-Cues add up and each carries a little (Eerola, Friberg & Bresin 2013), so every quality here gets its own noise: none of
-them alone gives the affect away.
+Cues are additive and each contributes a part (Eerola, Friberg & Bresin 2013), so every quality has its own noise: none
+of them alone determines the affect.
 
 - K. Hevner, "The affective character of the major and minor modes in music", American Journal of Psychology 47 (1935)
 - K. Hevner, "The affective value of pitch and tempo in music", American Journal of Psychology 49 (1937)
@@ -40,7 +40,7 @@ MODES = ("phrygian", "aeolian", "dorian", "mixolydian", "ionian", "lydian")
 """From dark to bright: each raises one more degree of the scale."""
 _MODE_ENDS = np.array([0.22, 0.42, 0.52, 0.62, 0.84])  # valence at which the next mode begins
 
-_QUALITY_NOISE = 0.06  # SD with which each quality misses the affect
+_QUALITY_NOISE = 0.06  # SD of each quality around the affect
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def choose(affect: tuple[float, float, float], lead: str, rng: np.random.Generat
         drive=near(0.9 * arousal) ** 1.3,
         distance=near(0.05 + 0.75 * (1 - dominance) + 0.15 * (1 - arousal)),
         decay_s=0.6 + 1.6 * near(0.6 * (1 - arousal) + 0.4 * (1 - dominance)),
-        # Mastering engineers differ: without this, loudness alone would tell the arousal.
+        # Mastering differs: without this, loudness alone would determine the arousal.
         level_db=-26.5 + 5 * energy + 3.5 * near(dominance) + float(np.clip(rng.normal(0, 1.5), -3, 3)),
         lead=lead,
     )

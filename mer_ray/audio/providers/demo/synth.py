@@ -28,7 +28,7 @@ Samples = np.ndarray
 
 @dataclass(frozen=True)
 class Voice:
-    """How one part sounds. Times in s; a ``ring_s`` makes it struck (its time constant), none makes it sustained."""
+    """The timbre of a part. Times in s; with a ``ring_s`` (time constant) it is struck, else sustained."""
 
     gain: float
     slope: float  # harmonic k has amplitude k ** -slope
@@ -43,7 +43,7 @@ class Voice:
     tremolo: float = 0.0  # depth, 0..1
 
 
-_LEADS = {  # harmonic slope, even harmonics, formant: what tells the melody voices apart
+_LEADS = {  # harmonic slope, even harmonics, formant of the melody voices
     "flute": (1.9, 0.7, 900.0, 0.5),
     "reed": (1.3, 0.25, 1100.0, 1.0),
     "strings": (1.2, 1.0, 1000.0, 1.0),
@@ -93,7 +93,7 @@ def perform(score: Score, style: Style, seconds: float, rng: np.random.Generator
 
 def _play(out: Samples, notes: list[Note], voice: Voice) -> None:
     cycles: dict[float, Samples] = {}
-    tones: dict[tuple[float, int], Samples] = {}  # music repeats itself: most notes are there already
+    tones: dict[tuple[float, int], Samples] = {}  # a cache, since most notes are repeated
     for note in notes:
         key = note.pitch, max(1, round((note.duration_s + voice.release_s) * RATE))
         if note.pitch not in cycles:
@@ -113,7 +113,7 @@ def _cycle(hz: float, voice: Voice) -> Samples:
     amplitude = k**-voice.slope * np.where(k % 2 == 0, voice.even, 1.0)
     amplitude *= 1 + voice.formant * np.exp(-0.5 * (np.log2(k * hz / voice.formant_hz) / 0.6) ** 2)
     spectrum = np.zeros(_TABLE // 2 + 1, complex)
-    # Quadratic phases spread the energy over the period: no needle-like pulses.
+    # Quadratic phases spread the energy over the period, without peaks.
     spectrum[k] = amplitude * np.exp(1j * np.pi * k**2 / len(k))
     cycle = np.fft.irfft(spectrum)
     return np.asarray(cycle / np.sqrt(np.mean(cycle**2)), np.float32)
@@ -144,13 +144,13 @@ def _ramp(n: int) -> Samples:
 
 
 def _oscillate(cycle: Samples, hz: float, time: Samples, vibrato_cents: float) -> Samples:
-    """Read the cycle at a pitch. The phase is counted in whole 2^-32 of a period, so that it never drifts."""
+    """Read the cycle at a pitch. The phase is an integer in units of 2^-32 of a period, so that it does not drift."""
     step = round(hz / RATE * _TURN)
     phase = np.arange(0, len(time) * step, step, dtype=np.int64)
     if vibrato_cents:
         rate_hz = 5.5
         swing = hz * (2 ** (vibrato_cents / 1200) - 1) / (2 * np.pi * rate_hz)  # periods
-        onset = np.minimum(time * 3, 1)  # players let a note settle first
+        onset = np.minimum(time * 3, 1)  # vibrato starts gradually
         wobble = np.float32(swing * _TURN) * onset * np.sin(np.float32(2 * np.pi * rate_hz) * time)
         phase += wobble.astype(np.int64)
     phase //= _TURN // len(cycle)
@@ -192,7 +192,7 @@ def _reverb(dry: Samples, decay_s: float, rng: np.random.Generator) -> Samples:
     n = min(block, max(2, int(decay_s * RATE)))
     time = np.arange(n) / RATE
     echo = rng.standard_normal(n) * 10 ** (-3 * time / decay_s) * np.minimum(time / _RAMP_S, 1)
-    echo = np.convolve(echo, [0.25, 0.5, 0.25], "same")  # walls swallow the treble
+    echo = np.convolve(echo, [0.25, 0.5, 0.25], "same")  # walls absorb the treble
     echo = (echo / np.sqrt(np.sum(echo**2))).astype(np.float32)
     hall = np.fft.rfft(echo, 2 * block)
     out = np.zeros(len(dry) + 2 * block, np.float32)
