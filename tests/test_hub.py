@@ -126,6 +126,17 @@ def test_yamnets_signature(tf: Any, yamnet: Path, cache: Path) -> None:
     assert extractor([np.zeros(0, np.float32)])[0].shape == (0, 1_024)
 
 
+@pytest.mark.parametrize(("left", "hop"), [(0, 7_680.0), (None, 7_680.0), (0, 7_680.5)])
+def test_the_spec_of_an_older_model_is_still_applied(yamnet: Path, left: int | None, hop: float) -> None:
+    spec, audio = resolve(yamnet, output=1, hop_s=0.48, context_s=0.975), sound(40)
+    framing = {"n_dims": spec.n_dims, "hop": hop, "left": left, "right": 2, "shortest": 400}
+    runtime = {"framing": framing, "piece_s": 5.0, "max_s": 1_200.0, "timeout_s": 5.0}
+    older = features.FeatureSpec.from_json({**spec.to_json(), "runtime": runtime})
+    assert older.fingerprint == spec.fingerprint
+    [found], [wanted] = features.load(older)([audio]), features.load(spec)([audio])
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 def test_a_check_is_done_once_and_then_without_tensorflow(
     yamnet: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

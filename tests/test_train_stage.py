@@ -188,9 +188,15 @@ def test_nothing_is_left_of_the_way_there_and_once_more_it_was_done(undisturbed,
     assert not members(undisturbed)
     assert not list((undisturbed / "checkpoints").glob("*"))
     before = {p: p.stat().st_mtime_ns for p in (undisturbed / "runs").rglob("*") if p.is_file()}
+    # As a kill after model.json leaves them, and those of a run that is not finished.
+    for name in ("cnn-mfcc-12345678", "lstm-mfcc-12345678"):
+        (undisturbed / "checkpoints" / name).mkdir()
+        (undisturbed / "checkpoints" / name / "fold0-0.safetensors").write_bytes(b"")
     code, out, err = mer_ray("train", *options(undisturbed))
     assert code == 0, out + err
     assert "found everything done" in out + err
+    assert [p.name for p in (undisturbed / "checkpoints").glob("*")] == ["lstm-mfcc-12345678"]
+    shutil.rmtree(undisturbed / "checkpoints" / "lstm-mfcc-12345678")
     assert before == {p: p.stat().st_mtime_ns for p in (undisturbed / "runs").rglob("*") if p.is_file()}
 
 

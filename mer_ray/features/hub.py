@@ -100,7 +100,7 @@ def resolve(name: str, params: Params) -> FeatureSpec:
 def load(spec: FeatureSpec) -> Extractor:
     """Spec → extractor. Raises ModelError if the module is missing, has changed, or does not run."""
     weights, key = spec.weights or {}, f"extract.hub.{spec.name}"
-    params = Params(handle=weights["location"], rate=spec.sample_rate_hz, hop_s=spec.hop_s, **spec.runtime)
+    params = Params(handle=weights["location"], rate=spec.sample_rate_hz, hop_s=spec.hop_s, **_runtime(spec))
     try:
         _, folder = _find(key, params)
     except ConfigError as error:
@@ -111,6 +111,15 @@ def load(spec: FeatureSpec) -> Extractor:
             f"bring back the one of SHA-256 {weights['sha256'][:16]}…, or extract again with this one",
         )
     return Hub(spec, saved.Module(folder, spec.params["output"], f"{key} ({params.handle})"), params)
+
+
+def _runtime(spec: FeatureSpec) -> dict[str, Any]:
+    """How the work is done. An older spec has ``framing`` in place of context_s: what had been found by probing."""
+    own = dict(spec.runtime)
+    found = own.pop("framing", None)
+    if found is not None and found["left"] is not None and float(found["hop"]).is_integer():
+        own["context_s"] = max(found["left"], found["right"]) * spec.hop_s
+    return own
 
 
 class Hub(Extractor):

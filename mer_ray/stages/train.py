@@ -59,7 +59,7 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
     from mer_ray import models
     from mer_ray.scoring import model_folder
     from mer_ray.training import data, grouped
-    from mer_ray.training.checkpoint import VERSION
+    from mer_ray.training.checkpoint import VERSION, Checkpoints
     from mer_ray.training.settings import unused, used
 
     groups = grouped.make(workspace, list(specs.values()))
@@ -81,6 +81,7 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
                 _check_settings(workspace, run_name, finished["details"]["settings"], settings)
                 if finished["details"]["data"] == fingerprint:
                     summary.done_before += 1
+                    Checkpoints(workspace, "").clear(run_name)  # of a run that was killed after its last step
                     if "ema" in models.uses(network) and finished["details"].get("version", 1) < VERSION:
                         old.append(run_name)
                     continue
