@@ -28,15 +28,13 @@ from mer_ray import config_file
 from mer_ray.audio.excerpt import Position
 from mer_ray.audio.providers import PROVIDERS
 from mer_ray.errors import ConfigError
-from mer_ray.features import FAMILIES, params_model
+from mer_ray.features import FAMILIES, OLDER_NAMES, params_model
 from mer_ray.features import MODULES as FEATURES
 from mer_ray.labels.recipes import check_options, known_recipe
 from mer_ray.models import NETWORKS
 
 IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
 """Settings of ``collect`` that imply its source."""
-OLDER_NAMES = {"precomputed": "brought"}
-"""Former names of sections of ``extract``, which are still read."""
 LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 

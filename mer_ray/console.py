@@ -41,7 +41,7 @@ class Summary:
     def __str__(self) -> str:
         total = self.done_before + self.made
         parts = [f"{total:,} {self.unit}"]
-        if not (self.made or self.changed or self.gone):
+        if not (self.made or self.changed or self.gone) and (total or not self.failed):
             parts.append("nothing new, found everything done")
         elif self.made and self.done_before:
             parts.append(f"{self.made:,} new")

@@ -351,7 +351,7 @@ def client(service: LastFm) -> Iterator[lastfm.Client]:
 def test_pylast_reads_the_same_tags(service: LastFm, client: lastfm.Client, tags: list[tuple[str, int]]) -> None:
     service.songs = [Song("A", "One", tuple(tags))]
     track = Track("A", "One")
-    ours = lastfm_xml.tags(client.about(track, lastfm.tags_question(track)))
+    ours = lastfm_xml.tags(client.about(track, lastfm.tags_request(track)))
     theirs = [(item.item.name, item.weight) for item in pylasts(client).get_track("A", "One").get_top_tags()]
     # pylast keeps tags of no weight and of no name, and blanks that an entity stood for.
     named = [((name or "").strip(), float(weight)) for name, weight in theirs]

@@ -140,6 +140,6 @@ def test_an_ensemble_is_the_mean_of_those_that_were_trained_on_a_dimension():
 def test_a_model_says_which_settings_affect_it(name):
     uses = models.uses(name)
     assert uses <= set(TrainConfig.model_fields)
-    assert uses >= {"folds", "repeats", "seed", "window_s", "weigh_labels"}
+    assert uses >= {"folds", "repeats", "seed", "window_s"}
     stepped = {"loss", "learning_rate", "epochs", "members", "heads", "mixup", "mask_share", "search", "ema", "workers"}
     assert stepped & uses == (stepped if models.is_network(name) else set())

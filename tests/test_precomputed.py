@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,19 @@ def test_spec_is_json(tmp_path: Path) -> None:
     assert (spec.weights["kind"], spec.weights["location"]) == ("frames", str(tmp_path / "f.parquet"))
     with pytest.raises(ModelError, match="cannot be computed from audio"):
         features.load(spec)
+
+
+def test_tables_and_models_of_an_older_version_are_of_the_same_feature(tmp_path: Path) -> None:
+    spec = resolve(write(tmp_path / "f.parquet", [[[1.0, 2.0]]], track_id=["a"]), hop_s=0.5)
+    older = {
+        "name": "mine", "version": 1, "sample_rate_hz": 0, "hop_s": 0.5, "n_dims": 2, "family": "brought",
+        "params": {"key": "track_id", "frames": "frames"}, "fingerprint": "fd42f45d4f428a07",
+        "weights": {"kind": "frames", "location": "/x", "sha256": "0" * 64},
+    }  # fmt: skip
+    read = features.FeatureSpec.from_json(older)
+    assert (read.family, read.fingerprint) == ("precomputed", "fd42f45d4f428a07")
+    same_bytes = replace(spec, name="mine", weights={**(spec.weights or {}), "sha256": "0" * 64})
+    assert (same_bytes.identity, same_bytes.fingerprint) == (read.identity, read.fingerprint)
 
 
 def test_the_hop(tmp_path: Path) -> None:

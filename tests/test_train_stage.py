@@ -220,9 +220,9 @@ def test_settings_of_other_networks_are_named_and_come_into_nothing(ray_session,
     assert described["outputs"] == 3
     card = (run / "README.md").read_text()
     for d in DIMENSIONS:
-        smoothing = described["details"]["chosen"][d]["smoothing"]
+        ridge_alpha = described["details"]["chosen"][d]["ridge_alpha"]
         assert any(
-            line.startswith(f"| {d.capitalize()} |") and line.endswith(f"| {smoothing:g} |")
+            line.startswith(f"| {d.capitalize()} |") and line.endswith(f"| {ridge_alpha:g} |")
             for line in card.splitlines()
         )
     assert "nll" not in card

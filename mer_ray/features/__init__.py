@@ -35,6 +35,9 @@ MODULES = {
 FAMILIES = {"hub": "mer_ray.features.hub", "precomputed": "mer_ray.features.precomputed"}
 """Modules of features that the user names: ``extract.hub.NAME`` for example."""
 
+OLDER_NAMES = {"precomputed": "brought"}
+"""What a family was called before, in settings and in the specs of tables and models; both are still read."""
+
 
 @dataclass(frozen=True)
 class FeatureSpec:
@@ -75,6 +78,7 @@ class FeatureSpec:
     def identity(self) -> dict[str, Any]:
         """The fields that the fingerprint is made from."""
         rest = {k: v for k, v in asdict(self).items() if k not in ("weights", "note", "runtime")}
+        rest["family"] = OLDER_NAMES.get(self.family, self.family)
         return {**rest, "weights": {k: v for k, v in (self.weights or {}).items() if k != "location"}}
 
     def to_json(self) -> dict[str, Any]:
@@ -84,7 +88,9 @@ class FeatureSpec:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> FeatureSpec:
         """The inverse of `to_json`."""
-        return cls(**{k: v for k, v in value.items() if k != "fingerprint"})
+        renamed = {older: name for name, older in OLDER_NAMES.items()}
+        family = renamed.get(value.get("family", ""), value.get("family", ""))
+        return cls(**{**{k: v for k, v in value.items() if k != "fingerprint"}, "family": family})
 
 
 class FrameStream(Protocol):

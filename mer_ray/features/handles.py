@@ -82,20 +82,20 @@ def fetch(handle: str, timeout_s: float, hint: str) -> Path:
 
 def _check_reachable(handle: str, timeout_s: float, hint: str) -> None:
     """Raises ServiceError unless the hub responds with 200; in a thread, since name resolution has no time limit."""
-    import httpx
+    import httpx2
 
     def ask() -> None:
         try:
-            url = httpx.URL(handle).copy_merge_params({"tf-hub-format": "compressed"})
+            url = httpx2.URL(handle).copy_merge_params({"tf-hub-format": "compressed"})
             with (
-                httpx.Client(timeout=timeout_s, follow_redirects=True) as client,
+                httpx2.Client(timeout=timeout_s, follow_redirects=True) as client,
                 client.stream("GET", url) as response,
             ):
                 if response.is_error:
                     found.append(ServiceError(f"the hub answered {response.status_code} for {handle}", hint))
-        except httpx.InvalidURL as error:
+        except httpx2.InvalidURL as error:
             found.append(ConfigError(f"{handle} is no address ({one_line(str(error), 200)})", hint))
-        except (httpx.HTTPError, ImportError) as error:  # ImportError: a SOCKS proxy without its package
+        except (httpx2.HTTPError, ImportError) as error:  # ImportError: a SOCKS proxy without its package
             found.append(_unreachable(handle, one_line(str(error), 200) or type(error).__name__, hint))
 
     found: list[MerRayError] = []

@@ -73,7 +73,7 @@ def resolve(name: str, params: Params) -> FeatureSpec:
         sample_rate_hz=0,
         hop_s=params.hop_s or table.hop_s(),
         n_dims=table.n_dims(),
-        params={"key": table.key},
+        params={"key": table.key, "frames": "frames"},  # the column had a setting; older tables' fingerprints have it
         weights={"kind": "frames", "location": table.location, "sha256": table.sha256()},
         note=f"{name}: precomputed frames, from {_named(table.location)}",
         family="precomputed",

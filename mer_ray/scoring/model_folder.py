@@ -70,6 +70,7 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
     tensors |= _of_reference(model.reference)
     tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     weights = to_bytes(tensors)
+    heads = [v for k, v in tensors.items() if k.endswith("network.head.bias")]
     workspace.write_bytes(weights, *folder, "weights.safetensors")
     described = {
         "format": FORMAT,
@@ -77,7 +78,7 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
         "network": model.network,
         "feature": model.feature.to_json(),
         "window": model.window,
-        "outputs": len(model.members[0].arrays.get("network.head.bias", range(N_TARGETS))),  # for older versions
+        "outputs": max(map(len, heads), default=N_TARGETS),  # for older versions
         "members": [list(member.targets) for member in model.members],
         "intervals": model.intervals.to_json(),
         "metrics": model.metrics,
@@ -119,7 +120,10 @@ def load(uri: str) -> Model:
         feature = FeatureSpec.from_json(value["feature"])
         known = feature.family in FAMILIES if feature.family else feature.name in FEATURES
         if value["network"] not in NETWORKS or not known:
-            raise ModelError(f"model {uri} is {value['network']} on {feature.name}, which this version does not have")
+            raise ModelError(
+                f"model {uri} is {value['network']} on {feature.name}, which this version does not have",
+                "use the version that trained it, or remove its folder",
+            )
         recipe = Recipe(value["network"], feature.hop_s, value["window"])
         shared = _part(tensors, "shared.")  # older versions stored arrays that all members share once
         return Model(

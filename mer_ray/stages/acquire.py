@@ -158,6 +158,10 @@ class _Acquire:
         }
         return pa.Table.from_pylist([done], _DONE)
 
+    def close(self) -> None:
+        """End the decoder's process."""
+        self.decoder.close()
+
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
         """See `pool.Worker`."""

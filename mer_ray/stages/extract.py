@@ -242,6 +242,10 @@ class _Extract:
         }
         return pa.Table.from_pylist([done])
 
+    def close(self) -> None:
+        """End the decoder's process."""
+        self.decoder.close()
+
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
         """See `pool.Worker`."""

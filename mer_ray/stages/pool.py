@@ -41,6 +41,9 @@ class Worker(Protocol):
     def __call__(self, block: pa.Table, /) -> pa.Table:
         """Do the work on a block."""
 
+    def close(self) -> None:
+        """End what it has started, where no end of a process does so."""
+
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> Rows:
         """Record, in the driver, a row on which `TRIES` workers died. Returns the rows that a call would return."""
@@ -72,8 +75,8 @@ class Workers:
             ServiceError: Workers die before they are ready.
         """
         if self.local:
-            here = worker(**arguments)
-            yield from (here(block).to_pylist() for block in blocks)
+            with closing(worker(**arguments)) as own:
+                yield from (own(block).to_pylist() for block in blocks)
             return
         session.check_fits(self.gpus)
         with remote.marker(*arguments.values()) as marker:

@@ -59,6 +59,10 @@ class ScoreFiles:
         result = _result(len(made.scores) + len(reasons), len(made.scores), reasons, made.seconds, planned_s)
         return pa.Table.from_pylist([result])
 
+    def close(self) -> None:
+        """End the decoder's process."""
+        self.decoder.close()
+
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
         """See `pool.Worker`."""
@@ -97,6 +101,9 @@ class ScoreFrames:
                 self.workspace.append_rows("failures", [frames.unit_failure(self.stage, unit, error)])
                 reasons.append(error.reason)
         return pa.Table.from_pylist([_result(n_rows, made, reasons)])
+
+    def close(self) -> None:
+        """Nothing is to end."""
 
     @staticmethod
     def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:

@@ -186,13 +186,15 @@ def _train_together(config: Config, name: str, folds: list[Trial], shared: Share
 
 def _write_cards(workspace: Workspace) -> None:
     """Write each model's card again, now that the baselines of its feature exist."""
+    from mer_ray import models
     from mer_ray.evaluation.summary import of_baselines
     from mer_ray.scoring import model_folder
     from mer_ray.scoring.card import card
 
     figures = of_baselines(workspace)
     for name in workspace.names("runs"):
-        if model_folder.describe(workspace, "runs", name) is not None:
+        described = model_folder.describe(workspace, "runs", name)
+        if described is not None and described["network"] in models.NETWORKS:  # else of another version
             model = model_folder.load(workspace.at("runs", name))
             text = card(model, figures.get(model.feature.name))
             workspace.write_bytes(text.encode(), "runs", name, "README.md")
