@@ -57,12 +57,9 @@ class DemoConfig(_Section):
 
 
 class CollectConfig(_Section):
-    """The source of tracks and tags.
+    """The source of tracks and tags, by default implied by manifest, folder or api_url, else the workspace's own.
 
-    Attributes:
-        source: By default implied by manifest, folder or api_url, else the workspace's own.
-        keep_gone: Tracks that the source no longer has stay in the workspace.
-        workers: Has no effect; accepted from older settings.
+    keep_gone: tracks that the source no longer has stay in the workspace. workers: has no effect (older settings).
     """
 
     source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
@@ -143,10 +140,8 @@ class LabelConfig(_Section):
 class AcquireConfig(_Section):
     """How audio is obtained, from the first provider that has it.
 
-    Attributes:
-        per_host: Simultaneous requests to a host, cluster-wide.
-        duration_tolerance: Share by which savify's results may be longer or shorter than expected.
-        min_similarity: Lowest similarity of artist and title.
+    per_host: simultaneous requests to a host, cluster-wide. duration_tolerance: share by which savify's results may be
+    longer or shorter than expected. min_similarity: lowest similarity of artist and title.
     """
 
     providers: Names = ["uri", "folder"]
@@ -181,11 +176,8 @@ class ExcerptConfig(_Section):
 class _ExtractConfig(_Section):
     """Which features are computed, and how: ``extract.NAME`` has the settings of each registered feature.
 
-    Attributes:
-        hub: Features from TensorFlow Hub modules, under the user's names.
-        precomputed: Features from tables of frames, under the user's names.
-        excerpt: None for whole tracks.
-        batch_minutes: Audio of a block at most, which a killed worker loses.
+    hub, precomputed: features from TensorFlow Hub modules and from tables of frames, under the user's names. excerpt:
+    None for whole tracks. batch_minutes: audio of a block at most, which a killed worker loses.
     """
 
     features: Names = ["mfcc", "vggish"]
@@ -230,7 +222,6 @@ class SearchConfig(_Section):
         method: Optuna's random sampler, or (optuna) its TPE.
         scheduler: Optuna's pruner: asha (successive halving) stops the worst trials after ``grace_epochs``, three times
             as many, and so on; median stops trials below the median of earlier ones from ``grace_epochs`` on.
-        grace_epochs: Epochs before a trial may be stopped.
     """
 
     trials: int = Field(0, ge=0, le=10_000)

@@ -31,7 +31,8 @@ from mer_ray.scoring.catalog import file_id, find
 from mer_ray.scoring.frames import MAX_ROWS, Frames, ids, shards, unit_rows
 from mer_ray.scoring.predictor import Prediction
 from mer_ray.scoring.rows import Scored
-from mer_ray.scoring.waveform import HOP_S, POINTS, Waveform, drawn, duration_s
+from mer_ray.scoring.waveform import HOP_S, POINTS, Waveform, duration_s
+from mer_ray.scoring.waveform import outline as waveform_outline
 
 SCHEMA = SCHEMAS["scores"]
 RATE = 8_000
@@ -216,7 +217,7 @@ def test_how_the_audio_is_cut_makes_no_difference(n, cuts, rate):
 @given(st.integers(0, 2_000))
 def test_a_drawing_is_small_and_misses_no_peak(n):
     peaks = np.random.default_rng(n).uniform(0, 1.2, n).astype(np.float32)
-    points = drawn(np.stack([peaks, np.full(n, HOP_S)], axis=1))
+    points = waveform_outline(np.stack([peaks, np.full(n, HOP_S)], axis=1))
     assert points.dtype == np.uint8
     assert len(points) == min(n, POINTS)
     if n:
