@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mer_ray.features import OLDER_NAMES
 from mer_ray.io.identity import digest, normalise
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import SCHEMAS, features_table
@@ -162,7 +163,8 @@ def precomputed(workspace: Workspace) -> dict[str, str]:
     """
     made = ((name, workspace.read_json("settings", f"extract-{name}.json")) for name in workspace.names("features"))
     settings = {name: (recorded or {}).get("settings") or {} for name, recorded in made}
-    return {name: s["params"]["key"] for name, s in settings.items() if s.get("family") == "precomputed"}
+    families = ("precomputed", OLDER_NAMES["precomputed"])
+    return {name: s["params"]["key"] for name, s in settings.items() if s.get("family") in families}
 
 
 def of_audio() -> pc.Expression:
