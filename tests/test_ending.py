@@ -34,9 +34,13 @@ SETTINGS = [part for setting in DEMO for part in ("--set", setting)]
 STAGES = ("collect", "label", "acquire", "extract", "train", "report", "score", "run", "status")
 
 
+def _takes_sighup() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def started(*arguments: object, **options: object) -> subprocess.Popen[str]:
-    """``mer-ray ARGUMENTS`` in a process of its own."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    """``mer-ray ARGUMENTS`` in a process of its own, which takes SIGHUP though these tests may run under nohup."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": _takes_sighup} | options
     command = [sys.executable, "-m", "mer_ray", *map(str, arguments)]
     return subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)
 

@@ -163,8 +163,8 @@ def test_wrong_weights_for_the_embeddings_are_refused(weights: dict[str, np.ndar
     turned = {**weights, "vggish/conv2/weights": weights["vggish/conv2/weights"].swapaxes(0, 1)}
     for wrong in (exchanged, turned):
         with pytest.raises(ModelError, match=r"x is no VGGish.*probe differ by"):
-            vggish_import.proved([wrong], wanted, samples, Path("x"))
-    assert vggish_import.proved([exchanged, weights], wanted, samples, Path("x")) is weights
+            vggish_import.verified([wrong], wanted, samples, Path("x"))
+    assert vggish_import.verified([exchanged, weights], wanted, samples, Path("x")) is weights
 
 
 def test_modules_of_another_kind_are_refused(tf: Any, folder: Path, weights: dict[str, np.ndarray]) -> None:

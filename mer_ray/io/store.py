@@ -124,7 +124,7 @@ class Store:
             with self.fs.open_input_stream(self.path(*parts), compression=None) as stream:
                 return bytes(stream.read())
 
-        return self._ask(read)
+        return self._ask(lambda: buckets.read_again(read))
 
     def write_bytes(self, data: bytes | pa.Buffer, *parts: str) -> None:
         """Write a file atomically."""
