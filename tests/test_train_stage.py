@@ -450,7 +450,7 @@ def test_each_fold_is_trained_with_what_its_own_search_has_chosen(long_tests, ra
 def test_eight_nodes_of_one_cpu_have_eight_trials_in_flight(long_tests, copied):
     """In a process of its own, as that of the session has a Ray of its own."""
     code = """
-import sys, threading, psutil
+import sys, threading, time, psutil
 from ray.cluster_utils import Cluster
 from mer_ray import cli
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
@@ -460,8 +460,13 @@ most = 0
 def watch():
     global most
     while True:
-        names = [c[0] for p in psutil.Process().children(recursive=True) if (c := p.cmdline())]
-        most = max(most, sum(n.startswith("ray::ImplicitFunc") for n in names))
+        try:
+            own = [p.as_dict(["cmdline"]) for p in psutil.Process().children(recursive=True)]
+            commands = [p["cmdline"] or [""] for p in own]
+        except psutil.NoSuchProcess:  # it has just ended
+            continue
+        most = max(most, sum(c[0].startswith("ray::ImplicitFunc.train") for c in commands))
+        time.sleep(0.05)
 threading.Thread(target=watch, daemon=True).start()
 cli.main([*sys.argv[1:], "--address", cluster.address], standalone_mode=False)
 print("in flight:", most)
