@@ -42,6 +42,33 @@ QUICK_TO_NOTICE = {
     "RAY_health_check_failure_threshold": "5",
 }
 STATES = ("PENDING", "RUNNING")
+CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+static long offset(void) { const char *s = getenv("CLOCK_OFFSET_S"); return s ? atol(s) : 0; }
+int clock_gettime(clockid_t clock, struct timespec *t) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, t);
+    if (clock == CLOCK_REALTIME && t) t->tv_sec += offset();
+    return result;
+}
+int gettimeofday(struct timeval *t, void *zone) {
+    struct timespec now;
+    int result = clock_gettime(CLOCK_REALTIME, &now);
+    if (t) { t->tv_sec = now.tv_sec; t->tv_usec = now.tv_nsec / 1000; }
+    return result;
+}
+time_t time(time_t *t) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (t) *t = now.tv_sec;
+    return now.tv_sec;
+}
+"""
 
 
 def ip(*arguments: str) -> str:
@@ -72,7 +99,7 @@ def can_separate() -> bool:
     return True
 
 
-WORK = ("MapWorker", "ImplicitFunc")
+WORK = ("MapBatches", "MapWorker", "ImplicitFunc")
 """What Ray calls the processes that do our work."""
 
 
@@ -87,6 +114,11 @@ class Node:
     namespace: str | None = None
     link: str | None = None
     process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def temporary(self) -> Path:
+        """Its TMPDIR."""
+        return self.folder / "tmp"
 
     def pids(self) -> list[int]:
         """All processes of the node."""
@@ -141,12 +173,14 @@ class Cluster:
     """A head with ``head_cpus`` CPUs and ``n`` nodes with one each, behind a token. A context manager.
 
     pin: node i on core i - 1, the head where there is room. secrets: what the environment of all has beside the token.
+    clocks: by how many seconds a node's clock is wrong.
     """
 
     n: int = 2
     pin: bool = False
     head_cpus: int = 0
     secrets: dict[str, str] = field(default_factory=dict)
+    clocks: dict[int, int] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     url: str = ""
     environment: dict[str, str] = field(default_factory=dict)
@@ -197,7 +231,7 @@ class Cluster:
             ip("link", "set", f"{name}b", "up")
         for i in range(self.n + 1):
             folder = self.folder / str(i)
-            folder.mkdir()
+            (folder / "tmp").mkdir(parents=True)
             address = addresses[i + 1] if self.n else "127.0.0.1"
             cpu = (i - 1) % (os.cpu_count() or 1) if self.pin and i else None
             node = Node(i, address, folder, cpu)
@@ -248,6 +282,9 @@ class Cluster:
             command = ["ip", "netns", "exec", node.namespace, *command]
         environment = self.environment | QUICK_TO_NOTICE | {"MER_RAY_TEST_NODE": str(node.folder)}
         environment["RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"] = "0"
+        environment["TMPDIR"] = str(node.temporary)
+        if node.number in self.clocks:
+            environment |= {"LD_PRELOAD": str(self._clock()), "CLOCK_OFFSET_S": str(self.clocks[node.number])}
         with (self.folder / f"node{node.number}.log").open("wb") as log:
             node.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True, cwd=self.folder
@@ -326,6 +363,32 @@ class Cluster:
     def join(self, node: Node) -> None:
         """The cable is put in again."""
         ip("link", "set", str(node.link), "up")
+
+    def hide(self, node: Node, folder: Path) -> None:
+        """The node no longer sees what is in a folder: its mount is gone."""
+        self._mount(node, folder, "size=1m")
+
+    def fill(self, node: Node) -> None:
+        """The node's disk for temporary files is full."""
+        self._mount(node, node.temporary, "size=4k")
+        self._in(node, "dd", "if=/dev/zero", f"of={node.temporary}/full", "bs=4k", "count=1")
+
+    def _mount(self, node: Node, folder: Path, options: str) -> None:
+        self._in(node, "mount", "-t", "tmpfs", "-o", options, "none", str(folder))
+
+    def _in(self, node: Node, *command: str) -> None:
+        """Run a command among the node's mounts, which its processes share from its start on."""
+        assert node.process is not None
+        pid = next(p for p in node.pids() if "raylet" in Path(f"/proc/{p}/cmdline").read_text())
+        subprocess.run(["nsenter", "-t", str(pid), "-m", *command], check=True, capture_output=True)
+
+    def _clock(self) -> Path:
+        """A library that adds CLOCK_OFFSET_S to the time of day."""
+        library, source = self.folder / "clock.so", self.folder / "clock.c"
+        if not library.exists():
+            source.write_text(CLOCK)
+            subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+        return library
 
     def restart(self, node: Node, patience_s: float = 20.0) -> None:
         """Start a failed node again. One that Ray has given up ends by itself."""

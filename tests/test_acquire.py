@@ -66,7 +66,7 @@ def load(names: list[str], folder: dict[str, str] | None = None) -> list[Provide
 def row(track: Track, keep: Keep, names: list[str], folder: dict[str, str] | None = None) -> dict[str, object]:
     """What acquire would commit for a track."""
     known = {k: getattr(track, k) for k in ("artist", "title", "spotify_id", "duration_s", "uri")}
-    asked = known | {"track_id": track.id, "attempts": 0}
+    asked = known | {"track_id": track.id, "attempts": 0, "again": False}
     return acquire._one(asked, load(names, folder), keep, LIMITS)
 
 

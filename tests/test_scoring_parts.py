@@ -90,7 +90,7 @@ def test_a_file_is_one_track_however_it_is_written(tmp_path, monkeypatch):
     (track,) = listed_in(find(spelled))
     assert track["uri"] == str(path)
     assert track["track_id"] == file_id(str(path))
-    assert track["planned_s"] == max(1.0, path.stat().st_size / 20_000)
+    assert track["planned"] == max(1.0, path.stat().st_size / 20_000)
 
 
 def test_a_name_that_is_not_utf8_has_an_address(tmp_path):

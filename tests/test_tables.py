@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -321,18 +321,6 @@ def test_a_feature_that_is_not_asked_for_any_more_does_not_keep_a_failure(worksp
     assert len(workspace.failures("extract")) == 1
     workspace.write_json({"features": ["mfcc"]}, "settings", COMPUTED)
     assert workspace.failures("extract") == []
-
-
-def test_a_clock_that_is_behind_loses_no_failure(workspace):
-    workspace.claim("score", "scores", {})
-    ahead = datetime.now(UTC) + timedelta(hours=1)
-    try:
-        tables.keep_up(ahead)
-        assert ahead - timedelta(seconds=1) < tables.now() < ahead + timedelta(minutes=1)
-        tables.keep_up(ahead - timedelta(hours=2))  # this process is ahead of that one, which does no harm
-        assert abs(tables.now() - datetime.now(UTC)) < timedelta(seconds=1)
-    finally:
-        tables.keep_up(datetime.now(UTC))
 
 
 def test_a_hostile_message_is_one_line(workspace):

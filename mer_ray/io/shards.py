@@ -30,6 +30,10 @@ def shard_file(shard: str) -> str:
     return f"part-{digest(shard.encode())[:24]}.parquet"
 
 
+LISTED_AGAIN = 3
+"""How often a table is listed again because a shard of it was merged or replaced meanwhile."""
+
+
 class Tables(Store):
     """A folder of tables, at a local path or in an object store (s3://, gs://)."""
 
@@ -52,11 +56,28 @@ class Tables(Store):
         if self.exists(table, name):
             path = self.path(table, name)
             try:
-                rows = read_again(lambda: pq.read_table(path, ["track_id"], filesystem=self.fs, partitioning=None))
+                rows = read_again(lambda: ds.dataset([path], None, "parquet", self.fs).to_table(["track_id"]))
             except (pa.ArrowException, OSError) as error:
                 raise self._unreadable(table, [path], error) from error
             found.add(rows["track_id"])
         return found
+
+    def merge(self, table: str, names: Sequence[str]) -> str:
+        """Write these shards as one, then delete them. Returns its name.
+
+        A kill leaves duplicated rows, which readers count once. What is gone (a `drop`) is not missed.
+        """
+        there = set(self.names(table))
+        names = [name for name in names if name in there]
+        paths = [self.path(table, name) for name in names]
+        try:
+            rows = read_again(lambda: ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs).to_table())
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(table, paths, error) from error
+        merged = self.append(table, rows, "\n".join(names))
+        for name in names:
+            self.delete(table, name)
+        return merged
 
     def append_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Add rows (dicts) to a table of `SCHEMAS`, the shard named by their ids. Returns the files' names."""
@@ -165,6 +186,12 @@ class Tables(Store):
         Two processes that worked on the same ids can each have committed them, in shards of different names; their rows
         are equal, and the first one counts.
         """
+        try:
+            return self._read(table, columns)
+        except FileNotFoundError:  # merged or replaced meanwhile
+            return self._read(table, columns)
+
+    def _read(self, table: str, columns: Sequence[str] | None) -> pa.Table:
         if not self.has(table):
             empty: pa.Table = SCHEMAS.get(table, features_schema(1)).empty_table()
             return empty.select(list(columns)) if columns else empty
@@ -174,6 +201,8 @@ class Tables(Store):
             # With the schema, a column that an older version did not write is read as nulls.
             stored = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
             rows = read_again(lambda: stored.to_table(columns=wanted))
+        except FileNotFoundError:
+            raise
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(table, paths, error) from error
         if table not in LOGS:
@@ -205,7 +234,21 @@ class Tables(Store):
     def _scan(
         self, table: str, columns: Sequence[str], rows: int = 50_000, filter: pc.Expression | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """The shards' rows, with duplicates and in their order, in batches of at most ``rows``."""
+        """The shards' rows, with duplicates and in their order, in batches of at most ``rows``.
+
+        If shards are merged or replaced meanwhile, all rows come again.
+        """
+        for attempt in range(LISTED_AGAIN, -1, -1):
+            try:
+                yield from self._scan_once(table, columns, rows, filter)
+                return
+            except FileNotFoundError as error:
+                if not attempt:
+                    raise self._unreadable(table, [], error) from error
+
+    def _scan_once(
+        self, table: str, columns: Sequence[str], rows: int, filter: pc.Expression | None
+    ) -> Iterator[pa.RecordBatch]:
         paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
         if not paths:
             return
@@ -213,6 +256,8 @@ class Tables(Store):
         try:
             shards = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
             yield from read_batches(lambda: shards.to_batches(columns=list(columns), filter=filter, **options))
+        except FileNotFoundError:
+            raise
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(table, paths, error) from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -25,21 +25,9 @@ COMPUTED = "features.json"
 """A file in ``settings``: the features that were last computed from audio."""
 
 
-_behind = timedelta()
-
-
-def keep_up(at: datetime) -> None:
-    """Correct `now` in a process whose clock is behind ``at``, the present time of the driver.
-
-    Failures count from a time of the driver's clock on. A clock that is ahead does no harm.
-    """
-    global _behind
-    _behind = max(timedelta(), at - datetime.now(UTC))
-
-
 def now() -> datetime:
     """The present, in UTC, to the millisecond."""
-    moment = datetime.now(UTC) + _behind
+    moment = datetime.now(UTC)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 

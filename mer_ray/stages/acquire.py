@@ -22,6 +22,7 @@ from mer_ray.audio.providers.fetch import AudioFile, Keep, fetch
 from mer_ray.config import Config
 from mer_ray.console import Summary
 from mer_ray.errors import InputError, TrackError
+from mer_ray.io.buffer import Buffer
 from mer_ray.io.identity import file_digest, one_line
 from mer_ray.io.rate_limit import Limiter, LocalLimiter
 from mer_ray.io.schemas import SCHEMAS, features_table
@@ -125,7 +126,7 @@ def _get(config: Config, workspace: Workspace, work: plan.Work, again: audio_cha
         again.add([row for row, has in zip(rows, had, strict=True) if has], gone)
 
     stage = task.Stage("acquire", workspace, _Acquire, arguments, SIZES, CPUS, memory=MEMORY)
-    with runner.Buffer(workspace, "audio") as audio:
+    with Buffer(workspace, "audio") as audio:
         totals = runner.run(stage, work, workers, take)
     summary.notes += totals.notes()
     summary.lost = totals.too_many(config.max_lost)

@@ -231,7 +231,7 @@ class _Extract:
     def _committed(self, name: str, files: Mapping[str, Mapping[str, Any]]) -> Ids:
         """Which rows of this part have been committed, by a worker that then died."""
         planned = [i for i, file in files.items() if name in file["wanted"]]
-        return self.workspace.committed(features_table(name), _shard(self.extractors[name].spec, planned))
+        return committed(self.workspace, self.extractors[name].spec, planned)
 
     def close(self) -> None:
         """End the decoder's process."""
@@ -279,6 +279,11 @@ def commit(
     schema = features_schema(spec.n_dims)
     table = pa.Table.from_arrays(columns, schema=schema)
     workspace.append(features_table(spec.name), table, _shard(spec, planned or ids))
+
+
+def committed(workspace: Workspace, spec: FeatureSpec, planned: Iterable[str]) -> Ids:
+    """The ids in the shard that `commit` named by these."""
+    return workspace.committed(features_table(spec.name), _shard(spec, planned))
 
 
 def _shard(spec: FeatureSpec, ids: Iterable[str]) -> str:

@@ -14,76 +14,22 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from mer_ray.console import Ticker, err, progress
+from mer_ray.io.buffer import Buffer
 from mer_ray.io.store import TEMPORARY
 from mer_ray.io.tables import Workspace, now
 from mer_ray.stages import counters, remote, session, task
-from mer_ray.stages.advice import of_environment
 from mer_ray.stages.plan import PlanFile, Work, read
 from mer_ray.stages.task import TRIES, Done, Node, Report, Stage, Ticket
+from mer_ray.stages.totals import Totals
 
 SICK_ROWS, SICK_TIMES = 8, 4.0
 """A machine is set aside if so many of its rows failed doubtfully, and their share is so many times the others'."""
-COMMIT_ROWS, COMMIT_S = 5_000, 20.0
-"""Rows that the driver writes together, and the longest time that it waits for so many."""
-
-
-@dataclass
-class Totals:
-    """What a run of a stage has done.
-
-    Attributes:
-        rows: That have ended, well or not.
-        made: With a result.
-        lost: Failures by reason.
-        by_node: The same for each machine, by address.
-        seconds: Of audio.
-        cpu_s: CPU-seconds of the workers and their decoders.
-        wall_s: From the first block's beginning, and before that (``start_s``).
-        aside: Why machines were set aside, by address.
-    """
-
-    rows: int = 0
-    made: int = 0
-    lost: Counter[str] = field(default_factory=Counter)
-    by_node: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    seconds: float = 0.0
-    cpu_s: float = 0.0
-    wall_s: float = 0.0
-    start_s: float = 0.0
-    aside: dict[str, str] = field(default_factory=dict)
-
-    def notes(self) -> list[str]:
-        """Lines for the stage's summary."""
-        lines = []
-        if self.seconds:
-            speed = self.seconds / max(1e-3, self.wall_s)
-            lines.append(
-                f"{self.seconds / 3600:.2f} h of audio in {self.wall_s:.1f} s ({speed:.0f}x real time), "
-                f"{self.start_s:.1f} s after the start, {self.cpu_s / 3600:.3f} CPU-h"
-            )
-        lines += [f"node {address} was set aside: {why}" for address, why in self.aside.items()]
-        if self.lost:
-            lines.append(f"failed: {_counted(self.lost)}")
-        if len(self.by_node) > 1:
-            lines += [f"failed on {address}: {_counted(c)}" for address, c in sorted(self.by_node.items()) if c]
-        return lines
-
-    def too_many(self, most: float) -> str:
-        """Whether more than the share ``most`` of the rows failed for reasons beside the files themselves, in words."""
-        n = sum(count for reason, count in self.lost.items() if of_environment(reason))
-        if not self.rows or n / self.rows <= most:
-            return ""
-        return f"{n:,} of {self.rows:,} tracks could not be worked on ({_counted(self.lost)})"
-
-
-def _counted(reasons: Counter[str]) -> str:
-    return ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
 
 
 @dataclass(frozen=True)
@@ -123,35 +69,8 @@ def run(stage: Stage, work: Work, chosen: Workers, take: Callable[[Done], None] 
             runs.here(blocks)
         else:
             with remote.marker(*stage.arguments.values()) as marker:
-                runs.on_ray(blocks, Ticket(uuid.uuid4().hex, marker, chosen.n))
+                runs.on_ray(blocks, Ticket(uuid.uuid4().hex, "", marker, chosen.n))
     return runs.totals
-
-
-class Buffer:
-    """Rows for a table, written by the driver in shards of `COMMIT_ROWS`, or every `COMMIT_S` seconds."""
-
-    def __init__(self, workspace: Workspace, table: str) -> None:
-        self._workspace, self._table = workspace, table
-        self._rows: list[dict[str, Any]] = []
-        self._since = time.monotonic()
-
-    def __enter__(self) -> Buffer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.flush()
-
-    def add(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Add rows of the table."""
-        self._rows += rows
-        if len(self._rows) >= COMMIT_ROWS or time.monotonic() - self._since > COMMIT_S:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what there is."""
-        if self._rows:
-            self._workspace.append_rows(self._table, self._rows)
-        self._rows, self._since = [], time.monotonic()
 
 
 class _Run:
@@ -264,7 +183,7 @@ class _Run:
         options: dict[str, Any] = {"num_cpus": stage.cpus, "memory": session.at_most_a_node(stage.memory)}
         if avoided:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(n.id for n in avoided)})"}
-        arguments = {"stage": stage, "ticket": self.ticket}
+        arguments = {"stage": stage, "ticket": self.ticket._replace(round=uuid.uuid4().hex)}
         if stage.gpus:
             data = source.map_batches(
                 task.Pooled,

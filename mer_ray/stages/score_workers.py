@@ -39,11 +39,13 @@ class ScoreFiles:
         self.decoder = Decoder(allow_partial=allow_partial)
 
     def __call__(self, rows: pa.Table) -> Done:
-        from mer_ray.stages.extract import commit
+        from mer_ray.stages.extract import commit, committed
 
         planned = rows["track_id"].to_pylist()
         shard = "\n".join([self.predictor.name, *planned])
         there = self.workspace.committed("scores", shard)
+        if there and self.keep_features:
+            there = Ids(there & committed(self.workspace, self.predictor.model.feature, planned))
         tracks = [t for t in rows.to_pylist() if t["track_id"] not in there]
         if there and tracks:
             shard = "\n".join([self.predictor.name, *(t["track_id"] for t in tracks)])

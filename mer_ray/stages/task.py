@@ -90,9 +90,13 @@ class Stage:
 
 
 class Ticket(NamedTuple):
-    """What a process of Ray has to know beside the stage. key: of the run. marker: see `remote.check_marker`."""
+    """What a process of Ray has to know beside the stage.
+
+    key: of the run. round: of the plan in which blocks have their numbers. marker: see `remote.check_marker`.
+    """
 
     key: str
+    round: str
     marker: str
     workers: int
 
@@ -239,7 +243,7 @@ def _attempt(stage: Stage, ticket: Ticket, number: int) -> Iterator[None]:
 
     Ray Data repeats a task whose process died without limit.
     """
-    store, mine = stage.workspace, f"{MARKER}-{ticket.key}-try-{number}-"
+    store, mine = stage.workspace, f"{MARKER}-{ticket.key}-try-{ticket.round}-{number}-"
     before = sum(name.startswith(mine) for name in store.names(TEMPORARY))
     if before >= TRIES:
         raise _GivenUp
