@@ -34,7 +34,6 @@ SMALL_TRACKS = 64
 BATCH = 16  # tracks of a commit, which is what a killed worker loses
 THREADS = 8  # of a worker
 CPUS = 0.5  # of a worker, which waits for the network for the most part
-LEASE_S = 60.0  # by which a slot at a host outlives the longest download
 COLUMNS = ["track_id", "artist", "title", "album", "spotify_id", "duration_s", "uri"]
 
 
@@ -70,7 +69,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
         workers = pool.workers(config.address, settings.workers, n_todo <= SMALL_TRACKS, cpus=CPUS)
         limiter: Limiter = LocalLimiter(settings.per_host)
         if not workers.local:
-            limiter = ClusterLimiter(settings.per_host, settings.timeout_s + LEASE_S)
+            limiter = ClusterLimiter(settings.per_host)
         sources = providers.load(settings.providers, settings)
         summary.notes += [note for source in sources for note in source.notes]
         arguments = {
