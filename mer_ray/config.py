@@ -140,8 +140,9 @@ class LabelConfig(_Section):
 class AcquireConfig(_Section):
     """How audio is obtained, from the first provider that has it.
 
-    per_host: simultaneous requests to a host, cluster-wide. duration_tolerance: share by which savify's results may be
-    longer or shorter than expected. min_similarity: lowest similarity of artist and title.
+    per_host: simultaneous requests to a host, cluster-wide. allow_private: tracks' URLs may lead into private networks
+    (`io.private`). duration_tolerance: share by which savify's results may be longer or shorter than expected.
+    min_similarity: lowest similarity of artist and title.
     """
 
     providers: Names = ["uri", "folder"]
@@ -149,6 +150,7 @@ class AcquireConfig(_Section):
     timeout_s: float = Field(180.0, gt=0)
     max_mb: float = Field(200.0, gt=0)
     per_host: int = Field(4, ge=1)
+    allow_private: bool = False
     duration_tolerance: float = Field(0.1, gt=0, le=1)
     min_similarity: float = Field(0.6, ge=0, le=1)
     workers: int | None = Field(None, ge=1)
@@ -307,7 +309,8 @@ class Config(_Section):
     @property
     def again(self) -> tuple[str, ...]:
         """Reasons of failures to retry under these settings."""
-        return ("truncated", "corrupt") if self.allow_partial else ()
+        partial = ("truncated", "corrupt") if self.allow_partial else ()
+        return (*partial, "private_address") if self.acquire.allow_private else partial
 
     @property
     def is_demo(self) -> bool:

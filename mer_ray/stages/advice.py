@@ -30,6 +30,7 @@ ADVICE = {
     "bad_url": "Mend its uri in the manifest: a complete http:// or https:// address.",
     "no_audio": "Put the file in acquire.folder as “Artist - Title”, or give its path or URL as uri in the manifest.",
     "no_driver": "Install or set up what the message names, then run with --retry-failed.",
+    "private_address": "Give the file by its path; or, of a manifest that you trust, set acquire.allow_private=true.",
     "rate_limited": "Run again later; lower acquire.per_host if it comes back.",
     "savify_error": "Run again; if it comes back, bring yt-dlp up to date (pip install -U yt-dlp yt-dlp-ejs).",
     "timeout": "Run again; raise acquire.timeout_s for slow places.",
