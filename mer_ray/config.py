@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +29,7 @@ from mer_ray.audio.providers import PROVIDERS
 from mer_ray.errors import ConfigError
 from mer_ray.features import FAMILIES, OLDER_NAMES, params_model
 from mer_ray.features import MODULES as FEATURES
+from mer_ray.io import address
 from mer_ray.labels.recipes import check_options, known_recipe
 from mer_ray.models import NETWORKS
 
@@ -103,7 +103,11 @@ class CollectConfig(_Section):
             raise ValueError("scale must be [lowest, highest]")
         if not self.tags or not all(tag.strip() for tag in self.tags):
             raise ValueError("tag must be a name, or a list of names")
-        if "@" in urlsplit(self.api_url).netloc:
+        for name in ("manifest", "folder"):
+            path = getattr(self, name) or ""
+            if address.scheme(path) or address.has_credentials(path):
+                raise ValueError(f"{name} must be a path of this machine, not {address.shown(path)}")
+        if address.has_credentials(self.api_url):
             raise ValueError("api_url may hold no user or password: it is written into the workspace")
         return self
 

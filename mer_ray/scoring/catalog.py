@@ -118,6 +118,8 @@ def find(paths: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catal
 
 def _take(path: str, item: SourceResult, catalog: Catalog) -> None:
     track, error = item if isinstance(item, tuple) else (item, None)
+    if track.uri and address.has_credentials(track.uri):
+        error = TrackError("credentials", f"{address.shown(track.uri)} {address.EXPOSED}")
     if error is None and track.uri is None:
         error = TrackError("no_audio", f"{path}: {track.artist} – {track.title} has no path or uri")
     if error is not None:
@@ -140,6 +142,8 @@ def has_frames(path: str | Path) -> bool:
 
 
 def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) -> Iterator[SourceResult]:
+    if address.has_credentials(text):
+        raise InputError(f"{address.shown(text)} {address.EXPOSED}", address.INSTEAD)
     if is_url(text):
         raise InputError(
             f"{address.shown(text)} is a web address",

@@ -121,7 +121,7 @@ def name(artist: str | None, title: str | None) -> str:
 
 
 def _same_file(uri: str, query: str) -> bool:
-    if any("://" in u and not u.startswith("file://") for u in (uri, query)):
+    if not (is_local(uri) and is_local(query)):
         return False
     one, other = to_path(uri), to_path(query)
     return one.name == other.name and one.resolve() == other.resolve()  # most names differ, which needs no disk access

@@ -38,6 +38,8 @@ ADVICE = {
     "unreachable": "Check the network and the address, then run again.",
     "wrong_duration": "Another version was found: give the file yourself, or raise acquire.duration_tolerance.",
     "wrong_title": "Another piece was found: give its spotify_id or the file, or lower acquire.min_similarity.",
+    # score
+    "credentials": "Take user, password and keys out of the address: give them to the store by its environment.",
     # decoding
     "cancelled": "Its channels are each other's opposite: take one (ffmpeg -i IN -af 'pan=mono|c0=c0' OUT.flac).",
     "corrupt": "Get the file again: it is damaged, or no audio.",
