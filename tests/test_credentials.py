@@ -64,7 +64,7 @@ def test_an_address_with_credentials_is_refused(mer_ray: Typed, tmp_path: Path, 
     given = [uri] if door == "catalog" else ["a.wav", door, uri.replace(".wav", ".parquet")]
     code, out, err = mer_ray("score", *given)
     assert code == 2
-    assert any(said in out + err for said in ("has credentials", "cannot be at", "has ?secret_key="))
+    assert any(said in out + err for said in ("has credentials", "is a web address", "cannot be at"))
     assert SECRET not in out + err + written(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
 
@@ -119,9 +119,17 @@ def test_the_librarys_function_refuses_them_too() -> None:
     for uri in ADDRESSES:
         table = package.score([uri], errors="ignore")
         (failed,) = package.failures(table).to_pylist()
-        assert failed["reason"] == "credentials"
+        assert failed["reason"] == ("bad_uri" if uri.startswith("http") else "credentials")
         assert SECRET not in repr(failed)
         assert (len(table), failed["uri"]) == (0, address.shown(uri))
+
+
+@pytest.mark.parametrize("command", ["playlist", "explore"])
+def test_scores_at_an_address_with_credentials_are_not_read(mer_ray: Typed, command: str) -> None:
+    for uri in ADDRESSES:
+        code, out, err = mer_ray(command, uri)
+        assert (code, "credentials" in out + err) == (2, True)
+        assert SECRET not in out + err
 
 
 @pytest.mark.parametrize("key", ["manifest", "folder"])

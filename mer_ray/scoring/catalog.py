@@ -142,13 +142,13 @@ def has_frames(path: str | Path) -> bool:
 
 
 def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) -> Iterator[SourceResult]:
-    if address.has_credentials(text):
-        raise InputError(f"{address.shown(text)} {address.EXPOSED}", address.INSTEAD)
     if is_url(text):
         raise InputError(
             f"{address.shown(text)} is a web address",
             "fetch it first: list it in a manifest, and run `mer-ray collect` and `mer-ray acquire`",
         )
+    if address.has_credentials(text):
+        raise InputError(f"{address.shown(text)} {address.EXPOSED}", address.INSTEAD)
     if not address.is_local(text):
         yield from (_object(uri) for uri in _objects(text, catalog.skipped))
         return
