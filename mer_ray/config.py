@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +29,7 @@ from mer_ray.audio.providers import PROVIDERS
 from mer_ray.errors import ConfigError
 from mer_ray.features import FAMILIES, OLDER_NAMES, params_model
 from mer_ray.features import MODULES as FEATURES
+from mer_ray.io import address
 from mer_ray.labels.recipes import check_options, known_recipe
 from mer_ray.models import NETWORKS
 
@@ -103,7 +103,11 @@ class CollectConfig(_Section):
             raise ValueError("scale must be [lowest, highest]")
         if not self.tags or not all(tag.strip() for tag in self.tags):
             raise ValueError("tag must be a name, or a list of names")
-        if "@" in urlsplit(self.api_url).netloc:
+        for name in ("manifest", "folder"):
+            path = getattr(self, name) or ""
+            if address.scheme(path) or address.has_credentials(path):
+                raise ValueError(f"{name} must be a path of this machine, not {address.shown(path)}")
+        if address.has_credentials(self.api_url):
             raise ValueError("api_url may hold no user or password: it is written into the workspace")
         return self
 
@@ -140,8 +144,9 @@ class LabelConfig(_Section):
 class AcquireConfig(_Section):
     """How audio is obtained, from the first provider that has it.
 
-    per_host: simultaneous requests to a host, cluster-wide. duration_tolerance: share by which savify's results may be
-    longer or shorter than expected. min_similarity: lowest similarity of artist and title.
+    per_host: simultaneous requests to a host, cluster-wide. allow_private: tracks' URLs may lead into private networks
+    (`io.private`). duration_tolerance: share by which savify's results may be longer or shorter than expected.
+    min_similarity: lowest similarity of artist and title.
     """
 
     providers: Names = ["uri", "folder"]
@@ -149,6 +154,7 @@ class AcquireConfig(_Section):
     timeout_s: float = Field(180.0, gt=0)
     max_mb: float = Field(200.0, gt=0)
     per_host: int = Field(4, ge=1)
+    allow_private: bool = False
     duration_tolerance: float = Field(0.1, gt=0, le=1)
     min_similarity: float = Field(0.6, ge=0, le=1)
     workers: int | None = Field(None, ge=1)
@@ -309,7 +315,8 @@ class Config(_Section):
     @property
     def again(self) -> tuple[str, ...]:
         """Reasons of failures to retry under these settings."""
-        return ("truncated", "corrupt") if self.allow_partial else ()
+        partial = ("truncated", "corrupt") if self.allow_partial else ()
+        return (*partial, "private_address") if self.acquire.allow_private else partial
 
     @property
     def is_demo(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import sounds
+from parts import sets
 from services import Files, closed_port, wav_bytes
 
 from mer_ray.audio import providers
@@ -56,7 +57,7 @@ def media(workspace: Workspace) -> list[Path]:
 
 def load(names: list[str], folder: dict[str, str] | None = None) -> list[Provider]:
     """folder: a track's id → its file, for the provider ``folder``."""
-    loaded = providers.load(names, AcquireConfig())
+    loaded = providers.load(names, AcquireConfig(allow_private=True))
     for provider in loaded:
         if isinstance(provider, music_folder.MusicFolder):
             provider._index = {key: [music_folder.Entry("", "", "", uri)] for key, uri in (folder or {}).items()}
@@ -236,3 +237,20 @@ def test_a_folder_has_a_track_by_its_name_or_as_the_same_piece(track: Track, uri
     else:
         found = fetch(track, [provider], hold, LIMITS)
         assert (found.file, found.provider, found.failed) == (uri, "folder", ())
+
+
+def test_a_manifests_address_in_a_private_network_is_a_failure_until_it_is_allowed(
+    mer_ray: Callable[..., tuple[int, str, str]], tmp_path: Path, files: Files
+) -> None:
+    song = sounds.write(tmp_path / "x.wav", sounds.tone(seconds=0.5))
+    (tmp_path / "m.csv").write_text(f"uri,artist,title\n{files.url}/a.wav?key=geheim,A,One\n{song},A,Two\n")
+    options = ["--workspace", tmp_path / "w", *sets(f"collect.manifest={tmp_path / 'm.csv'}")]
+    assert mer_ray("collect", *options)[0] == 0
+    assert mer_ray("acquire", *options)[0] == 0
+    (failed,) = Workspace(tmp_path / "w").failures("acquire")
+    assert (failed["reason"], failed["transient"]) == ("private_address", False)
+    assert f"{files.url}/a.wav leads to 127.0.0.1" in failed["message"]
+    assert "geheim" not in failed["message"]
+    assert files.calls == []
+    assert mer_ray("acquire", *options, *sets("acquire.allow_private=true"))[0] == 0
+    assert len(Workspace(tmp_path / "w").ids("audio")) == 2

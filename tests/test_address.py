@@ -53,8 +53,45 @@ def test_what_is_shown_of_an_address() -> None:
     assert address.shown("ftp://me@host/a\nb") == "ftp://host/a b"
     assert address.shown("foo://a:b@[broken/x") == "foo://[broken/x"
     assert address.shown("s3://me:geheim/x@bucket/a") == "s3://***"
-    assert address.shown("http://host:80/a@b") == "http://host:80/a@b"
+    assert address.shown("http://u:123/x@host") == "http://***"
+    assert address.shown("s3:/key:secret@bucket/a") == "s3:/***"
+    assert address.shown("/music/s3:/key:secret@bucket/a") == "/music/s3:/***"
+    assert address.shown("zip::s3://key:secret@bucket/a") == "zip::s3://***"
+    assert address.shown("http://host:80/a") == "http://host:80/a"
     assert address.shown("/music/me@home.wav") == "/music/me@home.wav"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("s3://key:secret@bucket/a", "s3://key@bucket/a", "S3A://key:@bucket", "gs://anonymous:secret@bucket"),
+        *("s3://key:pa/ss@bucket/a", "s3:/key:secret@bucket/a", "/music/gs:/key:secret@bucket", "zip::s3://k:s@b/a"),
+        *(
+            "http://token@host/a",
+            "https://u:p@host",
+            "http://u:123/x@host",
+            "ftp://u:p@host/a",
+            "abfss://c:key@account/a",
+            "odd://u:p@x",
+        ),
+        *("s3://bucket/a?secret_key=x", "az://c/a?sp=r&sig=x", "memory://b/a?key=", "gs://b/a?access_token=x"),
+    ],
+)
+def test_credentials_are_found(uri: str) -> None:
+    assert address.has_credentials(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        *("", "/music/me@home:1.wav", "a:b@c.wav", "file:///music/u:p@x.wav", "C:/me@home", "music/s3/u:p@x"),
+        *("s3://bucket/me@home.wav", "s3://bucket/a:b@c.wav?region=x", "gs://anonymous@bucket/a", "s3://@bucket/a"),
+        *("ftp://me@host/a", "sftp://me@nas:22/a@b", "abfss://container@account.dfs.core.windows.net/a@b"),
+        *("http://host:80/a%40b?c@d", "http://[::1]:80/a@b", "https://web.test/http://x/@me"),
+    ],
+)
+def test_an_address_without_credentials_is_not_refused(uri: str) -> None:
+    assert not address.has_credentials(uri)
 
 
 @given(SCHEMES, SECRETS, SECRETS, SECRETS, st.text(max_size=20))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 import time
@@ -20,6 +21,8 @@ from mer_ray.stages.cluster_limit import ClusterLimiter, Slots
 
 LONG_S = 600.0
 """A lease that no test waits for."""
+LEASE_S = 4.0
+"""A lease that tests wait for: longer than a busy machine suspends a process."""
 
 
 class Counter:
@@ -158,15 +161,15 @@ class Mortal:
     def __init__(self, *bounds: float) -> None:
         self.asked = 0
 
-    async def take(self, name: str, ask_s: float) -> int | None:
+    async def take(self, name: str, ticket: str, ask_s: float) -> bool:
         deaths = len(list(Path(name).iterdir()))
         self.asked += 1
         if self.asked == 2:
             Path(name, f"{deaths}").touch()
             os._exit(1)
-        return 1 if deaths == 3 else None
+        return deaths == 3
 
-    async def release(self, name: str, ticket: int) -> None:
+    async def release(self, name: str, ticket: str) -> None:
         """Nothing to do."""
 
 
@@ -189,21 +192,64 @@ def test_the_patience_with_an_actor_begins_anew_with_each_of_its_deaths(
     assert entered == [1]
 
 
-def hold_and_die(limiter: Any) -> None:
-    """Runs in a worker, and ends it."""
+def hold(limiter: Any, file: str) -> None:
+    """Runs in a worker: occupies a slot for ever, and writes its process' number."""
     with limiter.slot("host"):
-        os._exit(1)
+        Path(file).write_text(f"{os.getpid()}\n")
+        threading.Event().wait()
 
 
-def test_a_dead_holders_slot_is_free_after_its_lease(cluster: Any) -> None:
+def is_held(limiter: Any) -> bool:
+    """Whether the only slot at the host is leased."""
     import ray
 
-    limiter, entered = ClusterLimiter(1, 0.5), []
-    with pytest.raises(ray.exceptions.WorkerCrashedError):
-        ray.get(cluster(hold_and_die).options(max_retries=0).remote(limiter), timeout=120)
-    with limiter.slot("host"):
-        entered.append(1)
-    assert entered == [1]
+    return bool(ray.get(limiter.__ray_call__.remote(lambda slots: bool(slots._taken.get("host")))))
+
+
+@pytest.fixture
+def holder(cluster: Any, tmp_path: Path) -> Iterator[tuple[ClusterLimiter, int]]:
+    """(a limiter with one slot and a short lease, the process that holds its slot)."""
+    limiter, file = ClusterLimiter(1, LEASE_S), tmp_path / "holder"
+    held = cluster(hold).options(max_retries=0).remote(limiter, str(file))
+    deadline = time.monotonic() + 150
+    while not (file.exists() and file.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    pid = int(file.read_text())
+    yield limiter, pid
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    del held
+
+
+def test_a_slot_is_its_holders_for_as_long_as_that_process_lives(holder: tuple[ClusterLimiter, int]) -> None:
+    limiter, pid = holder
+    entered = threading.Event()
+
+    def enter() -> None:
+        with limiter.slot("host"):
+            entered.set()
+
+    threading.Thread(target=enter, daemon=True).start()
+    assert not entered.wait(2.5 * LEASE_S)
+    os.kill(pid, signal.SIGKILL)
+    assert entered.wait(150)
+
+
+@pytest.mark.parametrize("no_restart", [False, True])
+def test_an_actor_that_is_started_anew_learns_who_holds_its_slots(
+    holder: tuple[ClusterLimiter, int], no_restart: bool
+) -> None:
+    import ray
+
+    limiter, _ = holder
+    ray.kill(actor(1, LEASE_S), no_restart=no_restart)
+    with limiter.slot("another host"):
+        pass
+    deadline = time.monotonic() + 150
+    while not is_held(actor(1, LEASE_S)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 # the actor's class, in this process -------------------------------------------------------------------------------
@@ -217,13 +263,12 @@ def steps(what: Coroutine[Any, Any, object]) -> None:
 def test_who_finds_no_slot_is_told_so_and_takes_none() -> None:
     async def play() -> None:
         slots = Slots(1, LONG_S)
-        first = await slots.take("host", 0.01)
-        assert first is not None
-        assert await asyncio.gather(*(slots.take("host", 0.01) for _ in range(3))) == [None] * 3
-        await slots.release("host", first)
-        assert await slots.take("host", 0.0) is not None
-        await slots.release("host", first)  # it counts once
-        assert await slots.take("host", 0.0) is None
+        assert await slots.take("host", "first", 0.01)
+        assert not any(await asyncio.gather(*(slots.take("host", f"{n}", 0.01) for n in range(3))))
+        await slots.release("host", "first")
+        assert await slots.take("host", "second", 0.0)
+        await slots.release("host", "first")  # it counts once
+        assert not await slots.take("host", "third", 0.0)
 
     steps(play())
 
@@ -235,8 +280,9 @@ def test_no_slot_is_lost_in_the_moment_in_which_a_wait_ends() -> None:
 
         async def visit(number: int) -> None:
             nonlocal served, inside, most
-            for _ in range(20):
-                while (ticket := await slots.take("host", 0.0005 * (number % 4))) is None:
+            for n in range(20):
+                ticket = f"{number} {n}"
+                while not await slots.take("host", ticket, 0.0005 * (number % 4)):
                     await asyncio.sleep(0)
                 inside += 1
                 most = max(most, inside)
@@ -247,7 +293,7 @@ def test_no_slot_is_lost_in_the_moment_in_which_a_wait_ends() -> None:
 
         await asyncio.gather(*map(visit, range(12)))
         assert (served, most) == (240, 3)
-        assert None not in [await slots.take("host", 0.0) for _ in range(3)]
+        assert all([await slots.take("host", f"{n}", 0.0) for n in range(3)])
 
     steps(play())
 
@@ -258,11 +304,10 @@ def test_who_waits_is_served_after_a_release_or_a_lease(lease_s: float) -> None:
         slots, served = Slots(1, lease_s), list[int]()
 
         async def visit(number: int) -> None:
-            ticket = await slots.take("host", LONG_S)
-            assert ticket is not None
+            assert await slots.take("host", f"{number}", LONG_S)
             served.append(number)
             if lease_s == LONG_S:
-                await slots.release("host", ticket)
+                await slots.release("host", f"{number}")
 
         await asyncio.gather(*map(visit, range(3)))
         assert sorted(served) == [0, 1, 2]

@@ -83,7 +83,12 @@ def test_downloads_a_tenth_of_them_faulty_killed_and_run_again(ray_session, mer_
     with server:
         manifest = tmp_path / "tracks.csv"
         manifest.write_text("uri,artist,title\n" + "".join(f"{server.url}/{n},Band,../../{n}\n" for n in names))
-        settings = sets("collect.source=manifest", f"collect.manifest={manifest}", "acquire.timeout_s=5")
+        settings = sets(
+            "collect.source=manifest",
+            f"collect.manifest={manifest}",
+            "acquire.timeout_s=5",
+            "acquire.allow_private=true",
+        )
         options = ["--workspace", str(workspace), *settings, *sets(f"acquire.per_host={PER_HOST}")]
         assert mer_ray("collect", *options)[0] == 0
 

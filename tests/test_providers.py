@@ -48,7 +48,7 @@ def _http(tmp_path: Path, files: Files) -> Case:
     files.faults["slow.wav"] = ["drip"]
     named = {name: Track("A", "T", uri=f"{files.url}/{name}.wav?key={SECRET}") for name in ("a", "none", "slow")}
     failed = {"http_404": named["none"], "too_big": named["a"], "timeout": named["slow"]}
-    return Case(*load("uri"), named["a"], failed)
+    return Case(*load("uri", allow_private=True), named["a"], failed)
 
 
 def _object(tmp_path: Path, files: Files) -> Case:

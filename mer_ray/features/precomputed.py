@@ -38,7 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mer_ray.errors import ConfigError, ModelError, TrackError
 from mer_ray.features import Extractor, FeatureSpec
-from mer_ray.io.address import is_local, scheme, shown, to_path
+from mer_ray.io.address import has_credentials, is_local, scheme, shown, to_path
 from mer_ray.io.buckets import open_store
 from mer_ray.io.identity import digest, one_line
 
@@ -148,7 +148,7 @@ class _Table:
         """Raises ConfigError where there is no table, or its layout is wrong."""
         remote = not is_local(path)
         location = path if remote else str(to_path(path).expanduser().absolute())
-        if remote and re.match(r"[^/]*//[^/@]*:[^/@]*@", path):
+        if has_credentials(path):
             raise ConfigError(f"{setting}.path holds a password", "give keys through the environment")
         try:
             fs, base = open_store(location) if remote else (pyarrow.fs.LocalFileSystem(), location)

@@ -14,7 +14,15 @@ from mer_ray.io.identity import one_line
 
 OBJECT_SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "hdfs", "webhdfs", "ftp", "sftp", "memory")
 """Schemes of file stores; none runs code, reads other processes or wraps another address."""
+EXPOSED = "has credentials in its URI, which logs and tables would show"
+INSTEAD = "give them to the store by its environment, a profile or a role, and leave them out of the address"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_KINDS = "|".join((*OBJECT_SCHEMES, "https", "http"))
+_HIDDEN = re.compile(rf"((?:(?:^|[/:])(?:{_KINDS}):/(?!/)|:(?:{_KINDS})://)).*@.*", re.IGNORECASE | re.DOTALL)
+"""An address with a user that is no URI: a slash is missing, as in a normalised path, or it is inside another one."""
+_NAMED = ("abfs", "abfss", "az", "ftp", "sftp", "hdfs", "webhdfs")
+"""Schemes in which a name before ``@`` is no secret, but a container or an account."""
+_SECRET_KEY = re.compile(r"secret|token|passw|signature|^sig$|^key$|(access|account|api)_?key", re.IGNORECASE)
 
 
 def scheme(uri: str) -> str:
@@ -46,6 +54,25 @@ def host(uri: str) -> str:
         return ""
 
 
+def has_credentials(uri: str) -> bool:
+    """Whether it contains a password, a key or the like; also in a misspelled address, such as ``s3:/key:secret@x``."""
+    if _HIDDEN.search(uri):
+        return True
+    kind = scheme(uri)
+    if kind in ("", "file"):
+        return False
+    authority, rest = re.fullmatch(r"([^/?#]*)(.*)", uri[len(kind) + 3 :], re.DOTALL).groups()  # type: ignore[union-attr]
+    user, at, place = authority.rpartition("@")
+    name, colon, _ = user.partition(":")
+    if colon or (name not in ("", "anonymous") and kind not in _NAMED):
+        return True
+    port = "" if at or place.startswith("[") else place.partition(":")[2]
+    if port and "@" in (bare(rest) if port.isdigit() else rest):  # an unencoded slash in a password: key:12/3@bucket
+        return True
+    query = rest.partition("#")[0].partition("?")[2]
+    return any(_SECRET_KEY.search(key) for key, _ in parse_qsl(query, keep_blank_values=True))
+
+
 def bare(uri: str) -> str:
     """A URI without query and fragment."""
     return re.split(r"[?#]", uri, maxsplit=1)[0]
@@ -53,9 +80,9 @@ def bare(uri: str) -> str:
 
 def shown(uri: str) -> str:
     """A URI for messages: without user, password, query and fragment."""
-    text = re.sub(r"^([^/]*//)[^/]*@", r"\1", bare(uri))
-    # A port that is not a number is a password with an unencoded slash: "user:pa/ss@host".
-    text = re.sub(r"^([^/]*//)[^/:\[]*:[^/]*[^/\d].*", r"\1***", text, flags=re.DOTALL)
+    text = re.sub(r"^([^/]*//)[^/]*@", r"\1", bare(_HIDDEN.sub(r"\1***", uri)))
+    # A password with an unencoded slash: "user:pa/ss@host". A port may be one too, where a @ follows: "user:12/3@host".
+    text = re.sub(r"^([^/]*//)[^/:\[]*:([^/]*[^/\d]|\d*/.*@).*", r"\1***", text, flags=re.DOTALL)
     return one_line(text, 300)
 
 

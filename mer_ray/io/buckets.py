@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.fs
 
 from mer_ray.errors import WorkspaceError
-from mer_ray.io.address import host, scheme, shown
+from mer_ray.io.address import EXPOSED, has_credentials, host, scheme, shown
 from mer_ray.io.identity import one_line
 
 CONNECT_TIMEOUT_S = 10.0
@@ -107,9 +107,9 @@ def check_workspace(uri: str, kind: str) -> None:
         requested = [key for key, _ in parse_qsl(parts.query, keep_blank_values=True)]
     except ValueError as error:
         raise WorkspaceError(f"workspace {shown(uri)} is not a URI ({error})") from error
-    if parts.password or parts.username not in (None, "", "anonymous"):
+    if has_credentials(uri):
         raise WorkspaceError(
-            f"workspace {shown(uri)} has credentials in its URI, which logs and tables would show",
+            f"workspace {shown(uri)} {EXPOSED}",
             CREDENTIALS[kind],
         )
     unknown = sorted(set(requested) - set(QUERIES[kind]))

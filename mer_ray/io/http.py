@@ -26,6 +26,7 @@ import httpx2
 from mer_ray.errors import TrackError
 from mer_ray.io.address import shown
 from mer_ray.io.identity import one_line
+from mer_ray.io.private import Guard
 from mer_ray.io.rate_limit import Slot
 from mer_ray.io.replace import replacing
 from mer_ray.version import __version__
@@ -46,30 +47,35 @@ def unlimited(name: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def fetch(url: str, path: Path, timeout_s: float, max_mb: float, slot: Slot = unlimited) -> None:
+def fetch(
+    url: str, path: Path, timeout_s: float, max_mb: float, slot: Slot = unlimited, allow_private: bool = False
+) -> None:
     """Download ``url`` to ``path``, atomically.
 
     Args:
         timeout_s: For all attempts and pauses together, without the time to wait for a slot.
         max_mb: In megabytes (10^6 bytes).
         slot: Entered with the host's name for each exchange with it.
+        allow_private: Also from private networks (`mer_ray.io.private`).
 
     Raises:
         TrackError: With the reason ``http_404`` and the like, ``timeout``, ``unreachable``, ``truncated``, ``empty``,
-            ``too_big`` or ``bad_url``. Messages show scheme, host and path only.
+            ``too_big``, ``private_address`` or ``bad_url``. Messages show scheme, host and path only.
         WorkspaceError: The file cannot be written.
     """
     address = _parse(url)
     deadline = time.monotonic() + timeout_s
     auth = (address.username, address.password) if address.userinfo else None
-    watchdog = Watchdog()
+    watchdog, guard = Watchdog(), None if allow_private else Guard(shown(url))
     timeout = httpx2.Timeout(min(STALL_TIMEOUT_S, timeout_s), connect=min(CONNECT_TIMEOUT_S, timeout_s))
     options: dict[str, Any] = {"headers": HEADERS, "timeout": timeout, "auth": auth, "verify": _tls()}
+    if guard:
+        options["event_hooks"] = {"request": [guard.request]}
     with (
         httpx2.Client(follow_redirects=True, max_redirects=10, **options) as client,
         replacing(path) as file,
     ):
-        download = _Download(client, address.copy_with(userinfo=b""), file, max_mb * 1e6, watchdog)
+        download = _Download(client, address.copy_with(userinfo=b""), file, max_mb * 1e6, watchdog, guard)
         for attempt in itertools.count(1):
             waiting = time.monotonic()
             with slot(address.host):
@@ -159,9 +165,16 @@ class _Download:
     """The bytes of a file so far, and how to request the rest of the same version."""
 
     def __init__(
-        self, client: httpx2.Client, address: httpx2.URL, file: IO[bytes], max_bytes: float, watchdog: Watchdog
+        self,
+        client: httpx2.Client,
+        address: httpx2.URL,
+        file: IO[bytes],
+        max_bytes: float,
+        watchdog: Watchdog,
+        guard: Guard | None,
     ) -> None:
-        self.client, self.address, self.file, self.max_bytes, self.watchdog = client, address, file, max_bytes, watchdog
+        self.client, self.address, self.file, self.max_bytes = client, address, file, max_bytes
+        self.watchdog, self.guard = watchdog, guard
         self.shown = shown(str(address))
         self._start_over()
 
@@ -178,7 +191,7 @@ class _Download:
         headers = {"Range": f"bytes={self.received}-", "If-Range": self.validator} if self.received else {}
         try:
             with self.client.stream(
-                "GET", self.address, headers=headers, extensions={"trace": self.watchdog.trace}
+                "GET", self.address, headers=headers, extensions={"trace": self._trace}
             ) as response:
                 connected = True
                 if headers and not self._goes_on(response):
@@ -199,6 +212,11 @@ class _Download:
                 self._start_over()
             return self._broken(error, connected), None
         return None
+
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if self.guard:
+            self.guard.trace(event, info)
+        self.watchdog.trace(event, info)
 
     def _goes_on(self, response: httpx2.Response) -> bool:
         """Whether this is the rest of the same file."""

@@ -51,6 +51,8 @@ class Store:
         text = os.fspath(uri)
         kind = address.scheme(text)
         self.is_local = address.is_local(text)
+        if self.is_local and address.has_credentials(text):  # s3:/key:secret@bucket
+            raise WorkspaceError(f"workspace {address.shown(text)} {address.EXPOSED}", address.INSTEAD)
         if not self.is_local:
             buckets.check_workspace(text, kind)
             self.fs, root = buckets.check_reachable(text)

@@ -118,6 +118,8 @@ def find(paths: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catal
 
 def _take(path: str, item: SourceResult, catalog: Catalog) -> None:
     track, error = item if isinstance(item, tuple) else (item, None)
+    if track.uri and address.has_credentials(track.uri):
+        error = TrackError("credentials", f"{address.shown(track.uri)} {address.EXPOSED}")
     if error is None and track.uri is None:
         error = TrackError("no_audio", f"{path}: {track.artist} – {track.title} has no path or uri")
     if error is not None:
@@ -145,6 +147,8 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) 
             f"{address.shown(text)} is a web address",
             "fetch it first: list it in a manifest, and run `mer-ray collect` and `mer-ray acquire`",
         )
+    if address.has_credentials(text):
+        raise InputError(f"{address.shown(text)} {address.EXPOSED}", address.INSTEAD)
     if not address.is_local(text):
         yield from (_object(uri) for uri in _objects(text, catalog.skipped))
         return

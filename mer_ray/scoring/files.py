@@ -144,6 +144,8 @@ def _files(paths: Iterable[PathLike]) -> Iterator[tuple[str, TrackError | None]]
         text = os.fsdecode(os.fspath(path))
         if is_url(text):
             yield address.shown(text), TrackError("bad_uri", f"{address.shown(text)} is a web address: fetch it first")
+        elif address.has_credentials(text):
+            yield address.shown(text), TrackError("credentials", f"{address.shown(text)} {address.EXPOSED}")
         elif address.is_object(text):
             yield text, None
         else:

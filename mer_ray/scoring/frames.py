@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from mer_ray.errors import InputError, ModelError, TrackError
 from mer_ray.features import FeatureSpec
+from mer_ray.io import address
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import ragged_arrays
 from mer_ray.io.tables import failure
@@ -188,12 +189,17 @@ class Frames:
             for i in np.flatnonzero(empty)
         ]
         tracks = known.filter(pa.array(~empty)).to_pylist()
-        for track, good in zip(tracks, finite, strict=True):
-            if not good:
-                i = track["track_id"]
+        usable = finite.copy()
+        for n, track in enumerate(tracks):
+            i, uri = track["track_id"], track.get("uri") or ""
+            if not finite[n]:
                 failed.append(failure(stage, i, "not_finite", f"{self.file}: row {i} has NaN or infinite frames"))
-        usable = np.flatnonzero(finite)
-        return [tracks[i] for i in usable], [arrays[i] for i in usable], failed
+            elif address.has_credentials(uri):
+                usable[n] = False
+                message = f"{self.file}: row {i}: {address.shown(uri)} {address.EXPOSED}"
+                failed.append(failure(stage, i, "credentials", message))
+        kept = np.flatnonzero(usable)
+        return [tracks[i] for i in kept], [arrays[i] for i in kept], failed
 
     def _known(self, piece: pa.Table) -> pa.Table:
         try:

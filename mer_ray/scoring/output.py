@@ -64,6 +64,8 @@ class Output:
 
     def __init__(self, target: str) -> None:
         """Raises InputError where the target makes no sense, or a store refuses."""
+        if address.has_credentials(target):
+            raise InputError(f"--out {address.shown(target)} {address.EXPOSED}", address.INSTEAD)
         remote = not address.is_local(target)
         if remote:
             folder, self.name = parted(target)

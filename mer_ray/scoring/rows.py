@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mer_ray.io.address import has_credentials, shown
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, ragged_column
 from mer_ray.scoring.predictor import Prediction
@@ -37,6 +38,10 @@ def _text(name: str) -> Callable[[Scored], str]:
     return lambda s: one_line(s.track.get(name) or "")
 
 
+def _public(uri: str) -> str:
+    return shown(uri) if has_credentials(uri) else uri  # a workspace's tracks may have such addresses
+
+
 def _known(name: str) -> Callable[[Scored], Any]:
     return lambda s: s.track.get(name)
 
@@ -50,7 +55,7 @@ COLUMNS: dict[str, Callable[[Scored], Any]] = {
     "artist": _text("artist"),
     "title": _text("title"),
     "album": lambda s: _text("album")(s) or None,
-    "uri": lambda s: s.track.get("uri") or "",
+    "uri": lambda s: _public(s.track.get("uri") or ""),
     "duration_s": lambda s: s.duration_s,
     **{name: _known(name) for name in ("size", "mtime_ms", "sha256", "decoded_share")},
     **{d: _predicted("vad", i) for i, d in enumerate(DIMENSIONS)},

@@ -20,7 +20,7 @@ import pyarrow.fs
 
 from mer_ray.errors import InputError
 from mer_ray.io import cells
-from mer_ray.io.address import is_local, parted, shown, to_path
+from mer_ray.io.address import EXPOSED, INSTEAD, has_credentials, is_local, parted, shown, to_path
 from mer_ray.io.buckets import read_batches
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.ids import Ids
@@ -121,7 +121,7 @@ def name(artist: str | None, title: str | None) -> str:
 
 
 def _same_file(uri: str, query: str) -> bool:
-    if any("://" in u and not u.startswith("file://") for u in (uri, query)):
+    if not (is_local(uri) and is_local(query)):
         return False
     one, other = to_path(uri), to_path(query)
     return one.name == other.name and one.resolve() == other.resolve()  # most names differ, which needs no disk access
@@ -129,6 +129,8 @@ def _same_file(uri: str, query: str) -> bool:
 
 def _open(text: str) -> ds.Dataset:
     """The rows, not yet read. Columns that an older file lacks are nulls."""
+    if has_credentials(text):
+        raise InputError(f"{shown(text)} {EXPOSED}", INSTEAD)
     path = to_path(text).expanduser()
     if not is_local(text):
         return _remote(text)

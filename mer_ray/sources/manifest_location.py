@@ -36,7 +36,7 @@ def resolve(cell: str, folder: Path) -> tuple[str, str]:
             return text, text
         if text[:5].lower() == "file:":
             return text, to_uri(_from_uri(text, folder))
-        if "://" in text:
+        if address.scheme(text) or address.has_credentials(text):
             known = ", ".join(("paths", "file", "http", "https", *address.OBJECT_SCHEMES))
             raise TrackError("bad_uri", f"{address.shown(text)}: only these can be fetched: {known}")
         return _path(cell, text, folder)

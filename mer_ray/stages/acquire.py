@@ -39,7 +39,6 @@ THREADS = 8  # of a worker
 CPUS = 0.5  # of a worker, which waits for the network for the most part
 MEMORY = 2**29
 """Bytes of a worker, with its decoder."""
-LEASE_S = 60.0  # by which a slot at a host outlives the longest download
 COLUMNS = ["track_id", "artist", "title", "album", "spotify_id", "duration_s", "uri"]
 
 
@@ -104,7 +103,7 @@ def _get(config: Config, workspace: Workspace, work: plan.Work, again: audio_cha
     workers = runner.workers(config.address, settings.workers, work.rows <= SMALL_TRACKS)
     limiter: Limiter = LocalLimiter(settings.per_host)
     if not workers.local:
-        limiter = ClusterLimiter(settings.per_host, settings.timeout_s + LEASE_S)
+        limiter = ClusterLimiter(settings.per_host)
     sources = providers.load(settings.providers, settings)
     summary.notes += [note for source in sources for note in source.notes]
     arguments = {

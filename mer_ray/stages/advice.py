@@ -32,6 +32,7 @@ ADVICE = {
     "bad_url": "Mend its uri in the manifest: a complete http:// or https:// address.",
     "no_audio": "Put the file in acquire.folder as “Artist - Title”, or give its path or URL as uri in the manifest.",
     "no_driver": "Install or set up what the message names, then run with --retry-failed.",
+    "private_address": "Give the file by its path; or, of a manifest that you trust, set acquire.allow_private=true.",
     "rate_limited": "Run again later; lower acquire.per_host if it comes back.",
     "savify_error": "Run again; if it comes back, bring yt-dlp up to date (pip install -U yt-dlp yt-dlp-ejs).",
     "timeout": "Run again; raise acquire.timeout_s for slow places.",
@@ -39,6 +40,8 @@ ADVICE = {
     "unreachable": "Check the network and the address, then run again.",
     "wrong_duration": "Another version was found: give the file yourself, or raise acquire.duration_tolerance.",
     "wrong_title": "Another piece was found: give its spotify_id or the file, or lower acquire.min_similarity.",
+    # score
+    "credentials": "Take user, password and keys out of the address: give them to the store by its environment.",
     # decoding
     "cancelled": "Its channels are each other's opposite: take one (ffmpeg -i IN -af 'pan=mono|c0=c0' OUT.flac).",
     "corrupt": "Get the file again: it is damaged, or no audio.",

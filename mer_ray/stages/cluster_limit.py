@@ -1,11 +1,15 @@
-"""A limit on simultaneous downloads from one host in the whole cluster: slots that a Ray actor counts."""
+"""A limit on simultaneous downloads from one host in the whole cluster: slots that a Ray actor counts.
+
+A slot is leased: its holder's process renews it every few seconds, so it is free soon after that process has died.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
+import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -13,6 +17,9 @@ from mer_ray.errors import ServiceError
 from mer_ray.io.identity import one_line
 
 NAMESPACE = "mer-ray"
+LEASE_S = 15.0
+"""A slot that is not renewed for so long is free: longer than a busy node suspends a process."""
+RENEWALS = 5  # in the time of a lease
 PATIENCE_S = 120.0  # for an actor that is being started anew: on a busy node that takes tens of seconds
 PAUSE_S = 0.5
 ASK_S = 5.0
@@ -23,39 +30,48 @@ class ClusterLimiter:
     """A `mer_ray.io.rate_limit.Limiter` for all workers of the cluster, and for other jobs with the same bounds.
 
     It can be sent to workers. The process that makes it owns the actor, which ends with this object. Ray is connected.
+    While slots are held, one thread renews them; an actor that was started anew learns of them by that.
 
     Args:
         capacity: Slots of each name.
-        lease_s: After this time a slot is free again, as its holder must be dead: longer than any request lasts.
+        lease_s: See `LEASE_S`.
     """
 
-    def __init__(self, capacity: int, lease_s: float) -> None:
+    def __init__(self, capacity: int, lease_s: float = LEASE_S) -> None:
         self._bounds = (capacity, lease_s)
         self._actor: Any = self._find()
+        self._held: dict[str, str] = {}  # ticket → name
+        self._lock, self._is_renewing = threading.Lock(), False
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_bounds": self._bounds, "_actor": None}
+    def __reduce__(self) -> tuple[type[ClusterLimiter], tuple[int, float]]:
+        return type(self), self._bounds
 
     @contextmanager
     def slot(self, name: str) -> Iterator[None]:
         """Wait for a slot, and occupy it within the context. Raises ServiceError where the actor stays away."""
-        actor, ticket = self._take(name)
+        ticket = self._take(name)
+        with self._lock:
+            self._held[ticket] = name
+            if not self._is_renewing:
+                self._is_renewing = True
+                threading.Thread(target=self._renew, daemon=True).start()
         try:
             yield
         finally:
-            actor.release.remote(name, ticket)
+            del self._held[ticket]
+            self._actor.release.remote(name, ticket)
 
-    def _take(self, name: str) -> tuple[Any, int]:
+    def _take(self, name: str) -> str:
         import ray
 
-        failing_since: float | None = None
+        ticket, failing_since = uuid.uuid4().hex, None
         while True:
             try:
-                actor = self._actor or self._find()
-                ticket = ray.get(actor.take.remote(name, ASK_S))
+                if ray.get(self._actor.take.remote(name, ticket, ASK_S)):
+                    return ticket
+                failing_since = None
             except ray.exceptions.RayActorError as error:
                 # It is restarting; or it ended with the job that made it, and this job makes the next one.
-                self._actor = None
                 now = time.monotonic()
                 failing_since = now if failing_since is None else failing_since
                 if now - failing_since > PATIENCE_S:
@@ -66,10 +82,28 @@ class ClusterLimiter:
                         "what is done is kept",
                     ) from error
                 time.sleep(PAUSE_S)
-                continue
-            failing_since = None
-            if ticket is not None:
-                return actor, ticket
+                self._actor = self._find()
+
+    def _renew(self) -> None:
+        """Renew what is held, until nothing is."""
+        import ray
+
+        pause_s = self._bounds[1] / RENEWALS
+        while True:
+            time.sleep(pause_s)
+            with self._lock:
+                held = dict(self._held)
+                self._is_renewing = bool(held)
+            if not held:
+                return
+            try:
+                ray.get(self._actor.renew.remote(held), timeout=pause_s)
+            except ray.exceptions.RayActorError:
+                self._actor = self._find()
+            except ray.exceptions.GetTimeoutError:
+                pass
+            for ticket in held.keys() - self._held.keys():  # a renewal that comes after a release undoes it
+                self._actor.release.remote(held[ticket], ticket)
 
     def _find(self) -> Any:
         import ray
@@ -77,8 +111,7 @@ class ClusterLimiter:
         name = f"limit-{self._bounds[0]}-{self._bounds[1]:g}"
         options = {"name": name, "namespace": NAMESPACE, "get_if_exists": True}
         actor = ray.remote(Slots).options(**options, num_cpus=0, max_restarts=-1, max_concurrency=10_000)
-        self._actor = actor.remote(*self._bounds)
-        return self._actor
+        return actor.remote(*self._bounds)
 
 
 class Slots:
@@ -86,33 +119,36 @@ class Slots:
 
     def __init__(self, capacity: int, lease_s: float) -> None:
         self._capacity, self._lease_s = capacity, lease_s
-        self._taken: dict[str, dict[int, float]] = {}  # by name: ticket → when its lease ends
+        self._taken: dict[str, dict[str, float]] = {}  # by name: ticket → when its lease ends
         self._changed: dict[str, asyncio.Condition] = {}
-        self._tickets = itertools.count(time.monotonic_ns())  # a restarted actor must not reuse old tickets
 
-    async def take(self, name: str, ask_s: float) -> int | None:
-        """A ticket under ``name``; None if there was none within ask_s(the caller then asks again)."""
+    async def take(self, name: str, ticket: str, ask_s: float) -> bool:
+        """Lease a slot under ``name`` to the ticket; False if none was free within ask_s (the caller asks again)."""
         taken = self._taken.setdefault(name, {})
         changed = self._changed.setdefault(name, asyncio.Condition())
         until = time.monotonic() + ask_s
         async with changed:
             while True:
                 now = time.monotonic()
-                for ticket in [t for t, end in taken.items() if end <= now]:
-                    del taken[ticket]
+                for ended in [t for t, end in taken.items() if end <= now]:
+                    del taken[ended]
                 if len(taken) < self._capacity:
-                    ticket = next(self._tickets)
                     taken[ticket] = now + self._lease_s
-                    return ticket
+                    return True
                 if now >= until:
-                    return None
+                    return False
                 with suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), min(until, *taken.values()) - now)
 
-    async def release(self, name: str, ticket: int) -> None:
+    async def renew(self, held: Mapping[str, str]) -> None:
+        """Extend leases, also those that this actor does not know, as it was started anew. held: ticket → name."""
+        end = time.monotonic() + self._lease_s
+        for ticket, name in held.items():
+            self._taken.setdefault(name, {})[ticket] = end
+
+    async def release(self, name: str, ticket: str) -> None:
         """The holder is done."""
-        if name not in self._taken:
-            return  # this actor was restarted in between
-        self._taken[name].pop(ticket, None)
-        async with self._changed[name]:
-            self._changed[name].notify()
+        self._taken.get(name, {}).pop(ticket, None)
+        if name in self._changed:  # else nobody has asked this actor, as it was started anew
+            async with self._changed[name]:
+                self._changed[name].notify()

@@ -91,7 +91,7 @@ def run_catalog(
         keep_features: Write the features too, as a table features/NAME in the target folder.
     """
     started = time.monotonic()
-    path = os.path.abspath(model) if model and "://" not in model else model or predictor.DEFAULT  # noqa: PTH100
+    path = os.path.abspath(model) if model and address.is_local(model) else model or predictor.DEFAULT  # noqa: PTH100
     out = output.Output(target)
     if keep_features and out.is_file:
         raise InputError(f"--keep-features needs a folder for its tables, and --out {target} is a file")

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mer_ray.console import err
 from mer_ray.errors import ConfigError, ServiceError
+from mer_ray.io.address import scheme, shown
 from mer_ray.io.identity import one_line
 from mer_ray.io.store import Store
 
@@ -52,7 +53,7 @@ def callbacks(address: str | None, experiment: str) -> list[Any]:
     except Exception as error:
         # Its messages may quote the URI.
         raise ServiceError(
-            f"MLflow at {redacted(uri)} does not answer ({type(error).__name__})",
+            f"MLflow at {shown(uri)} does not answer ({type(error).__name__})",
             "check train.mlflow, or leave it out",
         ) from None
     return [_mlflow(experiment)]
@@ -60,7 +61,7 @@ def callbacks(address: str | None, experiment: str) -> list[Any]:
 
 def tracking_uri(address: str) -> tuple[str, dict[str, str]]:
     """(the URI for MLflow, environment variables with the user and password of an http address)."""
-    if "://" not in address and address not in ("databricks", "databricks-uc", "uc"):
+    if not scheme(address) and address not in ("databricks", "databricks-uc", "uc"):
         folder = Path(address).expanduser().resolve()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -75,12 +76,6 @@ def tracking_uri(address: str) -> tuple[str, dict[str, str]]:
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     secrets = {"MLFLOW_TRACKING_USERNAME": unquote(user), "MLFLOW_TRACKING_PASSWORD": unquote(password)}
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), secrets
-
-
-def redacted(uri: str) -> str:
-    """A URI fit for a message: without user, password and query."""
-    parts = urlsplit(one_line(uri))
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def parameters(config: dict[str, Any]) -> dict[str, str | int | float]:

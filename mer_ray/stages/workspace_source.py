@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mer_ray.config import CollectConfig, Config
 from mer_ray.errors import WorkspaceError
+from mer_ray.io.address import scheme
 from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 
@@ -122,9 +123,9 @@ def recall(workspace: Store) -> Command | None:
 
 def _may_be_secret(value: str) -> bool:
     """Whether it contains an address with a user, a password or a query."""
-    _, found, address = value.partition("://")
-    return bool(found) and any(character in address for character in "@?")
+    _, found, rest = value.partition(":/")  # a slash may be missing
+    return bool(found) and any(character in rest for character in "@?")
 
 
 def _absolute(path: str) -> str:
-    return path if "://" in path else str(Path(path).expanduser().absolute())
+    return path if scheme(path) else str(Path(path).expanduser().absolute())

@@ -32,6 +32,10 @@ class Settings(Protocol):
         """A folder of music."""
 
     @property
+    def allow_private(self) -> bool:
+        """Whether audio may be downloaded from private networks."""
+
+    @property
     def duration_tolerance(self) -> float:
         """Share by which a recording may be longer or shorter than expected."""
 

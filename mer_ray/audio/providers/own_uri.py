@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mer_ray.audio.providers import Limits, Provider, ProviderResult
+from mer_ray.audio.providers import Limits, Provider, ProviderResult, Settings
 from mer_ray.errors import TrackError
 from mer_ray.io import address
 from mer_ray.io.track import Track
@@ -15,6 +15,10 @@ class OwnUri(Provider):
 
     name = "uri"
     searches = False
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.allow_private = settings.allow_private
 
     def source(self, track: Track) -> str:
         """``http``, ``demo``, ``file``, or the scheme of an object store."""
@@ -38,7 +42,7 @@ class OwnUri(Provider):
         if address.is_url(uri):
             from mer_ray.io import http
 
-            http.fetch(uri, path, limits.timeout_s, limits.max_mb, limits.slot)
+            http.fetch(uri, path, limits.timeout_s, limits.max_mb, limits.slot, self.allow_private)
             return ProviderResult(path, shown=shown)
         if address.is_local(uri):
             local = address.to_path(uri)
