@@ -83,6 +83,11 @@ class TrackError(Exception):
         return f"{self.reason}: {self.message}"
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether a disk, or a user's share of one, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def to_mer_ray_error(error: MerRayError | OSError) -> MerRayError:
     """The error; an OSError becomes a MerRayError with the path, the reason, and a hint."""
     if isinstance(error, MerRayError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from mer_ray.audio.containers import Survey
 from mer_ray.audio.decoders import open_reader
 from mer_ray.audio.reader import DecodingError, Reader
 from mer_ray.audio.reader_ffmpeg import Ffmpeg
-from mer_ray.errors import TrackError
+from mer_ray.errors import TrackError, is_full
 from mer_ray.io.identity import one_line
 
 
@@ -28,6 +29,9 @@ def opened(file: Path) -> Iterator[tuple[Survey, Reader]]:
     except MemoryError as error:
         raise TrackError("too_big", f"{shown(file)} needs more memory to be decoded than there is") from error
     except (DecodingError, OSError, ValueError) as error:
+        if is_full(error):
+            full = f"{shown(file)} needs room for temporary files, and {tempfile.gettempdir()} is full"
+            raise TrackError("no_space", full, transient=True) from error
         reason = one_line(str(error), 120) or type(error).__name__
         if reader is None:
             reason = _why_not(file, reason)

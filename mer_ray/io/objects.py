@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from mer_ray.errors import InputError, TrackError
+from mer_ray.errors import InputError, TrackError, is_full
 from mer_ray.io.address import OBJECT_SCHEMES, is_local, is_object, scheme, shown, to_path, without_secrets
 from mer_ray.io.buckets import REQUEST_TIMEOUT_S, open_store, within
 from mer_ray.io.identity import one_line
@@ -63,6 +63,8 @@ def copy(uri: str, target: Path, timeout_s: float, max_mb: float) -> None:
     except TrackError:
         raise
     except Exception as error:  # each driver raises its own kinds
+        if is_full(error):  # here, not there
+            raise
         raise _explained(error, uri) from error
     finally:
         late.set()

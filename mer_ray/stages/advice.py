@@ -48,6 +48,7 @@ ADVICE = {
     "crashed": "Get the file again, or convert it (ffmpeg -i IN OUT.flac), then run with --retry-failed.",
     "empty": "Get the file again: there is nothing in it.",
     "missing": "Put the file back, or mend its path; then run with --retry-failed.",
+    "no_space": "Free some space for temporary files, or set TMPDIR to another folder; the next run tries again.",
     "needs_rendering": "Make a recording of it (FluidSynth for MIDI, openmpt123 for modules), and give that file.",
     "not_finite": "Convert the file (ffmpeg -i IN OUT.flac): it holds numbers that are no sound.",
     "protected": "Give a copy without encryption, as bought or ripped from a disc; nothing here can read this one.",
@@ -81,8 +82,8 @@ def advice(reason: str) -> str:
 
 
 _BESIDE_THE_FILE = {
-    *("crashed", "missing", "no_driver", "not_computed", "rate_limited", "savify_error", "stuck", "timeout"),
-    *("unreachable", "unreadable", "worker_died"),
+    *("crashed", "missing", "no_driver", "no_space", "not_computed", "rate_limited", "savify_error", "stuck"),
+    *("timeout", "unreachable", "unreadable", "worker_died"),
 }
 
 

@@ -5,7 +5,6 @@ Precomputed frames come from their table instead, and need no audio.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -19,7 +18,7 @@ from mer_ray import features
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
-from mer_ray.errors import InputError, NodeError, TrackError
+from mer_ray.errors import InputError, TrackError
 from mer_ray.features import FeatureSpec
 from mer_ray.io import address
 from mer_ray.io.failures import Failed
@@ -210,12 +209,7 @@ class _Extract:
         there = {name: self._committed(name, files) for name in self.extractors}
         made = {i for ids in there.values() for i in ids}
         todo = [(i, f["uri"], [n for n in f["wanted"] if i not in there[n]]) for i, f in files.items()]
-        try:
-            result = extract([t for t in todo if t[2]], self.extractors, self.min_duration_s, self.decoder.stream)
-        except OSError as error:  # not the file's fault: long tracks are buffered in temporary files
-            why = error.strerror or type(error).__name__
-            hint = "free some space there, or set TMPDIR to another folder"
-            raise NodeError(f"cannot work in {tempfile.gettempdir()}: {why}", hint) from error
+        result = extract([t for t in todo if t[2]], self.extractors, self.min_duration_s, self.decoder.stream)
         for name, frames in result.frames.items():
             if frames:
                 planned = [i for i, _, wanted in todo if name in wanted]

@@ -53,12 +53,13 @@ def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, Remo
         return None, RemoteError.of(error)
 
 
-def run_remote(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call ``function(*arguments)`` in a worker of the cluster, on a node with enough memory. Raises its errors."""
+def run_remote(function: Callable[..., Any], *arguments: Any, memory: int = 2**30) -> Any:
+    """Call ``function(*arguments)`` in a worker of the cluster. Raises its errors. memory: bytes that it may need."""
     import ray
 
+    options = {"num_cpus": 1, "max_retries": RESTARTS, "memory": session.at_most_a_node(memory)}
     with marker(*arguments) as name:
-        task = ray.remote(_run).options(num_cpus=1, max_retries=RESTARTS).remote(function, arguments, name)
+        task = ray.remote(_run).options(**options).remote(function, arguments, name)
         result, error = ray.get(task)
     if error is not None:
         raise error.to_error()

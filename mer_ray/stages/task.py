@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from mer_ray.io.tables import Workspace
 from mer_ray.stages import plan, remote, session
 from mer_ray.stages.remote import RemoteError
 
-DOUBTFUL = ("missing", "unreadable", "crashed")
+DOUBTFUL = ("missing", "unreadable", "crashed", "no_space")
 """Reasons that may be the machine's fault and not the file's: another machine tries before they count."""
 TRIES = 3
 """Workers that may die on a block before its rows are worked on one by one; and on one row before it fails."""
@@ -144,14 +145,29 @@ def reports(worker: Worker, number: int, block: pa.Table, part: float, node: Nod
     """Work on a block. Raises what the worker raises."""
     for index, rows in enumerate(plan.parts(block, part)):
         before = _cpu_s()
-        done = worker(rows)
-        doubts = [f for f in done.failed if f["reason"] in DOUBTFUL and not f["transient"]]
+        try:
+            done = worker(rows)
+        except OSError as error:
+            raise _explained(error) from error
+        doubts = [f for f in done.failed if f["reason"] in DOUBTFUL]
         if doubts:
             done.failed = [f for f in done.failed if f not in doubts]
         ids = pa.array([f["track_id"] for f in doubts], pa.string())
         doubtful = rows.filter(pc.is_in(rows["track_id"], ids)) if doubts else None
         planned = float(np.sum(rows["planned"].to_numpy()))
         yield Report(number, index, len(rows), planned, done, doubtful, doubts, node, _cpu_s() - before)
+
+
+def _explained(error: OSError) -> Exception:
+    """A NodeError where this machine cannot write temporary files; else the error itself."""
+    try:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(b"\0" * 2**16)
+    except OSError as problem:
+        why = problem.strerror or type(problem).__name__
+        hint = "free some space there, or set TMPDIR to another folder"
+        return NodeError(f"cannot work in {tempfile.gettempdir()}: {why}", hint)
+    return error
 
 
 def this_node() -> Node:
