@@ -16,6 +16,7 @@ from mer_ray import child_process, signals
 from mer_ray.accelerator import has_gpu
 from mer_ray.console import err
 from mer_ray.errors import ConfigError, ServiceError
+from mer_ray.io import scratch
 from mer_ray.io.identity import one_line
 
 CONNECT_TIMEOUT_S = 5.0
@@ -140,6 +141,7 @@ def close() -> None:
             _end_processes(left)
             signals.rearm()
             _owned = _single_node = False
+            scratch.sweep()  # workers are killed, not ended
 
 
 def _all_processes() -> list[psutil.Process]:
@@ -169,10 +171,12 @@ def n_cpus() -> int:
 
 
 def prepare_worker(gpus: float, threads: int = 1) -> None:
-    """Called first in a worker: numeric libraries get so many threads, and no GPU unless Ray gave one.
+    """Called first in a worker: it sweeps temporary folders; numeric libraries get so many threads, and no GPU unless
+    Ray gave one.
 
-    Has an effect only before those libraries are imported, and none in the user's own process.
+    The latter has an effect only before those libraries are imported, and none in the user's own process.
     """
+    scratch.sweep()
     ray = sys.modules.get("ray")  # a worker has imported it; else an import would take a second
     if not ray or not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
         return
