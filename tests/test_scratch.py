@@ -134,3 +134,13 @@ def test_a_parent_that_others_could_change_is_not_used(tmpdir_of, what):
         assert folder.stat().st_mode & 0o777 == 0o700
     assert there.exists()
     assert not folder.exists()
+
+
+def test_a_worker_that_starts_sweeps_too(tmpdir_of, loading):
+    from mer_ray.stages import session
+
+    process = loading()
+    process.kill()
+    process.wait()
+    session.prepare_worker(0)
+    assert audio(tmpdir_of) == []
