@@ -15,6 +15,7 @@ import click
 from mer_ray import child_process, signals
 from mer_ray.cli_options import decoding, reader, stage
 from mer_ray.errors import InputError, TooManyFailed
+from mer_ray.io import scratch
 from mer_ray.version import __version__
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class _Commands(click.Group):
             return signals.run(lambda: super(_Commands, self).main(args, *more, **options), debug=self.debug)
 
     def invoke(self, ctx: click.Context) -> Any:
+        scratch.sweep()  # what killed commands and workers left on this host
         return signals.run(lambda: super(_Commands, self).invoke(ctx), _leave_ray, self.debug)
 
 

@@ -281,6 +281,16 @@ class TrainConfig(_Section):
         config_file.check_names("network", self.networks, NETWORKS)
         if self.workers > 1 and (self.batch_size or 32) % self.workers:
             raise ValueError(f"train.batch_size must be a multiple of train.workers ({self.workers})")
+        if self.workers == 1 and self.gpus_per_trial > 1:
+            raise ValueError(
+                f"train.gpus_per_trial={self.gpus_per_trial:g}: one process trains on one GPU at most; set "
+                "train.gpus_per_trial=1, and train.workers to the number of GPUs that shall train one network"
+            )
+        if self.workers > 1 and self.gpus_per_trial % 1:
+            raise ValueError(
+                f"train.gpus_per_trial={self.gpus_per_trial:g}: with train.workers={self.workers} it must be 0 or a "
+                "whole number, as NCCL joins no two processes on one GPU"
+            )
         return self
 
 

@@ -3,6 +3,7 @@
 Nothing here starts Ray, a container or a cluster.
 """
 
+import inspect
 import json
 import re
 import shlex
@@ -18,16 +19,26 @@ import pytest
 import yaml
 
 from mer_ray.config import load
+from mer_ray.io.objects import local_copy
+from mer_ray.stages.experiment import BASE_BYTES, SHARE
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
 SCHEMAS = ROOT / "tests" / "schemas"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 README = (CLUSTER / "README.md").read_text(encoding="utf-8")
+SCALING = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8").lower()
 KEYS = {"LASTFM_API_KEY", "SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET"}
 POOLS = ("extract.workers", "score.workers")
 PLAIN = ("cpu", "spot")
+GIB = 2**30
+WORKER_BYTES = 1_200_000_000
+"""Of a worker that extracts any features, with its decoder: docs/scaling.md, "Memory of a node"."""
+FRAMES_BYTES = 6_440_000_000
+"""MFCC and VGGish of the 9,000 tracks of configs/cluster.yaml, 3 minutes each: docs/scaling.md, "Training"."""
+TRIAL_BYTES = int(BASE_BYTES + (SHARE + 1) * 5_580_000_000)
+"""Of a trial with a GPU on these MFCCs: `stages.experiment.memory`."""
 KUBERNETES = ("1.28", "1.37")  # one that is old by now, and the newest whose schema is at hand
 
 
@@ -38,6 +49,12 @@ def documents(name):
 @pytest.fixture(scope="module")
 def job():
     (document,) = documents("kuberay-rayjob.yaml")
+    return document
+
+
+@pytest.fixture(scope="module")
+def nightly():
+    (document,) = documents("kuberay-cronjob.yaml")
     return document
 
 
@@ -94,11 +111,39 @@ def kuberay_errors(document):
     schema = json.loads((SCHEMAS / "kuberay-1.6.json").read_text(encoding="utf-8"))
     own = jsonschema.Draft7Validator(schema["definitions"][document["kind"]] | {"definitions": schema["definitions"]})
     found = [f"{'/'.join(map(str, e.path))}: {e.message}" for e in own.iter_errors(document)]
-    spec = document["spec"]
-    pods = [spec["submitterPodTemplate"]] if "submitterPodTemplate" in spec else []
+    spec = document["spec"].get("jobTemplate", document["spec"])
+    found += job_errors(spec) if "rayClusterSpec" in spec else []
     spec = spec.get("rayClusterSpec", spec)
-    pods += [g["template"] for g in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
+    pods = [g["template"] for g in (spec["headGroupSpec"], *spec["workerGroupSpecs"])]
     return found + [e for pod in pods for e in kubernetes_errors({"apiVersion": "v1", "kind": "Pod", **pod})]
+
+
+def job_errors(spec):
+    """What the operator refuses in the specification of a RayJob, though its schema takes it (KubeRay 1.6 and 1.7)."""
+    found = []
+    if spec["submissionMode"] == "SidecarMode":
+        found += [f"SidecarMode with {name}" for name in ("submitterPodTemplate", "submitterConfig") if name in spec]
+        if spec["rayClusterSpec"]["headGroupSpec"]["template"]["spec"].get("restartPolicy", "Never") != "Never":
+            found.append("SidecarMode with a head that is started again")
+    rules = spec.get("deletionStrategy", {}).get("deletionRules", [])
+    if rules and spec.get("shutdownAfterJobFinishes"):
+        found.append("deletionRules with shutdownAfterJobFinishes")
+    if spec.get("ttlSecondsAfterFinished") and not spec.get("shutdownAfterJobFinishes"):
+        found.append("ttlSecondsAfterFinished without shutdownAfterJobFinishes")
+    after = {}
+    for rule in rules:
+        ttl = rule["condition"].get("ttlSeconds", 0)
+        status = rule["condition"].get("jobStatus", rule["condition"].get("jobDeploymentStatus"))
+        if rule["policy"] == "DeleteWorkers" and spec["rayClusterSpec"].get("enableInTreeAutoscaling"):
+            found.append("DeleteWorkers beside an autoscaler")
+        if rule["policy"] in after.setdefault(status, {}):
+            found.append(f"{rule['policy']} twice for {status}")
+        after[status][rule["policy"]] = ttl
+    for status, of in after.items():
+        times = [of[policy] for policy in ("DeleteWorkers", "DeleteCluster", "DeleteSelf") if policy in of]
+        if times != sorted(times):
+            found.append(f"deletions out of order for {status}")
+    return found
 
 
 def kubernetes_errors(document):
@@ -112,7 +157,7 @@ def kubernetes_errors(document):
     return found
 
 
-@pytest.mark.parametrize("name", ["kuberay-raycluster.yaml", "kuberay-rayjob.yaml"])
+@pytest.mark.parametrize("name", ["kuberay-raycluster.yaml", "kuberay-rayjob.yaml", "kuberay-cronjob.yaml"])
 def test_kuberay_and_kubernetes_take_the_files(name):
     (document,) = documents(name)
     assert kuberay_errors(document) == []
@@ -123,6 +168,11 @@ def test_kuberay_and_kubernetes_take_the_files(name):
     [
         (("spec", "shutdownAfterJobFinish"), True),
         (("spec", "submissionMode"), "K8sJob"),
+        (("spec", "submitterConfig"), {"backoffLimit": 2}),
+        (("spec", "shutdownAfterJobFinishes"), True),
+        (("spec", "deletionStrategy", "deletionRules", 0, "policy"), "DeleteWorkers"),
+        (("spec", "deletionStrategy", "deletionRules", 0, "condition"), {"ttlSeconds": 1}),
+        (("spec", "rayClusterSpec", "headGroupSpec", "template", "spec", "restartPolicy"), "Always"),
         (("spec", "activeDeadlineSeconds"), "172800"),
         (("spec", "rayClusterSpec", "headGroupSpec", "rayStartParams", "num-cpus"), 0),
         (("spec", "rayClusterSpec", "workerGroupSpecs", 0, "maxReplicas"), -1),
@@ -169,12 +219,46 @@ def test_the_job_brings_the_cluster_that_stands_alone(job, cluster):
     assert job["spec"]["rayClusterSpec"] == cluster["spec"]
 
 
-def test_rayjob_ends_its_cluster_and_has_deadlines(job):
-    spec = job["spec"]
-    assert spec["shutdownAfterJobFinishes"] is True
-    assert 0 < spec["preRunningDeadlineSeconds"] < spec["activeDeadlineSeconds"]
-    assert spec["backoffLimit"] > 0
-    assert spec["rayClusterSpec"]["enableInTreeAutoscaling"] is True
+def test_jobs_end_their_cluster_however_they_end_and_have_deadlines(job, nightly):
+    for spec in (job["spec"], nightly["spec"]["jobTemplate"]):
+        rules = [{**r["condition"], "policy": r["policy"]} for r in spec["deletionStrategy"]["deletionRules"]]
+        gone = [r for r in rules if r["policy"] == "DeleteCluster"]
+        assert [r.get("jobStatus", r.get("jobDeploymentStatus")) for r in gone] == ["SUCCEEDED", "Failed"]
+        assert all(0 < r["ttlSeconds"] <= 86_400 for r in gone)  # the head stays a while, for its logs
+        assert 0 < spec["preRunningDeadlineSeconds"] < spec["activeDeadlineSeconds"]
+        assert spec["backoffLimit"] > 0
+    assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"] is True
+
+
+def test_the_nightly_job_scores_with_all_its_cpus_and_ends_before_the_next_night(nightly):
+    spec = nightly["spec"]["jobTemplate"]
+    minute, hour, *days = nightly["spec"]["schedule"].split()
+    assert (minute.isdigit(), hour.isdigit(), days) == (True, True, ["*"] * 3)
+    assert spec["activeDeadlineSeconds"] < 86_400
+    command = shlex.split(spec["entrypoint"])
+    assert command[:2] == ["python", "jobs/score.py"]
+    assert command[3] == "--out"
+    assert all(path.startswith("/shared/") for path in (command[2], command[4]))
+    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    assert group["minReplicas"] == group["replicas"] == group["maxReplicas"]  # no autoscaler: DeleteWorkers is taken
+    cpus = group["replicas"] * int(container(group)["resources"]["limits"]["cpu"])
+    assert command[5:] == ["--set", f"score.workers={cpus}"]
+
+
+def test_the_nightly_pods_are_those_of_the_job(nightly, job, groups):
+    spec, whole = nightly["spec"]["jobTemplate"]["rayClusterSpec"], job["spec"]["rayClusterSpec"]
+    for name in ("rayVersion", "authOptions"):
+        assert spec[name] == whole[name]
+    (worker,) = spec["workerGroupSpecs"]
+    for one, other in ((spec["headGroupSpec"], groups["head"]), (worker, groups["cpu"])):
+        assert one["rayStartParams"] == other["rayStartParams"]
+        assert container(one) == container(other)
+        assert one["template"]["metadata"] == other["template"]["metadata"]
+        pod, theirs = one["template"]["spec"], other["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert {k: pod[k] for k in ("securityContext", "volumes")} == {
+            k: theirs[k] for k in ("securityContext", "volumes")
+        }
 
 
 def test_kuberay_runs_the_ray_that_is_pinned(cluster):
@@ -197,16 +281,15 @@ def test_rayjob_asks_for_as_many_workers_as_the_autoscaler_may_bring(job, groups
     assert {f"{pool}={most}" for pool in POOLS} <= set(shlex.split(job["spec"]["entrypoint"]))
 
 
-def test_every_group_has_one_image_resources_and_the_shared_folder(groups, job):
+def test_every_group_has_one_image_resources_and_the_shared_folder(groups):
     assert set(groups) == {"head", *PLAIN, "gpu"}
     for name, group in groups.items():
         pod, only = group["template"]["spec"], container(group)
         assert only["image"] == container(groups["head"])["image"], name
-        assert {"cpu", "memory"} <= only["resources"]["requests"].keys() & only["resources"]["limits"].keys(), name
+        for bound in ("requests", "limits"):
+            assert {"cpu", "memory", "ephemeral-storage"} <= only["resources"][bound].keys(), name
         claims = {v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"]}
         assert {m["mountPath"]: claims[m["name"]] for m in only["volumeMounts"]} == {"/shared": "mer-ray-shared"}, name
-    (submitter,) = job["spec"]["submitterPodTemplate"]["spec"]["containers"]
-    assert submitter["image"] == container(groups["head"])["image"]
 
 
 def test_worker_groups_scale_within_their_bounds(groups):
@@ -247,8 +330,8 @@ def test_rays_autoscaler_brings_cpu_pods_for_workers_and_a_gpu_pod_for_trials(jo
     train = load(ROOT / "configs" / "cluster.yaml").train
     trial = {"CPU": train.cpus_per_trial, "GPU": train.gpus_per_trial}
     assert brings(config) == {"cpu": 1}
-    assert brings(config, ({"CPU": 1}, workers)) == {"cpu": 1, "spot": 3}
-    assert brings(config, (trial, 4)) == {"cpu": 1, "gpu": 1}
+    assert brings(config, ({"CPU": 1, "memory": WORKER_BYTES}, workers)) == {"cpu": 1, "spot": 3}
+    assert brings(config, (trial | {"memory": TRIAL_BYTES}, 4)) == {"cpu": 1, "gpu": 1}
 
 
 def test_spot_workers_are_the_same_pods_and_the_head_is_none(groups):
@@ -291,23 +374,21 @@ def test_dashboard_is_not_exposed_and_asks_for_a_token(cluster, groups):
     assert cluster["spec"]["authOptions"]["mode"] == "token"
 
 
-def test_network_policy_lets_nobody_else_in(groups, job):
+def test_network_policy_lets_nobody_else_in(groups):
     (policy,) = documents("kuberay-network.yaml")
     ours = policy["spec"]["podSelector"]["matchLabels"]
-    for name, template in {
-        **{n: g["template"] for n, g in groups.items()},
-        "submitter": job["spec"]["submitterPodTemplate"],
-    }.items():
-        assert ours.items() <= template["metadata"]["labels"].items(), name
+    for name, group in groups.items():
+        assert ours.items() <= group["template"]["metadata"]["labels"].items(), name
     among, *others = policy["spec"]["ingress"]
     assert among == {"from": [{"podSelector": {"matchLabels": ours}}]}
     assert [[p["port"] for p in rule["ports"]] for rule in others] == [[8265], [8080]]
     assert all(peer["podSelector"]["matchLabels"] for rule in others for peer in rule["from"])
 
 
-def test_pods_run_without_privileges_and_only_the_head_talks_to_kubernetes(groups, job):
-    templates = [*(g["template"] for g in groups.values()), job["spec"]["submitterPodTemplate"]]
-    pods = [t["spec"] for t in templates] + [d["spec"] for d in documents("kuberay-shared.yaml") if d["kind"] == "Pod"]
+def test_pods_run_without_privileges_and_only_the_head_talks_to_kubernetes(groups):
+    pods = [g["template"]["spec"] for g in groups.values()] + [
+        d["spec"] for d in documents("kuberay-shared.yaml") if d["kind"] == "Pod"
+    ]
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
         for only in pod["containers"]:
@@ -360,13 +441,55 @@ def test_rays_autoscaler_brings_cpu_nodes_for_workers_and_a_gpu_node_for_trials(
     from ray.autoscaler._private import util
 
     config = util.prepare_config(json.loads(json.dumps(launcher)))
-    sizes = {"cpu": {"CPU": 16}, "spot": {"CPU": 16}, "gpu": {"CPU": 8, "GPU": 1}}
-    for name, size in sizes.items():  # on AWS Ray asks Amazon what an instance type has
+    plain = {"CPU": 16, "memory": int(0.7 * 64 * GIB)}
+    for name, size in {"cpu": plain, "spot": plain, "gpu": plain | {"GPU": 1}}.items():  # Ray asks Amazon for them
         config["available_node_types"][name]["resources"] = launcher["available_node_types"][name]["resources"] or size
     workers = int(re.search(r"ray dashboard work/.*?extract\.workers=(\d+)", README, re.DOTALL)[1])
     assert brings(config) == {"cpu": 1}
-    assert brings(config, ({"CPU": 1}, workers)) == {"cpu": 1, "spot": 3}
-    assert brings(config, ({"CPU": 1, "GPU": 0.25}, 4)) == {"cpu": 1, "gpu": 1}
+    assert brings(config, ({"CPU": 1, "memory": WORKER_BYTES}, workers)) == {"cpu": 1, "spot": 3}
+    assert brings(config, ({"CPU": 1, "GPU": 0.25, "memory": TRIAL_BYTES}, 4)) == {"cpu": 1, "gpu": 1}
+
+
+# The sums of docs/scaling.md, "Memory of a node"
+
+
+def table():
+    """Its rows: node → [CPUs, GiB of all, of workers, of objects, of the rest]."""
+    section = SCALING.split("## Memory of a node")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([^`]+)` \|" + r"([^|\n]+)\|" * 5, section, re.MULTILINE)
+    return {name: [float(number) for number in numbers] for name, *numbers in rows}
+
+
+def test_the_pods_have_the_memory_that_they_promise_ray(groups):
+    rows = table()
+    for name, group in groups.items():
+        limits, promised = container(group)["resources"]["limits"], group["rayStartParams"]
+        whole = float(limits["memory"].removesuffix("Gi"))
+        workers, objects = (int(promised[key]) / GIB for key in ("memory", "object-store-memory"))
+        rest = whole - workers - objects
+        assert rest >= (4 if name == "head" else 1), name  # Ray's own processes; on the head, the driver as well
+        cpus = float(promised.get("num-cpus", limits["cpu"]))
+        row = rows[f"KubeRay, {'cpu' if name == 'spot' else name}"]
+        assert row == [cpus, whole, workers, objects, rest], name
+
+
+def test_every_node_has_the_memory_for_its_workers_trials_and_frames():
+    nodes = {name: row for name, row in table().items() if not name.endswith("head")}
+    assert {name.split(",")[0] for name in nodes} == {"KubeRay", "aws.yaml", "gcp.yaml", "slurm.sh"}
+    for name, (cpus, whole, workers, objects, rest) in nodes.items():
+        assert workers + objects + rest == pytest.approx(whole, abs=0.11), name
+        assert rest >= 1 or name.startswith("aws"), name  # there, Ray shares out what is free when it starts
+        assert cpus * WORKER_BYTES <= workers * GIB, name
+        assert objects * GIB >= FRAMES_BYTES, name
+        if name.endswith("gpu"):
+            assert workers * GIB >= 4 * TRIAL_BYTES, name
+
+
+def test_a_pod_has_the_disk_for_the_audio_that_its_workers_copy(groups):
+    most = inspect.signature(local_copy).parameters["max_mb"].default * 1e6
+    for name in PLAIN:
+        limits = container(groups[name])["resources"]["limits"]
+        assert int(limits["cpu"]) * most <= int(limits["ephemeral-storage"].removesuffix("Gi")) * GIB
 
 
 def test_launcher_takes_spot_machines_for_spot_workers_only(launcher):
@@ -526,7 +649,9 @@ FILLED = {
 }
 
 
-@pytest.mark.parametrize("name", ["aws", "gcp", "kuberay-shared", "kuberay-rayjob", "kuberay-raycluster"])
+@pytest.mark.parametrize(
+    "name", ["aws", "gcp", *(f"kuberay-{n}" for n in ("shared", "rayjob", "raycluster", "cronjob"))]
+)
 def test_readme_fills_in_everything(name):
     (command,) = re.findall(rf"^ +(sed (?:[^\n]|\\\n)*? cluster/{name}\.yaml)(?= [|>])", README, re.MULTILINE)
     done = run("bash", "-c", command, cwd=ROOT, env=FILLED)

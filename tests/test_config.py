@@ -216,3 +216,16 @@ def test_settings_survive_a_round_trip():
 def test_the_name_of_a_list_may_stand_bare() -> None:
     assert config.load(None, ["label.exclude=@names.txt"]).label.exclude == ["@names.txt"]
     assert config.load(None, ["label.keep=@a.txt,calm"]).label.keep == ["@a.txt", "calm"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (["train.gpus_per_trial=2"], "one process trains on one GPU at most; set train.gpus_per_trial=1, and"),
+        (["train.gpus_per_trial=0.5", "train.workers=2"], "must be 0 or a whole number"),
+    ],
+)
+def test_gpus_that_no_training_would_use_are_refused(settings, says):
+    with pytest.raises(ConfigError, match=says):
+        config.load(None, settings)
+    assert config.load(None, ["train.gpus_per_trial=2", "train.workers=2"]).train.gpus_per_trial == 2

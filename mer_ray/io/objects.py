@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from mer_ray.errors import InputError, TrackError, is_full
+from mer_ray.io import scratch
 from mer_ray.io.address import OBJECT_SCHEMES, is_local, is_object, scheme, shown, to_path, without_secrets
 from mer_ray.io.buckets import REQUEST_TIMEOUT_S, open_store, within
 from mer_ray.io.identity import one_line
@@ -40,8 +40,8 @@ def local_copy(uri: str, timeout_s: float = 600.0, max_mb: float = 4_000.0) -> I
     if is_local(uri):
         yield to_path(uri)
         return
-    with tempfile.TemporaryDirectory(prefix="mer-ray-", ignore_cleanup_errors=True) as folder:
-        target = Path(folder) / "audio"
+    with scratch.folder() as folder:
+        target = folder / "audio"
         copy(uri, target, timeout_s, max_mb)
         yield target
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,7 +20,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
-from mer_ray.io import address, cells
+from mer_ray.io import address, cells, scratch
 from mer_ray.io.address import parted, to_path
 from mer_ray.io.identity import one_line
 from mer_ray.io.ids import Ids
@@ -300,8 +299,8 @@ class Output:
     def _temporary(self) -> Iterator[Path]:
         """A temporary local file."""
         if not self.workspace.is_local:  # an object is uploaded from a complete file
-            with tempfile.TemporaryDirectory(prefix="mer-ray-") as folder:
-                yield Path(folder, "whole")
+            with scratch.folder() as folder:
+                yield folder / "whole"
             return
         # In the workspace, so that files of killed processes are not in the user's folder.
         file = Path(self.workspace.path(TEMPORARY, uuid.uuid4().hex))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mer_ray.errors import TrackError, WorkspaceError
+from mer_ray.io import scratch
 from mer_ray.io.address import to_path
 from mer_ray.io.identity import digest, file_digest, one_line
 from mer_ray.io.ids import Ids
@@ -57,7 +58,8 @@ class Listing:
 
     def __init__(self, source: str, at: Any, by_content: bool = False) -> None:
         self._source, self._at, self._by_content = source, at, by_content
-        self._folder = tempfile.TemporaryDirectory(prefix="mer-ray-")
+        self._stack = ExitStack()
+        self._folder = self._stack.enter_context(scratch.folder())
         self._rows: list[dict[str, Any]] = []
         self._first = pq.ParquetWriter(self._file("first"), _FIRST, compression="zstd")
         self._ids, self._locations = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
@@ -68,7 +70,7 @@ class Listing:
     def __exit__(self, *_: object) -> None:
         with suppress(OSError):  # the file is removed next
             self._first.close()
-        self._folder.cleanup()
+        self._stack.close()
 
     def add(self, track: Track) -> None:
         """Add a track."""
@@ -136,7 +138,7 @@ class Listing:
                 yield pa.Table.from_batches([batch])
 
     def _file(self, name: str) -> Path:
-        return Path(self._folder.name, f"{name}.parquet")
+        return self._folder / f"{name}.parquet"
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from mer_ray import child_process, signals
 from mer_ray.accelerator import has_gpu
 from mer_ray.console import err
 from mer_ray.errors import ConfigError, ServiceError
+from mer_ray.io import scratch
 from mer_ray.io.identity import one_line
+from mer_ray.stages.quiet import quiet, replaced
 
 CONNECT_TIMEOUT_S = 5.0
 _processes: list[psutil.Process] = []
@@ -29,6 +31,8 @@ def connect(address: str | None) -> None:
     """Join the cluster at ``address`` (or in RAY_ADDRESS), else start Ray on this machine. Once per process."""
     global _owned, _single_node
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # mer-ray shows its own progress, and repeats blocks
+    # A task whose worker is killed for want of memory would be tried again for ever.
+    os.environ.setdefault("RAY_task_oom_retries", "3")
     import ray
 
     if ray.is_initialized():
@@ -37,8 +41,7 @@ def connect(address: str | None) -> None:
     where = _address(address) or "local"
     err.print(f"[dim]Ray: {'starting on this machine' if where == 'local' else 'joining ' + one_line(where)}[/dim]")
     if where == "local":
-        # Ray's C++ core prints warnings of its own into the user's terminal.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # relative to the user's own; Ray's default is 15
     else:
         check_reachable(where)
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -46,7 +49,7 @@ def connect(address: str | None) -> None:
     before = set(psutil.Process().children())
     _owned, _single_node = True, where == "local"
     try:
-        with _own_handlers():
+        with _own_handlers(), quiet():
             ray.init(address=where, job_config=_job(where), log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _unreachable(where, error) from error
@@ -65,16 +68,13 @@ def _own_handlers() -> Iterator[None]:
     """Keep the SIGTERM handler of `ending`: Ray's handlers leave processes behind, or print a C++ stack."""
     from ray._private import utils
 
-    name = "set_sigterm_handler"
-    theirs = getattr(utils, name, None)
-    if theirs is None or not signals.armed():
+    if not signals.armed():
         yield
         return
-    setattr(utils, name, lambda handler: None)
     try:
-        yield
+        with replaced(utils, "set_sigterm_handler", lambda handler: None):
+            yield
     finally:
-        setattr(utils, name, theirs)
         signals.rearm()
 
 
@@ -142,6 +142,7 @@ def close() -> None:
             _end_processes(left)
             signals.rearm()
             _owned = _single_node = False
+            scratch.sweep()  # workers are killed, not ended
 
 
 def _all_processes() -> list[psutil.Process]:
@@ -178,10 +179,12 @@ def at_most_a_node(n_bytes: float) -> int:
 
 
 def prepare_worker(gpus: float, threads: int = 1) -> None:
-    """Called first in a worker: numeric libraries get so many threads, and no GPU unless Ray gave one.
+    """Called first in a worker: it sweeps temporary folders; numeric libraries get so many threads, and no GPU unless
+    Ray gave one.
 
-    Has an effect only before those libraries are imported, and none in the user's own process.
+    The latter has an effect only before those libraries are imported, and none in the user's own process.
     """
+    scratch.sweep()
     ray = sys.modules.get("ray")  # a worker has imported it; else an import would take a second
     if not ray or not ray.is_initialized() or ray.get_runtime_context().worker.mode != ray.WORKER_MODE:
         return
@@ -196,17 +199,35 @@ def prepare_worker(gpus: float, threads: int = 1) -> None:
         os.environ["JAX_PLATFORMS"] = "cpu"
 
 
-def check_fits(gpus: float) -> None:
-    """Raises ConfigError where no node has the GPU that work needs, which would wait for ever. Ray is connected."""
+def may_grow() -> bool:
+    """Whether nodes may still join the Ray that is connected: an autoscaler's, or late ones."""
+    return not _single_node
+
+
+def check_fits(gpus: float, processes: int = 1) -> None:
+    """Raises ConfigError where the machine lacks the GPUs that work needs, which would wait for ever.
+
+    Ray is connected. On a cluster that may grow, a line says that the work waits.
+
+    Args:
+        gpus: Of each process.
+        processes: How many have to run at the same time.
+    """
     import ray
 
     there = ray.cluster_resources().get("GPU", 0)
-    if _single_node and gpus > there:
-        raise ConfigError(
-            f"{gpus:g} of a GPU was asked for each process, and Ray finds {there:g} on this machine",
-            "set train.gpus_per_trial, extract.gpus_per_worker and score.gpus_per_worker to 0, or join a cluster "
-            "with --address",
-        )
+    if gpus * processes <= there:
+        return
+    if may_grow():
+        needed = f"{gpus * processes:g} GPUs are needed and the cluster has {there:g}"
+        err.print(f"[dim]Ray: {needed}; waiting for more[/dim]")
+        return
+    together = f" ({processes} of them together)" if processes > 1 else ""
+    raise ConfigError(
+        f"{gpus:g} of a GPU was asked for each process{together}, and Ray finds {there:g} on this machine",
+        "lower train.workers, set train.gpus_per_trial, extract.gpus_per_worker and score.gpus_per_worker to 0, or "
+        "join a cluster with --address",
+    )
 
 
 def check_gpu(gpus: float) -> None:

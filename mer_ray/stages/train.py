@@ -30,7 +30,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     if trials:
         session.connect(config.address)
         keys.keep_home()
-        session.check_fits(config.train.gpus_per_trial)
+        session.check_fits(config.train.gpus_per_trial, config.train.workers)
         with remote.marker(workspace) as mark, progress("train", sum(t.steps for t in trials)) as ticker:
             errors = _train(config, workspace, trials, mark, ticker)
         workspace.append_rows("failures", [failure("train", name, "trial_failed", e) for name, e in errors.items()])
@@ -178,7 +178,7 @@ def _train_together(config: Config, name: str, folds: list[Trial], shared: Share
             train.gpus_per_trial,
             tracking.storage(shared.workspace),
             f"{name}-{now():%Y%m%d-%H%M%S}",
-            grows=config.address is not None,
+            grows=session.may_grow(),
         )
     except MerRayError as error:
         return {name: str(error)}

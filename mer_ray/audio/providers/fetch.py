@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from mer_ray.audio.decode import Probe
 from mer_ray.audio.providers import Limits, Provider, ProviderResult
 from mer_ray.errors import TrackError
+from mer_ray.io import scratch
 from mer_ray.io.identity import one_line
 from mer_ray.io.track import Track
 
@@ -55,8 +55,8 @@ def fetch(track: Track, providers: Sequence[Provider], keep: Keep, limits: Limit
     for provider in providers:
         source = provider.source(track)
         try:
-            with tempfile.TemporaryDirectory(prefix="mer-ray-", ignore_cleanup_errors=True) as folder:
-                found = provider.get(track, Path(folder), limits)
+            with scratch.folder() as folder:
+                found = provider.get(track, folder, limits)
                 if found is not None:
                     return Fetched(_stored(found, keep), source, tuple(failed), found.spotify_id)
         except TrackError as error:
