@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import cross_validate
 
 from mer_ray.errors import InputError, ServiceError
 from mer_ray.training import placement
-from mer_ray.training.crossval import cross_validate
 from mer_ray.training.network import Network
 from mer_ray.training.placement import Placement
 from mer_ray.training.recipe import Recipe
@@ -151,7 +151,7 @@ def test_a_group_that_finds_different_files_does_not_train(monkeypatch):
     tracks, labels = [np.ones((FRAMES, DIMS), np.float32)] * 4, np.full((4, 3), 0.5)
     recipe, fold = Recipe("lstm", 0.1, FRAMES, 1, 1, 2, 1e-2, 0.1), np.array([[0, 0, 1, 1]])
     with pytest.raises(ServiceError, match="part 0 finished: 0, and the first one 1"):
-        cross_validate(recipe, tracks, labels, list("abcd"), fold, 1, 0, placement=Placement.everywhere())
+        cross_validate(recipe, tracks, labels, list("abcd"), fold, 1, placement=Placement.everywhere())
 
 
 def test_on_one_device_arrays_pass_through_as_they_are():

@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from mer_ray import console
 from mer_ray.cli import main
+from mer_ray.io.advice import ADVICE, advice
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, failure, now
 from mer_ray.scoring import model_folder
-from mer_ray.stages.advice import ADVICE, advice
 from mer_ray.stages.status import SHOWN_REASONS, _size, look
 
 ROOT = Path(__file__).parents[1] / "mer_ray"

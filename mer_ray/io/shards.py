@@ -33,13 +33,16 @@ class Tables(Store):
 
         Returns the file's name.
         """
-        sink = pa.BufferOutputStream()
-        # A dictionary of frames, whose numbers hardly repeat, takes eight times as long, and gigabytes for ten hours.
-        repeats = not table.startswith(features_table(""))
-        pq.write_table(rows, sink, compression="zstd", use_dictionary=repeats)
         name = f"part-{digest(shard.encode())[:24]}.parquet"
-        self.write_bytes(sink.getvalue().to_pybytes(), table, name)
+        # A dictionary of frames, whose numbers hardly repeat, takes eight times as long, and gigabytes for ten hours.
+        self.write_table(rows, table, name, use_dictionary=not table.startswith(features_table("")))
         return name
+
+    def write_table(self, rows: pa.Table, *parts: str, **options: Any) -> None:
+        """Write a Parquet file atomically. options: of `pq.write_table`."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd", **options)
+        self.write_bytes(sink.getvalue().to_pybytes(), *parts)
 
     def append_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Add rows (dicts) to a table of `SCHEMAS`, the shard named by their ids. Returns the files' names."""

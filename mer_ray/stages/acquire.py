@@ -14,19 +14,20 @@ from typing import Any
 import pyarrow as pa
 from pyarrow.fs import FileType
 
-from mer_ray.audio import providers
+from mer_ray.audio import audio_changes, providers
 from mer_ray.audio.decode import Probe
 from mer_ray.audio.isolated import Decoder
 from mer_ray.audio.providers.fetch import AudioFile, Keep, fetch
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError
+from mer_ray.io import changes
 from mer_ray.io.identity import file_digest, one_line
 from mer_ray.io.rate_limit import Limiter, LocalLimiter
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace, failure
 from mer_ray.io.track import Track
-from mer_ray.stages import audio_changes, blocks, changes, counters, pool, session
+from mer_ray.stages import blocks, counters, pool, session
 from mer_ray.stages.cluster_limit import ClusterLimiter
 
 SMALL_TRACKS = 64

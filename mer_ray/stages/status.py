@@ -22,11 +22,11 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, out
 from mer_ray.errors import ModelError, WorkspaceError
 from mer_ray.features import FeatureSpec
+from mer_ray.io.advice import advice
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, features_table
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import model_folder, sql
-from mer_ray.stages.advice import advice
 from mer_ray.stages.workspace_source import Command
 from mer_ray.training import grouped
 

@@ -28,6 +28,18 @@ def storage(workspace: Store) -> dict[str, Any]:
     return paths if workspace.is_local else {**paths, "storage_filesystem": workspace.fs}
 
 
+def keep_keys_home() -> None:
+    """Stop Tune from copying this process's AWS keys into its trials. Called before trials start.
+
+    Tune (2.60) puts them into the runtime environment of every trial, and Ray writes runtime environments into its
+    logs unredacted. Trials find the keys of their node's environment, profile or role by themselves.
+    """
+    from ray.tune.execution import class_cache
+
+    names: set[str] = class_cache.ENV_VARS_TO_PROPAGATE
+    names -= {name for name in names if name.startswith("AWS_")}
+
+
 def callbacks(address: str | None, experiment: str) -> list[Any]:
     """Tune callbacks that log trials to MLflow; none without an address.
 
