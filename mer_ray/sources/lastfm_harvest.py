@@ -1,7 +1,7 @@
 """The harvest of Last.fm: several threads make requests at a common rate.
 
-All responses go into the cache (`response_cache`), and all tracks are read from it (`lastfm_tables`), so that the tracks
-depend neither on the order of requests nor on interruptions.
+All responses go into the cache (`response_cache`), from which all tracks are read (`lastfm_tables`): so these depend
+neither on the order of requests nor on interruptions.
 """
 
 from __future__ import annotations
