@@ -278,7 +278,7 @@ SECRETS = [
 
 @pytest.mark.parametrize("setting", SECRETS)
 def test_what_may_be_secret_is_not_written_down(tmp_path, setting):
-    from mer_ray.stages.workspace_source import Command
+    from mer_ray.io.last_command import Command
 
     assert Command.of_process(None, ["train.folds=2", setting]).assignments == {"train.folds": "2"}
 

@@ -23,7 +23,7 @@ from services import LastFm, Song
 from mer_ray.io.rate_limit import per_second
 from mer_ray.io.tables import Workspace
 from mer_ray.io.track import Track
-from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing
+from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing, lastfm_tables
 from mer_ray.sources.response_cache import ResponseCache
 from mer_ray.stages import collect_lastfm as stage
 
@@ -880,13 +880,13 @@ def test_what_is_stored_is_said_and_warned_of_near_what_lastfm_allows(service, m
 
     kept_mb = ResponseCache(tmp_path / "w" / "cache" / "lastfm").size_bytes() / 1e6
     for allowed, warned in ((kept_mb / 0.79, False), (kept_mb / 0.81, True)):
-        monkeypatch.setattr(stage, "STORAGE_MB", allowed)
+        monkeypatch.setattr(lastfm_tables, "STORAGE_MB", allowed)
         out = well(mer_ray("collect", *options(service, tmp_path / "w")))
         assert ("its terms allow" in out) is warned
 
 
 def test_too_much_is_warned_of_once_while_it_works(service, mer_ray, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "STORAGE_MB", 1e-6)
+    monkeypatch.setattr(lastfm_tables, "STORAGE_MB", 1e-6)
     monkeypatch.setattr(stage, "CHECK_SIZE_EVERY", 2)
     code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
     assert code == 0

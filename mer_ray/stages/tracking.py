@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from mer_ray.console import err
 from mer_ray.errors import ConfigError, ServiceError
+from mer_ray.io.address import shown
 from mer_ray.io.identity import one_line
 from mer_ray.io.store import Store
 
@@ -60,11 +61,11 @@ def callbacks(address: str | None, experiment: str) -> list[Any]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     try:
-        _check_reachable()
+        importlib.import_module("mlflow").MlflowClient().search_experiments(max_results=1)
     except Exception as error:
         # Its messages may quote the URI.
         raise ServiceError(
-            f"MLflow at {redacted(uri)} does not answer ({type(error).__name__})",
+            f"MLflow at {shown(uri)} does not answer ({type(error).__name__})",
             "check train.mlflow, or leave it out",
         ) from None
     return [_mlflow(experiment)]
@@ -89,26 +90,11 @@ def tracking_uri(address: str) -> tuple[str, dict[str, str]]:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])), secrets
 
 
-def redacted(uri: str) -> str:
-    """A URI fit for a message: without user, password and query."""
-    parts = urlsplit(one_line(uri))
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def parameters(config: dict[str, Any]) -> dict[str, str | int | float]:
     """The parameters of a trial that are logged: what it trains, and its settings, without paths and lists."""
     trial = config["trial"]
     what = {"name": trial.run, "kind": trial.kind, "network": trial.network, "repeat": trial.repeat, "fold": trial.fold}
     return {k: v for k, v in {**what, **trial.settings}.items() if isinstance(v, str | int | float)}
-
-
-def _check_reachable() -> None:
-    mlflow = importlib.import_module("mlflow")  # an optional dependency
-    mlflow.MlflowClient().search_experiments(max_results=1)
-
-
-def _warn(error: Exception) -> None:
-    err.print(f"MLflow failed ({type(error).__name__}): the rest is logged by Tune alone", markup=False)
 
 
 def _mlflow(experiment: str) -> Any:
@@ -142,6 +128,7 @@ def _mlflow(experiment: str) -> Any:
                 log(*arguments)
             except Exception as error:
                 self.failed = True
-                _warn(error)
+                name = type(error).__name__
+                err.print(f"MLflow failed ({name}): the rest is logged by Tune alone", markup=False)
 
     return Quiet(experiment_name=experiment)
