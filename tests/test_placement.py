@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import socket
 import struct
 from pathlib import Path
@@ -88,7 +89,8 @@ def group(tmp_path_factory) -> list[dict[str, np.ndarray]]:
     """What two processes of two devices each came to, by rank."""
     folder, port, context = tmp_path_factory.mktemp("group"), free_port(), multiprocessing.get_context("spawn")
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={DEVICES_EACH}")
+        devices = f"--xla_force_host_platform_device_count={DEVICES_EACH}"
+        environment.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {devices}")
         members = [context.Process(target=one_of_the_group, args=(r, port, str(folder))) for r in range(PROCESSES)]
         for member in members:
             member.start()
