@@ -134,14 +134,6 @@ def test_a_table_in_pieces_is_the_table(workspace):
     assert list(workspace.batches("labels", ["valence"])) == []
 
 
-def test_a_damaged_shard_is_named(workspace):
-    workspace.append_rows("tracks", catalogue(3))
-    (name,) = workspace.names("tracks")
-    Path(workspace.path("tracks", name)).write_bytes(b"PAR1 no")
-    with pytest.raises(WorkspaceError, match=re.escape(name)):
-        list(workspace.batches("tracks", ["title"]))
-
-
 # the stage ---------------------------------------------------------------------------------------------------------
 
 
