@@ -173,7 +173,8 @@ def over_audio(scenario: Scenario, what: str) -> Stage:
 
 def stages(scenario: Scenario) -> list[Stage]:
     """Each stage of a catalog whose audio is listed in a manifest, from its list to its scores."""
-    from mer_ray.stages import acquire, changes, label
+    from mer_ray.io import changes
+    from mer_ray.stages import acquire, label
 
     n, found = scenario.tracks, []
     for name, table, rows in (("collect", "tracks", changes.BATCH), ("label", "labels", label.SHARD_ROWS)):

@@ -37,13 +37,18 @@ def r2(network: str, n: int, seed: int) -> float:
     """Mean over V, A and D of one cross-validation."""
     from mer_ray import models
     from mer_ray.models.windows import window_frames
-    from mer_ray.training.crossval import cross_validate, partitions
+    from mer_ray.training.crossval import partitions, parts, train_fold
+    from mer_ray.training.data import Examples
     from mer_ray.training.recipe import Recipe
 
     recipe = Recipe(network, HOP_S, window_frames(models.defaults(network)["window_s"], HOP_S))
     tracks, labels, artists = planted(n, seed)
-    result = cross_validate(recipe, tracks, labels, artists, partitions(artists, labels, 5, 1, seed), 2, seed)
-    error = np.square(result.predicted[0] - labels).mean(axis=0)
+    data = Examples(tracks, labels, artists, np.full(labels.shape, np.nan))
+    [fold], plan = partitions(artists, labels, 5, 1, seed), parts(network, 5, 1, 2, False, seed)
+    predicted = np.zeros_like(labels)
+    for k in range(5):
+        predicted[fold == k] = train_fold(lambda part: recipe, data, fold, [p for p in plan if p.fold == k]).predicted
+    error = np.square(predicted - labels).mean(axis=0)
     return float((1 - error / labels.var(axis=0)).mean())
 
 

@@ -231,12 +231,12 @@ def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
 @stage
 def status(config: Config, workspace: Workspace, as_json: bool) -> None:
     """Show the workspace's tables and models, what failed and why, and what comes next."""
+    from mer_ray.io.last_command import Command, recall
     from mer_ray.stages import status as status_stage
-    from mer_ray.stages import workspace_source
 
     parameters = click.get_current_context().params
-    typed = workspace_source.Command.of_process(parameters["config"], parameters["assignments"])
-    used = typed if typed.config or typed.assignments else workspace_source.recall(workspace) or typed
+    typed = Command.of_process(parameters["config"], parameters["assignments"])
+    used = typed if typed.config or typed.assignments else recall(workspace) or typed
     status_stage.run(config, workspace, as_json, used)
 
 

@@ -26,14 +26,14 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
         debug: bool,
         **own: Any,
     ) -> None:
-        from mer_ray.stages import workspace_source
+        from mer_ray.io.last_command import Command
 
         settings = _settings(config, assignments, workspace, address, retry)
         settings, opened = _at_work(settings, catalog=bool(own.get("catalog")))
         if own.get("catalog") or click.get_current_context().info_name == "status":
             function(settings, opened, **own)
             return
-        typed = workspace_source.Command.of_process(config, assignments)
+        typed = Command.of_process(config, assignments)
         try:
             function(settings, opened, **own)
         except KeyboardInterrupt:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,10 +15,39 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mer_ray.models import passages
+from mer_ray.models.regressor import Regressor
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring.intervals import Intervals
+from mer_ray.training.crossval import Part, parts, train_fold
+from mer_ray.training.data import Examples
+from mer_ray.training.recipe import Recipe
 from mer_ray.training.reference import Reference
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """A cross-validation: predicted (R, N, 3) out of fold, fold (R, N), and a member of each part of the plan."""
+
+    predicted: np.ndarray
+    fold: np.ndarray
+    plan: list[Part]
+    members: list[Regressor]
+
+
+def cross_validate(
+    recipe: Recipe, tracks: list, labels: np.ndarray, groups: list[str], fold: np.ndarray, members: int, **options: Any
+) -> Crossed:
+    """All folds of all repeats (R, N), one after the other in this process. options: of `train_fold`."""
+    data = Examples(tracks, labels, groups, np.full(labels.shape, np.nan))
+    plan = parts(recipe.network, int(fold.max()) + 1, len(fold), members, options.pop("separate", False), seed=0)
+    predicted, made = np.zeros((len(fold), *labels.shape)), []
+    for r, k in dict.fromkeys((p.repeat, p.fold) for p in plan):
+        own = [p for p in plan if (p.repeat, p.fold) == (r, k)]
+        result = train_fold(lambda part: recipe, data, fold[r], own, **options)
+        predicted[r, fold[r] == k] = result.predicted
+        made += result.members
+    return Crossed(predicted, fold, plan, made)
 
 
 def sets(*assignments: str) -> list[str]:

@@ -31,7 +31,7 @@ def edited(tmp_path, mer_ray):
 
     def run(rows: list[str], workspace: str, *settings: str, stages=STAGES) -> Workspace:
         (tmp_path / "m.csv").write_text("\n".join([HEADER, *rows]) + "\n")
-        given = [f"collect.manifest={tmp_path / 'm.csv'}", *settings]
+        given = [f"collect.manifest={tmp_path / 'm.csv'}", "label.report=false", *settings]  # no pictures
         for stage in stages:
             code, out, err = mer_ray(
                 stage, "--workspace", tmp_path / workspace, *(x for s in given for x in ("--set", s))
@@ -40,6 +40,19 @@ def edited(tmp_path, mer_ray):
         return Workspace(tmp_path / workspace)
 
     return run
+
+
+@pytest.fixture
+def copied(tmp_path):
+    """Copies a workspace, in place of an earlier copy: its name."""
+
+    def copy(workspace: str, name: str = "") -> str:
+        name = name or f"copy of {workspace}"
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+        shutil.copytree(tmp_path / workspace, tmp_path / name)
+        return name
+
+    return copy
 
 
 def labels(workspace: Workspace) -> list[tuple]:
@@ -84,19 +97,19 @@ def frames(workspace: Workspace) -> dict[str, float]:
 
 @pytest.mark.parametrize("stages", [STAGES, ("collect", "label", "extract")], ids=["audio", "no audio"])
 @pytest.mark.parametrize("key", ["track_id", "path"])
-@pytest.mark.parametrize("edit", ["paths exchanged", "another id", "a copy at another path"])
-def test_precomputed_frames_follow_the_name_that_they_are_under(tmp_path, edited, edit, key, stages):
+def test_precomputed_frames_follow_the_name_that_they_are_under(tmp_path, edited, copied, key, stages):
     paths = write_tunes(tmp_path, 3)
     paths[2].write_bytes(paths[0].read_bytes())
-    names = [p.name for p in paths] if key == "path" else ["c0", "c1", "c2"]
-    own = precompute(tmp_path, key, names)
+    own = precompute(tmp_path, key, [p.name for p in paths] if key == "path" else ["c0", "c1", "c2"])
     rows = [f"c{i},tune00{i}.flac,{'AB'[i]},Song,0.1,0.2,0.3," for i in range(2)]
-    edited(rows, "w", *own, stages=stages)
-    if edit == "paths exchanged":
-        rows = [rows[0].replace("tune000", "tune001"), rows[1].replace("tune001", "tune000")]
-    else:
-        rows[0] = rows[0].replace("tune000", "tune002") if "copy" in edit else rows[0].replace("c0", "c2")
-    assert frames(edited(rows, "w", *own, stages=stages)) == frames(edited(rows, "fresh", *own, stages=stages))
+    edited(rows, "before", *own, stages=stages)
+    for edit, after in {
+        "paths exchanged": [rows[0].replace("tune000", "tune001"), rows[1].replace("tune001", "tune000")],
+        "another id": [rows[0].replace("c0", "c2"), rows[1]],
+        "a copy at another path": [rows[0].replace("tune000", "tune002"), rows[1]],
+    }.items():
+        found = frames(edited(after, copied("before"), *own, stages=stages))
+        assert found == frames(edited(after, f"fresh, {edit}", *own, stages=stages)), edit
 
 
 def test_a_model_of_precomputed_frames_is_outdated_when_paths_are_edited(tmp_path, edited):
@@ -132,62 +145,63 @@ def killed(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("at", range(12))
-def test_a_run_that_is_killed_before_another_edit_leaves_nothing(tmp_path, edited, monkeypatch, at):
+def test_a_run_that_is_killed_before_another_edit_leaves_nothing(tmp_path, edited, copied, monkeypatch):
     """Killed at every step in turn; the source is as it was at first by the next run."""
     write_tunes(tmp_path, 4)
     before = [f"c{i},tune00{i}.flac,A{i},Song {i},0.1,0.2,0.3," for i in range(4)]
     after = [before[0].replace("c0", "x0"), before[1].replace("0.1", "0.9"), before[2].replace("tune002", "tune003")]
-    stages = ("collect", "label", "acquire", "extract")
-    workspace = edited(before, "w", "extract.features=mfcc")
-    with killed(monkeypatch, at):
-        edited(after, "w", "extract.features=mfcc", stages=("collect",))
-    edited(before, "w", "extract.features=mfcc", stages=stages)
-    for table in ("tracks", "labels", "audio", "features/mfcc"):
-        assert raw(workspace, table) == ["c0", "c1", "c2", "c3"], table
+    edited(before, "before", "extract.features=mfcc")
+    for at in range(12):
+        with killed(monkeypatch, at):
+            edited(after, copied("before"), "extract.features=mfcc", stages=("collect",))
+        workspace = edited(before, "copy of before", "extract.features=mfcc")
+        for table in ("tracks", "labels", "audio", "features/mfcc"):
+            assert raw(workspace, table) == ["c0", "c1", "c2", "c3"], (at, table)
 
 
-@pytest.mark.parametrize("at", range(8))
-def test_a_run_that_is_killed_before_the_label_is_edited_leaves_no_old_one(edited, monkeypatch, at):
+def test_a_run_that_is_killed_before_the_label_is_edited_leaves_no_old_one(edited, copied, monkeypatch):
     before = [f"c{i},{i}.wav,A{i},Song {i},0.1,0.2,0.3," for i in range(3)]
     moved = [before[0].replace("0.wav", "9.wav"), *before[1:]]
-    edited(before, "w", stages=("collect", "label"))
-    with killed(monkeypatch, at):
-        edited(moved, "w", stages=("collect",))
     after = [moved[0].replace("0.1", "0.9"), *before[1:]]
-    assert [v for _, v, _ in labels(edited(after, "w", stages=("collect", "label")))] == [0.9, 0.1, 0.1]
+    edited(before, "before", stages=("collect", "label"))
+    for at in range(8):
+        with killed(monkeypatch, at):
+            edited(moved, copied("before"), stages=("collect",))
+        found = labels(edited(after, "copy of before", stages=("collect", "label")))
+        assert [v for _, v, _ in found] == [0.9, 0.1, 0.1], at
 
 
-@pytest.mark.parametrize("at", range(6))
-def test_a_look_at_changed_files_that_is_killed_before_another_change(tmp_path, edited, monkeypatch, at):
+def test_a_look_at_changed_files_that_is_killed_before_another_change(tmp_path, edited, copied, monkeypatch):
     paths = write_tunes(tmp_path, 4)
     rows = [f"c{i},tune00{i}.flac,A{i},Song {i},0.1,0.2,0.3," for i in range(3)]
-    edited(rows, "w", "extract.features=mfcc")
-    times = [p.stat().st_mtime_ns for p in paths]
-    for path, time in zip(paths, times, strict=True):
+    edited(rows, "before", "extract.features=mfcc")
+    for path, time in [(path, path.stat().st_mtime_ns) for path in paths]:
         os.utime(path, ns=(time, time + 10**9))
-    with killed(monkeypatch, at):
-        edited(rows, "w", stages=("acquire",))
+    for at in range(6):
+        with killed(monkeypatch, at):
+            edited(rows, copied("before", f"w{at}"), stages=("acquire",))
     paths[0].write_bytes(paths[3].read_bytes())
-    workspace = edited(rows, "w", "extract.features=mfcc")
     fresh = edited(rows, "fresh", "extract.features=mfcc")
-    for table in ("audio", "features/mfcc"):
-        one, other = (w.read(table).sort_by("track_id").to_pylist() for w in (workspace, fresh))
-        assert one == other, table
-        assert raw(workspace, table) == ["c0", "c1", "c2"], table
+    for at in range(6):
+        workspace = edited(rows, f"w{at}", "extract.features=mfcc")
+        for table in ("audio", "features/mfcc"):
+            one, other = (w.read(table).sort_by("track_id").to_pylist() for w in (workspace, fresh))
+            assert one == other, (at, table)
+            assert raw(workspace, table) == ["c0", "c1", "c2"], (at, table)
 
 
-@pytest.mark.parametrize("at", range(7))
-def test_a_rename_that_is_killed_before_another_file_comes(tmp_path, edited, monkeypatch, at):
+def test_a_rename_that_is_killed_before_another_file_comes(tmp_path, edited, copied, monkeypatch):
     write_tunes(tmp_path, 3)
     before = [f"c{i},tune00{i}.flac,A{i},Song {i},0.1,0.2,0.3," for i in range(2)]
-    edited(before, "w", "extract.features=mfcc")
     renamed = [before[0].replace("c0", "x0"), before[1]]
-    with killed(monkeypatch, at):
-        edited(renamed, "w", "extract.features=mfcc", stages=("collect",))
-    for n, after in enumerate(rows[0].replace("tune000", "tune002") for rows in (before, renamed)):
-        copy = f"w{n}"
-        shutil.copytree(tmp_path / "w", tmp_path / copy)
-        found, fresh = (edited([after, before[1]], w, "extract.features=mfcc") for w in (copy, f"fresh{n}"))
-        one, other = (w.read("features/mfcc").sort_by("track_id").to_pylist() for w in (found, fresh))
-        assert one == other
+    edited(before, "before", "extract.features=mfcc")
+    for at in range(7):
+        with killed(monkeypatch, at):
+            edited(renamed, copied("before", f"w{at}"), "extract.features=mfcc", stages=("collect",))
+    for n, first in enumerate(rows[0].replace("tune000", "tune002") for rows in (before, renamed)):
+        after = [first, before[1]]
+        fresh = edited(after, f"fresh{n}", "extract.features=mfcc")
+        for at in range(7):
+            found = edited(after, copied(f"w{at}"), "extract.features=mfcc")
+            one, other = (w.read("features/mfcc").sort_by("track_id").to_pylist() for w in (found, fresh))
+            assert one == other, (at, n)

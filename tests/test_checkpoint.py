@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from parts import cross_validate
 
 from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.io.tables import Workspace
@@ -18,7 +19,7 @@ from mer_ray.models.regressor import Regressor
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_folds
 from mer_ray.training.checkpoint import Checkpoint, Checkpoints, from_bytes, to_bytes
-from mer_ray.training.crossval import cross_validate, read_member
+from mer_ray.training.crossval import read_member
 from mer_ray.training.fit import create, restore
 from mer_ray.training.recipe import Recipe
 
@@ -206,7 +207,7 @@ def test_an_interrupted_cross_validation_trains_no_member_twice(workspace):
     recipe, fold = RECIPE, grouped_folds(ARTISTS, 2, 0)[None]
 
     def run(checkpoints, on_epoch=lambda *epoch: None):
-        return cross_validate(recipe, TRACKS, LABELS, ARTISTS, fold, 2, 0, on_epoch=on_epoch, checkpoints=checkpoints)
+        return cross_validate(recipe, TRACKS, LABELS, ARTISTS, fold, 2, on_epoch=on_epoch, checkpoints=checkpoints)
 
     def until_the_third(number: int, *epoch: float) -> None:
         if (number, epoch[0]) == (2, 1):

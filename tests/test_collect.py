@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import write_tunes
+from parts import sets
 
 from mer_ray.config import load
 from mer_ray.errors import WorkspaceError
@@ -16,6 +17,7 @@ from mer_ray.stages import collect
 
 CASES = Path(__file__).parents[2] / "shared" / "cases" / "manifests"
 ROWS = "path,artist,title,album,valence,arousal,dominance\n"
+MFCC = ("extract.features=mfcc", "label.report=false")
 
 
 def write(path: Path, *rows: str, header: str = ROWS) -> Path:
@@ -114,7 +116,11 @@ def test_the_users_own_ids_are_in_every_table(tmp_path, mer_ray):
     rows = [f"clip-{i},music/tune00{i}.flac,John Williams,Main Title,,0.5,0.5,0.{i}" for i in range(2)]
     manifest = write(tmp_path / "m.csv", *rows, header=header)
     workspace = tmp_path / "w"
-    own = ["--set", f"collect.manifest={manifest}", "--workspace", workspace, "--set", "extract.features=mfcc"]
+    own = [
+        *sets(f"collect.manifest={manifest}", "extract.features=mfcc", "label.report=false"),
+        "--workspace",
+        workspace,
+    ]
     for stage in ("collect", "label", "acquire", "extract"):
         code, out, err = mer_ray(stage, *own)
         assert code == 0, out + err
@@ -278,7 +284,7 @@ SECRETS = [
 
 @pytest.mark.parametrize("setting", SECRETS)
 def test_what_may_be_secret_is_not_written_down(tmp_path, setting):
-    from mer_ray.stages.workspace_source import Command
+    from mer_ray.io.last_command import Command
 
     assert Command.of_process(None, ["train.folds=2", setting]).assignments == {"train.folds": "2"}
 
@@ -297,7 +303,11 @@ def test_only_what_changed_is_void(tmp_path, mer_ray):
     write_tunes(tmp_path / "music", 4)
     rows = [f"music/tune00{i}.flac,Artist {i},Title {i},,0.{i},0.5,0.5" for i in range(4)]
     manifest, workspace = write(tmp_path / "m.csv", *rows), tmp_path / "w"
-    own = ["--workspace", workspace, "--set", f"collect.manifest={manifest}", "--set", "extract.features=mfcc"]
+    own = [
+        *sets(f"collect.manifest={manifest}", "extract.features=mfcc", "label.report=false"),
+        "--workspace",
+        workspace,
+    ]
 
     def run() -> list[str]:
         message = []

@@ -15,7 +15,7 @@ import sounds
 from mer_ray.audio.content import refused, text_kind
 from mer_ray.audio.decode import check, stream
 from mer_ray.errors import TrackError
-from mer_ray.stages.advice import ADVICE
+from mer_ray.io.advice import ADVICE
 
 RANDOM = np.random.default_rng(0).bytes(20_000)
 PAGE = b"<!DOCTYPE html>\n<html><body>404 Not Found</body></html>\n" * 20

@@ -23,7 +23,7 @@ from services import LastFm, Song
 from mer_ray.io.rate_limit import per_second
 from mer_ray.io.tables import Workspace
 from mer_ray.io.track import Track
-from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing
+from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing, lastfm_tables
 from mer_ray.sources.response_cache import ResponseCache
 from mer_ray.stages import collect_lastfm as stage
 
@@ -422,20 +422,27 @@ def test_a_tag_out_of_reach_leaves_the_others(service, mer_ray, tmp_path, long_l
     assert failed_pages(tmp_path / "w") == [(f"tag 'score', page {number}", 1) for number in (1, 2, 3)]
 
 
-def test_a_service_that_answers_no_page_ends_the_run_and_takes_nothing_away(service, mer_ray, tmp_path):
+@pytest.mark.parametrize(
+    ("fault", "flags", "said", "asked"),
+    [
+        ({"always": {"tag.getTopTracks": "8"}}, [], ["page 1 (error 8", "run again later"], 3 * lastfm.TRIES),
+        ({"songs": []}, [], ["no track was collected"], 1),
+        ({}, ["--offline"], ["holds no answers to this"], 0),
+    ],
+    ids=["out of service", "empty", "offline"],
+)
+def test_a_listing_that_does_not_come_takes_no_track_away(service, mer_ray, tmp_path, fault, flags, said, asked):
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     before = tables(tmp_path / "w")
     for file in (tmp_path / "w" / "cache" / "lastfm").iterdir():
-        file.unlink()
+        file.unlink()  # as the note on storage tells people to
     service.calls.clear()
-    service.always = {"tag.getTopTracks": "8"}
-    code, out, err = mer_ray("collect", *options(service, tmp_path / "w"))
-    assert code == 2
-    assert "page 1 (error 8" in err
-    assert "run again later" in err
-    assert len((out + err).strip().splitlines()) == 1
+    vars(service).update(fault)
+    code, out, err = mer_ray("collect", *flags, *options(service, tmp_path / "w"))
+    assert (code, len((out + err).strip().splitlines())) == (2, 1)
+    assert all(text in err for text in said)
+    assert len(service.calls) == asked
     assert tables(tmp_path / "w") == before
-    assert len(service.calls) == 3 * lastfm.TRIES
 
 
 def test_after_ten_pages_in_a_row_no_more_are_asked_for(service, mer_ray, tmp_path, monkeypatch):
@@ -456,27 +463,17 @@ def test_after_ten_pages_in_a_row_no_more_are_asked_for(service, mer_ray, tmp_pa
     assert Workspace(tmp_path / "w").failures("collect") == []
 
 
-@pytest.mark.parametrize(("fault", "times"), [("empty", 2), ("blank", 1)])
-def test_a_page_that_is_empty_for_a_moment_is_asked_for_again(service, mer_ray, tmp_path, long_listing, fault, times):
-    service.passing = {"page 3": [fault] * times, "page 5": [fault] * times}
+@pytest.mark.parametrize(("pages", "fault", "times"), [((3, 5), "empty", 2), ((3, 5), "blank", 1), ((1,), "empty", 1)])
+def test_a_page_that_is_empty_for_a_moment_is_asked_for_again(
+    service, mer_ray, tmp_path, long_listing, pages, fault, times
+):
+    service.passing = {f"page {n}": [fault] * times for n in pages}
     well(mer_ray("collect", *options(service, tmp_path / "w")))
     assert titles(tmp_path / "w") == long_listing
     assert Workspace(tmp_path / "w").failures("collect") == []
     asked = questions(service)
-    assert [asked["tag.getTopTracks", "soundtrack", str(n), "", ""] for n in range(1, 7)] == [
-        1,
-        1,
-        1 + times,
-        1,
-        1 + times,
-        0,
-    ]
-
-
-def test_a_first_page_that_is_empty_for_a_moment_is_asked_for_again(service, mer_ray, tmp_path, long_listing):
-    service.passing = {"page 1": ["empty"]}
-    well(mer_ray("collect", *options(service, tmp_path / "w")))
-    assert titles(tmp_path / "w") == long_listing
+    numbers = [asked["tag.getTopTracks", "soundtrack", str(n), "", ""] for n in range(1, 7)]
+    assert numbers == [1 + times * (n in pages) for n in range(1, 6)] + [0]
 
 
 class Crossed(LastFm):
@@ -728,19 +725,6 @@ def test_offline_says_where_the_answers_end(service, mer_ray, tmp_path, monkeypa
     assert set(questions(service).values()) == {1}
 
 
-def test_offline_without_any_answer_takes_no_track_away(service, mer_ray, tmp_path):
-    well(mer_ray("collect", *options(service, tmp_path / "w")))
-    before = tables(tmp_path / "w")
-    for file in (tmp_path / "w" / "cache" / "lastfm").iterdir():
-        file.unlink()  # as the note on storage tells people to
-    service.calls.clear()
-    code, out, err = mer_ray("collect", "--offline", *options(service, tmp_path / "w"))
-    assert (code, len((out + err).strip().splitlines())) == (2, 1)
-    assert "holds no answers to this" in err
-    assert service.calls == []
-    assert tables(tmp_path / "w") == before
-
-
 @pytest.mark.parametrize("missing_bytes", [1, 30])
 def test_a_run_that_was_killed_while_it_wrote_asks_for_that_answer_again(service, mer_ray, tmp_path, missing_bytes):
     well(mer_ray("collect", *options(service, tmp_path / "w")))
@@ -852,18 +836,6 @@ def test_tables_that_were_not_finished_are_made_once_more(service, mer_ray, tmp_
     assert Workspace(tmp_path / "w").read_json("settings", "harvest.json") is not None
 
 
-def test_an_empty_listing_takes_no_track_away(service, mer_ray, tmp_path):
-    well(mer_ray("collect", *options(service, tmp_path / "w")))
-    before = tables(tmp_path / "w")
-    for file in (tmp_path / "w" / "cache" / "lastfm").iterdir():
-        file.unlink()
-    service.songs = []
-    code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
-    assert code == 2
-    assert "no track was collected" in err
-    assert tables(tmp_path / "w") == before
-
-
 def test_settings_with_workers_are_valid_and_told_of(service, mer_ray, tmp_path):
     out = well(mer_ray("collect", *options(service, tmp_path / "w", workers=4)))
     assert "collect.workers has no effect" in out
@@ -880,13 +852,13 @@ def test_what_is_stored_is_said_and_warned_of_near_what_lastfm_allows(service, m
 
     kept_mb = ResponseCache(tmp_path / "w" / "cache" / "lastfm").size_bytes() / 1e6
     for allowed, warned in ((kept_mb / 0.79, False), (kept_mb / 0.81, True)):
-        monkeypatch.setattr(stage, "STORAGE_MB", allowed)
+        monkeypatch.setattr(lastfm_tables, "STORAGE_MB", allowed)
         out = well(mer_ray("collect", *options(service, tmp_path / "w")))
         assert ("its terms allow" in out) is warned
 
 
 def test_too_much_is_warned_of_once_while_it_works(service, mer_ray, tmp_path, monkeypatch):
-    monkeypatch.setattr(stage, "STORAGE_MB", 1e-6)
+    monkeypatch.setattr(lastfm_tables, "STORAGE_MB", 1e-6)
     monkeypatch.setattr(stage, "CHECK_SIZE_EVERY", 2)
     code, _, err = mer_ray("collect", *options(service, tmp_path / "w"))
     assert code == 0

@@ -134,14 +134,6 @@ def test_a_table_in_pieces_is_the_table(workspace):
     assert list(workspace.batches("labels", ["valence"])) == []
 
 
-def test_a_damaged_shard_is_named(workspace):
-    workspace.append_rows("tracks", catalogue(3))
-    (name,) = workspace.names("tracks")
-    Path(workspace.path("tracks", name)).write_bytes(b"PAR1 no")
-    with pytest.raises(WorkspaceError, match=re.escape(name)):
-        list(workspace.batches("tracks", ["title"]))
-
-
 # the stage ---------------------------------------------------------------------------------------------------------
 
 
@@ -481,8 +473,8 @@ def test_hostile_tags_are_text_in_the_report(hostile):
     tags, matcher = columns.encode(lists), Matcher(lexicon.Lexicon("l", {"cool": (0.885, 0.93, 0.653)}))
     statistics, batch = label_report.Statistics(), columns.label(tags, matcher)
     statistics.add_tags(tags)
-    statistics.add_labels(batch.vad, batch.se, batch.coverage, batch.n_terms)
-    text = label_report.markdown(statistics, matcher, {}, "")
+    statistics.add_labels(columns.label_rows(pa.array(["1"]), tags.names, batch, np.array([True]), "l"))
+    text = label_report.markdown(statistics, matcher, {})
     (line,) = [line for line in text.splitlines() if "99.00%" in line]
     table = f"| a | b | c | d | e |\n| --- | --- | --- | --- | --- |\n{line}\n"
     tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(table)

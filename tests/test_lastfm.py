@@ -20,7 +20,7 @@ from services import Call, LastFm, Song, closed_port, send
 from mer_ray.errors import ConfigError, MerRayError, ServiceError, TrackError
 from mer_ray.io.rate_limit import LocalLimiter, per_second
 from mer_ray.io.track import SourceResult, Track
-from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing
+from mer_ray.sources import lastfm, lastfm_harvest, lastfm_listing, lastfm_tables
 from mer_ray.sources.lastfm_listing import PageAt, Wanted, listing
 from mer_ray.sources.response_cache import ResponseCache
 
@@ -64,7 +64,7 @@ def collect(service: LastFm, folder: Path, limit: int | None = None, **options: 
             except TrackError as error:
                 losses[track.id] = error
         answers.reload()
-        return [found for found, _ in lastfm_harvest.tracks(listed, wanted, answers, losses)]
+        return [found for found, _ in lastfm_tables.tracks(listed, wanted, answers, losses)]
 
 
 def only_tracks(found: list[SourceResult]) -> list[Track]:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mer_ray.io.advice import ADVICE
 from mer_ray.stages import counters
-from mer_ray.stages.advice import ADVICE
 
 ROOT = Path(__file__).parents[1]
 BOARD = json.loads((ROOT / "cluster" / "grafana.json").read_text(encoding="utf-8"))

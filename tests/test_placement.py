@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import socket
 import struct
 from pathlib import Path
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parts import cross_validate
 
 from mer_ray.errors import InputError, ServiceError
 from mer_ray.training import placement
-from mer_ray.training.crossval import cross_validate
 from mer_ray.training.network import Network
 from mer_ray.training.placement import Placement
 from mer_ray.training.recipe import Recipe
@@ -88,7 +89,8 @@ def group(tmp_path_factory) -> list[dict[str, np.ndarray]]:
     """What two processes of two devices each came to, by rank."""
     folder, port, context = tmp_path_factory.mktemp("group"), free_port(), multiprocessing.get_context("spawn")
     with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("XLA_FLAGS", f"--xla_force_host_platform_device_count={DEVICES_EACH}")
+        devices = f"--xla_force_host_platform_device_count={DEVICES_EACH}"
+        environment.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {devices}")
         members = [context.Process(target=one_of_the_group, args=(r, port, str(folder))) for r in range(PROCESSES)]
         for member in members:
             member.start()
@@ -151,7 +153,7 @@ def test_a_group_that_finds_different_files_does_not_train(monkeypatch):
     tracks, labels = [np.ones((FRAMES, DIMS), np.float32)] * 4, np.full((4, 3), 0.5)
     recipe, fold = Recipe("lstm", 0.1, FRAMES, 1, 1, 2, 1e-2, 0.1), np.array([[0, 0, 1, 1]])
     with pytest.raises(ServiceError, match="part 0 finished: 0, and the first one 1"):
-        cross_validate(recipe, tracks, labels, list("abcd"), fold, 1, 0, placement=Placement.everywhere())
+        cross_validate(recipe, tracks, labels, list("abcd"), fold, 1, placement=Placement.everywhere())
 
 
 def test_on_one_device_arrays_pass_through_as_they_are():

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from markdown_it import MarkdownIt
@@ -19,6 +18,7 @@ from mer_ray import cli, features
 from mer_ray.config import Config
 from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.evaluation.metrics import METRICS, metrics
+from mer_ray.evaluation.predictions import Predictions
 from mer_ray.evaluation.summary import evaluate
 from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import DIMENSIONS
@@ -49,20 +49,13 @@ class Catalog:
         return np.clip(self.labels + np.random.default_rng(seed).normal(0, noise, (REPEATS, *self.labels.shape)), 0, 1)
 
     def table(self, predicted: np.ndarray, **more: str) -> pa.Table:
-        n = TRACKS * REPEATS
-        return pa.table(
-            {
-                "track_id": [f"{i + self.first:016x}" for i in range(TRACKS)] * REPEATS,
-                "artist": [f"Artist {g}" for g in self.group] * REPEATS,
-                "title": [HOSTILE] * n,
-                "group": [f"artist {g}" for g in self.group] * REPEATS,
-                "repeat": np.repeat(np.arange(REPEATS), TRACKS).astype(np.int32),
-                "fold": np.concatenate([(self.group + 7 * r) // 2 % 5 for r in range(REPEATS)]).astype(np.int32),
-                **{d: np.tile(self.labels[:, i], REPEATS) for i, d in enumerate(DIMENSIONS)},
-                **{f"predicted_{d}": predicted[..., i].ravel() for i, d in enumerate(DIMENSIONS)},
-                **{k: [v] * n for k, v in more.items()},
-            }
-        )
+        ids = [f"{i + self.first:016x}" for i in range(TRACKS)]
+        artists, groups = ([f"{word} {g}" for g in self.group] for word in ("Artist", "artist"))
+        fold = np.stack([(self.group + 7 * r) // 2 % 5 for r in range(REPEATS)])
+        table = Predictions(ids, artists, [HOSTILE] * TRACKS, groups, self.labels, fold, predicted).table()
+        for name, value in more.items():
+            table = table.append_column(name, [[value] * len(table)])
+        return table
 
     def run(self, workspace: Workspace, name: str, predicted: np.ndarray) -> None:
         network, feature = name.split("-")
@@ -76,18 +69,12 @@ class Catalog:
             "labels": "planted",
             "trained_at": "2026-01-01",
         }
-        put(workspace, self.table(predicted), "runs", name, "predictions.parquet")
+        workspace.write_table(self.table(predicted), "runs", name, "predictions.parquet")
         figures = evaluate(self.labels, predicted, [str(g) for g in self.group])
         around = even_intervals([0.1] * 3), blank_reference(spec.n_dims, spec.hop_s)
         model_folder.save(
             model_folder.Model(name, network, spec, 215, [], *around, figures, details), workspace, "runs", name
         )
-
-
-def put(workspace: Workspace, table: pa.Table, *parts: str) -> None:
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink)
-    workspace.write_bytes(sink.getvalue().to_pybytes(), *parts)
 
 
 def typed(*arguments: object) -> tuple[int, str, str]:
@@ -105,7 +92,7 @@ def reported(tmp_path_factory) -> tuple[Path, str]:
         workspace, "lstm-mfcc", catalog.labels.mean(axis=0) + 0.01 * (catalog.predicted(0.2, 2) - catalog.labels)
     )
     baselines = [catalog.table(catalog.predicted(noise, 3), model=m) for m, noise in (("ridge", 0.1), ("svr", 0.07))]
-    put(workspace, pa.concat_tables(baselines), "baselines", "mfcc.parquet")
+    workspace.write_table(pa.concat_tables(baselines), "baselines", "mfcc.parquet")
     message = {"grouped_r2": [0.1] * 3, "random_r2": [0.3] * 3, "leak": [0.2] * 3, "leak_lower": [0.1] * 3}
     pair = {"a": f"{0:016x}", "b": f"{1:016x}", "similarity": 0.987, "same_artist": False}
     more = {"feature": "mfcc", "leak_upper": [0.3] * 3, "duplicates": [pair], "n_duplicates_across_artists": 1}
@@ -113,7 +100,7 @@ def reported(tmp_path_factory) -> tuple[Path, str]:
     epoch = np.tile(np.arange(4), 3)
     curve = {"epoch": epoch.astype(np.int32), "train_loss": 1.0 / (1 + epoch), "valid_loss": 1.1 / (1 + epoch)}
     whose = {k: np.zeros(12, np.int32) for k in ("repeat", "fold", "member")}
-    put(workspace, pa.table({**whose, **curve}), "runs", "cnn-mfcc", "curves.parquet")
+    workspace.write_table(pa.table({**whose, **curve}), "runs", "cnn-mfcc", "curves.parquet")
     code, out, err = typed("report", "--workspace", folder)
     assert code == 0, out + err
     return folder, out
@@ -261,13 +248,8 @@ def test_runs_that_do_not_belong_together_are_no_table(tmp_path):
     other.run(workspace, "lstm-mfcc", other.predicted(0.03, 1))
     with pytest.raises(WorkspaceError, match="cnn-mfcc and lstm-mfcc were made with other labels for 120 of 120"):
         report.run(Config(), workspace)
-    put(
-        workspace,
-        catalog.table(catalog.predicted(0.1, 2)).drop_columns("group"),
-        "runs",
-        "lstm-mfcc",
-        "predictions.parquet",
-    )
+    groupless = catalog.table(catalog.predicted(0.1, 2)).drop_columns("group")
+    workspace.write_table(groupless, "runs", "lstm-mfcc", "predictions.parquet")
     with pytest.raises(WorkspaceError, match=r"lstm-mfcc/predictions\.parquet .* has no group"):
         report.run(Config(), workspace)
     workspace.write_bytes(b"PAR1", "runs", "lstm-mfcc", "predictions.parquet")

@@ -18,10 +18,10 @@ from mer_ray.config import SearchConfig
 from mer_ray.errors import ConfigError, InputError, MerRayError, ServiceError
 from mer_ray.io.tables import Workspace
 from mer_ray.stages import tracking
-from mer_ray.stages.trial import Trial
 from mer_ray.training import search
 from mer_ray.training.checkpoint import Checkpoints
 from mer_ray.training.data import Examples
+from mer_ray.training.trial import Trial
 
 STEPPED = sorted(name for name in models.NETWORKS if models.is_network(name))
 HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None

@@ -11,11 +11,11 @@ from click.testing import CliRunner
 
 from mer_ray import console
 from mer_ray.cli import main
+from mer_ray.io.advice import ADVICE, advice
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, failure, now
 from mer_ray.scoring import model_folder
-from mer_ray.stages.advice import ADVICE, advice
-from mer_ray.stages.status import SHOWN_REASONS, _size, look
+from mer_ray.stages.status import SHOWN_REASONS, look
 
 ROOT = Path(__file__).parents[1] / "mer_ray"
 
@@ -180,9 +180,3 @@ def test_there_is_advice_for_every_reason():
     for code in ("http_403", "http_404", "http_503"):
         assert advice(code)
     assert advice("never heard of") == ""
-
-
-def test_sizes_for_people():
-    assert [_size(n) for n in (0, 812, 999, 1_000, 9_940, 3_400_000, 999_600, 25 * 10**9)] == [
-        "0 B", "812 B", "999 B", "1.0 kB", "9.9 kB", "3.4 MB", "1.0 MB", "25 GB",
-    ]  # fmt: skip

@@ -29,10 +29,9 @@ from mer_ray.errors import WorkspaceError
 from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import DIMENSIONS, features_schema, ragged_column
 from mer_ray.io.tables import Workspace, failure, now
-from mer_ray.stages import experiment, fold
-from mer_ray.stages.trial import Shared, Trial
-from mer_ray.training import data
+from mer_ray.training import data, work
 from mer_ray.training.settings import used
+from mer_ray.training.trial import RESTARTS, Order, Trial
 
 HAS_MLFLOW = importlib.util.find_spec("mlflow") is not None
 MFCC = {"sample_rate_hz": 8_000, "hop_length": 4_000, "n_mels": 16, "n_mfcc": 8}
@@ -369,7 +368,7 @@ def of_run(run: str, folds: int = 2) -> list[Trial]:
     return [*of_folds, Trial("assemble", run, "cnn", spec, "", {})]
 
 
-def drawn(order: experiment.Order) -> list[str]:
+def drawn(order: Order) -> list[str]:
     """The trials that may run now, each known to Tune by its name."""
     found = []
     while (trial := order.next(f"id {len(order.running)} {sum(order.deaths.values())}")) is not None:
@@ -377,12 +376,12 @@ def drawn(order: experiment.Order) -> list[str]:
     return found
 
 
-def ids(order: experiment.Order, name: str) -> str:
+def ids(order: Order, name: str) -> str:
     return next(i for i, t in order.running.items() if t.name == name)
 
 
 def test_a_run_is_assembled_when_its_folds_are_done():
-    order = experiment.Order([*of_run("a"), *of_run("b")])
+    order = Order([*of_run("a"), *of_run("b")])
     assert drawn(order) == ["a-repeat0-fold0", "a-repeat0-fold1", "b-repeat0-fold0", "b-repeat0-fold1"]
     order.end(ids(order, "b-repeat0-fold1"), failed=False, died=False)
     assert drawn(order) == []
@@ -392,7 +391,7 @@ def test_a_run_is_assembled_when_its_folds_are_done():
 
 
 def test_a_run_with_a_failed_fold_is_given_up_alone():
-    order = experiment.Order([*of_run("a", 3), *of_run("b")])
+    order = Order([*of_run("a", 3), *of_run("b")])
     first = order.next("1")
     order.end("1", failed=True, died=False)
     assert first.name == "a-repeat0-fold0"
@@ -400,8 +399,8 @@ def test_a_run_with_a_failed_fold_is_given_up_alone():
 
 
 def test_a_trial_that_died_comes_again_a_few_times():
-    order = experiment.Order(of_run("a", 1))
-    for attempt in range(1 + experiment.RESTARTS):
+    order = Order(of_run("a", 1))
+    for attempt in range(1 + RESTARTS):
         assert order.next(str(attempt)).name == "a-repeat0-fold0"
         assert order.next("another") is None
         order.end(str(attempt), failed=False, died=True)
@@ -530,28 +529,25 @@ def test_a_killed_experiment_is_continued_by_the_next_command(long_tests, undist
     assert "found everything done" in out + err
 
 
-class HereShared(Shared):
-    """Without Ray: the dataset is read from the workspace."""
-
-    def dataset(self, trial: Trial) -> data.Dataset:
-        return data.load(self.workspace, trial.feature)
-
-
 def test_what_was_removed_of_a_finished_fold_is_trained_again(copied):
     settings = used(TrainConfig(folds=5), "kernel")
     trial = Trial("fold", "kernel-mfcc", "kernel", features.resolve("mfcc", Params(**MFCC)), "0", settings)
-    shared = HereShared(Workspace(copied), "", 1, 0, None, {})
-    fold.run(trial, shared, lambda values, due: None)
+    workspace = Workspace(copied)
+
+    def run() -> None:
+        work.train(trial, workspace, data.load(workspace, trial.feature), lambda values, due: None)
+
+    run()
     [member] = members(copied, "kernel-mfcc")
     as_it_was, others = member.read_bytes(), {p: p.stat().st_mtime_ns for p in member.parent.iterdir() if p != member}
     member.write_bytes(as_it_was[:100])
     with pytest.raises(WorkspaceError, match=f"{member.name} is damaged.*remove it"):
-        fold.run(trial, shared, lambda values, due: None)
+        run()
     member.unlink()
-    fold.run(trial, shared, lambda values, due: None)
+    run()
     assert member.read_bytes() == as_it_was
     after = {p: p.stat().st_mtime_ns for p in member.parent.iterdir()}
-    fold.run(trial, shared, lambda values, due: None)
+    run()
     assert {p: p.stat().st_mtime_ns for p in member.parent.iterdir()} == after, "a finished fold was trained again"
     assert after.keys() == {member, *others}
 

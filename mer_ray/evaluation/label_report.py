@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.io.schemas import DIMENSIONS
@@ -22,6 +23,8 @@ CELLS = 40
 MOST_TERMS = 30
 _MAX_TAGS = 1_000_000
 _LISTED = 25
+COLUMNS = [*DIMENSIONS, *(f"se_{d}" for d in DIMENSIONS), "coverage", "n_matched"]
+"""Columns of ``labels`` that `Statistics.add_labels` needs."""
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -40,8 +43,10 @@ class Statistics:
     plane: np.ndarray = field(default_factory=lambda: np.zeros((2, CELLS, CELLS)))
     tags: dict[str, tuple[int, float]] = field(default_factory=dict)
 
-    def add_labels(self, vad: np.ndarray, se: np.ndarray, coverage: np.ndarray, n_terms: np.ndarray) -> None:
-        """Labels: vad and se (n, 3), coverage and n_terms (n,). NaN if missing; n_terms 0: a label of the source."""
+    def add_labels(self, labels: pa.Table) -> None:
+        """Add rows of ``labels``, with `COLUMNS`."""
+        vad, se = (np.stack([labels[p + d].to_numpy() for d in DIMENSIONS], axis=1) for p in ("", "se_"))
+        coverage, n_terms = labels["coverage"].to_numpy(), labels["n_matched"].to_numpy()  # 0 terms: given
         self.n += len(vad)
         self.own += int((n_terms == 0).sum())
         centred = vad - 0.5
@@ -113,9 +118,13 @@ def _number(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.3f}"
 
 
-def markdown(statistics: Statistics, matcher: Matcher | None, failures: Mapping[str, int], about: str) -> str:
-    """The report. matcher: of the tags, if any. failures: reason → tracks. about: a line on the settings."""
-    s = statistics
+def markdown(statistics: Statistics, matcher: Matcher | None, failures: Mapping[str, int]) -> str:
+    """The report. matcher: of the tags, if any. failures: reason → tracks."""
+    s, about = statistics, ""
+    if matcher is not None:
+        low, high = matcher.lexicon.scale
+        lexicon = markdown_text(matcher.lexicon.name, 120)
+        about = f"Lexicon {lexicon} ({len(matcher.lexicon):,} terms, scale {low:g}..{high:g}), recipe {matcher.recipe}."
     deviation = np.sqrt(np.maximum(np.diag(s.covariance), 0.0))
     deviation[deviation < 1e-9] = 0.0  # rounding errors of a constant
     lines = ["# Labels", "", f"{s.n:,} labels, {s.own:,} of them given by the source. {about}", ""]

@@ -46,23 +46,42 @@ class Predictions:
         artists, titles, groups = ([column[j] for j in k] for column in (self.artists, self.titles, self.groups))
         return Predictions(list(ids), artists, titles, groups, self.labels[k], self.fold[:, k], self.predicted[:, k])
 
+    def table(self) -> pa.Table:
+        """One row per (repeat, track): the inverse of `from_table`."""
+        repeats, n = self.fold.shape
+        described = {"track_id": self.ids, "artist": self.artists, "title": self.titles, "group": self.groups}
+        return pa.table(
+            {
+                **{name: [*values] * repeats for name, values in described.items()},
+                "repeat": np.repeat(np.arange(repeats, dtype=np.int32), n),
+                "fold": self.fold.ravel().astype(np.int32),
+                **{name: np.tile(self.labels[:, i], repeats) for i, name in enumerate(DIMENSIONS)},
+                **{name: self.predicted[..., i].ravel() for i, name in enumerate(_PREDICTED)},
+            }
+        )
+
 
 def read(workspace: Workspace, *parts: str) -> dict[str, Predictions]:
     """Read a Parquet file of predictions by its column ``model``, or "" if it has none.
 
     Raises WorkspaceError with the file and its defect.
     """
-    path = workspace.path(*parts)
-    try:
-        table = pq.read_table(io.BytesIO(workspace.read_bytes(*parts)))
-    except FileNotFoundError as error:
-        raise WorkspaceError(f"{path} is missing", AGAIN) from error
-    except (OSError, pa.ArrowException) as error:
-        raise WorkspaceError(f"{path} cannot be read ({one_line(str(error), 200)})", AGAIN) from error
+    path, table = workspace.path(*parts), read_table(workspace, *parts)
     if "model" not in table.column_names:
         return {"": from_table(table, path)}
     models = pc.unique(table["model"]).to_pylist()
     return {m: from_table(table.filter(pc.equal(table["model"], m)), path) for m in models}
+
+
+def read_table(workspace: Workspace, *parts: str, columns: list[str] | None = None) -> pa.Table:
+    """A Parquet file of a run. Raises WorkspaceError with the file and its defect."""
+    path = workspace.path(*parts)
+    try:
+        return pq.read_table(io.BytesIO(workspace.read_bytes(*parts)), columns=columns)
+    except FileNotFoundError as error:
+        raise WorkspaceError(f"{path} is missing", AGAIN) from error
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise WorkspaceError(f"{path} cannot be read ({one_line(str(error), 200)})", AGAIN) from error
 
 
 def from_table(table: pa.Table, path: str) -> Predictions:

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mer_ray.io.identity import digest
+
 DIGITS = 16
 """Hexadecimal digits of generated ids: 64 bits."""
 _OWN = re.compile(f"[0-9a-f]{{{DIGITS}}}")
@@ -61,8 +63,7 @@ class Ids(Set[str]):
     def _has(self, numbers: np.ndarray) -> np.ndarray:
         out = np.zeros(len(numbers), bool)
         for run in self._runs:
-            at = np.searchsorted(run, numbers)
-            out |= run[np.minimum(at, len(run) - 1)] == numbers
+            out |= lookup(run, numbers)[1]
         return out
 
     def _merge(self, run: np.ndarray) -> None:
@@ -95,6 +96,19 @@ class Ids(Set[str]):
     def nbytes(self) -> int:
         """Size of the numbers in bytes."""
         return sum(run.nbytes for run in self._runs)
+
+
+def hashed(texts: Iterable[str]) -> np.ndarray:
+    """64 bits of the hash of each text, (n,) uint64: what a table of many texts is compared by."""
+    return np.array([int(digest(text.encode())[:DIGITS], 16) for text in texts], np.uint64)
+
+
+def lookup(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The indices (n,) of ``wanted`` in the sorted ``keys``, and which of them are there, (n,) bool."""
+    if not len(keys):
+        return np.zeros(len(wanted), int), np.zeros(len(wanted), bool)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return at, keys[at] == wanted
 
 
 def _encode(ids: Sequence[str] | pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:

@@ -42,13 +42,16 @@ class Tables(Store):
 
         Returns the file's name.
         """
-        sink = pa.BufferOutputStream()
-        # A dictionary of frames, whose numbers hardly repeat, takes eight times as long, and gigabytes for ten hours.
-        repeats = not table.startswith(features_table(""))
-        pq.write_table(rows, sink, compression="zstd", use_dictionary=repeats)
         name = shard_file(shard)
-        self.write_bytes(sink.getvalue().to_pybytes(), table, name)
+        # A dictionary of frames, whose numbers hardly repeat, takes eight times as long, and gigabytes for ten hours.
+        self.write_table(rows, table, name, use_dictionary=not table.startswith(features_table("")))
         return name
+
+    def write_table(self, rows: pa.Table, *parts: str, **options: Any) -> None:
+        """Write a Parquet file atomically. options: of `pq.write_table`."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd", **options)
+        self.write_bytes(sink.getvalue().to_pybytes(), *parts)
 
     def committed(self, table: str, shard: str) -> Ids:
         """The track_ids that `append` has written under this name."""

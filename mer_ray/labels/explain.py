@@ -1,22 +1,60 @@
-"""The arithmetic of one label, as tables for a terminal."""
+"""One label, explained on a terminal: its arithmetic, as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mer_ray.console import out
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.labels.exclusions import title_forms
 from mer_ray.labels.recipes import Reading
 from mer_ray.labels.terms import Matcher
+from mer_ray.labels.unlabelled import Criteria
 from mer_ray.labels.vad import Label, from_tags
 
+TABLE_WIDTH = 240
+"""Characters: a narrow terminal wraps the lines instead of cutting figures off."""
 OWN_TITLE = Reading(why="left out: the track's own title", counts=False)
+
+
+def show_given(track: dict[str, Any], source: str) -> bool:
+    """Print the names of a row of ``tracks``, and its label if that is the source's own. Returns whether it is.
+
+    source: the setting ``label.source``.
+    """
+    out.print(escape(one_line(f"{track['artist']} – {track['title']}")), f"[dim]({escape(track['track_id'])})[/dim]")
+    label = track["given"]
+    if label is None or None in label.values() or source == "tags":
+        return False
+    values = ", ".join(f"{d} {figure(label[d])}" for d in DIMENSIONS)
+    out.print(f"The label is the source's own, not made from tags: {values}.")
+    return True
+
+
+def show(track: dict[str, Any], matcher: Matcher, criteria: Criteria) -> None:
+    """Print how the label of a row of ``tracks`` follows from its tags."""
+    tags = [(t["name"] or "", float("nan") if t["weight"] is None else t["weight"]) for t in track["tags"] or ()]
+    readings = read(tags, track["title"], matcher)
+    wide = Console(highlight=False, emoji=False, width=TABLE_WIDTH)
+    for table in tables(readings, matcher):
+        wide.print(table)
+    out.print(escape(f"Lexicon {one_line(matcher.lexicon.name)}, recipe {matcher.recipe}."))
+    found = label(readings, matcher)
+    if found is None:
+        out.print("No label: no tag of the track stands for a term of the lexicon.")
+    elif len(found.evidence) < criteria.min_terms or found.coverage < criteria.min_coverage:
+        out.print(
+            f"No label: {len(found.evidence)} terms and coverage {found.coverage:.3f}, where label.min_terms is "
+            f"{criteria.min_terms} and label.min_coverage {criteria.min_coverage:g}."
+        )
 
 
 def read(tags: Sequence[tuple[str, float]], title: str, matcher: Matcher) -> list[tuple[str, float, Reading]]:

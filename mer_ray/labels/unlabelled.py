@@ -17,7 +17,7 @@ class Criteria(NamedTuple):
 
 
 def reason(track: dict[str, Any], n_terms: int, coverage: float, criteria: Criteria) -> tuple[str, str]:
-    """(a reason that `stages.advice` knows, a message).
+    """(a reason that `io.advice` knows, a message).
 
     Args:
         track: Its artist, title, tags and the source's own label.

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from mer_ray.io import address
 from mer_ray.io.address import to_path
-from mer_ray.io.identity import digest, file_digest, one_line
-from mer_ray.io.ids import Ids
+from mer_ray.io.identity import file_digest, one_line
+from mer_ray.io.ids import Ids, hashed, lookup
 
 NAMES = ("artist", "title", "album")
 COLUMNS = ("track_id", "uri", "size", "mtime_ms", "sha256", *NAMES)
@@ -104,7 +104,7 @@ class _Listed:
         for table in listed:
             rows = table.to_pylist()
             for part, text in zip(parts, (_pair, _state, _names, _uri, _id), strict=True):
-                part.append(np.array([_hash(text(row)) for row in rows], np.uint64))
+                part.append(hashed(map(text, rows)))
         pairs, states, names, uris, ids = map(np.concatenate, parts)
         order = np.argsort(pairs, kind="stable")
         self._pairs, self.states, self.names = pairs[order], states[order], names[order]
@@ -120,8 +120,8 @@ class _Listed:
 
 
 def _at(keys: np.ndarray, key: int) -> int | None:
-    index = int(np.searchsorted(keys, np.uint64(key)))
-    return index if index < len(keys) and keys[index] == key else None
+    [index], [there] = lookup(keys, np.array([key], np.uint64))
+    return int(index) if there else None
 
 
 def _pair(row: dict[str, Any]) -> str:
@@ -146,7 +146,7 @@ def _state(row: dict[str, Any]) -> str:
 
 
 def _hash(text: str) -> int:
-    return int(digest(text.encode())[:16], 16)
+    return int(hashed([text])[0])
 
 
 _NOTHING = _hash(_state({"size": None, "mtime_ms": None}))

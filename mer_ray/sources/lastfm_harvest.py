@@ -1,25 +1,23 @@
-"""The harvest of Last.fm: several threads make requests at a common rate, and tracks are read from the responses.
+"""The harvest of Last.fm: several threads make requests at a common rate.
 
-All responses go into the cache (`mer_ray.sources.response_cache`), and all tracks are read from it, so that the tracks
-depend neither on the order of requests nor on interruptions.
+All responses go into the cache (`response_cache`), from which all tracks are read (`lastfm_tables`): so these depend
+neither on the order of requests nor on interruptions.
 """
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mer_ray.console import progress
 from mer_ray.errors import ServiceError, TrackError
-from mer_ray.io.identity import digest, normalise
-from mer_ray.io.track import SourceResult, Track
-from mer_ray.sources import lastfm_xml
-from mer_ray.sources.lastfm import Client, details_request, page_request, tags_request, track_error
+from mer_ray.io.identity import digest
+from mer_ray.io.track import Track
+from mer_ray.sources.lastfm import Client, details_request, page_request, tags_request
 from mer_ray.sources.lastfm_listing import Listing, PageAt, Wanted, content
 from mer_ray.sources.response_cache import Request, ResponseCache
 
@@ -121,54 +119,6 @@ def open_requests(listed: Listing, wanted: Wanted, cache: ResponseCache, retry_r
             todo = [r for r in requests if (found := content(cache, r)) is None or found.refused]
         if todo:
             yield track, todo
-
-
-def tracks(
-    listed: Listing, wanted: Wanted, cache: ResponseCache, failed: Mapping[str, TrackError]
-) -> Iterator[tuple[SourceResult, datetime | None]]:
-    """Each track of the listing with its tags, or its error; and the time of the response.
-
-    failed: errors of requests without a response, by track id.
-    """
-    for track in listed.tracks:
-        if not (track.artist and track.title):
-            yield (track, TrackError("malformed", "Last.fm lists this track without its artist or title")), None
-            continue
-        tags = content(cache, tags_request(track))
-        if tags is None:
-            absent = TrackError("not_asked", f"{track.artist} – {track.title}: Last.fm has not been asked for it", True)
-            yield (track, failed.get(track.id, absent)), None
-        elif tags.refused is not None:
-            code, text = tags.refused
-            yield (track, track_error(track, code, f"error {code}: {text}")), tags.at
-        else:
-            yield _filtered(_detailed(track, wanted, cache), tags.value, wanted), tags.at
-
-
-def _detailed(track: Track, wanted: Wanted, cache: ResponseCache) -> Track:
-    found = content(cache, details_request(track)) if wanted.details else None
-    if found is None or found.refused:
-        return track
-    details: lastfm_xml.Details = found.value
-    # Last.fm identifies a track by artist and title alone.
-    return replace(
-        track,
-        key=track.id,
-        album=details.album,
-        mbid=track.mbid or details.mbid,
-        duration_s=details.duration_s or track.duration_s,
-    )
-
-
-def _filtered(track: Track, tags: lastfm_xml.Tags, wanted: Wanted) -> SourceResult:
-    if wanted.min_seed_weight > 0:
-        weights = {normalise(name): weight for name, weight in tags}
-        seeds = [weights.get(normalise(tag), 0.0) for tag in wanted.tags]
-        weight = max(seeds) if wanted.combine == "union" else min(seeds)
-        if weight < wanted.min_seed_weight:
-            message = f"{track.artist} – {track.title}: the wanted tag weighs {weight:g}, under collect.min_seed_weight"
-            return track, TrackError("off_topic", message)
-    return replace(track, tags=tuple((n, w) for n, w in tags if w >= wanted.min_tag_weight))
 
 
 class _End:

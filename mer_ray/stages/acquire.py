@@ -15,20 +15,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
-from mer_ray.audio import providers
+from mer_ray.audio import audio_changes, providers
 from mer_ray.audio.decode import Probe
 from mer_ray.audio.isolated import Decoder
 from mer_ray.audio.providers.fetch import AudioFile, Keep, fetch
 from mer_ray.config import Config
 from mer_ray.console import Summary
 from mer_ray.errors import InputError, TrackError
+from mer_ray.io import changes
 from mer_ray.io.buffer import Buffer
 from mer_ray.io.identity import file_digest, one_line
 from mer_ray.io.rate_limit import Limiter, LocalLimiter
 from mer_ray.io.schemas import SCHEMAS, features_table
 from mer_ray.io.tables import Workspace, failure
 from mer_ray.io.track import Track
-from mer_ray.stages import audio_changes, changes, plan, runner, task
+from mer_ray.stages import plan, runner, task
 from mer_ray.stages.cluster_limit import ClusterLimiter
 from mer_ray.stages.task import Done
 

@@ -7,14 +7,14 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from mer_ray.config import Config
+from mer_ray.config import CollectConfig, Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError, WorkspaceError
-from mer_ray.io import lock
+from mer_ray.io import changes, lock
 from mer_ray.io.tables import Workspace, failure, now
-from mer_ray.sources import source
+from mer_ray.sources import differences, source
 from mer_ray.sources.listing import Listing
-from mer_ray.stages import changes, counters, workspace_source
+from mer_ray.stages import counters, workspace_source
 
 
 def check(config: Config) -> None:
@@ -30,13 +30,24 @@ def check(config: Config) -> None:
 @lock.alone("collect")
 def run(config: Config, workspace: Workspace) -> Summary:
     """Make ``tracks`` equal to the source, and delete the rows derived from tracks that have changed or are gone."""
+    started = time.monotonic()
     config = workspace_source.adopt(config, workspace)
-    settings = config.collect
-    if settings.source == "lastfm":
+    if config.collect.source == "lastfm":
         from mer_ray.stages import collect_lastfm
 
-        return collect_lastfm.run(config, workspace)
-    started = time.monotonic()
+        summary = collect_lastfm.run(config, workspace)
+    else:
+        summary = _from_source(config.collect, workspace)
+    summary.failed = workspace.n_failed("collect")
+    summary.seconds = time.monotonic() - started
+    if not workspace.has("tracks"):
+        raise InputError(
+            f"no track was collected; {summary.failed} failed", f"see `mer-ray status --workspace {workspace.uri}`"
+        )
+    return summary
+
+
+def _from_source(settings: CollectConfig, workspace: Workspace) -> Summary:
     origin = source.load(settings.source)(settings)
     identity = {"source": settings.source, **origin.identity()}
     before = workspace.failed("collect")
@@ -45,12 +56,12 @@ def run(config: Config, workspace: Workspace) -> Summary:
     errors: list[tuple[str, TrackError]] = []
     with Listing(settings.source, now(), by_content=origin.by_content) as listing:
         with progress("collect", settings.limit) as ticker:
-            for differences in islice(origin.tracks(partial(workspace.batches, "tracks")), settings.limit):
+            for found in islice(origin.tracks(partial(workspace.batches, "tracks")), settings.limit):
                 ticker.advance()
-                if isinstance(differences, tuple):
-                    errors.append((differences[0].id, differences[1]))
+                if isinstance(found, tuple):
+                    errors.append((found[0].id, found[1]))
                 else:
-                    listing.add(differences)
+                    listing.add(found)
         errors += listing.close()
         failures = [
             failure("collect", i, error.reason, error.message, error.transient, attempts.get(i, 0) + 1)
@@ -67,12 +78,6 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary = Summary("collect", done_before=followed.unchanged, made=followed.new)
     summary.changed, summary.gone = len(followed.changed), len(followed.gone)
     summary.notes += [*filter(None, [str(followed)]), *origin.notes()]
-    summary.failed = workspace.n_failed("collect")
-    summary.seconds = time.monotonic() - started
-    if not workspace.has("tracks"):
-        raise InputError(
-            f"no track was collected; {summary.failed} failed", f"see `mer-ray status --workspace {workspace.uri}`"
-        )
     return summary
 
 
@@ -80,14 +85,14 @@ def _compare(
     workspace: Workspace, listing: Listing, keep_gone: bool, failures: list[dict[str, Any]]
 ) -> changes.Changes:
     """How the listing differs. Raises WorkspaceError where it has none of the stored tracks."""
-    differences = changes.compare(workspace, listing.rows)
+    found = differences.compare(workspace, listing.rows)
     if keep_gone:
-        differences.unchanged += len(differences.gone)
-        differences.gone = set()
-    if differences.gone and not differences.unchanged:
+        found.unchanged += len(found.gone)
+        found.gone = set()
+    if found.gone and not found.unchanged:
         failed = f"; {len(failures):,} rows failed, the first: {failures[0]['message']}" if failures else ""
         raise WorkspaceError(
-            f"none of the {len(differences.gone):,} tracks of workspace {workspace.uri} is in this source{failed}",
+            f"none of the {len(found.gone):,} tracks of workspace {workspace.uri} is in this source{failed}",
             "choose another --workspace for it; with --keep-gone, the tracks of both stay here",
         )
-    return differences
+    return found

@@ -2,52 +2,38 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from mer_ray.config import CollectConfig, Config
 from mer_ray.console import Summary, err, progress
-from mer_ray.errors import InputError, MerRayError, ServiceError, TrackError
+from mer_ray.errors import InputError, MerRayError, ServiceError
+from mer_ray.io import changes
 from mer_ray.io.rate_limit import LocalLimiter, per_second
 from mer_ray.io.schemas import SCHEMAS
-from mer_ray.io.tables import Workspace, failure
-from mer_ray.sources import lastfm, lastfm_harvest
+from mer_ray.io.tables import Workspace
+from mer_ray.sources import differences, lastfm, lastfm_harvest, lastfm_tables
 from mer_ray.sources.lastfm_harvest import Failures, Harvest, Job, page_id
-from mer_ray.sources.lastfm_listing import Listing, PageAt, Wanted, listing
-from mer_ray.sources.listing import row
+from mer_ray.sources.lastfm_listing import Listing, Wanted, listing
 from mer_ray.sources.response_cache import ResponseCache
-from mer_ray.stages import changes, counters, workspace_source
+from mer_ray.stages import counters, workspace_source
 
 MAX_THREADS = 64
 """Requests in flight, if the rate allows."""
-STORAGE_MB, NEAR = 100, 0.8
-"""The megabytes that Last.fm's terms let one store, and the share of them from which a note warns."""
 CHECK_SIZE_EVERY = 500
 SHARD_ROWS = 5_000
 MADE = ("settings", "harvest.json")
 
-Rows = Mapping[str, Mapping[str, Any]]
-"""Rows of ``failures`` by their ids."""
-
 
 def run(config: Config, workspace: Workspace) -> Summary:
     """Request what is not cached yet, and rewrite the tables if that changed anything."""
-    started = time.monotonic()
     settings = config.collect
-    wanted = Wanted(
-        tuple(settings.tags),
-        settings.combine,
-        settings.limit,
-        settings.min_tag_weight,
-        settings.min_seed_weight,
-        settings.details,
-    )
+    own = settings.combine, settings.limit, settings.min_tag_weight, settings.min_seed_weight, settings.details
+    wanted = Wanted(tuple(settings.tags), *own)
     workspace.claim("collect", "tracks", _identity(settings))
     workspace_source.remember(settings, workspace)
     before = workspace.ids("tracks")
@@ -65,40 +51,32 @@ def run(config: Config, workspace: Workspace) -> Summary:
             try:
                 _fetch(harvest, jobs, failed_before, cache)
             except ServiceError:
-                workspace.append_rows("failures", _failure_rows(failures.tracks, failures, failed_before))
+                workspace.append_rows("failures", lastfm_tables.failure_rows(failures.tracks, failures, failed_before))
                 raise
             cache.reload()
         if not listed.tracks:  # leave the present tables
             raise _nothing(settings, failures, uri)
-        pages = _missing_pages(listed, failures, failed_before)
-        made = {
-            "answers": len(cache),
-            "bytes": cache.size_bytes(),
-            "wanted": asdict(wanted) | {"tags": list(wanted.tags)},
-        }
+        pages = lastfm_tables.missing_pages(listed, failures, failed_before)
+        asked = asdict(wanted) | {"tags": list(wanted.tags)}
+        made = {"answers": len(cache), "bytes": cache.size_bytes(), "wanted": asked}
         if failures.requested or pages or not workspace.has("tracks") or workspace.read_json(*MADE) != made:
             workspace.write_json(None, *MADE)  # if this run is killed, the next one rewrites the tables
             workspace.claim("collect", "tracks", _identity(settings), restart=True)
-            rows, errors = _read(listed, wanted, cache, failures.tracks)
+            rows, errors = lastfm_tables.read(listed, wanted, cache, failures.tracks)
             # The next run may succeed with these.
             later = {id for id, error in errors.items() if error.transient}
             followed = _replace_tables(workspace, rows, listed, later, settings.keep_gone, bool(pages))
-            failed = _failure_rows(errors | {page_id(at): e for at, e in pages.items()}, failures, failed_before)
+            errors |= {page_id(at): error for at, error in pages.items()}
+            failed = lastfm_tables.failure_rows(errors, failures, failed_before)
             workspace.append_rows("failures", failed)
             counters.count("collect", failed=[f["reason"] for f in failed])
             summary.notes += filter(None, [str(followed)])
             if not failures.tracks and not pages:
                 workspace.write_json(made, *MADE)
-        summary.notes += _notes(listed, pages, cache, uri)
+        summary.notes += lastfm_tables.notes(listed, pages, cache, uri)
     after = workspace.ids("tracks")
     summary.made, summary.done_before = len(after - before), len(after & before)
     counters.count("collect", summary.made)
-    summary.failed = workspace.n_failed("collect")
-    summary.seconds = time.monotonic() - started
-    if not after:
-        raise InputError(
-            f"no track was collected; {summary.failed} failed", f"see `mer-ray status --workspace {workspace.uri}`"
-        )
     return summary
 
 
@@ -115,7 +93,7 @@ def _harvest(settings: CollectConfig, cache: ResponseCache) -> Harvest:
     return Harvest(lambda: lastfm.Client(settings.api_url, limiter.slot, settings.timeout_s, key), cache, n_threads)
 
 
-def _fetch(harvest: Harvest, jobs: list[Job], failed_before: Rows, cache: ResponseCache) -> None:
+def _fetch(harvest: Harvest, jobs: list[Job], failed_before: lastfm_tables.Rows, cache: ResponseCache) -> None:
     """Make the requests about tracks, with progress. Raises as `Harvest.fetch_tracks`."""
     if not jobs:
         return
@@ -128,8 +106,8 @@ def _fetch(harvest: Harvest, jobs: list[Job], failed_before: Rows, cache: Respon
             counters.count("harvest", int(succeeded))
             if not warned and done % CHECK_SIZE_EVERY == 0:
                 size_mb = cache.size_bytes() / 1e6
-                if warned := size_mb > NEAR * STORAGE_MB:
-                    err.print(_too_much(size_mb))
+                if warned := size_mb > lastfm_tables.NEAR * lastfm_tables.STORAGE_MB:
+                    err.print(lastfm_tables.too_much(size_mb))
 
 
 def _nothing(settings: CollectConfig, failures: Failures, cache_uri: str) -> MerRayError:
@@ -138,41 +116,6 @@ def _nothing(settings: CollectConfig, failures: Failures, cache_uri: str) -> Mer
     hint = "check collect.cache, collect.tag and collect.combine"
     what = f"{cache_uri} holds no answers to this" if settings.offline else "no track was collected, none is listed"
     return InputError(what, hint)
-
-
-# the tables -------------------------------------------------------------------------------------------------------
-
-
-def _missing_pages(listed: Listing, failures: Failures, before: Rows) -> dict[PageAt, TrackError]:
-    """The pages that failed, without those at the listing's end that were never requested.
-
-    before: earlier failures, with the reasons for pages that were not requested in this run.
-    """
-    found: dict[PageAt, TrackError] = {}
-    for at in sorted([*listed.missing, *listed.absent]):
-        error = failures.pages.get(at)
-        known = before.get(page_id(at))
-        if error is None and known is not None and page_id(at) not in failures.requested:
-            error = TrackError(known["reason"], known["message"], known["transient"])
-        error = error or listed.missing.get(at)
-        if error is not None:
-            found[at] = error
-    return found
-
-
-def _read(
-    listed: Listing, wanted: Wanted, cache: ResponseCache, failed: Mapping[str, TrackError]
-) -> tuple[list[dict[str, Any]], dict[str, TrackError]]:
-    """Rows of ``tracks``, and the errors of the other tracks by id."""
-    rows, errors, seen = list[dict[str, Any]](), dict[str, TrackError](), set[str]()
-    for found, at in lastfm_harvest.tracks(listed, wanted, cache, failed):
-        track, error = found if isinstance(found, tuple) else (found, None)
-        if error is None:
-            rows.append(row(track, "lastfm", at))
-        elif track.id not in seen:
-            errors[track.id] = error
-        seen.add(track.id)
-    return rows, errors
 
 
 def _replace_tables(
@@ -189,58 +132,16 @@ def _replace_tables(
         gaps: Whether pages are missing: rows derived from the tracks on them stay.
     """
     shards = list(_shards(rows))
-    followed = changes.compare(workspace, lambda: (pa.Table.from_pylist(s, SCHEMAS["tracks"]) for s in shards))
+    followed = differences.compare(workspace, lambda: (pa.Table.from_pylist(s, SCHEMAS["tracks"]) for s in shards))
     if followed.gone and keep_gone:
         shards.append(workspace.find("tracks", sorted(followed.gone), SCHEMAS["tracks"].names).to_pylist())
     followed.gone = set() if gaps or keep_gone else followed.gone - later
     changes.void(workspace, followed)
     workspace.replace("tracks", shards)
     changes.tidy(workspace)
-    merged = []
-    for variant in listed.variants:
-        shown = row(variant.track, "lastfm", None)
-        names = {name: shown[name] for name in ("artist", "title", "mbid")}
-        merged.append({"track_id": variant.merged_into, **names, "rule": variant.rule})
-    workspace.replace("merged", _shards(merged))
+    workspace.replace("merged", _shards(lastfm_tables.merged(listed)))
     return followed
 
 
 def _shards(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     return (rows[start : start + SHARD_ROWS] for start in range(0, len(rows), SHARD_ROWS))
-
-
-def _failure_rows(errors: Mapping[str, TrackError], failures: Failures, before: Rows) -> list[dict[str, Any]]:
-    """Rows of ``failures``. errors: by the id of a track or page. before: earlier failures."""
-    rows = []
-    for id, error in errors.items():
-        attempts = before[id]["attempts"] if id in before else 0
-        attempts = attempts + 1 if id in failures.requested else max(attempts, 1)
-        rows.append(failure("collect", id, error.reason, error.message, error.transient, attempts))
-    return rows
-
-
-# notes ------------------------------------------------------------------------------------------------------------
-
-
-def _notes(listed: Listing, pages: Collection[PageAt], cache: ResponseCache, uri: str) -> list[str]:
-    size_mb = cache.size_bytes() / 1e6
-    notes = [f"{len(cache):,} answers of Last.fm kept in {uri} ({size_mb:.1f} MB)"]
-    if size_mb > NEAR * STORAGE_MB:
-        notes.append(_too_much(size_mb))
-    if listed.variants:
-        notes.append(f"{len(listed.variants):,} other names of these tracks merged: see the table merged")
-    if pages:
-        some = ", ".join(f"page {at.number} of {at.tag!r}" for at in islice(pages, 5))
-        more = f" and {len(pages) - 5:,} more" if len(pages) > 5 else ""
-        notes.append(f"out of reach, with their tracks: {some}{more}; run again later")
-    if never := [at for at in listed.absent if at not in pages]:
-        at = never[0]
-        notes.append(f"the listing ends where the answers do: page {at.number} of {at.tag!r} was never asked for")
-    return notes
-
-
-def _too_much(size_mb: float) -> str:
-    return (
-        f"{size_mb:.0f} MB of Last.fm's data are stored; its terms allow {STORAGE_MB} MB: "
-        "ask Last.fm for more before you go on"
-    )

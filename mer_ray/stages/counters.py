@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from mer_ray.io.advice import advice
 from mer_ray.stages import session
-from mer_ray.stages.advice import advice
 
 COUNTERS = {
     "mer_ray_tracks": ("Tracks that a stage has finished; harvest: that were requested of Last.fm", ("stage",)),

@@ -138,9 +138,7 @@ def _cause(error: Any, workers: int) -> MerRayError:
     raised = _raised(failures) or (controller if isinstance(controller, MerRayError) else None)
     if raised is not None:
         return raised
-    messages = [f"worker {rank}: {_message(failure)}" for rank, failure in failures.items()] or [
-        _message(controller or error)
-    ]
+    messages = [f"worker {rank}: {_message(failure)}" for rank, failure in failures.items()]
     messages = messages or [_message(controller or error)]
     return MerRayError(
         f"the training over {workers} workers failed ({one_line('; '.join(messages))})",

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from mer_ray.config import Config
 from mer_ray.console import Ticker
@@ -12,14 +16,47 @@ from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import one_line
 from mer_ray.io.tables import Workspace, now
 from mer_ray.stages import remote, session, tracking
-from mer_ray.stages.trial import Shared, Trial
+from mer_ray.training.data import Dataset
+from mer_ray.training.trial import Order, Trial
 
-RESTARTS = 3
-"""How often a trial whose process died is started again; it continues from its checkpoints."""
 BASE_BYTES = 600 * 2**20
 """Memory of a process with JAX and a compiled network."""
 SHARE = 0.4
 """Share of a feature's frames that a trial standardises at a time (validation or test frames)."""
+REPORT_S = 1.0
+"""Epochs are reported to Tune at most this often: every report is a round trip."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trials of an experiment share.
+
+    Attributes:
+        datasets: Feature → a reference to its `Dataset` in Ray's object store.
+        mark: See `remote.marker`.
+        threads: Of each process.
+        gpus: Of each process.
+        about: A line for the model card.
+    """
+
+    workspace: Workspace
+    mark: str
+    threads: int
+    gpus: float
+    about: str | None
+    datasets: dict[str, Any]
+
+    def dataset(self, trial: Trial) -> Dataset:
+        """Its arrays are read-only, in memory that all processes of the node share."""
+        import ray
+
+        dataset: Dataset = ray.get(self.datasets[trial.feature.name])
+        if trial.settings.get("weigh_labels"):
+            return dataset
+        return replace(dataset, errors=np.full(dataset.errors.shape, np.nan))
+
+
+# in the driver -----------------------------------------------------------------------------------------------------
 
 
 def load_frames(workspace: Workspace, features: dict[str, FeatureSpec], mark: str) -> tuple[dict[str, Any], int]:
@@ -44,7 +81,7 @@ def _load(workspace: Workspace, feature: FeatureSpec, mark: str) -> tuple[Any, t
     session.prepare_worker(0)
     from mer_ray.training import data, grouped
 
-    def read() -> data.Dataset:
+    def read() -> Dataset:
         remote.check_marker([workspace], mark)
         return data.load(workspace, feature, grouped.read(workspace).of)
 
@@ -67,8 +104,6 @@ def run(config: Config, trials: list[Trial], shared: Shared, frames_bytes: int, 
     # As many trials may wait for room as Tune lets wait in a grid.
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", str(max(200, session.n_cpus())))
     from ray import tune
-
-    from mer_ray.stages import fold
 
     # Tune would print the traceback of every process that died, though its trial is started again.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -97,7 +132,7 @@ def run(config: Config, trials: list[Trial], shared: Shared, frames_bytes: int, 
     name = f"train-{now():%Y%m%d-%H%M%S}"
     seen = Progress()
     tuner = tune.Tuner(
-        tune.with_resources(tune.with_parameters(fold.tune_trial, shared=shared), resources),
+        tune.with_resources(tune.with_parameters(tune_trial, shared=shared), resources),
         tune_config=tune.TuneConfig(
             num_samples=-1,  # until `Order` has no more
             search_alg=_in_order(trials),
@@ -123,43 +158,6 @@ def run(config: Config, trials: list[Trial], shared: Shared, frames_bytes: int, 
         else:
             made.add(trial.name)
     return dict(reversed([error for name, error in errors.items() if name not in made]))  # a run's first error
-
-
-class Order:
-    """Which trial comes next: a run is assembled when its other trials are done, and dropped when one has failed.
-
-    A trial whose process died is repeated, `RESTARTS` times at most. (Tune's own restarts fail immediately if the
-    process dies while it is passed from one trial to the next: Ray 2.60.)
-    """
-
-    def __init__(self, trials: list[Trial]) -> None:
-        self.waiting, self.running = list(trials), dict[str, Trial]()
-        self.deaths: dict[str, int] = {}
-
-    def next(self, trial_id: str) -> Trial | None:
-        """The trial to run under Tune's ``trial_id``; None where others have to end first."""
-        for index, trial in enumerate(self.waiting):
-            others = [*self.running.values(), *self.waiting[:index]]
-            if trial.kind != "assemble" or all(other.run != trial.run for other in others):
-                self.running[trial_id] = self.waiting.pop(index)
-                return trial
-        return None
-
-    def end(self, trial_id: str, failed: bool, died: bool) -> None:
-        """Record that a trial has ended. failed: with an error that a retry would repeat. died: its process died."""
-        trial = self.running.pop(trial_id, None)
-        if trial is None:  # Tune reports a process that dies between two trials twice
-            return
-        self.deaths[trial.name] = deaths = self.deaths.get(trial.name, 0) + died
-        if died and deaths <= RESTARTS:
-            self.waiting.insert(0, trial)
-        elif failed or died:
-            self.waiting = [t for t in self.waiting if t.run != trial.run]
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no trial waits, and none that runs can be repeated."""
-        return not self.waiting and not self.running
 
 
 def _in_order(trials: list[Trial]) -> Any:
@@ -191,3 +189,72 @@ def _in_order(trials: list[Trial]) -> Any:
 
 def _folder(trial: Any) -> str:
     return f"{trial.config['trial'].name}-{trial.trial_id[-5:]}"
+
+
+# in the process of a trial ------------------------------------------------------------------------------------------
+
+
+def tune_trial(config: dict[str, Any], shared: Shared) -> None:
+    """A trial of the experiment. An error of ours is reported, not raised: Tune would try the same again."""
+    session.prepare_worker(shared.gpus, shared.threads)
+    _share_compilations()
+    from ray import tune
+
+    trial: Trial = config["trial"]
+    last = time.monotonic()
+
+    def report(values: dict[str, Any], due: bool) -> None:
+        nonlocal last
+        if due or time.monotonic() - last >= REPORT_S:
+            last = time.monotonic()
+            tune.report(values)
+
+    def work() -> None:
+        session.check_gpu(shared.gpus)
+        remote.check_marker([shared.workspace], shared.mark)
+        tune.report({"steps_done": trial.steps, **run_trial(trial, shared, report)})
+
+    _, error = remote.attempt(work)
+    if error is not None:
+        tune.report({"steps_done": 0, "error": str(error)})
+
+
+def run_trial(trial: Trial, shared: Shared, report: Any) -> dict[str, float]:
+    """Do the work of the trial's kind, unless it has been done. Returns figures for the log. report: `work.Report`."""
+    from mer_ray.training import work
+
+    own = trial, shared.workspace, shared.dataset(trial)
+    if trial.kind == "baselines":
+        return work.make_baselines(*own)
+    if trial.kind == "assemble":
+        from mer_ray.scoring.assembly import assemble
+
+        return assemble(*own, shared.about)
+    if trial.kind == "whole":
+        return work.fit_whole(*own)
+    if trial.kind == "search":
+        work.search_settings(*own, report)
+        return {}
+    return work.train(*own, report)
+
+
+def train_together(config: dict[str, Any]) -> None:
+    """Folds that several processes train together: each calls this."""
+    from mer_ray.training import work
+    from mer_ray.training.placement import Placement
+
+    shared: Shared = config["shared"]
+    remote.check_marker([shared.workspace], shared.mark)
+    for trial in config["trials"]:
+        place = Placement.everywhere()
+        work.train(trial, shared.workspace, shared.dataset(trial), lambda values, due: None, place)
+
+
+def _share_compilations() -> None:
+    """Cache JAX's compilations in Ray's folder of this node, so that each network compiles once for all processes."""
+    from ray._private import worker
+
+    node = getattr(worker.global_worker, "node", None)
+    if node is not None:
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{node.get_session_dir_path()}/mer-ray-jax")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")

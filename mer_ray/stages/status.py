@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -15,20 +13,19 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.fs
 from rich import box
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table as RichTable
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, out
-from mer_ray.errors import ModelError, WorkspaceError
-from mer_ray.features import FeatureSpec
+from mer_ray.errors import WorkspaceError
+from mer_ray.io.advice import advice
 from mer_ray.io.identity import one_line
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, features_table
+from mer_ray.io.last_command import Command
+from mer_ray.io.schemas import SCHEMAS, features_table
 from mer_ray.io.tables import Workspace
-from mer_ray.scoring import model_folder, sql
-from mer_ray.stages.advice import advice
-from mer_ray.stages.workspace_source import Command
-from mer_ray.training import grouped
+from mer_ray.scoring import model_list, sql
 
 EXAMPLES = 2
 SHOWN_REASONS = 15
@@ -43,10 +40,9 @@ def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> 
     typed, used: the workspace as it was typed and the settings in use, for the next command.
 
     ``workspace``; ``tables``: name, rows, bytes, settings_since and last_written (ISO 8601, UTC) of each; ``other``:
-    bytes of the other folders; ``audio_s``: s of audio; ``models``: name, network, feature, n_tracks, trained_at, r2
-    (per dimension: value, lower, upper; the ends of the 95 % interval), best, outdated (its tracks or labels have
-    changed), and problem where it cannot be read; ``failures``: stage, reason, count, transient (how many of them),
-    advice, examples, the commonest first; ``next``: stage, command and why, or null.
+    bytes of the other folders; ``audio_s``: s of audio; ``models``: see `model_list.models`; ``failures``: stage,
+    reason, count, transient (how many of them), advice, examples, the commonest first; ``next``: stage, command and
+    why, or null.
     Raises WorkspaceError where there is no workspace.
     """
     if not workspace.exists("settings"):
@@ -66,7 +62,7 @@ def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> 
                 "last_written": max((f.mtime.isoformat() for f in own if f.mtime), default=None),
             }
         )
-    models, failures = _models(workspace), _failures(workspace)
+    models, failures = model_list.models(workspace), _failures(workspace)
     other = Counter[str]()
     for file in files:
         top = file.path.removeprefix(workspace.root.rstrip("/") + "/").split("/")[0]
@@ -137,58 +133,6 @@ def _files(workspace: Workspace) -> list[Any]:
     return files
 
 
-def _models(workspace: Workspace) -> list[dict[str, Any]]:
-    """The finished models, the best first: by mean R², as `mer-ray score` chooses."""
-    models = []
-    for name in workspace.names("runs"):
-        try:
-            described = model_folder.describe(workspace, "runs", name)
-        except ModelError as error:
-            models.append({"name": name, "best": False, "problem": str(error)})
-            continue
-        if described is not None:
-            details, metrics = described["details"], described["metrics"]
-            r2 = {
-                d: [_finite(x) for x in (metrics[d]["r2"], *metrics[d].get("intervals", {}).get("r2", [None, None]))]
-                for d in DIMENSIONS
-            }
-            models.append(
-                {
-                    "name": name,
-                    "network": described["network"],
-                    "feature": described["feature"]["name"],
-                    "n_tracks": details.get("n_tracks"),
-                    "trained_at": details.get("trained_at"),
-                    "r2": r2,
-                    "best": False,
-                    "outdated": _outdated(workspace, described),
-                }
-            )
-
-    def mean_r2(model: Mapping[str, Any]) -> float:
-        figures = [model.get("r2", {}).get(d, [None])[0] for d in DIMENSIONS]
-        return -math.inf if None in figures else sum(figures)
-
-    models.sort(key=mean_r2, reverse=True)
-    if models and "problem" not in models[0]:
-        models[0]["best"] = True
-    return models
-
-
-def _outdated(workspace: Workspace, described: Mapping[str, Any]) -> bool:
-    try:
-        feature = FeatureSpec.from_json(described["feature"])
-        return grouped.changed(workspace, feature, described["details"].get("data", ""))
-    except WorkspaceError:
-        return True  # its labels or features are gone, or of other settings
-    except (TypeError, KeyError):
-        return False  # unknown to this version
-
-
-def _finite(x: float | None) -> float | None:
-    return None if x is None or not math.isfinite(x) else x
-
-
 def _failures(workspace: Workspace) -> list[dict[str, Any]]:
     groups = sql.query(
         "SELECT stage, reason, count(*) AS count, count_if(transient)::BIGINT AS transient, list(message) AS examples "
@@ -226,11 +170,7 @@ def _next(
         ("extract", not features, "there are no features yet"),
         ("extract", bool(behind), f"{', '.join(behind)}: some tracks are left"),
         ("train", best is None, "there is no trained model yet"),
-        (
-            "train",
-            any(m.get("outdated") for m in models),
-            "tracks or labels have changed since",
-        ),
+        ("train", any(m.get("outdated") for m in models), "tracks or labels have changed since"),
         ("report", reported is None or any(m and m > reported for m in made), "there are models that it does not show"),
         ("score", to_score > 0, f"{to_score:,} tracks are not scored yet"),
     ]
@@ -247,49 +187,25 @@ def _print(status: Mapping[str, Any]) -> None:
     for column in ("Rows", "Size", "Last written"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in status["tables"]:
-        table.add_row(escape(row["name"]), f"{row['rows']:,}", _size(row["bytes"]), _when(row["last_written"]))
+        table.add_row(
+            escape(row["name"]), f"{row['rows']:,}", decimal(row["bytes"]), model_list.when(row["last_written"])
+        )
     out.print(table)
     if status["audio_s"]:
         out.print(f"\n{status['audio_s'] / 3600:,.1f} hours of audio")
-    other = [f"{one_line(name, 40)} {_size(size)}" for name, size in status["other"].items() if size >= 1e6]
+    other = [f"{one_line(name, 40)} {decimal(size)}" for name, size in status["other"].items() if size >= 1e6]
     if other:
         out.print(escape(f"Beside the tables: {', '.join(other)}"))
-    _print_models(status["models"])
+    if models := status["models"]:
+        out.print(f"\n[bold]{_number(len(models), 'model')}[/bold], R² out of fold with 95 % intervals; * is the best")
+        out.print(model_list.table(models))
+        for problem in (m["problem"] for m in models if "problem" in m):
+            out.print(escape(f"! {problem}"))
     _print_failures(status["failures"])
     if status["next"] is None:
         out.print("\nAll stages are done; `mer-ray score MUSIC --out scores.parquet` scores other music.")
     else:
         out.print(f"\nNext: [bold]{escape(status['next']['command'])}[/bold] ({escape(status['next']['why'])})")
-
-
-def _print_models(models: list[dict[str, Any]]) -> None:
-    if not models:
-        return
-    out.print(f"\n[bold]{_number(len(models), 'model')}[/bold], R² out of fold with 95 % intervals; * is the best")
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.padding = (0, 1, 0, 0)
-    table.add_column("", no_wrap=True)
-    table.add_column("Model", overflow="fold")
-    for column in (*(d.capitalize() for d in DIMENSIONS), "Tracks", "Trained"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for m in models:
-        if "problem" in m:
-            table.add_row("!", escape(m["name"]), "cannot be read", *[""] * 4)
-            continue
-        figures = [_with_ends(m["r2"][d]) for d in DIMENSIONS]
-        n_tracks = "" if m["n_tracks"] is None else f"{m['n_tracks']:,}"
-        table.add_row("*" if m["best"] else "", escape(m["name"]), *figures, n_tracks, _when(m["trained_at"])[:10])
-    out.print(table)
-    for m in models:
-        if "problem" in m:
-            out.print(escape(f"! {m['problem']}"))
-
-
-def _with_ends(figures: list[float | None]) -> str:
-    value, lower, upper = figures
-    if value is None:
-        return "–"
-    return f"{value:.3f}" + ("" if lower is None or upper is None else f"\n[dim]{lower:.3f}–{upper:.3f}[/dim]")
 
 
 def _print_failures(failures: list[dict[str, Any]]) -> None:
@@ -318,16 +234,3 @@ def _print_failures(failures: list[dict[str, Any]]) -> None:
 
 def _number(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
-
-
-def _size(n: int) -> str:
-    """Bytes in readable units: 812 B, 3.4 MB."""
-    size, units = float(n), ["B", "kB", "MB", "GB", "TB"]
-    while size >= 999.5 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    return f"{size:.0f} {units[0]}" if size >= 10 or units[0] == "B" else f"{size:.1f} {units[0]}"
-
-
-def _when(moment: str | None) -> str:
-    """A moment in this machine's time, to the minute."""
-    return "" if moment is None else f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from mer_ray.stages.advice import of_environment
+from mer_ray.io.advice import of_environment
 
 
 @dataclass

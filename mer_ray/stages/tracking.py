@@ -29,6 +29,18 @@ def storage(workspace: Store) -> dict[str, Any]:
     return paths if workspace.is_local else {**paths, "storage_filesystem": workspace.fs}
 
 
+def keep_keys_home() -> None:
+    """Stop Tune from copying this process's AWS keys into its trials. Called before trials start.
+
+    Tune (2.60) puts them into the runtime environment of every trial, and Ray writes runtime environments into its
+    logs unredacted. Trials find the keys of their node's environment, profile or role by themselves.
+    """
+    from ray.tune.execution import class_cache
+
+    names: set[str] = class_cache.ENV_VARS_TO_PROPAGATE
+    names -= {name for name in names if name.startswith("AWS_")}
+
+
 def callbacks(address: str | None, experiment: str) -> list[Any]:
     """Tune callbacks that log trials to MLflow; none without an address.
 
@@ -49,7 +61,7 @@ def callbacks(address: str | None, experiment: str) -> list[Any]:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     try:
-        _check_reachable()
+        importlib.import_module("mlflow").MlflowClient().search_experiments(max_results=1)
     except Exception as error:
         # Its messages may quote the URI.
         raise ServiceError(
@@ -85,15 +97,6 @@ def parameters(config: dict[str, Any]) -> dict[str, str | int | float]:
     return {k: v for k, v in {**what, **trial.settings}.items() if isinstance(v, str | int | float)}
 
 
-def _check_reachable() -> None:
-    mlflow = importlib.import_module("mlflow")  # an optional dependency
-    mlflow.MlflowClient().search_experiments(max_results=1)
-
-
-def _warn(error: Exception) -> None:
-    err.print(f"MLflow failed ({type(error).__name__}): the rest is logged by Tune alone", markup=False)
-
-
 def _mlflow(experiment: str) -> Any:
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
@@ -125,6 +128,7 @@ def _mlflow(experiment: str) -> Any:
                 log(*arguments)
             except Exception as error:
                 self.failed = True
-                _warn(error)
+                name = type(error).__name__
+                err.print(f"MLflow failed ({name}): the rest is logged by Tune alone", markup=False)
 
     return Quiet(experiment_name=experiment)

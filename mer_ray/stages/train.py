@@ -11,8 +11,9 @@ from mer_ray.console import Summary, Ticker, progress
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.tables import Workspace, failure, now
-from mer_ray.stages import counters, experiment, extract, keys, remote, session, tracking, workspace_source
-from mer_ray.stages.trial import Shared, Trial
+from mer_ray.stages import counters, experiment, extract, remote, session, tracking, workspace_source
+from mer_ray.stages.experiment import Shared
+from mer_ray.training.trial import Trial
 
 
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
@@ -29,7 +30,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
         trials, summary = remote.run_remote(_planned, config, workspace, specs, summary)
     if trials:
         session.connect(config.address)
-        keys.keep_home()
+        tracking.keep_keys_home()
         session.check_fits(config.train.gpus_per_trial, config.train.workers)
         with remote.marker(workspace) as mark, progress("train", sum(t.steps for t in trials)) as ticker:
             errors = _train(config, workspace, trials, mark, ticker)
@@ -44,7 +45,9 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
                 f"all {len(runs)} trainings failed ({next(iter(errors.values()))})",
                 "the trials' folders under tune/ have their logs",
             )
-        _write_cards(workspace)
+        from mer_ray.scoring.assembly import write_cards
+
+        write_cards(workspace)
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -87,7 +90,7 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
                     continue
                 summary.notes.append(f"{run_name} is trained again: its data changed")
             searched = _searched(config, network)
-            trials += _of_run(Trial("assemble", run_name, network, spec, fingerprint, settings, searched))
+            trials += Trial("assemble", run_name, network, spec, fingerprint, settings, searched).of_run()
     if old:
         summary.notes.append(
             f"{', '.join(old)}: trained by an older version, whose average of the weights began at the fresh ones; "
@@ -95,18 +98,6 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
         )
     order = ("baselines", "fold", "whole", "assemble")
     return sorted(trials, key=lambda t: (order.index(t.kind), t.repeat, t.fold))
-
-
-def _of_run(assembly: Trial) -> list[Trial]:
-    """All trials of a run, given the one that assembles it."""
-    from mer_ray import models
-
-    own = assembly.settings
-    folds = [
-        replace(assembly, kind="fold", repeat=r, fold=k) for r in range(own["repeats"]) for k in range(own["folds"])
-    ]
-    solved = [] if models.is_network(str(assembly.network)) else [replace(assembly, kind="whole")]
-    return [*folds, *solved, assembly]
 
 
 def _searched(config: Config, network: str) -> tuple[str, ...]:
@@ -165,13 +156,12 @@ def _train(config: Config, workspace: Workspace, trials: list[Trial], mark: str,
 
 def _train_together(config: Config, name: str, folds: list[Trial], shared: Shared) -> dict[str, str]:
     """Train the folds of a run, one after the other, each by ``train.workers`` processes."""
-    from mer_ray.stages import fold
     from mer_ray.stages.data_parallel import run_group
 
     train = config.train
     try:
         run_group(
-            fold.train_together,
+            experiment.train_together,
             {"trials": folds, "shared": shared},
             train.workers,
             train.cpus_per_trial,
@@ -183,19 +173,3 @@ def _train_together(config: Config, name: str, folds: list[Trial], shared: Share
     except MerRayError as error:
         return {name: str(error)}
     return {}
-
-
-def _write_cards(workspace: Workspace) -> None:
-    """Write each model's card again, now that the baselines of its feature exist."""
-    from mer_ray import models
-    from mer_ray.evaluation.summary import of_baselines
-    from mer_ray.scoring import model_folder
-    from mer_ray.scoring.card import card
-
-    figures = of_baselines(workspace)
-    for name in workspace.names("runs"):
-        described = model_folder.describe(workspace, "runs", name)
-        if described is not None and described["network"] in models.NETWORKS:  # else of another version
-            model = model_folder.load(workspace.at("runs", name))
-            text = card(model, figures.get(model.feature.name))
-            workspace.write_bytes(text.encode(), "runs", name, "README.md")

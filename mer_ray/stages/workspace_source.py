@@ -1,4 +1,4 @@
-"""The source of a workspace's tracks and its last command, as recorded in it.
+"""The source of a workspace's tracks, as recorded in it.
 
 Every stage takes the source from here, so that the demo's lexicon and random VGGish weights are used for the demo's
 tracks alone, and not whenever a command names no source.
@@ -6,20 +6,15 @@ tracks alone, and not whenever a command names no source.
 
 from __future__ import annotations
 
-import os
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mer_ray.config import CollectConfig, Config
 from mer_ray.errors import WorkspaceError
 from mer_ray.io.address import scheme
+from mer_ray.io.last_command import SOURCE
 from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 
-SOURCE = ("settings", "source.json")
-COMMAND = ("settings", "command.json")
 OLDER = ("settings", "collect.json")
 PASSING = ("offline", "workers", "timeout_s", "requests_per_s", "keep_gone")
 """Settings of ``collect`` that are not recorded."""
@@ -56,11 +51,8 @@ def _older_source(workspace: Store) -> str | None:
     if not workspace.names("tracks"):
         return None
     source = ((workspace.read_json(*OLDER) or {}).get("settings") or {}).get("source")
-    return source or next(iter(sorted(Workspace(workspace.uri).distinct("tracks", "source"), key=_is_demo)), None)
-
-
-def _is_demo(source: str) -> bool:
-    return source == "demo"
+    shown = Workspace(workspace.uri).distinct("tracks", "source")
+    return source or next(iter(sorted(shown, key=lambda name: name == "demo")), None)
 
 
 def remember(collect: CollectConfig, workspace: Store) -> None:
@@ -70,61 +62,6 @@ def remember(collect: CollectConfig, workspace: Store) -> None:
     recorded = {"collect": {**values, "source": collect.source}}
     if workspace.read_json(*SOURCE) != recorded:
         workspace.write_json(recorded, *SOURCE)
-
-
-@dataclass(frozen=True)
-class Command:
-    """How a command was called: a settings file, assignments (key to value, as typed), and the folder it ran in."""
-
-    config: str | None
-    assignments: Mapping[str, str]
-    folder: str
-
-    @classmethod
-    def of_process(cls, config: str | None, assignments: Sequence[str]) -> Command:
-        """The command of this process, without assignments that may hold a secret."""
-        pairs = (a.partition("=") for a in assignments)
-        return cls(config, {k.strip(): v for k, _, v in pairs if not _may_be_secret(v)}, os.getcwd())  # noqa: PTH109
-
-    def remember(self, workspace: Store) -> None:
-        """Record it in a workspace that has tracks.
-
-        Without a settings file, the recorded one stays, with its assignments.
-        """
-        if not workspace.exists(*SOURCE):
-            return
-        before = recall(workspace)
-        command = self
-        if before is not None and self.config in (None, before.config) and self.folder == before.folder:
-            command = Command(before.config, {**before.assignments, **self.assignments}, self.folder)
-        if command != before:
-            values = {"config": command.config, "assignments": dict(command.assignments), "folder": command.folder}
-            workspace.write_json(values, *COMMAND)
-
-    def line(self, stage: str, workspace: Store, typed: str) -> str:
-        """``mer-ray STAGE`` with these settings, as one can type it in the present folder.
-
-        typed: the workspace as it was typed there.
-        """
-        here = self.folder == os.getcwd() or not (self.config or self.assignments)  # noqa: PTH109
-        words = ["mer-ray", stage, *(["-c", self.config] if self.config else [])]
-        words += ["--workspace", typed if here else workspace.uri]
-        for key, value in self.assignments.items():
-            words += ["--set", f"{key}={value}"]
-        line = shlex.join(words)
-        return line if here else f"cd {shlex.quote(self.folder)} && {line}"
-
-
-def recall(workspace: Store) -> Command | None:
-    """The command that `Command.remember` recorded last."""
-    values = workspace.read_json(*COMMAND)
-    return Command(**values) if values else None
-
-
-def _may_be_secret(value: str) -> bool:
-    """Whether it contains an address with a user, a password or a query."""
-    _, found, rest = value.partition(":/")  # a slash may be missing
-    return bool(found) and any(character in rest for character in "@?")
 
 
 def _absolute(path: str) -> str:

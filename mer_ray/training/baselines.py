@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mer_ray import models
-from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.evaluation.predictions import Predictions
 from mer_ray.io.tables import Workspace
 from mer_ray.models import svr
 from mer_ray.models.pooled import mean_sd
@@ -64,23 +62,13 @@ def rows(
     groups: Sequence[str],
 ) -> pa.Table:
     """``baselines/FEATURE.parquet``: a row per model, repeat and track."""
-    repeats, n = of.fold.shape
-    parts = []
-    for model, predicted in of.predicted.items():
-        for r in range(repeats):
-            columns: dict[str, Any] = {
-                "model": pa.array([model] * n),
-                "track_id": list(ids),
-                "artist": list(artists),
-                "title": list(titles),
-                "group": list(groups),
-                "repeat": np.full(n, r, np.int32),
-                "fold": of.fold[r].astype(np.int32),
-                **{d: labels[:, i] for i, d in enumerate(DIMENSIONS)},
-                **{f"predicted_{d}": predicted[r, :, i] for i, d in enumerate(DIMENSIONS)},
-            }
-            parts.append(pa.table(columns))
-    return pa.concat_tables(parts)
+    made = {
+        k: Predictions(list(ids), list(artists), list(titles), list(groups), labels, of.fold, p)
+        for k, p in of.predicted.items()
+    }
+    return pa.concat_tables(
+        [own.table().add_column(0, "model", [[name] * own.predicted[..., 0].size]) for name, own in made.items()]
+    )
 
 
 def write(workspace: Workspace, feature: str, table: pa.Table, report: dict[str, Any]) -> None:
@@ -88,7 +76,5 @@ def write(workspace: Workspace, feature: str, table: pa.Table, report: dict[str,
 
     The JSON file comes last, so that it marks both as complete.
     """
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    workspace.write_bytes(sink.getvalue(), "baselines", f"{feature}.parquet")
+    workspace.write_table(table, "baselines", f"{feature}.parquet")
     workspace.write_json(report, "baselines", f"{feature}.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from mer_ray.models.splits import grouped_folds
 from mer_ray.training.checkpoint import NOTHING, Checkpoints
 from mer_ray.training.data import Examples
 from mer_ray.training.fit import create, restore
-from mer_ray.training.placement import Placement
 from mer_ray.training.recipe import Recipe, label_weights
+
+if TYPE_CHECKING:  # the driver needs no JAX
+    from mer_ray.training.placement import Placement
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,6 @@ class FoldResult:
     """predicted: (n, 3) in 0..1, of the fold's own tracks. members: one of each part."""
 
     predicted: np.ndarray
-    members: list[Regressor]
-
-
-@dataclass(frozen=True)
-class Result:
-    """Result of a cross-validation.
-
-    Attributes:
-        predicted: Out-of-fold (R, N, 3), in 0..1.
-        fold: (R, N).
-        plan: Of `parts`.
-        members: One of each part.
-    """
-
-    predicted: np.ndarray
-    fold: np.ndarray
-    plan: list[Part]
     members: list[Regressor]
 
 
@@ -118,42 +103,6 @@ def read_member(checkpoints: Checkpoints, number: int, recipe: Recipe) -> Regres
     member = restore(recipe, named, about["targets"], about["chosen"])
     member.curve = curve
     return member
-
-
-def cross_validate(
-    recipe: Recipe | Callable[[Part], Recipe],
-    tracks: Sequence[np.ndarray],
-    labels: np.ndarray,
-    groups: Sequence[str],
-    fold: np.ndarray,
-    members: int,
-    seed: int,
-    separate: bool = False,
-    **options: Any,
-) -> Result:
-    """All folds of all repeats, one after the other in this process.
-
-    Args:
-        recipe: one for all, or one for each part.
-        tracks: frames (n_i, F).
-        labels: (N, 3) in 0..1.
-        groups: (N,), such as artists.
-        fold: (R, N), of `partitions`.
-        members: networks per fold, which differ in seed and validation set.
-        separate: a network per dimension.
-        options: on_epoch, checkpoints and placement of `train_fold`.
-    """
-    recipe_of = recipe if callable(recipe) else lambda part: recipe
-    data = Examples(tracks, labels, groups, np.full(labels.shape, np.nan))
-    network = recipe_of(Part(0, 0, 0, None, 0, 0)).network
-    plan = parts(network, int(fold.max()) + 1, len(fold), members, separate, seed)
-    predicted = np.zeros((len(fold), *labels.shape))
-    results = []
-    for r, k in dict.fromkeys((p.repeat, p.fold) for p in plan):
-        mine = [p for p in plan if (p.repeat, p.fold) == (r, k)]
-        results.append(train_fold(recipe_of, data, fold[r], mine, **options))
-        predicted[r, fold[r] == k] = results[-1].predicted
-    return Result(predicted, fold, plan, [m for r in results for m in r.members])
 
 
 def whole(recipe: Recipe, data: Examples, seed: int) -> Regressor:

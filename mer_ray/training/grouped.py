@@ -56,9 +56,7 @@ def make(workspace: Workspace, specs: Sequence[FeatureSpec]) -> Groups:
     found = grouping(dataset.ids, dataset.artists, dataset.albums, dataset.composers, pairs)
     about.append(found.sentence())
     table = pa.table({"track_id": dataset.ids, "group": found.groups})
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    workspace.write_bytes(sink.getvalue(), FOLDER, "groups.parquet")
+    workspace.write_table(table, FOLDER, "groups.parquet")
     named = [[dataset.ids[a], dataset.ids[b], s] for a, b, s in pairs]
     described = {"key": key, "finest": finest.to_json(), "duplicates": named, "about": about}
     workspace.write_json(described, FOLDER, "splits.json")

@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from mer_ray.audio.providers import searches
+from mer_ray.io import changes
 from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import digest
+from mer_ray.io.ids import hashed, lookup
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace
-from mer_ray.stages import changes
 
 OWN = ("file", "folder")
 """Providers that use the user's files where they lie."""
@@ -59,7 +60,7 @@ class Known:
             for audio in workspace.batches("audio", wanted):
                 rows = audio.to_pylist()
                 now = threads.map(state, [r["uri"] for r in rows], chunksize=256)
-                keys.append(_hashes(r["track_id"] for r in rows))
+                keys.append(hashed(r["track_id"] for r in rows))
                 requests.append(np.array([int(r["request"] or "0", 16) for r in rows], np.uint64))
                 searched.append(np.array([searches(r["provider"]) for r in rows], bool))
                 same.append(np.array([_is_same(r, at) for r, at in zip(rows, now, strict=True)], bool))
@@ -75,11 +76,8 @@ class Known:
     def differ(self, tracks: pa.Table) -> np.ndarray:
         """Which of these rows of ``tracks`` have audio whose request or file has changed, (n,) bool."""
         out = np.zeros(len(tracks), bool)
-        if not len(self):
-            return out
-        own = _hashes(tracks["track_id"].to_pylist())
-        at = np.minimum(np.searchsorted(self._keys, own), len(self) - 1)
-        for i in np.flatnonzero(self._keys[at] == own):
+        at, known = lookup(self._keys, hashed(tracks["track_id"].to_pylist()))
+        for i in np.flatnonzero(known):
             track = {name: tracks[name][i].as_py() for name in ("uri", *OF_NAMES)}
             requested = request(track, bool(self._searched[at[i]]))
             out[i] = not self._same[at[i]] or self._requests[at[i]] not in (0, int(requested, 16))
@@ -117,11 +115,9 @@ class Again:
             work.drop(features_table(name), void | set(moved) if keys.get(name) == "path" else void)
         work.drop("failures", void, changes.of_decoding())
         work.exchange("audio", ids, list(self._rows.values()))
-        self.replaced, self.same, self.gone = (
-            self.replaced + len(new),
-            self.same + len(self._rows) - len(new),
-            self.gone + len(self._gone),
-        )
+        self.replaced += len(new)
+        self.same += len(self._rows) - len(new)
+        self.gone += len(self._gone)
         self._rows, self._gone = {}, set()
 
     def notes(self) -> Iterator[str]:
@@ -140,7 +136,3 @@ def _is_same(row: Mapping[str, Any], now: tuple[int | None, int | None]) -> bool
 
 
 _NONE = np.zeros(0, bool)
-
-
-def _hashes(ids: Any) -> np.ndarray:
-    return np.array([int(digest(i.encode())[:16], 16) for i in ids], np.uint64)

@@ -1,23 +1,27 @@
-"""What the driver sends to each trial of a training; `fold` does the work."""
+"""The trials of a training: what each of them trains, and in which order they run."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from mer_ray import models
 from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import digest
 from mer_ray.io.tables import Workspace
+from mer_ray.models.windows import window_frames
+from mer_ray.training import crossval
+from mer_ray.training.checkpoint import VERSION, Checkpoints
+from mer_ray.training.crossval import Part
+from mer_ray.training.data import Dataset
+from mer_ray.training.recipe import Recipe
 
-if TYPE_CHECKING:  # the driver needs no JAX
-    from mer_ray.training.checkpoint import Checkpoints
-    from mer_ray.training.crossval import Part
-    from mer_ray.training.data import Dataset
-    from mer_ray.training.recipe import Recipe
+RESTARTS = 3
+"""How often a trial whose process died is started again; it continues from its checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -77,26 +81,27 @@ class Trial:
     @property
     def full_plan(self) -> list[Part]:
         """The whole cross-validation."""
-        from mer_ray.training.crossval import parts
-
-        assert self.network is not None
         own = self.settings
         separate = own.get("heads") == "separate"
-        return parts(self.network, own["folds"], own["repeats"], own.get("members", 1), separate, own["seed"])
+        return crossval.parts(
+            str(self.network), own["folds"], own["repeats"], own.get("members", 1), separate, own["seed"]
+        )
+
+    def of_run(self) -> list[Trial]:
+        """All trials of the run that this one assembles."""
+        own = self.settings
+        places = np.ndindex(own["repeats"], own["folds"])
+        folds = [replace(self, kind="fold", repeat=r, fold=k) for r, k in places]
+        return [*folds, *([] if models.is_network(str(self.network)) else [replace(self, kind="whole")]), self]
 
     def partitions(self, dataset: Dataset) -> np.ndarray:
         """The fold of each track in each repeat, (R, N)."""
-        from mer_ray.training.crossval import partitions
-
         own = self.settings
-        return partitions(dataset.groups, dataset.labels, own["folds"], own["repeats"], own["seed"])
+        return crossval.partitions(dataset.groups, dataset.labels, own["folds"], own["repeats"], own["seed"])
 
     @property
     def key(self) -> str:
         """8 hexadecimal digits: a hash of everything that decides the run's result."""
-        from mer_ray import models
-        from mer_ray.training.checkpoint import VERSION
-
         code = f"{models.fingerprint(self.network)}-{VERSION}" if self.network else None
         own = {"name": self.run, "feature": self.feature.to_json(), "data": self.data, "code": code}
         content = [{**own, "choices": self.searched}, self.settings]
@@ -104,51 +109,53 @@ class Trial:
 
     def checkpoints(self, workspace: Workspace) -> Checkpoints:
         """Where the run's trials store their results."""
-        from mer_ray.training.checkpoint import Checkpoints
-
         return Checkpoints(workspace, f"{self.run}-{self.key}")
 
     def recipe(self, part: Part, choices: Sequence[Mapping[str, Any]] = ()) -> Recipe:
         """How a part is trained. choices: settings that a search chose for its fold (`search.choose`)."""
-        from mer_ray import models
-        from mer_ray.models.windows import window_frames
-        from mer_ray.training.recipe import Recipe
-
-        assert self.network is not None
+        network = str(self.network)
         # A recipe is complete; the settings leave out what the network does not use.
-        own = {**models.defaults(self.network), **self.settings}
+        own = {**models.defaults(network), **self.settings}
         for choice in choices:
             if (choice["repeat"], choice["fold"], choice["target"]) == (part.repeat, part.fold, part.target):
                 own |= choice["settings"]
         window = window_frames(own["window_s"], self.feature.hop_s)
         names = [n for n in Recipe.__dataclass_fields__ if n in own]
-        return Recipe(network=self.network, hop_s=self.feature.hop_s, window=window, **{n: own[n] for n in names})
+        return Recipe(network=network, hop_s=self.feature.hop_s, window=window, **{n: own[n] for n in names})
 
 
-@dataclass(frozen=True)
-class Shared:
-    """What all trials of an experiment share.
+class Order:
+    """Which trial comes next: a run is assembled when its other trials are done, and dropped when one has failed.
 
-    Attributes:
-        datasets: Feature → a reference to its `Dataset` in Ray's object store.
-        mark: See `remote.marker`.
-        threads: Of each process.
-        gpus: Of each process.
-        about: A line for the model card.
+    A trial whose process died is repeated, `RESTARTS` times at most. (Tune's own restarts fail immediately if the
+    process dies while it is passed from one trial to the next: Ray 2.60.)
     """
 
-    workspace: Workspace
-    mark: str
-    threads: int
-    gpus: float
-    about: str | None
-    datasets: dict[str, Any]
+    def __init__(self, trials: list[Trial]) -> None:
+        self.waiting, self.running = list(trials), dict[str, Trial]()
+        self.deaths: dict[str, int] = {}
 
-    def dataset(self, trial: Trial) -> Dataset:
-        """Its arrays are read-only, in memory that all processes of the node share."""
-        import ray
+    def next(self, trial_id: str) -> Trial | None:
+        """The trial to run under Tune's ``trial_id``; None where others have to end first."""
+        for index, trial in enumerate(self.waiting):
+            others = [*self.running.values(), *self.waiting[:index]]
+            if trial.kind != "assemble" or all(other.run != trial.run for other in others):
+                self.running[trial_id] = self.waiting.pop(index)
+                return trial
+        return None
 
-        dataset: Dataset = ray.get(self.datasets[trial.feature.name])
-        if trial.settings.get("weigh_labels"):
-            return dataset
-        return replace(dataset, errors=np.full(dataset.errors.shape, np.nan))
+    def end(self, trial_id: str, failed: bool, died: bool) -> None:
+        """Record that a trial has ended. failed: with an error that a retry would repeat. died: its process died."""
+        trial = self.running.pop(trial_id, None)
+        if trial is None:  # Tune reports a process that dies between two trials twice
+            return
+        self.deaths[trial.name] = deaths = self.deaths.get(trial.name, 0) + died
+        if died and deaths <= RESTARTS:
+            self.waiting.insert(0, trial)
+        elif failed or died:
+            self.waiting = [t for t in self.waiting if t.run != trial.run]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no trial waits, and none that runs can be repeated."""
+        return not self.waiting and not self.running

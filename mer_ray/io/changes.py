@@ -1,28 +1,21 @@
-"""What has changed in the source since the last ``collect``, and which rows derived from it are therefore invalid.
+"""Which rows derived from the tracks are invalid, where tracks have changed or are gone.
 
 Invalid rows are deleted first and the new tracks written last, so that after a kill the next ``collect`` finds the
-difference again. Rows of ``audio`` stay: `stages.acquire` checks them where a track's request or file has changed.
+difference again. Rows of ``audio`` stay: `audio_changes` checks them where a track's request or file has changed.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mer_ray.features import OLDER_NAMES
-from mer_ray.io.identity import digest, normalise
-from mer_ray.io.ids import Ids
-from mer_ray.io.schemas import SCHEMAS, features_table
+from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace
 
-COMPARED = [name for name in SCHEMAS["tracks"].names if name not in ("source", "fetched_at")]
 OF_LABELS = {"tags", "given", "title"}
 """Fields of a track that its label follows from."""
 OF_REQUESTS = {"uri", "artist", "title", "album", "spotify_id", "duration_s"}
@@ -32,6 +25,8 @@ OF_FILES = {"size", "mtime_ns"}
 SHOWN_IN_SCORES = {"artist", "title", "album"}
 NAMES = {"uri": "path", "given": "label", "size": "file", "mtime_ns": "file", "track_id": "id"}
 """The fields' names in messages."""
+PRECOMPUTED = ("precomputed", "brought")
+"""The family of precomputed features, and its former name (`features.OLDER_NAMES`)."""
 BATCH = 5_000
 
 
@@ -76,63 +71,6 @@ class Changes:
         return ", ".join(parts)
 
 
-def compare(workspace: Workspace, new: Callable[[], Iterator[pa.Table]]) -> Changes:
-    """How the tracks that the source has now differ from the stored ones.
-
-    new: yields the present rows of ``tracks``, batch by batch. Takes 16 bytes a track of both.
-    """
-    keys, contents = _digests(workspace.batches("tracks", COMPARED, BATCH))
-    changes, differing, fresh, still = Changes(), set[str](), set[str](), np.zeros(len(keys), bool)
-    for batch in new():
-        own, content = _digests([batch.select(COMPARED)], sort=False)
-        if not len(keys):
-            changes.new += len(own)
-            continue
-        at = np.minimum(np.searchsorted(keys, own), len(keys) - 1)
-        known = keys[at] == own
-        still[at[known]] = True
-        differing.update(batch["track_id"].filter(pa.array(known & (contents[at] != content))).to_pylist())
-        fresh.update(batch["track_id"].filter(pa.array(~known)).to_pylist())
-    gone = set(keys[~still].tolist())
-    for ids in workspace.batches("tracks", ["track_id"]) if gone else ():
-        changes.gone.update(i for i in ids["track_id"].to_pylist() if _key(i) in gone)
-    stored = _rows(differing | changes.gone, workspace.batches("tracks", COMPARED, BATCH))
-    found = _rows(differing | (fresh if gone else set()), (batch.select(COMPARED) for batch in new()))
-    changes.renamed = _same_music([stored[i] for i in changes.gone], [found[i] for i in fresh] if gone else [])
-    pairs = {**{i: i for i in differing}, **changes.renamed}
-    for before, after in pairs.items():
-        for name in COMPARED:
-            if found[after][name] != stored[before][name]:
-                changes.fields.setdefault(name, set()).add(after)
-    changes.gone -= changes.renamed.keys()
-    changes.new += len(fresh) - len(changes.renamed)
-    changes.unchanged = int(still.sum()) + len(changes.renamed)
-    return changes
-
-
-def _same_music(gone: list[dict[str, Any]], fresh: list[dict[str, Any]]) -> dict[str, str]:
-    """Old id → new id of tracks that only changed their name: with the same path, or else the same artist and title."""
-    found: dict[str, str] = {}
-    for named in (_path, _name):
-        rows: tuple[dict[str, list[str]], dict[str, list[str]]] = ({}, {})
-        for side, listed, taken in zip(rows, (gone, fresh), (set(found), set(found.values())), strict=True):
-            for row in listed:
-                if (name := named(row)) and row["track_id"] not in taken:
-                    side.setdefault(name, []).append(row["track_id"])
-        before, after = rows
-        found |= {i[0]: after[n][0] for n, i in before.items() if len(i) == 1 and len(after.get(n, ())) == 1}
-    return found
-
-
-def _path(row: dict[str, Any]) -> str:
-    return row["uri"] or ""
-
-
-def _name(row: dict[str, Any]) -> str:
-    artist, title = normalise(row["artist"]), normalise(row["title"])
-    return f"{artist}\x1f{title}" if artist and title else ""
-
-
 def void(workspace: Workspace, changes: Changes) -> None:
     """Delete the rows derived from what has changed or is gone, and no others."""
     gone, renamed = changes.gone, changes.renamed
@@ -163,8 +101,7 @@ def precomputed(workspace: Workspace) -> dict[str, str]:
     """
     made = ((name, workspace.read_json("settings", f"extract-{name}.json")) for name in workspace.names("features"))
     settings = {name: (recorded or {}).get("settings") or {} for name, recorded in made}
-    families = ("precomputed", OLDER_NAMES["precomputed"])
-    return {name: s["params"]["key"] for name, s in settings.items() if s.get("family") in families}
+    return {name: s["params"]["key"] for name, s in settings.items() if s.get("family") in PRECOMPUTED}
 
 
 def of_audio() -> pc.Expression:
@@ -197,28 +134,3 @@ def tidy(workspace: Workspace) -> None:
     workspace.settle("scores")
     workspace.drop("scores", orphans)
     workspace.drop("failures", orphans, pc.field("stage") != "collect")
-
-
-def _digests(batches: Iterable[pa.Table], sort: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """(a hash of each row's id, a hash of its content), uint64 (n,); by default ordered by the first."""
-    keys, contents = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)]
-    for batch in batches:
-        rows = batch.to_pylist()
-        keys.append(np.array([_key(row["track_id"]) for row in rows], np.uint64))
-        contents.append(np.array([_key(json.dumps(row, sort_keys=True)) for row in rows], np.uint64))
-    key, content = np.concatenate(keys), np.concatenate(contents)
-    order = np.argsort(key, kind="stable") if sort else slice(None)
-    return key[order], content[order]
-
-
-def _key(text: str) -> int:
-    return int(digest(text.encode())[:16], 16)
-
-
-def _rows(ids: set[str], batches: Iterator[pa.Table]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    if ids:
-        wanted = Ids(ids)
-        for batch in batches:
-            found |= {r["track_id"]: r for r in batch.filter(pa.array(wanted.mask(batch["track_id"]))).to_pylist()}
-    return found

@@ -1,0 +1,130 @@
+"""``runs/NAME`` from the results of its folds: predictions, learning curves, intervals, card and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mer_ray import models
+from mer_ray.errors import MerRayError
+from mer_ray.evaluation.bootstrap import group_sizes
+from mer_ray.evaluation.predictions import Predictions
+from mer_ray.evaluation.summary import evaluate, of_baselines
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace, now
+from mer_ray.models.regressor import Regressor
+from mer_ray.models.statistics import PassageStatistics
+from mer_ray.scoring import model_folder
+from mer_ray.scoring.card import card
+from mer_ray.scoring.intervals import coverage, intervals
+from mer_ray.training import reference
+from mer_ray.training.checkpoint import VERSION
+from mer_ray.training.crossval import Part, read_member
+from mer_ray.training.data import Dataset
+from mer_ray.training.trial import Trial
+
+
+def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | None) -> dict[str, float]:
+    """Write the folder of a run whose folds are all there; ``model.json`` comes last. R² per dimension.
+
+    about: a line for the model card.
+    """
+    d, own, feature, plan = dataset, trial.settings, trial.feature, trial.full_plan
+    checkpoints = trial.checkpoints(workspace)
+    fold = trial.partitions(d)
+    predicted = np.zeros((*fold.shape, len(DIMENSIONS)))
+    choices: list[dict[str, Any]] = []
+    for r, k in np.ndindex(own["repeats"], own["folds"]):
+        of_fold = _required(checkpoints.read(replace(trial, repeat=r, fold=k).result), f"fold {k} of repeat {r}")
+        predicted[r, fold[r] == k] = of_fold.arrays[0]
+        choices += of_fold.progress["choices"]
+
+    def member(number: int, part: Part) -> Regressor:
+        found: Regressor = _required(read_member(checkpoints, number, trial.recipe(part, choices)), f"member {number}")
+        return found
+
+    trained = [member(p.number, p) for p in plan]
+    first = trial.recipe(plan[0], choices)
+    members = trained if models.is_network(str(trial.network)) else [member(len(plan), plan[0])]
+    statistics = members[0].statistics
+    if statistics is None:
+        statistics = PassageStatistics.fit(d.frames, d.labels, first.window, feature.hop_s, 0)
+    means = [statistics.mean(t, first.window, feature.hop_s) for t in d.frames]
+    figures = evaluate(d.labels, predicted, d.groups)
+    model = model_folder.Model(
+        name=trial.run,
+        network=str(trial.network),
+        feature=feature,
+        window=first.window,
+        members=members,
+        intervals=intervals(d.labels, predicted, d.groups),
+        reference=reference.fit(statistics, np.stack(means), d.groups, own["seed"]),
+        metrics=figures,
+        details={
+            "settings": own,
+            "weighed": bool(np.isfinite(d.errors).any()),
+            "chosen": members[0].chosen,
+            "searched": _searched(choices),
+            "version": VERSION,
+            "data": trial.data,
+            "repeats": own["repeats"],
+            "n_tracks": len(d.ids),
+            "n_artists": len(set(d.artists)),
+            **group_sizes(d.groups),
+            "labels": _origin(d.lexicons),
+            "about": about,
+            "coverage": coverage(d.labels, predicted, d.groups).tolist(),
+            "trained_at": now().isoformat(),
+        },
+    )
+    made = Predictions(d.ids, d.artists, d.titles, list(d.groups), d.labels, fold, predicted)
+    workspace.write_table(made.table(), "runs", trial.run, "predictions.parquet")
+    workspace.write_table(_curves(plan, trained), "runs", trial.run, "curves.parquet")
+    if choices:
+        workspace.write_json({"choices": choices}, "search", f"{trial.run}.json")
+    workspace.write_bytes(card(model).encode(), "runs", trial.run, "README.md")
+    model_folder.save(model, workspace, "runs", trial.run)
+    checkpoints.clear(trial.run)
+    return {f"r2_{name}": figures[name]["r2"] for name in DIMENSIONS}
+
+
+def _required(found: Any, what: str) -> Any:
+    if found is None:
+        raise MerRayError(f"the checkpoint of {what} is gone", "run `mer-ray train` again: it is trained again")
+    return found
+
+
+def _searched(choices: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """What a search has chosen for the folds, each value once."""
+    names = {name for c in choices for name in c["settings"]}
+    return {name: sorted({c["settings"][name] for c in choices}) for name in sorted(names)}
+
+
+def _origin(lexicons: list[str]) -> str:
+    origins = ["given by the source" if n == "manifest" else f"tag-weighted means of the lexicon {n}" for n in lexicons]
+    return "; ".join(origins) + "."
+
+
+def _curves(plan: Sequence[Part], members: Sequence[Regressor]) -> pa.Table:
+    """The losses of each epoch of each member."""
+    epochs = [len(m.curve) for m in members]
+    whose = np.repeat(np.array([(p.repeat, p.fold, p.member) for p in plan], np.int32), epochs, axis=0)
+    epoch = np.concatenate([np.arange(n, dtype=np.int32) for n in epochs])
+    losses = np.concatenate([np.reshape(m.curve, (-1, 2)) for m in members]).astype(float)
+    names = ["repeat", "fold", "member", "epoch", "train_loss", "valid_loss"]
+    return pa.table([*whose.T, epoch, *losses.T], names)
+
+
+def write_cards(workspace: Workspace) -> None:
+    """Write each model's card again, now that the baselines of its feature exist."""
+    figures = of_baselines(workspace)
+    for name in workspace.names("runs"):
+        described = model_folder.describe(workspace, "runs", name)
+        if described is not None and described["network"] in models.NETWORKS:  # else of another version
+            model = model_folder.load(workspace.at("runs", name))
+            text = card(model, figures.get(model.feature.name))
+            workspace.write_bytes(text.encode(), "runs", name, "README.md")

@@ -1,0 +1,93 @@
+"""The work of a trial: in most cases to train and evaluate the networks of one fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from mer_ray.config import SearchConfig
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.tables import Workspace
+from mer_ray.training import baselines, crossval, grouped
+from mer_ray.training.data import Dataset
+from mer_ray.training.placement import Placement
+from mer_ray.training.trial import Trial
+
+Report = Callable[[dict[str, Any], bool], None]
+"""Called with values, and whether they must be reported however short ago the last report was."""
+
+
+def train(
+    trial: Trial, workspace: Workspace, dataset: Dataset, report: Report, placement: Placement | None = None
+) -> dict[str, float]:
+    """Train the networks of a fold, resuming from checkpoints, and save its predictions; nothing if that is done."""
+    checkpoints, plan = trial.checkpoints(workspace), trial.plan
+    # A member that was damaged may have been removed since, as its error advises.
+    members = (checkpoints.member(part.number) for part in plan)
+    finished = checkpoints.read(trial.result) is not None and all(member is not None for member in members)
+    if placement is not None:
+        placement.check_same(float(finished), f"{trial.name} finished:")
+    if finished:
+        return {}
+    choices = search_settings(trial, workspace, dataset, report) if trial.searched else []
+    done = trial.search_steps - 1
+
+    def on_epoch(number: int, epoch: int, train: float, valid: float) -> None:
+        nonlocal done
+        so_far = trial.search_steps + number - plan[0].number
+        due, done = so_far > done, max(done, so_far)
+        report({"steps_done": so_far, "epoch": epoch, "train_loss": train, "valid_loss": valid}, due)
+
+    fold = trial.partitions(dataset)[trial.repeat]
+    result = crossval.train_fold(
+        lambda part: trial.recipe(part, choices), dataset, fold, plan, on_epoch, checkpoints, placement
+    )
+    if placement is None or placement.is_first:
+        checkpoints.write(trial.result, [result.predicted], {"choices": choices})
+    return {}
+
+
+def search_settings(trial: Trial, workspace: Workspace, dataset: Dataset, report: Report) -> list[dict[str, Any]]:
+    """Choose the settings of the fold: a row for each of its studies, see `search.choose`."""
+    from mer_ray.training import search
+
+    own = trial.settings
+    space = search.space(str(trial.network), [name for name in search.SPACE if name not in trial.searched])
+    choices: list[dict[str, Any]] = []
+
+    def on_epoch(number: int, epoch: int, train: float, valid: float) -> None:
+        so_far = len(choices) * own["search"]["trials"] + number
+        values = {"epoch": epoch, "train_loss": train, "valid_loss": valid}
+        report({"steps_done": so_far, "search_trial": number, **values}, epoch == 0)
+
+    fold, checkpoints = trial.partitions(dataset)[trial.repeat], trial.checkpoints(workspace)
+    for part in trial.plan:
+        if part.member == 0:
+            slot = search.Slot(part.repeat, part.fold, part.target)
+            recipe, config = replace(trial.recipe(part), target=part.target), SearchConfig(**own["search"])
+            choices.append(
+                search.choose(slot, recipe, space, config, own["seed"], dataset, fold, checkpoints, on_epoch)
+            )
+    return choices
+
+
+def fit_whole(trial: Trial, workspace: Workspace, dataset: Dataset) -> dict[str, float]:
+    """Fit a closed-form model on all tracks."""
+    checkpoints, plan = trial.checkpoints(workspace), trial.full_plan
+    if checkpoints.member(len(plan)) is None:
+        checkpoints.write_member(len(plan), crossval.whole(trial.recipe(plan[0]), dataset, trial.settings["seed"]))
+    return {}
+
+
+def make_baselines(trial: Trial, workspace: Workspace, dataset: Dataset) -> dict[str, float]:
+    """Ridge and SVR on a feature's pooled statistics, and the leakage that a split by tracks would have."""
+    own, feature, groups, d = trial.settings, trial.feature, grouped.read(workspace), dataset
+    made = baselines.evaluate(d.frames, d.labels, d.groups, own["folds"], own["repeats"], own["seed"])
+    notes = [*groups.about, *made.notes]
+    report = made.leakage.to_json(
+        feature.name, feature.fingerprint, trial.data, d.ids, d.artists, groups.within(d.ids), notes
+    )
+    table = baselines.rows(made, d.labels, d.ids, d.artists, d.titles, d.groups)
+    baselines.write(workspace, feature.name, table, {**report, "made_for": trial.key})
+    return {f"r2_{name}": float(made.leakage.grouped_r2[i]) for i, name in enumerate(DIMENSIONS)}
