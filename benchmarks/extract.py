@@ -5,7 +5,7 @@
 
 The soundtracks under FOLDER are listed as often as it takes to fill the hours, each time under another name. The last
 of the sizes is also done by the pool, which has as many processes as the machine has cores; each makes the very worker
-that Ray's actors make, and writes the same shards. Without --weights, VGGish's are random ones that the script makes:
+that Ray's processes make, and writes the same shards. Without --weights, VGGish's are random ones that the script makes:
 speed does not depend on their values.
 
 Bars (2 cores): MFCC and VGGish together at most 1.10 x the pool's wall time, start-up included; MFCC alone at most
@@ -33,7 +33,10 @@ from typing import Any
 import common
 import psutil
 
+from mer_ray.io.plan import parts
+
 MIB = 1 << 20
+PART_S = 3600.0
 
 
 class Watched:
@@ -63,7 +66,7 @@ class Watched:
             for process, line in common.family(self.root, self.cpu):
                 is_decoder = "mer_ray.audio" in line
                 is_alone = self.alone and process == self.root
-                if is_decoder or is_alone or any(kind in line for kind in ("_Extract", "MapWorker", "spawn_main")):
+                if is_decoder or is_alone or any(kind in line for kind in ("MapBatches", "IDLE", "spawn_main")):
                     with suppress(psutil.Error):
                         owner = process.ppid() if is_decoder else process.pid
                         memory[owner] = memory.get(owner, 0.0) + process.memory_full_info().uss / MIB
@@ -119,47 +122,42 @@ _worker: Any = None
 
 
 def _start(arguments: dict[str, Any]) -> None:
-    from mer_ray.stages.extract import _Extract
+    from mer_ray.features.extraction import Extraction
 
     global _worker
-    _worker = _Extract(**arguments)
+    _worker = Extraction(**arguments)
 
 
-def _work(block: Any) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = _worker(block).to_pylist()
-    return rows
+def _work(block: Any) -> tuple[int, float]:
+    return sum(_worker(rows).made for rows in parts(block, PART_S)), time.time()
 
 
 def pool(workspace_path: str, options: list[str]) -> None:
     """What the pool's command does: `stages.extract` with multiprocessing instead of Ray."""
-    import pyarrow as pa
-
     from mer_ray import config as configs
+    from mer_ray.console import Summary
+    from mer_ray.io.plan import Sizes, Work
     from mer_ray.io.tables import Workspace
-    from mer_ray.stages import blocks, extract
+    from mer_ray.stages import extract
 
     started = time.time()
     config = configs.load(None, [o for o in options if o != "--set"])
     workspace, specs = Workspace(workspace_path), extract.check(config)
-    rows = workspace.read("audio", ["track_id", "uri", "duration_s"])
-    rows = rows.append_column("wanted", pa.array([list(specs)] * len(rows), pa.list_(pa.string())))
-    rows = rows.append_column("attempts", pa.array([0] * len(rows), pa.int32()))
-    rows = rows.append_column("planned_s", rows["duration_s"])
-    seconds, n = rows["planned_s"].to_pylist(), os.cpu_count() or 1
-    batches = blocks.by_duration(rows, seconds, n, extract.SMALLEST_S, 60 * config.extract.batch_minutes)
     arguments = {
         "workspace": workspace,
         "specs": [s.to_json() for s in specs.values()],
         "min_duration_s": config.extract.min_duration_s,
-        "gpus": 0.0,
     }
     common.one_thread()
-    context = multiprocessing.get_context("spawn")
+    context, n = multiprocessing.get_context("spawn"), os.cpu_count() or 1
+    with Work(extract.lacking(config, workspace, list(specs.values()), Summary("extract"))) as work:
+        blocks = list(work.blocks(n, Sizes(extract.SMALLEST_S, PART_S, extract.LARGEST * PART_S)))
     with context.Pool(n, _start, (arguments,)) as workers:
-        results = [row for rows in workers.imap_unordered(_work, batches) for row in rows]
+        ready = time.time()
+        made = sum(done for done, _ in workers.imap_unordered(_work, blocks))
         workers.close()
         workers.join()
-    print(f"{sum(r['made'] for r in results)} made, ready after {min(r['ready'] for r in results) - started:.2f} s")
+    print(f"{made} made, ready after {ready - started:.2f} s")
 
 
 def same(a: Path, b: Path, feature: str) -> bool:

@@ -92,9 +92,7 @@ class CollectConfig(_Section):
         others = [key for other, key in implied.items() if other != source]
         if others:
             stated = f"source is {source}" if values.get("source") else f"{implied[source]} is set"
-            raise ValueError(
-                f"{stated}, but {others[0]} is set too, which is for another source: leave one of them out"
-            )
+            raise ValueError(f"{stated}, but {others[0]} is set too, for another source: leave one of them out")
         return {**values, "source": source} if source else values
 
     @model_validator(mode="after")
@@ -103,10 +101,9 @@ class CollectConfig(_Section):
             raise ValueError("scale must be [lowest, highest]")
         if not self.tags or not all(tag.strip() for tag in self.tags):
             raise ValueError("tag must be a name, or a list of names")
-        for name in ("manifest", "folder"):
-            path = getattr(self, name) or ""
+        for path in filter(None, (self.manifest, self.folder)):
             if address.scheme(path) or address.has_credentials(path):
-                raise ValueError(f"{name} must be a path of this machine, not {address.shown(path)}")
+                raise ValueError(f"manifest and folder are paths of this machine, not {address.shown(path)}")
         if address.has_credentials(self.api_url):
             raise ValueError("api_url may hold no user or password: it is written into the workspace")
         return self
@@ -283,13 +280,12 @@ class TrainConfig(_Section):
             raise ValueError(f"train.batch_size must be a multiple of train.workers ({self.workers})")
         if self.workers == 1 and self.gpus_per_trial > 1:
             raise ValueError(
-                f"train.gpus_per_trial={self.gpus_per_trial:g}: one process trains on one GPU at most; set "
-                "train.gpus_per_trial=1, and train.workers to the number of GPUs that shall train one network"
+                "train.gpus_per_trial: one process trains on one GPU at most; set it to 1, and train.workers to the "
+                "number of GPUs that shall train one network"
             )
         if self.workers > 1 and self.gpus_per_trial % 1:
             raise ValueError(
-                f"train.gpus_per_trial={self.gpus_per_trial:g}: with train.workers={self.workers} it must be 0 or a "
-                "whole number, as NCCL joins no two processes on one GPU"
+                "train.gpus_per_trial: with train.workers it is 0 or whole, as NCCL joins no two processes on one GPU"
             )
         return self
 

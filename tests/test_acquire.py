@@ -13,7 +13,7 @@ import sounds
 from parts import sets
 from services import Files, closed_port, wav_bytes
 
-from mer_ray.audio import providers
+from mer_ray.audio import acquisition, providers
 from mer_ray.audio.decode import check
 from mer_ray.audio.providers import Limits, Provider, music_folder
 from mer_ray.audio.providers.fetch import Keep, fetch
@@ -23,7 +23,6 @@ from mer_ray.io import http
 from mer_ray.io.identity import digest, file_digest
 from mer_ray.io.tables import Workspace
 from mer_ray.io.track import Track
-from mer_ray.stages import acquire
 
 AUDIO = wav_bytes(0.5)
 LIMITS = Limits(20.0, 1.0, http.unlimited)
@@ -42,7 +41,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def keep(workspace: Workspace) -> Keep:
-    return partial(acquire._keep, workspace, check)
+    return partial(acquisition.keep, workspace, check)
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def row(track: Track, keep: Keep, names: list[str], folder: dict[str, str] | Non
     """What acquire would commit for a track."""
     known = {k: getattr(track, k) for k in ("artist", "title", "spotify_id", "duration_s", "uri")}
     asked = known | {"track_id": track.id, "attempts": 0, "again": False}
-    return acquire._one(asked, load(names, folder), keep, LIMITS)
+    return acquisition.row(asked, load(names, folder), keep, LIMITS)
 
 
 def test_the_next_provider_is_asked_and_the_failure_is_on_record(tmp_path: Path, keep: Keep, files: Files) -> None:
@@ -165,7 +164,9 @@ def test_a_workspace_in_a_store_keeps_media_too(tmp_path: Path, workspace: Works
     workspace.is_local, workspace.uri = False, "s3://bucket/w?region=eu-central-1"
     sha256 = digest(AUDIO)
     Path(workspace.path("media", sha256[:2])).mkdir(parents=True)  # a store has no folders to be made
-    made = fetch(Track("A", "T", uri=f"{files.url}/a.wav"), load(ALL), partial(acquire._keep, workspace, check), LIMITS)
+    made = fetch(
+        Track("A", "T", uri=f"{files.url}/a.wav"), load(ALL), partial(acquisition.keep, workspace, check), LIMITS
+    )
     assert made.file.uri == f"s3://bucket/w/media/{sha256[:2]}/{sha256}.wav?region=eu-central-1"
     assert Path(workspace.path("media", sha256[:2], f"{sha256}.wav")).read_bytes() == AUDIO
 

@@ -215,7 +215,7 @@ def test_what_runs_code_or_wraps_another_address_is_refused(tmp_path: Path, uri:
 
 
 def test_a_failed_extraction_does_not_show_an_address_s_secrets() -> None:
-    from mer_ray.stages.extract import _named
+    from mer_ray.features.extraction import _named
 
     text = _named("cannot be decoded", "ftp://me:sesame@host/music/a.wav?token=geheim")
     assert text == "ftp://host/music/a.wav: cannot be decoded"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mer_ray.io.plan import BY_HOST, PlanFile, Sizes, Work, parts
 from mer_ray.io.store import TEMPORARY
 from mer_ray.io.tables import Workspace
-from mer_ray.stages.plan import BY_HOST, PlanFile, Sizes, Work, parts
 
 durations = st.lists(st.floats(0.001, 40_000), min_size=1, max_size=200)
 few = settings(max_examples=30, deadline=None)

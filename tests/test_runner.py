@@ -15,12 +15,13 @@ import pytest
 from ray import cloudpickle
 
 from mer_ray.errors import InputError, NodeError, ServiceError, WorkspaceError
+from mer_ray.io.plan import Sizes, Work
 from mer_ray.io.store import TEMPORARY
 from mer_ray.io.tables import Workspace, failure
+from mer_ray.io.worker import Done
 from mer_ray.stages import remote, runner, task
-from mer_ray.stages.plan import Sizes, Work
 from mer_ray.stages.runner import Workers
-from mer_ray.stages.task import Done, Stage
+from mer_ray.stages.task import Stage
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see this folder
 

@@ -18,13 +18,13 @@ import pytest
 from services import Spotify, Video, closed_port, wav_bytes
 from sounds import decode
 
+from mer_ray.audio import acquisition
 from mer_ray.audio.decode import check
 from mer_ray.audio.providers import Limits, load, savify
 from mer_ray.config import AcquireConfig
 from mer_ray.errors import ConfigError, TrackError
 from mer_ray.io.tables import Workspace
 from mer_ray.io.track import Track
-from mer_ray.stages import acquire
 
 AUDIO = wav_bytes(0.5)
 SPOTIFY_ID = "4uLU6hMCjMI75M1A2tKUQC"
@@ -299,16 +299,18 @@ def test_it_is_on_record_what_failed_before_and_which_track_it_is(
         return nullcontext()
 
     row = {"track_id": "1", "artist": "Nobuo Uematsu", "title": "Aerith's Theme", "spotify_id": None, "attempts": 0}
+    row["again"] = False
     row |= {"duration_s": 0.5, "uri": str(tmp_path / "gone.flac")}
-    keep = partial(acquire._keep, workspace, check)
-    made = acquire._one(row, load(["uri", "folder", "savify"], AcquireConfig()), keep, Limits(120.0, 1.0, slot))
+    keep = partial(acquisition.keep, workspace, check)
+    made = acquisition.row(row, load(["uri", "folder", "savify"], AcquireConfig()), keep, Limits(120.0, 1.0, slot))
     assert (made["provider"], made["spotify_id"], asked) == ("savify", SPOTIFY_ID, ["savify"])
     assert [(t["provider"], t["reason"]) for t in made["tried"]] == [("file", "missing")]
     assert Path(made["uri"]).name == f"{made['sha256']}.mp3"
     workspace.append_rows("audio", [made])
+    del made["again"]
     assert workspace.read("audio").to_pylist() == [made]
 
-    failed = acquire._one(
+    failed = acquisition.row(
         row | {"title": "Else"}, load(["uri", "savify"], AcquireConfig()), keep, Limits(120.0, 1.0, nullcontext)
     )
     assert failed["reason"] == "no_audio"

@@ -29,9 +29,9 @@ from mer_ray.io.tables import Workspace
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring import model_folder, predictor
+from mer_ray.scoring import workers as score_workers
 from mer_ray.scoring.catalog import file_id
 from mer_ray.stages import score as stage
-from mer_ray.stages import score_workers
 from mer_ray.stages.score import SMALL_ROWS
 from mer_ray.stages.task import TRIES
 from mer_ray.training.fit import restore

@@ -20,12 +20,14 @@ from typing import Any
 import pyarrow as pa
 
 from mer_ray.console import Ticker, err, progress
+from mer_ray.io import scratch
 from mer_ray.io.buffer import Buffer
+from mer_ray.io.plan import PlanFile, Work, read
 from mer_ray.io.store import TEMPORARY
 from mer_ray.io.tables import Workspace, now
+from mer_ray.io.worker import Done
 from mer_ray.stages import counters, remote, session, task
-from mer_ray.stages.plan import PlanFile, Work, read
-from mer_ray.stages.task import TRIES, Done, Node, Report, Stage, Ticket
+from mer_ray.stages.task import TRIES, Node, Report, Stage, Ticket
 from mer_ray.stages.totals import Totals
 
 SICK_ROWS, SICK_TIMES = 8, 4.0
@@ -96,6 +98,7 @@ class _Run:
 
     def here(self, blocks: Iterable[pa.Table]) -> None:
         """Work in this process; doubtful rows twice."""
+        scratch.sweep()
         with closing(self.stage.worker(**self.stage.arguments)) as worker:
             for final in (False, True):
                 for number, block in enumerate(blocks):

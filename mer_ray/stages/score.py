@@ -14,15 +14,15 @@ import pyarrow as pa
 from mer_ray.config import Config
 from mer_ray.console import Summary
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
-from mer_ray.io import address
+from mer_ray.io import address, plan
 from mer_ray.io.identity import one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_table
 from mer_ray.io.shards import shard_file
 from mer_ray.io.tables import Workspace, now
-from mer_ray.scoring import frames, model_folder, output, predictor
+from mer_ray.scoring import frames, model_folder, output, predictor, workers
 from mer_ray.scoring.catalog import Catalog, find
-from mer_ray.stages import counters, plan, runner, score_workers, task
+from mer_ray.stages import counters, runner, task
 from mer_ray.training import grouped
 
 SMALL_ROWS, SMALL_S = 2_000, 3_600.0
@@ -165,7 +165,7 @@ def _score_files(
             out.check_room(todo.rows + len(done))
             sizes = plan.Sizes(SMALLEST_S, part, LARGEST * part)
             is_small = todo.planned <= SMALL_S or todo.rows == 1
-            _run(config, work, score_workers.ScoreFiles, arguments, todo, sizes, is_small, summary)
+            _run(config, work, workers.ScoreFiles, arguments, todo, sizes, is_small, summary)
 
 
 def _score_frames(
@@ -187,7 +187,7 @@ def _score_frames(
     arguments = {"workspace": work, "known": known, "model": path, "stage": stage}
     with plan.Work([pa.Table.from_pylist(rows)]) as todo:
         is_small = todo.planned <= SMALL_ROWS
-        _run(config, work, score_workers.ScoreFrames, arguments, todo, SIZES_OF_FRAMES, is_small, summary)
+        _run(config, work, workers.ScoreFrames, arguments, todo, SIZES_OF_FRAMES, is_small, summary)
 
 
 def _units(
@@ -243,7 +243,6 @@ def _run(
 ) -> None:
     """Let workers score, in this process or on Ray."""
     gpus = config.score.gpus_per_worker
-    arguments = {**arguments, "gpus": gpus}
     stage = task.Stage("score", work, worker, arguments, sizes, gpus=gpus, memory=MEMORY)
     totals = runner.run(stage, todo, runner.workers(config.address, config.score.workers, is_small, gpus))
     summary.notes += totals.notes()

@@ -9,9 +9,9 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -19,9 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mer_ray.errors import MerRayError, NodeError, ServiceError
+from mer_ray.io import plan
 from mer_ray.io.store import MARKER, TEMPORARY
 from mer_ray.io.tables import Workspace
-from mer_ray.stages import plan, remote, session
+from mer_ray.io.worker import Done, Worker
+from mer_ray.stages import remote, session
 from mer_ray.stages.remote import RemoteError
 
 DOUBTFUL = ("missing", "unreadable", "crashed", "no_space")
@@ -30,39 +32,6 @@ TRIES = 3
 """Workers that may die on a block before its rows are worked on one by one; and on one row before it fails."""
 STARTS = 3
 """Times that each worker may die in a row before it is ready."""
-
-
-@dataclass
-class Done:
-    """What a worker has made of some rows.
-
-    Attributes:
-        made: New rows of the stage's table.
-        failed: Rows of ``failures``.
-        seconds: Of audio.
-        output: Rows that the driver writes (``take`` of `runner.run`).
-        tracks: With a result; None if they are as many as ``made``.
-    """
-
-    made: int
-    failed: list[dict[str, Any]] = field(default_factory=list)
-    seconds: float = 0.0
-    output: pa.Table | None = None
-    tracks: int | None = None
-
-
-class Worker(Protocol):
-    """Made once in each process, then called with one part after the other. It commits what it makes."""
-
-    def __call__(self, rows: pa.Table, /) -> Done:
-        """Work on the rows. What an earlier call has committed for the same rows is not made again."""
-
-    def close(self) -> None:
-        """End what it has started."""
-
-    @staticmethod
-    def failure(row: dict[str, Any], message: str) -> dict[str, Any]:
-        """The row of ``failures``, ``worker_died``, of a row on which workers died."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +186,7 @@ def _worker(stage: Stage, ticket: Ticket) -> Worker:
     if _current is not None and _current[0] == ticket.key:
         return _current[1]
     session.prepare_worker(stage.gpus)
+    session.check_gpu(stage.gpus)
     if _current is not None:
         _current[1].close()
         _current = None

@@ -12,9 +12,8 @@ from mer_ray.errors import TrackError
 from mer_ray.io.ids import Ids
 from mer_ray.io.shards import shard_file
 from mer_ray.io.tables import Workspace, failure
+from mer_ray.io.worker import Done
 from mer_ray.scoring import files, frames, predictor, rows
-from mer_ray.stages import session
-from mer_ray.stages.task import Done
 
 
 class ScoreFiles:
@@ -24,22 +23,19 @@ class ScoreFiles:
         self,
         workspace: Workspace,
         model: str,
-        gpus: float,
         min_duration_s: float,
         keep_features: bool,
         allow_partial: bool = False,
     ) -> None:
         from mer_ray.audio.isolated import Decoder
 
-        session.prepare_worker(gpus)
-        session.check_gpu(gpus)
         self.workspace, self.predictor, self.min_duration_s = workspace, predictor.load(model), min_duration_s
         self.predictor.extractors()  # a model that cannot read audio raises now
         self.keep_features = keep_features
         self.decoder = Decoder(allow_partial=allow_partial)
 
     def __call__(self, rows: pa.Table) -> Done:
-        from mer_ray.stages.extract import commit, committed
+        from mer_ray.features.extraction import commit, committed
 
         planned = rows["track_id"].to_pylist()
         shard = "\n".join([self.predictor.name, *planned])
@@ -63,7 +59,7 @@ class ScoreFiles:
 
     @staticmethod
     def failure(row: dict[str, Any], message: str) -> dict[str, Any]:
-        """See `task.Worker`."""
+        """See `io.worker.Worker`."""
         return _failure(row["track_id"], files.named(TrackError("worker_died", message), row["uri"]))
 
 
@@ -74,10 +70,8 @@ def _failure(track_id: str, error: TrackError) -> dict[str, Any]:
 class ScoreFrames:
     """Scores row groups of frames, and commits them a thousand rows at a time."""
 
-    def __init__(self, workspace: Workspace, known: Workspace | None, model: str, gpus: float, stage: str) -> None:
+    def __init__(self, workspace: Workspace, known: Workspace | None, model: str, stage: str) -> None:
         """known: the workspace with the tracks' names. stage: of the row groups in ``failures``."""
-        session.prepare_worker(gpus)
-        session.check_gpu(gpus)
         self.workspace, self.known, self.stage = workspace, known, stage
         self.predictor = predictor.load(model)
         self.names = None if known is None else _Names(known)
@@ -101,7 +95,7 @@ class ScoreFrames:
 
     @staticmethod
     def failure(row: dict[str, Any], message: str) -> dict[str, Any]:
-        """See `task.Worker`."""
+        """See `io.worker.Worker`."""
         error = TrackError("worker_died", f"{frames.unit_name(row)}: {message}")
         return frames.unit_failure(row["stage"], row, error)
 
