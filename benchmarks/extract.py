@@ -5,8 +5,8 @@
 
 The soundtracks under FOLDER are listed as often as it takes to fill the hours, each time under another name. The last
 of the sizes is also done by the pool, which has as many processes as the machine has cores; each makes the very worker
-that Ray's processes make, and writes the same shards. Without --weights, VGGish's are random ones that the script makes:
-speed does not depend on their values.
+that Ray's processes make, and writes the same shards. Without --weights, VGGish's are random ones that the script
+makes: speed does not depend on their values.
 
 Bars (2 cores): MFCC and VGGish together at most 1.10 x the pool's wall time, start-up included; MFCC alone at most
 1.10 x after Ray's start-up; twice the audio at most 2.1 x the CPU; peak memory flat, under 1.5 GiB a worker. 20 hours

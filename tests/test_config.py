@@ -221,8 +221,8 @@ def test_the_name_of_a_list_may_stand_bare() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        (["train.gpus_per_trial=2"], "one process trains on one GPU at most; set train.gpus_per_trial=1, and"),
-        (["train.gpus_per_trial=0.5", "train.workers=2"], "must be 0 or a whole number"),
+        (["train.gpus_per_trial=2"], "one process trains on one GPU at most; set it to 1, and"),
+        (["train.gpus_per_trial=0.5", "train.workers=2"], "it is 0 or whole"),
     ],
 )
 def test_gpus_that_no_training_would_use_are_refused(settings, says):
