@@ -21,6 +21,7 @@ import yaml
 from mer_ray.config import load
 from mer_ray.io.objects import local_copy
 from mer_ray.stages.experiment import BASE_BYTES, SHARE
+from mer_ray.stages.extract import NETWORK_MEMORY as WORKER_BYTES
 
 ROOT = Path(__file__).parents[1]
 CLUSTER = ROOT / "cluster"
@@ -33,8 +34,6 @@ KEYS = {"LASTFM_API_KEY", "SPOTIPY_CLIENT_ID", "SPOTIPY_CLIENT_SECRET"}
 POOLS = ("extract.workers", "score.workers")
 PLAIN = ("cpu", "spot")
 GIB = 2**30
-WORKER_BYTES = 1_200_000_000
-"""Of a worker that extracts any features, with its decoder: docs/scaling.md, "Memory of a node"."""
 FRAMES_BYTES = 6_440_000_000
 """MFCC and VGGish of the 9,000 tracks of configs/cluster.yaml, 3 minutes each: docs/scaling.md, "Training"."""
 TRIAL_BYTES = int(BASE_BYTES + (SHARE + 1) * 5_580_000_000)

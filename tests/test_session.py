@@ -82,10 +82,12 @@ session.connect(sys.argv[1] or None)
 talking.join()
 import pyarrow as pa, ray
 
+died = sys.argv[2]  # a worker has another command line
+
 class Dies:
     def __init__(self, large): pass
     def __call__(self, batch=None):
-        flag = f"{sys.argv[2]}-{batch}" if isinstance(batch, str) else f"{sys.argv[2]}-{batch['n'][0]}"
+        flag = f"{died}-{batch}" if isinstance(batch, str) else f"{died}-{batch['n'][0]}"
         if not os.path.exists(flag):
             open(flag, "w").close()
             os.kill(os.getpid(), 9)

@@ -27,8 +27,8 @@ SMALL_TRACKS = 64
 """Up to so many are got in this process, with `THREADS` threads: sooner than Ray's workers would start."""
 SIZES = plan.Sizes(smallest=8, part=32, largest=128)  # in tracks
 CPUS = 0.5  # of a worker, which waits for the network for the most part
-MEMORY = 2**29
-"""Bytes of a worker, with its decoder."""
+MEMORY = 600 * 10**6
+"""Bytes of a worker, with its decoder (docs/scaling.md)."""
 
 
 def check(config: Config) -> None:

@@ -32,8 +32,8 @@ SMALLEST_S = 180.0
 """Smaller blocks would spend most of their time on writing shards and on half-filled batches."""
 LARGEST = 4
 """Commits of a block at most."""
-MEMORY = 2**30
-"""Bytes of a worker, with its decoder."""
+MEMORY, NETWORK_MEMORY = 600 * 10**6, 1_200 * 10**6
+"""Bytes of a worker, with its decoder; and of one that runs a network (docs/scaling.md)."""
 PRECOMPUTED_TRACKS = 64  # of a shard
 
 
@@ -143,7 +143,7 @@ def _compute(config: Config, workspace: Workspace, specs: list[FeatureSpec], sum
         },
         plan.Sizes(SMALLEST_S, part, LARGEST * part),
         gpus=settings.gpus_per_worker,
-        memory=MEMORY,
+        memory=NETWORK_MEMORY if any(s.name == "vggish" or s.family == "hub" for s in specs) else MEMORY,
     )
     with plan.Work(lacking(config, workspace, specs, summary)) as work:
         if not work.rows:

@@ -31,8 +31,8 @@ SMALLEST_S, LARGEST = 180.0, 4
 """Of a block: seconds of audio at least, and commits at most."""
 SIZES_OF_FRAMES = plan.Sizes(smallest=4_096, part=16_384, largest=65_536)  # in rows
 WINDOW = 100_000
-MEMORY = 2**30
-"""Bytes of a worker, with its decoder."""
+MEMORY = 10**9
+"""Bytes of a worker, with its decoder (docs/scaling.md)."""
 
 
 def best_model(workspace: Workspace) -> str:
