@@ -203,7 +203,10 @@ def is_held(limiter: Any) -> bool:
     """Whether the only slot at the host is leased."""
     import ray
 
-    return bool(ray.get(limiter.__ray_call__.remote(lambda slots: bool(slots._taken.get("host")))))
+    try:
+        return bool(ray.get(limiter.__ray_call__.remote(lambda slots: bool(slots._taken.get("host")))))
+    except ray.exceptions.RayActorError:  # it is being started
+        return False
 
 
 @pytest.fixture

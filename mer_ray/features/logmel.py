@@ -9,6 +9,7 @@ if nearly all of the sound is outside fmin..fmax, as of a pure tone. `mer_ray.fe
 from __future__ import annotations
 
 import tempfile
+import weakref
 from typing import Self
 
 import numpy as np
@@ -159,6 +160,7 @@ class LogMelStream:
         self._spectra, self._top_db, self._product = spectra, top_db, product
         self._cutter = Cutter(spectra.params.n_fft, spectra.params.hop_length)
         self._buffer = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed by finish
+        weakref.finalize(self, self._buffer.close)  # where an error comes first
         self._highest = -np.inf
         n_dims = spectra.params.n_mels if product is None else product.shape[1]
         self._frames = np.zeros((0, n_dims), np.float32)
