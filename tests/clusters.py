@@ -370,8 +370,13 @@ class Cluster:
 
     def fill(self, node: Node) -> None:
         """The node's disk for temporary files is full."""
-        self._mount(node, node.temporary, "size=4k")
-        self._in(node, "dd", "if=/dev/zero", f"of={node.temporary}/full", "bs=4k", "count=1")
+        self._mount(node, node.temporary, "size=4k,nr_inodes=1")
+
+    def heal(self, node: Node, folder: Path) -> None:
+        """Undo `hide` and `fill`, as far as the node has not been started again since."""
+        for place in (folder, node.temporary):
+            with suppress(subprocess.CalledProcessError, StopIteration):
+                self._in(node, "umount", str(place))
 
     def _mount(self, node: Node, folder: Path, options: str) -> None:
         self._in(node, "mount", "-t", "tmpfs", "-o", options, "none", str(folder))

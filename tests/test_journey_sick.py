@@ -34,25 +34,55 @@ def finish(cluster: Cluster, stage: str, workspace: Path, *options: str, state: 
     return job.log()
 
 
-def test_a_machine_that_does_not_see_the_music_or_has_a_full_disk_loses_nothing(cluster, mer_ray, tmp_path):
-    music = tmp_path / "music"
+@pytest.fixture
+def collected(cluster, mer_ray, tmp_path) -> tuple[Path, Path]:
+    """(a workspace with tracks, the folder of their music)."""
+    music, workspace = tmp_path / "music", tmp_path / "w"
     write_tunes(music, N, 4.0)
-    workspace = tmp_path / "w"
-    code, _, err = mer_ray(
-        "collect", "--workspace", workspace, *sets("collect.source=folder", f"collect.folder={music}")
-    )
+    source = sets("collect.source=folder", f"collect.folder={music}")
+    code, _, err = mer_ray("collect", "--workspace", workspace, *source)
     assert code == 0, err
-    sick = cluster.nodes[1]
+    return workspace, music
 
+
+def test_a_machine_that_does_not_see_the_music_loses_nothing(cluster, collected, tmp_path):
+    """The other one's clock is a day ahead."""
+    (workspace, music), sick = collected, cluster.nodes[1]
     cluster.hide(sick, music)
-    log = finish(cluster, "acquire", workspace)
-    assert f"node {sick.address} was set aside" in log, log
-    assert len(Workspace(workspace).ids("audio")) == N
-    assert Workspace(workspace).failures() == []
+    try:
+        log = finish(cluster, "acquire", workspace)
+        assert f"node {sick.address} was set aside" in log, log
+        assert len(Workspace(workspace).ids("audio")) == N
+        assert Workspace(workspace).failures() == []
 
-    next(music.iterdir()).rename(tmp_path / "gone")
-    log = finish(cluster, "extract", workspace, *sets("extract.features=mfcc"))
-    assert f"node {sick.address} was set aside" in log, log
-    assert len(Workspace(workspace).ids("features/mfcc")) == N - 1
-    (failed,) = Workspace(workspace).failures()
-    assert failed["reason"] == "missing", "on both machines"
+        next(music.iterdir()).rename(tmp_path / "gone")
+        log = finish(cluster, "extract", workspace, *sets("extract.features=mfcc"))
+        assert f"node {sick.address} was set aside" in log, log
+        assert len(Workspace(workspace).ids("features/mfcc")) == N - 1
+        (failed,) = Workspace(workspace).failures()
+        assert failed["reason"] == "missing", "on both machines"
+    finally:
+        cluster.heal(sick, music)
+
+
+def test_a_machine_with_a_full_disk_loses_nothing(cluster, collected):
+    (workspace, music), sick = collected, cluster.nodes[1]
+    cluster.fill(sick)
+    try:
+        log = finish(cluster, "acquire", workspace)
+        assert f"node {sick.address} was set aside: cannot work in {sick.temporary}" in log, log
+        assert len(Workspace(workspace).ids("audio")) == N
+        assert Workspace(workspace).failures() == []
+    finally:
+        cluster.heal(sick, music)
+
+
+def test_a_catalog_whose_files_are_gone_everywhere_ends_with_exit_code_3(cluster, collected, tmp_path):
+    workspace, music = collected
+    for file in sorted(music.iterdir())[: N // 2]:
+        file.rename(tmp_path / file.name)
+    log = finish(cluster, "acquire", workspace, state="FAILED")
+    assert f"acquire: {N // 2} of {N} tracks could not be worked on ({N // 2} missing), more than 20%" in log, log
+    assert len(Workspace(workspace).ids("audio")) == N // 2
+    assert {f["reason"] for f in Workspace(workspace).failures()} == {"missing"}
+    assert "nothing new" in finish(cluster, "acquire", workspace, "--max-lost", "1")
