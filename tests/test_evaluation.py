@@ -27,15 +27,7 @@ from mer_ray.evaluation.escape import latex_text, markdown_text
 from mer_ray.evaluation.judge import Candidate, Row, judge
 from mer_ray.evaluation.latex import latex
 from mer_ray.evaluation.metric_tables import Table, differences_markdown, display, markdown, original_markdown, to_csv
-from mer_ray.evaluation.metrics import (
-    INDEX,
-    METRICS,
-    Metrics,
-    constant_mean,
-    constant_median,
-    metrics,
-    spread,
-)
+from mer_ray.evaluation.metrics import INDEX, METRICS, Metrics, constant_mean, constant_median, metrics, spread
 from mer_ray.evaluation.plots import bands, calibration_picture, learning_curves, predicted_against_labelled
 from mer_ray.evaluation.predictions import Predictions, from_table, joined_groups
 from mer_ray.evaluation.summary import evaluate
@@ -288,15 +280,8 @@ def test_the_csv_has_exactly_the_promised_columns_in_full_precision():
     assert float(got[0]["mse"]) == 1 / 3
     assert got[0]["r2"] == "nan"
     assert got[0]["beats_mean"] == ""
-    wanted = {
-        "network": "cnn",
-        "mse": "0.02",
-        "mae_lower": "0.19",
-        "n": "96",
-        "label_sd": "0.123456789",
-        "best": "false",
-    }
-    assert wanted.items() <= got[1].items()
+    wanted = {"network": "cnn", "mse": "0.02", "mae_lower": "0.19", "n": "96", "best": "false"}
+    assert {**wanted, "label_sd": "0.123456789"}.items() <= got[1].items()
     assert (got[1]["beats_mean"], got[1]["verdict"]) == ("false", "not better than the mean")
 
 
@@ -380,12 +365,7 @@ def test_a_broken_leakage_report_is_an_error_that_names_it(broken):
 
 def rows_of(n: int = 4, repeats: int = 2) -> dict[str, list[object]]:
     ids = [f"t{i}" for i in range(n)] * repeats
-    columns: dict[str, list[object]] = {
-        "track_id": list(ids),
-        "artist": list(ids),
-        "title": list(ids),
-        "group": list(ids),
-    }
+    columns: dict[str, list[object]] = {name: list(ids) for name in ("track_id", "artist", "title", "group")}
     columns["repeat"] = [r for r in range(repeats) for _ in range(n)]
     columns["fold"] = [i % 2 for i in range(n * repeats)]
     for d in DIMENSIONS:

@@ -120,22 +120,8 @@ def test_scores_follow_a_manifest_with_ids(tmp_path, mer_ray, suffix):
 
 @pytest.mark.parametrize("name", ["s.parquet", "s.csv", "s.xlsx", "folder"])
 def test_names_of_any_kind_are_the_same_names_the_next_time(tmp_path, mer_ray, name):
-    titles = [
-        "=1+1",
-        "'=1+1",
-        "1984",
-        "007",
-        " x ",
-        "NA",
-        "null",
-        "a\tb",
-        '"q"',
-        "é – ばば",
-        "-",
-        "@x",
-        "''",
-        "x" * 600,
-    ]
+    titles = ["=1+1", "'=1+1", "1984", "007", " x ", "NA", "null", "a\tb", '"q"', "é – ばば", "-", "@x", "''"]
+    titles.append("x" * 600)
     (path,) = write_tunes(tmp_path / "one", 1)
     for i in range(len(titles)):
         shutil.copy(path, tmp_path / f"{i}.flac")

@@ -396,15 +396,9 @@ def test_the_place_is_kept_as_the_manifest_writes_it(tmp_path):
 
 # the collected cases ------------------------------------------------------------------------------------------------
 
+SAME = ("semicolon", "sepline", "tabs", "utf16", "cp1252", "cr_only", "crlf_blank")
 GIVEN = {
-    "semicolon.csv": [(0.2, 0.3, 0.4)],
-    "sepline.csv": [(0.2, 0.3, 0.4)],
-    "tabs.csv": [(0.2, 0.3, 0.4)],
-    "tabs.tsv": [(0.2, 0.3, 0.4)],
-    "utf16.csv": [(0.2, 0.3, 0.4)],
-    "cp1252.csv": [(0.2, 0.3, 0.4)],
-    "cr_only.csv": [(0.2, 0.3, 0.4)],
-    "crlf_blank.csv": [(0.2, 0.3, 0.4)],
+    **{name: [(0.2, 0.3, 0.4)] for name in ("tabs.tsv", *(f"{stem}.csv" for stem in SAME))},
     "upper.csv": [(0.1, 0.3, 0.3)],
     "maintitle.csv": [(0.8, 0.7, 0.7), (0.2, 0.7, 0.3)],
     "twoclips.csv": [(0.2, 0.3, 0.4), (0.8, 0.7, 0.6)],

@@ -199,15 +199,8 @@ def test_nothing_is_left_of_the_way_there_and_once_more_it_was_done(undisturbed,
     assert before == {p: p.stat().st_mtime_ns for p in (undisturbed / "runs").rglob("*") if p.is_file()}
 
 
-KERNEL = {
-    "networks": "kernel",
-    "repeats": 1,
-    "baselines": False,
-    "loss": "nll",
-    "members": 3,
-    "heads": "separate",
-    "learning_rate": 0.5,
-}
+KERNEL = {"networks": "kernel", "repeats": 1, "baselines": False, "loss": "nll", "members": 3, "heads": "separate"}
+KERNEL["learning_rate"] = 0.5
 IGNORED = "train.members, train.heads, train.loss, train.epochs, train.patience, train.batch_size and "
 IGNORED += "train.learning_rate are not used by kernel"
 
