@@ -21,6 +21,7 @@ STAGES = ("collect", "label", "acquire", "extract", "train", "report", "score")
 SPREAD = ("acquire", "extract", "train", "score")
 """The stages that work on the nodes; the others work in the driver, so that only its death touches them."""
 KINDS = ("worker", "raylet", "cut", "driver")
+SICK = ("hidden", "full")
 TABLES = {"tracks": ["fetched_at"], "labels": [], "audio": [], "features/mfcc": [], "scores": ["model"]}
 """With the columns in which two runs may differ."""
 TOLERANCE = 1e-6
@@ -69,7 +70,8 @@ class Storm:
 
     seconds: of each stage when nothing happens; the fault comes in its first half, and where the stage is quicker than
     that this time, not at all: `plan` keeps it. Each of the four kinds is meant for one of the four stages that work on
-    the nodes; in the other stages the driver is killed.
+    the nodes; in the other stages the driver is killed. From `acquire` on, one node is sick until it is started again:
+    it does not see the music, or cannot write temporary files.
     """
 
     cluster: Cluster
@@ -82,6 +84,7 @@ class Storm:
     submissions: int = 0
     unexpected: list[str] = field(default_factory=list)
     accidents: int = 0
+    named: bool = False
     wall_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -89,6 +92,8 @@ class Storm:
         kinds = dict(zip(SPREAD, self.rng.permutation(KINDS).tolist(), strict=True))
         self.plan = {stage: kinds.get(stage, "driver") for stage in STAGES}
         self.after_s = {stage: self.rng.uniform(0.0, 0.5) * self.seconds[stage] for stage in STAGES}
+        self.sick, self.patient = str(self.rng.choice(SICK)), self.cluster.nodes[int(self.rng.integers(1, 3))]
+        self.is_sick = False
         self.down: set[int] = set()
         self.repairs: list[threading.Thread] = []
         self.over = threading.Event()
@@ -111,6 +116,7 @@ class Storm:
             self.over.set()
             for repair in self.repairs:
                 repair.join()
+            self.cluster.heal(self.patient, self.manifest.parent)
 
     def _one(self, deadline: float) -> bool:
         """One submission. Whether it has succeeded."""
@@ -126,6 +132,8 @@ class Storm:
             current = self._stage(log, submitted)
             if current != stage:
                 stage, since = current, now
+            if stage == "acquire" and not self.is_sick:
+                self._sicken()
             if stage in self.plan and now - since >= self.after_s[stage]:
                 target = self._strike(self.plan[stage], job)
                 if target:
@@ -138,6 +146,7 @@ class Storm:
                     if node.number not in self.down and not node.runs():
                         self.accidents += 1  # nobody struck it: Ray gave it up, on a machine that was too busy
                         self._mend(node, "raylet", 0.0)
+                self.named |= f"node {self.patient.address} was set aside" in log
                 state = job.state()
                 if state == "SUCCEEDED":
                     return True
@@ -146,6 +155,13 @@ class Storm:
                         self.unexpected.append(job.log()[-2000:])
                         assert len(self.unexpected) <= 2, self.unexpected
                     return False
+
+    def _sicken(self) -> None:
+        self.is_sick = True
+        if self.sick == "hidden":
+            self.cluster.hide(self.patient, self.manifest.parent)
+        else:
+            self.cluster.fill(self.patient)
 
     def _stage(self, log: str, submitted: float) -> str:
         done = durations(log)
