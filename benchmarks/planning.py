@@ -76,19 +76,20 @@ def plan(folder: Path, workers: int) -> dict[str, float]:
     from mer_ray import config
     from mer_ray.console import Summary
     from mer_ray.io.tables import Workspace
-    from mer_ray.stages import blocks, extract
+    from mer_ray.stages import extract
+    from mer_ray.stages import plan as planning
 
     settings = config.load(None, [f"workspace={folder}", *SETTINGS])
-    specs, workspace = extract.check(settings), Workspace(folder)
+    specs, workspace = list(extract.check(settings).values()), Workspace(folder)
+    part = 60 * settings.extract.batch_minutes
     before, wall, cpu = memory_mb("VmRSS"), time.monotonic(), time.process_time()
-    planned = extract._Plan(settings, workspace, list(specs.values()), Summary("extract"))
-    n_blocks = 0
-    for window in planned.windows():
-        seconds = window["planned_s"].to_pylist()
-        n_blocks += len(blocks.by_duration(window, seconds, workers, extract.SMALLEST_S, 1_800.0))
+    with planning.Work(extract.lacking(settings, workspace, specs, Summary("extract"))) as work:
+        sizes = planning.Sizes(extract.SMALLEST_S, part, extract.LARGEST * part)
+        file = planning.PlanFile(workspace, work.blocks(workers, sizes))
+        file.delete()
     return {
-        "tracks": planned.tracks,
-        "blocks": n_blocks,
+        "tracks": work.rows,
+        "blocks": len(file.rows),
         "cpu_s": time.process_time() - cpu,
         "wall_s": time.monotonic() - wall,
         "before_mb": before,
