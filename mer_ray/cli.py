@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mer_ray import child_process, signals
-from mer_ray.cli_options import partial, reader, stage
-from mer_ray.errors import InputError
+from mer_ray.cli_options import decoding, reader, stage
+from mer_ray.errors import InputError, TooManyFailed
 from mer_ray.version import __version__
 
 if TYPE_CHECKING:
     from mer_ray.config import Config
+    from mer_ray.console import Summary
     from mer_ray.io.tables import Workspace
 
 
@@ -72,7 +73,19 @@ def _one(stage: str, config: Config, workspace: Workspace) -> None:
 
     module = importlib.import_module(f"mer_ray.stages.{stage}")
     checked = module.check(config) if hasattr(module, "check") else None
-    show(module.run(config, workspace) if checked is None else module.run(config, workspace, checked))
+    summary = module.run(config, workspace) if checked is None else module.run(config, workspace, checked)
+    show(summary)
+    _end(config, summary)
+
+
+def _end(config: Config, *summaries: Summary) -> None:
+    """Raises TooManyFailed if more of a stage's tracks were lost than ``max_lost`` allows."""
+    if lost := "; ".join(f"{summary.stage}: {summary.lost}" for summary in summaries if summary.lost):
+        raise TooManyFailed(
+            f"{lost}, more than {config.max_lost:.0%}; the rest is written",
+            "see `mer-ray status` or the failures' file, mend that and run again with --retry-failed; or allow more "
+            "with --max-lost",
+        )
 
 
 @main.command()
@@ -101,7 +114,7 @@ def label(config: Config, workspace: Workspace, explain: str | None) -> None:
 
 
 @main.command()
-@partial
+@decoding
 @stage
 def acquire(config: Config, workspace: Workspace) -> None:
     """Get the audio of each track."""
@@ -109,7 +122,7 @@ def acquire(config: Config, workspace: Workspace) -> None:
 
 
 @main.command()
-@partial
+@decoding
 @stage
 def extract(config: Config, workspace: Workspace) -> None:
     """Compute features from the audio."""
@@ -147,7 +160,7 @@ def report(config: Config, workspace: Workspace, against: str | None) -> None:
 )
 @_KEEP_GONE
 @click.option("--keep-features", is_flag=True, help="Also keep the features, in the folder that --out names.")
-@partial
+@decoding
 @stage
 def score(
     config: Config,
@@ -171,20 +184,22 @@ def score(
             raise InputError("--out needs a CATALOG", "the workspace's own scores are its table scores/")
         if model is not None:
             config = config.model_copy(update={"score": config.score.model_copy(update={"model": model})})
-        show(score_stage.run(config, workspace))
+        show(summary := score_stage.run(config, workspace))
+        _end(config, summary)
         return
     from mer_ray.scoring import preview
 
     target = output or "scores.parquet"
     config = _collecting(config, keep_gone=keep_gone)
-    show(score_stage.run_catalog(config, catalog, target, model or config.score.model, keep_features))
+    show(summary := score_stage.run_catalog(config, catalog, target, model or config.score.model, keep_features))
     for shown in preview.tables(target, out.width):
         out.print(shown)
+    _end(config, summary)
 
 
 @main.command()
 @_KEEP_GONE
-@partial
+@decoding
 @stage
 def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
     """All stages in order; what is done is not done again."""
@@ -195,8 +210,10 @@ def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
 
     started = time.monotonic()
     made = failed = 0
+    summaries = []
     for summary in stages.run(_collecting(config, keep_gone=keep_gone), workspace):
         show(summary)
+        summaries.append(summary)
         made += summary.made + summary.changed + summary.gone if summary.stage != "report" else 0
         failed += summary.failed
     verdict = "all done" if made else "everything was done already"
@@ -204,6 +221,7 @@ def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
         f"{verdict} in {time.monotonic() - started:.0f} s"
         + (f"; {failed:,} failures, see `mer-ray status`" if failed else "")
     )
+    _end(config, *summaries)
 
 
 @main.command()

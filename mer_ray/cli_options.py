@@ -58,13 +58,20 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def partial(command: Callable[..., None]) -> Callable[..., None]:
-    """The option of stages that decode audio: the setting ``allow_partial``."""
+def decoding(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of stages that decode audio: the settings ``allow_partial`` and ``max_lost``."""
 
     @click.option("--allow-partial", is_flag=True, help="Use what there is of audio files that are cut or damaged.")
+    @click.option(
+        "--max-lost",
+        metavar="SHARE",
+        help="End with exit code 3 if more of the tracks were missing, or lost to machines or the network. [0.2]",
+    )
     @functools.wraps(command)
-    def wrapped(assignments: tuple[str, ...], allow_partial: bool, **own: Any) -> None:
-        command(assignments=(*assignments, "allow_partial=true") if allow_partial else assignments, **own)
+    def wrapped(assignments: tuple[str, ...], allow_partial: bool, max_lost: str | None, **own: Any) -> None:
+        own_assignments = ["allow_partial=true"] if allow_partial else []
+        own_assignments += [f"max_lost={max_lost}"] if max_lost is not None else []
+        command(assignments=(*assignments, *own_assignments), **own)
 
     return wrapped
 

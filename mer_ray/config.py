@@ -177,13 +177,13 @@ class _ExtractConfig(_Section):
     """Which features are computed, and how: ``extract.NAME`` has the settings of each registered feature.
 
     hub, precomputed: features from TensorFlow Hub modules and from tables of frames, under the user's names. excerpt:
-    None for whole tracks. batch_minutes: audio of a block at most, which a killed worker loses.
+    None for whole tracks. batch_minutes: audio of a shard, which a killed worker loses.
     """
 
     features: Names = ["mfcc", "vggish"]
     excerpt: ExcerptConfig | None = None
     min_duration_s: float = Field(1.0, gt=0)
-    batch_minutes: float = Field(30.0, gt=0, le=10_000)
+    batch_minutes: float = Field(60.0, gt=0, le=10_000)
     workers: int | None = Field(None, ge=1)
     gpus_per_worker: float = Field(0.0, ge=0)
 
@@ -282,7 +282,7 @@ class ScoreConfig(_Section):
     """How catalogs are scored."""
 
     model: str | None = None
-    batch_minutes: float = Field(30.0, gt=0)
+    batch_minutes: float = Field(60.0, gt=0)
     workers: int | None = Field(None, ge=1)
     gpus_per_worker: float = Field(0.0, ge=0)
 
@@ -290,13 +290,15 @@ class ScoreConfig(_Section):
 class Config(_Section):
     """All settings of a run.
 
-    allow_partial: use the decodable part of truncated or damaged audio files, instead of failing them.
+    allow_partial: use the decodable part of truncated or damaged audio files, instead of failing them. max_lost: a
+    command ends with exit code 3 if more than this share of its tracks failed for reasons beside the files themselves.
     """
 
     workspace: str = "work/demo"
     address: str | None = None
     retry_failed: bool = False
     allow_partial: bool = False
+    max_lost: float = Field(0.2, ge=0, le=1)
     collect: CollectConfig = CollectConfig()
     label: LabelConfig = LabelConfig()
     acquire: AcquireConfig = AcquireConfig()

@@ -26,7 +26,10 @@ err = Console(highlight=False, emoji=False, soft_wrap=True, stderr=True)
 
 @dataclass
 class Summary:
-    """A stage's result: rows done before, rows made, tracks failed, changed, gone, and remarks."""
+    """A stage's result: rows done before, rows made, tracks failed, changed, gone, and remarks.
+
+    lost: what failed, if it was more than ``max_lost`` of the run's tracks; else empty.
+    """
 
     stage: str
     unit: str = "tracks"
@@ -37,6 +40,7 @@ class Summary:
     gone: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    lost: str = ""
 
     def __str__(self) -> str:
         total = self.done_before + self.made

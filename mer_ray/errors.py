@@ -5,6 +5,8 @@ MerRayError            ends a command: one line, exit code 2, no traceback
 ├── InputError         a file, folder or row that the user gave
 ├── WorkspaceError     a workspace made with other settings, or a table that a stage needs and is not there
 ├── ServiceError       a network service that refused, or did not respond in time
+├── NodeError          a machine that cannot work: its temporary folder is full, say
+├── TooManyFailed      a run whose share of failures is over the limit, once all is written: exit code 3
 └── ModelError         a model folder that is damaged, or does not fit the features
 TrackError             costs one track, not the batch: becomes one row in the table ``failures``
 """
@@ -17,6 +19,8 @@ import os
 
 class MerRayError(Exception):
     """message: what happened. hint: what to do about it."""
+
+    exit_code = 2
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -45,6 +49,16 @@ class WorkspaceError(MerRayError):
 
 class ServiceError(MerRayError):
     """A network service that refused, or did not respond in time."""
+
+
+class NodeError(MerRayError):
+    """A machine that cannot work. A cluster goes on without it."""
+
+
+class TooManyFailed(MerRayError):
+    """More of a run's tracks failed than ``--max-lost`` allows; what could be done is written."""
+
+    exit_code = 3
 
 
 class ModelError(MerRayError):

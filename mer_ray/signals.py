@@ -1,6 +1,7 @@
 """Ends a command after an error or signal: with one line on standard error, and an exit code.
 
-2 for what the user can fix (a MerRayError, or an OSError: a full disk, a missing permission), 128 + n for signal n.
+2 for what the user can fix (a MerRayError, or an OSError: a full disk, a missing permission), 3 if too many tracks
+failed, 128 + n for signal n.
 SIGTERM and SIGHUP raise KeyboardInterrupt, like Ctrl-C, so that cleanup code runs.
 """
 
@@ -166,7 +167,7 @@ def run(work: Callable[[], _T], clear_up: Callable[[], None] = lambda: None, deb
     except MerRayError as error:
         if debug:
             raise
-        _end(f"error: {error}", 2)
+        _end(f"error: {error}", error.exit_code)
     except KeyboardInterrupt:
         # Libraries may raise their own KeyboardInterrupt instead.
         _end(STOPPED, 128 + (_now.received or signal.SIGINT))

@@ -25,6 +25,11 @@ from mer_ray.io.schemas import LOGS, SCHEMAS, features_schema, features_table
 from mer_ray.io.store import Store
 
 
+def shard_file(shard: str) -> str:
+    """The name of the file that holds a shard."""
+    return f"part-{digest(shard.encode())[:24]}.parquet"
+
+
 class Tables(Store):
     """A folder of tables, at a local path or in an object store (s3://, gs://)."""
 
@@ -37,9 +42,21 @@ class Tables(Store):
         # A dictionary of frames, whose numbers hardly repeat, takes eight times as long, and gigabytes for ten hours.
         repeats = not table.startswith(features_table(""))
         pq.write_table(rows, sink, compression="zstd", use_dictionary=repeats)
-        name = f"part-{digest(shard.encode())[:24]}.parquet"
+        name = shard_file(shard)
         self.write_bytes(sink.getvalue().to_pybytes(), table, name)
         return name
+
+    def committed(self, table: str, shard: str) -> Ids:
+        """The track_ids that `append` has written under this name."""
+        name, found = shard_file(shard), Ids()
+        if self.exists(table, name):
+            path = self.path(table, name)
+            try:
+                rows = read_again(lambda: pq.read_table(path, ["track_id"], filesystem=self.fs, partitioning=None))
+            except (pa.ArrowException, OSError) as error:
+                raise self._unreadable(table, [path], error) from error
+            found.add(rows["track_id"])
+        return found
 
     def append_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Add rows (dicts) to a table of `SCHEMAS`, the shard named by their ids. Returns the files' names."""

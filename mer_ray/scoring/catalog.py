@@ -34,7 +34,7 @@ _BATCH = 10_000
 
 SCHEMA = pa.schema(
     [(name, pa.string()) for name in ("track_id", "artist", "title", "album", "uri")]
-    + [("planned_s", pa.float64()), ("size", pa.int64()), ("mtime_ms", pa.int64())]
+    + [("planned", pa.float64()), ("size", pa.int64()), ("mtime_ms", pa.int64())]
 )
 
 
@@ -261,7 +261,7 @@ def _row(track: Track) -> dict[str, Any]:
         "title": track.title,
         "album": track.album,
         "uri": uri,
-        "planned_s": max(LEAST_S, planned),
+        "planned": max(LEAST_S, planned),
         **found,
     }
 

@@ -92,11 +92,6 @@ def unit_failure(stage: str, unit: Mapping[str, Any], error: TrackError) -> dict
     return failure(stage, unit_id(unit), error.reason, error.message, error.transient, unit["tries"] + 1)
 
 
-def shard_file(shard: str) -> str:
-    """The file of a piece, as `Workspace.append` names it."""
-    return f"part-{digest(shard.encode())[:24]}.parquet"
-
-
 def repeated(unit: Mapping[str, Any], column: pa.ChunkedArray, new: np.ndarray) -> list[dict[str, Any]]:
     """Rows of ``failures`` for repeated track_ids. column: of `ids`. new: those that are not repeated, (n,) bool."""
     failed = []

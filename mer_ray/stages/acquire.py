@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from mer_ray.audio import providers
@@ -19,21 +20,24 @@ from mer_ray.audio.decode import Probe
 from mer_ray.audio.isolated import Decoder
 from mer_ray.audio.providers.fetch import AudioFile, Keep, fetch
 from mer_ray.config import Config
-from mer_ray.console import Summary, progress
+from mer_ray.console import Summary
 from mer_ray.errors import InputError, TrackError
 from mer_ray.io.identity import file_digest, one_line
 from mer_ray.io.rate_limit import Limiter, LocalLimiter
-from mer_ray.io.schemas import features_table
+from mer_ray.io.schemas import SCHEMAS, features_table
 from mer_ray.io.tables import Workspace, failure
 from mer_ray.io.track import Track
-from mer_ray.stages import audio_changes, blocks, changes, counters, pool, session
+from mer_ray.stages import audio_changes, changes, plan, runner, task
 from mer_ray.stages.cluster_limit import ClusterLimiter
+from mer_ray.stages.task import Done
 
 SMALL_TRACKS = 64
 """Up to so many are got in this process, with `THREADS` threads: sooner than Ray's workers would start."""
-BATCH = 16  # tracks of a commit, which is what a killed worker loses
+SIZES = plan.Sizes(smallest=8, part=32, largest=128)  # in tracks
 THREADS = 8  # of a worker
 CPUS = 0.5  # of a worker, which waits for the network for the most part
+MEMORY = 2**29
+"""Bytes of a worker, with its decoder."""
 LEASE_S = 60.0  # by which a slot at a host outlives the longest download
 COLUMNS = ["track_id", "artist", "title", "album", "spotify_id", "duration_s", "uri"]
 
@@ -46,7 +50,6 @@ def check(config: Config) -> None:
 def run(config: Config, workspace: Workspace) -> Summary:
     """Get the audio of the tracks that have none, and look again at what has changed."""
     started = time.monotonic()
-    settings = config.acquire
     workspace.settle("audio")  # complete the replacement of rows that a killed run began
     done, failed = workspace.ids("audio"), workspace.failed("acquire", config.again)
     for name in set(workspace.names("features")) - changes.precomputed(workspace).keys():
@@ -54,45 +57,25 @@ def run(config: Config, workspace: Workspace) -> Summary:
     known, again = audio_changes.Known(workspace), audio_changes.Again(workspace)
     summary = Summary("acquire", unit="audio files", done_before=len(done))
 
-    def lacking(tracks: pa.Table) -> pa.Table:
-        todo, attempts = failed.todo(tracks["track_id"], done, config.retry_failed)
-        differs = known.differ(tracks)
-        rows = tracks.append_column("attempts", pa.array(attempts, pa.int32()))
-        return rows.append_column("again", pa.array(differs)).filter(pa.array(todo | differs))
+    n_tracks = 0
 
-    n_tracks = n_todo = 0
-    for tracks in workspace.batches("tracks", COLUMNS):
-        n_tracks += len(tracks)
-        n_todo += len(lacking(tracks))
-    if not n_tracks:
-        workspace.require("tracks", "collect", ["track_id"])
-    if n_todo:
-        workers = pool.workers(config.address, settings.workers, n_todo <= SMALL_TRACKS, cpus=CPUS)
-        limiter: Limiter = LocalLimiter(settings.per_host)
-        if not workers.local:
-            limiter = ClusterLimiter(settings.per_host, settings.timeout_s + LEASE_S)
-        sources = providers.load(settings.providers, settings)
-        summary.notes += [note for source in sources for note in source.notes]
-        arguments = {
-            "workspace": workspace,
-            "sources": sources,
-            "allow_partial": config.allow_partial,
-            "limiter": limiter,
-            "timeout_s": settings.timeout_s,
-            "max_mb": settings.max_mb,
-        }
-        size = BATCH if workers.local else blocks.balanced(n_todo, BATCH, session.n_cpus())
+    def lacking() -> Iterator[pa.Table]:
+        nonlocal n_tracks
+        for tracks in workspace.batches("tracks", COLUMNS):
+            n_tracks += len(tracks)
+            todo, attempts = failed.todo(tracks["track_id"], done, config.retry_failed)
+            differs = known.differ(tracks)
+            rows = tracks.append_column("attempts", pa.array(attempts, pa.int32()))
+            rows = rows.append_column("again", pa.array(differs)).filter(pa.array(todo | differs))
+            rows = rows.append_column("host", _hosts(rows["uri"]))
+            yield rows.append_column("planned", pa.array(np.ones(len(rows))))
 
-        def batches() -> Iterator[pa.Table]:
-            for rows in blocks.windows(map(lacking, workspace.batches("tracks", COLUMNS))):
-                yield from blocks.split(rows, size)
-
-        with progress("acquire", n_todo) as ticker:
-            for (block,) in workers.map(batches(), _Acquire, arguments):
-                ticker.advance(block["made"] + len(block["reasons"]))
-                again.add(json.loads(block["again"]), block["gone"])
-                summary.made += block["new"]
-                counters.count("acquire", block["made"], block["seconds"], block["reasons"])
+    with plan.Work(lacking(), plan.BY_HOST) as work:
+        if not n_tracks:
+            workspace.require("tracks", "collect", ["track_id"])
+        if work.rows:
+            _get(config, workspace, work, again, summary)
+    if work.rows:
         again.flush()
         summary.changed, summary.gone = again.replaced, again.gone
         summary.done_before -= again.gone
@@ -106,19 +89,46 @@ def run(config: Config, workspace: Workspace) -> Summary:
     return summary
 
 
-_TEXTS = pa.list_(pa.string())
-_DONE = pa.schema(
-    {
-        "made": pa.int64(),
-        "new": pa.int64(),
-        "seconds": pa.float64(),
-        "reasons": _TEXTS,
-        "again": pa.string(),
-        "gone": _TEXTS,
+_OUTPUT = SCHEMAS["audio"].append(pa.field("again", pa.bool_()))
+
+
+def _hosts(uris: pa.ChunkedArray) -> pa.Array:
+    """The host of each address; null for what has none."""
+    return pc.struct_field(pc.extract_regex(uris.combine_chunks(), r"^(?i:https?)://(?P<host>[^/?#]*)"), "host")
+
+
+def _get(config: Config, workspace: Workspace, work: plan.Work, again: audio_changes.Again, summary: Summary) -> None:
+    """Get the audio, on Ray or, for few tracks, in this process. The driver writes the rows."""
+    settings = config.acquire
+    workers = runner.workers(config.address, settings.workers, work.rows <= SMALL_TRACKS)
+    limiter: Limiter = LocalLimiter(settings.per_host)
+    if not workers.local:
+        limiter = ClusterLimiter(settings.per_host, settings.timeout_s + LEASE_S)
+    sources = providers.load(settings.providers, settings)
+    summary.notes += [note for source in sources for note in source.notes]
+    arguments = {
+        "workspace": workspace,
+        "sources": sources,
+        "allow_partial": config.allow_partial,
+        "limiter": limiter,
+        "timeout_s": settings.timeout_s,
+        "max_mb": settings.max_mb,
     }
-)
-"""What a worker returns for a block. made: tracks with audio; new: how many of them had none. reasons: of failures.
-again: rows of ``audio`` for tracks that had some, as JSON. gone: ids of tracks that no longer have any."""
+
+    def take(done: Done) -> None:
+        rows = done.output.to_pylist() if done.output is not None else []
+        had = [row.pop("again") for row in rows]
+        new = [row for row, has in zip(rows, had, strict=True) if not has]
+        audio.add(new)
+        summary.made += len(new)
+        gone = [f["track_id"] for f in done.failed if f["again"] and not f["transient"]]
+        again.add([row for row, has in zip(rows, had, strict=True) if has], gone)
+
+    stage = task.Stage("acquire", workspace, _Acquire, arguments, SIZES, CPUS, memory=MEMORY)
+    with runner.Buffer(workspace, "audio") as audio:
+        totals = runner.run(stage, work, workers, take)
+    summary.notes += totals.notes()
+    summary.lost = totals.too_many(config.max_lost)
 
 
 class _Acquire:
@@ -139,37 +149,26 @@ class _Acquire:
         limits = providers.Limits(timeout_s, max_mb, limiter.slot)
         self.get = partial(_one, sources=sources, keep=keep, limits=limits)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, rows: pa.Table) -> Done:
         with ThreadPoolExecutor(THREADS) as threads:
-            results = list(threads.map(self.get, batch.to_pylist()))
-        failed = [r for r in results if "stage" in r]
+            results = list(threads.map(self.get, rows.to_pylist()))
         made = [r for r in results if "stage" not in r]
-        there = {r["track_id"] for r in batch.to_pylist() if r["again"]}  # the driver replaces their rows
-        new = [r for r in made if r["track_id"] not in there]
-        self.workspace.append_rows("failures", failed)
-        self.workspace.append_rows("audio", new)
-        done = {
-            "made": len(made),
-            "new": len(new),
-            "seconds": float(sum(r["duration_s"] for r in made)),
-            "reasons": [r["reason"] for r in failed],
-            "again": json.dumps([r for r in made if r["track_id"] in there]),
-            "gone": [r["track_id"] for r in failed if r["track_id"] in there and not r["transient"]],
-        }
-        return pa.Table.from_pylist([done], _DONE)
+        return Done(
+            made=len(made),
+            failed=[r for r in results if "stage" in r],
+            seconds=float(sum(r["duration_s"] for r in made)),
+            output=pa.Table.from_pylist(made, _OUTPUT),
+        )
 
     def close(self) -> None:
         """End the decoder's process."""
         self.decoder.close()
 
     @staticmethod
-    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """See `pool.Worker`."""
+    def failure(row: dict[str, Any], message: str) -> dict[str, Any]:
+        """See `task.Worker`."""
         named = f"{one_line(row['artist'])} - {one_line(row['title'])}: {message}"
-        failed = failure("acquire", row["track_id"], "worker_died", named, attempts=row["attempts"] + 1)
-        arguments["workspace"].append_rows("failures", [failed])
-        gone = [row["track_id"]] if row["again"] else []
-        return [{"made": 0, "new": 0, "seconds": 0.0, "reasons": ["worker_died"], "again": "[]", "gone": gone}]
+        return _failure(row, TrackError("worker_died", named))
 
     def check(self, path: Path) -> Probe:
         """Whether a file will decode. Raises TrackError."""
@@ -180,13 +179,13 @@ class _Acquire:
 def _one(
     row: dict[str, Any], sources: list[providers.Provider], keep: Keep, limits: providers.Limits
 ) -> dict[str, Any]:
-    """A row of ``audio``, or of ``failures``."""
+    """A row of ``audio``, or of ``failures``; with ``again``, whether the track had audio before."""
     known: dict[str, Any] = {key: row.get(key) for key in COLUMNS if key != "track_id"}
     track = Track(**known, key=row["track_id"])
     try:
         fetched = fetch(track, sources, keep, limits)
     except TrackError as error:
-        return failure("acquire", track.id, error.reason, error.message, error.transient, row["attempts"] + 1)
+        return _failure(row, error)
     probe = fetched.file.probe
     size, mtime_ns = audio_changes.state(fetched.file.uri)
     return {
@@ -206,7 +205,14 @@ def _one(
         ],
         "spotify_id": fetched.spotify_id,
         "decoded_share": probe.decoded_share,
+        "again": row["again"],
     }
+
+
+def _failure(row: dict[str, Any], error: TrackError) -> dict[str, Any]:
+    attempts = row["attempts"] + 1
+    failed = failure("acquire", row["track_id"], error.reason, error.message, error.transient, attempts)
+    return failed | {"again": row["again"]}
 
 
 def _keep(workspace: Workspace, check: Callable[[Path], Probe], path: Path, uri: str | None) -> AudioFile:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 ADVICE = {
     # collect
     "bad_duration": "Mend the row's duration_s: seconds, over 0; or leave the cell empty.",
@@ -73,3 +75,14 @@ def advice(reason: str) -> str:
             return "It is gone from there: mend its uri in the manifest."
         return "Run again later; if it comes back, mend its uri in the manifest."
     return ADVICE.get(reason, "")
+
+
+_BESIDE_THE_FILE = {
+    *("crashed", "missing", "no_driver", "not_computed", "rate_limited", "savify_error", "stuck", "timeout"),
+    *("unreachable", "unreadable", "worker_died"),
+}
+
+
+def of_environment(reason: str) -> bool:
+    """Whether a failure may be due to a machine, a disk or a network, and not to the file itself."""
+    return reason in _BESIDE_THE_FILE or re.fullmatch("http_5..|http_429", reason) is not None

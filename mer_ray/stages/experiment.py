@@ -57,10 +57,7 @@ def memory(frames_bytes: int, gpus: float) -> int:
 
     Ray counts the object store, where the raw frames are, separately. At most what the largest node has.
     """
-    import ray
-
-    wanted = BASE_BYTES + (SHARE + (1 if gpus else 0)) * frames_bytes
-    return int(min([wanted, max(n["Resources"].get("memory", 0) for n in ray.nodes() if n["Alive"])]))
+    return session.at_most_a_node(BASE_BYTES + (SHARE + (1 if gpus else 0)) * frames_bytes)
 
 
 def run(config: Config, trials: list[Trial], shared: Shared, frames_bytes: int, ticker: Ticker) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""``audio`` → ``features/NAME``: decode once, compute every feature that is missing, commit a shard per block.
+"""``audio`` → ``features/NAME``: decode once, compute every feature that is missing, commit a shard per part.
 
 Precomputed frames come from their table instead, and need no audio.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -19,19 +19,24 @@ from mer_ray import features
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
-from mer_ray.errors import InputError, TrackError, WorkspaceError
+from mer_ray.errors import InputError, NodeError, TrackError
 from mer_ray.features import FeatureSpec
 from mer_ray.io import address
 from mer_ray.io.failures import Failed
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_schema, features_table, ragged_column
 from mer_ray.io.tables import COMPUTED, Workspace, failure
-from mer_ray.stages import blocks, counters, pool, session, workspace_source
+from mer_ray.stages import counters, plan, runner, session, task, workspace_source
+from mer_ray.stages.task import Done
 
 SMALL_S = 600.0
 """Up to so many seconds of audio are done in this process: sooner than Ray's workers would start."""
 SMALLEST_S = 180.0
 """Smaller blocks would spend most of their time on writing shards and on half-filled batches."""
+LARGEST = 4
+"""Commits of a block at most."""
+MEMORY = 2**30
+"""Bytes of a worker, with its decoder."""
 PRECOMPUTED_TRACKS = 64  # of a shard
 
 
@@ -68,7 +73,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     computed = [spec for spec in specs.values() if needs_audio(spec)]
     if computed:
         workspace.write_json({"features": [spec.name for spec in computed]}, "settings", COMPUTED)
-        _compute(config, workspace, _Plan(config, workspace, computed, summary), summary)
+        _compute(config, workspace, computed, summary)
     summary.failed = workspace.n_failed("extract")
     summary.seconds = time.monotonic() - started
     if not any(workspace.has(features_table(name)) for name in specs):
@@ -78,45 +83,38 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     return summary
 
 
-class _Plan:
-    """Which tracks lack which features. Of the whole catalog, the ids that are done and the failures are in memory."""
-
-    def __init__(self, config: Config, workspace: Workspace, specs: list[FeatureSpec], summary: Summary) -> None:
-        self.specs, self._workspace, self._retry = specs, workspace, config.retry_failed
-        self._longest_s = config.extract.excerpt.seconds if config.extract.excerpt else np.inf
-        self._own = [_so_far(workspace, spec, summary) for spec in specs]
-        self._undecoded = workspace.failed("extract", config.again)
-        self.tracks, self.seconds = 0, 0.0
-        n_audio = 0
-        for audio in workspace.batches("audio", ["track_id", "duration_s"]):
-            rows = self._lacking(audio)
-            n_audio += len(audio)
-            self.tracks += len(rows)
-            self.seconds += float(np.sum(rows["planned_s"].to_numpy()))
-        if not n_audio:
-            workspace.require("audio", "acquire", ["track_id"])
-
-    def windows(self) -> Iterator[pa.Table]:
-        """The rows of ``audio`` that lack a feature, with columns ``wanted``, ``attempts`` and ``planned_s``."""
-        audio = self._workspace.batches("audio", ["track_id", "uri", "duration_s"])
-        return blocks.windows(map(self._lacking, audio))
-
-    def _lacking(self, audio: pa.Table) -> pa.Table:
+def lacking(config: Config, workspace: Workspace, specs: list[FeatureSpec], summary: Summary) -> Iterator[pa.Table]:
+    """The rows of ``audio`` that lack a feature, with columns ``wanted``, ``attempts`` and ``planned`` (s)."""
+    longest_s = config.extract.excerpt.seconds if config.extract.excerpt else np.inf
+    own = [_so_far(workspace, spec, summary) for spec in specs]
+    undecoded = workspace.failed("extract", config.again)
+    there = False
+    for audio in workspace.batches("audio", ["track_id", "uri", "duration_s"]):
+        there = True
         ids = audio["track_id"]
         # What could not be decoded for one feature cannot be for another.
-        final, attempts = self._undecoded.look_up(ids)
-        lacks = np.zeros((len(audio), len(self.specs)), bool)
-        for column, (done, failed) in enumerate(self._own):
-            lacks[:, column], tries = failed.todo(ids, done, self._retry)
+        final, attempts = undecoded.look_up(ids)
+        lacks = np.zeros((len(audio), len(specs)), bool)
+        for column, (done, failed) in enumerate(own):
+            lacks[:, column], tries = failed.todo(ids, done, config.retry_failed)
             attempts = np.maximum(attempts, tries)
-        if not self._retry:
+        if not config.retry_failed:
             lacks[final] = False
         some = np.flatnonzero(lacks.any(1))
-        wanted = [[spec.name for spec, lack in zip(self.specs, row, strict=True) if lack] for row in lacks[some]]
+        kinds, kind = np.unique(lacks[some], axis=0, return_inverse=True)
+        wanted = pa.array([[s.name for s, lack in zip(specs, k, strict=True) if lack] for k in kinds], _NAMES)
         rows = audio.take(pa.array(some))
-        rows = rows.append_column("wanted", pa.array(wanted, pa.list_(pa.string())))
-        rows = rows.append_column("attempts", pa.array(attempts[some], pa.int32()))
-        return rows.append_column("planned_s", pa.array(np.clip(rows["duration_s"].to_numpy(), 1e-3, self._longest_s)))
+        planned = np.clip(rows["duration_s"].to_numpy(), 1e-3, longest_s)
+        yield (
+            rows.append_column("wanted", wanted.take(pa.array(kind.ravel())))
+            .append_column("attempts", pa.array(attempts[some], pa.int32()))
+            .append_column("planned", pa.array(planned, pa.float64()))
+        )
+    if not there:
+        workspace.require("audio", "acquire", ["track_id"])
+
+
+_NAMES = pa.list_(pa.string())
 
 
 def _so_far(workspace: Workspace, spec: FeatureSpec, summary: Summary) -> tuple[Ids, Failed]:
@@ -130,44 +128,35 @@ def _so_far(workspace: Workspace, spec: FeatureSpec, summary: Summary) -> tuple[
     return done, workspace.failed(stage)
 
 
-def _compute(config: Config, workspace: Workspace, plan: _Plan, summary: Summary) -> None:
+def _compute(config: Config, workspace: Workspace, specs: list[FeatureSpec], summary: Summary) -> None:
     """Compute the missing features, on Ray or, for little audio, in this process."""
-    if not plan.tracks:
-        return
     settings = config.extract
-    arguments = {
-        "workspace": workspace,
-        "specs": [s.to_json() for s in plan.specs],
-        "min_duration_s": settings.min_duration_s,
-        "allow_partial": config.allow_partial,
-        "gpus": settings.gpus_per_worker,
-    }
-    began = time.time()
-    # One track cannot be split, however long it is.
-    small = plan.seconds <= SMALL_S or plan.tracks == 1
-    workers = pool.workers(config.address, settings.workers, small, settings.gpus_per_worker)
-
-    def batches() -> Iterator[pa.Table]:
-        for rows in plan.windows():
-            seconds = rows["planned_s"].to_pylist()
-            yield from blocks.by_duration(rows, seconds, workers.n, SMALLEST_S, 60 * settings.batch_minutes)
-
-    done_s, ready = 0.0, began
-    hours = plan.seconds / 3600
-    with progress("extract", plan.tracks, work=plan.seconds) as ticker:
-        for (block,) in workers.map(batches(), _Extract, arguments):
-            ready = block["ready"] if not done_s else min(ready, block["ready"])
-            summary.made += block["made"]
-            done_s += block["seconds"]
-            speed = done_s / max(1e-3, time.time() - ready)
-            note = f"{done_s / 3600:.2f} of {hours:.2f} h of audio, {speed:.0f}x real time"
-            ticker.advance(block["tracks"], note, block["planned_s"])
-            counters.count("extract", block["done"], block["seconds"], block["reasons"])
-    took = time.time() - ready
-    summary.notes.append(
-        f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({done_s / max(1e-3, took):.0f}x real time), "
-        f"{max(0.0, ready - began):.1f} s after the start"
+    part = 60 * settings.batch_minutes
+    stage = task.Stage(
+        "extract",
+        workspace,
+        _Extract,
+        {
+            "workspace": workspace,
+            "specs": [s.to_json() for s in specs],
+            "min_duration_s": settings.min_duration_s,
+            "allow_partial": config.allow_partial,
+            "gpus": settings.gpus_per_worker,
+        },
+        plan.Sizes(SMALLEST_S, part, LARGEST * part),
+        gpus=settings.gpus_per_worker,
+        memory=MEMORY,
     )
+    with plan.Work(lacking(config, workspace, specs, summary)) as work:
+        if not work.rows:
+            return
+        # One track cannot be split, however long it is.
+        small = work.planned <= SMALL_S or work.rows == 1
+        workers = runner.workers(config.address, settings.workers, small, settings.gpus_per_worker)
+        totals = runner.run(stage, work, workers)
+    summary.made += totals.made
+    summary.notes += totals.notes()
+    summary.lost = totals.too_many(config.max_lost)
 
 
 def _copy(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.Table, summary: Summary) -> None:
@@ -186,7 +175,7 @@ def _copy(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.Ta
         while chunk := list(islice(found, PRECOMPUTED_TRACKS)):
             frames = {i: f for i, f in chunk if not isinstance(f, TrackError)}
             errors = {(spec.name, i): e for i, e in chunk if isinstance(e, TrackError)}
-            _report(workspace, errors, uris, attempts)
+            workspace.append_rows("failures", _failures(errors, uris, attempts))
             if frames:
                 commit(workspace, spec, frames)
             summary.made += len(frames)
@@ -213,56 +202,57 @@ class _Extract:
         self.min_duration_s = min_duration_s
         self.extractors = {s["name"]: features.load(FeatureSpec.from_json(s)) for s in specs}
         self.decoder = Decoder(allow_partial=allow_partial)
-        self.ready = time.time()
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, rows: pa.Table) -> Done:
         from mer_ray.features.batch import extract
 
-        rows = batch.to_pylist()
-        files = [(r["track_id"], r["uri"], r["wanted"]) for r in rows]
+        files = {r["track_id"]: r for r in rows.to_pylist()}
+        there = {name: self._committed(name, files) for name in self.extractors}
+        made = {i for ids in there.values() for i in ids}
+        todo = [(i, f["uri"], [n for n in f["wanted"] if i not in there[n]]) for i, f in files.items()]
         try:
-            result = extract(files, self.extractors, self.min_duration_s, self.decoder.stream)
+            result = extract([t for t in todo if t[2]], self.extractors, self.min_duration_s, self.decoder.stream)
         except OSError as error:  # not the file's fault: long tracks are buffered in temporary files
             why = error.strerror or type(error).__name__
             hint = "free some space there, or set TMPDIR to another folder"
-            raise WorkspaceError(f"cannot work in {tempfile.gettempdir()}: {why}", hint) from error
-        uris = {r["track_id"]: r["uri"] for r in rows}
-        _report(self.workspace, result.errors, uris, {r["track_id"]: r["attempts"] for r in rows})
+            raise NodeError(f"cannot work in {tempfile.gettempdir()}: {why}", hint) from error
         for name, frames in result.frames.items():
             if frames:
-                commit(self.workspace, self.extractors[name].spec, frames)
-        done = {
-            "tracks": len(rows),
-            "done": len(set().union(*result.frames.values())),  # tracks with at least one new feature
-            "made": sum(len(frames) for frames in result.frames.values()),
-            "reasons": [error.reason for error in result.errors.values()],
-            "seconds": result.seconds,
-            "planned_s": float(sum(r["planned_s"] for r in rows)),
-            "ready": self.ready,
-        }
-        return pa.Table.from_pylist([done])
+                planned = [i for i, _, wanted in todo if name in wanted]
+                commit(self.workspace, self.extractors[name].spec, frames, planned)
+                made |= frames.keys()
+        return Done(
+            made=sum(map(len, result.frames.values())) + sum(map(len, there.values())),
+            failed=_failures(result.errors, {i: f["uri"] for i, f in files.items()}, _attempts(files.values())),
+            seconds=result.seconds,
+            tracks=len(made),
+        )
+
+    def _committed(self, name: str, files: Mapping[str, Mapping[str, Any]]) -> Ids:
+        """Which rows of this part have been committed, by a worker that then died."""
+        planned = [i for i, file in files.items() if name in file["wanted"]]
+        return self.workspace.committed(features_table(name), _shard(self.extractors[name].spec, planned))
 
     def close(self) -> None:
         """End the decoder's process."""
         self.decoder.close()
 
     @staticmethod
-    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """See `pool.Worker`."""
-        i, error = row["track_id"], TrackError("worker_died", message)
-        _report(arguments["workspace"], {("", i): error}, {i: row["uri"]}, {i: row["attempts"]})
-        nothing = {"tracks": 1, "done": 0, "made": 0, "reasons": ["worker_died"], "seconds": 0.0}
-        return [{**nothing, "planned_s": row["planned_s"], "ready": time.time()}]
+    def failure(row: dict[str, Any], message: str) -> dict[str, Any]:
+        """See `task.Worker`."""
+        i = row["track_id"]
+        return _failures({("", i): TrackError("worker_died", message)}, {i: row["uri"]}, _attempts([row]))[0]
 
 
-def _report(
-    workspace: Workspace,
-    errors: Mapping[tuple[str, str], TrackError],
-    uris: Mapping[str, str | None],
-    attempts: Mapping[str, int],
-) -> None:
+def _attempts(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    return {row["track_id"]: row["attempts"] for row in rows}
+
+
+def _failures(
+    errors: Mapping[tuple[str, str], TrackError], uris: Mapping[str, str | None], attempts: Mapping[str, int]
+) -> list[dict[str, Any]]:
     """Rows of ``failures``. errors: (feature or "" for all, track id) → what went wrong."""
-    rows = [
+    return [
         failure(
             f"extract:{name}" if name else "extract",
             i,
@@ -273,11 +263,12 @@ def _report(
         )
         for (name, i), error in errors.items()
     ]
-    workspace.append_rows("failures", rows)
 
 
-def commit(workspace: Workspace, spec: FeatureSpec, frames: Mapping[str, np.ndarray]) -> None:
-    """Write one shard of ``features/NAME``: track id → (n_frames, F)."""
+def commit(
+    workspace: Workspace, spec: FeatureSpec, frames: Mapping[str, np.ndarray], planned: Iterable[str] = ()
+) -> None:
+    """Write one shard of ``features/NAME``: track id → (n_frames, F). planned: ids that it is named by, if others."""
     ids = sorted(frames)
     columns = [
         pa.array(ids),
@@ -287,7 +278,11 @@ def commit(workspace: Workspace, spec: FeatureSpec, frames: Mapping[str, np.ndar
     ]
     schema = features_schema(spec.n_dims)
     table = pa.Table.from_arrays(columns, schema=schema)
-    workspace.append(features_table(spec.name), table, "\n".join([spec.fingerprint, *ids]))
+    workspace.append(features_table(spec.name), table, _shard(spec, planned or ids))
+
+
+def _shard(spec: FeatureSpec, ids: Iterable[str]) -> str:
+    return "\n".join([spec.fingerprint, *sorted(ids)])
 
 
 def _named(message: str, uri: str) -> str:

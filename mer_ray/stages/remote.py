@@ -28,8 +28,16 @@ class RemoteError(NamedTuple):
     message: str
     hint: str
 
-    def to_error(self) -> MerRayError:
-        """The error, to be raised in the driver."""
+    @classmethod
+    def of(cls, error: MerRayError | OSError) -> RemoteError:
+        """The error on its way."""
+        raised = to_mer_ray_error(error)
+        return cls(type(raised).__name__, raised.message, raised.hint)
+
+    def to_error(self) -> Exception:
+        """The error, to be raised in the driver. Without a kind, it is a bug, and the message its traceback."""
+        if not self.kind:
+            return RuntimeError(self.message)
         kind: type[MerRayError] = getattr(errors, self.kind)
         return kind(self.message, self.hint)
 
@@ -42,8 +50,7 @@ def attempt(function: Callable[..., T], *arguments: Any) -> tuple[T | None, Remo
     try:
         return function(*arguments), None
     except (MerRayError, OSError) as error:
-        raised = to_mer_ray_error(error)
-        return None, RemoteError(type(raised).__name__, raised.message, raised.hint)
+        return None, RemoteError.of(error)
 
 
 def run_remote(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -5,28 +5,34 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mer_ray.config import Config
-from mer_ray.console import Summary, progress
+from mer_ray.console import Summary
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
 from mer_ray.io import address
 from mer_ray.io.identity import one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_table
+from mer_ray.io.shards import shard_file
 from mer_ray.io.tables import Workspace, now
 from mer_ray.scoring import frames, model_folder, output, predictor
 from mer_ray.scoring.catalog import Catalog, find
-from mer_ray.stages import blocks, counters, pool, score_workers
+from mer_ray.stages import counters, plan, runner, score_workers, task
 from mer_ray.training import grouped
 
 SMALL_ROWS, SMALL_S = 2_000, 3_600.0
 """Up to so many rows of frames, or seconds of audio, this process is done sooner than Ray's workers would start."""
-SMALLEST_S = 180.0
+SMALLEST_S, LARGEST = 180.0, 4
+"""Of a block: seconds of audio at least, and commits at most."""
+SIZES_OF_FRAMES = plan.Sizes(smallest=4_096, part=16_384, largest=65_536)  # in rows
+WINDOW = 100_000
+MEMORY = 2**30
+"""Bytes of a worker, with its decoder."""
 
 
 def best_model(workspace: Workspace) -> str:
@@ -59,7 +65,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     done = workspace.ids("scores")
     summary = Summary("score", done_before=len(done))
     tables = [workspace.path(feature, n) for n in workspace.names(feature) if n.endswith(".parquet")]
-    _score_frames(config, workspace, workspace, path, model, tables, done)
+    _score_frames(config, workspace, workspace, path, model, tables, done, summary)
     summary.made = len(workspace.ids("scores")) - len(done)
     summary.failed = workspace.n_failed("score")
     summary.seconds = time.monotonic() - started
@@ -97,12 +103,10 @@ def run_catalog(
     done = out.done()
     summary = Summary("score", done_before=len(done), changed=void.changed, gone=void.gone)
     try:
-        if note := _score_files(
-            config, work, path, catalog, done, features_table(loaded.feature.name), keep_features, out
-        ):
-            summary.notes.append(note)
+        feature = features_table(loaded.feature.name)
+        _score_files(config, work, path, catalog, done, feature, keep_features, out, summary)
         if catalog.tables:
-            _score_frames(config, work, None, path, loaded, catalog.tables, done)
+            _score_frames(config, work, None, path, loaded, catalog.tables, done, summary)
     except MerRayError:
         out.abandon()
         raise
@@ -139,28 +143,16 @@ def _score_files(
     feature: str,
     keep_features: bool,
     out: output.Output,
-) -> str:
-    """Score the files that are not done, or lack features that are wanted. Returns the speed for a message."""
+    summary: Summary,
+) -> None:
+    """Score the files that are not done, or lack features that are wanted."""
     complete = [done, work.ids(feature)] if keep_features else [done]
 
-    def missing(rows: pa.Table) -> pa.Table:
-        return rows.filter(pa.array(~np.all([ids.mask(rows["track_id"]) for ids in complete], axis=0)))
+    def missing() -> Iterator[pa.Table]:
+        for rows in catalog.windows(WINDOW):
+            yield rows.filter(pa.array(~np.all([ids.mask(rows["track_id"]) for ids in complete], axis=0)))
 
-    def windows() -> Iterator[pa.Table]:
-        return blocks.windows(map(missing, catalog.windows(blocks.WINDOW)))
-
-    tracks, seconds = 0, 0.0
-    for rows in windows():
-        tracks, seconds = tracks + len(rows), seconds + float(np.sum(rows["planned_s"].to_numpy()))
-    if not tracks:
-        return ""
-    out.check_room(tracks + len(done))
-
-    def batches(workers: int) -> Iterator[pa.Table]:
-        for rows in windows():
-            planned = rows["planned_s"].to_pylist()
-            yield from blocks.by_duration(rows, planned, workers, SMALLEST_S, 60 * config.score.batch_minutes)
-
+    part = 60 * config.score.batch_minutes
     arguments = {
         "workspace": work,
         "model": path,
@@ -168,11 +160,12 @@ def _score_files(
         "allow_partial": config.allow_partial,
         "keep_features": keep_features,
     }
-    began = time.monotonic()
-    is_small = seconds <= SMALL_S or tracks == 1
-    done_s = _run(config, score_workers.ScoreFiles, arguments, batches, is_small, tracks, seconds)
-    took = max(1e-3, time.monotonic() - began)
-    return f"{done_s / 3600:.2f} h of audio in {took:.1f} s ({done_s / took:.0f}x real time)" if done_s else ""
+    with plan.Work(missing()) as todo:
+        if todo.rows:
+            out.check_room(todo.rows + len(done))
+            sizes = plan.Sizes(SMALLEST_S, part, LARGEST * part)
+            is_small = todo.planned <= SMALL_S or todo.rows == 1
+            _run(config, work, score_workers.ScoreFiles, arguments, todo, sizes, is_small, summary)
 
 
 def _score_frames(
@@ -183,19 +176,18 @@ def _score_frames(
     model: model_folder.Model,
     tables: Sequence[str],
     done: Ids,
+    summary: Summary,
 ) -> None:
     """Score tables of frames by row groups. known: the workspace with the tracks' names. done: ids scored already."""
     units = _units(config, work, known, model, tables, done)
     if not units:
         return
-
-    def batches(workers: int) -> list[pa.Table]:
-        return blocks.split(pa.Table.from_pylist(units), blocks.balanced(len(units), 16, workers))
-
-    todo = sum(unit["rows"] for unit in units)
     stage = frames.unit_stage(model.feature.name)
+    rows = [{**u, "track_id": frames.unit_id(u), "planned": float(u["rows"]), "stage": stage} for u in units]
     arguments = {"workspace": work, "known": known, "model": path, "stage": stage}
-    _run(config, score_workers.ScoreFrames, arguments, batches, todo <= SMALL_ROWS, todo)
+    with plan.Work([pa.Table.from_pylist(rows)]) as todo:
+        is_small = todo.planned <= SMALL_ROWS
+        _run(config, work, score_workers.ScoreFrames, arguments, todo, SIZES_OF_FRAMES, is_small, summary)
 
 
 def _units(
@@ -219,7 +211,7 @@ def _units(
         work.claim(stage, "scores", {}, restart=True)  # those that still cannot be read are recorded again
     for table in tables:
         for unit in frames.unit_rows(table, filesystem, model.id):
-            scored = written.issuperset(map(frames.shard_file, frames.shards(unit)))
+            scored = written.issuperset(map(shard_file, frames.shards(unit)))
             failed = None if scored else before.get(frames.unit_id(unit))
             if failed and not failed["transient"] and not config.retry_failed:
                 _record(work, [{**failed, "at": now()}])
@@ -241,27 +233,18 @@ def _record(work: Workspace, failed: list[dict[str, Any]]) -> None:
 
 def _run(
     config: Config,
-    worker: type,
+    work: Workspace,
+    worker: type[Any],
     arguments: dict[str, Any],
-    batches: Callable[[int], Iterable[pa.Table]],
+    todo: plan.Work,
+    sizes: plan.Sizes,
     is_small: bool,
-    total: int,
-    seconds: float | None = None,
-) -> float:
-    """Let workers score the batches, in this process or on Ray. Returns the seconds of audio done.
-
-    batches: makes them for a number of workers. total: their rows. seconds: of audio in them, estimated.
-    """
+    summary: Summary,
+) -> None:
+    """Let workers score, in this process or on Ray."""
     gpus = config.score.gpus_per_worker
-    workers = pool.workers(config.address, config.score.workers, is_small, gpus)
-    results = workers.map(batches(workers.n), worker, {**arguments, "gpus": gpus})
-    done_s, began = 0.0, time.monotonic()
-    with progress("score", total, work=seconds) as ticker:
-        for result in results:
-            for row in result:
-                done_s += row["seconds"]
-                speed = done_s / max(1e-3, time.monotonic() - began)
-                note = f"{done_s / 3600:.2f} h of audio, {speed:.0f}x real time" if seconds else ""
-                ticker.advance(row["rows"], note, row["planned_s"])
-                counters.count("score", row["made"], row["seconds"], row["failed"])
-    return done_s
+    arguments = {**arguments, "gpus": gpus}
+    stage = task.Stage("score", work, worker, arguments, sizes, gpus=gpus, memory=MEMORY)
+    totals = runner.run(stage, todo, runner.workers(config.address, config.score.workers, is_small, gpus))
+    summary.notes += totals.notes()
+    summary.lost = summary.lost or totals.too_many(config.max_lost)

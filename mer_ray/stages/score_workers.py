@@ -1,7 +1,4 @@
-"""The workers of `stages.score`: one scores audio files, the other row groups of frames. Both commit what they make.
-
-A worker returns one row for a batch: rows (done), made, seconds and planned_s (of audio), failed (reasons of failures).
-"""
+"""The workers of `stages.score`: one scores audio files, the other row groups of frames. Both commit what they make."""
 
 from __future__ import annotations
 
@@ -13,13 +10,11 @@ import pyarrow as pa
 
 from mer_ray.errors import TrackError
 from mer_ray.io.ids import Ids
+from mer_ray.io.shards import shard_file
 from mer_ray.io.tables import Workspace, failure
 from mer_ray.scoring import files, frames, predictor, rows
 from mer_ray.stages import session
-
-
-def _result(rows: int, made: int, reasons: list[str], seconds: float = 0.0, planned_s: float = 0.0) -> dict[str, Any]:
-    return {"rows": rows, "made": made, "failed": reasons, "seconds": seconds, "planned_s": planned_s}
+from mer_ray.stages.task import Done
 
 
 class ScoreFiles:
@@ -43,32 +38,31 @@ class ScoreFiles:
         self.keep_features = keep_features
         self.decoder = Decoder(allow_partial=allow_partial)
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
+    def __call__(self, rows: pa.Table) -> Done:
         from mer_ray.stages.extract import commit
 
-        tracks = batch.to_pylist()
+        planned = rows["track_id"].to_pylist()
+        shard = "\n".join([self.predictor.name, *planned])
+        there = self.workspace.committed("scores", shard)
+        tracks = [t for t in rows.to_pylist() if t["track_id"] not in there]
+        if there and tracks:
+            shard = "\n".join([self.predictor.name, *(t["track_id"] for t in tracks)])
         made = files.score(self.predictor, tracks, self.min_duration_s, self.decoder.stream)
-        self.workspace.append_rows("failures", [_failure(i, error) for i, error in made.errors.items()])
         if len(made.scores):
             if self.keep_features:
-                commit(self.workspace, self.predictor.model.feature, made.frames)
-            shard = "\n".join([self.predictor.name, *made.scores["track_id"].to_pylist()])
+                commit(self.workspace, self.predictor.model.feature, made.frames, planned)
             self.workspace.append("scores", made.scores, shard)
-        planned_s = float(sum(t["planned_s"] for t in tracks))
-        reasons = [error.reason for error in made.errors.values()]
-        result = _result(len(made.scores) + len(reasons), len(made.scores), reasons, made.seconds, planned_s)
-        return pa.Table.from_pylist([result])
+        failed = [_failure(i, error) for i, error in made.errors.items()]
+        return Done(len(made.scores) + len(there), failed, made.seconds)
 
     def close(self) -> None:
         """End the decoder's process."""
         self.decoder.close()
 
     @staticmethod
-    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """See `pool.Worker`."""
-        error = files.named(TrackError("worker_died", message), row["uri"])
-        arguments["workspace"].append_rows("failures", [_failure(row["track_id"], error)])
-        return [_result(1, 0, [error.reason], planned_s=row["planned_s"])]
+    def failure(row: dict[str, Any], message: str) -> dict[str, Any]:
+        """See `task.Worker`."""
+        return _failure(row["track_id"], files.named(TrackError("worker_died", message), row["uri"]))
 
 
 def _failure(track_id: str, error: TrackError) -> dict[str, Any]:
@@ -88,41 +82,37 @@ class ScoreFrames:
         # Some tracks of a table may have been replaced: the others' scores are still valid.
         self.done = Ids() if known is None else workspace.ids("scores")
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        n_rows, made, reasons = 0, 0, list[str]()
+    def __call__(self, rows: pa.Table) -> Done:
+        done = Done(0)
         written = set(self.workspace.names("scores"))
-        for unit in batch.to_pylist():
-            n_rows += unit["rows"]
+        for unit in rows.to_pylist():
             try:
                 for n, failed in self._score(unit, written):
-                    made += n
-                    reasons += failed
+                    done.made += n
+                    done.failed += failed
             except TrackError as error:
-                self.workspace.append_rows("failures", [frames.unit_failure(self.stage, unit, error)])
-                reasons.append(error.reason)
-        return pa.Table.from_pylist([_result(n_rows, made, reasons)])
+                done.failed.append(frames.unit_failure(self.stage, unit, error))
+        return done
 
     def close(self) -> None:
         """Nothing is to end."""
 
     @staticmethod
-    def worker_died(arguments: dict[str, Any], row: dict[str, Any], message: str) -> list[dict[str, Any]]:
-        """See `pool.Worker`."""
+    def failure(row: dict[str, Any], message: str) -> dict[str, Any]:
+        """See `task.Worker`."""
         error = TrackError("worker_died", f"{frames.unit_name(row)}: {message}")
-        failed = frames.unit_failure(arguments["stage"], row, error)
-        arguments["workspace"].append_rows("failures", [failed])
-        return [_result(row["rows"], 0, [error.reason])]
+        return frames.unit_failure(row["stage"], row, error)
 
-    def _score(self, unit: dict[str, Any], written: set[str]) -> Iterator[tuple[int, list[str]]]:
-        """(rows made, reasons of failures) of each missing piece. Raises TrackError where one cannot be read; those
+    def _score(self, unit: dict[str, Any], written: set[str]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """(rows made, rows of ``failures``) of each missing piece. Raises TrackError where one cannot be read; those
         before it are committed."""
         spec = self.predictor.model.feature
         table = frames.Frames(unit, self.known.fs if self.known is not None else None, spec)
         for shard, piece in table.pieces():
-            if frames.shard_file(shard) in written:
+            if shard_file(shard) in written:
                 continue
             tracks, arrays, failed = table.read(piece)
-            self.workspace.append_rows("failures", failed)
+            self.workspace.append_rows("failures", failed)  # before its shard, which is not read again
             new = [i for i, t in enumerate(tracks) if t["track_id"] not in self.done]
             tracks, arrays = [tracks[i] for i in new], [arrays[i] for i in new]
             if self.names is not None:
@@ -132,7 +122,7 @@ class ScoreFrames:
                 for track, array, prediction in zip(tracks, arrays, self.predictor.predict_frames(arrays), strict=True)
             ]
             self.workspace.append("scores", rows.table(scored), shard)
-            yield len(scored), [r["reason"] for r in failed]
+            yield len(scored), failed
 
 
 class _Names:

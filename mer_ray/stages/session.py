@@ -28,7 +28,7 @@ _single_node = False
 def connect(address: str | None) -> None:
     """Join the cluster at ``address`` (or in RAY_ADDRESS), else start Ray on this machine. Once per process."""
     global _owned, _single_node
-    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")  # mer-ray shows its own progress
+    os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # mer-ray shows its own progress, and repeats blocks
     import ray
 
     if ray.is_initialized():
@@ -55,7 +55,9 @@ def connect(address: str | None) -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.use_datasource_v2 = False  # the newer Parquet reader takes 9-20 s on 20 rows
+    context.use_datasource_v2 = False  # the newer reader fuses a source with the map that follows it
+    context.target_max_block_size = 1  # each block of a plan, and each report on one, travels as soon as it is there
+    context.max_errored_blocks = -1  # `runner` repeats what did not come
 
 
 @contextmanager
@@ -166,6 +168,13 @@ def n_cpus() -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def at_most_a_node(n_bytes: float) -> int:
+    """So many bytes, or what the largest machine has: a request for more would wait for ever. Ray is connected."""
+    import ray
+
+    return int(min(n_bytes, max(n["Resources"].get("memory", 0) for n in ray.nodes() if n["Alive"])))
 
 
 def prepare_worker(gpus: float, threads: int = 1) -> None:

@@ -1,0 +1,376 @@
+"""Runs a stage's plan: on Ray Data, whose workers may die and whose machines may be sick, or in this process.
+
+The rows are one Dataset (a round): a task a block, in worker processes that Ray keeps from block to block and from
+stage to stage. Ray repeats a block whose worker died, `TRIES` times; a worker skips what is committed. What did not
+come is worked on row by row in the next round, and the row on which workers die again has failed. A machine on which
+far more fails than on the others is set aside, and its rows go to the others; so do single failures that may be a
+machine's fault, before they count.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from mer_ray.console import Ticker, err, progress
+from mer_ray.io.store import TEMPORARY
+from mer_ray.io.tables import Workspace, now
+from mer_ray.stages import counters, remote, session, task
+from mer_ray.stages.advice import of_environment
+from mer_ray.stages.plan import PlanFile, Work, read
+from mer_ray.stages.task import TRIES, Done, Node, Report, Stage, Ticket
+
+SICK_ROWS, SICK_TIMES = 8, 4.0
+"""A machine is set aside if so many of its rows failed doubtfully, and their share is so many times the others'."""
+COMMIT_ROWS, COMMIT_S = 5_000, 20.0
+"""Rows that the driver writes together, and the longest time that it waits for so many."""
+
+
+@dataclass
+class Totals:
+    """What a run of a stage has done.
+
+    Attributes:
+        rows: That have ended, well or not.
+        made: With a result.
+        lost: Failures by reason.
+        by_node: The same for each machine, by address.
+        seconds: Of audio.
+        cpu_s: CPU-seconds of the workers and their decoders.
+        wall_s: From the first block's beginning, and before that (``start_s``).
+        aside: Why machines were set aside, by address.
+    """
+
+    rows: int = 0
+    made: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+    by_node: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+    start_s: float = 0.0
+    aside: dict[str, str] = field(default_factory=dict)
+
+    def notes(self) -> list[str]:
+        """Lines for the stage's summary."""
+        lines = []
+        if self.seconds:
+            speed = self.seconds / max(1e-3, self.wall_s)
+            lines.append(
+                f"{self.seconds / 3600:.2f} h of audio in {self.wall_s:.1f} s ({speed:.0f}x real time), "
+                f"{self.start_s:.1f} s after the start, {self.cpu_s / 3600:.3f} CPU-h"
+            )
+        lines += [f"node {address} was set aside: {why}" for address, why in self.aside.items()]
+        if self.lost:
+            lines.append(f"failed: {_counted(self.lost)}")
+        if len(self.by_node) > 1:
+            lines += [f"failed on {address}: {_counted(c)}" for address, c in sorted(self.by_node.items()) if c]
+        return lines
+
+    def too_many(self, most: float) -> str:
+        """Whether more than the share ``most`` of the rows failed for reasons beside the files themselves, in words."""
+        n = sum(count for reason, count in self.lost.items() if of_environment(reason))
+        if not self.rows or n / self.rows <= most:
+            return ""
+        return f"{n:,} of {self.rows:,} tracks could not be worked on ({_counted(self.lost)})"
+
+
+def _counted(reasons: Counter[str]) -> str:
+    return ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many work on a stage's blocks. local: one, which is this process; else Ray is connected."""
+
+    n: int
+    local: bool
+
+
+def workers(address: str | None, n: int | None, small: bool, gpus: float = 0.0) -> Workers:
+    """The workers for an amount of work: this process, or those of Ray, which is then connected.
+
+    Args:
+        address: Of the cluster: ``--address``.
+        n: How many; None for one per CPU.
+        small: Whether the work takes less time than a start of Ray's workers.
+        gpus: Of each.
+    """
+    if session.runs_locally(address, small, gpus):
+        return Workers(1, True)
+    session.connect(address)
+    session.check_fits(gpus)
+    return Workers(n or session.n_cpus(), False)
+
+
+def run(stage: Stage, work: Work, chosen: Workers, take: Callable[[Done], None] | None = None) -> Totals:
+    """Work on all rows, and write their failures. take: called with everything that is done.
+
+    Raises:
+        MerRayError: The first one that a worker raised; what is done by then is written.
+    """
+    blocks = work.blocks(chosen.n, stage.sizes)
+    with progress(stage.name, work.rows, work=work.planned) as ticker, Buffer(stage.workspace, "failures") as failures:
+        runs = _Run(stage, chosen, ticker, failures, take)
+        if chosen.local:
+            runs.here(blocks)
+        else:
+            with remote.marker(*stage.arguments.values()) as marker:
+                runs.on_ray(blocks, Ticket(uuid.uuid4().hex, marker, chosen.n))
+    return runs.totals
+
+
+class Buffer:
+    """Rows for a table, written by the driver in shards of `COMMIT_ROWS`, or every `COMMIT_S` seconds."""
+
+    def __init__(self, workspace: Workspace, table: str) -> None:
+        self._workspace, self._table = workspace, table
+        self._rows: list[dict[str, Any]] = []
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Buffer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add rows of the table."""
+        self._rows += rows
+        if len(self._rows) >= COMMIT_ROWS or time.monotonic() - self._since > COMMIT_S:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what there is."""
+        if self._rows:
+            self._workspace.append_rows(self._table, self._rows)
+        self._rows, self._since = [], time.monotonic()
+
+
+class _Run:
+    """The rounds of a stage's run."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        chosen: Workers,
+        ticker: Ticker,
+        failures: Buffer,
+        take: Callable[[Done], None] | None,
+    ) -> None:
+        self.stage, self.chosen, self.ticker = stage, chosen, ticker
+        self.failures, self.take = failures, take
+        self.totals = Totals()
+        self.began, self.first = time.monotonic(), 0.0
+        self.avoid: dict[str, Node] = {}
+        self.rows, self.doubts = Counter[Node](), Counter[Node]()
+        self.doubtful: dict[Node, list[pa.Table]] = defaultdict(list)
+
+    # in this process -------------------------------------------------------------------------------------------
+
+    def here(self, blocks: Iterable[pa.Table]) -> None:
+        """Work in this process; doubtful rows twice."""
+        with closing(self.stage.worker(**self.stage.arguments)) as worker:
+            for final in (False, True):
+                for number, block in enumerate(blocks):
+                    self.first = self.first or time.monotonic()
+                    for report in task.reports(worker, number, block, self.stage.sizes.part, task.this_node()):
+                        self._receive(report, final)
+                blocks = [table for tables in self._doubtful().values() for table in tables]
+
+    # on Ray ----------------------------------------------------------------------------------------------------
+
+    def on_ray(self, blocks: Iterable[pa.Table], ticket: Ticket) -> None:
+        """Work on Ray; what is doubtful on one machine again on others, as far as there are any."""
+        self.ticket = ticket
+        try:
+            self._all(blocks)
+        finally:
+            store = self.stage.workspace
+            for name in store.names(TEMPORARY):
+                if ticket.key in name:  # of processes that died
+                    store.delete(TEMPORARY, name)
+
+    def _all(self, blocks: Iterable[pa.Table]) -> None:
+        self._rounds(blocks, [], final=False)
+        doubtful = sorted(self._doubtful().items(), key=lambda item: -sum(map(len, item[1])))
+        for node, tables in doubtful[:3]:
+            self._again(tables, [node])
+        self._again([table for _, tables in doubtful[3:] for table in tables], [])
+
+    def _again(self, tables: list[pa.Table], avoid: list[Node]) -> None:
+        if tables:
+            with Work(tables) as work:
+                self._rounds(work.blocks(self.chosen.n, self.stage.sizes), avoid, final=True)
+
+    def _rounds(self, blocks: Iterable[pa.Table], avoid: list[Node], final: bool) -> None:
+        """Until each row is done, has failed or is doubtful."""
+        part = self.stage.sizes.part
+        file = PlanFile(self.stage.workspace, blocks)
+        try:
+            while file.rows:
+                aside = self._round(file, avoid, final)
+                rest = file.unfinished(part)
+                left = PlanFile(self.stage.workspace, rest if aside else self._one_by_one(rest))
+                file.delete()
+                file = left
+        finally:
+            file.delete()
+
+    def _one_by_one(self, blocks: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """Blocks of one row from blocks on which workers died; a block that was one row has failed."""
+        n = 0
+        for block in blocks:
+            if len(block) == 1:
+                message = f"{TRIES} workers ended on it alone (killed, perhaps for want of memory)"
+                died = self.stage.worker.failure(block.to_pylist()[0], message)
+                self._done(Done(0, [died]), 1, block["planned"][0].as_py(), None)
+            else:
+                n += len(block)
+                yield from (block.slice(i, 1).combine_chunks() for i in range(len(block)))
+        if n:
+            err.print(f"[dim]{TRIES} workers ended on the same rows; these {n:,} are tried one by one[/dim]")
+
+    def _round(self, file: PlanFile, avoid: list[Node], final: bool) -> bool:
+        """One Dataset. Returns whether it was ended because a machine was set aside."""
+        avoided = self._possible([*self.avoid.values(), *avoid])
+        self.first = self.first or time.monotonic()
+        with closing(self._results(file, avoided)) as results:
+            for report in results:
+                if report.error is None:
+                    if file.received(report.number, report.part, report.rows):
+                        self._receive(report, final)
+                elif not report.is_node or not self._set_aside(report.node, report.error.message):
+                    raise report.error.to_error()
+                if report.is_node or (not final and self._is_sick(report.node)):
+                    return True
+        return False
+
+    def _results(self, file: PlanFile, avoided: Collection[Node]) -> Generator[Report]:
+        import ray
+
+        stage = self.stage
+        source = ray.data.read_datasource(
+            _source(stage.workspace, file.path), concurrency=1, override_num_blocks=1, num_cpus=0
+        )
+        size = max(1, min(self.chosen.n, len(file.rows)))
+        options: dict[str, Any] = {"num_cpus": stage.cpus, "memory": session.at_most_a_node(stage.memory)}
+        if avoided:
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(n.id for n in avoided)})"}
+        arguments = {"stage": stage, "ticket": self.ticket}
+        if stage.gpus:
+            data = source.map_batches(
+                task.Pooled,
+                fn_constructor_kwargs=arguments,
+                compute=ray.data.ActorPoolStrategy(size=size),
+                num_gpus=stage.gpus,
+                batch_size=None,
+                batch_format="pyarrow",
+                **options,
+            )
+        else:
+            data = source.map_batches(
+                task.work,
+                fn_kwargs=arguments,
+                compute=ray.data.TaskPoolStrategy(size),
+                batch_size=None,
+                batch_format="pyarrow",
+                **options,
+            )
+        with closing(iter(data.iter_batches(batch_size=None, batch_format="pyarrow"))) as batches:
+            for batch in batches:
+                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    yield task.unpack(row)
+
+    # machines --------------------------------------------------------------------------------------------------
+
+    def _is_sick(self, node: Node) -> bool:
+        """Whether so much is doubtful on this machine, beside the others, that it was set aside."""
+        doubts, rows = self.doubts[node], self.rows[node]
+        others = self.doubts.total() - doubts, self.rows.total() - rows
+        usual = (others[0] + 1) / (others[1] + 10)  # 10 % where nothing is known of the others
+        if doubts < SICK_ROWS or doubts / rows < SICK_TIMES * usual:
+            return False
+        return self._set_aside(node, f"{doubts:,} of its {rows:,} tracks could not be read there")
+
+    def _set_aside(self, node: Node, why: str) -> bool:
+        """Give this machine no more blocks, if there are others. Its doubtful rows go to those."""
+        if not node.id or not self._possible([*self.avoid.values(), node]):
+            return False
+        self.avoid[node.id] = node
+        self.totals.aside[node.address] = why
+        err.print(f"[yellow]node {node.address} is set aside: {why}[/yellow]")
+        return True
+
+    def _possible(self, avoid: Sequence[Node]) -> list[Node]:
+        """The machines to avoid; none of them where no other one could work."""
+        import ray
+
+        avoided = {node.id for node in avoid}
+        able = {n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= self.stage.cpus}
+        return list({n.id: n for n in avoid if n.id in able}.values()) if able - avoided else []
+
+    def _doubtful(self) -> dict[Node, list[pa.Table]]:
+        found, self.doubtful = self.doubtful, defaultdict(list)
+        return found
+
+    # what comes back -------------------------------------------------------------------------------------------
+
+    def _receive(self, report: Report, final: bool) -> None:
+        done, doubts = report.done, 0
+        if final:
+            done.failed += report.doubts
+        elif report.doubtful is not None:
+            self.doubtful[report.node].append(report.doubtful)
+            doubts = len(report.doubtful)
+        self.rows[report.node] += report.rows
+        self.doubts[report.node] += len(report.doubts)
+        self.totals.cpu_s += report.cpu_s
+        self._done(done, report.rows - doubts, 0.0 if final else report.planned, report.node)
+
+    def _done(self, done: Done, rows: int, planned: float, node: Node | None) -> None:
+        totals = self.totals
+        totals.rows += rows
+        totals.made += done.made
+        totals.seconds += done.seconds
+        totals.start_s, totals.wall_s = self.first - self.began, time.monotonic() - self.first
+        for reason in (reasons := [failed["reason"] for failed in done.failed]):
+            totals.lost[reason] += 1
+            if node is not None:
+                totals.by_node[node.address][reason] += 1
+        self.failures.add([{**failed, "at": now()} for failed in done.failed])  # by the driver's clock
+        if self.take is not None:
+            self.take(done)
+        speed = totals.seconds / max(1e-3, totals.wall_s)
+        note = [f"{totals.seconds / 3600:.2f} h of audio, {speed:.0f}x real time"] if totals.seconds else []
+        note += [f"{totals.lost.total():,} failed"] if totals.lost else []
+        self.ticker.advance(rows, ", ".join(note), planned)
+        tracks = done.made if done.tracks is None else done.tracks
+        counters.count(self.stage.name, tracks, done.seconds, reasons)
+
+
+def _source(workspace: Workspace, path: str) -> Any:
+    """The blocks of a plan's file as a source of Ray Data: one task that streams them."""
+    from ray.data import Datasource, ReadTask
+    from ray.data.block import BlockMetadata
+
+    class Source(Datasource):  # type: ignore[misc]
+        def estimate_inmemory_data_size(self) -> None:
+            return None
+
+        def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[Any]:
+            def blocks() -> Iterator[pa.Table]:
+                for number, packed in read(workspace, path):
+                    yield pa.table({"number": [number], "block": pa.array([packed], pa.binary())})
+
+            about = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
+            return [ReadTask(blocks, about)]
+
+    return Source()

@@ -1,0 +1,240 @@
+"""Plans worked off by workers that die: each row is done once, and a row that ends every worker has failed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from ray import cloudpickle
+
+from mer_ray.errors import InputError, NodeError, ServiceError, WorkspaceError
+from mer_ray.io.store import TEMPORARY
+from mer_ray.io.tables import Workspace, failure
+from mer_ray.stages import remote, runner, task
+from mer_ray.stages.plan import Sizes, Work
+from mer_ray.stages.runner import Workers
+from mer_ray.stages.task import Done, Stage
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see this folder
+
+
+class Squares:
+    """A worker. deadly: the rows that end it every time. frail: those that end it once, after a part of their block."""
+
+    def __init__(self, folder: Path, deadly: tuple[int, ...] = (), frail: tuple[int, ...] = ()) -> None:
+        self.folder, self.deadly, self.frail = folder, deadly, frail
+
+    def __call__(self, rows: pa.Table) -> Done:
+        for x in rows["x"].to_pylist():
+            mark = self.folder / f"{x}"
+            if x in self.deadly or (x in self.frail and not mark.exists()):
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        squares = [x * x for x in rows["x"].to_pylist()]
+        output = pa.table({"x": rows["x"], "square": squares, "pid": [os.getpid()] * len(rows)})
+        return Done(len(rows), output=output)
+
+    def close(self) -> None:
+        pass
+
+    @staticmethod
+    def failure(row, message):
+        return failure("extract", row["track_id"], "worker_died", message)
+
+
+class StillBorn(Squares):
+    def __init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Refuses(Squares):
+    def __call__(self, rows: pa.Table) -> Done:
+        raise InputError("no", "yes")
+
+
+class Mistaken(Squares):
+    def __call__(self, rows: pa.Table) -> Done:
+        if 2 in rows["x"].to_pylist():
+            raise KeyError("oops")
+        return Done(len(rows))
+
+
+class Doubts(Squares):
+    """folder: where it marks each row that it has seen. missing: rows that fail. healed: those that fail once."""
+
+    def __init__(self, folder: Path, missing: tuple[int, ...], healed: tuple[int, ...]) -> None:
+        self.folder, self.missing, self.healed = folder, missing, healed
+
+    def __call__(self, rows: pa.Table) -> Done:
+        failed = []
+        for row in rows.to_pylist():
+            mark = self.folder / f"{row['x']}"
+            if row["x"] in self.missing or (row["x"] in self.healed and not mark.exists()):
+                failed.append(failure("extract", row["track_id"], "missing", "is not there"))
+            mark.write_text(f"{mark.read_text() if mark.exists() else ''}x")
+        return Done(len(rows) - len(failed), failed)
+
+
+class Full(Squares):
+    def __call__(self, rows: pa.Table) -> Done:
+        raise NodeError("cannot work in /tmp: no space left on device", "free some")
+
+
+def rows(n: int) -> pa.Table:
+    return pa.table({"track_id": [f"{i:016x}" for i in range(n)], "x": range(n), "planned": [1.0] * n})
+
+
+def go(folder: Path, n: int, size: int, worker=Squares, arguments=None, workers=2, part=1e9, take=None, local=False):
+    """The totals and the outputs of a run over n rows in blocks of ``size``."""
+    arguments = {"folder": folder} if arguments is None else arguments
+    workspace, taken = Workspace(folder / "w"), []
+    stage = Stage("extract", workspace, worker, arguments, Sizes(size, part, size))
+    with Work([rows(n)]) as work:
+        totals = runner.run(stage, work, Workers(workers, local), take or (lambda done: taken.append(done)))
+    return totals, taken, workspace
+
+
+@pytest.mark.parametrize("part", [1e9, 2.0])
+def test_every_row_is_done_once_and_a_row_that_ends_every_worker_has_failed(ray_session, tmp_path, part):
+    given = {"folder": tmp_path, "frail": (13,), "deadly": (10,)}
+    totals, taken, workspace = go(tmp_path, 20, 4, arguments=given, part=part)
+    squares = {r["x"]: r["square"] for done in taken if done.output is not None for r in done.output.to_pylist()}
+    assert squares == {x: x * x for x in range(20) if x != 10}
+    assert sum(len(done.output) for done in taken if done.output is not None) == 19
+    (failed,) = workspace.failures("extract")
+    assert (failed["track_id"], failed["reason"]) == (f"{10:016x}", "worker_died")
+    assert failed["message"].startswith(f"{task.TRIES} workers ended on it alone")
+    assert (totals.rows, totals.made, totals.lost) == (20, 19, {"worker_died": 1})
+    assert {p.name for p in tmp_path.iterdir()} == {"10", "13", "w"}
+    assert list((tmp_path / "w" / TEMPORARY).iterdir()) == []
+
+
+def test_processes_stay_from_run_to_run(ray_session, tmp_path):
+    pids = [{p for done in go(tmp_path, 8, 1)[1] for p in done.output["pid"].to_pylist()} for _ in range(2)]
+    assert pids[0] & pids[1]
+
+
+def test_here_and_on_ray_the_same_comes_out(ray_session, tmp_path):
+    found = []
+    for local in (True, False):
+        folder = tmp_path / str(local)
+        folder.mkdir()
+        given = {"folder": folder, "missing": (1, 5), "healed": (3,)}
+        totals, _, workspace = go(folder, 6, 2, Doubts, given, local=local)
+        failed = sorted((f["track_id"], f["reason"]) for f in workspace.failures("extract"))
+        seen = {p.name: p.read_text() for p in folder.iterdir() if p.is_file()}
+        found.append((totals.rows, totals.made, totals.lost, failed, seen))
+    assert found[0] == found[1]
+    assert found[0][:3] == (6, 4, {"missing": 2})
+    assert found[0][4] == {"0": "x", "1": "xx", "2": "x", "3": "xx", "4": "x", "5": "xx"}, "doubtful: looked at twice"
+
+
+def test_too_many_failures_are_told(ray_session, tmp_path):
+    given = {"folder": tmp_path, "missing": (1, 5), "healed": ()}
+    totals, _, _ = go(tmp_path, 8, 2, Doubts, given, local=True)
+    assert totals.too_many(0.25) == ""
+    assert totals.too_many(0.2).startswith("2 of 8 tracks")
+
+
+class Reads(Squares):
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+
+    def __call__(self, rows: pa.Table) -> Done:
+        return Done(1, output=pa.table({"seen": [str(self.workspace.read_json("settings", "x.json"))]}))
+
+
+class Unshared(Workspace):
+    """A workspace on a disk that each node has for itself: in a worker it is another folder."""
+
+    def __reduce__(self):
+        return Workspace, (f"{self.uri}-of-the-node",)
+
+
+def test_a_workspace_that_a_node_does_not_see_ends_the_run(ray_session, tmp_path):
+    here = Unshared(tmp_path / "x")
+    there = Workspace(f"{here.uri}-of-the-node")
+    for workspace in (here, there):  # of an earlier run, on each of them
+        workspace.write_json(1, "settings", "x.json")
+    with pytest.raises(WorkspaceError, match=r"does not see .*-of-the-node") as caught:
+        go(tmp_path, 2, 1, Reads, {"workspace": here}, 1)
+    assert "a folder that they share" in caught.value.hint
+    with pytest.raises(WorkspaceError, match="does not see"):
+        remote.run_remote(Workspace.names, here)
+    shared = Workspace(tmp_path / "x")
+    assert go(tmp_path, 1, 1, Reads, {"workspace": shared}, 1)[1][0].output["seen"].to_pylist() == ["1"]
+    assert list((tmp_path / "x" / TEMPORARY).iterdir()) == []
+
+
+def test_workers_that_cannot_begin_end_the_run(ray_session, tmp_path):
+    with pytest.raises(ServiceError, match="ended before they had begun"):
+        go(tmp_path, 3, 1, StillBorn, {}, 1)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_an_error_of_ours_arrives_as_it_was(ray_session, tmp_path, local):
+    with pytest.raises(InputError, match="no: yes"):
+        go(tmp_path, 4, 1, Refuses, local=local)
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_the_only_machine_that_cannot_work_ends_the_run(ray_session, tmp_path, local):
+    with pytest.raises(NodeError, match="no space left"):
+        go(tmp_path, 4, 1, Full, local=local)
+
+
+def test_a_mistake_in_a_workers_code_ends_the_run(ray_session, tmp_path):
+    with pytest.raises(RuntimeError, match=r"KeyError: .oops."):
+        go(tmp_path, 3, 1, Mistaken)
+
+
+def free_cpus() -> float:
+    import ray
+
+    return float(ray.available_resources().get("CPU", 0.0))
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_workers_end_with_the_run_whoever_still_knows_of_them(ray_session, tmp_path, more):
+    """Else they hold CPUs that a trial of the same command waits for. more: workers than there are CPUs."""
+    import ray
+
+    def take(done):
+        raise Stop
+
+    wait_for(lambda: free_cpus() == ray.cluster_resources()["CPU"])
+    gc.disable()  # what is let go of in a cycle is not found meanwhile
+    try:
+        held = None
+        try:
+            go(tmp_path, 40, 1, Slow, workers=2 + more, take=take)
+        except Stop as error:
+            held = error  # and so are the frames that it went through
+        assert held is not None
+        wait_for(lambda: free_cpus() == ray.cluster_resources()["CPU"])
+    finally:
+        gc.enable()
+
+
+class Slow(Squares):
+    def __call__(self, rows: pa.Table) -> Done:
+        time.sleep(1 if rows["x"][0].as_py() < 4 else 600)
+        return Done(len(rows))
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
