@@ -50,8 +50,8 @@ MEASURED: dict[str, Figure] = {
     "label": Figure(43e-6, "CPU-s a track", f"{_RESULTS}: `careful`, 1,000,000 tracks"),
     "acquire": Figure(80e-3, "CPU-s a track", f"{_HERE}: 79 local files checked and hashed, 6.3 CPU-s"),
     "plan": Figure(5e-6, "CPU-s a track", f"{_RESULTS}: planning `extract` of 10⁶, before the first block"),
-    "block": Figure(9.6e-3, "CPU-s a block", f"{_HERE}: Ray Data in the command's process, 4,000 blocks"),
-    "part": Figure(0.5e-3, "CPU-s a part", "its report in the command's process: a guess"),
+    "block": Figure(5.9e-3, "CPU-s a block", f"{_HERE}: the command's process, 1,000 blocks of one part and of four"),
+    "part": Figure(4.0e-3, "CPU-s a part", f"{_HERE}: the same; its report to the command"),
     # bytes
     "media": Figure(19_700, "B a s of audio", f"{_HERE}: 79 soundtracks, Vorbis"),
     "features/mfcc": Figure(3_226, "B a s of audio", _HERE),
