@@ -63,7 +63,11 @@ class Watched:
             for process, line in common.family(self.root, self.cpu):
                 is_decoder = "mer_ray.audio" in line
                 is_alone = self.alone and process == self.root
-                if is_decoder or is_alone or any(kind in line for kind in ("_Extract", "MapWorker", "spawn_main")):
+                if (
+                    is_decoder
+                    or is_alone
+                    or any(kind in line for kind in ("_Extract", "MapWorker", "MapBatches", "spawn_main"))
+                ):
                     with suppress(psutil.Error):
                         owner = process.ppid() if is_decoder else process.pid
                         memory[owner] = memory.get(owner, 0.0) + process.memory_full_info().uss / MIB
@@ -116,50 +120,47 @@ def by_pool(workspace: Path, options: list[str]) -> dict[str, Any]:
 
 
 _worker: Any = None
+_ready = 0.0
 
 
 def _start(arguments: dict[str, Any]) -> None:
     from mer_ray.stages.extract import _Extract
 
-    global _worker
-    _worker = _Extract(**arguments)
+    global _worker, _ready
+    _worker, _ready = _Extract(**arguments), time.time()
 
 
-def _work(block: Any) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = _worker(block).to_pylist()
-    return rows
+def _work(rows: Any) -> tuple[int, float]:
+    return _worker(rows).made, _ready
 
 
 def pool(workspace_path: str, options: list[str]) -> None:
     """What the pool's command does: `stages.extract` with multiprocessing instead of Ray."""
-    import pyarrow as pa
-
     from mer_ray import config as configs
+    from mer_ray.console import Summary
     from mer_ray.io.tables import Workspace
-    from mer_ray.stages import blocks, extract
+    from mer_ray.stages import extract, plan
 
     started = time.time()
     config = configs.load(None, [o for o in options if o != "--set"])
-    workspace, specs = Workspace(workspace_path), extract.check(config)
-    rows = workspace.read("audio", ["track_id", "uri", "duration_s"])
-    rows = rows.append_column("wanted", pa.array([list(specs)] * len(rows), pa.list_(pa.string())))
-    rows = rows.append_column("attempts", pa.array([0] * len(rows), pa.int32()))
-    rows = rows.append_column("planned_s", rows["duration_s"])
-    seconds, n = rows["planned_s"].to_pylist(), os.cpu_count() or 1
-    batches = blocks.by_duration(rows, seconds, n, extract.SMALLEST_S, 60 * config.extract.batch_minutes)
+    workspace, specs = Workspace(workspace_path), list(extract.check(config).values())
+    part, n = 60 * config.extract.batch_minutes, os.cpu_count() or 1
+    with plan.Work(extract.lacking(config, workspace, specs, Summary("extract"))) as work:
+        blocks = list(work.blocks(n, plan.Sizes(extract.SMALLEST_S, part, extract.LARGEST * part)))
     arguments = {
         "workspace": workspace,
-        "specs": [s.to_json() for s in specs.values()],
+        "specs": [s.to_json() for s in specs],
         "min_duration_s": config.extract.min_duration_s,
         "gpus": 0.0,
     }
     common.one_thread()
     context = multiprocessing.get_context("spawn")
     with context.Pool(n, _start, (arguments,)) as workers:
-        results = [row for rows in workers.imap_unordered(_work, batches) for row in rows]
+        parts = [rows for block in blocks for rows in plan.parts(block, part)]
+        made, ready = zip(*workers.imap_unordered(_work, parts), strict=True)
         workers.close()
         workers.join()
-    print(f"{sum(r['made'] for r in results)} made, ready after {min(r['ready'] for r in results) - started:.2f} s")
+    print(f"{sum(made)} made, ready after {min(ready) - started:.2f} s")
 
 
 def same(a: Path, b: Path, feature: str) -> bool:
