@@ -1,22 +1,24 @@
 """Core-hours, wall hours, GB and objects of 10⁴, 10⁶ and 10⁸ tracks, from measured unit costs (docs/scaling.md).
 
     python benchmarks/scaling.py [--tracks 1e4 1e6 1e8] [--workers 16 64 1024] [--minutes 3] [--features mfcc] ...
+    python benchmarks/scaling.py --busy                 # of more or fewer workers, some of them lost
     python benchmarks/scaling.py --training             # memory and CPU of a cross-validation
     python benchmarks/scaling.py --validate             # modelled beside measured runs
     python benchmarks/scaling.py --costs                # the unit costs
 
-The unit costs are `MEASURED`. Catalogs of random durations are cut into blocks by the stages' own code
-(`mer_ray.stages.blocks`) and given in order to the worker that is free first. At most 200,000 tracks are scheduled;
-larger catalogs are multiples of that. It takes a few seconds.
+The unit costs are `MEASURED`. Catalogs of random durations are cut by the stages' own code (`mer_ray.io.plan`) into
+blocks and their parts, and given in order to the worker that is free first. Workers are lost at random (Poisson): one
+starts again, and its block goes to the next free worker without the parts that are committed. At most 1,000,000 tracks
+are scheduled; larger catalogs are so many of these, one after the other. It takes some twenty seconds.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import common
@@ -47,7 +49,9 @@ MEASURED: dict[str, Figure] = {
     "collect": Figure(0.18e-3, "CPU-s a track", f"{_HERE}: 18.1 CPU-s for a manifest of 100,000"),
     "label": Figure(43e-6, "CPU-s a track", f"{_RESULTS}: `careful`, 1,000,000 tracks"),
     "acquire": Figure(80e-3, "CPU-s a track", f"{_HERE}: 79 local files checked and hashed, 6.3 CPU-s"),
-    "block": Figure(9.6e-3, "CPU-s a block", f"{_HERE}: Ray Data in the command's process, 4,000 blocks"),
+    "plan": Figure(5e-6, "CPU-s a track", f"{_RESULTS}: planning `extract` of 10⁶, before the first block"),
+    "block": Figure(5.9e-3, "CPU-s a block", f"{_HERE}: the command's process, 1,000 blocks of one part and of four"),
+    "part": Figure(4.0e-3, "CPU-s a part", f"{_HERE}: the same; its report to the command"),
     # bytes
     "media": Figure(19_700, "B a s of audio", f"{_HERE}: 79 soundtracks, Vorbis"),
     "features/mfcc": Figure(3_226, "B a s of audio", _HERE),
@@ -59,7 +63,9 @@ MEASURED: dict[str, Figure] = {
     "labels": Figure(1_100, "B a track", "README.md: 10 MB for 9,000, an estimate"),
     "audio": Figure(66, "B a track", _HERE),
     "lastfm": Figure(1_900, "B a track", f"{_RESULTS}: 100 tags, gzip"),
-    "driver": Figure(130, "B a track", f"{_HERE}: planning `audio` of 10⁵ and 10⁶ tracks, peak"),
+    "driver": Figure(
+        110, "B a track", f"{_RESULTS}: planning `extract` of 10⁵ and 10⁶ tracks, peak; 290 MB at the start"
+    ),
 }
 START_S = 15.0
 """Until a worker is ready, after Ray is asked for it; RESULTS.md has 12 to 17."""
@@ -67,6 +73,8 @@ VGGISH_S = 7.5
 """That VGGish's first block takes longer: 1.8 CPU-s to load and 5 to 6 to compile (RESULTS.md)."""
 WRITE_S, GET_S, LIST_S, IO_THREADS = 0.1, 0.03, 0.1, 8
 """Of an object store, assumed: s to write a shard, of a small GET, of a LIST of 1,000 names; pyarrow's threads."""
+FOUND_S = 30.0
+"""Until a lost machine is known to be lost, assumed: Ray asks several times."""
 LASTFM_PER_S = 4.1
 """Requests to Last.fm, measured at `collect.requests_per_s` 5 and 0.2 s a response."""
 FRAMES = {"mfcc": 3_446, "logmel": 22_053, "vggish": 530}
@@ -80,17 +88,21 @@ LONG_SHARE, LONG_S = 1e-4, 36_000.0
 
 @dataclass(frozen=True)
 class Scenario:
-    """A catalog and the settings it is processed with; file_s: s a download takes; sample: tracks scheduled at most."""
+    """A catalog and the settings it is processed with.
+
+    lost: share of the workers lost an hour. file_s: s a download takes. sample: tracks scheduled at most.
+    """
 
     tracks: int
     workers: int
     minutes: float = 3.0
     features: str = "mfcc"
-    batch_minutes: float = 30.0
+    batch_minutes: float = 60.0
+    lost: float = 0.05
     hosts: int = 20
     per_host: int = 4
     file_s: float = 2.0
-    sample: int = 200_000
+    sample: int = 1_000_000
 
     @property
     def hours(self) -> float:
@@ -122,26 +134,54 @@ def durations(n: int, mean_s: float, long_share: float = LONG_SHARE) -> np.ndarr
     return seconds
 
 
-def block_seconds(seconds: np.ndarray, workers: int, batch_minutes: float = 30.0) -> Iterator[float]:
-    """Seconds of audio of each block, in the order in which `extract` and `score` hand them out."""
+@lru_cache
+def cut(n: int, mean_s: float, workers: int, batch_minutes: float, long_share: float = LONG_SHARE) -> list[np.ndarray]:
+    """Seconds of audio of each part of each block, in the order in which `extract` and `score` hand them out."""
     import pyarrow as pa
 
-    from mer_ray.stages import blocks, extract
+    from mer_ray.io import plan
+    from mer_ray.stages import extract
 
-    rows = pa.table({"s": seconds})
-    for window in blocks.windows([rows.slice(at, blocks.WINDOW) for at in range(0, len(rows), blocks.WINDOW)]):
-        own = window["s"].to_pylist()
-        for block in blocks.by_duration(window, own, workers, extract.SMALLEST_S, 60 * batch_minutes):
-            yield float(block["s"].to_numpy().sum())
+    part = 60 * batch_minutes
+    rows = pa.table({"track_id": np.arange(n), "planned": durations(n, mean_s, long_share)})
+    with plan.Work([rows]) as work:
+        blocks = work.blocks(workers, plan.Sizes(extract.SMALLEST_S, part, extract.LARGEST * part))
+        return [np.array([np.sum(p["planned"].to_numpy()) for p in plan.parts(block, part)]) for block in blocks]
 
 
-def schedule(core_s: Iterable[float], workers: int, start_s: float = START_S) -> float:
-    """Seconds until the last block is done, each given to the worker that is free first, one after the other."""
-    free, now = [start_s] * workers, 0.0
-    for cost in core_s:
-        now = max(now, heapq.heappop(free)) + MEASURED["block"].value
-        heapq.heappush(free, now + cost)
-    return max(free)
+def schedule(
+    blocks: Sequence[np.ndarray], workers: int, start_s: float = START_S, plan_s: float = 0.0, lost: float = 0.0
+) -> float:
+    """Seconds until the last block is done, each given to the worker that is free first, one after the other.
+
+    blocks: core-seconds of the parts of each. lost: share of the workers lost an hour.
+    """
+    rng = np.random.default_rng(0)
+    end = rng.exponential(HOUR / lost, workers) if lost else np.full(workers, np.inf)  # of each worker
+    free = [(plan_s + start_s, worker) for worker in range(workers)]
+    again: list[tuple[float, int, np.ndarray]] = []  # since when a block is known to be lost, a number, its rest
+    todo, now, last, n_lost = iter(blocks), plan_s, plan_s + start_s, 0
+    following = next(todo, None)
+    while following is not None or again:
+        at, worker = heapq.heappop(free)
+        while end[worker] < at:  # while it had nothing to do
+            end[worker] += rng.exponential(HOUR / lost)
+        if again and (following is None or again[0][0] <= at):
+            known, _, block = heapq.heappop(again)
+            at = max(at, known)
+        else:
+            block, following = following, next(todo, None)
+        now = max(now, at) + MEASURED["block"].value + MEASURED["part"].value * len(block)
+        done = now + np.cumsum(block)
+        if end[worker] < done[-1]:
+            n_lost += 1
+            heapq.heappush(again, (end[worker] + FOUND_S, n_lost, block[done > end[worker]]))
+            heapq.heappush(free, (end[worker] + start_s, worker))
+            end[worker] += rng.exponential(HOUR / lost)
+        else:
+            heapq.heappush(free, (float(done[-1]), worker))
+            last = max(last, float(done[-1]))
+    return last
 
 
 def per_second(what: str) -> float:
@@ -151,20 +191,15 @@ def per_second(what: str) -> float:
 
 def over_audio(scenario: Scenario, what: str) -> Stage:
     """`extract` of some features, or `score` from audio."""
-    from mer_ray.stages.pool import PASS
-
     n = min(scenario.tracks, scenario.sample)
-    audio = block_seconds(durations(n, 60 * scenario.minutes), scenario.workers, scenario.batch_minutes)
-    todo = (per_second(what) * seconds + WRITE_S for seconds in audio)
+    blocks = cut(n, 60 * scenario.minutes, scenario.workers, scenario.batch_minutes)
+    todo = [per_second(what) * seconds + WRITE_S for seconds in blocks]
     start_s = START_S + VGGISH_S * ("vggish" in what)
-    work_s = wall_s = 0.0
-    n_blocks = 0
-    while cut := list(itertools.islice(todo, PASS)):  # each pass starts its workers anew
-        wall_s += schedule(cut, scenario.workers, start_s)
-        work_s, n_blocks = work_s + sum(cut), n_blocks + len(cut)
+    work_s = sum(float(block.sum()) for block in todo)
+    wall_s = schedule(todo, scenario.workers, start_s, MEASURED["plan"].value * n, scenario.lost)
     times = scenario.tracks / n
     tables = ["scores"] if what == "score" else [f"features/{name}" for name in what.split(",")]
-    shards = round(times * n_blocks) * len(tables)
+    shards = round(times * sum(map(len, blocks))) * len(tables)
     size = sum(MEASURED[t].value for t in tables) * scenario.hours * HOUR
     size += MEASURED["shard"].value * shards * (what == "score")
     name, busy = what if what == "score" else f"extract {what}", work_s / (scenario.workers * wall_s)
@@ -173,19 +208,31 @@ def over_audio(scenario: Scenario, what: str) -> Stage:
 
 def stages(scenario: Scenario) -> list[Stage]:
     """Each stage of a catalog whose audio is listed in a manifest, from its list to its scores."""
-    from mer_ray.io import changes
-    from mer_ray.stages import acquire, label
+    from mer_ray.audio import acquisition
+    from mer_ray.io import buffer, changes
+    from mer_ray.stages import label
 
     n, found = scenario.tracks, []
     for name, table, rows in (("collect", "tracks", changes.BATCH), ("label", "labels", label.SHARD_ROWS)):
         core_h = MEASURED[name].value * n / HOUR
         found.append(Stage(name, core_h, core_h, math.nan, MEASURED[table].value * n / GB, -(-n // rows)))
     core_h = MEASURED["acquire"].value * n / HOUR
-    in_flight = min(scenario.hosts * scenario.per_host, acquire.THREADS * scenario.workers)
+    in_flight = min(scenario.hosts * scenario.per_host, acquisition.THREADS * scenario.workers)
     wall_h = max(scenario.file_s * n / in_flight / HOUR, core_h / scenario.workers)
     size = MEASURED["media"].value * scenario.hours * HOUR + MEASURED["audio"].value * n
-    found.append(Stage("acquire", core_h, wall_h, math.nan, size / GB, -(-n // acquire.BATCH)))
+    found.append(Stage("acquire", core_h, wall_h, math.nan, size / GB, -(-n // buffer.COMMIT_ROWS)))
     return [*found, over_audio(scenario, scenario.features), over_audio(scenario, "score")]
+
+
+BUSY = [(64, 0.05), (256, 0.05), (1024, 0.0), (1024, 0.05), (1024, 0.2), (2048, 0.05)]
+BUSY_COLUMNS = ["workers", "lost an hour", "blocks", "shards", "wall h", "busy"]
+
+
+def busy(workers: int, lost: float, tracks: int = 1_000_000) -> list[str]:
+    """A row of `BUSY_COLUMNS`: MFCC of tracks of 3 minutes."""
+    scenario = Scenario(tracks, workers, lost=lost)
+    found, blocks = over_audio(scenario, "mfcc"), cut(tracks, 180.0, workers, scenario.batch_minutes)
+    return [f"{workers:,}", f"{lost:.0%}", *map(number, (len(blocks), found.shards, found.wall_h, found.busy))]
 
 
 def training(tracks: int, seconds: float) -> dict[str, float]:
@@ -213,10 +260,10 @@ class Run(NamedTuple):
 
     def modelled_s(self) -> float:
         """Wall seconds of it by the model: tracks of 217 s, the mean of the 35 soundtracks."""
-        seconds = durations(round(self.hours * HOUR / 217), 217, long_share=0.0)
-        seconds *= self.hours * HOUR / seconds.sum()
+        blocks = cut(round(self.hours * HOUR / 217), 217, 2, 60.0, 0.0)
+        per_s = per_second(self.what) * self.hours * HOUR / sum(float(block.sum()) for block in blocks)
         start_s = self.start_s + VGGISH_S * ("vggish" in self.what)
-        return schedule((per_second(self.what) * s + 0.02 for s in block_seconds(seconds, 2)), 2, start_s)
+        return schedule([per_s * block + 0.02 for block in blocks], 2, start_s)
 
 
 RUNS = [  # from RESULTS.md
@@ -256,8 +303,8 @@ def show(scenario: Scenario) -> None:
     common.show(f"{title}, {scenario.workers} workers", columns, lines(stages(scenario)))
     days, mb = scenario.tracks / LASTFM_PER_S / 86_400, MEASURED["lastfm"].value * scenario.tracks / 1e6
     print(f"\nFrom Last.fm: {number(days)} days of requests, {number(mb)} MB of responses (its terms: 100 MB).")
-    # beside what Python and Ray need
-    print(f"Memory of the command: {number(0.25 + MEASURED['driver'].value * scenario.tracks / GB)} GB.")
+    planned = min(scenario.tracks, scenario.sample)
+    print(f"Memory of the command: {number(0.29 + MEASURED['driver'].value * planned / GB)} GB.")
 
 
 def main() -> None:
@@ -267,9 +314,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[16, 64, 1024], help="one for each of --tracks")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--features", default="mfcc", choices=["mfcc", "logmel", "vggish", "mfcc,vggish"])
-    parser.add_argument("--batch-minutes", type=float, default=30.0)
+    parser.add_argument("--batch-minutes", type=float, default=60.0)
+    parser.add_argument("--lost", type=float, default=0.05, help="share of the workers lost an hour")
     parser.add_argument("--hosts", type=int, default=20, help="that audio is downloaded from")
     parser.add_argument("--per-host", type=int, default=4, help="concurrent downloads from one")
+    parser.add_argument("--busy", action="store_true")
     parser.add_argument("--training", action="store_true")
     parser.add_argument("--validate", action="store_true")
     parser.add_argument("--costs", action="store_true")
@@ -277,6 +326,8 @@ def main() -> None:
     if args.training:
         found = [[f"{n:,}", seconds, *map(number, training(n, seconds).values())] for n, seconds in TRAINED]
         common.show("Training", ["tracks", "s", *training(1, 1.0)], found)
+    elif args.busy:
+        common.show("Extracting MFCC from 10⁶ tracks", BUSY_COLUMNS, [busy(*case) for case in BUSY])
     elif args.validate:
         times = [(run, run.modelled_s()) for run in RUNS]
         rows = [[r.what, f"{r.hours:.2f}", round(r.wall_s), round(s), f"{s / r.wall_s - 1:+.0%}"] for r, s in times]
@@ -285,7 +336,7 @@ def main() -> None:
         common.show("Unit costs", ["what", "value", "unit", "from"], [[k, *f] for k, f in MEASURED.items()])
     else:
         for tracks, workers in zip(args.tracks, args.workers, strict=len(args.workers) > 1):
-            settings = (args.minutes, args.features, args.batch_minutes, args.hosts, args.per_host)
+            settings = (args.minutes, args.features, args.batch_minutes, args.lost, args.hosts, args.per_host)
             show(Scenario(int(tracks), workers, *settings))
 
 

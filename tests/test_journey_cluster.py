@@ -1,7 +1,7 @@
 """The whole pipeline as a job on a cluster of three nodes, while it is hurt in every stage.
 
-MER_RAY_CHAOS=10 makes ten repetitions, each with another seed (from MER_RAY_SEED on), and `benchmarks/cluster.py chaos` a
-table of them. One takes five minutes: too long for every run of the tests.
+MER_RAY_CHAOS=10 makes ten repetitions, each with another seed (from MER_RAY_SEED on), and `benchmarks/cluster.py chaos`
+a table of them. One takes five minutes: too long for every run of the tests.
 """
 
 from __future__ import annotations

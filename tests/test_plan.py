@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mer_ray.io.plan import BY_HOST, PlanFile, Sizes, Work, parts
+from mer_ray.io.plan import BY_TURN, PlanFile, Sizes, Turns, Work, parts
 from mer_ray.io.store import TEMPORARY
 from mer_ray.io.tables import Workspace
 
@@ -86,12 +86,29 @@ def test_the_parts_of_a_block_are_its_rows_in_order(seconds, part):
 
 
 def test_hosts_take_turns():
-    hosts = ["a"] * 6 + ["b"] * 3 + [None] * 2
-    rows = table([1.0] * 11).append_column("host", pa.array(hosts))
-    with Work([rows], BY_HOST) as work:
+    hosts, turns = ["a"] * 6 + ["b"] * 3 + [None] * 2, Turns()
+    counted = [t for start in (0, 4) for t in turns.of(pa.array(hosts[start : start + 4 + start])).to_pylist()]
+    rows = table([1.0] * 11).append_column("host", pa.array(hosts)).append_column("turn", pa.array(counted[:11]))
+    with Work([rows], BY_TURN) as work:
         order = [h for block in work.blocks(1, Sizes(1, 1, 1)) for h in block["host"].to_pylist()]
     assert sorted(order, key=str) == sorted(hosts, key=str)
     assert {*order[:3]} == {*order[3:6]} == {"a", "b", None}
+
+
+@pytest.mark.parametrize("hosts", [1, 30_000])
+def test_a_large_catalog_of_few_or_many_hosts_is_sorted_in_little_memory(hosts):
+    n, turns = 400_000, Turns()
+
+    def pieces():
+        for start in range(0, n, 50_000):
+            numbers = np.arange(start, start + 50_000)
+            ids = pa.array([f"{i:016x}" for i in numbers])
+            turn = turns.of(pa.array(numbers % hosts))
+            uris = pa.array([f"http://host{i % hosts}/a/folder/of/music/track number {i}.mp3" for i in numbers])
+            yield pa.table({"track_id": ids, "uri": uris, "turn": turn, "planned": np.ones(len(numbers))})
+
+    with Work(pieces(), BY_TURN) as work:
+        assert sum(len(block) for block in work.blocks(4, Sizes(8, 32, 128))) == n
 
 
 def test_no_rows_make_no_blocks():
@@ -105,7 +122,9 @@ def test_what_is_not_done_of_a_plan_is_there_again(tmp_path):
     blocks = cut([float(100 + i) for i in range(60)], 2, 200, 900)
     plan = PlanFile(workspace, blocks)
     assert plan.rows == [len(b) for b in blocks]
-    assert pa.concat_tables(plan.unfinished(300)).equals(pa.concat_tables(blocks).combine_chunks())
+    assert pa.concat_tables(block for _, block in plan.unfinished(300)).equals(
+        pa.concat_tables(blocks).combine_chunks()
+    )
     done = set()
     for number, block in enumerate(blocks[:-1]):
         for index, part in enumerate(parts(block, 300)):
@@ -113,7 +132,7 @@ def test_what_is_not_done_of_a_plan_is_there_again(tmp_path):
                 assert plan.received(number, index, len(part))
                 assert not plan.received(number, index, len(part)), "a report that came twice"
                 done |= {*part["i"].to_pylist()}
-    left = [i for block in plan.unfinished(300) for i in block["i"].to_pylist()]
+    left = [i for _, block in plan.unfinished(300) for i in block["i"].to_pylist()]
     assert sorted(left) == sorted({*range(60)} - done)
     plan.delete()
     assert list((tmp_path / "w" / TEMPORARY).iterdir()) == []

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).parents[1]
+WORKERS = st.integers(1, 9)
 DOC = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
 
@@ -35,14 +36,31 @@ def scaling() -> ModuleType:
     return module
 
 
-@given(work=st.lists(st.floats(0.1, 100.0), min_size=1, max_size=20), workers=st.integers(1, 9))
+@given(work=st.lists(st.lists(st.floats(0.1, 100.0), min_size=1, max_size=3), min_size=1, max_size=20), workers=WORKERS)
 @settings(max_examples=30)
 def test_no_worker_idles_while_there_is_work(scaling, work, workers):
     """The bounds of list scheduling (Graham 1969), beside the start and the handing out."""
-    wall_s = scaling.schedule(work, workers, start_s=5.0)
-    handing_out = len(work) * scaling.MEASURED["block"].value
-    assert wall_s >= 5.0 + max(max(work), sum(work) / workers) - 1e-6
-    assert wall_s <= 5.0 + sum(work) / workers + max(work) + handing_out + 1e-6
+    blocks = [np.array(parts) for parts in work]
+    wall_s = scaling.schedule(blocks, workers, start_s=5.0)
+    sums = [float(block.sum()) for block in blocks]
+    driver_s = len(work) * scaling.MEASURED["block"].value + sum(map(len, work)) * scaling.MEASURED["part"].value
+    assert wall_s >= 5.0 + max(max(sums), sum(sums) / workers) - 1e-6
+    assert wall_s <= 5.0 + sum(sums) / workers + max(sums) + driver_s + 1e-6
+
+
+def test_a_lost_worker_costs_the_part_that_it_was_at_and_no_more(scaling):
+    in_parts, whole = np.full(100, 36.0), np.array([3_600.0])  # an hour, in which five workers are lost
+    alone = scaling.schedule([in_parts], 1)
+    lost_s = scaling.schedule([in_parts], 1, lost=5.0)
+    n_at_most = 20
+    assert alone < lost_s < alone + n_at_most * (scaling.START_S + scaling.FOUND_S + 36.0)
+    assert scaling.schedule([whole], 1, lost=5.0) > 2 * lost_s
+
+
+def test_a_thousand_workers_are_busy_although_some_are_lost(scaling):
+    """The bar for a catalog of a million tracks."""
+    scenario = scaling.Scenario(1_000_000, 1_024, lost=0.05)
+    assert scaling.over_audio(scenario, "mfcc").busy >= 0.85
 
 
 def test_random_catalogs_are_like_the_real_one(scaling):
@@ -54,7 +72,8 @@ def test_random_catalogs_are_like_the_real_one(scaling):
 
 def test_every_second_of_audio_is_in_one_block(scaling):
     seconds = scaling.durations(1_000, 180.0)
-    assert sum(scaling.block_seconds(seconds, 8)) == pytest.approx(seconds.sum())
+    blocks = scaling.cut(1_000, 180.0, 8, 60.0)
+    assert sum(float(block.sum()) for block in blocks) == pytest.approx(seconds.sum())
 
 
 def test_numbers_are_short(scaling):
@@ -92,6 +111,12 @@ def test_the_document_has_each_stage_of_each_catalog(scaling, tracks, workers):
     for documented, cells in zip(table(f"{tracks:,} tracks"), computed, strict=True):
         assert documented[0] == cells[0]
         assert all(map(alike, documented, cells)), (documented, cells)
+
+
+def test_the_document_has_what_workers_are_busy(scaling):
+    for documented in table("Workers, and lost ones"):
+        workers, lost = int(figure(documented[0])), figure(documented[1]) / 100
+        assert all(map(alike, documented, scaling.busy(workers, lost))), documented
 
 
 def test_the_document_has_the_errors_of_the_validation(scaling):

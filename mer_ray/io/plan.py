@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 from mer_ray.io.store import MARKER, TEMPORARY, Store
 
 LONGEST_FIRST = "SELECT * FROM work ORDER BY planned DESC, track_id"
-BY_HOST = "SELECT * FROM work ORDER BY row_number() OVER (PARTITION BY host ORDER BY track_id), host"
-"""One row of each host in turn: rows of one host side by side would wait for each other's downloads."""
+BY_TURN = "SELECT * FROM work ORDER BY turn, track_id"
 ROWS = 10_000
 PACKED_BYTES = 1 << 20
 _CONFIG: dict[str, Any] = {"threads": 1, "memory_limit": "64MB", "enable_external_access": False}
@@ -53,7 +52,7 @@ class Work:
     """
 
     def __init__(self, pieces: Iterable[pa.Table], order: str = LONGEST_FIRST) -> None:
-        """pieces: tables of one schema, with the columns ``track_id`` and ``planned`` (> 0); for `BY_HOST` ``host``."""
+        """pieces: tables of one schema, with the columns ``track_id`` and ``planned`` (> 0); for `BY_TURN` ``turn``."""
         import duckdb
 
         self.rows, self.planned, self._order = 0, 0.0, order
@@ -109,6 +108,20 @@ def _end(rows: pa.Table, target: float) -> int:
     return min(len(rows), max(1, int(np.searchsorted(middles, target, side="right"))))
 
 
+class Turns:
+    """Counts rows by a key, so that rows of different keys can take turns: see `BY_TURN`."""
+
+    def __init__(self) -> None:
+        self._next: dict[Any, int] = {}
+
+    def of(self, keys: pa.ChunkedArray | pa.Array) -> pa.Array:
+        """How many rows with the same key came before each row, int64."""
+        turns = np.zeros(len(keys), np.int64)
+        for at, key in enumerate(keys.to_pylist()):
+            turns[at] = self._next[key] = self._next.get(key, -1) + 1
+        return pa.array(turns)
+
+
 def parts(block: pa.Table, part: float) -> list[pa.Table]:
     """A block's rows in the pieces that a worker commits, none of them empty: the same ones each time."""
     pieces = []
@@ -160,15 +173,15 @@ class PlanFile:
             del self._parts[number]
         return True
 
-    def unfinished(self, part: float) -> Iterator[pa.Table]:
-        """The rows that are not done, block by block. part: as in `parts`."""
+    def unfinished(self, part: float) -> Iterator[tuple[int, pa.Table]]:
+        """The rows that are not done, with the number of their block. part: as in `parts`."""
         if sum(self._done.values()) == sum(self.rows):
             return
         for number, packed in read(self._store, self.path):
             if self._done.get(number, 0) < self.rows[number]:
                 known = self._parts.get(number, set())
                 left = [p for i, p in enumerate(parts(unpack(packed), part)) if i not in known]
-                yield pa.concat_tables(left).combine_chunks()
+                yield number, pa.concat_tables(left).combine_chunks()
 
     def delete(self) -> None:
         """Remove the file."""

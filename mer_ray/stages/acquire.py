@@ -46,7 +46,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     known, again = audio_changes.Known(workspace), audio_changes.Again(workspace)
     summary = Summary("acquire", unit="audio files", done_before=len(done))
 
-    n_tracks = 0
+    n_tracks, turns = 0, plan.Turns()
 
     def lacking() -> Iterator[pa.Table]:
         nonlocal n_tracks
@@ -56,10 +56,11 @@ def run(config: Config, workspace: Workspace) -> Summary:
             differs = known.differ(tracks)
             rows = tracks.append_column("attempts", pa.array(attempts, pa.int32()))
             rows = rows.append_column("again", pa.array(differs)).filter(pa.array(todo | differs))
-            rows = rows.append_column("host", _hosts(rows["uri"]))
+            # Rows of one host side by side would wait for each other's downloads.
+            rows = rows.append_column("turn", turns.of(_hosts(rows["uri"])))
             yield rows.append_column("planned", pa.array(np.ones(len(rows))))
 
-    with plan.Work(lacking(), plan.BY_HOST) as work:
+    with plan.Work(lacking(), plan.BY_TURN) as work:
         if not n_tracks:
             workspace.require("tracks", "collect", ["track_id"])
         if work.rows:

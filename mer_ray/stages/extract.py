@@ -86,7 +86,7 @@ def lacking(config: Config, workspace: Workspace, specs: list[FeatureSpec], summ
     own = [_so_far(workspace, spec, summary) for spec in specs]
     undecoded = workspace.failed("extract", config.again)
     there = False
-    for audio in workspace.batches("audio", ["track_id", "uri", "duration_s"]):
+    for audio in workspace.batches("audio", ["track_id", "uri", "duration_s"], plan.ROWS):
         there = True
         ids = audio["track_id"]
         # What could not be decoded for one feature cannot be for another.

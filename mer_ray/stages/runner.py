@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from mer_ray.console import Ticker, err, progress
+from mer_ray.errors import ServiceError
 from mer_ray.io import scratch
 from mer_ray.io.buffer import Buffer
 from mer_ray.io.plan import PlanFile, Work, read
@@ -140,16 +141,24 @@ class _Run:
             while file.rows:
                 aside = self._round(file, avoid, final)
                 rest = file.unfinished(part)
-                left = PlanFile(self.stage.workspace, rest if aside else self._one_by_one(rest))
+                left = PlanFile(self.stage.workspace, (b for _, b in rest) if aside else self._one_by_one(rest))
                 file.delete()
                 file = left
         finally:
             file.delete()
 
-    def _one_by_one(self, blocks: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """Blocks of one row from blocks on which workers died; a block that was one row has failed."""
-        n = 0
-        for block in blocks:
+    def _one_by_one(self, blocks: Iterable[tuple[int, pa.Table]]) -> Iterator[pa.Table]:
+        """Blocks of one row from blocks on which workers died; a block that was one row has failed.
+
+        Raises ServiceError where no worker began a block: the tasks end before that.
+        """
+        begun, n = task.begun(self.stage, self.ticket), 0
+        for number, block in blocks:
+            if number not in begun:
+                raise ServiceError(
+                    f"Ray gave up {len(block):,} tracks before any worker had begun with them",
+                    "see Ray's logs of the nodes (is mer-ray installed on each?), then run again: it goes on from here",
+                )
             if len(block) == 1:
                 message = f"{TRIES} workers ended on it alone (killed, perhaps for want of memory)"
                 died = self.stage.worker.failure(block.to_pylist()[0], message)
@@ -163,6 +172,7 @@ class _Run:
     def _round(self, file: PlanFile, avoid: list[Node], final: bool) -> bool:
         """One Dataset. Returns whether it was ended because a machine was set aside."""
         avoided = self._possible([*self.avoid.values(), *avoid])
+        self.ticket = self.ticket._replace(round=uuid.uuid4().hex)
         self.first = self.first or time.monotonic()
         with closing(self._results(file, avoided)) as results:
             for report in results:
@@ -186,7 +196,7 @@ class _Run:
         options: dict[str, Any] = {"num_cpus": stage.cpus, "memory": session.at_most_a_node(stage.memory)}
         if avoided:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(n.id for n in avoided)})"}
-        arguments = {"stage": stage, "ticket": self.ticket._replace(round=uuid.uuid4().hex)}
+        arguments = {"stage": stage, "ticket": self.ticket}
         if stage.gpus:
             data = source.map_batches(
                 task.Pooled,
@@ -209,7 +219,7 @@ class _Run:
         with closing(iter(data.iter_batches(batch_size=None, batch_format="pyarrow"))) as batches:
             for batch in batches:
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    yield task.unpack(row)
+                    yield from task.unpack(row)
 
     # machines --------------------------------------------------------------------------------------------------
 

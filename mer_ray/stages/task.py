@@ -30,6 +30,8 @@ DOUBTFUL = ("missing", "unreadable", "crashed", "no_space")
 """Reasons that may be the machine's fault and not the file's: another machine tries before they count."""
 TRIES = 3
 """Workers that may die on a block before its rows are worked on one by one; and on one row before it fails."""
+FEW = 64
+"""Up to so many workers report each part of a block; more report whole blocks, so that the driver keeps up."""
 STARTS = 3
 """Times that each worker may die in a row before it is ready."""
 
@@ -139,6 +141,13 @@ def _explained(error: OSError) -> Exception:
     return error
 
 
+def begun(stage: Stage, ticket: Ticket) -> set[int]:
+    """The blocks of this round that were begun and never ended."""
+    mine = f"{MARKER}-{ticket.key}-try-{ticket.round}-"
+    names = stage.workspace.names(TEMPORARY)
+    return {int(name.removeprefix(mine).split("-")[0]) for name in names if name.startswith(mine)}
+
+
 def this_node() -> Node:
     """This machine, without Ray."""
     return Node("", socket.gethostname())
@@ -163,15 +172,21 @@ def work(batch: pa.Table, stage: Stage, ticket: Ticket) -> Iterator[pa.Table]:
     try:
         worker = _worker(stage, ticket)
         with _attempt(stage, ticket, number):
+            found = []
             for report in reports(worker, number, block, stage.sizes.part, node):
                 index = report.part
-                yield pack(report)
+                found.append(report)
+                if ticket.workers <= FEW:
+                    yield pack(found)
+                    found = []
+            if found:
+                yield pack(found)
     except _GivenUp:
         return  # the driver sees that the block is missing
     except MemoryError:
         raise  # as if it had been killed: its rows are tried one by one
     except Exception as error:
-        yield pack(Report(number, index + 1, 0, 0.0, Done(0), None, [], node, 0.0, _remote(error)))
+        yield pack([Report(number, index + 1, 0, 0.0, Done(0), None, [], node, 0.0, _remote(error))])
 
 
 def _remote(error: Exception) -> RemoteError:
@@ -250,34 +265,31 @@ def _cpu_s() -> float:
     return total
 
 
-_WIRE = pa.schema(
-    {
-        "about": pa.string(),
-        "output": pa.binary(),
-        "doubtful": pa.binary(),
-    }
-)
+_WIRE = pa.schema({"about": pa.list_(pa.string()), "output": pa.list_(pa.binary()), "doubtful": pa.list_(pa.binary())})
 
 
-def pack(report: Report) -> pa.Table:
-    """A report as a table of one row."""
-    own = report._asdict()
-    done: Done = own.pop("done")
-    doubtful = own.pop("doubtful")
-    about = own | {"done": [done.made, done.failed, done.seconds, done.tracks]}
-    row = [json.dumps(about, default=_text), _packed(done.output), _packed(doubtful)]
-    return pa.table([[value] for value in row], _WIRE)
+def pack(found: Sequence[Report]) -> pa.Table:
+    """Reports as a table of one row."""
+    about = []
+    for report in found:
+        own = report._asdict()
+        del own["doubtful"]
+        done: Done = own.pop("done")
+        own["done"] = [done.made, done.failed, done.seconds, done.tracks]
+        about.append(json.dumps(own, default=_text))
+    output = [_packed(report.done.output) for report in found]
+    return pa.table([[about], [output], [[_packed(report.doubtful) for report in found]]], _WIRE)
 
 
-def unpack(row: Sequence[Any]) -> Report:
-    """The report of a row of `pack`."""
-    about, output, doubtful = row
-    own = json.loads(about, object_hook=_times)
-    made, failed, seconds, tracks = own.pop("done")
-    done = Done(made, failed, seconds, output and plan.unpack(output), tracks)
-    error = own.pop("error")
-    own |= {"node": Node(*own["node"]), "error": error and RemoteError(*error)}
-    return Report(done=done, doubtful=doubtful and plan.unpack(doubtful), **own)
+def unpack(row: Sequence[Sequence[Any]]) -> Iterator[Report]:
+    """The reports of a row of `pack`."""
+    for about, output, doubtful in zip(*row, strict=True):
+        own = json.loads(about, object_hook=_times)
+        made, failed, seconds, tracks = own.pop("done")
+        done = Done(made, failed, seconds, output and plan.unpack(output), tracks)
+        error = own.pop("error")
+        own |= {"node": Node(*own["node"]), "error": error and RemoteError(*error)}
+        yield Report(done=done, doubtful=doubtful and plan.unpack(doubtful), **own)
 
 
 def _packed(table: pa.Table | None) -> bytes | None:
