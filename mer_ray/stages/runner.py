@@ -9,6 +9,7 @@ machine's fault, before they count.
 
 from __future__ import annotations
 
+import gc
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -197,29 +198,28 @@ class _Run:
         if avoided:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(n.id for n in avoided)})"}
         arguments = {"stage": stage, "ticket": self.ticket}
-        if stage.gpus:
-            data = source.map_batches(
-                task.Pooled,
-                fn_constructor_kwargs=arguments,
-                compute=ray.data.ActorPoolStrategy(size=size),
-                num_gpus=stage.gpus,
-                batch_size=None,
-                batch_format="pyarrow",
-                **options,
-            )
+        # Processes of tasks stay for the next stage. Actors keep their GPU, and those that wait for a CPU make a
+        # cluster grow, which Ray Data's tasks do not.
+        actors = stage.gpus or (session.may_grow() and size * stage.cpus > session.n_cpus())
+        if actors:
+            options |= {
+                "fn_constructor_kwargs": arguments,
+                "compute": ray.data.ActorPoolStrategy(size=size),
+                **({"num_gpus": stage.gpus} if stage.gpus else {}),
+            }
         else:
-            data = source.map_batches(
-                task.work,
-                fn_kwargs=arguments,
-                compute=ray.data.TaskPoolStrategy(size),
-                batch_size=None,
-                batch_format="pyarrow",
-                **options,
-            )
-        with closing(iter(data.iter_batches(batch_size=None, batch_format="pyarrow"))) as batches:
-            for batch in batches:
-                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    yield from task.unpack(row)
+            options |= {"fn_kwargs": arguments, "compute": ray.data.TaskPoolStrategy(size)}
+        worker = task.Pooled if actors else task.work
+        data = source.map_batches(worker, batch_size=None, batch_format="pyarrow", **options)
+        try:
+            with closing(iter(data.iter_batches(batch_size=None, batch_format="pyarrow"))) as batches:
+                for batch in batches:
+                    for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                        yield from task.unpack(row)
+        finally:
+            if actors:
+                del data, batches
+                gc.collect()  # they end with the last reference, which may be in a cycle
 
     # machines --------------------------------------------------------------------------------------------------
 
