@@ -85,4 +85,4 @@ def test_a_catalog_whose_files_are_gone_everywhere_ends_with_exit_code_3(cluster
     assert f"acquire: {N // 2} of {N} tracks could not be worked on ({N // 2} missing), more than 20%" in log, log
     assert len(Workspace(workspace).ids("audio")) == N // 2
     assert {f["reason"] for f in Workspace(workspace).failures()} == {"missing"}
-    assert "nothing new" in finish(cluster, "acquire", workspace, "--max-lost", "1")
+    assert "nothing new" in finish(cluster, "acquire", workspace, "--max-lost", "0.5")

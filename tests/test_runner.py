@@ -22,6 +22,7 @@ from mer_ray.io.worker import Done
 from mer_ray.stages import remote, runner, task
 from mer_ray.stages.runner import Workers
 from mer_ray.stages.task import Stage
+from mer_ray.stages.totals import lost
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's workers do not see this folder
 
@@ -137,11 +138,11 @@ def test_here_and_on_ray_the_same_comes_out(ray_session, tmp_path):
     assert found[0][4] == {"0": "x", "1": "xx", "2": "x", "3": "xx", "4": "x", "5": "xx"}, "doubtful: looked at twice"
 
 
-def test_too_many_failures_are_told(ray_session, tmp_path):
-    given = {"folder": tmp_path, "missing": (1, 5), "healed": ()}
-    totals, _, _ = go(tmp_path, 8, 2, Doubts, given, local=True)
-    assert totals.too_many(0.25) == ""
-    assert totals.too_many(0.2).startswith("2 of 8 tracks")
+def test_what_was_lost_is_told_above_the_share_that_is_allowed():
+    reasons = {"missing": 2, "corrupt": 3}
+    assert lost(reasons, 5, 0.2) == ""
+    assert lost(reasons, 5, 0.19) == "2 of 10 tracks could not be worked on (2 missing)"
+    assert lost({}, 0, 0.0) == ""
 
 
 class Reads(Squares):

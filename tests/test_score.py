@@ -518,3 +518,23 @@ def test_a_workspace_scores_what_is_new_and_anew_with_a_better_model(mer_ray, tm
     assert {m.split(":")[0] for m in workspace.read("scores")["model"].to_pylist()} == {"better"}
     (tmp_path / "w").rename(tmp_path / "moved")
     assert "5 tracks · nothing new" in score(mer_ray, "--workspace", tmp_path / "moved")
+
+
+# what is lost --------------------------------------------------------------------------------------------------------
+
+
+def test_more_lost_tracks_than_allowed_end_with_exit_code_3_after_all_is_written(mer_ray, tmp_path):
+    paths = write_tunes(tmp_path / "music", 3, 2.0)
+    listed = tmp_path / "list.csv"
+    listed.write_text("path\n" + "".join(f"{p}\n" for p in paths) + f"{tmp_path}/gone.flac\n")
+    arguments = ("score", listed, "--out", tmp_path / "s.csv")
+    code, _, err = mer_ray(*arguments)
+    assert code == 3
+    assert "score: 1 of 4 tracks could not be worked on (1 missing), more than 20%; the rest is written" in err
+    assert "--max-lost" in err
+    assert len((tmp_path / "s.csv").read_text().splitlines()) == 4
+    assert mer_ray(*arguments)[0] == 3, "the same, when nothing is left to do"
+    assert mer_ray(*arguments, "--max-lost", 0.25)[0] == 0
+    code, _, err = mer_ray(*arguments, "--max-lost", 2)
+    assert code == 2
+    assert "max_lost" in err

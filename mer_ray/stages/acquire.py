@@ -22,6 +22,7 @@ from mer_ray.io.tables import Workspace
 from mer_ray.io.worker import Done
 from mer_ray.stages import runner, task
 from mer_ray.stages.cluster_limit import ClusterLimiter
+from mer_ray.stages.totals import lost
 
 SMALL_TRACKS = 64
 """Up to so many are got in this process, with `THREADS` threads: sooner than Ray's workers would start."""
@@ -70,7 +71,8 @@ def run(config: Config, workspace: Workspace) -> Summary:
         summary.changed, summary.gone = again.replaced, again.gone
         summary.done_before -= again.gone
         summary.notes += again.notes()
-    summary.failed = workspace.n_failed("acquire")
+    summary.failed = (reasons := workspace.reasons("acquire")).total()
+    summary.lost = lost(reasons, summary.done_before + summary.made, config.max_lost)
     summary.seconds = time.monotonic() - started
     if not workspace.has("audio"):
         raise InputError(
@@ -115,4 +117,3 @@ def _get(config: Config, workspace: Workspace, work: plan.Work, again: audio_cha
     with Buffer(workspace, "audio") as audio:
         totals = runner.run(stage, work, workers, take)
     summary.notes += totals.notes()
-    summary.lost = totals.too_many(config.max_lost)

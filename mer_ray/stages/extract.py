@@ -25,6 +25,7 @@ from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import COMPUTED, Workspace
 from mer_ray.stages import counters, runner, task, workspace_source
+from mer_ray.stages.totals import lost
 
 SMALL_S = 600.0
 """Up to so many seconds of audio are done in this process: sooner than Ray's workers would start."""
@@ -71,7 +72,8 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     if computed:
         workspace.write_json({"features": [spec.name for spec in computed]}, "settings", COMPUTED)
         _compute(config, workspace, computed, summary)
-    summary.failed = workspace.n_failed("extract")
+    summary.failed = (reasons := workspace.reasons("extract")).total()
+    summary.lost = lost(reasons, (summary.done_before + summary.made) // len(specs), config.max_lost)
     summary.seconds = time.monotonic() - started
     if not any(workspace.has(features_table(name)) for name in specs):
         raise InputError(
@@ -154,7 +156,6 @@ def _compute(config: Config, workspace: Workspace, specs: list[FeatureSpec], sum
         totals = runner.run(stage, work, workers)
     summary.made += totals.made
     summary.notes += totals.notes()
-    summary.lost = totals.too_many(config.max_lost)
 
 
 def _copy(config: Config, workspace: Workspace, spec: FeatureSpec, tracks: pa.Table, summary: Summary) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from mer_ray.io.tables import Workspace, now
 from mer_ray.scoring import frames, model_folder, output, predictor, workers
 from mer_ray.scoring.catalog import Catalog, find
 from mer_ray.stages import counters, runner, task
+from mer_ray.stages.totals import lost
 from mer_ray.training import grouped
 
 SMALL_ROWS, SMALL_S = 2_000, 3_600.0
@@ -67,7 +69,8 @@ def run(config: Config, workspace: Workspace) -> Summary:
     tables = [workspace.path(feature, n) for n in workspace.names(feature) if n.endswith(".parquet")]
     _score_frames(config, workspace, workspace, path, model, tables, done, summary)
     summary.made = len(workspace.ids("scores")) - len(done)
-    summary.failed = workspace.n_failed("score")
+    summary.failed = (reasons := workspace.reasons("score")).total()
+    summary.lost = lost(reasons, summary.done_before + summary.made, config.max_lost)
     summary.seconds = time.monotonic() - started
     summary.notes.append(f"model {model.id}, mean R² {model.mean_r2:.3f}{_note(model)}")
     if config.score.model is None and grouped.changed(workspace, model.feature, model.details.get("data", "")):
@@ -113,6 +116,7 @@ def run_catalog(
     failed = work.failures()
     n_scored = len(out.done())
     summary.made, summary.failed = n_scored - len(done), len(failed)
+    summary.lost = lost(Counter(row["reason"] for row in failed), n_scored, config.max_lost)
     beside = out.finish(failed, n_scored)
     if not n_scored:
         named = ", ".join(one_line(p) if address.is_local(p) else address.shown(p) for p in paths)
@@ -246,4 +250,3 @@ def _run(
     stage = task.Stage("score", work, worker, arguments, sizes, gpus=gpus, memory=MEMORY)
     totals = runner.run(stage, todo, runner.workers(config.address, config.score.workers, is_small, gpus))
     summary.notes += totals.notes()
-    summary.lost = summary.lost or totals.too_many(config.max_lost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mer_ray.io.advice import of_environment
@@ -49,12 +50,22 @@ class Totals:
             lines += [f"failed on {address}: {_counted(c)}" for address, c in sorted(self.by_node.items()) if c]
         return lines
 
-    def too_many(self, most: float) -> str:
-        """Whether more than the share ``most`` of the rows failed for reasons beside the files themselves, in words."""
-        n = sum(count for reason, count in self.lost.items() if of_environment(reason))
-        if not self.rows or n / self.rows <= most:
-            return ""
-        return f"{n:,} of {self.rows:,} tracks could not be worked on ({_counted(self.lost)})"
+
+def lost(reasons: Mapping[str, int], done: int, most: float) -> str:
+    """What was lost of a catalog for reasons beside the files themselves, if it is more than a share of it; else "".
+
+    By what is in the tables, so that the same command says the same when it is repeated.
+
+    Args:
+        reasons: How many tracks failed for each.
+        done: Tracks with a result.
+        most: The share that is allowed, 0 to 1.
+    """
+    found = Counter({reason: n for reason, n in reasons.items() if of_environment(reason)})
+    total = done + sum(reasons.values())
+    if not total or found.total() / total <= most:
+        return ""
+    return f"{found.total():,} of {total:,} tracks could not be worked on ({_counted(found)})"
 
 
 def _counted(reasons: Counter[str]) -> str:
