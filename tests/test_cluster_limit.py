@@ -199,13 +199,14 @@ def hold(limiter: Any, file: str) -> None:
         threading.Event().wait()
 
 
-def is_held(limiter: Any) -> bool:
+def is_held(lease_s: float) -> bool:
     """Whether the only slot at the host is leased."""
     import ray
 
     try:
-        return bool(ray.get(limiter.__ray_call__.remote(lambda slots: bool(slots._taken.get("host")))))
-    except ray.exceptions.RayActorError:  # it is being started
+        taken = actor(1, lease_s).__ray_call__.remote(lambda slots: bool(slots._taken.get("host")))
+        return bool(ray.get(taken))
+    except (ray.exceptions.RayActorError, ValueError):  # it is being started
         return False
 
 
@@ -250,7 +251,7 @@ def test_an_actor_that_is_started_anew_learns_who_holds_its_slots(
     with limiter.slot("another host"):
         pass
     deadline = time.monotonic() + 150
-    while not is_held(actor(1, LEASE_S)):
+    while not is_held(LEASE_S):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

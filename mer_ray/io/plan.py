@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mer_ray.io import scratch
 from mer_ray.io.store import MARKER, TEMPORARY, Store
 
 LONGEST_FIRST = "SELECT * FROM work ORDER BY planned DESC, track_id"
@@ -57,11 +57,14 @@ class Work:
 
         self.rows, self.planned, self._order = 0, 0.0, order
         self._schema = pa.schema([])
-        self._folder = tempfile.TemporaryDirectory(prefix="mer-ray-plan-")
-        self._database = duckdb.connect(f"{self._folder.name}/plan.duckdb", config=_CONFIG)
-        for piece in pieces:
-            if not len(piece):
-                continue
+        with ExitStack() as stack:
+            folder = stack.enter_context(scratch.folder())
+            self._database = stack.enter_context(duckdb.connect(f"{folder}/plan.duckdb", config=_CONFIG))
+            self._add(pieces)
+            self._resources = stack.pop_all()
+
+    def _add(self, pieces: Iterable[pa.Table]) -> None:
+        for piece in filter(len, pieces):
             self._database.register("piece", piece)
             if not self.rows:
                 self._schema = piece.schema
@@ -75,8 +78,7 @@ class Work:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._database.close()
-        self._folder.cleanup()
+        self._resources.close()
 
     def blocks(self, workers: int, sizes: Sizes) -> Iterator[pa.Table]:
         """The rows in order, in blocks that shrink with what is left, so that all workers end at about the same time.
