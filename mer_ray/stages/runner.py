@@ -10,6 +10,7 @@ machine's fault, before they count.
 from __future__ import annotations
 
 import gc
+import math
 import time
 import uuid
 from collections import Counter, defaultdict
@@ -91,7 +92,7 @@ class _Run:
         self.stage, self.chosen, self.ticker = stage, chosen, ticker
         self.failures, self.take = failures, take
         self.totals = Totals()
-        self.began, self.first = time.monotonic(), 0.0
+        self.began, self.first = time.monotonic(), math.inf
         self.avoid: dict[str, Node] = {}
         self.rows, self.doubts = Counter[Node](), Counter[Node]()
         self.doubtful: dict[Node, list[pa.Table]] = defaultdict(list)
@@ -104,7 +105,6 @@ class _Run:
         with closing(self.stage.worker(**self.stage.arguments)) as worker:
             for final in (False, True):
                 for number, block in enumerate(blocks):
-                    self.first = self.first or time.monotonic()
                     for report in task.reports(worker, number, block, self.stage.sizes.part, task.this_node()):
                         self._receive(report, final)
                 blocks = [table for tables in self._doubtful().values() for table in tables]
@@ -174,7 +174,6 @@ class _Run:
         """One Dataset. Returns whether it was ended because a machine was set aside."""
         avoided = self._possible([*self.avoid.values(), *avoid])
         self.ticket = self.ticket._replace(round=uuid.uuid4().hex)
-        self.first = self.first or time.monotonic()
         with closing(self._results(file, avoided)) as results:
             for report in results:
                 if report.error is None:
@@ -262,6 +261,7 @@ class _Run:
         elif report.doubtful is not None:
             self.doubtful[report.node].append(report.doubtful)
             doubts = len(report.doubtful)
+        self.first = min(self.first, time.monotonic() - report.took_s)
         self.rows[report.node] += report.rows
         self.doubts[report.node] += len(report.doubts)
         self.totals.cpu_s += report.cpu_s
@@ -272,7 +272,8 @@ class _Run:
         totals.rows += rows
         totals.made += done.made
         totals.seconds += done.seconds
-        totals.start_s, totals.wall_s = self.first - self.began, time.monotonic() - self.first
+        if self.first < math.inf:
+            totals.start_s, totals.wall_s = self.first - self.began, time.monotonic() - self.first
         for reason in (reasons := [failed["reason"] for failed in done.failed]):
             totals.lost[reason] += 1
             if node is not None:

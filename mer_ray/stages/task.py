@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -91,6 +92,7 @@ class Report(NamedTuple):
         done: Without the doubtful failures.
         doubtful: The rows whose failure may be the machine's fault.
         doubts: Their rows of ``failures``.
+        took_s: Wall time.
         cpu_s: CPU-seconds of the process and its children.
         error: That ends the run, or, with ``is_node``, sets the machine aside.
     """
@@ -103,7 +105,8 @@ class Report(NamedTuple):
     doubtful: pa.Table | None
     doubts: list[dict[str, Any]]
     node: Node
-    cpu_s: float
+    took_s: float = 0.0
+    cpu_s: float = 0.0
     error: RemoteError | None = None
 
     @property
@@ -115,7 +118,7 @@ class Report(NamedTuple):
 def reports(worker: Worker, number: int, block: pa.Table, part: float, node: Node) -> Iterator[Report]:
     """Work on a block. Raises what the worker raises."""
     for index, rows in enumerate(plan.parts(block, part)):
-        before = _cpu_s()
+        before, began = _cpu_s(), time.monotonic()
         try:
             done = worker(rows)
         except OSError as error:
@@ -126,7 +129,9 @@ def reports(worker: Worker, number: int, block: pa.Table, part: float, node: Nod
         ids = pa.array([f["track_id"] for f in doubts], pa.string())
         doubtful = rows.filter(pc.is_in(rows["track_id"], ids)) if doubts else None
         planned = float(np.sum(rows["planned"].to_numpy()))
-        yield Report(number, index, len(rows), planned, done, doubtful, doubts, node, _cpu_s() - before)
+        yield Report(
+            number, index, len(rows), planned, done, doubtful, doubts, node, time.monotonic() - began, _cpu_s() - before
+        )
 
 
 def _explained(error: OSError) -> Exception:
@@ -186,7 +191,7 @@ def work(batch: pa.Table, stage: Stage, ticket: Ticket) -> Iterator[pa.Table]:
     except MemoryError:
         raise  # as if it had been killed: its rows are tried one by one
     except Exception as error:
-        yield pack([Report(number, index + 1, 0, 0.0, Done(0), None, [], node, 0.0, _remote(error))])
+        yield pack([Report(number, index + 1, 0, 0.0, Done(0), None, [], node, error=_remote(error))])
 
 
 def _remote(error: Exception) -> RemoteError:

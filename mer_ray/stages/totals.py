@@ -39,9 +39,10 @@ class Totals:
         lines = []
         if self.seconds:
             speed = self.seconds / max(1e-3, self.wall_s)
+            cost = f"{self.cpu_s:.1f} CPU-s" if self.cpu_s < 600 else f"{self.cpu_s / 3600:.2f} CPU-h"
             lines.append(
                 f"{self.seconds / 3600:.2f} h of audio in {self.wall_s:.1f} s ({speed:.0f}x real time), "
-                f"{self.start_s:.1f} s after the start, {self.cpu_s / 3600:.3f} CPU-h"
+                f"{self.start_s:.1f} s after the start, {cost}"
             )
         lines += [f"node {address} was set aside: {why}" for address, why in self.aside.items()]
         if self.lost:
