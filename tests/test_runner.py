@@ -19,7 +19,7 @@ from mer_ray.io.plan import Sizes, Work
 from mer_ray.io.store import TEMPORARY
 from mer_ray.io.tables import Workspace, failure
 from mer_ray.io.worker import Done
-from mer_ray.stages import remote, runner, task
+from mer_ray.stages import remote, runner, session, task
 from mer_ray.stages.runner import Workers
 from mer_ray.stages.task import Stage
 from mer_ray.stages.totals import lost
@@ -103,10 +103,17 @@ def go(folder: Path, n: int, size: int, worker=Squares, arguments=None, workers=
     return totals, taken, workspace
 
 
-@pytest.mark.parametrize("part", [1e9, 2.0])
-def test_every_row_is_done_once_and_a_row_that_ends_every_worker_has_failed(ray_session, tmp_path, part):
+@pytest.fixture
+def growing(ray_session, monkeypatch):
+    """Whether nodes may join this Ray."""
+    return lambda may: monkeypatch.setattr(session, "may_grow", lambda: may)
+
+
+@pytest.mark.parametrize(("part", "workers"), [(1e9, 2), (2.0, 2), (2.0, 5)])
+def test_every_row_is_done_once_and_a_row_that_ends_every_worker_has_failed(growing, tmp_path, part, workers):
+    growing(workers > 2)
     given = {"folder": tmp_path, "frail": (13,), "deadly": (10,)}
-    totals, taken, workspace = go(tmp_path, 20, 4, arguments=given, part=part)
+    totals, taken, workspace = go(tmp_path, 20, 4, arguments=given, part=part, workers=workers)
     squares = {r["x"]: r["square"] for done in taken if done.output is not None for r in done.output.to_pylist()}
     assert squares == {x: x * x for x in range(20) if x != 10}
     assert sum(len(done.output) for done in taken if done.output is not None) == 19
@@ -116,6 +123,21 @@ def test_every_row_is_done_once_and_a_row_that_ends_every_worker_has_failed(ray_
     assert (totals.rows, totals.made, totals.lost) == (20, 19, {"worker_died": 1})
     assert {p.name for p in tmp_path.iterdir()} == {"10", "13", "w"}
     assert list((tmp_path / "w" / TEMPORARY).iterdir()) == []
+
+
+def test_a_cluster_that_may_grow_is_asked_for_all_workers_at_once(growing, tmp_path):
+    import ray
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    def pending() -> int:
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        return sum(b.count for d in status.resource_demands.ray_task_actor_demand for b in d.bundles_by_count)
+
+    growing(True)
+    more = 3
+    seen = []
+    go(tmp_path, 40, 1, Naps, workers=int(ray.cluster_resources()["CPU"]) + more, take=lambda _: seen.append(pending()))
+    assert max(seen) == more
 
 
 def test_processes_stay_from_run_to_run(ray_session, tmp_path):
@@ -227,6 +249,12 @@ def test_workers_end_with_the_run_whoever_still_knows_of_them(ray_session, tmp_p
         wait_for(lambda: free_cpus() == ray.cluster_resources()["CPU"])
     finally:
         gc.enable()
+
+
+class Naps(Squares):
+    def __call__(self, rows: pa.Table) -> Done:
+        time.sleep(0.5)
+        return Done(len(rows))
 
 
 class Slow(Squares):
