@@ -33,7 +33,7 @@ class Squares:
     def __init__(self, folder: Path, deadly: tuple[int, ...] = (), frail: tuple[int, ...] = ()) -> None:
         self.folder, self.deadly, self.frail = folder, deadly, frail
 
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool) -> Done:
         for x in rows["x"].to_pylist():
             mark = self.folder / f"{x}"
             if x in self.deadly or (x in self.frail and not mark.exists()):
@@ -57,12 +57,12 @@ class StillBorn(Squares):
 
 
 class Refuses(Squares):
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool) -> Done:
         raise InputError("no", "yes")
 
 
 class Mistaken(Squares):
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool) -> Done:
         if 2 in rows["x"].to_pylist():
             raise KeyError("oops")
         return Done(len(rows))
@@ -74,7 +74,7 @@ class Doubts(Squares):
     def __init__(self, folder: Path, missing: tuple[int, ...], healed: tuple[int, ...]) -> None:
         self.folder, self.missing, self.healed = folder, missing, healed
 
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool) -> Done:
         failed = []
         for row in rows.to_pylist():
             mark = self.folder / f"{row['x']}"
@@ -85,7 +85,7 @@ class Doubts(Squares):
 
 
 class Full(Squares):
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool) -> Done:
         raise NodeError("cannot work in /tmp: no space left on device", "free some")
 
 
@@ -171,7 +171,7 @@ class Reads(Squares):
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
 
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool) -> Done:
         return Done(1, output=pa.table({"seen": [str(self.workspace.read_json("settings", "x.json"))]}))
 
 
@@ -252,13 +252,13 @@ def test_workers_end_with_the_run_whoever_still_knows_of_them(ray_session, tmp_p
 
 
 class Naps(Squares):
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool) -> Done:
         time.sleep(0.5)
         return Done(len(rows))
 
 
 class Slow(Squares):
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool) -> Done:
         time.sleep(1 if rows["x"][0].as_py() < 4 else 600)
         return Done(len(rows))
 

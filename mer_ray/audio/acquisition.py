@@ -47,9 +47,9 @@ class Acquisition:
         limits = providers.Limits(timeout_s, max_mb, limiter.slot)
         self.get = partial(row, sources=sources, keep=checked, limits=limits)
 
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool = True) -> Done:
         with ThreadPoolExecutor(THREADS) as threads:
-            results = list(threads.map(self.get, rows.to_pylist()))
+            results = list(threads.map(partial(self.get, final=final), rows.to_pylist()))
         made = [r for r in results if "stage" not in r]
         return Done(
             made=len(made),
@@ -75,13 +75,13 @@ class Acquisition:
 
 
 def row(
-    asked: dict[str, Any], sources: list[providers.Provider], keep: Keep, limits: providers.Limits
+    asked: dict[str, Any], sources: list[providers.Provider], keep: Keep, limits: providers.Limits, final: bool = True
 ) -> dict[str, Any]:
     """A row of ``audio``, or of ``failures``; with ``again``, whether the track had audio before."""
     known: dict[str, Any] = {key: asked.get(key) for key in COLUMNS if key != "track_id"}
     track = Track(**known, key=asked["track_id"])
     try:
-        fetched = fetch(track, sources, keep, limits)
+        fetched = fetch(track, sources, keep, limits, final)
     except TrackError as error:
         return _failure(asked, error)
     probe = fetched.file.probe

@@ -35,7 +35,7 @@ class Extraction:
         self.extractors = {s["name"]: features.load(FeatureSpec.from_json(s)) for s in specs}
         self.decoder = Decoder(allow_partial=allow_partial)
 
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool = True) -> Done:
         files = {r["track_id"]: r for r in rows.to_pylist()}
         there = {name: self._committed(name, files) for name in self.extractors}
         made = {i for ids in there.values() for i in ids}

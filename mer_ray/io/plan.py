@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mer_ray.io import scratch
+from mer_ray.io.buckets import read_again
 from mer_ray.io.store import MARKER, TEMPORARY, Store
 
 LONGEST_FIRST = "SELECT * FROM work ORDER BY planned DESC, track_id"
@@ -141,8 +143,9 @@ class PlanFile:
         rows: Of each block.
     """
 
-    def __init__(self, store: Store, blocks: Iterable[pa.Table]) -> None:
-        self._store, self._name = store, f"{MARKER}-plan-{uuid.uuid4().hex}.parquet"
+    def __init__(self, store: Store, blocks: Iterable[pa.Table], key: str = "") -> None:
+        """key: a part of its name."""
+        self._store, self._name = store, f"{MARKER}-{key}-plan-{uuid.uuid4().hex}.parquet"
         self.path = store.path(TEMPORARY, self._name)
         self._done: dict[int, int] = {}
         self._parts: dict[int, set[int]] = {}
@@ -197,7 +200,7 @@ def read(store: Store, path: str) -> Iterator[tuple[int, bytes]]:
     """(number, packed rows) of each block in a plan's file, in order."""
     with closing(pq.ParquetFile(path, filesystem=store.fs)) as file:
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
+            table = read_again(partial(file.read_row_group, group))
             yield from zip(table["number"].to_pylist(), table["block"].to_pylist(), strict=True)
 
 

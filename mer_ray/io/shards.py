@@ -66,15 +66,19 @@ class Tables(Store):
         return found
 
     def merge(self, table: str, names: Sequence[str]) -> str:
-        """Write these shards as one, then delete them. Returns its name.
+        """Write these shards as one, then delete them. Returns its name, empty if they are left as they are.
 
         A kill leaves duplicated rows, which readers count once. What is gone (a `drop`) is not missed.
         """
         there = set(self.names(table))
         names = [name for name in names if name in there]
+        if not names:
+            return ""
         paths = [self.path(table, name) for name in names]
         try:
             rows = read_again(lambda: ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs).to_table())
+        except FileNotFoundError:  # another process rewrites the table: they stay as they are
+            return ""
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(table, paths, error) from error
         merged = self.append(table, rows, "\n".join(names))
@@ -294,7 +298,7 @@ class Tables(Store):
         return found
 
     def find(self, table: str, ids: Any, columns: Sequence[str]) -> pa.Table:
-        """The rows of these tracks (a list or a column of ids)that the table has."""
+        """The rows of these tracks (a list or a column of ids) that the table has."""
         schema = pa.schema([SCHEMAS.get(table, features_schema(1)).field(c) for c in columns])
         wanted = pc.field("track_id").isin(
             pa.array(ids, pa.string()) if isinstance(ids, list) else ids.combine_chunks()

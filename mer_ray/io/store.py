@@ -25,7 +25,7 @@ from mer_ray.io.replace import replacing
 TEMPORARY = ".tmp"
 """The folder of temporary files."""
 MARKER = "here"
-"""Prefix of the files by which nodes check that they see the same folder."""
+"""Prefix of the files of a run: its plan, its workers' marks, and what shows that nodes see the same folder."""
 SHARED_S = 5.0
 """Delay after which a file in a shared folder is visible to other machines."""
 _T = TypeVar("_T")
@@ -114,6 +114,11 @@ class Store:
         names = (info.base_name for info in self._ask(lambda: self.fs.get_file_info(selector)))
         return sorted(n for n in names if not n.startswith((".", "_")))
 
+    def n_bytes(self, *parts: str) -> int:
+        """The size of all files in a folder."""
+        selector = pyarrow.fs.FileSelector(self.path(*parts), allow_not_found=True)
+        return sum(info.size or 0 for info in self._ask(lambda: self.fs.get_file_info(selector)))
+
     def is_folder(self, *parts: str) -> bool:
         """Whether there is such a folder; in an object store, an object under that prefix."""
         return bool(self._ask(lambda: self.fs.get_file_info(self.path(*parts))).type == pyarrow.fs.FileType.Directory)
@@ -163,15 +168,17 @@ class Store:
         self.write_bytes(json.dumps(value, indent=2, sort_keys=True, default=str).encode() + b"\n", *parts)
 
     def sweep(self, older_than_s: float = 86_400.0) -> None:
-        """Remove temporary files of killed processes. Object stores have none: see README."""
-        folder = Path(self.path(TEMPORARY))
-        if self.is_local and folder.is_dir():
-            for file in folder.iterdir():
-                with suppress(FileNotFoundError):  # another process has removed or renamed it
-                    # Other nodes check a marker until its run ends.
-                    longest_s = 30 * older_than_s if file.name.startswith(MARKER) else older_than_s
-                    if time.time() - file.stat().st_mtime > longest_s:
-                        file.unlink()
+        """Remove temporary files of killed processes."""
+        selector = pyarrow.fs.FileSelector(self.path(TEMPORARY), allow_not_found=True)
+        for info in self._ask(lambda: self.fs.get_file_info(selector)):
+            # Runs that last for weeks need theirs.
+            longest_s = 30 * older_than_s if info.base_name.startswith(MARKER) else older_than_s
+            if info.mtime is not None and time.time() - info.mtime.timestamp() > longest_s:
+                self.delete(TEMPORARY, info.base_name)
+
+    def in_use(self) -> bool:
+        """Whether a process of a cluster works here: its markers, marks and plan are still there."""
+        return any(name.startswith(MARKER) for name in self.names(TEMPORARY))
 
     def delete(self, *parts: str) -> None:
         """Remove a file, if it exists."""

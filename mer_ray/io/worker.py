@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+DOUBTFUL = ("missing", "unreadable", "crashed", "no_space", "no_driver")
+"""Reasons of failures that may be the machine's fault and not the file's."""
+
 
 @dataclass
 class Done:
@@ -30,8 +33,11 @@ class Done:
 class Worker(Protocol):
     """Made once in each process, then called with one part after the other. It commits what it makes."""
 
-    def __call__(self, rows: pa.Table, /) -> Done:
-        """Work on the rows. What an earlier call has committed for the same rows is not made again."""
+    def __call__(self, rows: pa.Table, final: bool, /) -> Done:
+        """Work on the rows. What an earlier call has committed for the same rows is not made again.
+
+        final: False where failures for a reason in `DOUBTFUL` do not count: the rows come again, on another machine.
+        """
 
     def close(self) -> None:
         """End what it has started."""

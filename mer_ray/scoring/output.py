@@ -237,6 +237,8 @@ class Output:
         work = self.workspace
         for name in merged:
             work.delete("scores", name)
+        if work.in_use():  # by another command, which cleans up in the end
+            return
         if not work.is_local:
             if not work.has("scores"):
                 work.remove()

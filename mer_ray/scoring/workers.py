@@ -34,7 +34,7 @@ class ScoreFiles:
         self.keep_features = keep_features
         self.decoder = Decoder(allow_partial=allow_partial)
 
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool = True) -> Done:
         from mer_ray.features.extraction import commit, committed
 
         planned = rows["track_id"].to_pylist()
@@ -48,7 +48,7 @@ class ScoreFiles:
         made = files.score(self.predictor, tracks, self.min_duration_s, self.decoder.stream)
         if len(made.scores):
             if self.keep_features:
-                commit(self.workspace, self.predictor.model.feature, made.frames, planned)
+                commit(self.workspace, self.predictor.model.feature, made.frames, [t["track_id"] for t in tracks])
             self.workspace.append("scores", made.scores, shard)
         failed = [_failure(i, error) for i, error in made.errors.items()]
         return Done(len(made.scores) + len(there), failed, made.seconds)
@@ -78,7 +78,7 @@ class ScoreFrames:
         # Some tracks of a table may have been replaced: the others' scores are still valid.
         self.done = Ids() if known is None else workspace.ids("scores")
 
-    def __call__(self, rows: pa.Table) -> Done:
+    def __call__(self, rows: pa.Table, final: bool = True) -> Done:
         done = Done(0)
         written = set(self.workspace.names("scores"))
         for unit in rows.to_pylist():
@@ -108,6 +108,7 @@ class ScoreFrames:
             if shard_file(shard) in written:
                 continue
             tracks, arrays, failed = table.read(piece)
+            failed = [{**f, "at": unit["at"]} for f in failed]  # by the driver's clock
             self.workspace.append_rows("failures", failed)  # before its shard, which is not read again
             new = [i for i, t in enumerate(tracks) if t["track_id"] not in self.done]
             tracks, arrays = [tracks[i] for i in new], [arrays[i] for i in new]

@@ -14,6 +14,7 @@ from mer_ray.config import Config
 from mer_ray.console import Ticker
 from mer_ray.features import FeatureSpec
 from mer_ray.io.identity import one_line
+from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace, now
 from mer_ray.stages import remote, session, tracking
 from mer_ray.training.data import Dataset
@@ -66,10 +67,12 @@ def load_frames(workspace: Workspace, features: dict[str, FeatureSpec], mark: st
     """
     import ray
 
-    load = ray.remote(num_cpus=1, num_returns=2, max_retries=3, max_calls=1)(_load)
+    # Without a CPU: if its node is lost, it runs again while trials that wait for the frames hold all CPUs.
+    load = ray.remote(num_cpus=0, num_returns=2, max_retries=3, max_calls=1)(_load)
     datasets, largest = {}, 0
     for name, feature in features.items():  # one after the other: frames are in memory twice while they are read
-        datasets[name], about = load.remote(workspace, feature, mark)
+        needed = BASE_BYTES + 2 * workspace.n_bytes(features_table(name))  # a small head has less
+        datasets[name], about = load.options(memory=session.at_most_a_node(needed)).remote(workspace, feature, mark)
         n_bytes, error = ray.get(about)
         if error is not None:
             raise error.to_error()

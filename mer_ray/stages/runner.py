@@ -1,10 +1,10 @@
 """Runs a stage's plan: on Ray Data, whose workers may die and whose machines may be sick, or in this process.
 
-The rows are one Dataset (a round): a task a block, in worker processes that Ray keeps from block to block and from
-stage to stage. Ray repeats a block whose worker died, `TRIES` times; a worker skips what is committed. What did not
-come is worked on row by row in the next round, and the row on which workers die again has failed. A machine on which
-far more fails than on the others is set aside, and its rows go to the others; so do single failures that may be a
-machine's fault, before they count.
+The rows are one Dataset (a round): a task a block, in worker processes that Ray keeps from block to block and, on a
+cluster that does not grow, from stage to stage. Ray repeats a block whose worker died, `TRIES` times; a worker skips
+what is committed. What did not come is worked on row by row in the next round, and the row on which workers die again
+has failed. A machine on which far more fails than on the others is set aside, and its rows go to the others; so do
+single failures that may be a machine's fault, before they count.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import gc
 import math
 import time
 import uuid
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -29,12 +29,10 @@ from mer_ray.io.plan import PlanFile, Work, read
 from mer_ray.io.store import TEMPORARY
 from mer_ray.io.tables import Workspace, now
 from mer_ray.io.worker import Done
-from mer_ray.stages import counters, remote, session, task
+from mer_ray.stages import counters, machines, remote, session, task
+from mer_ray.stages.machines import Machines
 from mer_ray.stages.task import TRIES, Node, Report, Stage, Ticket
 from mer_ray.stages.totals import Totals
-
-SICK_ROWS, SICK_TIMES = 8, 4.0
-"""A machine is set aside if so many of its rows failed doubtfully, and their share is so many times the others'."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ def run(stage: Stage, work: Work, chosen: Workers, take: Callable[[Done], None] 
             runs.here(blocks)
         else:
             with remote.marker(*stage.arguments.values()) as marker:
-                runs.on_ray(blocks, Ticket(uuid.uuid4().hex, "", marker, chosen.n))
+                runs.on_ray(blocks, Ticket(uuid.uuid4().hex, "", False, marker, chosen.n))
     return runs.totals
 
 
@@ -93,8 +91,8 @@ class _Run:
         self.failures, self.take = failures, take
         self.totals = Totals()
         self.began, self.first = time.monotonic(), math.inf
-        self.avoid: dict[str, Node] = {}
-        self.rows, self.doubts = Counter[Node](), Counter[Node]()
+        self.machines = Machines(self._able)
+        self.received = 0
         self.doubtful: dict[Node, list[pa.Table]] = defaultdict(list)
 
     # in this process -------------------------------------------------------------------------------------------
@@ -105,7 +103,7 @@ class _Run:
         with closing(self.stage.worker(**self.stage.arguments)) as worker:
             for final in (False, True):
                 for number, block in enumerate(blocks):
-                    for report in task.reports(worker, number, block, self.stage.sizes.part, task.this_node()):
+                    for report in task.reports(worker, number, block, self.stage.sizes.part, task.this_node(), final):
                         self._receive(report, final)
                 blocks = [table for tables in self._doubtful().values() for table in tables]
 
@@ -137,25 +135,31 @@ class _Run:
     def _rounds(self, blocks: Iterable[pa.Table], avoid: list[Node], final: bool) -> None:
         """Until each row is done, has failed or is doubtful."""
         part = self.stage.sizes.part
-        file = PlanFile(self.stage.workspace, blocks)
+        file = self._file(blocks)
         try:
             while file.rows:
+                self.received = 0
                 aside = self._round(file, avoid, final)
                 rest = file.unfinished(part)
-                left = PlanFile(self.stage.workspace, (b for _, b in rest) if aside else self._one_by_one(rest))
+                left = self._file((block for _, block in rest) if aside else self._one_by_one(rest))
                 file.delete()
                 file = left
         finally:
             file.delete()
 
+    def _file(self, blocks: Iterable[pa.Table]) -> PlanFile:
+        return PlanFile(self.stage.workspace, blocks, self.ticket.key)
+
     def _one_by_one(self, blocks: Iterable[tuple[int, pa.Table]]) -> Iterator[pa.Table]:
         """Blocks of one row from blocks on which workers died; a block that was one row has failed.
 
-        Raises ServiceError where no worker began a block: the tasks end before that.
+        Blocks that nobody has begun come again as they are. Raises ServiceError if the round brought nothing at all.
         """
         begun, n = task.begun(self.stage, self.ticket), 0
         for number, block in blocks:
-            if number not in begun:
+            if number not in begun and (self.received or begun):
+                yield block
+            elif number not in begun:
                 raise ServiceError(
                     f"Ray gave up {len(block):,} tracks before any worker had begun with them",
                     "see Ray's logs of the nodes (is mer-ray installed on each?), then run again: it goes on from here",
@@ -172,30 +176,39 @@ class _Run:
 
     def _round(self, file: PlanFile, avoid: list[Node], final: bool) -> bool:
         """One Dataset. Returns whether it was ended because a machine was set aside."""
-        avoided = self._possible([*self.avoid.values(), *avoid])
-        self.ticket = self.ticket._replace(round=uuid.uuid4().hex)
+        avoided = self.machines.to_avoid(avoid)
+        self.ticket = self.ticket._replace(round=uuid.uuid4().hex, final=final)
         with closing(self._results(file, avoided)) as results:
             for report in results:
+                self.received += 1
                 if report.error is None:
                     if file.received(report.number, report.part, report.rows):
                         self._receive(report, final)
-                elif not report.is_node or not self._set_aside(report.node, report.error.message):
+                elif not report.is_node or not self._sick(report.node, report.error.message):
                     raise report.error.to_error()
-                if report.is_node or (not final and self._is_sick(report.node)):
+                else:
+                    return True
+                if not final and (why := self.machines.verdict(report.node)) and self._sick(report.node, why):
                     return True
         return False
 
-    def _results(self, file: PlanFile, avoided: Collection[Node]) -> Generator[Report]:
+    def _able(self) -> set[str]:
+        return machines.able(self.stage, session.at_most_a_node(self.stage.memory))
+
+    def _results(self, file: PlanFile, avoided: Collection[str]) -> Generator[Report]:
         import ray
 
         stage = self.stage
+        context = ray.data.DataContext.get_current()
+        context.target_max_block_size = 1  # each block of the plan, and each report, travels as soon as it is there
+        context.max_errored_blocks = -1  # what does not come is repeated
         source = ray.data.read_datasource(
             _source(stage.workspace, file.path), concurrency=1, override_num_blocks=1, num_cpus=0
         )
         size = max(1, min(self.chosen.n, len(file.rows)))
         options: dict[str, Any] = {"num_cpus": stage.cpus, "memory": session.at_most_a_node(stage.memory)}
         if avoided:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(n.id for n in avoided)})"}
+            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(avoided)})"}
         arguments = {"stage": stage, "ticket": self.ticket}
         # Processes of tasks stay for the next stage. Actors keep their GPU, and those that wait for a CPU make a
         # cluster grow, which Ray Data's tasks do not.
@@ -203,7 +216,7 @@ class _Run:
         if actors:
             options |= {
                 "fn_constructor_kwargs": arguments,
-                "compute": ray.data.ActorPoolStrategy(size=size),
+                "compute": ray.data.ActorPoolStrategy(size=size, max_tasks_in_flight_per_actor=1),
                 **({"num_gpus": stage.gpus} if stage.gpus else {}),
             }
         else:
@@ -220,33 +233,13 @@ class _Run:
                 del data, batches
                 gc.collect()  # they end with the last reference, which may be in a cycle
 
-    # machines --------------------------------------------------------------------------------------------------
-
-    def _is_sick(self, node: Node) -> bool:
-        """Whether so much is doubtful on this machine, beside the others, that it was set aside."""
-        doubts, rows = self.doubts[node], self.rows[node]
-        others = self.doubts.total() - doubts, self.rows.total() - rows
-        usual = (others[0] + 1) / (others[1] + 10)  # 10 % where nothing is known of the others
-        if doubts < SICK_ROWS or doubts / rows < SICK_TIMES * usual:
+    def _sick(self, node: Node, why: str) -> bool:
+        """Set a machine aside, for this reason, if there are others. Its doubtful rows go to those."""
+        if not self.machines.set_aside(node):
             return False
-        return self._set_aside(node, f"{doubts:,} of its {rows:,} tracks could not be read there")
-
-    def _set_aside(self, node: Node, why: str) -> bool:
-        """Give this machine no more blocks, if there are others. Its doubtful rows go to those."""
-        if not node.id or not self._possible([*self.avoid.values(), node]):
-            return False
-        self.avoid[node.id] = node
         self.totals.aside[node.address] = why
         err.print(f"[yellow]node {node.address} is set aside: {why}[/yellow]")
         return True
-
-    def _possible(self, avoid: Sequence[Node]) -> list[Node]:
-        """The machines to avoid; none of them where no other one could work."""
-        import ray
-
-        avoided = {node.id for node in avoid}
-        able = {n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) >= self.stage.cpus}
-        return list({n.id: n for n in avoid if n.id in able}.values()) if able - avoided else []
 
     def _doubtful(self) -> dict[Node, list[pa.Table]]:
         found, self.doubtful = self.doubtful, defaultdict(list)
@@ -262,8 +255,7 @@ class _Run:
             self.doubtful[report.node].append(report.doubtful)
             doubts = len(report.doubtful)
         self.first = min(self.first, time.monotonic() - report.took_s)
-        self.rows[report.node] += report.rows
-        self.doubts[report.node] += len(report.doubts)
+        self.machines.count(report.node, report.rows, len(report.doubts), report.doubtful)
         self.totals.cpu_s += report.cpu_s
         self._done(done, report.rows - doubts, 0.0 if final else report.planned, report.node)
 

@@ -187,7 +187,9 @@ def _score_frames(
     if not units:
         return
     stage = frames.unit_stage(model.feature.name)
-    rows = [{**u, "track_id": frames.unit_id(u), "planned": float(u["rows"]), "stage": stage} for u in units]
+    rows = [
+        {**u, "track_id": frames.unit_id(u), "planned": float(u["rows"]), "stage": stage, "at": now()} for u in units
+    ]
     arguments = {"workspace": work, "known": known, "model": path, "stage": stage}
     with plan.Work([pa.Table.from_pylist(rows)]) as todo:
         is_small = todo.planned <= SMALL_ROWS

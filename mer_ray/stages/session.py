@@ -59,8 +59,6 @@ def connect(address: str | None) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.use_datasource_v2 = False  # the newer reader fuses a source with the map that follows it
-    context.target_max_block_size = 1  # each block of a plan, and each report on one, travels as soon as it is there
-    context.max_errored_blocks = -1  # `runner` repeats what did not come
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import socket
 import tempfile
 import time
 import traceback
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,12 +24,10 @@ from mer_ray.errors import MerRayError, NodeError, ServiceError
 from mer_ray.io import plan
 from mer_ray.io.store import MARKER, TEMPORARY
 from mer_ray.io.tables import Workspace
-from mer_ray.io.worker import Done, Worker
+from mer_ray.io.worker import DOUBTFUL, Done, Worker
 from mer_ray.stages import remote, session
 from mer_ray.stages.remote import RemoteError
 
-DOUBTFUL = ("missing", "unreadable", "crashed", "no_space")
-"""Reasons that may be the machine's fault and not the file's: another machine tries before they count."""
 TRIES = 3
 """Workers that may die on a block before its rows are worked on one by one; and on one row before it fails."""
 FEW = 64
@@ -65,11 +64,13 @@ class Stage:
 class Ticket(NamedTuple):
     """What a process of Ray has to know beside the stage.
 
-    key: of the run. round: of the plan in which blocks have their numbers. marker: see `remote.check_marker`.
+    key: of the run. round: of the plan in which blocks have their numbers. final: whether doubtful failures count.
+    marker: see `remote.check_marker`.
     """
 
     key: str
     round: str
+    final: bool
     marker: str
     workers: int
 
@@ -92,7 +93,7 @@ class Report(NamedTuple):
         done: Without the doubtful failures.
         doubtful: The rows whose failure may be the machine's fault.
         doubts: Their rows of ``failures``.
-        took_s: Wall time.
+        took_s: Seconds since the block was begun.
         cpu_s: CPU-seconds of the process and its children.
         error: That ends the run, or, with ``is_node``, sets the machine aside.
     """
@@ -115,12 +116,13 @@ class Report(NamedTuple):
         return self.error is not None and self.error.kind == NodeError.__name__
 
 
-def reports(worker: Worker, number: int, block: pa.Table, part: float, node: Node) -> Iterator[Report]:
+def reports(worker: Worker, number: int, block: pa.Table, part: float, node: Node, final: bool) -> Iterator[Report]:
     """Work on a block. Raises what the worker raises."""
+    began = time.monotonic()
     for index, rows in enumerate(plan.parts(block, part)):
-        before, began = _cpu_s(), time.monotonic()
+        before = _cpu_s()
         try:
-            done = worker(rows)
+            done = worker(rows, final)
         except OSError as error:
             raise _explained(error) from error
         doubts = [f for f in done.failed if f["reason"] in DOUBTFUL]
@@ -173,12 +175,11 @@ def work(batch: pa.Table, stage: Stage, ticket: Ticket) -> Iterator[pa.Table]:
     context = ray.get_runtime_context()
     node = Node(context.get_node_id(), ray.util.get_node_ip_address())
     number, block = batch["number"][0].as_py(), plan.unpack(batch["block"][0].as_py())
-    index = -1
+    index, found = -1, list[Report]()
     try:
         worker = _worker(stage, ticket)
         with _attempt(stage, ticket, number):
-            found = []
-            for report in reports(worker, number, block, stage.sizes.part, node):
+            for report in reports(worker, number, block, stage.sizes.part, node, ticket.final):
                 index = report.part
                 found.append(report)
                 if ticket.workers <= FEW:
@@ -191,7 +192,7 @@ def work(batch: pa.Table, stage: Stage, ticket: Ticket) -> Iterator[pa.Table]:
     except MemoryError:
         raise  # as if it had been killed: its rows are tried one by one
     except Exception as error:
-        yield pack([Report(number, index + 1, 0, 0.0, Done(0), None, [], node, error=_remote(error))])
+        yield pack([*found, Report(number, index + 1, 0, 0.0, Done(0), None, [], node, error=_remote(error))])
 
 
 def _remote(error: Exception) -> RemoteError:
@@ -211,9 +212,9 @@ def _worker(stage: Stage, ticket: Ticket) -> Worker:
         _current[1].close()
         _current = None
     remote.check_marker(stage.arguments.values(), ticket.marker)
-    mine = f"{MARKER}-{ticket.key}-start-{socket.gethostname()}-{os.getpid()}"
-    store = stage.workspace
-    begun = [n for n in store.names(TEMPORARY) if n.startswith(f"{MARKER}-{ticket.key}-start-")]
+    starts, store = f"{MARKER}-{ticket.key}-start-", stage.workspace
+    mine = f"{starts}{socket.gethostname()}-{os.getpid()}"
+    begun = [name for name in store.names(TEMPORARY) if name.startswith(starts)]
     if len(begun) >= STARTS * ticket.workers:
         raise ServiceError(
             f"{len(begun)} workers in a row ended before they had begun",
@@ -224,6 +225,8 @@ def _worker(stage: Stage, ticket: Ticket) -> Worker:
         made = stage.worker(**stage.arguments)
     finally:
         store.delete(TEMPORARY, mine)
+    for name in begun:
+        store.delete(TEMPORARY, name)  # one is ready: those that died before it are not in a row
     _current = ticket.key, made
     return made
 
@@ -249,24 +252,24 @@ def _attempt(stage: Stage, ticket: Ticket, number: int) -> Iterator[None]:
 
     Ray Data repeats a task whose process died without limit.
     """
-    store, mine = stage.workspace, f"{MARKER}-{ticket.key}-try-{ticket.round}-{number}-"
-    before = sum(name.startswith(mine) for name in store.names(TEMPORARY))
-    if before >= TRIES:
+    store, tries = stage.workspace, f"{MARKER}-{ticket.key}-try-{ticket.round}-{number}-"
+    if sum(name.startswith(tries) for name in store.names(TEMPORARY)) >= TRIES:
         raise _GivenUp
-    store.write_bytes(b"", TEMPORARY, f"{mine}{before}")
+    mine = f"{tries}{uuid.uuid4().hex[:8]}"
+    store.write_bytes(b"", TEMPORARY, mine)
     yield
-    store.delete(TEMPORARY, f"{mine}{before}")
+    store.delete(TEMPORARY, mine)
 
 
 def _cpu_s() -> float:
     """CPU-seconds so far of this process and of its children."""
+    own = psutil.Process()
     total = 0.0
-    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+    for process in (own, *own.children(recursive=True)):
         try:
-            times = process.cpu_times()
+            total += sum(process.cpu_times()[:4])  # user, system, and both of children that have ended
         except psutil.Error:  # it has just ended
             continue
-        total += times.user + times.system
     return total
 
 

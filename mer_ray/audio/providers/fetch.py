@@ -12,6 +12,7 @@ from mer_ray.errors import TrackError
 from mer_ray.io import scratch
 from mer_ray.io.identity import one_line
 from mer_ray.io.track import Track
+from mer_ray.io.worker import DOUBTFUL
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ class Fetched:
     spotify_id: str | None = None
 
 
-def fetch(track: Track, providers: Sequence[Provider], keep: Keep, limits: Limits) -> Fetched:
+def fetch(track: Track, providers: Sequence[Provider], keep: Keep, limits: Limits, final: bool = True) -> Fetched:
     """Get a track's audio by the first provider that can. A file that does not decode is a failure of its provider.
+
+    final: False raises a failure that may be this machine's fault (`DOUBTFUL`) before the next provider is asked: it
+    may have another recording.
 
     Raises:
         TrackError: Of the only provider that failed, or ``no_audio`` with all messages.
@@ -60,6 +64,8 @@ def fetch(track: Track, providers: Sequence[Provider], keep: Keep, limits: Limit
                 if found is not None:
                     return Fetched(_stored(found, keep), source, tuple(failed), found.spotify_id)
         except TrackError as error:
+            if not final and error.reason in DOUBTFUL:
+                raise
             failed.append(Attempt(source, error))
     if len(failed) == 1:
         raise failed[0].error
