@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +61,21 @@ class Model:
     def mean_r2(self) -> float:
         """Mean R² over the dimensions, by which a workspace's best model is chosen."""
         return float(np.mean([m["r2"] for m in self.metrics.values()]))
+
+
+def best(workspace: Workspace) -> str:
+    """The folder of the workspace's model with the highest mean R² over the dimensions. Raises WorkspaceError."""
+    candidates: list[tuple[float, str]] = []
+    for name in workspace.names("runs"):
+        if described := describe(workspace, "runs", name):
+            r2 = sum(m["r2"] for m in described["metrics"].values())
+            candidates.append((r2 if math.isfinite(r2) else -math.inf, name))
+    if not candidates:
+        raise WorkspaceError(
+            f"workspace {workspace.uri} has no trained model",
+            "run `mer-ray train` on it first, or give a model folder with --model",
+        )
+    return workspace.at("runs", max(candidates)[1])
 
 
 def save(model: Model, workspace: Workspace, *folder: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections import Counter
@@ -37,25 +36,10 @@ MEMORY = 10**9
 """Bytes of a worker, with its decoder (docs/scaling.md)."""
 
 
-def best_model(workspace: Workspace) -> str:
-    """The folder of the workspace's model with the highest mean R² over the dimensions. Raises WorkspaceError."""
-    candidates: list[tuple[float, str]] = []
-    for name in workspace.names("runs"):
-        if described := model_folder.describe(workspace, "runs", name):
-            r2 = sum(m["r2"] for m in described["metrics"].values())
-            candidates.append((r2 if math.isfinite(r2) else -math.inf, name))
-    if not candidates:
-        raise WorkspaceError(
-            f"workspace {workspace.uri} has no trained model",
-            "run `mer-ray train` on it first, or give a model folder with --model",
-        )
-    return workspace.at("runs", max(candidates)[1])
-
-
 def run(config: Config, workspace: Workspace) -> Summary:
     """Score, from their features, the workspace's tracks that ``score.model``, or else the best one, has not scored."""
     started = time.monotonic()
-    path = config.score.model or best_model(workspace)
+    path = config.score.model or model_folder.best(workspace)
     model = model_folder.load(path)
     feature = features_table(model.feature.name)
     if not workspace.has(feature):
