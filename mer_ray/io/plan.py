@@ -73,6 +73,7 @@ class Work:
                 self._database.execute("CREATE TABLE work AS SELECT * FROM piece LIMIT 0")
             self._database.execute("INSERT INTO work SELECT * FROM piece")
             self._database.unregister("piece")
+            pa.default_memory_pool().release_unused()  # Arrow keeps what a piece took, and the next one asks for more
             self.rows += len(piece)
             self.planned += float(np.sum(piece["planned"].to_numpy()))
 
