@@ -369,7 +369,7 @@ class Cluster:
         self._mount(node, folder, "size=1m")
 
     def fill(self, node: Node) -> None:
-        """The node's disk for temporary files has room for one folder. (Python would use /tmp instead of a full one.)"""
+        """The node's disk for temporary files has room for one folder: Python would use another than a full one."""
         self._mount(node, node.temporary, "size=4k,nr_inodes=2")
 
     def heal(self, node: Node, folder: Path) -> None:
