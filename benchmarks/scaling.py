@@ -50,8 +50,8 @@ MEASURED: dict[str, Figure] = {
     "label": Figure(43e-6, "CPU-s a track", f"{_RESULTS}: `careful`, 1,000,000 tracks"),
     "acquire": Figure(80e-3, "CPU-s a track", f"{_HERE}: 79 local files checked and hashed, 6.3 CPU-s"),
     "plan": Figure(5e-6, "CPU-s a track", f"{_RESULTS}: planning `extract` of 10⁶, before the first block"),
-    "block": Figure(5.9e-3, "CPU-s a block", f"{_HERE}: the command's process, 1,000 blocks of one part and of four"),
-    "part": Figure(4.0e-3, "CPU-s a part", f"{_HERE}: the same; its report to the command"),
+    "block": Figure(6.0e-3, "CPU-s a block", f"{_HERE}: the command's process, 1,000 blocks of one part and of four"),
+    "part": Figure(3.1e-3, "CPU-s a report", f"{_HERE}: the same; of each part, with over 64 workers of each block"),
     # bytes
     "media": Figure(19_700, "B a s of audio", f"{_HERE}: 79 soundtracks, Vorbis"),
     "features/mfcc": Figure(3_226, "B a s of audio", _HERE),
@@ -156,6 +156,8 @@ def schedule(
 
     blocks: core-seconds of the parts of each. lost: share of the workers lost an hour.
     """
+    from mer_ray.stages.task import FEW
+
     rng = np.random.default_rng(0)
     end = rng.exponential(HOUR / lost, workers) if lost else np.full(workers, np.inf)  # of each worker
     free = [(plan_s + start_s, worker) for worker in range(workers)]
@@ -171,7 +173,7 @@ def schedule(
             at = max(at, known)
         else:
             block, following = following, next(todo, None)
-        now = max(now, at) + MEASURED["block"].value + MEASURED["part"].value * len(block)
+        now = max(now, at) + MEASURED["block"].value + MEASURED["part"].value * (len(block) if workers <= FEW else 1)
         done = now + np.cumsum(block)
         if end[worker] < done[-1]:
             n_lost += 1
