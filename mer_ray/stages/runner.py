@@ -16,7 +16,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -37,10 +37,11 @@ from mer_ray.stages.totals import Totals
 
 @dataclass(frozen=True)
 class Workers:
-    """How many work on a stage's blocks. local: one, which is this process; else Ray is connected."""
+    """How many work on a stage's blocks. local: one, this process; else Ray is connected. began: when, before that."""
 
     n: int
     local: bool
+    began: float = field(default_factory=time.monotonic)
 
 
 def workers(address: str | None, n: int | None, small: bool, gpus: float = 0.0) -> Workers:
@@ -52,11 +53,12 @@ def workers(address: str | None, n: int | None, small: bool, gpus: float = 0.0) 
         small: Whether the work takes less time than a start of Ray's workers.
         gpus: Of each.
     """
+    began = time.monotonic()
     if session.runs_locally(address, small, gpus):
-        return Workers(1, True)
+        return Workers(1, True, began)
     session.connect(address)
     session.check_fits(gpus)
-    return Workers(n or session.n_cpus(), False)
+    return Workers(n or session.n_cpus(), False, began)
 
 
 def run(stage: Stage, work: Work, chosen: Workers, take: Callable[[Done], None] | None = None) -> Totals:
@@ -90,8 +92,8 @@ class _Run:
         self.stage, self.chosen, self.ticker = stage, chosen, ticker
         self.failures, self.take = failures, take
         self.totals = Totals()
-        self.began, self.first = time.monotonic(), math.inf
-        self.machines = Machines(self._able)
+        self.began, self.first = chosen.began, math.inf
+        self.machines = Machines(lambda: machines.able(stage, session.at_most_a_node(stage.memory)))
         self.received = 0
         self.doubtful: dict[Node, list[pa.Table]] = defaultdict(list)
 
@@ -191,9 +193,6 @@ class _Run:
                 if not final and (why := self.machines.verdict(report.node)) and self._sick(report.node, why):
                     return True
         return False
-
-    def _able(self) -> set[str]:
-        return machines.able(self.stage, session.at_most_a_node(self.stage.memory))
 
     def _results(self, file: PlanFile, avoided: Collection[str]) -> Generator[Report]:
         import ray
