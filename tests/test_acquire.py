@@ -105,6 +105,19 @@ def test_where_all_fail_each_is_named(tmp_path: Path, keep: Keep, files: Files) 
     assert "no provider of uri, folder has it" in failed_rows["message"]
 
 
+def test_files_that_this_machine_does_not_see_are_missing_and_nobody_else_is_asked_yet(tmp_path: Path, keep: Keep):
+    """On a machine without the music's mount. The next provider may have another recording."""
+    hidden = tmp_path / "mount" / "a.flac"
+    track = Track("A", "T", uri=str(hidden))
+    found = row(track, keep, ALL, {track.id: str(hidden)})
+    assert (found["reason"], "file: missing (" in found["message"]) == ("missing", True)
+    assert "folder: missing (" in found["message"]
+    other = sounds.write(tmp_path / "other.flac", sounds.tone())
+    with pytest.raises(TrackError, match="missing"):
+        fetch(track, load(ALL, {track.id: str(other)}), keep, LIMITS, final=False)
+    assert fetch(track, load(ALL, {track.id: str(other)}), keep, LIMITS).provider == "folder"
+
+
 def test_the_same_bytes_are_kept_once(workspace: Workspace, keep: Keep, files: Files) -> None:
     files.files |= {f"{i}.mp3": AUDIO for i in range(8)}
     tracks = [Track("A", str(i), uri=f"{files.url}/{i}.mp3") for i in range(8)]

@@ -13,7 +13,7 @@ COMMIT_ROWS, COMMIT_S = 5_000, 10.0
 
 
 class Buffer:
-    """Rows for a table, written by the driver every `COMMIT_S` seconds, then merged into shards of `COMMIT_ROWS`."""
+    """Rows for a table, written as they come, at most every `COMMIT_S` seconds, then merged to `COMMIT_ROWS` a shard."""
 
     def __init__(self, workspace: Tables, table: str) -> None:
         self._workspace, self._table = workspace, table

@@ -53,7 +53,8 @@ def fetch(track: Track, providers: Sequence[Provider], keep: Keep, limits: Limit
     may have another recording.
 
     Raises:
-        TrackError: Of the only provider that failed, or ``no_audio`` with all messages.
+        TrackError: Of the only provider that failed, or ``no_audio`` with all messages; if each failed for a reason
+            in `DOUBTFUL`, the first of these reasons.
     """
     failed: list[Attempt] = []
     for provider in providers:
@@ -71,7 +72,10 @@ def fetch(track: Track, providers: Sequence[Provider], keep: Keep, limits: Limit
         raise failed[0].error
     reasons = "; ".join(f"{a.provider}: {a.error.reason} ({one_line(a.error.message, 150)})" for a in failed)
     reasons = reasons or f"no provider of {', '.join(provider.name for provider in providers)} has it"
-    raise TrackError("no_audio", f"{track.artist} – {track.title}: {reasons}", any(a.error.transient for a in failed))
+    # Where each had a file that cannot be read here, it is not that nobody has one.
+    lost = bool(failed) and all(a.error.reason in DOUBTFUL for a in failed)
+    reason = failed[0].error.reason if lost else "no_audio"
+    raise TrackError(reason, f"{track.artist} – {track.title}: {reasons}", any(a.error.transient for a in failed))
 
 
 def _stored(found: ProviderResult, keep: Keep) -> AudioFile:
