@@ -13,7 +13,7 @@ COMMIT_ROWS, COMMIT_S = 5_000, 10.0
 
 
 class Buffer:
-    """Rows for a table, written as they come, at most every `COMMIT_S` seconds, then merged to `COMMIT_ROWS` a shard."""
+    """Rows for a table, written as they come, at most every `COMMIT_S` s, and merged into shards of `COMMIT_ROWS`."""
 
     def __init__(self, workspace: Tables, table: str) -> None:
         self._workspace, self._table = workspace, table
