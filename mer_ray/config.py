@@ -303,7 +303,7 @@ class Config(_Section):
     """All settings of a run.
 
     allow_partial: use the decodable part of truncated or damaged audio files, instead of failing them. max_lost: a
-    command ends with exit code 3 if more than this share of its tracks failed for reasons beside the files themselves.
+    command ends with exit code 3 if more of the catalog's tracks failed for reasons beside the files themselves.
     """
 
     workspace: str = "work/demo"
