@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from mer_ray import config_file
+from mer_ray import config_checks, config_file
 from mer_ray.audio.excerpt import Position
 from mer_ray.audio.providers import PROVIDERS
 from mer_ray.errors import ConfigError
@@ -37,7 +37,6 @@ IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
 """Settings of ``collect`` that imply its source."""
 LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
-
 
 Names = Annotated[list[str], BeforeValidator(config_file.names)]
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -192,12 +191,16 @@ class _ExtractConfig(_Section):
 
     @model_validator(mode="after")
     def _known(self) -> _ExtractConfig:
-        named = [*FEATURES, *(name for family in FAMILIES for name in getattr(self, family))]
-        for name in named:
-            if named.count(name) > 1:
+        for name in self.known:
+            if self.known.count(name) > 1:
                 raise ValueError(f"{name!r} is the name of two features")
-        config_file.check_names("feature", self.features, named)
+        config_file.check_names("feature", self.features, self.known)
         return self
+
+    @property
+    def known(self) -> list[str]:
+        """The names of all features, computed or not."""
+        return [*FEATURES, *(name for family in FAMILIES for name in getattr(self, family))]
 
     def params(self, name: str) -> tuple[str, BaseModel]:
         """(the family of a feature, or "", its settings)."""
@@ -234,11 +237,12 @@ class SearchConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """Which networks are trained on each feature, and how.
+    """Which networks are trained on which features, and how.
 
     None stands for the network's own default (`models.defaults`). Not every network uses all settings (`models.uses`).
 
     Attributes:
+        inputs: The features that a model reads together; None for each of ``extract.features`` alone.
         repeats: Cross-validations, each with other folds.
         members: Networks per fold, whose predictions are averaged.
         heads: One network for V, A and D, or one each.
@@ -249,6 +253,7 @@ class TrainConfig(_Section):
     """
 
     networks: Names = ["cnn", "lstm", "kernel"]
+    inputs: Annotated[list[list[str]] | None, BeforeValidator(config_checks.input_lists)] = None
     folds: int = Field(5, ge=2, le=50)
     repeats: int = Field(1, ge=1, le=20)
     members: int = Field(2, ge=1, le=20)
@@ -276,17 +281,7 @@ class TrainConfig(_Section):
     @model_validator(mode="after")
     def _known(self) -> TrainConfig:
         config_file.check_names("network", self.networks, NETWORKS)
-        if self.workers > 1 and (self.batch_size or 32) % self.workers:
-            raise ValueError(f"train.batch_size must be a multiple of train.workers ({self.workers})")
-        if self.workers == 1 and self.gpus_per_trial > 1:
-            raise ValueError(
-                "train.gpus_per_trial: one process trains on one GPU at most; set it to 1, and train.workers to the "
-                "number of GPUs that shall train one network"
-            )
-        if self.workers > 1 and self.gpus_per_trial % 1:
-            raise ValueError(
-                "train.gpus_per_trial: with train.workers it is 0 or whole, as NCCL joins no two processes on one GPU"
-            )
+        config_checks.processes(self.workers, self.gpus_per_trial, self.batch_size or 32)
         return self
 
 
@@ -317,6 +312,11 @@ class Config(_Section):
     extract: ExtractConfig = ExtractConfig()
     train: TrainConfig = TrainConfig()
     score: ScoreConfig = ScoreConfig()
+
+    @model_validator(mode="after")
+    def _inputs(self) -> Config:
+        config_checks.inputs(self.train.inputs, self.extract.features, self.extract.known)
+        return self
 
     @property
     def again(self) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ def explain(error: dict[str, Any], model: type[BaseModel]) -> str:
     return (
         f"{key}: {message} (got {error['input']!r})"
         if not isinstance(error["input"], dict | BaseModel)
-        else f"{key}: {message}"
+        else f"{key}: {message}".removeprefix(": ")  # of all settings together
     )
 
 

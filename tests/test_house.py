@@ -28,7 +28,7 @@ FLOORS = [
     {"features", "labels", "sources"},
     {"audio"},
     {"io"},
-    {"console", "signals", "child_process", "accelerator", "config_file"},
+    {"console", "signals", "child_process", "accelerator", "config_file", "config_checks"},
     {"errors", "version"},
 ]
 """From the top down. A room imports from itself and from lower floors, not from its neighbours."""

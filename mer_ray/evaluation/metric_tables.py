@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.judge import FLAT, Row
 from mer_ray.evaluation.metrics import INDEX, METRICS
+from mer_ray.features.joined import part_names
 from mer_ray.io.cells import guard
 
 NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "logmel": "log-mel"}
@@ -24,8 +25,8 @@ Cells = list[list[tuple[str, bool]]]
 
 
 def display(name: str) -> str:
-    """``mfcc`` → MFCC, ``vggish`` → VGGish; words as they are."""
-    return name if name in PLAIN else NAMES.get(name, name.upper())
+    """``mfcc`` → MFCC, ``vggish`` → VGGish, ``logmel+chroma`` → log-mel + chroma; words as they are."""
+    return " + ".join(part if part in PLAIN else NAMES.get(part, part.upper()) for part in part_names(name))
 
 
 def number(figure: str, value: float) -> str:

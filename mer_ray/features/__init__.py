@@ -35,6 +35,9 @@ MODULES = {
 FAMILIES = {"hub": "mer_ray.features.hub", "precomputed": "mer_ray.features.precomputed"}
 """Modules of features that the user names: ``extract.hub.NAME`` for example."""
 
+JOINED = "joined"
+"""The family of several features that a model reads together: `mer_ray.features.joined`."""
+
 OLDER_NAMES = {"precomputed": "brought"}
 """What a family was called before, in settings and in the specs of tables and models; both are still read."""
 
@@ -53,7 +56,7 @@ class FeatureSpec:
         weights: Their source (``kind``, ``location``, ``sha256``); None for a feature without weights.
         note: A remark for readers of its results, or "".
         runtime: Settings that change no number (batch sizes, time limits).
-        family: A key of `FAMILIES`, or "".
+        family: A key of `FAMILIES`, `JOINED`, or "".
         excerpt: The part of each track that is used (``audio.excerpt.Excerpt.to_json``); None for all of it.
     """
 
@@ -79,6 +82,8 @@ class FeatureSpec:
         """The fields that the fingerprint is made from."""
         rest = {k: v for k, v in asdict(self).items() if k not in ("weights", "note", "runtime")}
         rest["family"] = OLDER_NAMES.get(self.family, self.family)
+        if self.family == JOINED:
+            rest["params"] = [FeatureSpec.from_json(part).fingerprint for part in self.params["parts"]]
         return {**rest, "weights": {k: v for k, v in (self.weights or {}).items() if k != "location"}}
 
     def to_json(self) -> dict[str, Any]:

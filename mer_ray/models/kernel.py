@@ -14,12 +14,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from mer_ray.features.joined import Frames, span
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.models import passages
 from mer_ray.models.regressor import N_TARGETS, Regressor, TrackPrediction
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_folds
-from mer_ray.models.statistics import PassageStatistics, principal_components
+from mer_ray.models.statistics import PassageStatistics
 from mer_ray.models.windows import starts
 
 DEFAULTS = {"window_s": 30.0}
@@ -48,12 +49,16 @@ MEDIAN_OF = 1_000
 """Windows from which median distances are estimated."""
 
 
+PREFIX = "network."
+"""Of the names of the model's own arrays."""
+
+
 class Kernel(Regressor):
     """Statistics in blocks → random features of each block and length scale → ridge regression."""
 
     def fit(
         self,
-        tracks: Sequence[np.ndarray],
+        tracks: Sequence[Frames],
         labels: np.ndarray,
         groups: Sequence[str],
         *,
@@ -65,7 +70,7 @@ class Kernel(Regressor):
         y = scaler.labels(labels).astype(np.float64)
         weights = np.ones(y.shape) if weights is None else weights
         statistics, values, counts = self._window_statistics(scaler, tracks, seed)
-        self.arrays = scaler.arrays()
+        self.arrays = self._with(statistics)
         blocks = self._blocks(values)
         medians = np.array([_median_distance(b[:: max(1, len(b) // MEDIAN_OF)]) for b in blocks], np.float32)
 
@@ -87,22 +92,21 @@ class Kernel(Regressor):
                 share = np.sqrt(len(blocks) * len(scales))
                 head[..., d][:, scales] = coefficients.reshape(len(blocks), len(scales), -1) / share
         self.arrays = {
-            **{f"network.{name}": getattr(statistics, name) for name in ("components", "shift", "scale")},
+            **self._with(statistics),
             "network.reach": medians,
             "network.head.kernel": head.reshape(-1, N_TARGETS).astype(np.float32),
             "network.head.bias": bias.astype(np.float32),
-            **scaler.arrays(),
         }
         self.curve = np.array([[np.mean(np.square(fitted - y)), inner_error]])
         self.chosen = {name: s.to_json() for name, s in zip(DIMENSIONS, selected, strict=True)}
         return self
 
-    def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+    def predict(self, tracks: Sequence[Frames]) -> list[TrackPrediction]:
         """See `Regressor.predict`. The prediction is the interquartile mean over the complete passages."""
         together = range(0, len(tracks), ROWS)  # statistics of all tracks may be as large as their frames
         return [p for i in together for p in self._predict(tracks[i : i + ROWS])]
 
-    def _predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+    def _predict(self, tracks: Sequence[Frames]) -> list[TrackPrediction]:
         grids = [passages.grid(len(track), self.window, self.hop_s) for track in tracks]
         own = self.statistics
         raw = [own.raw(track, grid, self.hop_s) for track, grid in zip(tracks, grids, strict=True)]
@@ -123,29 +127,44 @@ class Kernel(Regressor):
     @property
     def statistics(self) -> PassageStatistics:
         """The statistics that are the model's input."""
-        own = (self.arrays[f"network.{name}"] for name in ("components", "shift", "scale"))
-        return PassageStatistics(Scaler.from_arrays(self.arrays), *own)
+        return PassageStatistics.from_arrays(self.arrays, PREFIX)
+
+    @property
+    def block_parts(self) -> list[int]:
+        """The feature (0, 1, ...) that each block of the statistics is of."""
+        return [part for part, _ in self._block_sizes]
+
+    @property
+    def _block_sizes(self) -> list[tuple[int, int]]:
+        """The feature and the width of each block."""
+        features = enumerate(zip(self.statistics.components, self.hops, strict=True))
+        return [(i, size) for i, (c, hop_s) in features for size in passages.block_sizes(len(c), hop_s)]
+
+    @staticmethod
+    def _with(statistics: PassageStatistics) -> dict[str, np.ndarray]:
+        """The arrays of `statistics`."""
+        scaler = statistics.scaler.arrays()
+        own = {PREFIX + name: array for name, array in statistics.arrays().items() if name not in scaler}
+        return {**own, **scaler}
 
     def _window_statistics(
-        self, scaler: Scaler, tracks: Sequence[np.ndarray], seed: int
+        self, scaler: Scaler, tracks: Sequence[Frames], seed: int
     ) -> tuple[PassageStatistics, np.ndarray, np.ndarray]:
         """The statistics fitted to the windows of all tracks; their values (W, P); and how many each track has (N,)."""
-        components = principal_components(scaler, tracks, self.hop_s, seed)
+        unscaled = PassageStatistics.unscaled(scaler, tracks, self.hop_s, seed)
         raw, counts = [], []
         for track in tracks:
-            scaled, first = scaler.frames(track), starts(len(track), self.window)
+            first = starts(len(track), self.window)
             counts.append(len(first))
-            for piece in (scaled[f : f + self.window] for f in first):
-                grid = passages.one_passage(len(piece), self.hop_s)
-                raw.append(passages.statistics(piece, components, grid, self.hop_s))
+            for piece in (span(track, f, f + self.window) for f in first.tolist()):
+                raw.append(unscaled.raw(piece, passages.one_passage(len(piece), self.hop_s), self.hop_s))
         values = np.concatenate(raw)
-        statistics = PassageStatistics(scaler, components, np.zeros(()), np.ones(())).standardised_by(values)
+        statistics = unscaled.standardised_by(values)
         return statistics, statistics.standardised(values), np.array(counts)
 
     def _blocks(self, statistics: np.ndarray) -> list[np.ndarray]:
         """Standardised statistics (n, P), clipped, as their blocks."""
-        n_dims = len(self.arrays["scaler.x_mean"])
-        ends = np.cumsum(passages.block_sizes(n_dims, self.hop_s))[:-1]
+        ends = np.cumsum([size for _, size in self._block_sizes])[:-1]
         return np.split(np.clip(statistics, -CLIP, CLIP), ends, axis=1)
 
 

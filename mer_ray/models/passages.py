@@ -8,7 +8,7 @@ is longer, and a passage is a run of atoms.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -115,6 +115,20 @@ def one_passage(n_frames: int, hop_s: float) -> Grid:
     size = _atom(hop_s)
     first, last = np.array([0]), np.array([-(-n_frames // size)])
     return Grid(n_frames, size, first, last, np.array([True]), 1, n_frames * hop_s)
+
+
+def aligned(passages: Grid, hop_s: float, n_frames: int, other_hop_s: float) -> Grid:
+    """The same passages for another feature of the track, of ``n_frames`` frames.
+
+    Their times are rounded to its atoms, at least one atom each. A passage that ends with the track ends with each
+    feature. hop_s, other_hop_s: seconds between frames of the passages' own feature, and of the other one.
+    """
+    size = _atom(other_hop_s)
+    atoms, ratio = -(-n_frames // size), passages.size * hop_s / (size * other_hop_s)
+    first, last = (np.rint(ends * ratio).astype(int) for ends in (passages.first, passages.last))
+    first = np.minimum(first, atoms - 1)
+    last = np.where(passages.last == len(passages.counts), atoms, np.clip(last, first + 1, atoms))
+    return replace(passages, n_frames=n_frames, size=size, first=first, last=last)
 
 
 def _atom(hop_s: float) -> int:

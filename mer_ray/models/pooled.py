@@ -8,16 +8,20 @@ from typing import Self
 
 import numpy as np
 
+from mer_ray.features.joined import Frames, parts_of
 from mer_ray.models import windows
 from mer_ray.models.regressor import Regressor, TrackPrediction
 
 
-def mean_sd(tracks: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean and standard deviation of each dimension: frames (n_i, F), n_i > 0, in their own unit → (N, 2F) float64."""
+def mean_sd(tracks: Sequence[Frames]) -> np.ndarray:
+    """Mean and standard deviation of each dimension: frames (n_i, F), n_i > 0, in their own unit → (N, 2F) float64.
+
+    Of joined features, each has those of its own frames.
+    """
     out = np.empty((len(tracks), 2 * tracks[0].shape[1] if len(tracks) else 0))
-    for row, frames in zip(out, tracks, strict=True):
-        frames = np.asarray(frames, np.float64)  # embeddings come in half precision
-        row[:] = np.concatenate([frames.mean(axis=0), frames.std(axis=0)])
+    for row, track in zip(out, tracks, strict=True):
+        own = [np.asarray(part, np.float64) for part in parts_of(track)]  # embeddings come in half precision
+        row[:] = np.concatenate([*(part.mean(axis=0) for part in own), *(part.std(axis=0) for part in own)])
     return out
 
 
@@ -34,7 +38,7 @@ class PooledRegressor(Regressor):
 
     def fit(
         self,
-        tracks: Sequence[np.ndarray],
+        tracks: Sequence[Frames],
         labels: np.ndarray,
         groups: Sequence[str] = (),
         *,
@@ -61,7 +65,7 @@ class PooledRegressor(Regressor):
         y = self.apply((x - own["x_mean"]) / own["x_sd"])
         return np.asarray(np.clip(y * own["y_sd"] + own["y_mean"], 0, 1))
 
-    def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+    def predict(self, tracks: Sequence[Frames]) -> list[TrackPrediction]:
         """See `Regressor.predict`. The prediction is of the whole track, the curve of its windows."""
         out = []
         for track in tracks:

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from mer_ray.errors import ModelError
+from mer_ray.features.joined import Frames
 from mer_ray.models.statistics import PassageStatistics
 
 N_TARGETS = 3
@@ -30,10 +31,11 @@ class TrackPrediction:
 
 
 class Regressor(ABC):
-    """A model of valence, arousal and dominance on the frames of one feature.
+    """A model of valence, arousal and dominance on the frames of one feature, or of several.
 
     Attributes:
-        hop_s: Seconds between frames.
+        hop_s: Seconds between frames (of the finest feature).
+        hops: Seconds between the frames of each feature.
         window: Length of the model's windows or passages, in frames.
         arrays: Fitted arrays by name, stored in a model folder like ``targets`` and ``chosen``.
         targets: 1 for each dimension that the model was trained on, 0 for the others.
@@ -41,8 +43,8 @@ class Regressor(ABC):
         curve: (E, 2), training and validation loss by epoch, if any; not stored.
     """
 
-    def __init__(self, hop_s: float = 1.0, window: int = 1) -> None:
-        self.hop_s, self.window = hop_s, window
+    def __init__(self, hop_s: float = 1.0, window: int = 1, hops: Sequence[float] = ()) -> None:
+        self.hop_s, self.window, self.hops = hop_s, window, tuple(hops) or (hop_s,)
         self.arrays: dict[str, np.ndarray] = {}
         self.targets: tuple[int, ...] = (1,) * N_TARGETS
         self.chosen: dict[str, Any] = {}
@@ -51,7 +53,7 @@ class Regressor(ABC):
     @abstractmethod
     def fit(
         self,
-        tracks: Sequence[np.ndarray],
+        tracks: Sequence[Frames],
         labels: np.ndarray,
         groups: Sequence[str],
         *,
@@ -69,7 +71,7 @@ class Regressor(ABC):
         """
 
     @abstractmethod
-    def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+    def predict(self, tracks: Sequence[Frames]) -> list[TrackPrediction]:
         """Predict tracks of frames (n_i, F), n_i >= 1, each independently of the others."""
 
     @property
@@ -77,17 +79,17 @@ class Regressor(ABC):
         """The statistics of `TrackPrediction.statistics`; None where the model computes none."""
         return None
 
-    def check(self, n_dims: int) -> None:
-        """Raises ModelError where the arrays' names or shapes are not this model's, for frames of width n_dims."""
+    def check(self, track: Frames) -> None:
+        """Raises ModelError where the arrays' names or shapes are not this model's, for frames such as the track's."""
         try:
-            value = self.predict([np.zeros((1, n_dims), np.float32)])[0].value
+            value = self.predict([track])[0].value
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise ModelError(*OF_ANOTHER) from error
         if value.shape != (N_TARGETS,):
             raise ModelError(*OF_ANOTHER)
 
 
-def ensemble(members: Sequence[Regressor], tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+def ensemble(members: Sequence[Regressor], tracks: Sequence[Frames]) -> list[TrackPrediction]:
     """The mean of the members' predictions; for each dimension, of the members that were trained on it."""
     targets = np.array([m.targets for m in members], float)
     shares = targets / targets.sum(axis=0)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mer_ray.features.joined import Frames, by_part
+
 PREFIX = "scaler."
 
 
@@ -25,28 +27,28 @@ class Scaler:
     y_sd: np.ndarray
 
     @classmethod
-    def of(cls, tracks: Sequence[np.ndarray], labels: np.ndarray) -> Scaler:
+    def of(cls, tracks: Sequence[Frames], labels: np.ndarray) -> Scaler:
         """Fit to training tracks (n_i, F) and labels (N, 3). A constant column gets the deviation 1.
 
-        The moments are summed track by track, in float64 around the first frame, without a copy of all frames.
+        Of joined features, each has the moments of its own frames.
         """
-        x_root = np.min([track.min(axis=0) for track in tracks], axis=0) >= 0
-        origin = _rooted(tracks[0][:1], x_root)[0].astype(np.float64)
-        count, total, squares = 0, np.zeros(len(origin)), np.zeros(len(origin))
-        for track in tracks:
-            centred = _rooted(track, x_root) - origin
-            count += len(centred)
-            total += centred.sum(axis=0)
-            squares += np.square(centred).sum(axis=0)
-        mean = total / count
-        x_sd, y_sd = np.sqrt(np.maximum(squares / count - mean**2, 0)), labels.std(axis=0)
-        columns = (x_root, origin + mean, _nonzero(x_sd), labels.mean(axis=0), _nonzero(y_sd))
+        moments = zip(*map(_moments, by_part(tracks)), strict=True)
+        x_root, x_mean, x_sd = (np.concatenate(own) for own in moments)
+        columns = (x_root, x_mean, _nonzero(x_sd), labels.mean(axis=0), _nonzero(labels.std(axis=0)))
         return cls(*(c.astype(np.float32) for c in columns))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Scaler:
         """The inverse of `arrays`; other entries are ignored."""
         return cls(**{name: arrays[PREFIX + name] for name in cls.__dataclass_fields__})
+
+    def split(self, n_dims: Sequence[int]) -> list[Scaler]:
+        """One for each of the features that are joined, of so many dimensions. Raises ValueError where they are not."""
+        if sum(n_dims) != len(self.x_mean):
+            raise ValueError(f"{len(self.x_mean)} dimensions are not {n_dims}")
+        ends = np.cumsum(n_dims)[:-1]
+        own = zip(*(np.split(column, ends) for column in (self.x_root, self.x_mean, self.x_sd)), strict=True)
+        return [Scaler(root, mean, sd, self.y_mean, self.y_sd) for root, mean, sd in own]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that a model stores."""
@@ -65,6 +67,23 @@ class Scaler:
     def vad(self, standardised: np.ndarray) -> np.ndarray:
         """The inverse of `labels`, clipped to 0..1."""
         return np.asarray(np.clip(standardised * self.y_sd + self.y_mean, 0, 1))
+
+
+def _moments(tracks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x_root, mean and deviation of tracks (n_i, F), each (F,).
+
+    They are summed track by track, in float64 around the first frame, without a copy of all frames.
+    """
+    x_root = np.min([track.min(axis=0) for track in tracks], axis=0) >= 0
+    origin = _rooted(tracks[0][:1], x_root)[0].astype(np.float64)
+    count, total, squares = 0, np.zeros(len(origin)), np.zeros(len(origin))
+    for track in tracks:
+        centred = _rooted(track, x_root) - origin
+        count += len(centred)
+        total += centred.sum(axis=0)
+        squares += np.square(centred).sum(axis=0)
+    mean = total / count
+    return x_root, origin + mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
 
 
 def _rooted(track: np.ndarray, root: np.ndarray) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mer_ray.features.joined import Frames, Joined, by_part, parts_of
 from mer_ray.models import passages
 from mer_ray.models.passages import Grid
 from mer_ray.models.scaling import Scaler
@@ -16,21 +17,42 @@ MAX_FRAMES = 200_000
 
 @dataclass(frozen=True)
 class PassageStatistics:
-    """scaler: of frames. components: (F, K), of `passages.statistics`. shift, scale: (P,), mean and deviation."""
+    """Each feature has its own statistics, side by side; of joined features, on passages that agree in time.
+
+    Attributes:
+        scaler: Of the frames of all features.
+        components: (F_i, K_i) of each feature, of `passages.statistics`.
+        shift: (P,), mean of the raw statistics.
+        scale: (P,), their deviation.
+    """
 
     scaler: Scaler
-    components: np.ndarray
+    components: tuple[np.ndarray, ...]
     shift: np.ndarray
     scale: np.ndarray
 
     @classmethod
     def fit(
-        cls, tracks: Sequence[np.ndarray], labels: np.ndarray, window: int, hop_s: float, seed: int
+        cls, tracks: Sequence[Frames], labels: np.ndarray, window: int, hop_s: float, seed: int
     ) -> PassageStatistics:
         """Fit to training tracks (n_i, F), for models without their own statistics. labels: (N, 3), for the scaler."""
-        scaler = Scaler.of(tracks, labels)
-        unscaled = cls(scaler, principal_components(scaler, tracks, hop_s, seed), np.zeros(()), np.ones(()))
+        unscaled = cls.unscaled(Scaler.of(tracks, labels), tracks, hop_s, seed)
         return unscaled.standardised_by(np.stack([unscaled.mean(track, window, hop_s) for track in tracks]))
+
+    @classmethod
+    def unscaled(cls, scaler: Scaler, tracks: Sequence[Frames], hop_s: float, seed: int) -> PassageStatistics:
+        """With the principal components of training tracks, but no shift and scale. hop_s: of plain tracks."""
+        own = by_part(tracks)
+        scalers, hops = scaler.split([part[0].shape[1] for part in own]), _hops(tracks[0], hop_s)
+        each = (principal_components(s, part, hop, seed) for s, part, hop in zip(scalers, own, hops, strict=True))
+        return cls(scaler, tuple(each), np.zeros(()), np.ones(()))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], prefix: str = "") -> PassageStatistics:
+        """The inverse of `arrays`. prefix: of all names but the scaler's. Raises KeyError where one lacks."""
+        count = sum(name.startswith(f"{prefix}components") for name in arrays)
+        components = tuple(arrays[prefix + name] for name in _names(max(1, count)))
+        return cls(Scaler.from_arrays(arrays), components, arrays[f"{prefix}shift"], arrays[f"{prefix}scale"])
 
     def standardised_by(self, raw: np.ndarray) -> PassageStatistics:
         """The same with shift and scale from raw statistics (n, P); a constant one gets the scale 1."""
@@ -38,16 +60,22 @@ class PassageStatistics:
         scale = np.where(sd > 1e-6, sd, 1).astype(np.float32)
         return PassageStatistics(self.scaler, self.components, raw.mean(axis=0), scale)
 
-    def raw(self, frames: np.ndarray, grid: Grid, hop_s: float) -> np.ndarray:
-        """Frames (n, F) → (passages, P), not standardised."""
-        return passages.statistics(self.scaler.frames(frames), self.components, grid, hop_s)
+    def raw(self, frames: Frames, grid: Grid, hop_s: float) -> np.ndarray:
+        """Frames (n, F), hop_s apart → (passages, P), not standardised. grid: of the finest feature."""
+        own, hops = parts_of(frames), _hops(frames, hop_s)
+        scalers = self.scaler.split([len(c) for c in self.components])
+        out = []
+        for part, hop, scaler, components in zip(own, hops, scalers, self.components, strict=True):
+            its = passages.aligned(grid, hop_s, len(part), hop) if len(own) > 1 else grid
+            out.append(passages.statistics(scaler.frames(part), components, its, hop))
+        return np.concatenate(out, axis=1)
 
     def standardised(self, raw: np.ndarray) -> np.ndarray:
         """(passages, P) float32, standardised by the training tracks' moments."""
         scaled: np.ndarray = ((raw - self.shift) / self.scale).astype(np.float32)
         return scaled
 
-    def mean(self, frames: np.ndarray, window: int, hop_s: float) -> np.ndarray:
+    def mean(self, frames: Frames, window: int, hop_s: float) -> np.ndarray:
         """(P,): the mean over the passages around the points of a track, standardised."""
         grid = passages.grid(len(frames), window, hop_s)
         return np.asarray(self.standardised(self.raw(frames, grid, hop_s))[: grid.n_points].mean(axis=0))
@@ -61,8 +89,17 @@ class PassageStatistics:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that a model folder stores."""
-        own = {name: getattr(self, name) for name in ("components", "shift", "scale")}
-        return {**own, **self.scaler.arrays()}
+        components = dict(zip(_names(len(self.components)), self.components, strict=True))
+        return {**components, "shift": self.shift, "scale": self.scale, **self.scaler.arrays()}
+
+
+def _names(n: int) -> list[str]:
+    """Of the components' arrays of n features."""
+    return ["components"] if n == 1 else [f"components{i}" for i in range(n)]
+
+
+def _hops(track: Frames, hop_s: float) -> tuple[float, ...]:
+    return track.hops if isinstance(track, Joined) else (hop_s,)
 
 
 def principal_components(scaler: Scaler, tracks: Iterable[np.ndarray], hop_s: float, seed: int) -> np.ndarray:

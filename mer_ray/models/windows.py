@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mer_ray.features.joined import Frames
 from mer_ray.models.passages import POINT_S
 from mer_ray.models.regressor import TrackPrediction
 
@@ -23,14 +24,14 @@ def starts(n_frames: int, window: int) -> np.ndarray:
     return np.unique(np.append(np.arange(0, n_frames - window, hop), n_frames - window))
 
 
-def all_starts(tracks: Sequence[np.ndarray], window: int) -> tuple[np.ndarray, np.ndarray]:
+def all_starts(tracks: Sequence[Frames], window: int) -> tuple[np.ndarray, np.ndarray]:
     """Of every window: the index of its track (W,), and its first frame (W,)."""
     firsts = [starts(len(track), window) for track in tracks]
     return np.repeat(np.arange(len(tracks)), [len(f) for f in firsts]), np.concatenate(firsts)
 
 
 def cut(
-    tracks: Sequence[np.ndarray],
+    tracks: Sequence[Frames],
     owner: np.ndarray,
     first: np.ndarray,
     window: int,
@@ -70,7 +71,7 @@ def curve(values: np.ndarray, n_frames: int, window: int, hop_s: float) -> tuple
     return np.stack([np.interp(points, middles, column) for column in values.T], axis=1), point_s
 
 
-def predictions(values: np.ndarray, tracks: Sequence[np.ndarray], window: int, hop_s: float) -> list[TrackPrediction]:
+def predictions(values: np.ndarray, tracks: Sequence[Frames], window: int, hop_s: float) -> list[TrackPrediction]:
     """From the values (W, 3) of all windows, in the order of `all_starts`. A track's value is their mean."""
     owner, _ = all_starts(tracks, window)
     means = track_means(values, owner, len(tracks))

@@ -14,11 +14,11 @@ import numpy as np
 from mer_ray.errors import ModelError, WorkspaceError
 from mer_ray.features import FAMILIES, FeatureSpec
 from mer_ray.features import MODULES as FEATURES
+from mer_ray.features.joined import part_hops, parts
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.tables import Workspace
 from mer_ray.models import NETWORKS
 from mer_ray.models.regressor import N_TARGETS, Regressor
-from mer_ray.models.scaling import Scaler
 from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring.intervals import Intervals
 from mer_ray.training.fit import restore
@@ -134,13 +134,13 @@ def load(uri: str) -> Model:
             raise ModelError(f"{uri}/weights.safetensors does not belong to its model.json", "train the model again")
         tensors = from_bytes(data)
         feature = FeatureSpec.from_json(value["feature"])
-        known = feature.family in FAMILIES if feature.family else feature.name in FEATURES
-        if value["network"] not in NETWORKS or not known:
+        known = (p.family in FAMILIES if p.family else p.name in FEATURES for p in parts(feature))
+        if value["network"] not in NETWORKS or not all(known):
             raise ModelError(
                 f"model {uri} is {value['network']} on {feature.name}, which this version does not have",
                 "use the version that trained it, or remove its folder",
             )
-        recipe = Recipe(value["network"], feature.hop_s, value["window"])
+        recipe = Recipe(value["network"], feature.hop_s, value["window"], hops=part_hops(feature))
         shared = _part(tensors, "shared.")  # older versions stored arrays that all members share once
         return Model(
             value["name"],
@@ -164,8 +164,7 @@ def _of_reference(reference: Reference) -> dict[str, np.ndarray]:
 
 def _reference(tensors: dict[str, np.ndarray]) -> Reference:
     own = _part(tensors, "reference.")
-    statistics = PassageStatistics(Scaler.from_arrays(own), own["components"], own["shift"], own["scale"])
-    return Reference(statistics, own["basis"], float(own["limit"][0]))
+    return Reference(PassageStatistics.from_arrays(own), own["basis"], float(own["limit"][0]))
 
 
 def _part(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from mer_ray.audio.excerpt import Excerpt
 from mer_ray.errors import ModelError, TrackError
 from mer_ray.features import Extractor
 from mer_ray.features import load as load_feature
+from mer_ray.features.joined import Frames, frames_of, parts, parts_of
 from mer_ray.models.regressor import ensemble
 from mer_ray.scoring import model_folder
 from mer_ray.scoring.samples import checked
@@ -55,24 +56,29 @@ class Predictor:
 
     def __init__(self, model: model_folder.Model) -> None:
         self.model = model
+        nothing = {part.name: np.zeros((1, part.n_dims), np.float32) for part in parts(model.feature)}
         for member in model.members:
-            member.check(model.feature.n_dims)
+            member.check(frames_of(model.feature, nothing))
         # If the model and the novelty use the same statistics, they are computed once.
         self._shared = model.reference.statistics.equals(model.members[0].statistics)
         self.name = model.id
-        self._extractor: Extractor | None = None
+        self._loaded: dict[str, Extractor] = {}
 
     @property
-    def extractor(self) -> Extractor:
-        """The feature that the model reads, loaded when it is first needed. Raises ModelError if it needs no audio."""
-        if self._extractor is None:
-            if not self.model.feature.sample_rate_hz:
+    def features(self) -> dict[str, Extractor]:
+        """The features that the model reads, by name, loaded when they are first needed.
+
+        Raises ModelError if one is precomputed, and needs no audio.
+        """
+        if not self._loaded:
+            own = parts(self.model.feature)
+            if ready := [part.name for part in own if not part.sample_rate_hz]:
                 raise ModelError(
-                    f"{self.name} reads the frames {self.model.feature.name}, which are precomputed",
+                    f"{self.name} reads the frames {', '.join(ready)}, which are precomputed",
                     "give the table that has them, or a model that reads audio",
                 )
-            self._extractor = load_feature(self.model.feature)
-        return self._extractor
+            self._loaded = {part.name: load_feature(part) for part in own}
+        return self._loaded
 
     def predict(self, samples: np.ndarray, rate: int) -> Prediction:
         """Score one piece of mono audio: floating-point samples (n,), full scale 1, at ``rate`` hertz.
@@ -84,19 +90,27 @@ class Predictor:
         samples, rate = checked(samples, rate)
         excerpt = Excerpt.from_json(spec.excerpt)
         pieces = excerpt.pieces(len(samples), rate) if excerpt else [(0, len(samples))]
-        wanted = [resample(samples[a : a + n], rate, spec.sample_rate_hz) for a, n in pieces]
-        return self.predict_frames([np.concatenate(self.extractor(wanted))])[0]
+        found = {}
+        for name, extractor in self.features.items():
+            wanted = [resample(samples[a : a + n], rate, extractor.spec.sample_rate_hz) for a, n in pieces]
+            found[name] = np.concatenate(extractor(wanted))
+        return self.predict_frames([frames_of(spec, found)])[0]
 
-    def predict_frames(self, tracks: Sequence[np.ndarray]) -> list[Prediction]:
-        """Score frames (n_i, F) of the model's feature, n_i >= 1. Raises TrackError (too_short, not_finite)."""
+    def predict_frames(self, tracks: Sequence[Frames]) -> list[Prediction]:
+        """Score frames (n_i, F) of the model's feature, n_i >= 1; of several, `mer_ray.features.joined.Joined`.
+
+        Raises TrackError (too_short, not_finite).
+        """
         model = self.model
-        for t in tracks:
-            if t.ndim != 2 or t.shape[1] != model.feature.n_dims:
-                raise ValueError(f"frames must be of shape (n, {model.feature.n_dims}), not {t.shape}")
-        if any(len(t) == 0 for t in tracks):
-            raise TrackError("too_short", f"the audio is too short for one frame of {model.feature.name}")
-        if not all(np.isfinite(t).all() for t in tracks):
-            raise TrackError("not_finite", f"frames of {model.feature.name} hold NaN or infinite values")
+        wanted = parts(model.feature)
+        for own in map(parts_of, tracks):
+            for t, part in zip(own, wanted, strict=True):
+                if t.ndim != 2 or t.shape[1] != part.n_dims:
+                    raise ValueError(f"frames must be of shape (n, {part.n_dims}), not {t.shape}")
+                if len(t) == 0:
+                    raise TrackError("too_short", f"the audio is too short for one frame of {part.name}")
+                if not np.isfinite(t).all():
+                    raise TrackError("not_finite", f"frames of {part.name} hold NaN or infinite values")
         if not tracks:
             return []
         out = []
@@ -112,9 +126,8 @@ class Predictor:
         return out
 
     def extractors(self) -> dict[str, Extractor]:
-        """The extractors for a file: of the model's feature, and of the waveform."""
-        spec = self.model.feature
-        return {spec.name: self.extractor, Waveform.NAME: Waveform(spec)}
+        """The extractors for a file: of the model's features, and of the waveform."""
+        return {**self.features, Waveform.NAME: Waveform(self.model.feature)}
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Predictor:

@@ -13,6 +13,7 @@ import numpy as np
 from mer_ray.config import Config
 from mer_ray.console import Ticker
 from mer_ray.features import FeatureSpec
+from mer_ray.features.joined import parts
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace, now
@@ -33,7 +34,8 @@ class Shared:
     """What all trials of an experiment share.
 
     Attributes:
-        datasets: Feature → a reference to its `Dataset` in Ray's object store.
+        datasets: Feature → a reference to its `Dataset` in Ray's object store; that of a joined feature has no
+            frames, which are those of its parts.
         mark: See `remote.marker`.
         threads: Of each process.
         gpus: Of each process.
@@ -51,7 +53,11 @@ class Shared:
         """Its arrays are read-only, in memory that all processes of the node share."""
         import ray
 
+        from mer_ray.training.data import with_parts
+
         dataset: Dataset = ray.get(self.datasets[trial.feature.name])
+        if len(own := parts(trial.feature)) > 1:
+            dataset = with_parts(dataset, trial.feature, ray.get([self.datasets[part.name] for part in own]))
         if trial.settings.get("weigh_labels"):
             return dataset
         return replace(dataset, errors=np.full(dataset.errors.shape, np.nan))
@@ -69,24 +75,29 @@ def load_frames(workspace: Workspace, features: dict[str, FeatureSpec], mark: st
 
     # Without a CPU: if its node is lost, it runs again while trials that wait for the frames hold all CPUs.
     load = ray.remote(num_cpus=0, num_returns=2, max_retries=3, max_calls=1)(_load)
-    datasets, largest = {}, 0
-    for name, feature in features.items():  # one after the other: frames are in memory twice while they are read
-        needed = BASE_BYTES + 2 * workspace.n_bytes(features_table(name))  # a small head has less
-        datasets[name], about = load.options(memory=session.at_most_a_node(needed)).remote(workspace, feature, mark)
-        n_bytes, error = ray.get(about)
+    datasets, n_bytes = dict[str, Any](), dict[str, int]()
+    own = {part.name: part for feature in features.values() for part in parts(feature)}
+    for name, feature in (own | features).items():  # one after the other: frames are in memory twice as they are read
+        needed = BASE_BYTES + (
+            2 * workspace.n_bytes(features_table(name)) if name in own else 0
+        )  # a small head has less
+        load_on = load.options(memory=session.at_most_a_node(needed))
+        datasets[name], about = load_on.remote(workspace, feature, name in own, mark)
+        n_bytes[name], error = ray.get(about)
         if error is not None:
             raise error.to_error()
-        largest = max(largest, n_bytes)
-    return datasets, largest
+    return datasets, max(sum(n_bytes[part.name] for part in parts(feature)) for feature in features.values())
 
 
-def _load(workspace: Workspace, feature: FeatureSpec, mark: str) -> tuple[Any, tuple[int, remote.RemoteError | None]]:
+def _load(
+    workspace: Workspace, feature: FeatureSpec, with_frames: bool, mark: str
+) -> tuple[Any, tuple[int, remote.RemoteError | None]]:
     session.prepare_worker(0)
     from mer_ray.training import data, grouped
 
     def read() -> Dataset:
         remote.check_marker([workspace], mark)
-        return data.load(workspace, feature, grouped.read(workspace).of)
+        return data.load(workspace, feature, grouped.read(workspace).of, with_frames)
 
     dataset, error = remote.attempt(read)
     return dataset, (sum(track.nbytes for track in dataset.frames) if dataset else 0, error)

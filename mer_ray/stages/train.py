@@ -8,7 +8,7 @@ from typing import Any
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, Ticker, progress
-from mer_ray.errors import InputError, MerRayError, WorkspaceError
+from mer_ray.errors import MerRayError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.tables import Workspace, failure, now
 from mer_ray.stages import counters, experiment, extract, remote, session, tracking, workspace_source
@@ -17,7 +17,7 @@ from mer_ray.training.trial import Trial
 
 
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
-    """Train the networks that the workspace lacks on each feature, in parallel."""
+    """Train the networks that the workspace lacks on each of ``train.inputs``, in parallel."""
     started = time.monotonic()
     config = workspace_source.adopt(config, workspace)
     specs = specs or extract.check(config)
@@ -63,14 +63,14 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
     from mer_ray.scoring import model_folder
     from mer_ray.training import data, grouped
     from mer_ray.training.checkpoint import VERSION, Checkpoints
-    from mer_ray.training.settings import unused, used
+    from mer_ray.training.settings import check_same, check_size, inputs, searched, unused, used
 
     groups = grouped.make(workspace, list(specs.values()))
     summary.notes += [*groups.about, *unused(config.train)]
     train, trials, old = config.train, [], []
-    for name, spec in specs.items():
+    for name, spec in inputs(config.train, specs).items():
         dataset = data.load(workspace, spec, groups.of, with_frames=False)
-        _check_size(dataset, config)
+        check_size(dataset, train.folds)
         fingerprint = dataset.fingerprint(spec)
         if train.baselines:
             wanted = Trial("baselines", f"baselines-{name}", None, spec, fingerprint, used(train, None))
@@ -81,7 +81,7 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
             run_name, settings = f"{network}-{name}", used(train, network)
             finished = model_folder.describe(workspace, "runs", run_name)
             if finished is not None:
-                _check_settings(workspace, run_name, finished["details"]["settings"], settings)
+                check_same(workspace, finished["details"]["settings"], settings)
                 if finished["details"]["data"] == fingerprint:
                     summary.done_before += 1
                     Checkpoints(workspace, "").clear(run_name)  # of a run that was killed after its last step
@@ -89,8 +89,8 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
                         old.append(run_name)
                     continue
                 summary.notes.append(f"{run_name} is trained again: its data changed")
-            searched = _searched(config, network)
-            trials += Trial("assemble", run_name, network, spec, fingerprint, settings, searched).of_run()
+            choices = searched(train, network)
+            trials += Trial("assemble", run_name, network, spec, fingerprint, settings, choices).of_run()
     if old:
         summary.notes.append(
             f"{', '.join(old)}: trained by an older version, whose average of the weights began at the fresh ones; "
@@ -98,37 +98,6 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
         )
     order = ("baselines", "fold", "whole", "assemble")
     return sorted(trials, key=lambda t: (order.index(t.kind), t.repeat, t.fold))
-
-
-def _searched(config: Config, network: str) -> tuple[str, ...]:
-    """The settings that each fold searches. Raises MerRayError where none are left."""
-    from mer_ray import models
-
-    if not config.train.search.trials or "search" not in models.uses(network):
-        return ()
-    from mer_ray.training import search
-
-    fixed = [name for name in search.SPACE if getattr(config.train, name) is not None]
-    return tuple(search.space(network, fixed))
-
-
-def _check_size(dataset: Any, config: Config) -> None:
-    groups = len(set(dataset.groups))
-    if groups < config.train.folds or len(dataset.ids) < 2 * config.train.folds:
-        raise InputError(
-            f"{len(dataset.ids)} labelled tracks in {groups} groups (artists, albums) are too few for "
-            f"{config.train.folds} folds",
-            "collect more tracks, or lower train.folds: each fold needs an artist of its own and two tracks",
-        )
-
-
-def _check_settings(workspace: Workspace, name: str, recorded: dict[str, Any], settings: dict[str, Any]) -> None:
-    changes = [f"train.{k} was {recorded.get(k)!r}, now {v!r}" for k, v in settings.items() if recorded.get(k) != v]
-    if changes:
-        raise WorkspaceError(
-            f"workspace {workspace.uri} was made with other settings ({'; '.join(changes)})",
-            f"choose another --workspace, or remove {workspace.path('runs')} to train anew on the same features",
-        )
 
 
 def _train(config: Config, workspace: Workspace, trials: list[Trial], mark: str, ticker: Ticker) -> dict[str, str]:

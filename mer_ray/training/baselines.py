@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from mer_ray import models
 from mer_ray.evaluation.predictions import Predictions
+from mer_ray.features.joined import Frames
 from mer_ray.io.tables import Workspace
 from mer_ray.models import svr
 from mer_ray.models.pooled import mean_sd
@@ -36,7 +37,7 @@ class Baselines:
 
 
 def evaluate(
-    tracks: Sequence[np.ndarray], labels: np.ndarray, groups: Sequence[str], folds: int, repeats: int, seed: int
+    tracks: Sequence[Frames], labels: np.ndarray, groups: Sequence[str], folds: int, repeats: int, seed: int
 ) -> Baselines:
     """Cross-validate the baselines on tracks (n_i, F), labels (N, 3) in 0..1 and groups (N,), and measure the leakage.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mer_ray.errors import WorkspaceError
 from mer_ray.features import FeatureSpec
+from mer_ray.features.joined import Frames, by_part, frames_of, parts
 from mer_ray.io.identity import digest
 from mer_ray.io.schemas import DIMENSIONS, features_table, ragged_arrays
 from mer_ray.io.tables import Workspace
@@ -23,13 +24,20 @@ ERRORS = tuple(f"se_{d}" for d in DIMENSIONS)
 class Examples:
     """Training examples: frames (n_i, F) float32 of each track, labels (N, 3) in 0..1, groups (N,) for the folds.
 
+    Frames of several features are `mer_ray.features.joined.Joined`.
+
     errors: the labels' standard errors (N, 3), NaN if unknown, by which labels are weighted.
     """
 
-    frames: Sequence[np.ndarray]
+    frames: Sequence[Frames]
     labels: np.ndarray
     groups: Sequence[str]
     errors: np.ndarray
+
+    @property
+    def plain(self) -> list[np.ndarray]:
+        """The frames, of one feature."""
+        return by_part(self.frames)[0] if len(self.frames) else []
 
     def of(self, rows: Sequence[int] | np.ndarray) -> Examples:
         """Some of the tracks; their frames are not copied."""
@@ -60,10 +68,16 @@ class Dataset(Examples):
         return digest(json.dumps(content).encode())[:16]
 
 
+def with_parts(dataset: Dataset, feature: FeatureSpec, of_parts: Sequence[Dataset]) -> Dataset:
+    """The dataset of a joined feature, with the frames that those of its parts have; they are not copied."""
+    own = {p.name: dict(zip(d.ids, d.plain, strict=True)) for p, d in zip(parts(feature), of_parts, strict=True)}
+    return replace(dataset, frames=[frames_of(feature, {n: f[i] for n, f in own.items()}) for i in dataset.ids])
+
+
 def load(
     workspace: Workspace, feature: FeatureSpec, groups: Mapping[str, str] | None = None, with_frames: bool = True
 ) -> Dataset:
-    """The labelled tracks that have ``feature``.
+    """The labelled tracks that have ``feature``; all parts of it, if it is joined.
 
     Args:
         workspace: Has both.
@@ -78,28 +92,19 @@ def load(
     labels = workspace.require("labels", "label", ["track_id", *DIMENSIONS, *ERRORS, "lexicon"]).sort_by("track_id")
     wanted = ["track_id", "artist", "title", "album", "composer", "uri"]
     described = {r["track_id"]: r for r in workspace.require("tracks", "collect", wanted).to_pylist()}
-    table = features_table(feature.name)
-    columns = ["track_id", "fingerprint", *(["frames"] if with_frames else [])]
-    rows = workspace.require(table, "extract", columns)
-    if set(rows["fingerprint"].to_pylist()) != {feature.fingerprint}:
-        raise WorkspaceError(
-            f"{workspace.path(table)} was extracted with other settings or weights than extract.{feature.name} has now",
-            "choose another --workspace, or remove that folder and run `mer-ray extract`",
-        )
-    arrays = ragged_arrays(rows["frames"]) if with_frames else [_NO_FRAMES] * len(rows)
-    frames = dict(zip(rows["track_id"].to_pylist(), arrays, strict=True))
+    ids = labels["track_id"].to_pylist()
+    own = {part.name: _frames(workspace, part, with_frames) for part in parts(feature)}
     audio = workspace.read("audio", ["track_id", "sha256"])
     hashes = dict(zip(audio["track_id"].to_pylist(), audio["sha256"].to_pylist(), strict=True))
 
-    ids = labels["track_id"].to_pylist()
-    keep = [index for index, i in enumerate(ids) if i in frames and i in described]
+    keep = [index for index, i in enumerate(ids) if i in described and all(i in frames for frames in own.values())]
     labelled = [ids[index] for index in keep]
     values, errors = (
         np.stack([labels[c].to_numpy().astype(float) for c in columns], axis=1)[keep]
         for columns in (DIMENSIONS, ERRORS)
     )
     artists, titles, albums, composers = ([described[i][c] or "" for i in labelled] for c in wanted[1:5])
-    by_path = feature.params.get("key") == "path"  # of precomputed frames
+    by_path = any(part.params.get("key") == "path" for part in parts(feature))  # of precomputed frames
     if groups is None or not all(i in groups for i in labelled):
         groups = dict(zip(labelled, track_groups(labelled, artists, albums, composers), strict=True))
     return Dataset(
@@ -112,6 +117,20 @@ def load(
         labels=values,
         errors=errors,
         lexicons=sorted(set(labels["lexicon"].take(keep).to_pylist())),
-        frames=[frames[i] for i in labelled],
+        frames=[frames_of(feature, {name: frames[i] for name, frames in own.items()}) for i in labelled],
         audio=[hashes.get(i) or (described[i]["uri"] if by_path else None) or "" for i in labelled],
     )
+
+
+def _frames(workspace: Workspace, feature: FeatureSpec, with_frames: bool) -> dict[str, np.ndarray]:
+    """Track id → frames, of one table; empty ones without ``with_frames``."""
+    table = features_table(feature.name)
+    columns = ["track_id", "fingerprint", *(["frames"] if with_frames else [])]
+    rows = workspace.require(table, "extract", columns)
+    if set(rows["fingerprint"].to_pylist()) != {feature.fingerprint}:
+        raise WorkspaceError(
+            f"{workspace.path(table)} was extracted with other settings or weights than extract.{feature.name} has now",
+            "choose another --workspace, or remove that folder and run `mer-ray extract`",
+        )
+    arrays = ragged_arrays(rows["frames"]) if with_frames else [_NO_FRAMES] * len(rows)
+    return dict(zip(rows["track_id"].to_pylist(), arrays, strict=True))

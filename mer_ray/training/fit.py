@@ -18,7 +18,7 @@ def create(recipe: Recipe, **training: Any) -> Regressor:
         from mer_ray.training.network import Network
 
         return Network(recipe, **training)
-    made: Regressor = models.module(recipe.network).REGRESSOR(recipe.hop_s, recipe.window)
+    made: Regressor = models.module(recipe.network).REGRESSOR(recipe.hop_s, recipe.window, recipe.hops)
     return made
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mer_ray.features import FeatureSpec
+from mer_ray.features.joined import parts
 from mer_ray.io.identity import digest
 from mer_ray.io.tables import Workspace
 from mer_ray.training import data
@@ -42,14 +43,14 @@ def make(workspace: Workspace, specs: Sequence[FeatureSpec]) -> Groups:
 
     Duplicates are searched in the frames of the finest feature, where it has at most `MAX_COMPARED` tracks.
     """
-    finest = min(specs, key=lambda spec: spec.hop_s)
+    finest = min((part for spec in specs for part in parts(spec)), key=lambda spec: spec.hop_s)
     key = _key(data.load(workspace, finest, with_frames=False), finest)
     if (workspace.read_json(FOLDER, "splits.json") or {}).get("key") == key:
         return read(workspace)
     dataset = data.load(workspace, finest)
     pairs, about = [], []
     if len(dataset.ids) <= MAX_COMPARED:
-        pairs = near_duplicates(dataset.frames, finest.hop_s)
+        pairs = near_duplicates(dataset.plain, finest.hop_s)
         about.append(f"{len(pairs):,} near-duplicates in {len(dataset.ids):,} tracks, by their {finest.name}")
     else:
         about.append(f"near-duplicates were not looked for: {len(dataset.ids):,} tracks, more than {MAX_COMPARED:,}")

@@ -16,6 +16,7 @@ from flax import nnx
 
 from mer_ray import models
 from mer_ray.errors import InputError, ModelError
+from mer_ray.features.joined import Frames
 from mer_ray.models import windows
 from mer_ray.models.regressor import N_TARGETS, OF_ANOTHER, Regressor, TrackPrediction
 from mer_ray.models.scaling import Scaler
@@ -54,13 +55,13 @@ class Network(Regressor):
         placement: Placement | None = None,
         checkpoint: Saver = NOTHING,
     ) -> None:
-        super().__init__(recipe.hop_s, recipe.window)
+        super().__init__(recipe.hop_s, recipe.window, recipe.hops)
         self.recipe, self.on_epoch, self.checkpoint = recipe, on_epoch, checkpoint
         self.placement = placement or Placement.single()
 
     def fit(
         self,
-        tracks: Sequence[np.ndarray],
+        tracks: Sequence[Frames],
         labels: np.ndarray,
         groups: Sequence[str],
         *,
@@ -147,7 +148,7 @@ class Network(Regressor):
         self.targets, self.curve = recipe.targets, np.array(progress["losses"]).reshape(-1, 2)
         return self
 
-    def predict(self, tracks: Sequence[np.ndarray]) -> list[TrackPrediction]:
+    def predict(self, tracks: Sequence[Frames]) -> list[TrackPrediction]:
         """See `Regressor.predict`. The prediction is the mean over windows that overlap by half."""
         if not tracks:
             return []
@@ -155,8 +156,9 @@ class Network(Regressor):
         out, _ = compiled.standardised(compiled.state(self.arrays), scaler, tracks, self.window)
         return windows.predictions(scaler.vad(out), tracks, self.window, self.hop_s)
 
-    def check(self, n_dims: int) -> None:
+    def check(self, track: Frames) -> None:
         """See `Regressor.check`; nothing is compiled."""
+        n_dims = track.shape[1]
         wanted = nnx.to_flat_state(self._compiled(n_dims).parameters)
         found = {k: v.shape for k, v in self.arrays.items() if k.startswith(PREFIX)}
         if found != {_name(k): v.get_value().shape for k, v in wanted} or len(self.arrays["scaler.x_mean"]) != n_dims:
@@ -190,7 +192,7 @@ class _Compiled:
         return nnx.from_flat_state([(k, v.replace(jnp.asarray(arrays[_name(k)]))) for k, v in state])
 
     def standardised(
-        self, state: Any, scaler: Scaler, tracks: Sequence[np.ndarray], window: int
+        self, state: Any, scaler: Scaler, tracks: Sequence[Frames], window: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Outputs (W, 3) on every window of the tracks (n_i, F), cut batch by batch, and the windows' tracks (W,)."""
         owner, first = windows.all_starts(tracks, window)

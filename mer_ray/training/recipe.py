@@ -21,6 +21,7 @@ class Recipe:
     The learning rate decays to 0 over the epochs along a cosine.
 
     Attributes:
+        hop_s: Seconds between frames (of the finest feature).
         window: Frames (T).
         loss: One of `losses.Loss`.
         mask_share: See `spec_augment`; 0 is off.
@@ -28,6 +29,7 @@ class Recipe:
         ema: Decay, per step, of the moving average of the weights, bias-corrected (Kingma & Ba 2015, section 3); 0 uses
             the weights themselves.
         target: The one dimension (0..2) to train on; None for all.
+        hops: Seconds between the frames of each feature, where there are several.
     """
 
     network: str
@@ -43,6 +45,7 @@ class Recipe:
     mixup: float = DEFAULTS["mixup"]
     ema: float = DEFAULTS["ema"]
     target: int | None = None
+    hops: tuple[float, ...] = ()
 
     @property
     def targets(self) -> tuple[int, ...]:

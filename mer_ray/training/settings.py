@@ -1,14 +1,26 @@
-"""Which settings of ``train`` affect a trial, and which of the user's have no effect."""
+"""What the settings of ``train`` ask for: which of them affect a trial, and which have no effect."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from mer_ray import models
 from mer_ray.config import TrainConfig
+from mer_ray.errors import InputError, WorkspaceError
+from mer_ray.features import FeatureSpec
+from mer_ray.features.joined import join
+from mer_ray.io.tables import Workspace
+from mer_ray.training.data import Dataset
 
-RESOURCES = ("networks", "baselines", "workers", "cpus_per_trial", "gpus_per_trial", "mlflow", "about")
+RESOURCES = ("networks", "inputs", "baselines", "workers", "cpus_per_trial", "gpus_per_trial", "mlflow", "about")
 """Settings of what is trained and where, which do not affect a trial's result."""
+
+
+def inputs(train: TrainConfig, specs: Mapping[str, FeatureSpec]) -> dict[str, FeatureSpec]:
+    """What the models read, by name: the features of each of ``train.inputs``, or every feature alone."""
+    named = [[specs[name] for name in names] for names in train.inputs or [[name] for name in specs]]
+    return {spec.name: spec for spec in map(join, named)}
 
 
 def used(train: TrainConfig, network: str | None) -> dict[str, Any]:
@@ -19,6 +31,36 @@ def used(train: TrainConfig, network: str | None) -> dict[str, Any]:
     names, own = (models.uses(network), models.defaults(network)) if network else (models.SPLITS, {})
     explicit = train.model_dump(exclude=set(RESOURCES))
     return {k: own.get(k) if v is None else v for k, v in explicit.items() if k in names}
+
+
+def searched(train: TrainConfig, network: str) -> tuple[str, ...]:
+    """The settings that each fold searches. Raises MerRayError where none are left."""
+    if not train.search.trials or "search" not in models.uses(network):
+        return ()
+    from mer_ray.training import search
+
+    fixed = [name for name in search.SPACE if getattr(train, name) is not None]
+    return tuple(search.space(network, fixed))
+
+
+def check_size(dataset: Dataset, folds: int) -> None:
+    """Raises InputError where there are too few tracks or groups for so many folds."""
+    groups = len(set(dataset.groups))
+    if groups < folds or len(dataset.ids) < 2 * folds:
+        raise InputError(
+            f"{len(dataset.ids)} labelled tracks in {groups} groups (artists, albums) are too few for {folds} folds",
+            "collect more tracks, or lower train.folds: each fold needs an artist of its own and two tracks",
+        )
+
+
+def check_same(workspace: Workspace, recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raises WorkspaceError where a finished run was trained with other settings."""
+    changes = [f"train.{k} was {recorded.get(k)!r}, now {v!r}" for k, v in settings.items() if recorded.get(k) != v]
+    if changes:
+        raise WorkspaceError(
+            f"workspace {workspace.uri} was made with other settings ({'; '.join(changes)})",
+            f"choose another --workspace, or remove {workspace.path('runs')} to train anew on the same features",
+        )
 
 
 def unused(train: TrainConfig) -> list[str]:

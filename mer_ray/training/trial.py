@@ -11,6 +11,7 @@ import numpy as np
 
 from mer_ray import models
 from mer_ray.features import FeatureSpec
+from mer_ray.features.joined import part_hops
 from mer_ray.io.identity import digest
 from mer_ray.io.tables import Workspace
 from mer_ray.models.windows import window_frames
@@ -120,8 +121,8 @@ class Trial:
             if (choice["repeat"], choice["fold"], choice["target"]) == (part.repeat, part.fold, part.target):
                 own |= choice["settings"]
         window = window_frames(own["window_s"], self.feature.hop_s)
-        names = [n for n in Recipe.__dataclass_fields__ if n in own]
-        return Recipe(network=network, hop_s=self.feature.hop_s, window=window, **{n: own[n] for n in names})
+        names, hops = [n for n in Recipe.__dataclass_fields__ if n in own], part_hops(self.feature)
+        return Recipe(network, self.feature.hop_s, window, hops=hops, **{n: own[n] for n in names})
 
 
 class Order:

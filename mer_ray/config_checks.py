@@ -1,0 +1,52 @@
+"""Checks of settings that depend on each other. Each raises ValueError, which names the key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def processes(workers: int, gpus: float, batch_size: int) -> None:
+    """``train.workers`` with ``train.gpus_per_trial`` and ``train.batch_size``."""
+    if workers > 1 and batch_size % workers:
+        raise ValueError(f"train.batch_size must be a multiple of train.workers ({workers})")
+    if workers == 1 and gpus > 1:
+        raise ValueError(
+            "train.gpus_per_trial: one process trains on one GPU at most; set it to 1, and train.workers to the "
+            "number of GPUs that shall train one network"
+        )
+    if workers > 1 and gpus % 1:
+        raise ValueError(
+            "train.gpus_per_trial: with train.workers it is 0 or whole, as NCCL joins no two processes on one GPU"
+        )
+
+
+def input_lists(value: Any) -> Any:
+    """Accept ``mfcc,logmel+chroma``, and names in place of lists of one, as lists of names."""
+    items = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list):
+        return items
+    return [[name.strip() for name in item.split("+")] if isinstance(item, str) else item for item in items]
+
+
+def inputs(lists: Sequence[Sequence[str]] | None, extracted: Sequence[str], known: Sequence[str]) -> None:
+    """``train.inputs`` with ``extract.features``, of which they are. known: every feature that has a name."""
+    if lists is None:
+        return
+    if not lists:
+        raise ValueError("train.inputs: name at least one feature, or leave it out")
+    for names in lists:
+        if not names:
+            raise ValueError("train.inputs: a list is empty; name the features that a model reads together")
+        for name in names:
+            if name not in known:
+                raise ValueError(f"train.inputs: unknown feature {name!r}; known: {', '.join(known)}")
+            if name not in extracted:
+                raise ValueError(
+                    f"train.inputs: {name} is not extracted; extract.features has {', '.join(extracted)}: add it there"
+                )
+        if len(set(names)) < len(names):
+            raise ValueError(f"train.inputs: {'+'.join(names)} names a feature twice")
+    together = [frozenset(names) for names in lists]
+    if twice := next((names for names in lists if together.count(frozenset(names)) > 1), None):
+        raise ValueError(f"train.inputs: {'+'.join(twice)} is listed twice")
