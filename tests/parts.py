@@ -97,5 +97,5 @@ def blank_reference(n_dims: int, hop_s: float) -> Reference:
     size, ones = sum(passages.block_sizes(n_dims, hop_s)), np.ones(n_dims, np.float32)
     scaler = Scaler(0 * ones, 0 * ones, ones, np.full(3, 0.5, np.float32), np.ones(3, np.float32))
     components = np.zeros((n_dims, passages.n_components(n_dims, hop_s)), np.float32)
-    own = PassageStatistics(scaler, components, np.zeros(size, np.float32), np.ones(size, np.float32))
+    own = PassageStatistics(scaler, (components,), np.zeros(size, np.float32), np.ones(size, np.float32))
     return Reference(own, np.zeros((size, 16), np.float32), 1.0)

@@ -59,7 +59,9 @@ def save_model(folder: Path, seed: int = 0, r2: float = 0.5) -> Path:
     own = {"components": np.zeros((N_DIMS, 0), f32), "shift": np.zeros(size, f32), "scale": ones(size, f32)}
     kernel = (0.05 * rng.standard_normal((n_inputs, 3))).astype(f32)
     parameters = {**own, "reach": ones(2, f32), "head.kernel": kernel, "head.bias": np.zeros(3, f32)}
-    reference = Reference(PassageStatistics(scaler, **own), rng.standard_normal((size, 3)).astype(f32), 9.0)
+    reference = Reference(
+        PassageStatistics.from_arrays({**own, **scaler.arrays()}), rng.standard_normal((size, 3)).astype(f32), 9.0
+    )
     metrics = {d: {"r2": r2} for d in DIMENSIONS}
     arrays = {**{f"network.{k}": v for k, v in parameters.items()}, **scaler.arrays()}
     member = restore(Recipe("kernel", SPEC.hop_s, 5), arrays, (1, 1, 1))
@@ -139,7 +141,7 @@ def test_a_row_or_a_reason_for_everything_that_is_listed(mer_ray, tmp_path, monk
     listed.write_text(f"artist,title,path\nX,Again,../{b}\nX,Gone,gone.wav\n,Other,{Path('../single.wav')}\nX,None,\n")
     spec = packaged().model.feature
     ready = tmp_path / "ready"
-    frames = packaged().extractor([sounds.noise(4.0)[:, 0]])[0]
+    frames = packaged().features["logmel"]([sounds.noise(4.0)[:, 0]])[0]
     Workspace(ready).append("frames", frames_table([("f" * 16, frames), ("e" * 16, frames[:0])], spec), "x")
     out = score(mer_ray, music, single, listed, ready / "frames", "music/../single.wav", "--out", "out")
     assert "5 tracks" in out

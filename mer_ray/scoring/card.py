@@ -13,6 +13,8 @@ from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.metric_tables import HEADS, Cells, display, lines, with_ends
 from mer_ray.evaluation.metrics import METRICS
 from mer_ray.evaluation.summary import of_baselines
+from mer_ray.features import FeatureSpec
+from mer_ray.features.joined import parts
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import model_folder
@@ -59,9 +61,6 @@ def _members(model: Model) -> str:
 def _data(model: Model) -> list[str]:
     details, feature = model.details, model.feature
     settings, repeats = details["settings"], details.get("repeats", 1)
-    source = f"{feature.sample_rate_hz:,} Hz" if feature.sample_rate_hz else "precomputed frames"
-    if feature.excerpt is not None:
-        source += f" of {feature.excerpt['seconds']:g} s ({feature.excerpt['place']}) of each track"
     text = [
         "## Data",
         "",
@@ -74,9 +73,12 @@ def _data(model: Model) -> list[str]:
     seeds = (
         f"seed {settings['seed']}" if repeats == 1 else f"seeds {settings['seed']} to {settings['seed'] + repeats - 1}"
     )
+    for part in parts(feature):
+        text += [
+            f"- Feature: {markdown_text(part.name)}, {_source(part)}, fingerprint `{part.fingerprint}`;",
+            "  frames of any other are refused.",
+        ]
     text += [
-        f"- Feature: {markdown_text(feature.name)}, {source}, fingerprint `{feature.fingerprint}`;",
-        "  frames of any other are refused.",
         f"- Splits: {settings['folds']} folds × {repeats} repeats ({seeds}). Tracks of an artist, an album or a",
         "  composer, and near-duplicates, are one group, and a group is never on both sides of a split.",
     ]
@@ -86,6 +88,13 @@ def _data(model: Model) -> list[str]:
     if feature.note:
         text.append(f"- Note: {markdown_text(feature.note, 1_000)}.")
     return text
+
+
+def _source(feature: FeatureSpec) -> str:
+    source = f"{feature.sample_rate_hz:,} Hz" if feature.sample_rate_hz else "precomputed frames"
+    if feature.excerpt is None:
+        return source
+    return f"{source} of {feature.excerpt['seconds']:g} s ({feature.excerpt['place']}) of each track"
 
 
 def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[str]:

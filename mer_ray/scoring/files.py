@@ -18,6 +18,7 @@ from mer_ray.audio.file_tags import describe
 from mer_ray.audio.isolated import Decoder
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features.batch import Stream, extract
+from mer_ray.features.joined import frames_of
 from mer_ray.io import address
 from mer_ray.io.address import is_url, to_path, to_uri
 from mer_ray.io.identity import one_line
@@ -42,13 +43,13 @@ class Batch:
 
     Attributes:
         scores: Rows of ``scores``.
-        frames: Of the model's feature, by track_id.
+        frames: Of each of the model's features, by its name and track_id.
         errors: By track_id.
         seconds: Of decoded audio.
     """
 
     scores: pa.Table
-    frames: dict[str, np.ndarray]
+    frames: dict[str, dict[str, np.ndarray]]
     errors: dict[str, TrackError]
     seconds: float
 
@@ -69,20 +70,23 @@ def score(
         stream: How files are decoded.
         describe: Called with each decoded URI for further columns; may raise OSError.
     """
-    feature, extractors = model.model.feature.name, model.extractors()
+    own, extractors = list(model.features), model.extractors()
     found = extract([(f["track_id"], f["uri"], list(extractors)) for f in files], extractors, min_duration_s, stream)
-    frames, peaks = found.frames[feature], found.frames[Waveform.NAME]
-    errors = {i: error for (name, i), error in found.errors.items() if name in ("", feature)}
+    peaks = found.frames[Waveform.NAME]
+    errors = {i: error for (name, i), error in found.errors.items() if name in ("", *own)}
+    # A track without all of the features is not scored, and none of its frames is kept.
+    frames = {name: {i: array for i, array in found.frames[name].items() if i not in errors} for name in own}
     tracks = {}
     for file in files:
         i, uri = file["track_id"], file["uri"]
-        if i in frames:
+        if i not in errors:
             try:
                 known = {"sha256": content_hash(uri), "decoded_share": found.shares[i]}
                 tracks[i] = {**file, **known, **(describe(uri) if describe else {})}
             except OSError as error:
                 errors[i] = _unreadable(uri, error)
-    predictions = model.predict_frames([frames[i] for i in tracks])
+    of_track = [frames_of(model.model.feature, {name: frames[name][i] for name in own}) for i in tracks]
+    predictions = model.predict_frames(of_track)
     made = [
         rows.Scored(track, prediction, duration_s(peaks[i]), model.name, peaks[i])
         for (i, track), prediction in zip(tracks.items(), predictions, strict=True)

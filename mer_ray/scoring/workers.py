@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from mer_ray.errors import TrackError
+from mer_ray.features.joined import Frames, parts
 from mer_ray.io.ids import Ids
 from mer_ray.io.shards import shard_file
 from mer_ray.io.tables import Workspace, failure
 from mer_ray.io.worker import Done
 from mer_ray.scoring import files, frames, predictor, rows
+from mer_ray.scoring.other_parts import OtherParts
 
 
 class ScoreFiles:
@@ -37,18 +39,20 @@ class ScoreFiles:
     def __call__(self, rows: pa.Table, final: bool = True) -> Done:
         from mer_ray.features.extraction import commit, committed
 
+        own = parts(self.predictor.model.feature)
         planned = rows["track_id"].to_pylist()
         shard = "\n".join([self.predictor.name, *planned])
         there = self.workspace.committed("scores", shard)
         if there and self.keep_features:
-            there = Ids(there & committed(self.workspace, self.predictor.model.feature, planned))
+            for part in own:
+                there = Ids(there & committed(self.workspace, part, planned))
         tracks = [t for t in rows.to_pylist() if t["track_id"] not in there]
         if there and tracks:
             shard = "\n".join([self.predictor.name, *(t["track_id"] for t in tracks)])
         made = files.score(self.predictor, tracks, self.min_duration_s, self.decoder.stream)
         if len(made.scores):
-            if self.keep_features:
-                commit(self.workspace, self.predictor.model.feature, made.frames, [t["track_id"] for t in tracks])
+            for part in own if self.keep_features else ():
+                commit(self.workspace, part, made.frames[part.name], [t["track_id"] for t in tracks])
             self.workspace.append("scores", made.scores, shard)
         failed = [_failure(i, error) for i, error in made.errors.items()]
         return Done(len(made.scores) + len(there), failed, made.seconds)
@@ -75,6 +79,8 @@ class ScoreFrames:
         self.workspace, self.known, self.stage = workspace, known, stage
         self.predictor = predictor.load(model)
         self.names = None if known is None else _Names(known)
+        feature = self.predictor.model.feature
+        self.others = OtherParts(known, feature) if known is not None and len(parts(feature)) > 1 else None
         # Some tracks of a table may have been replaced: the others' scores are still valid.
         self.done = Ids() if known is None else workspace.ids("scores")
 
@@ -103,11 +109,15 @@ class ScoreFrames:
         """(rows made, rows of ``failures``) of each missing piece. Raises TrackError where one cannot be read; those
         before it are committed."""
         spec = self.predictor.model.feature
-        table = frames.Frames(unit, self.known.fs if self.known is not None else None, spec)
+        table = frames.Frames(unit, self.known.fs if self.known is not None else None, parts(spec)[0])
         for shard, piece in table.pieces():
             if shard_file(shard) in written:
                 continue
-            tracks, arrays, failed = table.read(piece)
+            tracks, first, failed = table.read(piece)
+            arrays: list[Frames] = list(first)
+            if self.others is not None:
+                tracks, arrays, more = self.others.beside(tracks, first)
+                failed += more
             failed = [{**f, "at": unit["at"]} for f in failed]  # by the driver's clock
             self.workspace.append_rows("failures", failed)  # before its shard, which is not read again
             new = [i for i, t in enumerate(tracks) if t["track_id"] not in self.done]

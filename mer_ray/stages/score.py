@@ -14,13 +14,14 @@ import pyarrow as pa
 from mer_ray.config import Config
 from mer_ray.console import Summary
 from mer_ray.errors import InputError, MerRayError, WorkspaceError
+from mer_ray.features.joined import parts
 from mer_ray.io import address, plan
 from mer_ray.io.identity import one_line
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_table
 from mer_ray.io.shards import shard_file
 from mer_ray.io.tables import Workspace, now
-from mer_ray.scoring import frames, model_folder, output, predictor, workers
+from mer_ray.scoring import frames, model_folder, other_parts, output, predictor, workers
 from mer_ray.scoring.catalog import Catalog, find
 from mer_ray.stages import counters, runner, task
 from mer_ray.stages.totals import lost
@@ -41,16 +42,16 @@ def run(config: Config, workspace: Workspace) -> Summary:
     started = time.monotonic()
     path = config.score.model or model_folder.best(workspace)
     model = model_folder.load(path)
-    feature = features_table(model.feature.name)
-    if not workspace.has(feature):
-        raise WorkspaceError(
-            f"workspace {workspace.uri} has no {feature}, which {path} reads", "run `mer-ray extract` first"
-        )
+    for feature in (features_table(part.name) for part in parts(model.feature)):
+        if not workspace.has(feature):
+            raise WorkspaceError(
+                f"workspace {workspace.uri} has no {feature}, which {path} reads", "run `mer-ray extract` first"
+            )
     if workspace.distinct("scores", "model") - {model.id}:
         workspace.discard("scores")  # they are of another model
     done = workspace.ids("scores")
     summary = Summary("score", done_before=len(done))
-    tables = [workspace.path(feature, n) for n in workspace.names(feature) if n.endswith(".parquet")]
+    tables = other_parts.files(workspace, parts(model.feature)[0])
     _score_frames(config, workspace, workspace, path, model, tables, done, summary)
     summary.made = len(workspace.ids("scores")) - len(done)
     summary.failed = (reasons := workspace.reasons("score")).total()
@@ -84,14 +85,20 @@ def run_catalog(
         raise InputError(f"--keep-features needs a folder for its tables, and --out {target} is a file")
     loaded = model_folder.load(path)
     catalog = find(paths, config.collect.scale)
+    own = [features_table(part.name) for part in parts(loaded.feature)]
+    if catalog.tables and len(own) > 1:
+        raise InputError(
+            f"{one_line(catalog.tables[0])} is a table of frames, and {loaded.id} reads several features",
+            "give audio files, or a model of one feature",
+        )
     work = out.open(loaded.id)
     _record(work, [{**failed, "at": now()} for failed in catalog.failed])  # of this run
     void = out.follow(catalog, config.collect.keep_gone)
     done = out.done()
     summary = Summary("score", done_before=len(done), changed=void.changed, gone=void.gone)
     try:
-        feature = features_table(loaded.feature.name)
-        _score_files(config, work, path, catalog, done, feature, keep_features, out, summary)
+        complete = [done, *(work.ids(table) for table in own if keep_features)]
+        _score_files(config, work, path, catalog, complete, keep_features, out, summary)
         if catalog.tables:
             _score_frames(config, work, None, path, loaded, catalog.tables, done, summary)
     except MerRayError:
@@ -127,14 +134,12 @@ def _score_files(
     work: Workspace,
     path: str,
     catalog: Catalog,
-    done: Ids,
-    feature: str,
+    complete: Sequence[Ids],
     keep_features: bool,
     out: output.Output,
     summary: Summary,
 ) -> None:
-    """Score the files that are not done, or lack features that are wanted."""
-    complete = [done, work.ids(feature)] if keep_features else [done]
+    """Score the files that are not among all of ``complete``: the scored ones, and those with features to keep."""
 
     def missing() -> Iterator[pa.Table]:
         for rows in catalog.windows(WINDOW):
@@ -150,7 +155,7 @@ def _score_files(
     }
     with plan.Work(missing()) as todo:
         if todo.rows:
-            out.check_room(todo.rows + len(done))
+            out.check_room(todo.rows + len(complete[0]))
             sizes = plan.Sizes(SMALLEST_S, part, LARGEST * part)
             is_small = todo.planned <= SMALL_S or todo.rows == 1
             _run(config, work, workers.ScoreFiles, arguments, todo, sizes, is_small, summary)
@@ -199,8 +204,9 @@ def _units(
     before = {failed["track_id"]: failed for failed in work.failures(stage)}
     if before:
         work.claim(stage, "scores", {}, restart=True)  # those that still cannot be read are recorded again
+    made_of = f"{model.id} {other_parts.state(known, model.feature)}".strip() if known is not None else model.id
     for table in tables:
-        for unit in frames.unit_rows(table, filesystem, model.id):
+        for unit in frames.unit_rows(table, filesystem, made_of):
             scored = written.issuperset(map(shard_file, frames.shards(unit)))
             failed = None if scored else before.get(frames.unit_id(unit))
             if failed and not failed["transient"] and not config.retry_failed:

@@ -20,6 +20,7 @@ from rich.table import Table as RichTable
 from mer_ray.config import Config
 from mer_ray.console import Summary, out
 from mer_ray.errors import WorkspaceError
+from mer_ray.features.joined import part_names
 from mer_ray.io.advice import advice
 from mer_ray.io.identity import one_line
 from mer_ray.io.last_command import Command
@@ -161,7 +162,8 @@ def _next(
     made = [m for p, m in written.items() if p.endswith("/model.json") and p.startswith(workspace.path("runs"))]
     reported = written.get(workspace.path("report", "report.md"))
     best = next((m for m in models if m["best"]), None)
-    to_score = rows.get(features_table(best["feature"]), 0) - rows["scores"] if best else 0
+    read = [rows.get(features_table(name), 0) for name in part_names(best["feature"])] if best else [0]
+    to_score = min(read) - rows["scores"] if best else 0
     needs_audio = rows["audio"] > 0 or not features  # precomputed ones need none
     steps = [
         ("collect", rows["tracks"] == 0, "there are no tracks yet"),
