@@ -85,7 +85,7 @@ class PassageStatistics:
         if other is None:
             return False
         mine, its = self.arrays(), other.arrays()
-        return all(np.array_equal(mine[name], its[name]) for name in mine)
+        return mine.keys() == its.keys() and all(np.array_equal(mine[name], its[name]) for name in mine)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that a model folder stores."""
