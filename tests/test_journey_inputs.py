@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -105,6 +107,13 @@ def rewrite(folder: Path, change: Callable[[pa.Table], pa.Table]) -> None:
         pq.write_table(change(pq.read_table(path)), path)
 
 
+def to_do(folder: Path, mer_ray: Callable[..., tuple[int, str, str]]) -> list[dict[str, str]]:
+    """What `mer-ray status` names next, if anything."""
+    code, out, err = mer_ray("status", "--workspace", folder, "--json")
+    assert code == 0, out + err
+    return [what for what in [json.loads(out)["next"]] if what]
+
+
 def test_a_track_without_all_features_is_scored_once_it_has_them(copied, mer_ray):
     workspace = Workspace(copied)
     chroma = workspace.read("features/chroma")
@@ -119,7 +128,9 @@ def test_a_track_without_all_features_is_scored_once_it_has_them(copied, mer_ray
     assert code == 0, out + err
     assert len(raw_ids(copied, "scores")) == N_TRACKS - len(late)
     assert raw_ids(copied, "scores").keys().isdisjoint(late)
+    assert not [what for what in to_do(copied, mer_ray) if what["stage"] == "score"]
     workspace.append("features/chroma", chroma.filter(of_them(chroma)), "late")
+    assert [what["why"] for what in to_do(copied, mer_ray)] == [f"{len(late)} tracks are not scored yet"]
     code, out, err = mer_ray("score", *options)
     assert code == 0, out + err
     assert f"{N_TRACKS} tracks · {len(late)} new" in out
@@ -142,6 +153,24 @@ def test_frames_of_another_fingerprint_and_tables_as_a_catalog_are_refused(copie
     assert code == 2
     assert "features/chroma" in err
     assert "0" * 16 in err
+
+
+def test_precomputed_frames_are_joined_too_and_scored_from_the_workspace_alone(copied, mer_ray, tmp_path):
+    ids = Workspace(copied).read("tracks")["track_id"].to_pylist()
+    frames = np.random.default_rng(0).standard_normal((len(ids), 6, 3)).astype(np.float32)
+    pq.write_table(pa.table({"track_id": ids, "frames": frames.tolist()}), tmp_path / "mine.parquet")
+    more = ["extract.features=mfcc,mine", f"extract.precomputed.mine.path={tmp_path / 'mine.parquet'}"]
+    more += ["extract.precomputed.mine.hop_s=0.96", "train.inputs=mfcc+mine", "train.networks=kernel"]
+    for stage in ("extract", "train"):
+        code, out, err = mer_ray(stage, *settings(copied, *more))
+        assert code == 0, out + err
+    model = copied / "runs" / "kernel-mfcc+mine"
+    code, out, err = mer_ray("score", *settings(copied, *more, f"score.model={model}"))
+    assert code == 0, out + err
+    assert raw_ids(copied, "scores").keys() == set(ids)
+    code, _, err = mer_ray("score", copied / "media", "--model", model, "--out", tmp_path / "x.parquet")
+    assert code == 2
+    assert "score the workspace that has all features" in err
 
 
 @pytest.mark.parametrize(

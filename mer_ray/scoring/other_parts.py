@@ -23,6 +23,13 @@ def files(workspace: Workspace, feature: FeatureSpec) -> list[str]:
     return [workspace.path(table, name) for name in workspace.names(table) if name.endswith(".parquet")]
 
 
+def n_whole(workspace: Workspace, tables: Sequence[str]) -> int:
+    """The number of tracks that all of the tables have."""
+    first = workspace.read(tables[0], ["track_id"])["track_id"]
+    there = [workspace.ids(table).mask(first) for table in tables[1:]]
+    return int(np.all([np.ones(len(first), bool), *there], axis=0).sum())
+
+
 def state(workspace: Workspace, feature: FeatureSpec) -> str:
     """A hash of the files of the second and further parts, which changes when they get more tracks; "" of none."""
     others = [files(workspace, part) for part in parts(feature)[1:]]

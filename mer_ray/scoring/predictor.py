@@ -73,9 +73,10 @@ class Predictor:
         if not self._loaded:
             own = parts(self.model.feature)
             if ready := [part.name for part in own if not part.sample_rate_hz]:
+                where = "give the table that has them" if len(own) == 1 else "score the workspace that has all features"
                 raise ModelError(
                     f"{self.name} reads the frames {', '.join(ready)}, which are precomputed",
-                    "give the table that has them, or a model that reads audio",
+                    f"{where}, or give a model that reads audio",
                 )
             self._loaded = {part.name: load_feature(part) for part in own}
         return self._loaded

@@ -26,7 +26,7 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.last_command import Command
 from mer_ray.io.schemas import SCHEMAS, features_table
 from mer_ray.io.tables import Workspace
-from mer_ray.scoring import model_list, sql
+from mer_ray.scoring import model_list, other_parts, sql
 
 EXAMPLES = 2
 SHOWN_REASONS = 15
@@ -162,8 +162,10 @@ def _next(
     made = [m for p, m in written.items() if p.endswith("/model.json") and p.startswith(workspace.path("runs"))]
     reported = written.get(workspace.path("report", "report.md"))
     best = next((m for m in models if m["best"]), None)
-    read = [rows.get(features_table(name), 0) for name in part_names(best["feature"])] if best else [0]
-    to_score = min(read) - rows["scores"] if best else 0
+    to_score = 0
+    if best:
+        own = [features_table(name) for name in part_names(best["feature"])]
+        to_score = (other_parts.n_whole(workspace, own) if len(own) > 1 else rows.get(own[0], 0)) - rows["scores"]
     needs_audio = rows["audio"] > 0 or not features  # precomputed ones need none
     steps = [
         ("collect", rows["tracks"] == 0, "there are no tracks yet"),
