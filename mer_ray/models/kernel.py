@@ -1,23 +1,23 @@
 """Kernel ridge regression on statistics of passages, with a sum of Gaussian kernels.
 
-The kernels are approximated by random Fourier features (Rahimi & Recht 2007, NeurIPS), so that the model is a linear
-layer with a closed-form solution, and its size does not depend on the number of tracks. For each dimension, the length
-scale and the ridge penalty are selected on the training tracks, by folds that keep artists apart.
+The model compares each passage of a track with the passages of its training tracks. It is exact for up to `SUPPORT`
+training passages; beyond, they are represented by `SUPPORT` landmarks among them. For each dimension, the length scale
+and the ridge penalty are selected on the training tracks, by folds that keep artists apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 
 from mer_ray.features.joined import Frames, span
 from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.models import passages
-from mer_ray.models.regressor import N_TARGETS, Regressor, TrackPrediction
+from mer_ray.models import gaussian, passages
+from mer_ray.models.gaussian import LENGTH_SCALES, Kernels
+from mer_ray.models.regressor import Regressor, TrackPrediction
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_folds
 from mer_ray.models.statistics import PassageStatistics
@@ -30,31 +30,28 @@ SELECTS = (
 )
 """Describes `Kernel.chosen` in the model card."""
 
-LENGTH_SCALES = (1.0, 0.5**0.5, 0.5)
-"""l of the kernels exp(-d² / 2 (l m)²): d the distance of two passages in one block of statistics, m its median."""
-N_RANDOM_FEATURES = 5_120
-"""Pairs of cosine and sine for each length scale, of all blocks together."""
+SUPPORT = 4_096
+"""Training passages with which a passage is compared at most."""
+COARSE = 2.0
+"""Weight of a coarse feature's only block (its frames are too far apart for modulation), relative to other blocks."""
 RIDGE_ALPHAS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Noise variance of a label, as a multiple of the variance that the kernel describes."""
-DEFAULT_ALPHA = 0.8
+DEFAULT_ALPHA = 0.4
 """Used if there is only one group, so that none can be selected."""
 CLIP = 5.0
 """Statistics are clipped to so many standard deviations from the training tracks' mean."""
 INNER_FOLDS = 5
-MAX_SELECTION = 2_048
+MAX_SELECTION = 1_024
 """Training tracks for the selection at most, in whole groups: its time grows with the cube of their number."""
 ROWS = 32
-"""Passages or tracks whose random features are computed together, to fit the processor's cache."""
-MEDIAN_OF = 1_000
-"""Windows from which median distances are estimated."""
-
-
+"""Tracks that are predicted together."""
+EVERY = tuple(range(len(LENGTH_SCALES)))
 PREFIX = "network."
 """Of the names of the model's own arrays."""
 
 
 class Kernel(Regressor):
-    """Statistics in blocks → random features of each block and length scale → ridge regression."""
+    """Statistics in blocks → kernels of each block and length scale → ridge regression."""
 
     def fit(
         self,
@@ -71,35 +68,57 @@ class Kernel(Regressor):
         weights = np.ones(y.shape) if weights is None else weights
         statistics, values, counts = self._window_statistics(scaler, tracks, seed)
         self.arrays = self._with(statistics)
-        blocks = self._blocks(values)
-        medians = np.array([_median_distance(b[:: max(1, len(b) // MEDIAN_OF)]) for b in blocks], np.float32)
-
-        def inputs(scales: Sequence[int], rows: np.ndarray) -> np.ndarray:
-            windows = np.isin(np.repeat(np.arange(len(counts)), counts), rows)
-            return _track_features([b[windows] for b in blocks], counts[rows], medians, scales)
-
-        everything = np.arange(len(tracks))
+        stored = np.clip(values, -CLIP, CLIP).astype(np.float16)  # half precision, as the model stores them
+        medians = gaussian.median_distances(self._blocks(stored))
         sample = _whole_groups(groups, MAX_SELECTION, seed)
         of_sample = y[sample], weights[sample], [groups[i] for i in sample]
-        selected, inner_error = _select(lambda scales: inputs(scales, sample), *of_sample, seed)
-        bias, fitted = np.average(y, axis=0, weights=weights), np.empty_like(y)
-        head = np.zeros((len(blocks), len(LENGTH_SCALES), 2 * (N_RANDOM_FEATURES // len(blocks)), N_TARGETS))
-        for scales in {s.scales for s in selected}:
-            x = inputs(scales, everything)
-            for d in (d for d, s in enumerate(selected) if s.scales == scales):
-                coefficients = ridge(x, y[:, d] - bias[d], weights[:, d], selected[d].ridge_alpha)
-                fitted[:, d] = x @ coefficients + bias[d]
-                share = np.sqrt(len(blocks) * len(scales))
-                head[..., d][:, scales] = coefficients.reshape(len(blocks), len(scales), -1) / share
-        self.arrays = {
-            **self._with(statistics),
-            "network.reach": medians,
-            "network.head.kernel": head.reshape(-1, N_TARGETS).astype(np.float32),
-            "network.head.bias": bias.astype(np.float32),
+        windows = self._blocks(stored[np.isin(np.repeat(np.arange(len(counts)), counts), sample)])
+        of_scales = Kernels(medians, np.stack([self._mixture((scale,)) for scale in EVERY]))
+        grams = of_scales.of_tracks(windows, counts[sample], windows, counts[sample])
+        selected, inner_error = _select(grams, *of_sample, seed)
+        self.arrays |= {
+            "network.medians": medians,
+            "network.mixtures": np.stack([self._mixture(s.scales) for s in selected]).astype(np.float32),
+            "network.head.bias": np.average(y, axis=0, weights=weights).astype(np.float32),
         }
+        fitted = self._solve(stored, counts, y, weights, [s.ridge_alpha for s in selected], seed)
         self.curve = np.array([[np.mean(np.square(fitted - y)), inner_error]])
         self.chosen = {name: s.to_json() for name, s in zip(DIMENSIONS, selected, strict=True)}
         return self
+
+    def _solve(
+        self,
+        values: np.ndarray,
+        counts: np.ndarray,
+        y: np.ndarray,
+        weights: np.ndarray,
+        alphas: Sequence[float],
+        seed: int,
+    ) -> np.ndarray:
+        """Store the support and its coefficients (W, 3); the fitted values (N, 3). values: (W, P), of all passages."""
+        kernels, of_dimension = self._kernels
+        bias, windows = self.arrays["network.head.bias"].astype(np.float64), self._blocks(values)
+        fitted, exact = np.empty_like(y), len(values) <= SUPPORT
+        chosen = np.arange(len(values))
+        if not exact:
+            chosen = np.sort(np.random.default_rng(seed).choice(chosen, SUPPORT, replace=False))
+        support = self._blocks(values[chosen])
+        coefficients = np.empty((len(chosen), y.shape[1]))
+        for m in range(len(kernels.mixtures)):
+            one = Kernels(kernels.medians, kernels.mixtures[m : m + 1])
+            across = one.of_tracks(windows, counts, support, counts if exact else None)[0]
+            among = across if exact else one.of_tracks(support, np.ones(len(chosen), int), support)[0]
+            for d in np.flatnonzero(of_dimension == m).tolist():
+                target = y[:, d] - bias[d]
+                if exact:
+                    own = gaussian.ridge(across, target, weights[:, d], alphas[d])
+                    coefficients[:, d] = np.repeat(own / counts, counts)
+                else:
+                    own = gaussian.ridge_on_landmarks(across, among, target, weights[:, d], alphas[d])
+                    coefficients[:, d] = own
+                fitted[:, d] = across @ own + bias[d]
+        self.arrays |= {"network.support": values[chosen], "network.coefficients": coefficients.astype(np.float32)}
+        return fitted
 
     def predict(self, tracks: Sequence[Frames]) -> list[TrackPrediction]:
         """See `Regressor.predict`. The prediction is the interquartile mean over the complete passages."""
@@ -111,11 +130,7 @@ class Kernel(Regressor):
         own = self.statistics
         raw = [own.raw(track, grid, self.hop_s) for track, grid in zip(tracks, grids, strict=True)]
         statistics = own.standardised(np.concatenate(raw))
-        blocks = self._blocks(statistics)
-        head, bias = self.arrays["network.head.kernel"], self.arrays["network.head.bias"]
-        rows = [slice(i, i + ROWS) for i in range(0, len(statistics), ROWS)]
-        outputs = [random_features([b[r] for b in blocks], self.arrays["network.reach"]) @ head for r in rows]
-        values = Scaler.from_arrays(self.arrays).vad(np.concatenate(outputs) + bias)
+        values = Scaler.from_arrays(self.arrays).vad(self._outputs(self._blocks(statistics)))
         out, start = [], 0
         for grid in grids:
             points = slice(start, start + grid.n_points)
@@ -124,21 +139,45 @@ class Kernel(Regressor):
             start += len(grid.first)
         return out
 
+    def _outputs(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
+        """Blocks (n, P_b) → (n, 3), standardised."""
+        kernels, of_dimension = self._kernels
+        support, coefficients = self._blocks(self.arrays["network.support"]), self.arrays["network.coefficients"]
+        out = np.empty((len(blocks[0]), coefficients.shape[1]), np.float32)
+        for i in range(0, len(out), gaussian.ROWS):
+            rows = slice(i, i + gaussian.ROWS)
+            values = kernels([b[rows] for b in blocks], support)
+            for d, m in enumerate(of_dimension):
+                out[rows, d] = values[m] @ coefficients[:, d]
+        return np.asarray(out + self.arrays["network.head.bias"])
+
+    @property
+    def _kernels(self) -> tuple[Kernels, np.ndarray]:
+        """The distinct kernels of the dimensions, and which of them each dimension has (3,)."""
+        distinct, of_dimension = np.unique(self.arrays["network.mixtures"], axis=0, return_inverse=True)
+        return Kernels(self.arrays["network.medians"], distinct), of_dimension.reshape(-1)
+
+    def _mixture(self, scales: Sequence[int]) -> np.ndarray:
+        """The weights (blocks, scales) of the mean of some length scales."""
+        share = np.isin(EVERY, scales) / len(scales)
+        return np.asarray(self._block_weights[:, None] * share)
+
     @property
     def statistics(self) -> PassageStatistics:
         """The statistics that are the model's input."""
         return PassageStatistics.from_arrays(self.arrays, PREFIX)
 
     @property
-    def block_parts(self) -> list[int]:
-        """The feature (0, 1, ...) that each block of the statistics is of."""
-        return [part for part, _ in self._block_sizes]
+    def _block_sizes(self) -> list[tuple[int, float]]:
+        """The width of each block, and the hop of its feature."""
+        features = zip(self.statistics.components, self.hops, strict=True)
+        return [(size, hop_s) for c, hop_s in features for size in passages.block_sizes(len(c), hop_s)]
 
     @property
-    def _block_sizes(self) -> list[tuple[int, int]]:
-        """The feature and the width of each block."""
-        features = enumerate(zip(self.statistics.components, self.hops, strict=True))
-        return [(i, size) for i, (c, hop_s) in features for size in passages.block_sizes(len(c), hop_s)]
+    def _block_weights(self) -> np.ndarray:
+        """(blocks,): by the square root of their widths; the one block of a coarse feature counts `COARSE` times."""
+        weights = [size**0.5 * (1 if passages.is_fine(hop_s) else COARSE) for size, hop_s in self._block_sizes]
+        return np.asarray(np.array(weights) / sum(weights))
 
     @staticmethod
     def _with(statistics: PassageStatistics) -> dict[str, np.ndarray]:
@@ -164,46 +203,8 @@ class Kernel(Regressor):
 
     def _blocks(self, statistics: np.ndarray) -> list[np.ndarray]:
         """Standardised statistics (n, P), clipped, as their blocks."""
-        ends = np.cumsum([size for _, size in self._block_sizes])[:-1]
+        ends = np.cumsum([size for size, _ in self._block_sizes])[:-1]
         return np.split(np.clip(statistics, -CLIP, CLIP), ends, axis=1)
-
-
-def random_features(
-    blocks: Sequence[np.ndarray], medians: np.ndarray, scales: Sequence[int] = range(len(LENGTH_SCALES))
-) -> np.ndarray:
-    """Statistics (n, P_i) of each block → (n, blocks x scales x 2 W) float32.
-
-    Products of the features of one block and length scale approximate that kernel. medians: (blocks,), the median
-    distance of two windows in each block.
-    """
-    width = N_RANDOM_FEATURES // len(blocks)
-    out = np.empty((len(blocks[0]), len(blocks), len(scales), 2, width), np.float32)
-    for k, block in enumerate(blocks):
-        angle = block @ directions(k, block.shape[1], width)
-        for j, scale in enumerate(scales):
-            scaled = angle * np.float32(1 / LENGTH_SCALES[scale] / medians[k])
-            np.cos(scaled, out=out[:, k, j, 0])
-            np.sin(scaled, out=out[:, k, j, 1])
-    out /= np.float32(np.sqrt(width))
-    return out.reshape(len(out), -1)
-
-
-def _track_features(
-    blocks: Sequence[np.ndarray], counts: np.ndarray, medians: np.ndarray, scales: Sequence[int]
-) -> np.ndarray:
-    """Each track's mean over its windows, in which the head is linear: (N, P), whose products are the mean kernel.
-
-    blocks: of all windows, track after track. counts: (N,), windows of each track.
-    """
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    out = np.empty((len(counts), len(blocks) * len(scales) * 2 * (N_RANDOM_FEATURES // len(blocks))), np.float32)
-    for i in range(0, len(counts), ROWS):
-        rows = slice(i, min(i + ROWS, len(counts)))
-        first, last = ends[rows], ends[rows.stop]
-        features = random_features([b[first[0] : last] for b in blocks], medians, scales)
-        np.divide(np.add.reduceat(features, first - first[0]), counts[rows, None], out=out[rows], casting="same_kind")
-    out /= np.float32(np.sqrt(len(blocks) * len(scales)))
-    return out
 
 
 @dataclass(frozen=True)
@@ -227,72 +228,28 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.sort(values, axis=0)[cut : n - cut].mean(axis=0))
 
 
-def ridge(x: np.ndarray, y: np.ndarray, weight: np.ndarray, alpha: float) -> np.ndarray:
-    """Coefficients (P,) that minimise the weighted squared error plus alpha times their squared norm.
-
-    x (N, P), y and weight (N,). Solved in the primal or dual form, whichever is smaller; in float64.
-    """
-    from scipy.linalg import cho_factor, cho_solve
-
-    dual = len(x) <= x.shape[1]
-    weighted = x if dual else x * weight[:, None]
-    gram = (x @ x.T if dual else weighted.T @ x).astype(np.float64)
-    gram[np.diag_indices_from(gram)] += alpha / weight if dual else alpha
-    # The transpose, an equal matrix, has LAPACK's memory order, which avoids a copy.
-    solved = cho_solve(cho_factor(gram.T, overwrite_a=True), y if dual else weighted.T @ y)
-    return np.asarray(x.T @ solved if dual else solved)
-
-
 def _select(
-    inputs: Callable[[Sequence[int]], np.ndarray],
-    y: np.ndarray,
-    weights: np.ndarray,
-    groups: Sequence[str],
-    seed: int,
+    grams: np.ndarray, y: np.ndarray, weights: np.ndarray, groups: Sequence[str], seed: int
 ) -> tuple[list[_Selected], float]:
-    """Each dimension's choice with the smallest error over inner folds, and the mean of those errors."""
-    every = tuple(range(len(LENGTH_SCALES)))
-    choices = [*((scale,) for scale in every), every]
+    """Each dimension's choice with the smallest error over inner folds, and the mean of those errors.
+
+    grams: (scales, N, N), of each length scale.
+    """
+    choices = [*((scale,) for scale in EVERY), EVERY]
     folds = min(INNER_FOLDS, len(set(groups)))
     if folds < 2:
-        return [_Selected(choices[-1], DEFAULT_ALPHA)] * y.shape[1], float("nan")
+        return [_Selected(EVERY, DEFAULT_ALPHA)] * y.shape[1], float("nan")
     fold = grouped_folds(groups, folds, seed, y)
     error = np.zeros((len(choices), len(RIDGE_ALPHAS), y.shape[1]))
     for i, scales in enumerate(choices):
-        x = inputs(scales)
-        gram = (x @ x.T).astype(np.float64)
+        gram = grams[list(scales)].mean(axis=0, dtype=np.float64)
         for f in range(folds):
             out = fold == f
-            for j, predicted in enumerate(_ridge_path(gram, y, weights, ~out)):
+            for j, predicted in enumerate(gaussian.ridge_path(gram, y, weights, ~out, RIDGE_ALPHAS)):
                 error[i, j] += (np.square(predicted - y[out]) * weights[out]).sum(axis=0)
     best = [np.unravel_index(error[:, :, d].argmin(), error.shape[:2]) for d in range(y.shape[1])]
     mean = float(np.mean([error[i, j, d] for d, (i, j) in enumerate(best)] / weights.sum(axis=0)))
     return [_Selected(choices[i], RIDGE_ALPHAS[j]) for i, j in best], mean
-
-
-def _ridge_path(gram: np.ndarray, y: np.ndarray, weights: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Predictions (alphas, M, 3) for the tracks where ``known`` is False, for each of `RIDGE_ALPHAS`.
-
-    gram (N, N), y and weights (N, 3), known (N,). One eigendecomposition serves all penalties, and all dimensions with
-    equal weights.
-    """
-    inside, across = gram[np.ix_(known, known)], gram[np.ix_(~known, known)]
-    alike = bool(np.all(weights == weights[:, :1]))
-    out = np.empty((len(RIDGE_ALPHAS), len(across), y.shape[1]))
-    for columns in [slice(None)] if alike else [slice(d, d + 1) for d in range(y.shape[1])]:
-        root, target = np.sqrt(weights[known, columns][:, 0]), y[known, columns]
-        mean = np.average(target, axis=0, weights=root**2)
-        values, vectors = np.linalg.eigh(inside * root[:, None] * root[None, :])
-        left, right = (across * root) @ vectors, vectors.T @ ((target - mean) * root[:, None])
-        for j, alpha in enumerate(RIDGE_ALPHAS):
-            out[j][:, columns] = left @ (right / (values + alpha)[:, None]) + mean
-    return out
-
-
-def _median_distance(block: np.ndarray) -> float:
-    block = block.astype(np.float64)
-    norm = np.square(block).sum(axis=1)
-    return float(np.sqrt(max(np.median(norm[:, None] + norm[None, :] - 2 * block @ block.T), 1e-6)))
 
 
 def _whole_groups(groups: Sequence[str], limit: int, seed: int) -> np.ndarray:
@@ -303,28 +260,6 @@ def _whole_groups(groups: Sequence[str], limit: int, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(names))
     taken = order[np.cumsum(sizes[order]) <= limit]
     return np.flatnonzero(np.isin(index, taken))
-
-
-@lru_cache(maxsize=32)
-def directions(seed: int, size: int, count: int) -> np.ndarray:
-    """(size, count) float32: normal directions, orthogonalised in blocks, which approximates a kernel better (Yu et al.
-    2016, NeurIPS). From the bits of a counter-based generator, which are the same in all versions of NumPy."""
-    bits = np.random.Philox(key=seed)
-
-    def uniform(n: int) -> np.ndarray:
-        return (np.asarray(bits.random_raw(n) >> np.uint64(11), float) + 0.5) / 2.0**53
-
-    def normal(n: int) -> np.ndarray:  # Box & Muller 1958
-        drawn: np.ndarray = np.sqrt(-2 * np.log(uniform(n))) * np.cos(2 * np.pi * uniform(n))
-        return drawn
-
-    parts = []
-    for first in range(0, count, size):
-        q, _ = np.linalg.qr(normal(size * size).reshape(size, size))
-        lengths = np.sqrt(np.square(normal(size * size)).reshape(size, size).sum(axis=0))
-        parts.append((q * lengths)[:, : count - first])
-    made: np.ndarray = np.concatenate(parts, axis=1).astype(np.float32)
-    return made
 
 
 REGRESSOR = Kernel

@@ -52,7 +52,7 @@ def block_sizes(n_dims: int, hop_s: float) -> list[int]:
     """Widths of the blocks of `statistics`, of which P is the sum."""
     k = n_components(n_dims, hop_s)
     if not k:
-        return [n_dims, n_dims]
+        return [n_dims]
     return [n_dims, k, k, k, 3 * k, k * (len(band_edges(segment_frames(hop_s))) - 1)]
 
 
@@ -140,12 +140,12 @@ def statistics(x: np.ndarray, components: np.ndarray, grid: Grid, hop_s: float) 
 
     Mean of the frames; then of their principal components the mean, the log deviation, the log deviation of the
     differences of neighbouring frames, over half seconds the deviation of their means and the mean and deviation of
-    their deviations, and the modulation spectrum. K = 0, for embeddings: mean and deviation of the frames.
+    their deviations, and the modulation spectrum. K = 0, for embeddings: mean of the frames.
     """
     weights = grid.counts / grid.size
     level = _means(x, grid.size)
     if not components.shape[1]:
-        return np.concatenate(_mean_sd(weights, level, None, grid), axis=1).astype(np.float32)
+        return _mean_sd(weights, level, None, grid)[0].astype(np.float32)
     y = x @ components
     inner, inner_spread = _means(y, grid.size), _variances(y, grid.size)
     mean, sd = _mean_sd(weights, inner, inner_spread, grid)
