@@ -12,9 +12,9 @@ the timbral and temporal filters, which have one input channel; here they take a
   divides by nothing but 2.
 
 ReLU and batch normalisation stand after the maximum: both are monotone. Where a scale is negative, the filter is
-negated instead, and the maximum with it. Networks differ in scale and shift of their input, which go into their filters,
-so all of them read the same spectra. All products have fixed shapes of one patch, in pieces that stay in the caches:
-a patch's result depends on nothing else, to the bit.
+negated instead, and the maximum with it. Networks differ in scale and shift of their input, which go into their
+filters, so all of them read the same spectra. All products have fixed shapes of one patch, in pieces that stay in the
+caches: a patch's result depends on nothing else, to the bit.
 """
 
 from __future__ import annotations
@@ -26,11 +26,9 @@ import numpy as np
 from mer_ray.features.musicnn_network import (
     CONVOLUTIONS,
     N_BANDS,
-    N_FRONT,
     N_MIDDLE,
     N_PENULTIMATE,
     N_TAGS,
-    N_TEMPORAL,
     N_TIMBRAL,
     PATCH_FRAMES,
     TAPS,
@@ -76,24 +74,28 @@ class _Filters:
 
     def __init__(self, weights: Sequence[Weights], name: str) -> None:
         def all_of(part: str) -> np.ndarray:
-            return np.concatenate([np.float64(w[f"{name}/{part}"]) for w in weights], axis=-1)
+            return np.concatenate([np.asarray(w[f"{name}/{part}"], np.float64) for w in weights])
 
-        kernels = [np.float64(w[f"{name}/kernel"]) for w in weights]
+        kernels = [np.asarray(w[f"{name}/kernel"], np.float64) for w in weights]
         scale = all_of("scale")
-        self._sign = np.where(scale < 0, -1.0, 1.0)
-        self.kernel = self._sign * np.concatenate(
-            [k * np.float64(w["input/scale"]) for k, w in zip(kernels, weights, strict=True)], axis=-1
-        )
+        sign = np.where(scale < 0, -1.0, 1.0)
+        scaled = [kernel * float(w["input/scale"][0]) for kernel, w in zip(kernels, weights, strict=True)]
+        self.kernel = sign * np.concatenate(scaled, axis=-1)
         # What the input's shift adds: to all bands alike, and less where a filter reaches over the patch's ends.
-        reach = [k.reshape(len(k), -1, k.shape[-1]).sum(1) * w["input/shift"] for k, w in zip(kernels, weights, strict=True)]
-        taps = np.concatenate(reach, axis=-1)
+        taps = np.concatenate(
+            [
+                kernel.reshape(len(kernel), -1, kernel.shape[-1]).sum(1) * float(w["input/shift"][0])
+                for kernel, w in zip(kernels, weights, strict=True)
+            ],
+            axis=-1,
+        )
         before = (len(taps) - 1) // 2
         sums = np.concatenate([np.zeros((1, taps.shape[1])), np.cumsum(taps, axis=0)])
         t = np.arange(PATCH_FRAMES)
         first, last = np.maximum(before - t, 0), np.minimum(before + PATCH_FRAMES - t, len(taps))
         self._bias = (sums[last] - sums[first] + all_of("bias")).astype(np.float32)
         self._scale, self._shift = scale.astype(np.float32), all_of("shift").astype(np.float32)
-        self._sign = self._sign.astype(np.float32)
+        self._sign = sign.astype(np.float32)
         self._networks = len(weights)
 
     def finished(self, largest: np.ndarray) -> np.ndarray:
@@ -249,6 +251,3 @@ class _Rest:
         result *= self._weights[f"{name}/scale"]
         result += self._weights[f"{name}/shift"]
         return result
-
-
-assert N_FRONT == 2 * N_TIMBRAL + 3 * N_TEMPORAL

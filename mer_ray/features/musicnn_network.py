@@ -29,20 +29,20 @@ N_POOLED = 2 * (N_FRONT + 3 * N_MIDDLE)  # maximum and mean of each channel, in 
 N_PENULTIMATE, N_TAGS = 200, 50
 EPSILON = 1e-3  # of batch normalisation
 
-TAGS = {
-    "msd": (
-        "rock,pop,alternative,indie,electronic,female vocalists,dance,00s,alternative rock,jazz,beautiful,metal,"
-        "chillout,male vocalists,classic rock,soul,indie rock,Mellow,electronica,80s,folk,90s,chill,instrumental,punk,"
-        "oldies,blues,hard rock,ambient,acoustic,experimental,female vocalist,guitar,Hip-Hop,70s,party,country,"
-        "easy listening,sexy,catchy,funk,electro,heavy metal,Progressive rock,60s,rnb,indie pop,sad,House,happy"
-    ).split(","),
-    "mtt": (
-        "guitar,classical,slow,techno,strings,drums,electronic,rock,fast,piano,ambient,beat,violin,vocal,synth,female,"
-        "indian,opera,male,singing,vocals,no vocals,harpsichord,loud,quiet,flute,woman,male vocal,no vocal,pop,soft,"
-        "sitar,solo,man,classic,choir,voice,new age,dance,male voice,female vocal,beats,harp,cello,no voice,weird,"
-        "country,metal,female voice,choral"
-    ).split(","),
-}
+_MSD = (
+    "rock,pop,alternative,indie,electronic,female vocalists,dance,00s,alternative rock,jazz,beautiful,"
+    "metal,chillout,male vocalists,classic rock,soul,indie rock,Mellow,electronica,80s,folk,90s,chill,"
+    "instrumental,punk,oldies,blues,hard rock,ambient,acoustic,experimental,female vocalist,guitar,Hip-"
+    "Hop,70s,party,country,easy listening,sexy,catchy,funk,electro,heavy metal,Progressive rock,60s,"
+    "rnb,indie pop,sad,House,happy"
+)
+_MTT = (
+    "guitar,classical,slow,techno,strings,drums,electronic,rock,fast,piano,ambient,beat,violin,"
+    "vocal,synth,female,indian,opera,male,singing,vocals,no vocals,harpsichord,loud,quiet,flute,"
+    "woman,male vocal,no vocal,pop,soft,sitar,solo,man,classic,choir,voice,new age,dance,male voice,"
+    "female vocal,beats,harp,cello,no voice,weird,country,metal,female voice,choral"
+)
+TAGS = {"msd": _MSD.split(","), "mtt": _MTT.split(",")}
 """The tags of each network, in the order of its outputs (configuration.py of the release)."""
 
 

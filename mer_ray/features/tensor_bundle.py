@@ -9,6 +9,7 @@ by default is read: uncompressed blocks, one data file, little-endian float32.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -33,10 +34,10 @@ def tensors(index: bytes, data: bytes, source: str) -> dict[str, np.ndarray]:
     result = {}
     try:
         for key, value in _table(index):
-            fields = dict(_message(value))
+            fields: dict[int, Any] = dict(_message(value))
             if not key or fields.get(1) != _FLOAT32:
                 continue  # the header, and integers such as the step
-            dims = [dict(_message(dim)).get(1, 0) for number, dim in _message(fields.get(2, b"")) if number == 2]
+            dims: list[Any] = [dict(_message(dim)).get(1, 0) for n, dim in _message(fields.get(2, b"")) if n == 2]
             offset, size = fields.get(4, 0), fields.get(5, 0)
             array = np.frombuffer(data[offset : offset + size], "<f4")
             result[key.decode()] = array.reshape(dims)
@@ -75,7 +76,7 @@ def _block(content: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes
         at += length
 
 
-def _message(content: bytes) -> Iterator[tuple[int, int | bytes]]:
+def _message(content: bytes) -> Iterator[tuple[int, Any]]:
     """(field number, value) of a protocol buffer: int for varints and fixed numbers, bytes for the rest."""
     at = 0
     while at < len(content):
