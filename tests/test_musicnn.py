@@ -87,7 +87,7 @@ def plain(weights: dict[str, np.ndarray], patch: np.ndarray) -> tuple[np.ndarray
 @pytest.mark.parametrize("seeds", [[0], [1, 2]], ids=["one network", "two"])
 def test_the_fast_networks_are_those_defined(seeds):
     weights = [random_weights(seed) for seed in seeds]
-    patch = musicnn_frontend.Patches().push(SIGNALS["music"])[0]
+    patch = next(musicnn_frontend.Patches().push(SIGNALS["music"]))
     penultimate, likelihoods = musicnn_cpu.Networks(weights)(patch)
     for i, each in enumerate(weights):
         wanted = plain(each, patch)
@@ -108,7 +108,7 @@ def test_the_stored_numbers_of_the_release(both):
 def test_the_release_itself_in_tensorflow(both):
     wheel = wheel_or_skip()
     pytest.importorskip("tensorflow")
-    batch = np.concatenate([musicnn_frontend.Patches().push(samples) for samples in SIGNALS.values()])
+    batch = np.stack([p for samples in SIGNALS.values() for p in musicnn_frontend.Patches().push(samples)])
     wanted = musicnn_graph.both(wheel, batch)
     for output, found in (("penultimate", both), ("tags", extractor(output="tags"))):
         frames = np.concatenate(found([*SIGNALS.values()]))
@@ -118,7 +118,7 @@ def test_the_release_itself_in_tensorflow(both):
 @pytest.mark.parametrize("name", SIGNALS)
 def test_the_mel_spectra_are_librosas(name):
     """But for a few numbers that lie between two of float16 and are rounded to the other one."""
-    found = np.concatenate(musicnn_frontend.Patches().push(SIGNALS[name]))
+    found = np.concatenate([*musicnn_frontend.Patches().push(SIGNALS[name])])
     wanted = musicnn_graph.log_mel(SIGNALS[name])[: len(found)]
     np.testing.assert_allclose(found, wanted, atol=6e-4)
     assert (found != wanted).mean() < 0.01
@@ -197,8 +197,8 @@ def test_patches_do_not_depend_on_the_blocks_and_are_those_of_the_whole(n, cuts,
     stream = musicnn_frontend.Patches(every)
     found = []
     for block in np.split(samples, sorted(min(cut, n) for cut in cuts)):
-        found += stream.push(block)
-    found += stream.finish()
+        found.extend(stream.push(block))
+    found.extend(stream.finish())
     if n <= 256:
         assert found == []
         return

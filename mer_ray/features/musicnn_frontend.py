@@ -10,6 +10,7 @@ release's config.json), while its extractor gives nothing. An incomplete patch a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -60,48 +61,45 @@ class Patches:
         self._last = np.zeros(0, np.float32)  # the last samples, for the reflection at the end
         self._n_patches = 0
 
-    def push(self, samples: np.ndarray) -> list[np.ndarray]:
-        """The next samples, of shape (n,) → log-mel patches (187, 96) that are complete now."""
+    def push(self, samples: np.ndarray) -> Iterator[np.ndarray]:
+        """The next samples, of shape (n,) → the log-mel patches (187, 96) that are complete now.
+
+        Exhaust it before the next call.
+        """
         if samples.size:
             self._last = np.concatenate([self._last, samples[-PAD - 1 :]])[-PAD - 1 :]
-        return self._feed(samples)
+        yield from self._feed(samples)
 
-    def finish(self) -> list[np.ndarray]:
+    def finish(self) -> Iterator[np.ndarray]:
         """End of the audio → the patches that it completes; a repeated one for audio that is shorter than a patch.
 
         None at all for up to 256 samples (16 ms), which have no reflection.
         """
         if self._last.size <= PAD:
-            return []
-        patches = self._feed(self._last[-2::-1])
-        if self._n_patches:
-            return patches
-        self._reflect()
-        frames = log_mel(self._window[: self._filled])
-        return [np.resize(frames, (PATCH_FRAMES, N_BANDS))]
+            return
+        yield from self._feed(self._last[-2::-1])
+        if not self._n_patches:
+            self._reflect()
+            yield np.resize(log_mel(self._window[: self._filled]), (PATCH_FRAMES, N_BANDS))
 
-    def _feed(self, samples: np.ndarray) -> list[np.ndarray]:
-        patches = []
+    def _feed(self, samples: np.ndarray) -> Iterator[np.ndarray]:
         while samples.size:
-            if self._filled < 0:
-                left_out = min(-self._filled, samples.size)
-                self._filled += left_out
-                samples = samples[left_out:]
-                continue
-            part = samples[: PATCH_SAMPLES - self._filled]
+            left_out = min(max(-self._filled, 0), samples.size)
+            self._filled += left_out
+            samples = samples[left_out:]
+            part = samples[: PATCH_SAMPLES - max(self._filled, 0)]
             self._window[self._filled : self._filled + part.size] = part
             self._filled += part.size
             samples = samples[part.size :]
             if self._filled == PATCH_SAMPLES:
                 self._reflect()
-                patches.append(log_mel(self._window))
                 self._n_patches += 1
+                yield log_mel(self._window)
                 kept = max(PATCH_SAMPLES - self._hop, 0)
                 self._window[:kept] = self._window[PATCH_SAMPLES - kept :]
                 self._filled -= self._hop
-        return patches
 
     def _reflect(self) -> None:
-        """Pad the start of the first patch."""
+        """Pad the start of the first patch, once its samples are there."""
         if self._n_patches == 0:
             self._window[:PAD] = self._window[2 * PAD : PAD : -1]

@@ -89,7 +89,7 @@ def download(timeout_s: float) -> bytes:
         command = child_process.child(
             "-m", "pip", "download", *options.split(), limit, "--dest", folder, "--requirement", str(requirements)
         )
-        environment = {**os.environ, child_process.VARIABLE: child_process.path(package=False)}
+        environment = {**os.environ, child_process.VARIABLE: child_process.path(package=False), "TMPDIR": folder}
         try:
             done = subprocess.run(
                 command,
