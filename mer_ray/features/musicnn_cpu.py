@@ -123,7 +123,8 @@ class Timbral:
         self._left = np.empty((BINS, PATCH_FRAMES, 2 * TAPS), np.float32)
         self._products = np.empty((2, BINS, FRAMES * FILTERS), np.float32)
         self._parts = [np.empty((2, inverse.shape[1], FRAMES * FILTERS), np.float32) for inverse in self._inverse]
-        self._largest = np.empty((PATCH_FRAMES, self._padded), np.float32)
+        pieces = PATCH_FRAMES // FRAMES, self._padded // FILTERS
+        self._largest = np.empty((*pieces, FRAMES * FILTERS), np.float32)
 
     def __call__(self, patch: np.ndarray) -> list[np.ndarray]:
         """(187, 96) → for each of `TIMBRAL`, (187, networks, 204)."""
@@ -137,14 +138,14 @@ class Timbral:
             products = self._products.reshape(2, BINS, FRAMES, FILTERS)
             even, odd = parts
             for i, kernel in enumerate(kernels):
-                for t in range(0, PATCH_FRAMES, FRAMES):
-                    np.matmul(self._left[:, t : t + FRAMES], kernel, out=products)
+                for t in range(PATCH_FRAMES // FRAMES):
+                    np.matmul(self._left[:, t * FRAMES : (t + 1) * FRAMES], kernel, out=products)
                     np.matmul(inverse, self._products, out=parts)
                     np.abs(odd, out=odd)
                     np.add(even, odd, out=even)
-                    largest = self._largest[t : t + FRAMES, i * FILTERS : (i + 1) * FILTERS]
-                    np.max(even.reshape(-1, FRAMES, FILTERS), axis=0, out=largest)
-            result.append(layer.finished(self._largest[:, : self._n]))
+                    np.maximum.reduce(even, axis=0, out=self._largest[t, i])
+            largest = self._largest.reshape(len(self._largest), -1, FRAMES, FILTERS).swapaxes(1, 2)
+            result.append(layer.finished(largest.reshape(PATCH_FRAMES, self._padded)[:, : self._n]))
         return result
 
 
@@ -210,7 +211,7 @@ class Temporal:
                 np.subtract(products[1], products[3], out=products[1])
                 products[0] += self._sum
                 products[2] += self._sum
-                np.max(products[:BLOCKS], axis=2, out=largest[:, t : t + CELLS])
+                np.maximum.reduce(products[:BLOCKS], axis=2, out=largest[:, t : t + CELLS])
         return self._layer.finished(self._largest[:PATCH_FRAMES])
 
 
