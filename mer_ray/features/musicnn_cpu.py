@@ -1,7 +1,8 @@
 """musicnn on one CPU core: log-mel patches → penultimate layer and tags, several networks in one pass.
 
-The same function as the release's TensorFlow graph, up to rounding. Nine tenths of the graph's products are those of
-the timbral and temporal filters, which have one input channel; here they take a quarter as many:
+The same function as the release's TensorFlow graph, up to rounding. Nearly all of the graph's products are those of the
+timbral and temporal filters, which have one input channel; here the former take a quarter as many, the latter two
+thirds:
 
 - *timbral*: a convolution over bands is a product of spectra (a DFT of length 96 is free of wrap-around where all bands
   of the filter lie within the input), a sum over the 7 frames, and an inverse DFT of the valid outputs alone. Outputs
