@@ -291,3 +291,27 @@ def explore(**own: Any) -> list[str]:
     from mer_ray.scoring.explorer import page
 
     return page.run(**own)
+
+
+@main.command()
+@click.argument("network", type=click.Choice(["musicnn"]))
+@click.option("--wheel", metavar="FILE", help="The wheel of musicnn 0.1.0; without it, pip's package index sends it.")
+@click.option("--out", "output", metavar="FILE", default="musicnn.safetensors", show_default=True, help="The weights.")
+@click.option("--packed", is_flag=True, help="20 bits a number, as they come with mer-ray, instead of 32.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=1),
+    default=300.0,
+    show_default=True,
+    help="The most seconds that the download may take.",
+)
+@reader
+def weights(network: str, **own: Any) -> list[str]:
+    """Make a file of a pre-trained network's weights from its own release.
+
+    mer-ray comes with musicnn's weights, packed. This makes them again, to the same bytes, or in full precision.
+    """
+    from mer_ray.features import musicnn_import
+
+    return musicnn_import.run(**own)

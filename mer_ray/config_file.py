@@ -22,6 +22,7 @@ _PATHS = (
     "label.lexicon",
     "acquire.folder",
     "extract.vggish.weights",
+    "extract.musicnn.weights",
     "extract.hub.*.handle",
     "extract.precomputed.*.path",
     "extract.brought.*.path",
@@ -30,7 +31,11 @@ _PATHS = (
 """Settings that are paths of inputs; ``*`` stands for a user's name."""
 _LISTS = ("label.exclude", "label.keep")
 """Settings in which ``@FILE`` names a list."""
-_WORDS = {"label.lexicon": ("demo",), "extract.vggish.weights": ("auto", "random")}
+_WORDS = {
+    "label.lexicon": ("demo",),
+    "extract.vggish.weights": ("auto", "random"),
+    "extract.musicnn.weights": ("auto",),
+}
 """Values that are not paths."""
 
 

@@ -14,7 +14,7 @@ from mer_ray.evaluation.metrics import INDEX, METRICS
 from mer_ray.features.joined import part_names
 from mer_ray.io.cells import guard
 
-NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "logmel": "log-mel"}
+NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "musicnn": "musicnn", "logmel": "log-mel"}
 PLAIN = ("-", "constant mean", "constant median", "ridge", "kernel", "chroma", "spectral")
 HEADS = {name: metric.heading for name, metric in METRICS.items()}
 ORIGINAL = ("cnn", "lstm")

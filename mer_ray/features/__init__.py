@@ -29,6 +29,7 @@ MODULES = {
     "chroma": "mer_ray.features.chroma",
     "spectral": "mer_ray.features.spectral",
     "vggish": "mer_ray.features.vggish",
+    "musicnn": "mer_ray.features.musicnn",
 }
 """Built-in features."""
 
