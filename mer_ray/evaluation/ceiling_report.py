@@ -76,4 +76,4 @@ def remark(found: Ceiling | None, tables: Sequence[Table]) -> list[str]:
 
 
 def _share(found: Ceiling, i: int, r2: float) -> str:
-    return "–" if not (r2 > 0 and found.reliability[i] > 0) else f"{r2 / found.reliability[i]:.0%}"
+    return "–" if not (r2 > 0 and found.reliability[i] > 0) else f"{100 * r2 / found.reliability[i]:.0f} %"
