@@ -40,7 +40,7 @@ def planted(
 
 
 def found(evidence: Evidence, groups: list[str], seed: int = 0) -> Ceiling:
-    made = ceiling(evidence, groups, splits=50, seed=seed)
+    made = ceiling(evidence, groups, seed)
     assert made is not None
     return made
 

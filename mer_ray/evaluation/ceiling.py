@@ -7,18 +7,18 @@ gives a label. The correlation r of the two over the tracks is the reliability o
 
     k r / (1 + (k - 1) r),
 
-where k says how much less error the whole has than a half. It is 2 for tags of equal weight. In general the error of a
+where k says how much less error the whole has than a half. It is 2 for an even number of tags of equal weight. In general the error of a
 weighted mean is proportional to Σw², for weights w that sum to 1 (`labels.vad.weighted_means`), so k is the mean Σw² of
 the halves over that of the whole labels: a tag with nearly all the weight makes a label no better than that tag alone.
 
 The reliability is the squared correlation of label and value (Lord and Novick 1968, Statistical Theories of Mental Test
-Scores, 3.4): the R² of a model that knows every track's value exactly, and so the highest R² that one can expect
+Scores): the R² of a model that knows every track's value exactly, and so the highest R² that one can expect
 against these labels. What all tags of a track have in common, whether it is of the music or not (a lexicon's error, an
 artist's reputation), counts as value here; so a model of the music alone may stay below this ceiling for good.
 
 A track has a tag once, so the halves never share one, and are less alike than independent samples would be. With few
 different tags that matters, and the ceiling is a lower bound: `Ceiling.chance` is the correlation that halves of random
-tags would have (4,729 songs with 27 words: -0.20; 472 clips with 178 words: -0.03).
+tags would have (4,729 songs with 27 words: -0.19; 472 clips with 178 words: -0.02).
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ import pyarrow.compute as pc
 from mer_ray.evaluation.bootstrap import DRAWS, draw, effective, times_error
 from mer_ray.io.schemas import DIMENSIONS
 
-SPLITS = 200
+SPLITS, FEWEST_SPLITS = 200, 10
+SPLIT_TAGS = 3_000_000
+"""Tags that are drawn in all splits together: for more tags there are fewer splits, which then vary less."""
 FEWEST = 30
 """Tracks with two tags at least: with fewer there is no ceiling."""
 
@@ -56,7 +58,7 @@ class Evidence:
         """A column ``evidence`` of ``labels``. The terms of one tag are one piece: they are not drawn separately."""
         owner = np.repeat(np.arange(len(column)), pc.list_value_length(column).to_numpy())
         tag, weight, *vad = (pc.struct_field(pc.list_flatten(column), n) for n in ("tag", "weight", *DIMENSIONS))
-        _, codes = np.unique(np.array(tag.to_pylist(), dtype=object).astype(str), return_inverse=True)
+        codes = pc.index_in(tag, value_set=pc.unique(tag)).to_numpy().astype(np.int64)
         weights = weight.to_numpy()
         keys, piece = np.unique(owner * (codes.max(initial=0) + 1) + codes, return_inverse=True)
         owners, tags = np.divmod(keys, codes.max(initial=0) + 1)
@@ -70,7 +72,7 @@ class Ceiling:
     """halves: r between two halves, (3,). reliability: of the whole labels, (3,) in 0..1; interval: 95 %, (3, 2).
 
     n: labels with two tags at least, of n_labels from tags. factor: k in this module's description. chance: r between
-    halves of random tags, none of them twice.
+    halves of random tags, none of them twice. splits: number of random splits.
     """
 
     halves: np.ndarray
@@ -80,9 +82,10 @@ class Ceiling:
     chance: float
     n: int
     n_labels: int
+    splits: int
 
 
-def ceiling(evidence: Evidence, groups: Sequence[str], splits: int = SPLITS, seed: int = 0) -> Ceiling | None:
+def ceiling(evidence: Evidence, groups: Sequence[str], seed: int = 0) -> Ceiling | None:
     """The ceiling of R², with an interval by a bootstrap over groups (N,); None with fewer than `FEWEST` tracks.
 
     Labels from a single tag cannot be halved; they count in k alone.
@@ -91,6 +94,7 @@ def ceiling(evidence: Evidence, groups: Sequence[str], splits: int = SPLITS, see
     two = evidence.lengths > 1
     if two.sum() < FEWEST:
         return None
+    splits = int(np.clip(SPLIT_TAGS // len(evidence.tags), FEWEST_SPLITS, SPLITS))
     sums = np.zeros((len(two), 9))
     halved = np.zeros(len(two))
     sums[two], halved[two] = _halves(evidence, two, splits, np.random.default_rng(seed))
@@ -103,7 +107,7 @@ def ceiling(evidence: Evidence, groups: Sequence[str], splits: int = SPLITS, see
     half = times_error(len(by_group), effective(by_group[:, 0])) * np.nanstd(np.arctanh(_inside(drawn)), axis=0, ddof=1)
     ends = np.tanh(np.arctanh(_inside(reliability))[:, None] + half[:, None] * np.array([-1, 1]))
     inside = np.maximum(reliability, 0.0), np.maximum(ends, 0.0)
-    return Ceiling(r, *inside, float(factor), _chance(evidence, two), int(two.sum()), int(some.sum()))
+    return Ceiling(r, *inside, float(factor), _chance(evidence, two), int(two.sum()), int(some.sum()), splits)
 
 
 def _chance(evidence: Evidence, two: np.ndarray) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mer_ray.evaluation.ceiling import SPLITS, Ceiling, Evidence, ceiling
+from mer_ray.evaluation.ceiling import Ceiling, Evidence, ceiling
 from mer_ray.evaluation.metric_tables import Cells, Table, display, lines, with_ends
 from mer_ray.io.tables import Workspace
 
@@ -39,8 +39,8 @@ def markdown(found: Ceiling | None, tables: Sequence[Table]) -> str:
     about = (
         f"Labels from tags are samples: other tags of the same track would have given another label. For {found.n:,} "
         f"tracks with two tags or more, of {found.n_labels:,} labelled from tags, random halves of the tags were "
-        f"labelled apart, {SPLITS} times; r is the correlation of the two. The reliability of the whole label that "
-        "follows (Spearman 1910, Brown 1910; for weighted tags by their weights) is the R² that a model would have "
+        f"labelled apart, {found.splits} times; r is the correlation of the two. The reliability of the whole label "
+        "that follows (Spearman 1910, Brown 1910; for weighted tags by their weights) is the R² that a model would have "
         "that knew the value behind each label exactly: the highest to be expected. In brackets: 95 % intervals, "
         f"bootstrap over groups.{_BOUND if found.chance < FEW else ''}"
     )

@@ -4,7 +4,7 @@ Both are relative: they compare a track with the others of its table, and change
 computed whenever a table is written or read as a whole, and never stored in shards.
 
 **Percentile**: 100 · (tracks below + half of those that are equal, itself included) / tracks, the percentile rank of
-educational testing (Crocker and Algina 1986, Introduction to Classical and Modern Test Theory, chapter 19), and
+educational testing (Crocker and Algina 1986, Introduction to Classical and Modern Test Theory), and
 ``scipy.stats.percentileofscore(kind="mean")``. Its mean is 50, equal values have equal percentiles, and a single track
 is at 50. Every track counts, also one that is out of distribution.
 
