@@ -7,9 +7,10 @@ gives a label. The correlation r of the two over the tracks is the reliability o
 
     k r / (1 + (k - 1) r),
 
-where k says how much less error the whole has than a half. It is 2 for an even number of tags of equal weight. In general the error of a
-weighted mean is proportional to Σw², for weights w that sum to 1 (`labels.vad.weighted_means`), so k is the mean Σw² of
-the halves over that of the whole labels: a tag with nearly all the weight makes a label no better than that tag alone.
+where k says how much less error the whole has than a half: 2 for an even number of tags of equal weight. In general the
+error of a weighted mean is proportional to Σw², for weights w that sum to 1 (`labels.vad.weighted_means`), so k is the
+mean Σw² of the halves over that of the whole labels: a tag with nearly all the weight makes a label no better than that
+tag alone.
 
 The reliability is the squared correlation of label and value (Lord and Novick 1968, Statistical Theories of Mental Test
 Scores): the R² of a model that knows every track's value exactly, and so the highest R² that one can expect

@@ -40,9 +40,9 @@ def markdown(found: Ceiling | None, tables: Sequence[Table]) -> str:
         f"Labels from tags are samples: other tags of the same track would have given another label. For {found.n:,} "
         f"tracks with two tags or more, of {found.n_labels:,} labelled from tags, random halves of the tags were "
         f"labelled apart, {found.splits} times; r is the correlation of the two. The reliability of the whole label "
-        "that follows (Spearman 1910, Brown 1910; for weighted tags by their weights) is the R² that a model would have "
-        "that knew the value behind each label exactly: the highest to be expected. In brackets: 95 % intervals, "
-        f"bootstrap over groups.{_BOUND if found.chance < FEW else ''}"
+        "that follows (Spearman 1910, Brown 1910; for weighted tags by their weights) is the R² of a model that knows "
+        "the value behind each label exactly: the highest to be expected. In brackets: 95 % intervals, bootstrap over "
+        f"groups.{_BOUND if found.chance < FEW else ''}"
     )
     own: Cells = [
         [
