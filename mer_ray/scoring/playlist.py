@@ -22,7 +22,7 @@ import pyarrow as pa
 from mer_ray.errors import InputError
 from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import one_line
-from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.schemas import DIMENSIONS, STANDING
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import standing
 from mer_ray.scoring.scores_table import SCHEMA, listing, read
@@ -41,11 +41,12 @@ def sure(expression: str, table: pa.Table) -> np.ndarray:
     Percentiles and mood at a corner are those of a track with these values among the catalog's predictions.
     """
     holds, catalog = np.ones(table.num_rows, bool), standing.Catalog([table])
+    is_relative = any(name in expression.casefold() for name in STANDING.names)
     for ends in itertools.product(("lower", "upper"), repeat=len(DIMENSIONS)):
         corner = table
         for end, d in zip(ends, DIMENSIONS, strict=True):
             corner = corner.set_column(corner.column_names.index(d), d, table[f"{end}_{d}"])
-        holds &= mask(expression, catalog.added(corner))
+        holds &= mask(expression, catalog.added(corner) if is_relative else corner)
     return holds
 
 

@@ -17,7 +17,7 @@ the words divide the circle into parts of 35° to 54°.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +54,7 @@ class Catalog:
         """The table with the columns `STANDING`, which take the place of those that it has; after dominance."""
         made = [percentiles(table[d].to_numpy(), ordered) for d, ordered in zip(DIMENSIONS, self._sorted, strict=True)]
         few = self._sorted.shape[1] < FEWEST
-        words = [None] * len(table) if few else moods(made[0], made[1])
+        words = pa.nulls(len(table), pa.string()) if few else pa.array(WORDS).take(pa.array(moods(made[0], made[1])))
         table = table.drop_columns([name for name in STANDING.names if name in table.column_names])
         at = table.column_names.index(DIMENSIONS[-1]) + 1
         for i, (field, column) in enumerate(zip(STANDING, [*made, words], strict=True)):
@@ -73,11 +73,10 @@ def percentiles(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
     return both * (50.0 / max(1, len(ordered)))
 
 
-def moods(valence: np.ndarray, arousal: np.ndarray) -> Sequence[str]:
-    """The mood words of percentiles (N,), (N,)."""
+def moods(valence: np.ndarray, arousal: np.ndarray) -> np.ndarray:
+    """The moods of percentiles (N,), (N,), as indices of `WORDS`."""
     across, up = valence - 50.0, arousal - 50.0
-    angle = np.degrees(np.arctan2(up, across))
-    away = np.abs((angle[:, None] - np.array(list(ANGLES.values())) + 180) % 360 - 180)
-    nearest = np.where(np.hypot(across, up) < NEUTRAL, len(ANGLES), np.argmin(away, axis=1))
-    words: list[str] = np.array(WORDS, dtype=object)[nearest].tolist()
-    return words
+    angles = np.array(list(ANGLES.values()))
+    cuts = (angles + np.append(angles[1:], angles[0] + 360)) / 2
+    nearest = np.searchsorted(cuts, np.degrees(np.arctan2(up, across)) % 360) % len(angles)
+    return np.where(np.hypot(across, up) < NEUTRAL, len(angles), nearest)
