@@ -46,6 +46,8 @@ def score(
 ) -> pa.Table:
     """Score audio files: a table with the columns of ``scores``, one row a file that could be scored, in order.
 
+    The percentiles and mood words compare the files of this one call with each other.
+
     Needs no Ray, and no TensorFlow unless the model's feature does. Files are decoded in a child process, so that none
     can crash this one.
 
@@ -68,6 +70,7 @@ def score(
     from mer_ray.errors import InputError
     from mer_ray.io.schemas import SCHEMAS
     from mer_ray.scoring import files as scoring
+    from mer_ray.scoring import standing
     from mer_ray.scoring.predictor import Predictor
 
     if errors not in ("warn", "raise", "ignore"):
@@ -84,7 +87,7 @@ def score(
             failed.append(found)
     if failed and errors == "warn":
         warnings.warn(scoring.warning(failed, len(tables) - 1), stacklevel=2)
-    return scoring.with_failures(pa.concat_tables(tables), failed)
+    return scoring.with_failures(standing.added(pa.concat_tables(tables)), failed)
 
 
 def failures(table: pa.Table) -> pa.Table:

@@ -255,7 +255,9 @@ def playlist(**own: Any) -> list[str]:
     A CONDITION is SQL: and, or, not, = != < <= > >=, between, in, is null, + - * /, title like '%war%' or 'war' in
     title, and the columns valence, arousal, dominance, their 90 % intervals' ends as in lower_valence and upper_valence
     and mean width, duration_s, novelty, in_distribution, artist, title, album, uri, model and the other columns of
-    scores. What is not known fulfils no comparison.
+    scores. valence_percentile (0 to 100), arousal_percentile, dominance_percentile and mood ('happy', 'excited',
+    'tense', 'distressed', 'miserable', 'sad', 'sleepy', 'calm', 'neutral') compare a track with all others of SCORES.
+    What is not known fulfils no comparison.
     """
     from mer_ray.scoring import playlist as module
 

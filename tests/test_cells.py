@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from test_output import command, commit, finish, rows
 
 from mer_ray.io.cells import BOM, encoded, guard, guarded, unguard
+from mer_ray.io.schemas import CATALOG_SCORES
 from mer_ray.io.tables import failure
 from mer_ray.scoring import output, playlist, scores_table, sheet
 from mer_ray.sources import manifest
@@ -246,7 +247,7 @@ def test_the_packaged_readers_agree(tmp_path):
     found = [scores_table.read(written(tmp_path / f"s.{kind}", scores), flat) for kind in ("csv", "xlsx", "parquet")]
     assert found[0].equals(found[2])
     assert found[1].equals(found[2])
-    assert pq.read_schema(tmp_path / "s.parquet").names == scores.column_names
+    assert pq.read_schema(tmp_path / "s.parquet").names == CATALOG_SCORES.names
 
 
 def test_the_figures_of_a_report_are_marked_only_where_they_need_it():

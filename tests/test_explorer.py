@@ -23,6 +23,7 @@ from mer_ray.cli import main
 from mer_ray.errors import InputError
 from mer_ray.io.cells import guard
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.scoring import standing
 from mer_ray.scoring.explorer import page as explorer
 from mer_ray.scoring.explorer.pack import averaged, links, peaks, quantise, script_json
 
@@ -97,12 +98,12 @@ def browser():
 
 @pytest.fixture
 def view(browser, tmp_path):
-    """Shows a table's page. At the end: no dialog, no error, and no request but for local files."""
+    """Shows a table's page and its whole plane. At the end: no dialog, no error, no request but for local files."""
     wrong: list[str] = []
     context = browser.new_context(viewport={"width": 1400, "height": 900}, color_scheme="light")
     context.set_default_timeout(60_000)
 
-    def show(table: pa.Table, title: str = "Library"):
+    def show(table: pa.Table, title: str = "Library", whole: bool = True):
         page = context.new_page()
         page.on("dialog", lambda dialog: (wrong.append(f"dialog {dialog.message}"), dialog.dismiss()))
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -113,6 +114,8 @@ def view(browser, tmp_path):
         page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "blob:", "data:")) else None)
         page.goto(write(tmp_path, table, title).as_uri())
         page.wait_for_selector("html[data-ready]")
+        if whole and len(table):
+            page.click("#zoom-all")
         return page
 
     yield show
@@ -205,6 +208,55 @@ def test_a_click_on_the_plane_opens_the_track_with_its_curve_and_similar_tracks(
     assert page.locator("#similar li").count() == 4
     page.click("#similar li >> nth=0")
     assert page.inner_text("#t-title") in ("Tune 00001", "Tune 00003")
+
+
+def test_a_narrow_catalog_fills_the_plane_and_is_filtered_by_its_moods(view):
+    n = 100
+    angle = np.arange(n) * 2 * np.pi / n
+    away = np.where(np.arange(n) % 4 == 0, 0.005, 0.048)
+    vad = {"valence": 0.5 + away * np.cos(angle), "arousal": 0.4 + away * np.sin(angle), "dominance": 0.5 + 0 * angle}
+    table = scores(n, **{d: pa.array(values) for d, values in vad.items()})
+    expected = standing.added(table)
+    page = view(table, whole=False)
+    words = dict(zip(standing.WORDS, page.locator("#moods button").all_inner_texts(), strict=True))
+    moods = expected["mood"].to_pylist()
+    assert {w: re.sub(r"\D", "", text) for w, text in words.items()} == {w: f"{moods.count(w)}" for w in words}
+    assert "0.45 – 0.55" in page.inner_text("#sliders .range >> nth=0")
+    page.click("#moods button >> text=calm")
+    page.click("#moods button >> text=sad")
+    matching = [i for i, mood in enumerate(moods) if mood in ("calm", "sad")]
+    assert count(page) == f"{len(matching)} of 100 tracks"
+    page.click("#all")
+    rows = list(csv.DictReader(io.StringIO(downloaded(page, "#csv").removeprefix("\ufeff"))))
+    assert {row["mood"] for row in rows} == {"calm", "sad"}
+    percentile = dict(zip(expected["title"].to_pylist(), expected["valence_percentile"].to_pylist(), strict=True))
+    for row in rows:
+        assert float(row["valence_percentile"]) == pytest.approx(percentile[row["title"]], abs=0.01)
+    page.click("#list .row >> nth=0")
+    opened = page.inner_text("#t-title")
+    assert page.inner_text("#numbers tr >> nth=0").split("\t")[2] == f"{percentile[opened]:.0f}"
+    assert re.fullmatch("(calm|sad), in this catalog", page.inner_text("#t-mood"))
+    page.click("#reset")
+    assert count(page) == "100 tracks"
+    slide(page, "valence-lowest", 0.51)
+    above = sum(v >= 0.5095 for v in vad["valence"])
+    assert count(page) == f"{above} of 100 tracks"
+    assert f"percentile {100 - above} – 100" in page.inner_text("#sliders .range >> nth=0")
+
+
+def test_the_plane_fits_to_the_tracks_and_back_to_the_whole(view):
+    page = view(scores(2, valence=pa.array([0.48, 0.52]), arousal=pa.array([0.5, 0.5])), whole=False)
+    box = page.locator("#overlay").bounding_box()
+    middle = box["y"] + box["height"] / 2
+    for _ in range(100):  # the plane finds its size
+        page.mouse.move(box["x"] + box["width"] * (0.5 + 0.02 / 0.1), middle)
+        if page.is_visible("#hover"):
+            break
+        page.wait_for_timeout(100)
+    assert page.inner_text("#hover strong") == "Tune 00001"
+    page.click("#zoom-all")
+    page.mouse.move(box["x"] + box["width"] * 0.7, middle)
+    assert page.is_hidden("#hover")
 
 
 def test_hostile_text_stays_text_everywhere(view):

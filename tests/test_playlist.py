@@ -145,7 +145,7 @@ def test_nothing_matches_and_nothing_is_written(tmp_path):
         (["--out", "x.txt"], "must end in .m3u8"),
         (["--out", "gone/x.m3u8"], "gone for --out does not exist"),
         (["--where", "valnce < 1"], "did you mean valence?"),
-        (["--sort", "-mod"], "there is no column mod: did you mean model?"),
+        (["--sort", "-modl"], "there is no column modl: did you mean model?"),
         (["--sort", "valence < 1"], "a number or text is needed"),
         (["--sort", "arousal desc"], "-arousal for the highest first"),
         (["--where", "true; drop table scores"], "'true; drop table scores': syntax error"),

@@ -24,7 +24,7 @@ from conftest import spoil, write_tunes
 from ray import cloudpickle
 
 from mer_ray.features import FeatureSpec
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, ragged_column
+from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS, ragged_column
 from mer_ray.io.tables import Workspace
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.statistics import PassageStatistics
@@ -41,7 +41,7 @@ from mer_ray.training.reference import Reference
 Typed = Callable[..., tuple[int, str, str]]
 N_DIMS = 4
 SPEC = FeatureSpec("vggish", 1, 16_000, 0.96, N_DIMS)
-FLAT = [n for n in SCHEMAS["scores"].names if n not in ("curve", "sound", "waveform")]
+FLAT = [n for n in CATALOG_SCORES.names if n not in ("curve", "sound", "waveform")]
 
 
 @cache
@@ -187,7 +187,7 @@ def test_files_and_folders_hold_the_same(mer_ray, tmp_path):
     for name in ("s.parquet", "s.csv", "folder"):
         score(mer_ray, music, "--out", tmp_path / name)
     table = pq.read_table(tmp_path / "s.parquet")
-    assert table.schema.equals(SCHEMAS["scores"], check_metadata=False)
+    assert table.schema.equals(CATALOG_SCORES, check_metadata=False)
     assert all(f.metadata[b"unit"] for f in table.schema)
     assert same(table, pq.read_table(tmp_path / "folder" / "scores"))
     with (tmp_path / "s.csv").open(encoding="utf-8-sig") as file:

@@ -25,8 +25,8 @@ import mer_ray
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.objects import local_copy
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
-from mer_ray.scoring import predictor, preview, rows
+from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS
+from mer_ray.scoring import predictor, preview, rows, standing
 from mer_ray.scoring.catalog import file_id, find
 from mer_ray.scoring.frames import MAX_ROWS, Frames, ids, shards, unit_rows
 from mer_ray.scoring.predictor import Prediction
@@ -255,11 +255,11 @@ def test_the_interface_answers_in_the_order_of_the_files(packaged, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     paths = write_tunes(tmp_path / "music", 3)[::-1]
     table = mer_ray.score([*paths, Path("music/tune000.flac")], packaged)
-    assert table.schema == SCHEMA
+    assert table.schema == CATALOG_SCORES
     assert table["uri"].to_pylist() == [*map(str, paths), str(tmp_path / "music" / "tune000.flac")]
     one = mer_ray.score(str(paths[0])).to_pylist()
-    assert one == table.slice(0, 1).to_pylist()
-    assert mer_ray.score([]).equals(SCHEMA.empty_table())
+    assert one == standing.added(table.slice(0, 1)).to_pylist()
+    assert mer_ray.score([]).equals(CATALOG_SCORES.empty_table())
 
 
 def test_command_and_interface_agree_and_the_interface_needs_neither_ray_nor_jax(tmp_path):

@@ -75,7 +75,7 @@ def resample(
     repeats = [len(c) for c in columns]
     sums = _group_sums(np.concatenate(columns), groups)  # (G, all repeats, 9)
     n_groups, n_effective = len(sums), effective(sums[:, 0, 0])
-    drawn = _draw(sums.reshape(n_groups, -1), draws, seed).reshape(draws, -1, sums.shape[-1])
+    drawn = draw(sums.reshape(n_groups, -1), draws, seed).reshape(draws, -1, sums.shape[-1])
     whole = sums.sum(axis=0)
     out, start = [], 0
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -163,7 +163,7 @@ def _group_sums(columns: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     return sums
 
 
-def _draw(sums: np.ndarray, draws: int, seed: int) -> np.ndarray:
+def draw(sums: np.ndarray, draws: int, seed: int) -> np.ndarray:
     """Sums (G, C) → sums of G groups that were drawn with replacement, (draws, C)."""
     n_groups = len(sums)
     rng = np.random.default_rng(seed)

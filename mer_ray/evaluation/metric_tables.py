@@ -17,6 +17,8 @@ from mer_ray.io.cells import guard
 NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "musicnn": "musicnn", "logmel": "log-mel"}
 PLAIN = ("-", "constant mean", "constant median", "ridge", "kernel", "chroma", "spectral")
 HEADS = {name: metric.heading for name, metric in METRICS.items()}
+TERMINAL_HEADS = ["Network", "Feature", *("R² [95 %]" if head == "R²" else head for head in HEADS.values()), ""]
+"""Of `terminal_rows`."""
 ORIGINAL = ("cnn", "lstm")
 """The networks of the original's table."""
 

@@ -16,8 +16,8 @@ def _field(name: str, kind: pa.DataType, unit: str, nullable: bool = False) -> p
     return pa.field(name, kind, nullable=nullable, metadata={"unit": unit})
 
 
-def _vad(prefix: str = "", unit: str = "0..1", nullable: bool = False) -> list[pa.Field]:
-    return [_field(f"{prefix}{d}", pa.float64(), unit, nullable) for d in DIMENSIONS]
+def _vad(prefix: str = "", unit: str = "0..1", nullable: bool = False, suffix: str = "") -> list[pa.Field]:
+    return [_field(f"{prefix}{d}{suffix}", pa.float64(), unit, nullable) for d in DIMENSIONS]
 
 
 TAG = pa.struct([pa.field("name", pa.string()), pa.field("weight", pa.float64())])
@@ -121,6 +121,24 @@ SCHEMAS: dict[str, pa.Schema] = {
         ]
     ),
 }
+
+STANDING = pa.schema(
+    [
+        *_vad(unit="percentile rank in the catalog, 0..100", nullable=True, suffix="_percentile"),
+        _field("mood", pa.string(), "word for valence and arousal relative to the catalog; null in a small one", True),
+    ]
+)
+"""Further columns of ``scores``, where these are one table: see `mer_ray.scoring.standing`."""
+
+
+def _whole_catalog() -> pa.Schema:
+    fields = list(SCHEMAS["scores"])
+    at = SCHEMAS["scores"].get_field_index(DIMENSIONS[-1]) + 1
+    return pa.schema([*fields[:at], *STANDING, *fields[at:]])
+
+
+CATALOG_SCORES = _whole_catalog()
+"""``scores`` of a whole catalog in one file."""
 
 LOGS = ("failures", "merged")
 """Tables that can have several rows of one track."""

@@ -24,10 +24,10 @@ from mer_ray.io import address, cells, scratch
 from mer_ray.io.address import parted, to_path
 from mer_ray.io.identity import one_line
 from mer_ray.io.ids import Ids
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, features_table
+from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS, features_table
 from mer_ray.io.store import TEMPORARY, Store, check_lasting
 from mer_ray.io.tables import Workspace
-from mer_ray.scoring import file_changes, rollups, scores_table, sheet
+from mer_ray.scoring import file_changes, rollups, scores_table, sheet, standing
 from mer_ray.scoring.catalog import Catalog
 
 FORMATS = (".parquet", ".csv", sheet.SUFFIX)
@@ -205,14 +205,19 @@ class Output:
             n, rows = len(self._ids()), self._rows()
             self.check_room(n)
             if n <= SORTED_ROWS:
-                whole = pa.concat_tables([SCHEMAS["scores"].empty_table(), *rows])
+                whole = standing.added(pa.concat_tables([SCHEMAS["scores"].empty_table(), *rows]))
                 rows = iter([whole.sort_by([("uri", "ascending"), ("track_id", "ascending")])])
-            self._write(rows, SCHEMAS["scores"], self.beside, self.name, was.stamp)
+            else:
+                rows = map(standing.Catalog(self._distinct(["track_id", *DIMENSIONS])).added, rows)
+            self._write(rows, CATALOG_SCORES, self.beside, self.name, was.stamp)
         return was.shards
 
     def _rows(self) -> Iterator[pa.Table]:
         """All rows without duplicates, the new ones first."""
-        seen, names = Ids(), SCHEMAS["scores"].names
+        return self._distinct(SCHEMAS["scores"].names)
+
+    def _distinct(self, names: list[str]) -> Iterator[pa.Table]:
+        seen = Ids()
         for piece in chain(self.workspace.batches("scores", names, PIECE_ROWS), self._mine(names)):
             new = seen.add(piece["track_id"])
             yield piece if new.all() else piece.filter(pa.array(new))

@@ -22,8 +22,9 @@ import pyarrow as pa
 from mer_ray.errors import InputError
 from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import one_line
-from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.schemas import DIMENSIONS, STANDING
 from mer_ray.io.tables import Workspace
+from mer_ray.scoring import standing
 from mer_ray.scoring.scores_table import SCHEMA, listing, read
 from mer_ray.scoring.sql import mask, order
 
@@ -37,20 +38,22 @@ def sure(expression: str, table: pa.Table) -> np.ndarray:
 
     It is evaluated at the eight corners of the box that the three intervals span. If it holds at all of them, it holds
     in the whole box for linear inequalities joined by ``and``; with ``or``, ``not`` or products, the inside may differ.
+    Percentiles and mood at a corner are those of a track with these values among the catalog's predictions.
     """
-    holds = np.ones(table.num_rows, bool)
+    holds, catalog = np.ones(table.num_rows, bool), standing.Catalog([table])
+    is_relative = any(name in expression.casefold() for name in STANDING.names)
     for ends in itertools.product(("lower", "upper"), repeat=len(DIMENSIONS)):
         corner = table
         for end, d in zip(ends, DIMENSIONS, strict=True):
             corner = corner.set_column(corner.column_names.index(d), d, table[f"{end}_{d}"])
-        holds &= mask(expression, corner)
+        holds &= mask(expression, catalog.added(corner) if is_relative else corner)
     return holds
 
 
 def choose(table: pa.Table, where: str | None = None, sort: str | None = None, certain: bool = False) -> np.ndarray:
     """The numbers of the rows that fulfil the condition, (n,), in the table's order or by `sql.order`.
 
-    certain: only rows for which it is `sure`.
+    table: a whole catalog, with the columns that the condition names. certain: only rows for which it is `sure`.
     """
     holds = np.ones(table.num_rows, bool) if where is None else (sure if certain else mask)(where, table)
     rows = np.arange(table.num_rows) if sort is None else order(sort, table)
@@ -102,7 +105,7 @@ def run(
         )
     if target is not None and not target.parent.is_dir():
         raise InputError(f"folder {one_line(str(target.parent))} for --out does not exist", "make it first")
-    table = read(scores, [f.name for f in SCHEMA if not pa.types.is_nested(f.type)])
+    table = standing.added(read(scores, [f.name for f in SCHEMA if not pa.types.is_nested(f.type)]))
     rows = choose(table, where, sort, certain)
     if len(rows) == 0:
         return [
@@ -154,5 +157,8 @@ def _nothing(table: pa.Table, where: str | None, certain: bool) -> str:
     if where is None:
         return "the table has no tracks"
     nothing = f"no track of {table.num_rows:,} fulfils {one_line(where, 200)}"
+    if "mood" in where.casefold():
+        few = f", in a catalog of {standing.FEWEST} tracks or more"
+        return f"{nothing}; moods are {', '.join(standing.WORDS)}{few if table.num_rows < standing.FEWEST else ''}"
     loose = len(choose(table, where)) if certain else 0
     return f"{nothing} for sure ({loose:,} do by their predictions, without --sure)" if certain else nothing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.scoring import rollups, scores_table
+from mer_ray.scoring import rollups, scores_table, standing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,7 +31,7 @@ def tables(path: str | os.PathLike[str], width: int) -> Iterator[RichTable]:
     ends = [f"{end}_{d}" for end in ("lower", "upper") for d in DIMENSIONS]
     rows = scores_table.read(path, [*COLUMNS, *DIMENSIONS, *ends])
     if len(rows) <= MANY:
-        yield _tracks(rows, width >= WIDE)
+        yield _tracks(standing.added(rows), width >= WIDE)
     else:
         rolled = rollups.rollups(rows)
         kinds = set(rolled["kind"].to_pylist())
@@ -56,14 +56,17 @@ def _tracks(rows: pa.Table, wide: bool) -> RichTable:
     from rich.markup import escape
 
     out = _empty("Track")
-    for head in (*(d.capitalize() for d in DIMENSIONS), "Time", ""):
+    moods = ["Mood"] if rows["mood"].null_count < len(rows) else []
+    for head in (*(d.capitalize() for d in DIMENSIONS), *moods, "Time", ""):
         out.add_column(head, justify="right", no_wrap=True)
     for row in rows.to_pylist():
         values = [_value(row[d], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in DIMENSIONS]
         named = scores_table.name(row["artist"], row["title"]) or one_line(row["uri"])
         unlike = "" if row["in_distribution"] in (True, None) else "unlike training"
-        out.add_row(escape(named), *values, scores_table.clock(row["duration_s"]), unlike)
-    out.caption = "0 to 1" + (", with 90 % intervals" if wide else "")
+        mood = [row["mood"]] if moods else []
+        out.add_row(escape(named), *values, *mood, scores_table.clock(row["duration_s"]), unlike)
+    relative = "; moods compare the tracks with each other" if moods else ""
+    out.caption = "0 to 1" + (", with 90 % intervals" if wide else "") + relative
     return out
 
 

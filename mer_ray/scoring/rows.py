@@ -1,4 +1,7 @@
-"""Scored tracks → rows of ``scores``. A column is a line in `COLUMNS`, and a field of `SCHEMAS` ["scores"]."""
+"""Scored tracks → rows of ``scores``. A column is a line in `COLUMNS`, and a field of `SCHEMAS` ["scores"].
+
+What compares a track with its whole catalog is added later, by `standing`.
+"""
 
 from __future__ import annotations
 

@@ -252,7 +252,7 @@ def clock(seconds: float | None) -> str:
 
 
 def listing(table: pa.Table, rows: Sequence[int] | np.ndarray, distances: np.ndarray | None = None) -> RichTable:
-    """The rows for a terminal: rank, artist – title, V, A, D, distances (if any), length, and file."""
+    """The rows for a terminal: rank, artist – title, V, A, D, mood or distances (if any), length, and file."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table as RichTable
@@ -260,16 +260,18 @@ def listing(table: pa.Table, rows: Sequence[int] | np.ndarray, distances: np.nda
     out = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     out.add_column("#", justify="right")
     out.add_column("Artist – title", ratio=3, min_width=20)
-    for letter in (*"VAD", *(["Distance"] if distances is not None else []), "Time"):
+    has_mood = "mood" in table.column_names and table["mood"].null_count < table.num_rows
+    for letter in (*"VAD", *(["Distance"] if distances is not None else []), *(["Mood"] if has_mood else []), "Time"):
         out.add_column(letter, justify="right", no_wrap=True)
     out.add_column("File", ratio=2, overflow="fold", style="dim")
-    columns = ["artist", "title", *DIMENSIONS, "duration_s", "uri"]
+    columns = ["artist", "title", *DIMENSIONS, *(["mood"] if has_mood else []), "duration_s", "uri"]
     for rank, row in enumerate(table.select(columns).take(pa.array(rows, pa.int64())).to_pylist()):
         out.add_row(
             str(rank + 1),
             escape(name(row["artist"], row["title"])),
             *(f"{row[d]:.2f}" for d in DIMENSIONS),
             *([f"{distances[rank]:.2f}"] if distances is not None else []),
+            *([row["mood"] or ""] if has_mood else []),
             clock(row["duration_s"]),
             escape(one_line(row["uri"])),
         )

@@ -75,8 +75,8 @@ def _database(collation: str) -> duckdb.DuckDBPyConnection:
 def mask(condition: str, table: pa.Table) -> np.ndarray:
     """Which rows of ``scores`` a condition holds for: (N,) bool.
 
-    It may name the columns without lists, and ``width``, the mean width of the three 90 % intervals. Text is compared
-    regardless of case. A comparison with a missing value (null, not finite, divided by 0) is false.
+    It may name the table's columns without lists, and ``width``, the mean width of the three 90 % intervals. Text is
+    compared regardless of case. A comparison with a missing value (null, not finite, divided by 0) is false.
 
     Raises InputError with the condition and what to write instead.
     """

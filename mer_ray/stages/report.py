@@ -12,7 +12,7 @@ from mer_ray.config import Config
 from mer_ray.console import Summary
 from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.evaluation import against as versus
-from mer_ray.evaluation import leakage_report, metric_tables, plots, predictions
+from mer_ray.evaluation import ceiling_report, leakage_report, metric_tables, plots, predictions
 from mer_ray.evaluation.comparison import Comparison, Run, print_remarks, print_table
 from mer_ray.evaluation.judge import BASELINES
 from mer_ray.evaluation.latex import latex
@@ -64,7 +64,8 @@ def _report(workspace: Workspace, models: list[Run]) -> int:
             workspace.write_bytes(picture, "report", name)
         sections += [metric_tables.markdown(table), *(f"![{n.removesuffix('.png')}]({n})" for n in pictures)]
     sections += [metric_tables.LEGEND, metric_tables.original_markdown(tables)]
-    sections.append(metric_tables.differences_markdown(tables))
+    ceiling = ceiling_report.read(workspace, compared.runs[0].predictions.ids, compared.groups)
+    sections += [metric_tables.differences_markdown(tables), ceiling_report.markdown(ceiling, tables)]
     leaks = [r for r in _leakage(workspace) if r["feature"] in known]
     sections.append(leakage_report.leakage_markdown(leaks, compared.names))
     if curves := [(r.title, c) for r in compared.trained if (c := _curves(workspace, r.name)) is not None]:
@@ -74,11 +75,10 @@ def _report(workspace: Workspace, models: list[Run]) -> int:
     workspace.write_bytes(f"{text}\n".encode(), "report", "report.md")
     workspace.write_bytes(cells.encoded(metric_tables.to_csv(tables)), "report", "metrics.csv")
     workspace.write_bytes(latex(tables).encode(), "report", "report.tex")
-    heads = ["R² [95 %]" if head == "R²" else head for head in metric_tables.HEADS.values()]
     for table in tables:
         rows, remarks = metric_tables.terminal_rows(table), [*table.remarks(), table.caption]
-        print_table(table.dimension, ["Network", "Feature", *heads, ""], rows, remarks)
-    print_remarks([metric_tables.LEGEND])
+        print_table(table.dimension, metric_tables.TERMINAL_HEADS, rows, remarks)
+    print_remarks([*ceiling_report.remark(ceiling, tables), metric_tables.LEGEND])
     return compared.n_left_out
 
 

@@ -49,6 +49,26 @@ for (let i = 0; i < N; i++) {
   width[i] = sum / 6;
 }
 const { valence: V, arousal: Ar, dominance: Dom } = value;
+const percentile = {}, sorted = {}; // in this catalog: of each track, 0..100, and what that of any value follows from
+for (const d of DIMENSIONS) {
+  percentile[d] = unit(A[`${d}_percentile`]).map((share) => 100 * share);
+  sorted[d] = Float64Array.from(value[d]).sort();
+}
+const share = (d, x) => { // of the tracks that are below x, in percent
+  let from = 0, to = N;
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if (sorted[d][middle] < x) from = middle + 1;
+    else to = middle;
+  }
+  return Math.round((100 * from) / (N || 1));
+};
+const reach = (d) => { // the catalog's range, in whole hundredths
+  const low = Math.min(0.99, Math.floor(sorted[d][0] * 100) / 100);
+  return [low, Math.max(low + 0.01, Math.ceil(sorted[d][N - 1] * 100) / 100)];
+};
+const mood = (i) => D.moods[A.mood[i]] ?? "";
+const inMoods = new Set(); // the chosen ones; none: all
 const unlike = (i) => A.in_distribution[i] === 0;
 
 const decoded = (text) => { // a name whose bytes are not UTF-8 stays encoded
@@ -110,6 +130,7 @@ const matches = () => {
   let n = 0;
   next: for (const i of order) {
     if (onlyLike && unlike(i)) continue;
+    if (inMoods.size && !inMoods.has(A.mood[i])) continue;
     for (const [values, low, high] of tests) if (!(values[i] >= low && values[i] <= high)) continue next;
     for (const term of terms) if (!folded[i].includes(term)) continue next;
     out[n++] = i;
@@ -146,8 +167,9 @@ const newRow = () => {
   title.dir = artist.dir = "auto";
   name.append(title, artist);
   const cells = [...DIMENSIONS, "width"].map((d) => make("span", "", `cell ${d}`));
-  row.append(box, name, ...cells);
-  row.parts = { box, title, artist, cells };
+  const word = make("span", "", "mood");
+  row.append(box, name, ...cells, word);
+  row.parts = { box, title, artist, cells, word };
   row.addEventListener("click", (e) => {
     active = row.position;
     if (e.target === box) pick([row.track], box.checked);
@@ -167,7 +189,7 @@ const list = () => {
     const row = pool[k] ?? newRow(), position = first + k;
     row.hidden = position >= last;
     if (row.hidden) { row.removeAttribute("id"); continue; }
-    const i = shown[position], { box: check, title, artist, cells } = row.parts;
+    const i = shown[position], { box: check, title, artist, cells, word } = row.parts;
     row.position = position;
     row.track = i;
     row.id = `row-${position}`;
@@ -183,6 +205,7 @@ const list = () => {
     put(title, D.title[i] || "(no title)");
     put(artist, [D.artist[i], D.album[i]].filter(Boolean).join(" · "));
     DIMENSIONS.forEach((d, c) => put(cells[c], two(value[d][i])));
+    put(word, mood(i));
     put(cells[3], isNaN(width[i]) ? "–" : `±${two(width[i])}`);
   }
   if (shown.length) box.setAttribute("aria-activedescendant", `row-${active}`);
@@ -260,14 +283,14 @@ const SIGN = "=+\\-@＝＋－＠﹦﹢﹣﹫", BLANK = "\\s'\"\\x00-\\x1f\\x7f-\
 const GUARD = new RegExp(`^(?=[${BLANK}]*[\\t\\r\\n${SIGN}])|(?<=[;\\t\\r\\n])(?=[${BLANK}]*[${SIGN}])`, "gu");
 const cell = (text) => `"${plain(text).replace(GUARD, "'").replaceAll('"', '""')}"`;
 const csv = (rows) => {
-  const names = DIMENSIONS.flatMap((d) => [d, `lower_${d}`, `upper_${d}`]);
-  const columns = DIMENSIONS.flatMap((d) => [value[d], lower[d], upper[d]]);
-  const lines = [["artist", "title", "album", ...names, "in_distribution", "duration_s", "file"].join(",")];
+  const names = DIMENSIONS.flatMap((d) => [d, `lower_${d}`, `upper_${d}`, `${d}_percentile`]);
+  const columns = DIMENSIONS.flatMap((d) => [value[d], lower[d], upper[d], percentile[d]]);
+  const lines = [["artist", "title", "album", ...names, "mood", "in_distribution", "duration_s", "file"].join(",")];
   for (const i of rows) {
     lines.push([
       ...[D.artist[i], D.title[i], D.album[i]].map(cell),
       ...columns.map((c) => (isNaN(c[i]) ? "" : c[i].toFixed(4))),
-      ["false", "true", ""][A.in_distribution[i]], A.duration_s[i].toFixed(1), cell(address(i)),
+      mood(i), ["false", "true", ""][A.in_distribution[i]], A.duration_s[i].toFixed(1), cell(address(i)),
     ].join(","));
   }
   return "\ufeff" + lines.join("\r\n") + "\r\n"; // the mark tells Excel that this is UTF-8
@@ -315,6 +338,7 @@ const slider = (key, label, low, high) => {
   const show = () => {
     const [a, b] = limits[key];
     said.textContent = key === "width" ? `±${two(a)} – ±${two(b)}` : `${two(a)} – ${two(b)}`;
+    if (key in sorted) said.append(make("small", `percentile ${share(key, a - 0.0005)} – ${share(key, b + 0.0005)}`));
     fill.style.left = `${((a - low) / (high - low)) * 100}%`;
     fill.style.right = `${((high - b) / (high - low)) * 100}%`;
     ends[0].style.zIndex = a > (low + high) / 2 ? 3 : 1; // so that two thumbs in one place can be parted again
@@ -338,8 +362,30 @@ const slider = (key, label, low, high) => {
   $("sliders").append(group);
   group.reset();
 };
+const moodButtons = () => {
+  const counts = new Array(D.moods.length + 1).fill(0);
+  for (const code of A.mood) counts[code]++;
+  $("moods").hidden = counts[D.moods.length] === N;
+  D.moods.forEach((word, code) => {
+    const button = make("button", word);
+    button.type = "button";
+    button.append(make("small", number.format(counts[code])));
+    button.disabled = !counts[code];
+    const show = () => button.setAttribute("aria-pressed", inMoods.has(code) ? "true" : "false");
+    button.addEventListener("click", () => {
+      if (!inMoods.delete(code)) inMoods.add(code);
+      show();
+      update();
+    });
+    button.reset = show;
+    $("moods").append(button);
+    show();
+  });
+};
 const reset = () => {
   for (const group of $("sliders").children) group.reset();
+  inMoods.clear();
+  for (const button of $("moods").querySelectorAll("button")) button.reset();
   $("only-like").checked = false;
   $("search").value = "";
   update();
@@ -402,7 +448,7 @@ const theme = () => {
     if (model.tags.includes("grid")) model.grid_line_color = line;
     if (model.tags.includes("words")) model.text_color = ink;
   }
-  for (const name of ["width_span", "height_span"]) named(name).line_color = ink;
+  for (const name of ["width_span", "height_span", "width_median", "height_median"]) named(name).line_color = ink;
 };
 const zoomTo = (x0, x1, y0, y1) => {
   ranges.x.setv({ start: x0, end: x1 });
@@ -415,15 +461,23 @@ const zoomBy = (factor) => {
   });
   zoomTo(...x, ...y);
 };
+const frame = (x, y) => { // zoom, with the quadrants' words in the corners
+  zoomTo(...x, ...y);
+  for (const model of figure.references()) {
+    if (model.tags.includes("words")) {
+      model.x = x[model.text_align === "left" ? 0 : 1];
+      model.y = y[model.text_baseline === "top" ? 1 : 0];
+    }
+  }
+};
 const fit = () => {
   if (!shown.length) return;
-  const [x, y] = [V, Ar].map((values) => {
+  frame(...[V, Ar].map((values) => {
     let low = 1, high = 0;
     for (const i of shown) { low = Math.min(low, values[i]); high = Math.max(high, values[i]); }
-    const margin = Math.max(0.02, (high - low) * 0.06);
-    return [low - margin, high + margin];
-  });
-  zoomTo(...x, ...y);
+    const middle = (low + high) / 2, half = Math.max(0.05, 0.56 * (high - low));
+    return [middle - half, middle + half];
+  }));
 };
 const choose = (name) => {
   tool = name;
@@ -489,10 +543,11 @@ const showHover = (i) => {
     title.dir = artist.dir = "auto";
     const rows = DIMENSIONS.map((d) => {
       const row = make("div", "", "figures");
-      row.append(make("span", d), make("b", two(value[d][i])), make("span", interval(d, i)));
+      row.append(make("span", d), make("b", two(value[d][i])), make("span", interval(d, i)), make("span", `P${rank(d, i)}`));
       return row;
     });
     tip.replaceChildren(title, ...(D.artist[i] ? [artist] : []), ...rows);
+    if (mood(i)) tip.append(make("div", `${mood(i)}, in this catalog`, "mood"));
     if (unlike(i)) tip.append(make("em", "out of distribution"));
     const [x, y] = place(i), { left, top, width: w } = view.frame.bbox;
     tip.style.left = `${left + x}px`;
@@ -502,6 +557,8 @@ const showHover = (i) => {
   overlay();
 };
 const interval = (d, i) => (isNaN(lower[d][i]) ? "" : `${two(lower[d][i])} – ${two(upper[d][i])}`);
+
+const rank = (d, i) => String(Math.round(percentile[d][i]));
 
 const startPlane = async () => {
   const manager = await Bokeh.embed.embed_item(JSON.parse($("figure").textContent), $("plane"));
@@ -533,10 +590,18 @@ const startPlane = async () => {
   $("zoom-in").addEventListener("click", () => zoomBy(0.6));
   $("zoom-out").addEventListener("click", () => zoomBy(1 / 0.6));
   $("zoom-fit").addEventListener("click", fit);
-  $("zoom-all").addEventListener("click", () => zoomTo(...HOME, ...HOME));
+  $("zoom-all").addEventListener("click", () => frame(HOME, HOME));
   const painted = new Promise((done) => view.repainted.connect(done));
+  const median = (d) => (sorted[d][(N - 1) >> 1] + sorted[d][N >> 1]) / 2;
+  const [low, high] = reach("dominance");
+  Object.assign(named("dominance"), { low, high });
+  put($("least"), two(low));
+  put($("most"), two(high));
+  named("height_median").location = median("valence");
+  named("width_median").location = median("arousal");
   theme();
   drawPlane();
+  fit();
   await painted;
 };
 
@@ -556,9 +621,10 @@ const open = (i) => {
   put($("t-artist"), [D.artist[i], D.album[i]].filter(Boolean).join(" · "));
   $("numbers").replaceChildren(...DIMENSIONS.map((d) => {
     const row = make("tr", "", d);
-    row.append(make("th", d), make("td", two(value[d][i])), make("td", interval(d, i) || "unknown"));
+    row.append(make("th", d), make("td", two(value[d][i])), make("td", rank(d, i)), make("td", interval(d, i) || "unknown"));
     return row;
   }));
+  put($("t-mood"), mood(i) ? `${mood(i)}, in this catalog` : "");
   const novelty = isNaN(A.novelty[i]) ? "" : ` (novelty ${two(A.novelty[i])}, above 1 is unlike)`;
   put($("t-like"), ["Out of distribution: unlike the training music, so take its numbers with care", "In distribution: like the training music", ""][A.in_distribution[i]] + (A.in_distribution[i] === 2 ? "" : novelty));
   $("t-like").className = unlike(i) ? "warning" : "";
@@ -747,7 +813,8 @@ const start = async () => {
   const known = A.in_distribution.some((k) => k !== 2);
   $("only").hidden = !known;
   $("marks").hidden = !A.in_distribution.includes(0);
-  for (const d of DIMENSIONS) slider(d, d[0].toUpperCase() + d.slice(1), 0, 1);
+  for (const d of DIMENSIONS) slider(d, d[0].toUpperCase() + d.slice(1), ...reach(d));
+  moodButtons();
   let widest = 0;
   for (const w of width) if (w > widest) widest = w;
   if (widest > 0) slider("width", "Uncertainty", 0, Math.ceil(widest * 100) / 100);

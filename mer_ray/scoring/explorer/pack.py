@@ -16,6 +16,7 @@ import pyarrow as pa
 from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.scoring.standing import WORDS
 
 CURVE_POINTS, WAVEFORM_POINTS = 120, 200
 """Points of a track at most: as many as a screen shows."""
@@ -116,7 +117,7 @@ def links(uris: Sequence[str], folder: Path) -> list[str]:
 
 
 def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tuple[dict[str, Any], str]:
-    """N scores for the page: (JSON value, base64 text of the curves).
+    """N scores, with `standing`, for the page: (JSON value, base64 text of the curves).
 
     similar: (N, k) similar rows, -1 where there are fewer. folder: of the page.
     """
@@ -128,6 +129,10 @@ def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tup
     curves, arrays = packed_curves(table)
     for column in [f"{end}{d}" for end in ("", "lower_", "upper_") for d in DIMENSIONS]:
         arrays[column] = quantise(_numbers(table, column), "<u2")
+    for d in DIMENSIONS:
+        arrays[f"{d}_percentile"] = quantise(_numbers(table, f"{d}_percentile") / 100, "<u2")
+    codes = {word: code for code, word in enumerate(WORDS)}
+    arrays["mood"] = np.array([codes.get(word, len(codes)) for word in table["mood"].to_pylist()], "u1")
     known = table["in_distribution"].to_pylist()
     arrays["in_distribution"] = np.array([2 if k is None else int(k) for k in known], "u1")
     arrays["novelty"] = _numbers(table, "novelty").astype("<f4")
@@ -139,6 +144,7 @@ def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tup
     value = {
         "name": one_line(name),
         "models": models,
+        "moods": list(WORDS),
         "n": table.num_rows,
         "n_similar": similar.shape[1] if similar.ndim == 2 else 0,
         **text,

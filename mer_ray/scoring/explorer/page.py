@@ -15,6 +15,7 @@ import pyarrow as pa
 from mer_ray.errors import InputError
 from mer_ray.io.identity import one_line
 from mer_ray.io.tables import Workspace
+from mer_ray.scoring import standing
 from mer_ray.scoring.explorer import plane
 from mer_ray.scoring.explorer.pack import packed, script_json
 
@@ -30,7 +31,7 @@ def build(table: pa.Table, similar: np.ndarray, title: str, folder: str | Path) 
     similar: (N, k) similar rows, nearest first, -1 where there are fewer. folder: of the page, to which links to the
     audio files are relative.
     """
-    value, curves = packed(table, similar, title, Path(folder))
+    value, curves = packed(standing.added(table), similar, title, Path(folder))
     value["palettes"] = plane.palettes()
     assets = {name: files("mer_ray.scoring.explorer").joinpath(name).read_text("utf-8") for name in ASSETS}
     scripts = {"bokeh": _script(plane.script()), "script": _script(assets["explorer.js"])}

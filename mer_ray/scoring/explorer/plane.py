@@ -14,7 +14,7 @@ QUADRANTS = (
     (0.0, 0.0, "left", "bottom", "sad · gloomy"),
     (1.0, 0.0, "right", "bottom", "calm · content"),
 )
-"""(valence, arousal, horizontal and vertical anchor, words)."""
+"""(valence, arousal, horizontal and vertical anchor, words). The page moves the words to its own corners."""
 FONT = "system-ui, sans-serif"
 
 
@@ -54,6 +54,9 @@ def figure(n: int) -> dict[str, Any]:
     for dimension in ("width", "height"):
         plane.add_layout(
             Span(location=0.5, dimension=dimension, line_dash="dotted", level="underlay", name=f"{dimension}_span")
+        )
+        plane.add_layout(
+            Span(location=0.5, dimension=dimension, line_dash="dashed", level="underlay", name=f"{dimension}_median")
         )
     for x, y, align, baseline, words in QUADRANTS:
         plane.add_layout(Label(
