@@ -156,7 +156,7 @@ def describe(windows: np.ndarray, rate_hz: float) -> np.ndarray:
     centred = strength - mean[:, :, None]
     variance = np.square(centred).mean(axis=2)
     skewness = (np.square(centred) * centred).mean(axis=2) / np.maximum(variance, SMALL) ** 1.5
-    tempi = tempogram(centred, rate_hz)
+    tempi = tempogram(centred.astype(np.float32), rate_hz)
     octaves = np.arange(N_TEMPI) / PER_OCTAVE + np.log2(SLOWEST / PREFERRED)
     weighted = tempi[:, -1] * np.exp(-0.5 * np.square(octaves))
     return np.concatenate(

@@ -10,7 +10,7 @@ and major thirds.
 | --- | --- |
 | 3 | correlation with the best major and the best minor key, and their difference |
 | 6 | the same of each `PASSAGE_S`: means, then standard deviations |
-| 12, 12 | mean and standard deviation of the chroma, from the tonic up |
+| 12 | mean of the chroma, from the tonic up |
 | 6 | tonal centroid of the mean, from the tonic: sine and cosine on each circle |
 | 3 | spread of the centroid on each circle |
 | 2 | its step from frame to frame: mean and standard deviation |
@@ -41,7 +41,7 @@ SILENCE = 1e-4
 """Power that is added to every pitch class, for a full scale of 1 and 8,192 samples: silence is no pitch class's."""
 CLASS_WIDTH = 0.5
 """Standard deviation, in semitones, of the Gaussian by which a bin belongs to a pitch class."""
-N_DIMS = 54
+N_DIMS = 42
 TINY = 1e-9
 
 
@@ -121,7 +121,7 @@ class TonalStream:
         self._chroma.extend(map(self._extractor.chroma, self._cutter.finish()))
 
     def frames(self) -> np.ndarray:
-        """(n, 54) float32."""
+        """(n, 42) float32."""
         chroma = np.concatenate(self._chroma)[: self._cutter.n_frames]
         passage = max(1, round(PASSAGE_S * self._params.rate_hz))
         return rows(chroma, self._cutter.n_samples, self._params, lambda w: describe(w, passage), N_DIMS)
@@ -159,13 +159,13 @@ def modes(correlation: np.ndarray) -> np.ndarray:
 
 
 def describe(windows: np.ndarray, passage: int) -> np.ndarray:
-    """(N, 12, W) chroma → (N, 54); see the table above. passage: in frames."""
+    """(N, 12, W) chroma → (N, 42); see the table above. passage: in frames."""
     chroma = windows.transpose(0, 2, 1).astype(np.float64)
     n, width, _ = chroma.shape
-    mean, deviation = chroma.mean(axis=1), chroma.std(axis=1)
+    mean = chroma.mean(axis=1)
     correlation = keys(mean)
-    turn = (correlation.argmax(axis=1)[:, None] + np.arange(12)) % 12
-    mean, deviation = (np.take_along_axis(v, turn, axis=1) for v in (mean, deviation))
+    from_tonic = (correlation.argmax(axis=1)[:, None] + np.arange(12)) % 12
+    mean = np.take_along_axis(mean, from_tonic, axis=1)
     passage = min(passage, width)
     count = width // passage
     passages = modes(keys(chroma[:, : count * passage].reshape(n, count, passage, 12).mean(axis=2)))
@@ -179,7 +179,6 @@ def describe(windows: np.ndarray, passage: int) -> np.ndarray:
         passages.mean(axis=1),
         passages.std(axis=1),
         mean,
-        deviation,
         mean @ CIRCLES,
         np.sqrt(centroids.var(axis=1).reshape(n, 3, 2).sum(axis=2)),
         *(f(steps, axis=1)[:, None] for f in (np.mean, np.std)),
