@@ -19,7 +19,7 @@ Müller & Kurth 2010, "Cyclic tempogram", ICASSP), the largest value in each six
 | 1 | | its salience: how far it exceeds the mean tempo |
 
 The preferred tempo is that of the largest value after weighting by a Gaussian of an octave around 120 a minute (Ellis
-2007, "Beat tracking by dynamic programming", JNMR 36(1)). Windows: `mer_ray.features.windows`. The spectra are those of
+2007, "Beat tracking by dynamic programming", JNMR 36(1)). Windows: `mer_ray.features.windowed`. The spectra are those of
 `logmel` with ``fmax: 7500``, which both share; the onset strength takes 3 MB for each hour of audio until its end.
 """
 
@@ -32,7 +32,7 @@ from pydantic import model_validator
 
 from mer_ray.features import FeatureSpec
 from mer_ray.features.mel import MelExtractor, MelParams, MelSpectra
-from mer_ray.features.windows import WindowParams, rows
+from mer_ray.features.windowed import WindowParams, rows
 
 EDGES_HZ = (200.0, 800.0, 2_500.0)
 """Between the four bands: bass, low and high middle, treble."""
@@ -184,7 +184,9 @@ def tempogram(centred: np.ndarray, rate_hz: float) -> np.ndarray:
     n_lags = int(lags.max()) + 2
     size = scipy.fft.next_fast_len(width + n_lags, real=True)
     spectrum = scipy.fft.rfft(centred, size, axis=2)
-    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    # Smoothed by weights of 1/4, 1/2, 1/4, since periods are no whole number of frames.
+    smoothing = 0.5 + 0.5 * np.cos(2 * np.pi / size * np.arange(spectrum.shape[2], dtype=np.float32))
+    power = np.square(np.abs(spectrum) * smoothing)
     sums = scipy.fft.irfft(power, size, axis=2)[:, :, :n_lags]
     # Divided by the number of pairs, but not by few.
     pairs = np.maximum(width - np.arange(n_lags), width / 8)

@@ -18,7 +18,7 @@ and major thirds.
 | 2 | chroma flux, the sum of absolute differences from frame to frame: mean and standard deviation |
 | 6 | circular autocorrelation of the chroma: the intervals of 1 to 6 semitones that sound together |
 
-Windows: `mer_ray.features.windows`. Frames of less than about -96 dBFS of noise have no tonality: `SILENCE`.
+Windows: `mer_ray.features.windowed`. Frames of less than about -96 dBFS of noise have no tonality: `SILENCE`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pydantic import Field, model_validator
 
 from mer_ray.features import Extractor, FeatureSpec
 from mer_ray.features.stft import Cutter, hann
-from mer_ray.features.windows import WindowParams, rows
+from mer_ray.features.windowed import WindowParams, rows
 
 MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
