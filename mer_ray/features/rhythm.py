@@ -19,8 +19,8 @@ Müller & Kurth 2010, "Cyclic tempogram", ICASSP), the largest value in each six
 | 1 | | its salience: how far it exceeds the mean tempo |
 
 The preferred tempo is that of the largest value after weighting by a Gaussian of an octave around 120 a minute (Ellis
-2007, "Beat tracking by dynamic programming", JNMR 36(1)). Windows: `mer_ray.features.windowed`. The spectra are those of
-`logmel` with ``fmax: 7500``, which both share; the onset strength takes 3 MB for each hour of audio until its end.
+2007, "Beat tracking by dynamic programming", JNMR 36(1)). Windows: `mer_ray.features.windowed`. The spectra are those
+of `logmel` with ``fmax: 7500``, which both share; the onset strength takes 3 MB for each hour of audio until its end.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ N_BANDS = len(EDGES_HZ) + 2
 
 RANGE_DB = 40.0
 FALL_DB_PER_S = 6.0
+MOST_DB = 15.0
+"""The most that a band's rise counts, so that a start from silence is an onset like others."""
 
 NEAR_S, AROUND_S, STANDS_OUT_DB = 0.07, 0.4, 0.5
 """An onset is the largest within +-NEAR_S, and so much above the mean of +-AROUND_S."""
@@ -136,7 +138,7 @@ class Flux:
         # One floor for both, so that a rise of the floor is no onset.
         rise = np.maximum(decibels, floor)
         rise -= np.maximum(before, floor, out=before)
-        return np.asarray(np.maximum(rise, 0, out=rise) @ self._means)
+        return np.asarray(np.clip(rise, 0, MOST_DB, out=rise) @ self._means)
 
 
 def onsets(strength: np.ndarray, rate_hz: float) -> np.ndarray:

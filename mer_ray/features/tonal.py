@@ -1,10 +1,11 @@
 """Tonality: how clear the key is, whether it is major or minor, and how the harmony moves; the same in every key.
 
-Power spectra under long windows are folded into 12 pitch classes, each frame divided by its sum. A window's mean chroma
-is correlated with the 24 keys of the profiles of Krumhansl & Kessler (1982; Krumhansl 1990, "Cognitive Foundations of
-Musical Pitch"); the best one's tonic is the zero of what is given by pitch class. Tonal centroids are those of Harte,
-Sandler & Gasser (2006, "Detecting harmonic change in musical audio"): chroma on the circles of fifths, minor thirds
-and major thirds.
+Power spectra under long windows are folded into thirds of a semitone, each frame divided by its sum. A window's tuning
+is the phase of their mean over a semitone (Dressler & Streich 2007, "Tuning frequency estimation using circular
+statistics", ISMIR); in that tuning they become 12 pitch classes, the chroma. Its mean is correlated with the 24 keys of
+the profiles of Krumhansl & Kessler (1982; Krumhansl 1990, "Cognitive foundations of musical pitch"); the best one's
+tonic is the zero of what is given by pitch class. Tonal centroids are those of Harte, Sandler & Gasser (2006,
+"Detecting harmonic change in musical audio"): chroma on the circles of fifths, minor thirds and major thirds.
 
 | columns | what, of a window |
 | --- | --- |
@@ -37,22 +38,34 @@ MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
 """How well each pitch class from the tonic up fits a key, as rated by listeners (Krumhansl & Kessler 1982)."""
 
 PASSAGE_S = 4.0
-SILENCE = 1e-4
-"""Power that is added to every pitch class, for a full scale of 1 and 8,192 samples: silence is no pitch class's."""
-CLASS_WIDTH = 0.5
-"""Standard deviation, in semitones, of the Gaussian by which a bin belongs to a pitch class."""
+"""Or half of a shorter window."""
+SILENCE = 3e-5
+"""Power that is added to every third of a semitone, for a full scale of 1 and 8,192 samples: silence has no pitch."""
+FINE = 3
+"""Parts of a semitone."""
+BIN_WIDTH, CLASS_WIDTH = 0.2, 0.45
+"""Standard deviations, in semitones, of the Gaussians by which a bin belongs to a part, and a part to a pitch class."""
 N_DIMS = 42
 TINY = 1e-9
 
 
+PARTS = np.arange(12 * FINE) / FINE
+"""In semitones from C."""
+
+
+def closeness(semitones: np.ndarray, others: np.ndarray, width: float) -> np.ndarray:
+    """1 where two pitches are equal, whatever their octave; a Gaussian of their distance."""
+    distance = (semitones - others + 6) % 12 - 6
+    return np.asarray(np.exp(-0.5 * np.square(distance / width)))
+
+
 class Params(WindowParams):
-    """Settings under ``extract.tonal``. fmin, fmax: hertz, the pitches that count; a4_hz: the tuning."""
+    """Settings under ``extract.tonal``. fmin, fmax: hertz, the pitches that count."""
 
     n_fft: int = Field(8_192, ge=64, le=1 << 18)
     hop_length: int = Field(4_096, ge=1, le=1 << 20)
     fmin: float = Field(55.0, gt=0)
     fmax: float = Field(2_000.0, gt=0)
-    a4_hz: float = Field(440.0, ge=220, le=880)
 
     @model_validator(mode="after")
     def _pitches(self) -> Self:
@@ -61,16 +74,15 @@ class Params(WindowParams):
         if self.hop_length > self.sample_rate_hz:
             raise ValueError(f"hop_length ({self.hop_length}) must not exceed a second ({self.sample_rate_hz})")
         if self.folding().sum(axis=0).min() < TINY:
-            raise ValueError("some pitch class has no bin of the spectrum: take a longer n_fft, or a higher fmax")
+            raise ValueError("a third of a semitone has no bin of the spectrum: take a longer n_fft or a higher fmax")
         return self
 
     def folding(self) -> np.ndarray:
-        """(1 + n_fft // 2, 12): how much each bin belongs to each pitch class, C first."""
+        """(1 + n_fft // 2, 36): how much each bin belongs to each third of a semitone, from C up."""
         hertz = np.fft.rfftfreq(self.n_fft, 1 / self.sample_rate_hz)
-        pitch = 12 * np.log2(np.maximum(hertz, 1) / self.a4_hz) + 9
-        distance = (pitch[:, None] - np.arange(12) + 6) % 12 - 6
+        semitones = 12 * np.log2(np.maximum(hertz, 1) / 440) + 9
         within = (hertz >= self.fmin) & (hertz <= self.fmax)
-        return np.asarray(np.exp(-0.5 * np.square(distance / CLASS_WIDTH)) * within[:, None])
+        return closeness(semitones[:, None], PARTS, BIN_WIDTH) * within[:, None]
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:
@@ -93,8 +105,8 @@ class Tonal(Extractor):
     def start(self) -> TonalStream:
         return TonalStream(self._params, self)
 
-    def chroma(self, frames: np.ndarray) -> np.ndarray:
-        """(T, n_fft) float32 samples → (T, 12) float32, each row's sum 1, C first."""
+    def fine_chroma(self, frames: np.ndarray) -> np.ndarray:
+        """(T, n_fft) float32 samples → (T, 36) float32, each row's sum 1."""
         import scipy.fft
 
         squares = scipy.fft.rfft(frames * self._window, axis=1).view(np.float32)[:, self._pairs]
@@ -112,19 +124,19 @@ class TonalStream:
     def __init__(self, params: Params, extractor: Tonal) -> None:
         self._params, self._extractor = params, extractor
         self._cutter = Cutter(params.n_fft, params.hop_length)
-        self._chroma = [np.zeros((0, 12), np.float32)]
+        self._fine = [np.zeros((0, 12 * FINE), np.float32)]
 
     def push(self, samples: np.ndarray) -> None:
-        self._chroma.extend(map(self._extractor.chroma, self._cutter.push(samples)))
+        self._fine.extend(map(self._extractor.fine_chroma, self._cutter.push(samples)))
 
     def finish(self) -> None:
-        self._chroma.extend(map(self._extractor.chroma, self._cutter.finish()))
+        self._fine.extend(map(self._extractor.fine_chroma, self._cutter.finish()))
 
     def frames(self) -> np.ndarray:
         """(n, 42) float32."""
-        chroma = np.concatenate(self._chroma)[: self._cutter.n_frames]
+        fine = np.concatenate(self._fine)[: self._cutter.n_frames]
         passage = max(1, round(PASSAGE_S * self._params.rate_hz))
-        return rows(chroma, self._cutter.n_samples, self._params, lambda w: describe(w, passage), N_DIMS)
+        return rows(fine, self._cutter.n_samples, self._params, lambda w: describe(w, passage), N_DIMS)
 
 
 def _key_profiles() -> np.ndarray:
@@ -158,15 +170,23 @@ def modes(correlation: np.ndarray) -> np.ndarray:
     return np.stack([major, minor, major - minor], axis=-1)
 
 
+def tuned(fine: np.ndarray) -> np.ndarray:
+    """(N, W, 36) fine chroma → (N, W, 12) chroma in each window's own tuning; sums stay 1."""
+    phase = np.exp(2j * np.pi * PARTS)
+    offset = np.angle(fine.mean(axis=1) @ phase) / (2 * np.pi)
+    weights = closeness(PARTS[:, None], np.arange(12) + offset[:, None, None], CLASS_WIDTH)
+    return np.asarray(fine @ (weights / weights.sum(axis=2, keepdims=True)))
+
+
 def describe(windows: np.ndarray, passage: int) -> np.ndarray:
-    """(N, 12, W) chroma → (N, 42); see the table above. passage: in frames."""
-    chroma = windows.transpose(0, 2, 1).astype(np.float64)
+    """(N, 36, W) fine chroma → (N, 42); see the table above. passage: in frames."""
+    chroma = tuned(windows.transpose(0, 2, 1).astype(np.float64))
     n, width, _ = chroma.shape
     mean = chroma.mean(axis=1)
     correlation = keys(mean)
     from_tonic = (correlation.argmax(axis=1)[:, None] + np.arange(12)) % 12
     mean = np.take_along_axis(mean, from_tonic, axis=1)
-    passage = min(passage, width)
+    passage = max(1, min(passage, width // 2))
     count = width // passage
     passages = modes(keys(chroma[:, : count * passage].reshape(n, count, passage, 12).mean(axis=2)))
     centroids = chroma @ CIRCLES
