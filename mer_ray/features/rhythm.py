@@ -44,6 +44,8 @@ FALL_DB_PER_S = 6.0
 MOST_DB = 15.0
 """The most that a band's rise counts, so that a start from silence is an onset like others."""
 
+START_S = 0.1
+"""The audio's own start is no onset, nor is what an encoder put before it."""
 NEAR_S, AROUND_S, STANDS_OUT_DB = 0.07, 0.4, 0.5
 """An onset is the largest within +-NEAR_S, and so much above the mean of +-AROUND_S."""
 
@@ -108,6 +110,7 @@ class RhythmListener:
         strength = np.concatenate(self._strengths)[:n_frames]
         self._strengths.clear()
         rate_hz = self._params.rate_hz
+        strength[: round(START_S * rate_hz)] = 0
         values = np.concatenate([strength, onsets(strength, rate_hz)], axis=1)
         self._rows = rows(values, n_samples, self._params, lambda windows: describe(windows, rate_hz), N_DIMS)
 
