@@ -14,7 +14,7 @@ from mer_ray.evaluation.metrics import INDEX, METRICS
 from mer_ray.io.cells import guard
 
 NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "logmel": "log-mel"}
-PLAIN = ("-", "constant mean", "constant median", "ridge", "kernel", "chroma", "spectral")
+PLAIN = ("-", "constant mean", "constant median", "ridge", "kernel", "chroma", "spectral", "rhythm", "tonal")
 HEADS = {name: metric.heading for name, metric in METRICS.items()}
 ORIGINAL = ("cnn", "lstm")
 """The networks of the original's table."""

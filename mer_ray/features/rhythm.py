@@ -191,7 +191,7 @@ def tempogram(centred: np.ndarray, rate_hz: float) -> np.ndarray:
     spectrum = scipy.fft.rfft(centred, size, axis=2)
     # Smoothed by weights of 1/4, 1/2, 1/4, since periods are no whole number of frames.
     smoothing = 0.5 + 0.5 * np.cos(2 * np.pi / size * np.arange(spectrum.shape[2], dtype=np.float32))
-    power = np.square(np.abs(spectrum) * smoothing)
+    power = (np.square(spectrum.real) + np.square(spectrum.imag)) * np.square(smoothing)
     sums = scipy.fft.irfft(power, size, axis=2)[:, :, :n_lags]
     # Divided by the number of pairs, but not by few.
     pairs = np.maximum(width - np.arange(n_lags), width / 8)

@@ -180,7 +180,7 @@ def tuned(fine: np.ndarray) -> np.ndarray:
 
 def describe(windows: np.ndarray, passage: int) -> np.ndarray:
     """(N, 36, W) fine chroma → (N, 42); see the table above. passage: in frames."""
-    chroma = tuned(windows.transpose(0, 2, 1).astype(np.float64))
+    chroma = tuned(windows.transpose(0, 2, 1).astype(np.float64, order="C"))
     n, width, _ = chroma.shape
     mean = chroma.mean(axis=1)
     correlation = keys(mean)

@@ -46,8 +46,8 @@ def rows(
     if len(values) == 0:
         return np.zeros((0, n_dims), np.float32)
     first, width = _windows(len(values), n_samples / params.sample_rate_hz, params)
-    windows = np.lib.stride_tricks.sliding_window_view(values, width, axis=0)
-    parts = [describe(windows[first[i : i + BATCH]]) for i in range(0, len(first), BATCH)]
+    windows = np.lib.stride_tricks.sliding_window_view(np.ascontiguousarray(values.T), width, axis=1).swapaxes(0, 1)
+    parts = [describe(np.ascontiguousarray(windows[first[i : i + BATCH]])) for i in range(0, len(first), BATCH)]
     return np.concatenate(parts).astype(np.float32)
 
 
