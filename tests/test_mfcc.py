@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mer_ray import features
 from mer_ray.features import FeatureSpec, logmel
-from mer_ray.features.logmel import slaney_bank
+from mer_ray.features.mel import slaney_bank
 from mer_ray.features.mfcc import Params, dct_matrix
 
 TOLERANCE = 1e-3

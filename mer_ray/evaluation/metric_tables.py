@@ -15,7 +15,7 @@ from mer_ray.features.joined import part_names
 from mer_ray.io.cells import guard
 
 NAMES = {"vggish": "VGGish", "yamnet": "YAMNet", "musicnn": "musicnn", "logmel": "log-mel"}
-PLAIN = ("-", "constant mean", "constant median", "ridge", "kernel", "chroma", "spectral")
+PLAIN = ("-", "constant mean", "constant median", "ridge", "kernel", "chroma", "spectral", "rhythm", "tonal")
 HEADS = {name: metric.heading for name, metric in METRICS.items()}
 TERMINAL_HEADS = ["Network", "Feature", *("R² [95 %]" if head == "R²" else head for head in HEADS.values()), ""]
 """Of `terminal_rows`."""

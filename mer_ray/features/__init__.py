@@ -28,6 +28,8 @@ MODULES = {
     "logmel": "mer_ray.features.logmel",
     "chroma": "mer_ray.features.chroma",
     "spectral": "mer_ray.features.spectral",
+    "rhythm": "mer_ray.features.rhythm",
+    "tonal": "mer_ray.features.tonal",
     "vggish": "mer_ray.features.vggish",
     "musicnn": "mer_ray.features.musicnn",
 }

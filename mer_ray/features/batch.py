@@ -1,4 +1,4 @@
-"""Files → frames of several features, which share the decoding."""
+"""Files → frames of several features, which share the decoding and, where they are equal, the spectra."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from mer_ray.audio import decode
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.errors import TrackError
-from mer_ray.features import Extractor, FrameStream
+from mer_ray.features import Extractor, FrameStream, mel
 from mer_ray.io.objects import local_copy
 
 Stream = Callable[..., Iterator[decode.Block]]
@@ -72,13 +72,13 @@ def _read(
         rates = sorted({e.spec.sample_rate_hz for e in sharing.values()})
         for block in stream(path, rates, excerpt, min_duration_s):
             seconds, share = seconds + block.seconds, block.decoded_share
+            if len(streams[next(iter(sharing))]) <= block.piece:
+                for name, piece in mel.start(sharing).items():
+                    for ended in streams[name][-1:]:
+                        ended.finish()
+                    streams[name].append(piece)
             for name, extractor in sharing.items():
-                pieces = streams[name]
-                if len(pieces) <= block.piece:
-                    for piece in pieces[-1:]:
-                        piece.finish()
-                    pieces.append(extractor.start())
-                pieces[-1].push(block.samples[extractor.spec.sample_rate_hz])
+                streams[name][-1].push(block.samples[extractor.spec.sample_rate_hz])
     for pieces in streams.values():
         for piece in pieces[-1:]:
             piece.finish()

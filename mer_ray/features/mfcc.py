@@ -11,8 +11,9 @@ from typing import Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from mer_ray.features import Extractor, FeatureSpec
-from mer_ray.features.logmel import LogMelStream, MelParams, MelSpectra
+from mer_ray.features import FeatureSpec
+from mer_ray.features.logmel import Floored
+from mer_ray.features.mel import MelExtractor, MelParams, MelSpectra
 
 TOP_DB = 80.0
 
@@ -33,17 +34,17 @@ def resolve(params: Params, demo: bool = False) -> FeatureSpec:
     return params.mel_spec("mfcc", 2, params.n_mfcc)
 
 
-class Mfcc(Extractor):
+class Mfcc(MelExtractor):
     """``librosa.feature.mfcc``, time first: (n_samples,) → (1 + n_samples // hop_length, n_mfcc)."""
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
         params = Params(**spec.params)
-        self._spectra = MelSpectra(params)
+        self.spectra = MelSpectra(params)
         self._dct = dct_matrix(params.n_mels, params.n_mfcc)
 
-    def start(self) -> LogMelStream:
-        return LogMelStream(self._spectra, TOP_DB, self._dct)
+    def listen(self) -> Floored:
+        return Floored(self.spectra.params.n_mels, TOP_DB, self._dct)
 
 
 load = Mfcc

@@ -75,6 +75,11 @@ class Cutter:
         self._n_samples = 0
 
     @property
+    def n_samples(self) -> int:
+        """Samples so far."""
+        return self._n_samples
+
+    @property
     def n_frames(self) -> int:
         """Frames of the audio so far: librosa's number, or 0 where the first frame would be mostly padding."""
         if self._n_samples <= self._n_fft // 2:
