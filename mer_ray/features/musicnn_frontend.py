@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mer_ray.features.logmel import slaney_bank
+from mer_ray.features.mel import slaney_bank
 from mer_ray.features.musicnn_network import N_BANDS, PATCH_FRAMES
 from mer_ray.features.stft import hann
 

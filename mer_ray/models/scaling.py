@@ -16,8 +16,9 @@ PREFIX = "scaler."
 class Scaler:
     """Means and deviations: of the frames, shape (F,), and of the labels, shape (3,); all float32.
 
-    x_root: (F,), 1 for a dimension that is never negative, whose square root is standardised. Rectified
-    embeddings are mostly zero with rare large values, which would dominate all products (Perronnin et al. 2010, ECCV).
+    x_root: (F,), 1 for a dimension that is never negative and whose mean is below its deviation: its square root is
+    standardised. Rectified embeddings are mostly zero with rare large values, which would dominate all products
+    (Perronnin et al. 2010, ECCV).
     """
 
     x_root: np.ndarray
@@ -70,11 +71,15 @@ class Scaler:
 
 
 def _moments(tracks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x_root, mean and deviation of tracks (n_i, F), each (F,).
+    """x_root, mean and deviation of tracks (n_i, F), each (F,)."""
+    none = np.zeros(tracks[0].shape[1], bool)
+    mean, sd = _mean_sd(tracks, none)
+    x_root = (np.min([track.min(axis=0) for track in tracks], axis=0) >= 0) & (mean < sd)
+    return (x_root, *(_mean_sd(tracks, x_root) if x_root.any() else (mean, sd)))
 
-    They are summed track by track, in float64 around the first frame, without a copy of all frames.
-    """
-    x_root = np.min([track.min(axis=0) for track in tracks], axis=0) >= 0
+
+def _mean_sd(tracks: Sequence[np.ndarray], x_root: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Summed track by track, in float64 around the first frame, without a copy of all frames."""
     origin = _rooted(tracks[0][:1], x_root)[0].astype(np.float64)
     count, total, squares = 0, np.zeros(len(origin)), np.zeros(len(origin))
     for track in tracks:
@@ -83,7 +88,7 @@ def _moments(tracks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.n
         total += centred.sum(axis=0)
         squares += np.square(centred).sum(axis=0)
     mean = total / count
-    return x_root, origin + mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
+    return origin + mean, np.sqrt(np.maximum(squares / count - mean**2, 0))
 
 
 def _rooted(track: np.ndarray, root: np.ndarray) -> np.ndarray:
