@@ -15,7 +15,7 @@ from pydantic import Field
 from mer_ray.features import FeatureSpec
 from mer_ray.features.stft import StftParams
 
-BATCH = 32
+BATCH = 16
 """Windows that are described together, to fit the processor's cache."""
 
 
