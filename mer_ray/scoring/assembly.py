@@ -18,9 +18,9 @@ from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, now
 from mer_ray.models.regressor import Regressor
 from mer_ray.models.statistics import PassageStatistics
-from mer_ray.scoring import model_folder
+from mer_ray.scoring import excerpts, model_folder
 from mer_ray.scoring.card import card
-from mer_ray.scoring.intervals import coverage, intervals
+from mer_ray.scoring.intervals import coverage, intervals, with_excerpts
 from mer_ray.training import reference
 from mer_ray.training.checkpoint import VERSION
 from mer_ray.training.crossval import Part, read_member
@@ -39,9 +39,9 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
     predicted = np.zeros((*fold.shape, len(DIMENSIONS)))
     choices: list[dict[str, Any]] = []
     for r, k in np.ndindex(own["repeats"], own["folds"]):
-        of_fold = _required(checkpoints.read(replace(trial, repeat=r, fold=k).result), f"fold {k} of repeat {r}")
-        predicted[r, fold[r] == k] = of_fold.arrays[0]
-        choices += of_fold.progress["choices"]
+        result = _required(checkpoints.read(replace(trial, repeat=r, fold=k).result), f"fold {k} of repeat {r}")
+        predicted[r, fold[r] == k] = result.arrays[0]
+        choices += result.progress["choices"]
 
     def member(number: int, part: Part) -> Regressor:
         found: Regressor = _required(read_member(checkpoints, number, trial.recipe(part, choices)), f"member {number}")
@@ -55,13 +55,17 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
         statistics = PassageStatistics.fit(d.frames, d.labels, first.window, feature.hop_s, 0)
     means = [statistics.mean(t, first.window, feature.hop_s) for t in d.frames]
     figures = evaluate(d.labels, predicted, d.groups)
+    of_fold = {k: [m for m, p in zip(trained, plan, strict=True) if (p.repeat, p.fold) == (0, k)] for k in set(fold[0])}
+    rows, heard, whole_s = excerpts.predictions(d.frames, fold[0], of_fold, feature.hop_s, own["seed"])
+    widths = intervals(d.labels, predicted, d.groups)
+    widths = with_excerpts(widths, d.labels[rows], predicted[0, rows], heard, whole_s)
     model = model_folder.Model(
         name=trial.run,
         network=str(trial.network),
         feature=feature,
         window=first.window,
         members=members,
-        intervals=intervals(d.labels, predicted, d.groups),
+        intervals=widths,
         reference=reference.fit(statistics, np.stack(means), d.groups, own["seed"]),
         metrics=figures,
         details={

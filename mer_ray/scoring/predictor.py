@@ -116,7 +116,8 @@ class Predictor:
             return []
         out = []
         predicted = ensemble(model.members, tracks)
-        lower, upper = model.intervals.ends(np.stack([p.value for p in predicted]))
+        seconds = np.array([len(track) for track in tracks]) * model.feature.hop_s
+        lower, upper = model.intervals.ends(np.stack([p.value for p in predicted]), seconds)
         for i, (track, one) in enumerate(zip(tracks, predicted, strict=True)):
             mean = one.statistics if self._shared else None
             if mean is None:
