@@ -8,6 +8,7 @@ is longer, and a passage is a run of atoms.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,6 +55,23 @@ def block_sizes(n_dims: int, hop_s: float) -> list[int]:
     if not k:
         return [n_dims]
     return [n_dims, k, k, k, 3 * k, k * (len(band_edges(segment_frames(hop_s))) - 1)]
+
+
+def level_blocks(features: Sequence[tuple[int, float]]) -> list[slice]:
+    """The columns of `statistics` that tell level and spread, block by block; for novelty.
+
+    features: width and hop of the frames of each feature, in their order. Those blocks are the mean of the frames, and
+    mean and deviation of their components; of features without components, the mean of the frames, but only where no
+    feature has components: a network's frames react to what it was trained for, not to how audio was recorded.
+    """
+    fine, coarse, start = list[slice](), list[slice](), 0
+    for n_dims, hop_s in features:
+        sizes = block_sizes(n_dims, hop_s)
+        ends = start + np.cumsum(sizes)
+        blocks = [slice(int(end) - size, int(end)) for size, end in zip(sizes, ends, strict=True)]
+        (fine if is_fine(hop_s) else coarse).extend(blocks[:3])
+        start = int(ends[-1])
+    return fine or coarse
 
 
 @dataclass(frozen=True)

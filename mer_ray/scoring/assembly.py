@@ -14,8 +14,10 @@ from mer_ray.errors import MerRayError
 from mer_ray.evaluation.bootstrap import group_sizes
 from mer_ray.evaluation.predictions import Predictions
 from mer_ray.evaluation.summary import evaluate, of_baselines
+from mer_ray.features.joined import parts
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, now
+from mer_ray.models import passages
 from mer_ray.models.regressor import Regressor
 from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring import excerpts, model_folder
@@ -54,6 +56,7 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
     if statistics is None:
         statistics = PassageStatistics.fit(d.frames, d.labels, first.window, feature.hop_s, 0)
     means = [statistics.mean(t, first.window, feature.hop_s) for t in d.frames]
+    blocks = passages.level_blocks([(part.n_dims, part.hop_s) for part in parts(feature)])
     figures = evaluate(d.labels, predicted, d.groups)
     of_fold = {k: [m for m, p in zip(trained, plan, strict=True) if (p.repeat, p.fold) == (0, k)] for k in set(fold[0])}
     rows, heard, whole_s = excerpts.predictions(d.frames, fold[0], of_fold, feature.hop_s, own["seed"])
@@ -66,7 +69,7 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
         window=first.window,
         members=members,
         intervals=widths,
-        reference=reference.fit(statistics, np.stack(means), d.groups, own["seed"]),
+        reference=reference.fit(statistics, np.stack(means), d.groups, own["seed"], blocks),
         metrics=figures,
         details={
             "settings": own,

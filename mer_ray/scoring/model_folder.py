@@ -25,7 +25,7 @@ from mer_ray.training.fit import restore
 from mer_ray.training.recipe import Recipe
 from mer_ray.training.reference import Reference
 
-FORMAT = 3
+FORMAT = 4
 AGAIN = "train it again, or copy the whole folder"
 
 
@@ -157,14 +157,19 @@ def load(uri: str) -> Model:
         raise ModelError(f"model {uri} is damaged ({one_line(str(error), 200)})", AGAIN) from error
 
 
+_OF_REFERENCE = ("basis", "columns", "sizes", "limits", "usual")
+
+
 def _of_reference(reference: Reference) -> dict[str, np.ndarray]:
-    arrays = {"basis": reference.basis, "limit": np.array([reference.limit]), **reference.statistics.arrays()}
+    arrays = {name: getattr(reference, name) for name in _OF_REFERENCE}
+    arrays |= {"limit": np.array([reference.limit]), **reference.statistics.arrays()}
     return {f"reference.{k}": v for k, v in arrays.items()}
 
 
 def _reference(tensors: dict[str, np.ndarray]) -> Reference:
     own = _part(tensors, "reference.")
-    return Reference(PassageStatistics.from_arrays(own), own["basis"], float(own["limit"][0]))
+    arrays = {name: own[name] for name in _OF_REFERENCE}
+    return Reference(statistics=PassageStatistics.from_arrays(own), limit=float(own["limit"][0]), **arrays)
 
 
 def _part(tensors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

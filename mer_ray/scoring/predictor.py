@@ -123,7 +123,7 @@ class Predictor:
             if mean is None:
                 mean = model.reference.statistics.mean(track, model.window, model.feature.hop_s)
             sound = model.reference.coordinates(mean)
-            novelty = float(model.reference.novelty(sound))
+            novelty = float(model.reference.novelty(mean))
             out.append(Prediction(one.value, lower[i], upper[i], one.curve, one.hop_s, novelty, sound))
         return out
 
