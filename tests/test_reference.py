@@ -87,7 +87,7 @@ def test_a_handful_of_tracks_is_enough_to_fit():
 
 
 def test_what_no_training_track_has_is_new(fitted):
-    """A part of the dimensions silent, and a steady noise over everything: both lie near the usual in most directions."""
+    """Some dimensions silent, or a steady noise over everything: both lie near the usual in most directions."""
     some = tracks(40, seed=4)
     band = [np.where(np.arange(N_DIMS) < N_DIMS // 2, t, -6).astype(np.float32) for t in some]
     rng = np.random.default_rng(6)
