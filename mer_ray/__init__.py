@@ -4,7 +4,7 @@ The functions here need neither Ray nor a workspace:
 
     import mer_ray
 
-    table = mer_ray.score(["a.ogg", "b.mp3"])                     # the packaged model; or model="work/mine/runs/NAME"
+    table = mer_ray.score(["a.ogg", "b.mp3"])                     # model="default", "light" or "work/mine/runs/NAME"
     prediction = mer_ray.load_model().predict(samples, rate)
     label = mer_ray.vad_from_tags({"sad": 80, "epic": 20}, mer_ray.load_lexicon("NRC-VAD-Lexicon.txt"))
 """
@@ -31,7 +31,15 @@ __all__ = ["__version__", "failures", "load_lexicon", "load_model", "score", "va
 
 
 def load_model(path: str | os.PathLike[str] | None = None) -> Predictor:
-    """A model folder (``runs/NAME`` of a workspace), or the packaged model, ready to predict. Raises ModelError."""
+    """A model, ready to predict.
+
+    Args:
+        path: A model folder (``runs/NAME`` of a workspace), or the name of a packaged model: "default", which is also
+            the one without a path, or "light", which takes a fraction of the time.
+
+    Raises:
+        ModelError: There is no such model, or it cannot be loaded.
+    """
     from mer_ray.scoring.predictor import load
 
     return load(path)
@@ -53,7 +61,7 @@ def score(
 
     Args:
         files: Paths, or one path; a folder stands for the audio files in it and below.
-        model: A loaded model, its folder, or None for the packaged one.
+        model: A loaded model, its folder, or the name of a packaged one, "default" (as without) or "light".
         min_duration_s: Shorter files fail.
         errors: For files that cannot be scored: "warn" leaves them out with one UserWarning, "ignore" without one, and
             `failures` lists them; "raise" raises the first one's TrackError.

@@ -152,7 +152,9 @@ def report(config: Config, workspace: Workspace, against: str | None) -> None:
 @main.command()
 @click.argument("catalog", nargs=-1)
 @click.option(
-    "--model", metavar="DIR", help="A model folder; else the packaged one, and for the workspace's own tracks its best."
+    "--model",
+    metavar="light|default|DIR",
+    help="A packaged model or a folder (./light, if so called). [default; for the workspace's own tracks, its best]",
 )
 @click.option(
     "--out",

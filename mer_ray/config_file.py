@@ -35,6 +35,7 @@ _WORDS = {
     "label.lexicon": ("demo",),
     "extract.vggish.weights": ("auto", "random"),
     "extract.musicnn.weights": ("auto",),
+    "score.model": ("light", "default"),
 }
 """Values that are not paths."""
 

@@ -1,4 +1,4 @@
-"""The kernel model: its statistics, its random features, and the closed form that fits it."""
+"""The kernel model: its statistics, its Gaussian kernels, and the closed form that fits it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from parts import cross_validate
 
 from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.models import kernel, passages
-from mer_ray.models.kernel import LENGTH_SCALES, RIDGE_ALPHAS, Kernel, interquartile_mean, random_features, ridge
+from mer_ray.models import gaussian, kernel, passages
+from mer_ray.models.gaussian import LENGTH_SCALES, Kernels
+from mer_ray.models.kernel import RIDGE_ALPHAS, Kernel, interquartile_mean
 from mer_ray.models.regressor import Regressor
 from mer_ray.models.splits import grouped_folds
+from mer_ray.training.fit import restore
 from mer_ray.training.recipe import Recipe
 
 HOP_S, N_DIMS = 0.05, 4
@@ -42,19 +44,157 @@ def same(a: Regressor, b: Regressor) -> bool:
     return all(np.array_equal(v, b.arrays[k]) for k, v in a.arrays.items())
 
 
-# the closed form ---------------------------------------------------------------------------------------------------
+# kernels and the closed form ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(30, 70), (70, 30), (40, 40)])
-def test_ridge_is_scikit_learns(shape):
-    from sklearn.linear_model import Ridge
+def by_formula(x: list[np.ndarray], support: list[np.ndarray], kernels: Kernels) -> np.ndarray:
+    """The sums over blocks and length scales of exp(-d² / 2 (l m)²), in double precision."""
+    out = np.zeros((len(kernels.mixtures), len(x[0]), len(support[0])))
+    for b, (one, other) in enumerate(zip(x, support, strict=True)):
+        squared = np.square(one.astype(float)[:, None] - other.astype(float)[None]).sum(axis=2)
+        for k, scale in enumerate(LENGTH_SCALES):
+            values = np.exp(-squared / (2 * (scale * float(kernels.medians[b])) ** 2))
+            out += kernels.mixtures[:, b, k, None, None] * values
+    return out
 
+
+def blocks(n: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal((n, width)).astype(np.float32) for width in (3, 40)]
+
+
+def some_kernels() -> Kernels:
+    mixtures = np.random.default_rng(5).uniform(0.1, 1, (2, 2, len(LENGTH_SCALES)))
+    mixtures[0, 1] = mixtures[1, :, 1] = 0  # neither has all blocks and scales
+    return Kernels(np.float32([2.0, 8.5]), mixtures)
+
+
+def test_kernels_are_the_written_out_gaussians():
+    x, support, kernels = blocks(23), blocks(31, seed=1), some_kernels()
+    assert kernels(x, support) == pytest.approx(by_formula(x, support, kernels), abs=1e-5)
+
+
+def test_the_unit_of_distance_is_the_median_between_passages():
+    from scipy.spatial.distance import cdist
+
+    x = blocks(60)
+    assert gaussian.median_distances(x) == pytest.approx([np.median(cdist(b, b)) for b in x], rel=1e-5)
+    assert gaussian.median_distances([np.ones((4, 3))])[0] > 0  # alike, yet something to divide by
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 20))
+def test_a_tracks_kernel_is_the_mean_over_its_passages(counts, together):
+    """However many passages are compared together."""
+    counts, kernels = np.array(counts), some_kernels()
+    x, support = blocks(counts.sum()), blocks(9, seed=1)
+    mean = np.repeat(np.eye(len(counts)) / counts, counts, axis=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gaussian, "ROWS", together)
+        across, among = kernels.of_tracks(x, counts, support), kernels.of_tracks(x, counts, x, counts)
+    assert across == pytest.approx(mean @ by_formula(x, support, kernels), abs=1e-5)
+    assert among == pytest.approx(mean @ by_formula(x, x, kernels) @ mean.T, abs=1e-5)
+
+
+def problem(n: int = 40) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A Gram matrix, targets, and weights of tracks."""
     rng = np.random.default_rng(1)
-    x, y, weight = rng.standard_normal(shape), rng.standard_normal(shape[0]) + 3, rng.uniform(0.1, 5, shape[0])
-    mean = np.average(y, weights=weight)
-    coefficients = ridge(x, y - mean, weight, 0.7)
-    theirs = Ridge(alpha=0.7, fit_intercept=False, solver="cholesky").fit(x, y - mean, sample_weight=weight)
-    assert np.allclose(coefficients, theirs.coef_, rtol=0, atol=1e-6)
+    gram = by_formula(x := blocks(n), x, some_kernels())[0]
+    return gram, rng.standard_normal(n), rng.uniform(0.1, 5, n)
+
+
+def test_ridge_is_scikit_learns():
+    from sklearn.kernel_ridge import KernelRidge
+
+    gram, y, weight = problem()
+    theirs = KernelRidge(alpha=0.7, kernel="precomputed").fit(gram, y, sample_weight=weight)
+    assert gaussian.ridge(gram, y, weight, 0.7) == pytest.approx(theirs.dual_coef_, abs=1e-9)
+
+
+def test_the_path_of_penalties_is_ridge_with_each_around_the_weighted_mean():
+    gram, _, _ = problem()
+    rng, known, alphas = np.random.default_rng(3), np.arange(40) % 4 > 0, (0.1, 0.8)
+    y = rng.standard_normal((40, 3)) + 2
+    for weights in (np.ones((40, 3)), rng.uniform(0.1, 5, (40, 3))):
+        found = gaussian.ridge_path(gram, y, weights, known, alphas)
+        for j, alpha in enumerate(alphas):
+            for d in range(3):
+                w, mean = weights[known, d], np.average(y[known, d], weights=weights[known, d])
+                coefficients = gaussian.ridge(gram[np.ix_(known, known)], y[known, d] - mean, w, alpha)
+                assert found[j, :, d] == pytest.approx(gram[np.ix_(~known, known)] @ coefficients + mean, abs=1e-8)
+
+
+def test_landmarks_that_are_all_passages_give_the_exact_solution():
+    gram, y, weight = problem()
+    exact = gram @ gaussian.ridge(gram, y, weight, 0.7)
+    assert gram @ gaussian.ridge_on_landmarks(gram, gram, y, weight, 0.7) == pytest.approx(exact, abs=2e-3)
+
+
+def test_more_landmarks_come_closer_to_the_exact_solution():
+    gram, y, weight = problem(200)
+    exact = gram @ gaussian.ridge(gram, y, weight, 0.7)
+    missed = []
+    for n in (10, 50, 150):
+        own = gaussian.ridge_on_landmarks(gram[:, :n], gram[:n, :n], y, weight, 0.7)
+        missed.append(np.square(gram[:, :n] @ own - exact).mean() / exact.var())
+    assert missed[0] > missed[1] > missed[2]
+    assert missed[2] < 0.1
+
+
+def values(model: Regressor, tracks: list[np.ndarray]) -> np.ndarray:
+    return np.stack([p.value for p in model.predict(tracks)])
+
+
+def test_beyond_its_support_a_model_predicts_nearly_the_same(monkeypatch):
+    """With landmarks instead of all passages, which are 3 a track here."""
+    fresh, truth, _ = planted(seed=4)
+    exact = Kernel(HOP_S, 80).fit(TRACKS, LABELS, ARTISTS)
+    n_windows = len(exact.arrays["network.support"])
+    assert n_windows >= 2 * len(TRACKS)
+    monkeypatch.setattr(kernel, "SUPPORT", 100)
+    few = Kernel(HOP_S, 80).fit(TRACKS, LABELS, ARTISTS)
+    assert len(few.arrays["network.support"]) == len(few.arrays["network.coefficients"]) == 100 < n_windows
+    assert few.chosen == exact.chosen
+    both = values(exact, fresh), values(few, fresh)
+    for d in (0, 1):
+        assert np.corrcoef(both[0][:, d], both[1][:, d])[0, 1] > 0.97
+        errors = [np.square(found[:, d] - truth[:, d]).mean() for found in both]
+        assert errors[1] < 1.25 * errors[0]
+    again = Kernel(HOP_S, 80).fit(TRACKS, LABELS, ARTISTS)
+    assert same(few, again)
+    assert not same(few, Kernel(HOP_S, 80).fit(TRACKS, LABELS, ARTISTS, seed=1))
+
+
+@pytest.mark.parametrize("support", [4_096, 40], ids=["exact", "landmarks"])
+def test_what_a_fit_has_fitted_is_what_its_arrays_predict(monkeypatch, support):
+    """Of tracks that are one passage each, whose error the fit reports."""
+    monkeypatch.setattr(kernel, "SUPPORT", support)
+    model = Kernel(HOP_S, 200).fit(TRACKS, LABELS, ARTISTS)
+    again = restore(Recipe("kernel", HOP_S, 200), model.arrays, model.targets)
+    errors = np.square((values(again, TRACKS) - LABELS) / LABELS.std(axis=0))
+    assert errors.mean() == pytest.approx(model.curve[0, 0], rel=0.01)
+
+
+def test_with_one_artist_nothing_is_selected_and_it_learns_all_the_same():
+    model = Kernel(HOP_S, 160).fit(TRACKS, LABELS, ["one"] * len(TRACKS))
+    for chosen in model.chosen.values():
+        assert chosen["ridge_alpha"] == kernel.DEFAULT_ALPHA
+        assert len(chosen["length_scales"]) == len(LENGTH_SCALES)
+    fresh, truth, _ = planted(seed=4)
+    assert np.corrcoef(values(model, fresh)[:, 0], truth[:, 0])[0, 1] > 0.7
+
+
+def test_blocks_weigh_by_the_root_of_their_width_and_those_of_coarse_features_three_times():
+    from mer_ray.features.joined import Joined
+
+    rng = np.random.default_rng(0)
+    tracks = [Joined((t, rng.standard_normal((10, 9), np.float32)), (HOP_S, 1.0)) for t in TRACKS]
+    model = Kernel(HOP_S, 160, hops=(HOP_S, 1.0)).fit(tracks, LABELS, ARTISTS)
+    weights = model.arrays["network.mixtures"].sum(axis=2)
+    sizes = passages.block_sizes(N_DIMS, HOP_S)
+    wanted = np.array([*np.sqrt(sizes), 3 * np.sqrt(9)])
+    for own in weights:
+        assert own == pytest.approx(wanted / wanted.sum(), rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -96,10 +236,10 @@ def test_the_same_call_gives_the_same_bits_whatever_it_does_not_use(crossed):
 def test_it_says_what_it_has_chosen(crossed):
     for member in crossed[0].members:
         assert list(member.chosen) == list(DIMENSIONS)
-        head = member.arrays["network.head.kernel"].reshape(6, len(LENGTH_SCALES), -1, 3)
+        mixtures = member.arrays["network.mixtures"]
         for d, chosen in enumerate(member.chosen.values()):
             assert chosen["ridge_alpha"] in RIDGE_ALPHAS
-            used = [round(s, 4) for k, s in enumerate(LENGTH_SCALES) if head[:, k, :, d].any()]
+            used = [round(s, 4) for k, s in enumerate(LENGTH_SCALES) if mixtures[d, :, k].any()]
             assert chosen["length_scales"] == used
     assert crossed[0].members[0].chosen == crossed[1].members[0].chosen
 
@@ -111,28 +251,6 @@ def test_heavy_labels_count_more():
         model = Kernel(HOP_S, 160).fit(tracks, labels, ARTISTS[:24] * 2, weights=weights / weights.mean(axis=0))
         values = np.stack([p.value for p in model.predict(TRACKS[:24])])
         assert np.corrcoef(values[:, 0], truth[:, 0])[0, 1] > 0.7
-
-
-# random features ---------------------------------------------------------------------------------------------------
-
-
-def miss(count: int, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
-    """Mean absolute difference of the features' products and the Gaussian kernel of each length scale."""
-    monkeypatch.setattr(kernel, "N_RANDOM_FEATURES", count)
-    blocks = list(np.random.default_rng(2).standard_normal((2, 40, 6)).astype(np.float32))
-    median = 3.0
-    features = random_features(blocks, np.full(2, median)).astype(float).reshape(40, 2, len(LENGTH_SCALES), -1)
-    products = np.einsum("ibkw,jbkw->bkij", features, features)
-    squared = np.stack([np.square(b[:, None] - b[None]).sum(axis=2) for b in blocks])[:, None]
-    gaussian = np.exp(-squared / (2 * np.square(median * np.array(LENGTH_SCALES))[:, None, None]))
-    return np.abs(products - gaussian).mean(axis=(0, 2, 3))
-
-
-def test_products_of_random_features_are_gaussian_kernels(monkeypatch):
-    few, some, all_of_them = (miss(n, monkeypatch) for n in (40, 400, kernel.N_RANDOM_FEATURES))
-    assert (few > some).all()
-    assert (some > all_of_them).all()
-    assert (all_of_them < 0.02).all()
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40), st.floats(0, 1))
@@ -175,7 +293,7 @@ def by_hand(x: np.ndarray, projection: np.ndarray, hop_s: float) -> list[np.ndar
 
     x = x.astype(float)
     if not passages.is_fine(hop_s):
-        return [x.mean(axis=0), sd(x)]
+        return [x.mean(axis=0)]
     y, step = x @ projection, round(passages.TEXTURE_S / hop_s)
     pieces = [y[i : i + step] for i in range(0, len(y), step)]
     weights = np.array([len(piece) for piece in pieces])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,24 +21,25 @@ from mer_ray.scoring import model_folder
 from mer_ray.scoring.model_folder import Model
 
 
-def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None, packaged: bool = False) -> str:
+def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None, packaged: str = "") -> str:
     """The card, as Markdown.
 
     Args:
         model: What it describes.
         baselines: ridge, svr, ... → the figures of `summary.evaluate`, on the same feature, tracks and folds.
-        packaged: Whether the model comes with the package, without the files of its run.
+        packaged: The name of a model that comes with the package, without the files of its run.
     """
-    use, limits = _use("" if packaged else f"runs/{model.name}"), _limits(SEEN_PACKAGED if packaged else SEEN)
-    parts = [_head(model), _data(model), _metrics(model, baselines or {}), _settings(model), use, limits]
-    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+    use = _use(packaged or f"runs/{model.name}", bool(packaged))
+    limits = _limits(SEEN_PACKAGED if packaged else SEEN, [part.name for part in parts(model.feature)])
+    sections = [_head(model), _data(model), _metrics(model, baselines or {}), _settings(model), use, limits]
+    return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
 
-def packaged_card(uri: str, name: str) -> str:
-    """The card of a workspace's run as the packaged model."""
+def packaged_card(uri: str, run: str, name: str) -> str:
+    """The card of a workspace's run as a packaged model of that name."""
     workspace = Workspace(uri)
-    model = model_folder.load(workspace.at("runs", name))
-    return card(model, of_baselines(workspace).get(model.feature.name), packaged=True)
+    model = model_folder.load(workspace.at("runs", run))
+    return card(model, of_baselines(workspace).get(model.feature.name), name)
 
 
 def _head(model: Model) -> list[str]:
@@ -156,21 +157,26 @@ def _chosen(chosen: Mapping[str, Any] | None, selects: str) -> list[str]:
     ]
 
 
-def _use(folder: str) -> list[str]:
-    """folder: of the model; empty for the packaged one."""
-    quoted = f'"{folder}"' if folder else ""
+def _use(model: str, packaged: bool) -> list[str]:
+    """model: a folder, or the name of a packaged one."""
+    is_default = packaged and model == model_folder.DEFAULT
+    named = "" if is_default else f'"{model}"'
+    command = f"mer-ray score MUSIC_FOLDER{'' if is_default else f' --model {model}'}"
+    if not packaged:
+        command += " --out scores.csv"
+    about = ["It is the model that is used where none is named.", ""] if is_default else []
     return [
         "## Use",
         "",
-        *(() if folder else ("It is the model that is used where none is named.", "")),
+        *about,
         "```sh",
-        f"mer-ray score MUSIC_FOLDER --model {folder} --out scores.csv" if folder else "mer-ray score MUSIC_FOLDER",
+        command,
         "```",
         "",
         "```python",
         "import mer_ray",
         "",
-        f"prediction = mer_ray.load_model({quoted}).predict(samples, rate)  # mono, in [-1, 1]",
+        f"prediction = mer_ray.load_model({named}).predict(samples, rate)  # mono, in [-1, 1]",
         "prediction.vad, prediction.lower, prediction.upper  # valence, arousal, dominance",
         "```",
     ]
@@ -178,9 +184,17 @@ def _use(folder: str) -> list[str]:
 
 SEEN = "for those, use the out-of-fold values in `predictions.parquet`."
 SEEN_PACKAGED = "for those, its scores are fitted values."
+PRETRAINED = {
+    "musicnn": [
+        "- musicnn's networks (Pons & Serra 2019, ISC licence) learnt tags of the Million Song Dataset and of",
+        "  MagnaTagATune. Whether training tracks are among those songs cannot be told without lists of them: where",
+        "  they are, the figures are a little favourable.",
+    ]
+}
+"""What a card says of features whose weights were trained on music."""
 
 
-def _limits(seen: str) -> list[str]:
+def _limits(seen: str, features: Sequence[str]) -> list[str]:
     return [
         "## Limits",
         "",
@@ -188,6 +202,7 @@ def _limits(seen: str) -> list[str]:
         "- Labels that come from tags say what listeners write about music. That is not what a person feels who hears",
         "  it, and nothing here measures that.",
         f"- It has heard every training track; {seen}",
+        *(line for name in features for line in PRETRAINED.get(name, [])),
         "- The intervals of the figures tell what another sample of tracks would change, not what another training",
         "  would.",
         "- A track that is unlike the training tracks is marked (`in_distribution`); its interval promises nothing.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,10 @@ from mer_ray.training.reference import Reference
 
 FORMAT = 4
 AGAIN = "train it again, or copy the whole folder"
+PACKAGED = ("light", "default")
+"""The models that come with the package, by the names that stand for their folders."""
+DEFAULT = "default"
+"""The one that is used where none is named."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,11 @@ def best(workspace: Workspace) -> str:
     return workspace.at("runs", max(candidates)[1])
 
 
+def located(name: str) -> str:
+    """The folder of a packaged model, which is another one on each machine; of anything else, the name itself."""
+    return str(Path(__file__).parents[1] / "packaged_models" / name) if name in PACKAGED else name
+
+
 def save(model: Model, workspace: Workspace, *folder: str) -> None:
     """Write the folder's weights and then its ``model.json``."""
     from safetensors.numpy import save as to_bytes
@@ -118,15 +128,16 @@ def describe(workspace: Workspace, *folder: str) -> dict[str, Any] | None:
 
 
 def load(uri: str) -> Model:
-    """Read a model folder. Raises ModelError naming the folder and what is wrong with it."""
+    """Read a model folder, or a packaged model by its name. Raises ModelError naming what is wrong with which."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
-    folder = Workspace(uri)
+    folder = Workspace(located(uri))
     value = describe(folder)
     if value is None:
         raise ModelError(
-            f"{uri} is not a model folder: it has no model.json", "give a folder that `mer-ray train` made, runs/NAME"
+            f"{uri} is not a model folder: it has no model.json",
+            f"give a folder that `mer-ray train` made, runs/NAME, or a packaged model, {' or '.join(PACKAGED)}",
         )
     try:
         data = folder.read_bytes("weights.safetensors")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -19,9 +18,6 @@ from mer_ray.models.regressor import ensemble
 from mer_ray.scoring import model_folder
 from mer_ray.scoring.samples import checked
 from mer_ray.scoring.waveform import Waveform
-
-DEFAULT = str(Path(__file__).parents[1] / "default_model")
-"""The model that comes with the package: audio only, small."""
 
 
 @dataclass(frozen=True)
@@ -133,5 +129,5 @@ class Predictor:
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Predictor:
-    """Load a model folder; the packaged one without a path. Raises ModelError."""
-    return Predictor(model_folder.load(DEFAULT if path is None else os.fspath(path)))
+    """Load a model folder, or a packaged model by its name; without either, the default one. Raises ModelError."""
+    return Predictor(model_folder.load(model_folder.DEFAULT if path is None else os.fspath(path)))

@@ -21,7 +21,7 @@ from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_table
 from mer_ray.io.shards import shard_file
 from mer_ray.io.tables import Workspace, now
-from mer_ray.scoring import frames, model_folder, other_parts, output, predictor, workers
+from mer_ray.scoring import frames, model_folder, other_parts, output, workers
 from mer_ray.scoring.catalog import Catalog, find
 from mer_ray.stages import counters, runner, task
 from mer_ray.stages.totals import lost
@@ -75,11 +75,13 @@ def run_catalog(
         config: The settings.
         paths: Folders, files, manifests or tables of frames.
         target: A path, s3:// or gs://, that ends in .parquet, .csv or .xlsx, or is a folder.
-        model: A folder; the packaged model by default.
+        model: A folder, or a packaged model by its name; by default, the latter's default.
         keep_features: Write the features too, as a table features/NAME in the target folder.
     """
     started = time.monotonic()
-    path = os.path.abspath(model) if model and address.is_local(model) else model or predictor.DEFAULT  # noqa: PTH100
+    path = model or model_folder.DEFAULT
+    if address.is_local(path) and path not in model_folder.PACKAGED:
+        path = os.path.abspath(path)  # noqa: PTH100
     out = output.Output(target)
     if keep_features and out.is_file:
         raise InputError(f"--keep-features needs a folder for its tables, and --out {target} is a file")
