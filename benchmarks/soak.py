@@ -141,7 +141,6 @@ def soak(options: argparse.Namespace, root: Path) -> None:
     import pyarrow.dataset as ds
 
     from mer_ray.io.tables import Workspace, now
-    from mer_ray.scoring.predictor import DEFAULT
 
     workspace = Workspace(str(root / "w"))
     rows = music(root / "music", options.tracks, options.seconds)
@@ -154,10 +153,12 @@ def soak(options: argparse.Namespace, root: Path) -> None:
     titles = ["quarter", "tracks/s", "tracks/CPU-s", "driver MB", "largest worker MB", "Ray's own MB"]
     titles += ["reference CPU-ms", "driver files", "worker files"]
     figures: dict[str, Any] = {"tracks": options.tracks}
-    stages = {"extract": ("features/logmel", []), "score": ("scores", common.sets(f"score.model={DEFAULT}"))}
+    stages = {"extract": ("features/logmel", []), "score": ("scores", common.sets("score.model=light"))}
     for stage, (table, more) in stages.items():
         command = [sys.executable, "-m", "mer_ray", stage, "--workspace", str(root / "w"), *more]
-        command += common.sets("collect.source=folder", "extract.features=logmel", "extract.logmel.fmax=7500")
+        command += common.sets(
+            "collect.source=folder", "extract.features=logmel,rhythm,tonal", "extract.logmel.fmax=7500"
+        )
         command += common.sets("extract.batch_minutes=10")
         samples = watch(command, root / "w" / table, options.tracks, options.every)
         shown = quarters(samples)

@@ -193,11 +193,12 @@ def test_relative_paths_of_inputs_start_at_the_folder_of_the_file(tmp_path, monk
 
 def test_what_is_assigned_starts_at_the_current_folder_and_words_are_no_paths(tmp_path):
     (tmp_path / "c.yaml").write_text(
-        "label: {lexicon: demo}\nextract: {vggish: {weights: auto}}\nacquire: {folder: ~/x}\n"
+        "label: {lexicon: demo}\nextract: {vggish: {weights: auto}}\nacquire: {folder: ~/x}\nscore: {model: light}\n"
     )
     loaded = config.load(tmp_path / "c.yaml", ["collect.manifest=tracks.csv", "label.keep=@a.txt"])
     assert (loaded.collect.manifest, loaded.label.keep) == ("tracks.csv", ["@a.txt"])
     assert (loaded.label.lexicon, loaded.extract.vggish.weights, loaded.acquire.folder) == ("demo", "auto", "~/x")
+    assert loaded.score.model == "light"
     assert config.load(tmp_path / "c.yaml", ["label.lexicon=l.txt"]).label.lexicon == "l.txt"
 
 

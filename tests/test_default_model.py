@@ -1,4 +1,4 @@
-"""The model in the package: what its card says, and how it behaves on real and on odd sounds."""
+"""The models in the package: what their cards say, and how they behave on real and on odd sounds."""
 
 from __future__ import annotations
 
@@ -15,22 +15,33 @@ import soundfile
 
 import mer_ray
 from mer_ray import models
+from mer_ray.errors import ModelError
+from mer_ray.features import FeatureSpec
+from mer_ray.features.joined import parts
 from mer_ray.io.identity import digest
 from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.models.kernel import LENGTH_SCALES, RIDGE_ALPHAS
+from mer_ray.models.gaussian import LENGTH_SCALES
+from mer_ray.models.kernel import RIDGE_ALPHAS
 from mer_ray.scoring import model_folder
 from mer_ray.scoring.card import card
 from mer_ray.scoring.intervals import LEVEL
-from mer_ray.scoring.predictor import DEFAULT, Predictor
+from mer_ray.scoring.predictor import Predictor
 
 RATE = 22_050
 MUSIC = Path(__file__).parents[2] / "shared" / "data" / "panda4q" / "audio"
 N_CLIPS = 12
 
 
-@pytest.fixture(scope="module")
-def model() -> Predictor:
-    return mer_ray.load_model()
+each = pytest.mark.parametrize("name", model_folder.PACKAGED)
+
+
+def folder_of(name: str) -> Path:
+    return Path(model_folder.located(name))
+
+
+@pytest.fixture(scope="module", params=model_folder.PACKAGED)
+def model(request: pytest.FixtureRequest) -> Predictor:
+    return mer_ray.load_model(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -42,63 +53,85 @@ def clips() -> list[np.ndarray]:
     return [soundfile.read(f, dtype="float32")[0] for f in files[:: len(files) // N_CLIPS][:N_CLIPS]]
 
 
-def test_it_is_small_and_whole_and_says_what_it_is():
-    folder = Path(DEFAULT)
+def test_a_name_stands_for_a_packaged_model_and_a_folder_of_that_name_is_given_as_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder_of("light"), tmp_path / "default")
+    light, default = (mer_ray.load_model(name) for name in ("light", "default"))
+    assert light.name != default.name
+    assert mer_ray.load_model().name == default.name
+    assert mer_ray.load_model("./default").name == light.name
+    with pytest.raises(ModelError, match="light or default"):
+        mer_ray.load_model("heavy")
+
+
+@each
+def test_it_is_small_and_whole_and_says_what_it_is(name):
+    folder = folder_of(name)
     message = json.loads((folder / "model.json").read_text())
     assert sum(f.stat().st_size for f in folder.iterdir()) <= 3e6
     assert digest((folder / "weights.safetensors").read_bytes()) == message["weights_sha256"]
     assert {f.name for f in folder.iterdir()} == {"model.json", "weights.safetensors", "README.md"}
     assert message["feature"]["sample_rate_hz"] == RATE
-    assert message["feature"]["weights"] is None
+    assert message["feature"]["name"] == "logmel+rhythm+tonal" + ("+musicnn" if name == "default" else "")
+    assert str(Path.cwd().parent) not in (folder / "model.json").read_text()
 
 
-def test_its_card_has_its_own_figures():
-    message = json.loads((Path(DEFAULT) / "model.json").read_text())
-    card = (Path(DEFAULT) / "README.md").read_text()
+def fingerprints(message: dict) -> list[str]:
+    return [part.fingerprint for part in parts(FeatureSpec.from_json(message["feature"]))]
+
+
+@each
+def test_its_card_has_its_own_figures(name):
+    message = json.loads((folder_of(name) / "model.json").read_text())
+    card = (folder_of(name) / "README.md").read_text()
     for dimension in DIMENSIONS:
         r2 = message["metrics"][dimension]["r2"]
         low, high = message["metrics"][dimension]["intervals"]["r2"]
         assert f"{r2:.3f} [{low:.3f}, {high:.3f}]" in card
-    for lines in ("472", "Panda", "NRC VAD", "never on both sides", message["feature"]["fingerprint"]):
+    for lines in ("472", "Panda", "NRC VAD", "never on both sides", *fingerprints(message)):
         assert lines in card
+    assert ("Million Song Dataset" in card) == ("ISC licence" in card) == (name == "default")
     assert all(0.87 <= share <= 0.93 for share in message["details"]["coverage"])
     assert message["details"]["repeats"] == 3
     assert LEVEL == 0.9
 
 
-def test_its_card_lists_what_was_used_and_chosen():
-    model = model_folder.load(DEFAULT)
-    text = (Path(DEFAULT) / "README.md").read_text()
+@each
+def test_its_card_lists_what_was_used_and_chosen(name):
+    model = model_folder.load(name)
+    text = (folder_of(name) / "README.md").read_text()
     message = text.split("## Training")[1].split("## Use")[0].replace("\\_", "_")
     for used in ("folds 5", "repeats 3", "seed 0", "window_s 30.0"):
         assert used in message
     unused = set(models.STEPPED) - models.uses("kernel")
     assert not [name for name in unused if name in message or name in model.details["settings"]]
-    head = model.members[0].arrays["network.head.kernel"].reshape(6, len(LENGTH_SCALES), -1, 3)
+    mixtures = model.members[0].arrays["network.mixtures"]
     for i, dimension in enumerate(DIMENSIONS):
         chosen = model.details["chosen"][dimension]
-        has = [round(b, 4) for k, b in enumerate(LENGTH_SCALES) if head[:, k, :, i].any()]
+        has = [round(b, 4) for k, b in enumerate(LENGTH_SCALES) if mixtures[i, :, k].any()]
         assert chosen["length_scales"] == has, "the weights say which kernels were taken"
         assert chosen["ridge_alpha"] in RIDGE_ALPHAS
         shown = ", ".join(f"{b:g}" for b in has)
         assert f"| {dimension.capitalize()} | {shown} | {chosen['ridge_alpha']:g} |" in message
 
 
-def test_its_card_is_what_the_code_makes_of_it():
+@each
+def test_its_card_is_what_the_code_makes_of_it(name):
     """But for the table of metrics, which has the baselines beside, and those are in no model."""
-    text, again = (Path(DEFAULT) / "README.md").read_text(), card(model_folder.load(DEFAULT), packaged=True)
+    text, again = (folder_of(name) / "README.md").read_text(), card(model_folder.load(name), packaged=name)
     for of in (text, again):
         assert of.count("## Metrics") == of.count("## Training") == 1
     assert text.split("## Metrics")[0] == again.split("## Metrics")[0]
     assert text.split("## Training")[1] == again.split("## Training")[1]
 
 
-def test_its_card_points_to_nothing_that_is_not_there():
-    text = (Path(DEFAULT) / "README.md").read_text()
+@each
+def test_its_card_points_to_nothing_that_is_not_there(name):
+    text = (folder_of(name) / "README.md").read_text()
     named = re.findall(r"[\w./-]+\.(?:parquet|json|csv|safetensors|md|yaml|png)\b", text) + re.findall(
         r"\]\(([^)]+)\)", text
     )
-    assert [name for name in named if not (Path(DEFAULT) / name).exists()] == []
+    assert [file for file in named if not (folder_of(name) / file).exists()] == []
     assert "runs/" not in text
 
 
@@ -131,9 +164,9 @@ def odd_sounds(name: str) -> list[np.ndarray]:
     return [m.astype(np.float32) for m in made]
 
 
-@pytest.mark.parametrize("name", ["white noise", "silence", "sine sweep"])
-def test_sounds_that_are_no_music_are_flagged(model, name):
-    assert sum(not model.predict(s, RATE).in_distribution for s in odd_sounds(name)) >= 9
+@pytest.mark.parametrize("kind", ["white noise", "silence", "sine sweep"])
+def test_sounds_that_are_no_music_are_flagged(model, kind):
+    assert sum(not model.predict(s, RATE).in_distribution for s in odd_sounds(kind)) >= 9
 
 
 VOICES = ["en", "en-us", "de", "fr", "es", "en+f3", "en+m7", "it", "en+croak", "en-gb"]

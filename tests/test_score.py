@@ -24,18 +24,16 @@ from conftest import spoil, write_tunes
 from ray import cloudpickle
 
 from mer_ray.features import FeatureSpec
+from mer_ray.features.joined import parts
 from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS, ragged_column
 from mer_ray.io.tables import Workspace
-from mer_ray.models.scaling import Scaler
-from mer_ray.models.statistics import PassageStatistics
+from mer_ray.models.kernel import Kernel
 from mer_ray.scoring import model_folder, predictor
 from mer_ray.scoring import workers as score_workers
 from mer_ray.scoring.catalog import file_id
 from mer_ray.stages import score as stage
 from mer_ray.stages.score import SMALL_ROWS
 from mer_ray.stages.task import TRIES
-from mer_ray.training.fit import restore
-from mer_ray.training.recipe import Recipe
 from mer_ray.training.reference import Reference
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -49,25 +47,17 @@ def packaged() -> predictor.Predictor:
     return predictor.load()
 
 
-def save_model(folder: Path, seed: int = 0, r2: float = 0.5) -> Path:
-    """A small model of random weights, on frames of `SPEC`."""
+def save_model(folder: Path, seed: int = 0, r2: float = 0.5, spec: FeatureSpec = SPEC) -> Path:
+    """A small model of noise, on frames of one feature."""
     rng = np.random.default_rng(seed)
-    n_inputs = 3 * 2 * 5_120
-    ones, f32 = np.ones, np.float32
-    scaler = Scaler(np.zeros(N_DIMS, f32), np.zeros(N_DIMS, f32), ones(N_DIMS, f32), ones(3, f32) / 2, ones(3, f32))
-    size = 2 * N_DIMS
-    own = {"components": np.zeros((N_DIMS, 0), f32), "shift": np.zeros(size, f32), "scale": ones(size, f32)}
-    kernel = (0.05 * rng.standard_normal((n_inputs, 3))).astype(f32)
-    parameters = {**own, "reach": ones(2, f32), "head.kernel": kernel, "head.bias": np.zeros(3, f32)}
-    reference = Reference(
-        PassageStatistics.from_arrays({**own, **scaler.arrays()}), rng.standard_normal((size, 3)).astype(f32), 9.0
-    )
+    tracks = [rng.standard_normal((8, spec.n_dims)).astype(np.float32) for _ in range(12)]
+    member = Kernel(spec.hop_s, 5).fit(tracks, rng.random((12, 3)), [str(i) for i in range(12)])
+    basis = rng.standard_normal((len(member.statistics.shift), 3)).astype(np.float32)
     metrics = {d: {"r2": r2} for d in DIMENSIONS}
-    arrays = {**{f"network.{k}": v for k, v in parameters.items()}, **scaler.arrays()}
-    member = restore(Recipe("kernel", SPEC.hop_s, 5), arrays, (1, 1, 1))
     model = model_folder.Model(
-        folder.name, "kernel", SPEC, 5, [member], packaged().model.intervals, reference, metrics, {"seed": seed}
-    )
+        folder.name, "kernel", spec, 5, [member], packaged().model.intervals,
+        Reference(member.statistics, basis, 9.0), metrics, {"seed": seed},
+    )  # fmt: skip
     model_folder.save(model, Workspace(folder))
     return folder
 
@@ -139,11 +129,14 @@ def test_a_row_or_a_reason_for_everything_that_is_listed(mer_ray, tmp_path, monk
     Path("lists").mkdir()
     listed = Path("lists") / "list.csv"  # it has a file of the folder, spelled otherwise, and its paths start at itself
     listed.write_text(f"artist,title,path\nX,Again,../{b}\nX,Gone,gone.wav\n,Other,{Path('../single.wav')}\nX,None,\n")
-    spec = packaged().model.feature
+    spec = parts(packaged().model.feature)[0]
+    model = save_model(tmp_path / "model", spec=spec)
     ready = tmp_path / "ready"
-    frames = packaged().features["logmel"]([sounds.noise(4.0)[:, 0]])[0]
+    frames = packaged().features[spec.name]([sounds.noise(4.0)[:, 0]])[0]
     Workspace(ready).append("frames", frames_table([("f" * 16, frames), ("e" * 16, frames[:0])], spec), "x")
-    out = score(mer_ray, music, single, listed, ready / "frames", "music/../single.wav", "--out", "out")
+    out = score(
+        mer_ray, music, single, listed, ready / "frames", "music/../single.wav", "--model", model, "--out", "out"
+    )
     assert "5 tracks" in out
     assert "6 failed" in out
     rows = pq.read_table("out/scores").to_pylist()
@@ -222,12 +215,13 @@ def test_a_row_says_what_is_in_the_file(mer_ray, tmp_path):
 def test_features_that_are_kept_score_the_same(mer_ray, tmp_path):
     music, first, second = tmp_path / "music", tmp_path / "first", tmp_path / "second"
     write_tunes(music, 2, seconds=3)
-    score(mer_ray, music, "--out", first)
-    score(mer_ray, music, "--out", first, "--keep-features")  # what is scored lacks them
-    spec = packaged().model.feature
+    spec = parts(packaged().model.feature)[0]
+    model = save_model(tmp_path / "model", spec=spec)
+    score(mer_ray, music, "--model", model, "--out", first)
+    score(mer_ray, music, "--model", model, "--out", first, "--keep-features")  # what is scored lacks them
     kept = Workspace(first).read(f"features/{spec.name}")
     assert set(kept["fingerprint"].to_pylist()) == {spec.fingerprint}
-    score(mer_ray, first / "features" / spec.name, "--out", second)
+    score(mer_ray, first / "features" / spec.name, "--model", model, "--out", second)
     assert same(Workspace(first).read("scores"), Workspace(second).read("scores"))
 
 

@@ -24,6 +24,7 @@ from rich.console import Console
 import mer_ray
 from mer_ray.errors import InputError, TrackError
 from mer_ray.features import FeatureSpec
+from mer_ray.features.joined import Joined, frames_of, parts
 from mer_ray.io.objects import local_copy
 from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS
 from mer_ray.scoring import predictor, preview, rows, standing
@@ -307,14 +308,19 @@ def test_samples_that_are_no_music(packaged):
 
 
 def test_frames_that_are_none(packaged):
-    n_dims = packaged.model.feature.n_dims
+    spec = packaged.model.feature
+    wide = {part.name: part.n_dims for part in parts(spec)}
+
+    def frames(n: int, value: float = 0.0, **other: int) -> Joined:
+        return frames_of(spec, {k: np.full((n, v), value, np.float32) for k, v in {**wide, **other}.items()})
+
     assert packaged.predict_frames([]) == []
-    for wrong in (np.zeros((5, n_dims - 1)), np.zeros(n_dims)):
+    for name, n_dims in wide.items():
         with pytest.raises(ValueError, match=f"of shape .n, {n_dims}."):
-            packaged.predict_frames([np.zeros((5, n_dims), np.float32), wrong])
-    for frames, reason in ((np.zeros((0, n_dims)), "too_short"), (np.full((5, n_dims), np.nan), "not_finite")):
+            packaged.predict_frames([frames(5), frames(5, **{name: n_dims - 1})])
+    for wrong, reason in ((frames(0), "too_short"), (frames(5, np.nan), "not_finite")):
         with pytest.raises(TrackError) as caught:
-            packaged.predict_frames([frames.astype(np.float32)])
+            packaged.predict_frames([wrong])
         assert caught.value.reason == reason
 
 
