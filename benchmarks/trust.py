@@ -1,11 +1,10 @@
 """How far the packaged models can be trusted: accuracy, intervals and novelty on artists that they have not met.
 
     make models MANIFEST=../shared/data/panda4q/manifest.csv WORK=work/models
-    python benchmarks/trust.py --workspace work/models --work FOLDER [--soundtracks FOLDER] [--tables accuracy ...]
+    python benchmarks/trust.py --workspace work/models --work FOLDER --soundtracks FOLDER [--tables accuracy ...]
 
-The models are trained again for each fold, from the workspace's features; the first partitions give the workspace's own
-predictions, which is checked. Excerpts are cut from the audio and extracted anew. What takes long is kept in --work:
-remove it when the models' code has changed. About 20 CPU-minutes.
+The models are trained again for each fold, from the workspace's features, with its folds and seeds. Excerpts are cut
+from the audio and extracted anew. What takes long is kept in --work: empty it when the models' code has changed.
 """
 
 from __future__ import annotations
@@ -36,8 +35,7 @@ from mer_ray.evaluation import against, bootstrap, metrics, predictions  # noqa:
 from mer_ray.features import FeatureSpec, joined  # noqa: E402
 from mer_ray.io.schemas import DIMENSIONS, ragged_arrays  # noqa: E402
 from mer_ray.io.tables import Workspace  # noqa: E402
-from mer_ray.models import passages, pooled, splits, windows  # noqa: E402
-from mer_ray.models.regressor import Regressor  # noqa: E402
+from mer_ray.models import passages, pooled, regressor, splits, windows  # noqa: E402
 from mer_ray.scoring import excerpts, intervals, model_folder  # noqa: E402
 from mer_ray.training import crossval, data, grouped, leakage, recipe, reference  # noqa: E402
 
@@ -73,14 +71,14 @@ class Clips:
         """Tracks, or the clips, as a model takes them."""
         return [joined.frames_of(self.features[model], t) for t in tracks or self.tracks]
 
-    def fitted(self, model: str, rows: np.ndarray, seed: int) -> Regressor:
+    def fitted(self, model: str, rows: np.ndarray, seed: int) -> regressor.Regressor:
         """A model trained on some of the clips."""
         feature = self.features[model]
         window = windows.window_frames(models.defaults("kernel")["window_s"], feature.hop_s)
         how = recipe.Recipe("kernel", feature.hop_s, window, hops=joined.part_hops(feature))
         return crossval.whole(how, replace(self.data, frames=self.of(model)).of(rows), seed)
 
-    def members(self, model: str, repeat: int) -> dict[int, Regressor]:
+    def members(self, model: str, repeat: int) -> dict[int, regressor.Regressor]:
         """Fold of a partition → the model that was trained without it; the seeds are those of `mer-ray train`."""
         fold = self.fold[repeat]
         return {k: self.fitted(model, np.flatnonzero(fold != k), repeat * FOLDS + k) for k in range(FOLDS)}
@@ -111,7 +109,7 @@ def cached(path: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> dict[str
         return dict(found)
 
 
-def predicted(members: Mapping[int, Regressor], fold: np.ndarray, frames: Sequence[joined.Frames]) -> np.ndarray:
+def predicted(members: dict[int, regressor.Regressor], fold: np.ndarray, frames: Sequence[joined.Frames]) -> np.ndarray:
     """(N, 3), each clip by the model that was trained without its fold."""
     out = np.empty((len(fold), len(DIMENSIONS)))
     for k, member in members.items():
@@ -213,12 +211,11 @@ def coverage(clips: Clips, options: Namespace, model: str) -> None:
     inside = {s: np.zeros(whole.shape, bool) for s in (*SECONDS, 0.0)}  # 0: whole clips
     width = {s: np.zeros(whole.shape) for s in inside}
     for r, run in enumerate(runs):
-        heard = {s: run[f"frames {s:g}"] for s in excerpts.SECONDS if f"frames {s:g}" in run}
         for k in range(FOLDS):
             out, rest = clips.fold[r] == k, clips.fold[r] != k
             known = intervals.intervals(d.labels[rest], whole[:, rest], np.asarray(d.groups, object)[rest].tolist())
-            of_rest = {s: p[rest] for s, p in heard.items()}
-            known = intervals.with_excerpts(known, d.labels[rest], whole[r, rest], of_rest, float(run["whole_s"]))
+            heard = {s: run[f"frames {s:g}"][rest] for s in excerpts.SECONDS if f"frames {s:g}" in run}
+            known = intervals.with_excerpts(known, d.labels[rest], whole[r, rest], heard, float(run["whole_s"]))
             for s in inside:
                 p = run[f"audio {s:g}" if s else "whole"][out]
                 width[s][r, out] = known.radius(p, np.full(len(p), s) if s else None)
@@ -250,8 +247,7 @@ def genres(clips: Clips, options: Namespace, model: str) -> None:
     frequent = [g for g, _ in Counter(own.tolist()).most_common(7)]
     own[~np.isin(own, frequent)] = "other"
     d, groups = clips.data, np.asarray(clips.data.groups, object)
-    inside: dict[float, list[np.ndarray]] = {0.0: [], intervals.MARGIN: []}
-    rows = []
+    inside, rows = {0.0: [], intervals.MARGIN: []}, []
     for genre in [*frequent, "other"]:
         out = np.flatnonzero(own == genre)
         rest = np.flatnonzero((own != genre) & ~np.isin(groups, groups[out]))
@@ -263,7 +259,7 @@ def genres(clips: Clips, options: Namespace, model: str) -> None:
             inside[margin].append(np.abs(found["out"] - d.labels[out]) <= known.radius(found["out"]))
         rows.append([genre, len(out), *(" / ".join(percent(v[-1].mean(axis=0))) for v in inside.values())])
     rows.append(["all", len(own), *(" / ".join(percent(np.concatenate(v).mean(axis=0))) for v in inside.values())])
-    heads = ["genre left out", "clips", *(f"margin {margin:g}: V / A / D" for margin in inside)]
+    heads = ["left out", "clips", *(f"margin {margin:g}: V / A / D" for margin in inside)]
     common.show(f"90 % intervals of {model} on genres left out, % that hold", heads, rows)
 
 
@@ -278,7 +274,6 @@ def flagged(clips: Clips, options: Namespace) -> None:
     novelty = {kind: np.full(len(fold), np.nan) for kind in ("as it is", *CHANGES)}
     for k, member in clips.members(BEFORE, 0).items():
         statistics, rest = member.statistics, np.flatnonzero(fold != k)
-        assert statistics is not None
         means = np.stack([statistics.mean(frames[i], member.window, hop_s) for i in rest])
         known = reference.fit(statistics, means, [clips.data.groups[i] for i in rest], 0, blocks)
         for i in np.flatnonzero(fold == k):
@@ -341,8 +336,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/panda4q"), help="of the clips")
     parser.add_argument("--soundtracks", type=Path, help="a folder of Ogg files")
     parser.add_argument("--models", nargs="+", choices=list(RUNS), default=list(RUNS), help="of coverage and genres")
-    tables = {"accuracy": accuracy, "coverage": coverage, "genres": genres}
-    tables |= {"flagged": flagged, "no-music": no_music, "soundtracks": soundtracks}
+    tables = {f.__name__: f for f in (accuracy, coverage, genres, flagged, no_music, soundtracks)}
     parser.add_argument("--tables", nargs="+", choices=list(tables), default=list(tables))
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
