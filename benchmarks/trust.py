@@ -46,6 +46,7 @@ FOLDS, REPEATS, PARTITIONS = 5, 3, 10
 """The packaged models' cross-validation, and the partitions that show how much R² depends on them."""
 SECONDS = (1.0, 2.0, 5.0, 10.0)
 RATE = 22_050
+NO_MUSIC = ("nolok_speech", "sara_airport_pa", "static-radio", "steamLocomotive")
 BAND = scipy.signal.butter(6, [300, 3_400], "bandpass", fs=RATE, output="sos")
 CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "5 s of it": lambda x, rng: x[(a := rng.integers(0, 20 * RATE)) : a + 5 * RATE],
@@ -183,8 +184,7 @@ def accuracy(clips: Clips, options: Namespace) -> None:
     rows, index = [], metrics.INDEX["r2"]
     for model, p in found.items():
         of = [bootstrap.resample(d.labels[:, i], [p.predicted[..., i]], d.groups)[0] for i in range(len(DIMENSIONS))]
-        r2 = [(r.value[index], *bootstrap.interval(r)[index]) for r in of]
-        more = [f"{v:.3f} [{a:.2f}, {b:.2f}]" for v, a, b in r2]
+        more = ["{:.3f} [{:.2f}, {:.2f}]".format(r.value[index], *bootstrap.interval(r)[index]) for r in of]
         if model in every:
             each = 1 - np.square(every[model] - d.labels).mean(axis=1) / d.labels.var(axis=0)
             more += [f"{v:.3f} ± {e:.3f}" for v, e in zip(each.mean(axis=0), each.std(axis=0), strict=True)]
@@ -282,8 +282,7 @@ def flagged(clips: Clips, options: Namespace) -> None:
             for kind, change in CHANGES.items() if audio is not None else ():
                 x = extractor([change(audio, rng).astype(np.float32)])[0]
                 novelty[kind][i] = known.novelty(statistics.mean(x, member.window, hop_s))
-    novelty[f"as it is, all {len(own)}"] = novelty["as it is"]
-    of = {kind: v if "all" in kind else v[own] for kind, v in novelty.items()}
+    of = {f"as it is, all {len(own)}": novelty["as it is"], **{kind: v[own] for kind, v in novelty.items()}}
     rows = [[kind, *percent([(v > 1).mean()]), f"{np.median(v):.2f}"] for kind, v in of.items()]
     common.show(f"{own.sum()} left-out clips", ["clip", "flagged, %", "median novelty"], rows)
 
@@ -311,21 +310,22 @@ def no_music(clips: Clips, options: Namespace) -> None:
 
 def soundtracks(clips: Clips, options: Namespace) -> None:
     """What the packaged models say of soundtracks: spread, what is flagged, and the ends of each dimension."""
-    files, rows = [path for path, _ in common.soundtracks(options.soundtracks)], []
+    rows = []
     for name in RUNS:
         path = options.work / f"soundtracks-{name}.parquet"
         if not path.exists():
-            pq.write_table(mer_ray.score(files, name), path)
-        table = pq.read_table(path).to_pylist()
+            pq.write_table(mer_ray.score([p for p, _ in common.soundtracks(options.soundtracks)], name), path)
+        found = pq.read_table(path).to_pylist()
+        table = [row for row in found if Path(row["uri"]).stem not in NO_MUSIC]
         values = np.array([[row[d] for d in DIMENSIONS] for row in table])
-        new = [row["title"] for row in table if not row["in_distribution"]]
-        share = f"{len(new)} ({100 * len(new) / len(table):.1f} %)"
-        rows.append([name, len(table), *(f"{v:.3f}" for v in values.std(axis=0)), share])
-        print(f"\n{name} flags: {', '.join(new)}")
-        for dimension, column in zip(DIMENSIONS, values.T, strict=True):
-            titles = [f"{table[j]['title']} {column[j]:.2f}" for j in np.argsort(column).tolist()]
+        print(f"\n{name} flags: {', '.join(row['title'] for row in found if not row['in_distribution'])}")
+        new = [sum(not row["in_distribution"] for row in of) for of in (table, found)]
+        rows.append([name, len(table), *(f"{v:.3f}" for v in values.std(axis=0)), new[0], len(found), new[1]])
+        for i, dimension in enumerate(DIMENSIONS):
+            titles = [f"{table[j]['title']} {values[j, i]:.2f}" for j in np.argsort(values[:, i])]
             print(f"{dimension}: least {', '.join(titles[:10])}; most {', '.join(titles[:-11:-1])}")
-    common.show("Soundtracks", ["model", "tracks", *(f"SD of {d}" for d in "VAD"), "flagged"], rows)
+    heads = ["model", "tracks", *(f"SD of {d}" for d in "VAD"), "flagged", "with what is no music", "flagged"]
+    common.show("Soundtracks", heads, rows)
 
 
 def main() -> None:
