@@ -190,7 +190,8 @@ def test_files_and_folders_hold_the_same(mer_ray, tmp_path):
         assert [mine["uri"], mine["model"]] == [other["uri"], packaged().name]
         assert all(float(mine[c]) == pytest.approx(other[c], abs=6e-7) for c in ("duration_s", *DIMENSIONS))
     assert around(tmp_path / "s.csv") == {"s.csv", "s.parquet", "s.rollups.csv"}
-    rolled, again = (list(csv.reader((tmp_path / n).read_text().splitlines())) for n in ("s.rollups.csv", "folder/rollups.csv"))
+    texts = [(tmp_path / name).read_text() for name in ("s.rollups.csv", "folder/rollups.csv")]
+    rolled, again = (list(csv.reader(text.splitlines())) for text in texts)
     assert rolled[-1][:3] == ["folder", str(music), "2"]
     assert [len(row) for row in rolled] == [len(row) for row in again]
     for mine, its in zip(rolled[1:], again[1:], strict=True):
