@@ -64,8 +64,13 @@ class Intervals:
 
     @classmethod
     def from_json(cls, value: dict[str, list[float]]) -> Intervals:
-        """The inverse of `to_json`; older models have no ``seconds``."""
-        return cls(**{name: np.asarray(value[name], float) for name in cls.__dataclass_fields__ if name in value})
+        """The inverse of `to_json`. Raises KeyError or ValueError where it is none."""
+        made = cls(**{name: np.asarray(value[name], float) for name in cls.__dataclass_fields__})
+        shapes = (4, N_TARGETS), (N_TARGETS,), (N_TARGETS,), (len(made.seconds),), (len(made.seconds), N_TARGETS)
+        found = tuple(array.shape for array in vars(made).values())
+        if found != shapes:
+            raise ValueError(f"intervals of the shapes {found}")
+        return made
 
 
 def intervals(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0) -> Intervals:

@@ -123,7 +123,9 @@ def describe(workspace: Workspace, *folder: str) -> dict[str, Any] | None:
     if value is None:
         return None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise ModelError(f"{workspace.path(*folder)} is not a model that this version reads", "train it again")
+        raise ModelError(
+            f"{workspace.path(*folder)} is not a model that this version reads", "train it again, or remove its folder"
+        )
     return value
 
 
@@ -145,6 +147,8 @@ def load(uri: str) -> Model:
             raise ModelError(f"{uri}/weights.safetensors does not belong to its model.json", "train the model again")
         tensors = from_bytes(data)
         feature = FeatureSpec.from_json(value["feature"])
+        if not value["members"] or not parts(feature):
+            raise ValueError("no members" if not value["members"] else "no features")
         known = (p.family in FAMILIES if p.family else p.name in FEATURES for p in parts(feature))
         if value["network"] not in NETWORKS or not all(known):
             raise ModelError(
@@ -164,7 +168,7 @@ def load(uri: str) -> Model:
             value["metrics"],
             {**value["details"], "weights_sha256": value["weights_sha256"]},
         )
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ModelError(f"model {uri} is damaged ({one_line(str(error), 200)})", AGAIN) from error
 
 
