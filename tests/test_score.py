@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 import sounds
 from conftest import spoil, write_tunes
+from parts import wide_reference
 from ray import cloudpickle
 
 from mer_ray.features import FeatureSpec
@@ -34,7 +35,6 @@ from mer_ray.scoring.catalog import file_id
 from mer_ray.stages import score as stage
 from mer_ray.stages.score import SMALL_ROWS
 from mer_ray.stages.task import TRIES
-from mer_ray.training.reference import Reference
 
 Typed = Callable[..., tuple[int, str, str]]
 N_DIMS = 4
@@ -56,7 +56,7 @@ def save_model(folder: Path, seed: int = 0, r2: float = 0.5, spec: FeatureSpec =
     metrics = {d: {"r2": r2} for d in DIMENSIONS}
     model = model_folder.Model(
         folder.name, "kernel", spec, 5, [member], packaged().model.intervals,
-        Reference(member.statistics, basis, 9.0), metrics, {"seed": seed},
+        wide_reference(member.statistics, basis), metrics, {"seed": seed},
     )  # fmt: skip
     model_folder.save(model, Workspace(folder))
     return folder
