@@ -92,10 +92,16 @@ def even_intervals(radius: Sequence[float]) -> Intervals:
     return Intervals(np.concatenate([mean[None], np.zeros((3, 3))]), mean, np.ones(3))
 
 
+def wide_reference(statistics: PassageStatistics, basis: np.ndarray) -> Reference:
+    """Nothing is new to it. basis: (P, S), of the coordinates."""
+    limits = np.array([[-1e9], [1e9]])
+    return Reference(statistics, basis, np.zeros(1, int), np.ones(1, int), limits, np.ones(1), 1.0)
+
+
 def blank_reference(n_dims: int, hop_s: float) -> Reference:
     """Nothing is new to it."""
     size, ones = sum(passages.block_sizes(n_dims, hop_s)), np.ones(n_dims, np.float32)
     scaler = Scaler(0 * ones, 0 * ones, ones, np.full(3, 0.5, np.float32), np.ones(3, np.float32))
     components = np.zeros((n_dims, passages.n_components(n_dims, hop_s)), np.float32)
     own = PassageStatistics(scaler, (components,), np.zeros(size, np.float32), np.ones(size, np.float32))
-    return Reference(own, np.zeros((size, 16), np.float32), 1.0)
+    return wide_reference(own, np.zeros((size, 16), np.float32))

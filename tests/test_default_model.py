@@ -64,6 +64,28 @@ def test_a_name_stands_for_a_packaged_model_and_a_folder_of_that_name_is_given_a
         mer_ray.load_model("heavy")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"members": []},
+        {"feature": {"params": {"parts": []}}},
+        {"feature": {"params": {"parts": "none"}}},
+        {"intervals": {"growth": [[1, 1, 1]]}},
+        {"intervals": {"seconds": ["short"]}},
+        {"intervals": {"factor": 2.0}},
+    ],
+    ids=str,
+)
+def test_a_description_that_is_damaged_is_an_error_that_names_the_folder(tmp_path, change):
+    folder = shutil.copytree(folder_of("light"), tmp_path / "mine")
+    described = json.loads((folder / "model.json").read_text())
+    for key, value in change.items():
+        described[key] = {**described[key], **value} if isinstance(value, dict) else value
+    (folder / "model.json").write_text(json.dumps(described))
+    with pytest.raises(ModelError, match="mine is damaged"):
+        mer_ray.load_model(folder)
+
+
 @each
 def test_it_is_small_and_whole_and_says_what_it_is(name):
     folder = folder_of(name)

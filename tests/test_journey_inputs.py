@@ -189,3 +189,19 @@ def test_inputs_that_make_no_sense_are_refused_by_name(mer_ray, tmp_path, inputs
     assert code == 2
     assert "train.inputs" in err
     assert message in err
+
+
+def test_models_of_an_older_format_are_trained_again(copied, mer_ray):
+    described = [copied / "runs" / name / "model.json" for name in ("kernel-mfcc", "cnn-mfcc+chroma")]
+    made = [json.loads(path.read_text()) for path in described]
+    for path, was in zip(described, made, strict=True):
+        path.write_text(json.dumps({**was, "format": was["format"] - 1}))
+    code, _, err = mer_ray("score", "--workspace", copied)
+    assert code == 2
+    assert "is not a model that this version reads: train it again" in err
+    code, out, err = mer_ray("train", *settings(copied))
+    assert code == 0, out + err
+    for path, was in zip(described, made, strict=True):
+        assert f"{path.parent.name} is trained again" in " ".join((out + err).split())
+        again = json.loads(path.read_text())
+        assert (again["format"], again["weights_sha256"]) == (was["format"], was["weights_sha256"])

@@ -287,14 +287,17 @@ def test_a_planted_signal_is_learnt_from_few_tracks():
     assert np.mean(r2) > 0.5
 
 
-def test_frames_that_are_never_negative_are_rooted():
+def test_frames_that_are_never_negative_and_mostly_near_zero_are_rooted():
+    """Not those around a mean that is well above zero."""
     rng = np.random.default_rng(0)
-    tracks = [np.stack([rng.exponential(size=50), rng.normal(size=50)], axis=1) for _ in range(4)]
+    tracks = [
+        np.stack([rng.exponential(size=50) ** 2, rng.normal(size=50), rng.uniform(size=50)], axis=1) for _ in range(4)
+    ]
     scaler = Scaler.of(tracks, np.zeros((4, 3)))
-    assert scaler.x_root.tolist() == [1, 0]
+    assert scaler.x_root.tolist() == [1, 0, 0]
     rooted = np.sqrt(np.concatenate(tracks)[:, 0])
     assert scaler.x_mean[0] == pytest.approx(rooted.mean(), rel=1e-5)
-    assert np.isfinite(scaler.frames(np.array([[-1.0, 2.0]]))).all()
+    assert np.isfinite(scaler.frames(np.array([[-1.0, 2.0, 0.5]]))).all()
 
 
 # models on disk ----------------------------------------------------------------------------------------------------

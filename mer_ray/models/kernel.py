@@ -34,7 +34,7 @@ SUPPORT = 4_096
 """Training passages with which a passage is compared at most."""
 COARSE = 3.0
 """Weight of a coarse feature's only block (its frames are too far apart for modulation), relative to other blocks."""
-RIDGE_ALPHAS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+RIDGE_ALPHAS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Noise variance of a label, as a multiple of the variance that the kernel describes."""
 DEFAULT_ALPHA = 0.4
 """Used if there is only one group, so that none can be selected."""

@@ -61,6 +61,7 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
     of_fold = {k: [m for m, p in zip(trained, plan, strict=True) if (p.repeat, p.fold) == (0, k)] for k in set(fold[0])}
     rows, heard, whole_s = excerpts.predictions(d.frames, fold[0], of_fold, feature.hop_s, own["seed"])
     widths = intervals(d.labels, predicted, d.groups)
+    held, held_at_once = coverage(d.labels, predicted, d.groups)
     widths = with_excerpts(widths, d.labels[rows], predicted[0, rows], heard, whole_s)
     model = model_folder.Model(
         name=trial.run,
@@ -84,7 +85,8 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
             **group_sizes(d.groups),
             "labels": _origin(d.lexicons),
             "about": about,
-            "coverage": coverage(d.labels, predicted, d.groups).tolist(),
+            "coverage": held.tolist(),
+            "coverage_of_all": held_at_once,
             "trained_at": now().isoformat(),
         },
     )

@@ -18,6 +18,7 @@ from mer_ray.features.joined import parts
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import model_folder
+from mer_ray.scoring.intervals import LEVEL, MARGIN
 from mer_ray.scoring.model_folder import Model
 
 
@@ -114,11 +115,23 @@ def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[s
     about = "Out of fold; figures are means over the repeats, in brackets their 95 % intervals (bootstrap over groups)."
     remarks = [
         "R² is against the mean of these labels, whose MSE is the label SD squared. 90 % interval: half of its usual",
-        "width; holds: the share of labels in it, of artists that neither the model nor the interval had met.",
+        "width; holds: the share of labels in it, of artists that neither the model nor the interval had met;",
+        f"all three at once: {100 * model.details.get('coverage_of_all', np.nan):.1f} %. It is calibrated at"
+        f" {100 * (LEVEL + MARGIN):.0f} %, a margin for other music, and wider for audio",
+        "of less than half a minute: " + _widths(model) + ".",
     ]
     if baselines:
         remarks[-1] += " Baselines: on mean and SD of the same feature, same folds."
     return ["## Metrics", "", about, "", *lines(heads, rows, n_texts=1), "", *remarks]
+
+
+def _widths(model: Model) -> str:
+    """How much wider the intervals are for short audio."""
+    own = model.intervals
+    return "; ".join(
+        f"{seconds:g} s × {', '.join(f'{g:.2f}' for g in growth)}"
+        for seconds, growth in zip(own.seconds[:-1], own.growth[:-1], strict=True)
+    )
 
 
 def _settings(model: Model) -> list[str]:

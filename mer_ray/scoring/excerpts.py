@@ -1,4 +1,9 @@
-"""Out-of-fold predictions of excerpts: how much more a model errs when it hears less."""
+"""Out-of-fold predictions of excerpts: how much more a model errs when it hears less.
+
+Frames are cut, not audio, so a frame that describes seconds (rhythm, tonal, musicnn) has heard more than its excerpt:
+on cut audio the mean squared error is a little larger (log-mel + rhythm + tonal, 236 clips, 2 s: 7 to 13 %; 5 s: 4 to
+6 %).
+"""
 
 from __future__ import annotations
 

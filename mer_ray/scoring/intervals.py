@@ -64,8 +64,13 @@ class Intervals:
 
     @classmethod
     def from_json(cls, value: dict[str, list[float]]) -> Intervals:
-        """The inverse of `to_json`; older models have no ``seconds``."""
-        return cls(**{name: np.asarray(value[name], float) for name in cls.__dataclass_fields__ if name in value})
+        """The inverse of `to_json`. Raises KeyError or ValueError where it is none."""
+        made = cls(**{name: np.asarray(value[name], float) for name in cls.__dataclass_fields__})
+        shapes = (4, N_TARGETS), (N_TARGETS,), (N_TARGETS,), (len(made.seconds),), (len(made.seconds), N_TARGETS)
+        found = tuple(array.shape for array in vars(made).values())
+        if found != shapes:
+            raise ValueError(f"intervals of the shapes {found}")
+        return made
 
 
 def intervals(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0) -> Intervals:
@@ -113,19 +118,21 @@ def _upper(ratio: np.ndarray, n: int) -> np.ndarray:
     return np.asarray(np.quantile(ratio, level, axis=0, method="higher"))
 
 
-def coverage(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0) -> np.ndarray:
-    """The share (3,) of labels that lie in their intervals, which are fitted without their own artists.
+def coverage(
+    labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0
+) -> tuple[np.ndarray, float]:
+    """The share (3,) of labels that lie in their intervals, and that of tracks whose three labels all do.
 
-    NaN where there is one group only.
+    The intervals are fitted without the tracks' own artists. NaN where there is one group only.
     """
     inside = np.zeros(predicted.shape, bool)
     for out in _parts(groups, labels, seed + 1):
         if out.all():
-            return np.full(labels.shape[1], np.nan)
+            return np.full(labels.shape[1], np.nan), np.nan
         known = intervals(labels[~out], predicted[:, ~out], [g for g, o in zip(groups, out, strict=True) if not o])
         for r, values in enumerate(predicted):
             inside[r, out] = np.abs(values[out] - labels[out]) <= known.radius(values[out])
-    return np.asarray(inside.mean(axis=(0, 1)))
+    return inside.mean(axis=(0, 1)), float(inside.all(axis=2).mean())
 
 
 def _parts(groups: Sequence[str], labels: np.ndarray, seed: int) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ from mer_ray.features.joined import part_hops, parts
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.tables import Workspace
 from mer_ray.models import NETWORKS
-from mer_ray.models.regressor import N_TARGETS, Regressor
+from mer_ray.models.regressor import Regressor
 from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring.intervals import Intervals
 from mer_ray.training.fit import restore
@@ -96,7 +96,6 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
     tensors |= _of_reference(model.reference)
     tensors = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     weights = to_bytes(tensors)
-    heads = [v for k, v in tensors.items() if k.endswith("network.head.bias")]
     workspace.write_bytes(weights, *folder, "weights.safetensors")
     described = {
         "format": FORMAT,
@@ -104,7 +103,6 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
         "network": model.network,
         "feature": model.feature.to_json(),
         "window": model.window,
-        "outputs": max(map(len, heads), default=N_TARGETS),  # for older versions
         "members": [list(member.targets) for member in model.members],
         "intervals": model.intervals.to_json(),
         "metrics": model.metrics,
@@ -123,7 +121,9 @@ def describe(workspace: Workspace, *folder: str) -> dict[str, Any] | None:
     if value is None:
         return None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise ModelError(f"{workspace.path(*folder)} is not a model that this version reads", "train it again")
+        raise ModelError(
+            f"{workspace.path(*folder)} is not a model that this version reads", "train it again, or remove its folder"
+        )
     return value
 
 
@@ -145,6 +145,8 @@ def load(uri: str) -> Model:
             raise ModelError(f"{uri}/weights.safetensors does not belong to its model.json", "train the model again")
         tensors = from_bytes(data)
         feature = FeatureSpec.from_json(value["feature"])
+        if not value["members"] or not parts(feature):
+            raise ValueError("no members" if not value["members"] else "no features")
         known = (p.family in FAMILIES if p.family else p.name in FEATURES for p in parts(feature))
         if value["network"] not in NETWORKS or not all(known):
             raise ModelError(
@@ -152,19 +154,18 @@ def load(uri: str) -> Model:
                 "use the version that trained it, or remove its folder",
             )
         recipe = Recipe(value["network"], feature.hop_s, value["window"], hops=part_hops(feature))
-        shared = _part(tensors, "shared.")  # older versions stored arrays that all members share once
         return Model(
             value["name"],
             value["network"],
             feature,
             value["window"],
-            [restore(recipe, shared | _part(tensors, f"member{i}."), t) for i, t in enumerate(value["members"])],
+            [restore(recipe, _part(tensors, f"member{i}."), t) for i, t in enumerate(value["members"])],
             Intervals.from_json(value["intervals"]),
             _reference(tensors),
             value["metrics"],
             {**value["details"], "weights_sha256": value["weights_sha256"]},
         )
-    except (OSError, SafetensorError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ModelError(f"model {uri} is damaged ({one_line(str(error), 200)})", AGAIN) from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, Ticker, progress
-from mer_ray.errors import MerRayError
+from mer_ray.errors import MerRayError, ModelError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.tables import Workspace, failure, now
 from mer_ray.stages import counters, experiment, extract, remote, session, tracking, workspace_source
@@ -79,7 +79,11 @@ def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], s
                 trials.append(wanted)
         for network in train.networks:
             run_name, settings = f"{network}-{name}", used(train, network)
-            finished = model_folder.describe(workspace, "runs", run_name)
+            try:
+                finished = model_folder.describe(workspace, "runs", run_name)
+            except ModelError as error:  # damaged, or of a version with another format
+                summary.notes.append(f"{run_name} is trained again: {error.message}")
+                finished = None
             if finished is not None:
                 check_same(workspace, finished["details"]["settings"], settings)
                 if finished["details"]["data"] == fingerprint:
