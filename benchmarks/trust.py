@@ -1,10 +1,10 @@
 """How far the packaged models can be trusted: accuracy, intervals and novelty on artists that they have not met.
 
-    make models MANIFEST=../shared/data/panda4q/manifest.csv WORK=work/models
+    make models MANIFEST=../shared/data/panda4q/manifest.csv
     python benchmarks/trust.py --workspace work/models --work FOLDER --soundtracks FOLDER [--tables accuracy ...]
 
-The models are trained again for each fold, from the workspace's features, with its folds and seeds. Excerpts are cut
-from the audio and extracted anew. What takes long is kept in --work: empty it when the models' code has changed.
+Models are trained for each fold from the workspace's features, with its folds and seeds; excerpts are cut from the
+audio and extracted anew. What takes long is kept in --work: empty it when the code of the models has changed.
 """
 
 from __future__ import annotations
@@ -44,8 +44,7 @@ BEFORE = "logmel"
 """The network and feature of the model that was packaged before these two."""
 FOLDS, REPEATS, PARTITIONS = 5, 3, 10
 """The packaged models' cross-validation, and the partitions that show how much R² depends on them."""
-SECONDS = (1.0, 2.0, 5.0, 10.0)
-RATE = 22_050
+SECONDS, RATE = (1.0, 2.0, 5.0, 10.0), 22_050
 NO_MUSIC = ("nolok_speech", "sara_airport_pa", "static-radio", "steamLocomotive")
 BAND = scipy.signal.butter(6, [300, 3_400], "bandpass", fs=RATE, output="sos")
 CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
@@ -189,8 +188,8 @@ def accuracy(clips: Clips, options: Namespace) -> None:
             each = 1 - np.square(every[model] - d.labels).mean(axis=1) / d.labels.var(axis=0)
             more += [f"{v:.3f} ± {e:.3f}" for v, e in zip(each.mean(axis=0), each.std(axis=0), strict=True)]
         rows.append([model, *more, *[""] * (6 - len(more))])
-    heads = [f"{d}, {n} partitions" for n in (REPEATS, PARTITIONS) for d in "VAD"]
-    common.show("R² out of fold, 95 % intervals; over more partitions ± their SD", ["model", *heads], rows)
+    heads = ["model", *(f"{d}, {n} partitions" for n in (REPEATS, PARTITIONS) for d in "VAD")]
+    common.show("R² out of fold: 95 % intervals; over more partitions ± their SD", heads, rows)
     pairs = [(m, o) for m in RUNS for o in (BEFORE, f"SVR, inputs of {m}", "YAMNet + SVR")] + [("default", "light")]
     rows = []
     for a, b in pairs:
@@ -303,8 +302,8 @@ def no_music(clips: Clips, options: Namespace) -> None:
         sounds.setdefault("espeak-ng's speech", []).append(soundfile.read(options.work / "speech.wav", dtype="float32"))
     loaded, rows = {name: mer_ray.load_model(name) for name in RUNS}, []
     for name, pieces in sounds.items():
-        of = [sum(not m.predict(x, rate).in_distribution for x, rate in pieces) for m in loaded.values()]
-        rows.append([name, len(pieces), *of])
+        new = (sum(not m.predict(x, rate).in_distribution for x, rate in pieces) for m in loaded.values())
+        rows.append([name, len(pieces), *new])
     common.show("No music", ["sound", "pieces", *(f"flagged by {name}" for name in loaded)], rows)
 
 
