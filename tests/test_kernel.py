@@ -380,3 +380,11 @@ def test_bands_are_those_of_welchs_method():
     assert len(hz) == SEGMENT // 2 + 1
     theirs = np.stack([density[a:b].mean(axis=0) / HOP_S / 2 for a, b in pairwise(EDGES)])
     assert np.allclose(bands(x), theirs, rtol=0.01)
+
+
+def test_an_artist_with_more_tracks_than_the_selection_takes_does_not_stop_it(monkeypatch):
+    monkeypatch.setattr(kernel, "MAX_SELECTION", 24)
+    for groups in (["one"] * 40 + ARTISTS[40:], ["one"] * 36 + ["two"] * 36):
+        for seed in range(6):
+            model = Kernel(HOP_S, 160).fit(TRACKS, LABELS, groups, seed=seed)
+            assert np.isfinite(model.predict(TRACKS[:1])[0].value).all()

@@ -253,12 +253,17 @@ def _select(
 
 
 def _whole_groups(groups: Sequence[str], limit: int, seed: int) -> np.ndarray:
-    """Indices of all tracks, or of about ``limit`` tracks in whole, randomly drawn groups."""
+    """Indices of all tracks, or of at most ``limit``: whole, randomly drawn groups that fit, else the tracks of any."""
     if len(groups) <= limit:
         return np.arange(len(groups))
     names, index, sizes = np.unique(np.asarray(groups, object).astype(str), return_inverse=True, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    taken = order[np.cumsum(sizes[order]) <= limit]
+    rng = np.random.default_rng(seed)
+    taken, total = list[int](), 0
+    for group in rng.permutation(len(names)).tolist():
+        if total + sizes[group] <= limit:
+            taken, total = [*taken, group], total + sizes[group]
+    if not taken:  # each group has more tracks
+        return np.sort(rng.choice(len(groups), limit, replace=False))
     return np.flatnonzero(np.isin(index, taken))
 
 
