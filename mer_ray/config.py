@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import (
     AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -26,102 +25,26 @@ from pydantic import (
 from mer_ray import config_checks, config_file
 from mer_ray.audio.excerpt import Position
 from mer_ray.audio.providers import PROVIDERS
+from mer_ray.config_collect import MAX_SEED, CollectConfig, Names, Section
 from mer_ray.errors import ConfigError
 from mer_ray.features import FAMILIES, OLDER_NAMES, params_model
 from mer_ray.features import MODULES as FEATURES
-from mer_ray.io import address
 from mer_ray.labels.recipes import check_options, known_recipe
 from mer_ray.models import NETWORKS
 
-IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
-"""Settings of ``collect`` that imply its source."""
-LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
-MAX_SEED = 2**31 - 1
-
-Names = Annotated[list[str], BeforeValidator(config_file.names)]
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """Valid in names of folders, plots and table rows."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_default=False, allow_inf_nan=False)
-
-
-class DemoConfig(_Section):
-    """The synthetic demo catalog."""
-
-    cues: int = Field(160, ge=1, le=100_000)
-    seconds: float = Field(20.0, ge=1.0, le=600.0)
-    seed: int = Field(7, ge=0, le=MAX_SEED)
-
-
-class CollectConfig(_Section):
-    """The source of tracks and tags, by default implied by manifest, folder or api_url, else the workspace's own.
-
-    keep_gone: tracks that the source no longer has stay in the workspace. workers: has no effect (older settings).
-    """
-
-    source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
-    manifest: str | None = None
-    folder: str | None = None
-    tag: str | list[str] = "soundtrack"
-    combine: Literal["union", "intersection"] = "union"
-    limit: int | None = Field(None, ge=1)
-    min_tag_weight: float = Field(0.0, ge=0, le=100)
-    min_seed_weight: float = Field(0.0, ge=0, le=100)
-    details: bool = False
-    api_url: str = LASTFM_API
-    requests_per_s: float = Field(5.0, gt=0)
-    timeout_s: float = Field(10.0, gt=0)
-    workers: int | None = Field(None, ge=1, le=256)
-    cache: str | None = None
-    offline: bool = False
-    scale: tuple[float, float] = (0.0, 1.0)
-    keep_gone: bool = False
-    demo: DemoConfig = DemoConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _implied(cls, values: Any) -> Any:
-        """``manifest``, ``folder`` and ``api_url`` imply the source."""
-        if not isinstance(values, dict):
-            return values
-        implied = {source: key for key, source in IMPLIED.items() if values.get(key) not in (None, LASTFM_API)}
-        source = str(values.get("source") or next(iter(implied), ""))
-        others = [key for other, key in implied.items() if other != source]
-        if others:
-            stated = f"source is {source}" if values.get("source") else f"{implied[source]} is set"
-            raise ValueError(f"{stated}, but {others[0]} is set too, for another source: leave one of them out")
-        return {**values, "source": source} if source else values
-
-    @model_validator(mode="after")
-    def _scale(self) -> CollectConfig:
-        if not self.scale[0] < self.scale[1]:
-            raise ValueError("scale must be [lowest, highest]")
-        if not self.tags or not all(tag.strip() for tag in self.tags):
-            raise ValueError("tag must be a name, or a list of names")
-        for path in filter(None, (self.manifest, self.folder)):
-            if address.scheme(path) or address.has_credentials(path):
-                raise ValueError(f"manifest and folder are paths of this machine, not {address.shown(path)}")
-        if address.has_credentials(self.api_url):
-            raise ValueError("api_url may hold no user or password: it is written into the workspace")
-        return self
-
-    @property
-    def tags(self) -> list[str]:
-        """The tags whose tracks are collected, each once, in their order."""
-        return list(dict.fromkeys([self.tag] if isinstance(self.tag, str) else self.tag))
-
-
-class LabelConfig(_Section):
+class LabelConfig(Section):
     """How tags become valence, arousal and dominance."""
 
     source: Literal["auto", "manifest", "tags"] = "auto"
     lexicon: str | None = None
     scale: tuple[float, float] | None = None
     recipe: Annotated[str, AfterValidator(known_recipe)] = "original"
-    exclude: Names = []
-    keep: Names = []
+    exclude: Names = Field([])
+    keep: Names = Field([])
     words: bool = False
     negation: Literal["drop", "reflect"] = "drop"
     min_coverage: float = Field(0.0, ge=0, le=1)
@@ -137,7 +60,7 @@ class LabelConfig(_Section):
         return self
 
 
-class AcquireConfig(_Section):
+class AcquireConfig(Section):
     """How audio is obtained, from the first provider that has it.
 
     per_host: simultaneous requests to a host, cluster-wide. allow_private: tracks' URLs may lead into private networks
@@ -145,7 +68,7 @@ class AcquireConfig(_Section):
     min_similarity: lowest similarity of artist and title.
     """
 
-    providers: Names = ["uri", "folder"]
+    providers: Names = Field(["uri", "folder"])
     folder: str | None = None
     timeout_s: float = Field(180.0, gt=0)
     max_mb: float = Field(200.0, gt=0)
@@ -161,7 +84,7 @@ class AcquireConfig(_Section):
         return self
 
 
-class ExcerptConfig(_Section):
+class ExcerptConfig(Section):
     """The part of each track that is used: see `audio.excerpt.Excerpt`."""
 
     seconds: float = Field(gt=0)
@@ -175,14 +98,14 @@ class ExcerptConfig(_Section):
         return self
 
 
-class _ExtractConfig(_Section):
+class _ExtractConfig(Section):
     """Which features are computed, and how: ``extract.NAME`` has the settings of each registered feature.
 
     hub, precomputed: features from TensorFlow Hub modules and from tables of frames, under the user's names. excerpt:
     None for whole tracks. batch_minutes: audio of a shard, which a killed worker loses.
     """
 
-    features: Names = ["mfcc", "vggish"]
+    features: Names = Field(["mfcc", "vggish"])
     excerpt: ExcerptConfig | None = None
     min_duration_s: float = Field(1.0, gt=0)
     batch_minutes: float = Field(60.0, gt=0, le=10_000)
@@ -220,7 +143,7 @@ else:
     ExtractConfig = create_model("ExtractConfig", __base__=_ExtractConfig, **fields)
 
 
-class SearchConfig(_Section):
+class SearchConfig(Section):
     """The hyperparameter search within each fold's training tracks. Reproducible by the seed.
 
     Attributes:
@@ -236,7 +159,7 @@ class SearchConfig(_Section):
     grace_epochs: int = Field(5, ge=1)
 
 
-class TrainConfig(_Section):
+class TrainConfig(Section):
     """Which networks are trained on which features, and how.
 
     None stands for the network's own default (`models.defaults`). Not every network uses all settings (`models.uses`).
@@ -252,7 +175,7 @@ class TrainConfig(_Section):
         about: A line on the tracks and their labels, for the model card.
     """
 
-    networks: Names = ["cnn", "lstm", "kernel"]
+    networks: Names = Field(["cnn", "lstm", "kernel"])
     inputs: Annotated[list[list[str]] | None, BeforeValidator(config_checks.input_lists)] = None
     folds: int = Field(5, ge=2, le=50)
     repeats: int = Field(1, ge=1, le=20)
@@ -285,7 +208,7 @@ class TrainConfig(_Section):
         return self
 
 
-class ScoreConfig(_Section):
+class ScoreConfig(Section):
     """How catalogs are scored."""
 
     model: str | None = None
@@ -294,7 +217,7 @@ class ScoreConfig(_Section):
     gpus_per_worker: float = Field(0.0, ge=0)
 
 
-class Config(_Section):
+class Config(Section):
     """All settings of a run.
 
     allow_partial: use the decodable part of truncated or damaged audio files, instead of failing them. max_lost: a

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+_DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_TAKEN = ("mood", "novelty", "curve", "curves", "sound", "model", "size", "evidence", "coverage", "width")
+"""Columns of tables, which no dimension may be named like."""
 
 
 def processes(workers: int, gpus: float, batch_size: int) -> None:
@@ -50,3 +55,15 @@ def inputs(lists: Sequence[Sequence[str]] | None, extracted: Sequence[str], know
     together = [frozenset(names) for names in lists]
     if twice := next((names for names in lists if together.count(frozenset(names)) > 1), None):
         raise ValueError(f"train.inputs: {'+'.join(twice)} is listed twice")
+
+
+def dimensions(names: list[str]) -> list[str]:
+    """``collect.dimensions``, which become columns."""
+    if not names or len(set(names)) < len(names):
+        raise ValueError("dimensions must name at least one dimension, each once")
+    for name in names:
+        if not _DIMENSION.fullmatch(name) or name in _TAKEN or name.startswith(("se_", "lower_", "upper_")):
+            raise ValueError(
+                f"dimensions: {name!r} cannot be the name of a column: use lower-case letters, as in tension"
+            )
+    return names

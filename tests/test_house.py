@@ -24,6 +24,7 @@ FLOORS = [
     {"scoring"},
     {"training"},
     {"config"},
+    {"config_collect"},
     {"models", "evaluation"},
     {"features", "labels", "sources"},
     {"audio"},

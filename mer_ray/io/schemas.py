@@ -9,15 +9,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 DIMENSIONS = ("valence", "arousal", "dominance")
-"""The three targets, in the order in which arrays hold them; each in 0..1."""
+"""The dimensions of a catalog that names no others (``collect.dimensions``), in the order in which arrays hold them."""
 
 
 def _field(name: str, kind: pa.DataType, unit: str, nullable: bool = False) -> pa.Field:
     return pa.field(name, kind, nullable=nullable, metadata={"unit": unit})
 
 
-def _vad(prefix: str = "", unit: str = "0..1", nullable: bool = False, suffix: str = "") -> list[pa.Field]:
-    return [_field(f"{prefix}{d}{suffix}", pa.float64(), unit, nullable) for d in DIMENSIONS]
+def _each(
+    dimensions: Sequence[str], prefix: str = "", unit: str = "0..1", nullable: bool = False, suffix: str = ""
+) -> list[pa.Field]:
+    return [_field(f"{prefix}{d}{suffix}", pa.float64(), unit, nullable) for d in dimensions]
 
 
 TAG = pa.struct([pa.field("name", pa.string()), pa.field("weight", pa.float64())])
@@ -26,7 +28,16 @@ EVIDENCE = pa.struct(
     + [pa.field(d, pa.float64()) for d in DIMENSIONS]
 )
 ATTEMPT = pa.struct([pa.field(name, pa.string()) for name in ("provider", "reason", "message")])
-LABEL = pa.struct([pa.field(d, pa.float64()) for d in DIMENSIONS])
+RATING = pa.struct([pa.field("dimension", pa.string()), pa.field("value", pa.float64()), pa.field("se", pa.float64())])
+"""A rating of a whole track: value in 0..1, and its standard error on that scale, null where unknown."""
+CURVE = pa.struct(
+    [
+        pa.field("dimension", pa.string()),
+        pa.field("time_s", pa.list_(pa.float32())),
+        pa.field("value", pa.list_(pa.float32())),
+    ]
+)
+"""A rating over time: points in ascending order of time, in s from the start of the audio; values in 0..1."""
 
 SCHEMAS: dict[str, pa.Schema] = {
     "tracks": pa.schema(
@@ -41,7 +52,11 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("duration_s", pa.float64(), "s, as the source says; null where it does not", True),
             _field("uri", pa.string(), "path, URL or demo cue of the audio, if the source has it", True),
             _field("tags", pa.list_(TAG), "weight > 0, relative"),
-            _field("given", LABEL, "label of the source itself, rescaled to 0..1", True),
+            _field("ratings", pa.list_(RATING), "labels of the source itself, rescaled to 0..1", True),
+            _field("curves", pa.list_(CURVE), "labels over time of the source itself, rescaled to 0..1", True),
+            _field("dataset", pa.string(), "the data set that it belongs to, as the source says", True),
+            _field("split", pa.string(), "train | valid | test, as the source says", True),
+            _field("fold", pa.string(), "its fold in a cross-validation, as the source says", True),
             _field("size", pa.int64(), "bytes of the file, of a source that is a folder", True),
             _field("mtime_ns", pa.int64(), "ns since 1970: last change of that file", True),
             _field("source", pa.string(), "lastfm | manifest | folder | demo"),
@@ -55,17 +70,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("title", pa.string(), "as the source spells it"),
             _field("mbid", pa.string(), "MusicBrainz recording id", True),
             _field("rule", pa.string(), "why it is the same: spelling | remaster | film | guest, or several with +"),
-        ]
-    ),
-    "labels": pa.schema(
-        [
-            _field("track_id", pa.string(), "as in tracks"),
-            *_vad(),
-            _field("evidence", pa.list_(EVIDENCE), "the terms that the label is the weighted mean of; 0..1"),
-            _field("coverage", pa.float64(), "matched tag weight / tag weight, 0..1; null for given labels", True),
-            _field("n_matched", pa.int32(), "terms; 0 for given labels"),
-            *_vad("se_", "standard error of the weighted mean, 0..1; null where there is only one term", True),
-            _field("lexicon", pa.string(), "name and content hash of the lexicon, or 'manifest'"),
         ]
     ),
     "audio": pa.schema(
@@ -85,30 +89,6 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("decoded_share", pa.float64(), "of what the file announces, 0..1; null where it does not say", True),
         ]
     ),
-    "scores": pa.schema(
-        [
-            _field("track_id", pa.string(), "as in tracks, or a hash of the file's address"),
-            _field("artist", pa.string(), "as the source spells it; may be empty"),
-            _field("title", pa.string(), "as the source spells it"),
-            _field("album", pa.string(), "as the source spells it", True),
-            _field("uri", pa.string(), "path of the audio file"),
-            _field("duration_s", pa.float64(), "s, of what was scored"),
-            _field("size", pa.int64(), "bytes of the file that was scored, if it is on a disk", True),
-            _field("mtime_ms", pa.int64(), "ms since 1970: its last change", True),
-            _field("sha256", pa.string(), "of its bytes", True),
-            _field("decoded_share", pa.float64(), "of what the file announces, 0..1; null where it does not say", True),
-            *_vad(),
-            *_vad("lower_", "lower end of the 90 % prediction interval, 0..1"),
-            *_vad("upper_", "upper end of the 90 % prediction interval, 0..1"),
-            _field("in_distribution", pa.bool_(), "whether it is like the training tracks; null if unknown", True),
-            _field("novelty", pa.float64(), "how unlike it is: above 1 is out of distribution; null if unknown", True),
-            _field("curve", pa.list_(pa.list_(pa.float32(), 3)), "V, A, D around i + 1/2 hops from the start; 0..1"),
-            _field("curve_hop_s", pa.float64(), "s between two points of the curve"),
-            _field("sound", pa.list_(pa.float32()), "what it sounds like: neighbours are alike; null if unknown", True),
-            _field("waveform", pa.list_(pa.uint8()), "highest |sample| in equal stretches, 255 is full scale", True),
-            _field("model", pa.string(), "name and fingerprint of the model"),
-        ]
-    ),
     "failures": pa.schema(
         [
             _field("stage", pa.string(), "the stage, and after a colon the feature if only that one failed"),
@@ -122,9 +102,68 @@ SCHEMAS: dict[str, pa.Schema] = {
     ),
 }
 
+
+def labels_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
+    """Schema of ``labels``. A dimension that a track has no label of is null."""
+    return pa.schema(
+        [
+            _field("track_id", pa.string(), "as in tracks"),
+            *_each(dimensions, nullable=True),
+            _field("evidence", pa.list_(EVIDENCE), "the terms that the label is the weighted mean of; 0..1"),
+            _field("coverage", pa.float64(), "matched tag weight / tag weight, 0..1; null for given labels", True),
+            _field("n_matched", pa.int32(), "terms; 0 for given labels"),
+            *_each(dimensions, "se_", "standard error of the label, 0..1; null where it is unknown", True),
+            _field("curves", pa.list_(CURVE), "labels over time, 0..1", True),
+            _field("lexicon", pa.string(), "name and content hash of the lexicon, or 'manifest'"),
+        ]
+    )
+
+
+def scores_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
+    """Schema of ``scores`` by a model of these dimensions."""
+    return pa.schema(
+        [
+            _field("track_id", pa.string(), "as in tracks, or a hash of the file's address"),
+            _field("artist", pa.string(), "as the source spells it; may be empty"),
+            _field("title", pa.string(), "as the source spells it"),
+            _field("album", pa.string(), "as the source spells it", True),
+            _field("uri", pa.string(), "path of the audio file"),
+            _field("duration_s", pa.float64(), "s, of what was scored"),
+            _field("size", pa.int64(), "bytes of the file that was scored, if it is on a disk", True),
+            _field("mtime_ms", pa.int64(), "ms since 1970: its last change", True),
+            _field("sha256", pa.string(), "of its bytes", True),
+            _field("decoded_share", pa.float64(), "of what the file announces, 0..1; null where it does not say", True),
+            *_each(dimensions),
+            *_each(dimensions, "lower_", "lower end of the 90 % prediction interval, 0..1"),
+            *_each(dimensions, "upper_", "upper end of the 90 % prediction interval, 0..1"),
+            _field("in_distribution", pa.bool_(), "whether it is like the training tracks; null if unknown", True),
+            _field("novelty", pa.float64(), "how unlike it is: above 1 is out of distribution; null if unknown", True),
+            _field(
+                "curve", pa.list_(pa.list_(pa.float32(), len(dimensions))), "the dimensions at (i + 1/2) hops; 0..1"
+            ),
+            _field("curve_hop_s", pa.float64(), "s between two points of the curve"),
+            _field("sound", pa.list_(pa.float32()), "what it sounds like: neighbours are alike; null if unknown", True),
+            _field("waveform", pa.list_(pa.uint8()), "highest |sample| in equal stretches, 255 is full scale", True),
+            _field("model", pa.string(), "name and fingerprint of the model"),
+        ]
+    )
+
+
+SCHEMAS |= {"labels": labels_schema(), "scores": scores_schema()}
+OF_DIMENSIONS = {"labels": ("se_", labels_schema), "scores": ("lower_", scores_schema)}
+"""Tables whose columns depend on the dimensions: the prefix of a column that each dimension has, and the schema."""
+
+
+def dimensions_of(schema: pa.Schema, table: str) -> tuple[str, ...]:
+    """The dimensions of a table of `OF_DIMENSIONS` that was stored with this schema, in their order."""
+    prefix, _ = OF_DIMENSIONS[table]
+    names = set(schema.names)
+    return tuple(n.removeprefix(prefix) for n in schema.names if n.startswith(prefix) and n[len(prefix) :] in names)
+
+
 STANDING = pa.schema(
     [
-        *_vad(unit="percentile rank in the catalog, 0..100", nullable=True, suffix="_percentile"),
+        *_each(DIMENSIONS, unit="percentile rank in the catalog, 0..100", nullable=True, suffix="_percentile"),
         _field("mood", pa.string(), "word for valence and arousal relative to the catalog; null in a small one", True),
     ]
 )

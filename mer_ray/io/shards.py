@@ -21,7 +21,7 @@ from mer_ray.errors import WorkspaceError
 from mer_ray.io.buckets import read_again, read_batches, unreachable
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.ids import Ids
-from mer_ray.io.schemas import LOGS, SCHEMAS, features_schema, features_table
+from mer_ray.io.schemas import LOGS, OF_DIMENSIONS, SCHEMAS, dimensions_of, features_schema, features_table
 from mer_ray.io.store import Store
 
 
@@ -76,7 +76,7 @@ class Tables(Store):
             return ""
         paths = [self.path(table, name) for name in names]
         try:
-            rows = read_again(lambda: ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs).to_table())
+            rows = read_again(lambda: ds.dataset(paths, self._schema(table, paths), "parquet", self.fs).to_table())
         except FileNotFoundError:  # another process rewrites the table: they stay as they are
             return ""
         except (pa.ArrowException, OSError) as error:
@@ -86,12 +86,30 @@ class Tables(Store):
             self.delete(table, name)
         return merged
 
+    def schema(self, table: str) -> pa.Schema | None:
+        """The table's schema, for the dimensions that it was stored with; None for features."""
+        if table not in OF_DIMENSIONS:
+            return SCHEMAS.get(table)
+        return self._schema(table, [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")])
+
+    def dimensions(self, table: str) -> tuple[str, ...]:
+        """The dimensions of ``labels`` or ``scores``, in the order in which arrays hold them."""
+        schema = self.schema(table)
+        return () if schema is None else dimensions_of(schema, table)
+
+    def _schema(self, table: str, paths: Sequence[str]) -> pa.Schema | None:
+        if table not in OF_DIMENSIONS or not paths:
+            return SCHEMAS.get(table)
+        # A shard may be merged or replaced meanwhile; all shards have the same dimensions.
+        stored = ds.dataset(paths[:1], None, "parquet", self.fs).schema
+        return OF_DIMENSIONS[table][1](dimensions_of(stored, table))
+
     def append_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """Add rows (dicts) to a table of `SCHEMAS`, the shard named by their ids. Returns the files' names."""
         if not rows:
             return []
         shard = "\n".join(f"{r.get('stage', '')} {r['track_id']} {r.get('at', '')} {r.get('title', '')}" for r in rows)
-        return [self.append(table, pa.Table.from_pylist(list(rows), schema=SCHEMAS[table]), shard)]
+        return [self.append(table, pa.Table.from_pylist(list(rows), schema=self.schema(table)), shard)]
 
     def replace(self, table: str, shards: Iterable[Sequence[Mapping[str, Any]]]) -> None:
         """Replace a whole table by shards of rows.
@@ -114,14 +132,15 @@ class Tables(Store):
 
         New rows are written before old ones are deleted, so that a kill loses none.
         """
-        new, wanted = pa.Table.from_pylist(list(rows), SCHEMAS[table]), pc.field("track_id").isin(list(ids))
+        schema = self.schema(table)
+        new, wanted = pa.Table.from_pylist(list(rows), schema), pc.field("track_id").isin(list(ids))
         put = Ids()
 
         def exchanged(old: pa.Table) -> pa.Table:
             own = new.filter(pc.is_in(new["track_id"], old["track_id"].combine_chunks()))
             own = own.filter(pa.array(put.add(own["track_id"])))
             left = old.filter(~wanted)
-            return pa.concat_tables([left, own], promote_options="default").select(SCHEMAS[table].names)
+            return pa.concat_tables([left, own], promote_options="default").select(schema.names)
 
         if ids:
             self._rewrite(table, wanted, exchanged, uuid.uuid4().hex)
@@ -171,7 +190,7 @@ class Tables(Store):
         if not paths:
             return 0
         try:
-            rows_of = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
+            rows_of = ds.dataset(paths, self._schema(table, paths), "parquet", self.fs)
             found = read_again(lambda: rows_of.to_table(["__filename"], wanted))
             for path in found["__filename"].unique().to_pylist():
                 name = path.rpartition("/")[2]
@@ -206,7 +225,7 @@ class Tables(Store):
         paths = [self.path(table, n) for n in self.names(table) if n.endswith(".parquet")]
         try:
             # With the schema, a column that an older version did not write is read as nulls.
-            stored = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
+            stored = ds.dataset(paths, self._schema(table, paths), "parquet", self.fs)
             rows = read_again(lambda: stored.to_table(columns=wanted))
         except FileNotFoundError:
             raise
@@ -261,7 +280,7 @@ class Tables(Store):
             return
         options = {"batch_size": rows, "batch_readahead": 2, "fragment_readahead": 2}
         try:
-            shards = ds.dataset(paths, SCHEMAS.get(table), "parquet", self.fs)
+            shards = ds.dataset(paths, self._schema(table, paths), "parquet", self.fs)
             yield from read_batches(lambda: shards.to_batches(columns=list(columns), filter=filter, **options))
         except FileNotFoundError:
             raise
@@ -299,7 +318,7 @@ class Tables(Store):
 
     def find(self, table: str, ids: Any, columns: Sequence[str]) -> pa.Table:
         """The rows of these tracks (a list or a column of ids) that the table has."""
-        schema = pa.schema([SCHEMAS.get(table, features_schema(1)).field(c) for c in columns])
+        schema = pa.schema([(self.schema(table) or features_schema(1)).field(c) for c in columns])
         wanted = pc.field("track_id").isin(
             pa.array(ids, pa.string()) if isinstance(ids, list) else ids.combine_chunks()
         )

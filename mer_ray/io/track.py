@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mer_ray.errors import TrackError
 from mer_ray.io.identity import digest, track_id
+
+
+class Rating(NamedTuple):
+    """A label of one dimension, of the source itself: value in 0..1, and its standard error on that scale."""
+
+    dimension: str
+    value: float
+    se: float | None = None
+
+
+class Curve(NamedTuple):
+    """A label over time of one dimension: ascending times in s from the start of the audio, and values in 0..1."""
+
+    dimension: str
+    time_s: tuple[float, ...]
+    value: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -14,7 +31,11 @@ class Track:
 
     Attributes:
         tags: (name, weight) pairs, weight > 0 and relative.
-        given: The source's own label: valence, arousal and dominance, each in 0..1 or None.
+        ratings: The source's own labels, each dimension at most once.
+        curves: The source's own labels over time, each dimension at most once.
+        dataset: The data set that it belongs to.
+        split: ``train``, ``valid`` or ``test``, as the source says.
+        fold: Its fold in a cross-validation, as the source says.
         duration_s: > 0.
         uri: The path or address of its audio, if the source knows it.
         key: An id that the source makes, such as a hash of an untagged file's content.
@@ -33,7 +54,11 @@ class Track:
     duration_s: float | None = None
     uri: str | None = None
     tags: tuple[tuple[str, float], ...] = ()
-    given: tuple[float | None, float | None, float | None] | None = None
+    ratings: tuple[Rating, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    dataset: str | None = None
+    split: str | None = None
+    fold: str | None = None
     key: str | None = None
     location: str | None = None
     own_id: str | None = None

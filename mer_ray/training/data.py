@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,25 +14,32 @@ from mer_ray.features.joined import Frames, by_part, frames_of, parts
 from mer_ray.io.identity import digest
 from mer_ray.io.schemas import DIMENSIONS, features_table, ragged_arrays
 from mer_ray.io.tables import Workspace
+from mer_ray.models import curves as label_curves
+from mer_ray.models.curves import Curve
 from mer_ray.training.groups import track_groups
 
 _NO_FRAMES = np.zeros((0, 0), np.float32)
-ERRORS = tuple(f"se_{d}" for d in DIMENSIONS)
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Training examples: frames (n_i, F) float32 of each track, labels (N, 3) in 0..1, groups (N,) for the folds.
+    """Training examples of N tracks.
 
-    Frames of several features are `mer_ray.features.joined.Joined`.
-
-    errors: the labels' standard errors (N, 3), NaN if unknown, by which labels are weighted.
+    Attributes:
+        frames: (n_i, F) float32 of each track; those of several features are `mer_ray.features.joined.Joined`.
+        labels: (N, D) in 0..1, NaN where a track has no label of a dimension.
+        groups: (N,), for the folds.
+        errors: (N, D), the labels' standard errors, by which labels are weighted; NaN if unknown.
+        dimensions: Names of the D columns.
+        curves: (N,) labels over time, None of a track without; empty if no track has one.
     """
 
     frames: Sequence[Frames]
     labels: np.ndarray
     groups: Sequence[str]
     errors: np.ndarray
+    dimensions: tuple[str, ...] = field(default=DIMENSIONS, kw_only=True)
+    curves: Sequence[Curve | None] = field(default=(), kw_only=True)
 
     @property
     def plain(self) -> list[np.ndarray]:
@@ -42,15 +49,21 @@ class Examples:
     def of(self, rows: Sequence[int] | np.ndarray) -> Examples:
         """Some of the tracks; their frames are not copied."""
         frames, groups = [self.frames[i] for i in rows], [self.groups[i] for i in rows]
-        return Examples(frames, self.labels[rows], groups, self.errors[rows])
+        curves = [self.curves[i] for i in rows] if self.curves else ()
+        own = self.labels[rows], groups, self.errors[rows]
+        return Examples(frames, *own, dimensions=self.dimensions, curves=curves)
 
 
 @dataclass(frozen=True)
 class Dataset(Examples):
     """Tracks in the order of their ids.
 
-    lexicons: the labels' lexicons. audio: the hash of each track's file; for precomputed frames without audio, the path
-    that they were found by.
+    Attributes:
+        lexicons: The labels' lexicons.
+        audio: The hash of each track's file; for precomputed frames without audio, the path that they were found by.
+        datasets: (N,), the data set that each track belongs to, "" where unknown.
+        splits: (N,), ``train``, ``valid`` or ``test`` as the source says, "" where it does not.
+        given_folds: (N,), the fold that the source says, "" where it does not.
     """
 
     ids: list[str]
@@ -60,11 +73,21 @@ class Dataset(Examples):
     composers: list[str]
     lexicons: list[str]
     audio: list[str]
+    datasets: list[str]
+    splits: list[str]
+    given_folds: list[str]
 
     def fingerprint(self, feature: FeatureSpec) -> str:
         """16 hexadecimal digits: a hash of the tracks, files, labels, groups and feature."""
         errors = np.nan_to_num(self.errors, nan=-1).round(9).tolist()
-        content = [feature.fingerprint, self.ids, self.audio, list(self.groups), self.labels.round(9).tolist(), errors]
+        labels = np.nan_to_num(self.labels, nan=-1).round(9).tolist()
+        content = [feature.fingerprint, self.ids, self.audio, list(self.groups), labels, errors]
+        # Only where there are any, so that runs of earlier versions stay valid.
+        if self.dimensions != DIMENSIONS or self.curves:
+            curves = [None if c is None else [c.time_s.tolist(), _rounded(c.values)] for c in self.curves]
+            content += [self.dimensions, curves]
+        if any(self.splits) or any(self.given_folds):
+            content += [self.splits, self.given_folds]
         return digest(json.dumps(content).encode())[:16]
 
 
@@ -89,21 +112,30 @@ def load(
     Raises:
         WorkspaceError: The frames are of another version of the feature.
     """
-    labels = workspace.require("labels", "label", ["track_id", *DIMENSIONS, *ERRORS, "lexicon"]).sort_by("track_id")
-    wanted = ["track_id", "artist", "title", "album", "composer", "uri"]
+    dimensions = labelled_dimensions(workspace)
+    errors_of = [f"se_{d}" for d in dimensions]
+    columns = ["track_id", *dimensions, *errors_of, "curves", "lexicon"]
+    labels = workspace.require("labels", "label", columns).sort_by("track_id")
+    wanted = ["track_id", "artist", "title", "album", "composer", "dataset", "split", "fold", "uri"]
     described = {r["track_id"]: r for r in workspace.require("tracks", "collect", wanted).to_pylist()}
     ids = labels["track_id"].to_pylist()
     own = {part.name: _frames(workspace, part, with_frames) for part in parts(feature)}
     audio = workspace.read("audio", ["track_id", "sha256"])
     hashes = dict(zip(audio["track_id"].to_pylist(), audio["sha256"].to_pylist(), strict=True))
 
-    keep = [index for index, i in enumerate(ids) if i in described and all(i in frames for frames in own.values())]
+    usable = np.any([labels[d].is_valid().to_numpy() for d in dimensions], axis=0)
+    keep = [
+        index
+        for index, i in enumerate(ids)
+        if usable[index] and i in described and all(i in frames for frames in own.values())
+    ]
     labelled = [ids[index] for index in keep]
     values, errors = (
-        np.stack([labels[c].to_numpy().astype(float) for c in columns], axis=1)[keep]
-        for columns in (DIMENSIONS, ERRORS)
+        np.stack([labels[c].to_numpy().astype(float) for c in names], axis=1)[keep] for names in (dimensions, errors_of)
     )
-    artists, titles, albums, composers = ([described[i][c] or "" for i in labelled] for c in wanted[1:5])
+    cells = ([described[i][c] or "" for i in labelled] for c in wanted[1:8])
+    artists, titles, albums, composers, datasets, splits, folds = cells
+    over_time = [label_curves.from_rows(rows, dimensions) for rows in labels["curves"].take(keep).to_pylist()]
     by_path = any(part.params.get("key") == "path" for part in parts(feature))  # of precomputed frames
     if groups is None or not all(i in groups for i in labelled):
         groups = dict(zip(labelled, track_groups(labelled, artists, albums, composers), strict=True))
@@ -116,10 +148,26 @@ def load(
         groups=[groups[i] for i in labelled],
         labels=values,
         errors=errors,
+        dimensions=dimensions,
+        curves=over_time if any(c is not None for c in over_time) else (),
+        datasets=datasets,
+        splits=splits,
+        given_folds=folds,
         lexicons=sorted(set(labels["lexicon"].take(keep).to_pylist())),
         frames=[frames_of(feature, {name: frames[i] for name, frames in own.items()}) for i in labelled],
         audio=[hashes.get(i) or (described[i]["uri"] if by_path else None) or "" for i in labelled],
     )
+
+
+def labelled_dimensions(workspace: Workspace) -> tuple[str, ...]:
+    """The dimensions of which any track has a label, in their order."""
+    names = workspace.dimensions("labels")
+    labels = workspace.require("labels", "label", list(names))
+    return tuple(name for name in names if labels[name].null_count < len(labels))
+
+
+def _rounded(values: np.ndarray) -> list[list[float]]:
+    return list(np.nan_to_num(values, nan=-1).round(9).tolist())
 
 
 def _frames(workspace: Workspace, feature: FeatureSpec, with_frames: bool) -> dict[str, np.ndarray]:

@@ -1,0 +1,99 @@
+"""The settings of ``collect``: where tracks, tags and labels come from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from mer_ray import config_checks, config_file
+from mer_ray.io import address
+from mer_ray.io.schemas import DIMENSIONS
+
+IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
+"""Settings of ``collect`` that imply its source."""
+LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
+MAX_SEED = 2**31 - 1
+
+Names = Annotated[list[str], BeforeValidator(config_file.names)]
+
+
+class Section(BaseModel):
+    """A group of settings. An unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", validate_default=False, allow_inf_nan=False)
+
+
+class DemoConfig(Section):
+    """The synthetic demo catalog."""
+
+    cues: int = Field(160, ge=1, le=100_000)
+    seconds: float = Field(20.0, ge=1.0, le=600.0)
+    seed: int = Field(7, ge=0, le=MAX_SEED)
+
+
+class CollectConfig(Section):
+    """The source of tracks and tags, by default implied by manifest, folder or api_url, else the workspace's own.
+
+    Attributes:
+        dimensions: The names of what labels describe, in the order of tables and arrays.
+        scale: The lowest and highest possible label of a manifest, which become 0 and 1.
+        curves: Tables of labels over time, beside a manifest: see `sources.manifest_curves`.
+        curve_scale: Their scale; None for ``scale``.
+        keep_gone: Tracks that the source no longer has stay in the workspace.
+        workers: Has no effect (older settings).
+    """
+
+    source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
+    manifest: str | None = None
+    folder: str | None = None
+    tag: str | list[str] = "soundtrack"
+    combine: Literal["union", "intersection"] = "union"
+    limit: int | None = Field(None, ge=1)
+    min_tag_weight: float = Field(0.0, ge=0, le=100)
+    min_seed_weight: float = Field(0.0, ge=0, le=100)
+    details: bool = False
+    api_url: str = LASTFM_API
+    requests_per_s: float = Field(5.0, gt=0)
+    timeout_s: float = Field(10.0, gt=0)
+    workers: int | None = Field(None, ge=1, le=256)
+    cache: str | None = None
+    offline: bool = False
+    dimensions: Annotated[Names, AfterValidator(config_checks.dimensions)] = list(DIMENSIONS)
+    scale: tuple[float, float] = (0.0, 1.0)
+    curves: Names = []
+    curve_scale: tuple[float, float] | None = None
+    keep_gone: bool = False
+    demo: DemoConfig = DemoConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _implied(cls, values: Any) -> Any:
+        """``manifest``, ``folder`` and ``api_url`` imply the source."""
+        if not isinstance(values, dict):
+            return values
+        implied = {source: key for key, source in IMPLIED.items() if values.get(key) not in (None, LASTFM_API)}
+        source = str(values.get("source") or next(iter(implied), ""))
+        others = [key for other, key in implied.items() if other != source]
+        if others:
+            stated = f"source is {source}" if values.get("source") else f"{implied[source]} is set"
+            raise ValueError(f"{stated}, but {others[0]} is set too, for another source: leave one of them out")
+        return {**values, "source": source} if source else values
+
+    @model_validator(mode="after")
+    def _scale(self) -> CollectConfig:
+        if not self.scale[0] < self.scale[1] or (self.curve_scale and not self.curve_scale[0] < self.curve_scale[1]):
+            raise ValueError("scale and curve_scale must be [lowest, highest]")
+        if not self.tags or not all(tag.strip() for tag in self.tags):
+            raise ValueError("tag must be a name, or a list of names")
+        for path in filter(None, (self.manifest, self.folder)):
+            if address.scheme(path) or address.has_credentials(path):
+                raise ValueError(f"manifest and folder are paths of this machine, not {address.shown(path)}")
+        if address.has_credentials(self.api_url):
+            raise ValueError("api_url may hold no user or password: it is written into the workspace")
+        return self
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags whose tracks are collected, each once, in their order."""
+        return list(dict.fromkeys([self.tag] if isinstance(self.tag, str) else self.tag))
