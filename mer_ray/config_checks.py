@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
-_DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,30}")
-_TAKEN = ("mood", "novelty", "curve", "curves", "sound", "model", "size", "evidence", "coverage", "width")
-"""Columns of tables, which no dimension may be named like."""
+from mer_ray.io.schemas import is_dimension
 
 
 def processes(workers: int, gpus: float, batch_size: int) -> None:
@@ -62,7 +59,7 @@ def dimensions(names: list[str]) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise ValueError("dimensions must name at least one dimension, each once")
     for name in names:
-        if not _DIMENSION.fullmatch(name) or name in _TAKEN or name.startswith(("se_", "lower_", "upper_")):
+        if not is_dimension(name):
             raise ValueError(
                 f"dimensions: {name!r} cannot be the name of a column: use lower-case letters, as in tension"
             )

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mer_ray.cli import main
 from mer_ray.errors import InputError
 from mer_ray.io.cells import guard
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, scores_schema
 from mer_ray.scoring import standing
 from mer_ray.scoring.explorer import page as explorer
 from mer_ray.scoring.explorer.pack import averaged, links, peaks, quantise, script_json
@@ -40,11 +40,11 @@ HOSTILE = [
 ]
 
 
-def scores(n: int, **own: list[object] | pa.Array) -> pa.Table:
+def scores(n: int, dimensions: tuple[str, ...] = DIMENSIONS, **own: list[object] | pa.Array) -> pa.Table:
     """n scores on a diagonal of the plane, with short curves; ``own`` columns instead of the usual ones."""
-    at = (np.arange(n) + 0.5) / max(1, n)
-    flat = pa.array(np.repeat(at, 12).astype(np.float32))
-    curve = pa.ListArray.from_arrays(np.arange(n + 1, dtype=np.int32) * 4, pa.FixedSizeListArray.from_arrays(flat, 3))
+    at, size = (np.arange(n) + 0.5) / max(1, n), len(dimensions)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(np.repeat(at, 4 * size).astype(np.float32)), size)
+    curve = pa.ListArray.from_arrays(np.arange(n + 1, dtype=np.int32) * 4, flat)
     columns: dict[str, object] = {
         "track_id": [f"{i:016x}" for i in range(n)],
         "artist": [f"Artist {i % 7}" for i in range(n)],
@@ -64,10 +64,10 @@ def scores(n: int, **own: list[object] | pa.Array) -> pa.Table:
         **{
             end + d: np.clip(at + by, 0, 1)
             for end, by in (("", 0), ("lower_", -0.1), ("upper_", 0.1))
-            for d in DIMENSIONS
+            for d in dimensions
         },
     }
-    schema = SCHEMAS["scores"]
+    schema = scores_schema(dimensions)
     arrays = {**columns, **own}
     return pa.Table.from_arrays(
         [a if isinstance(a := arrays.get(f.name, [None] * n), pa.Array) else pa.array(a, f.type) for f in schema],
@@ -185,8 +185,8 @@ def test_ten_thousand_tracks_open_filter_search_and_sort(view):
     assert re.fullmatch(r"9\d\d of 10,000 tracks", count(page))
     page.fill("#search", "TUNE 0050 artíst")
     assert count(page) == "10 of 10,000 tracks"  # 00050, 00500 to 00508; 00509 is out of distribution
-    page.click("#columns .valence")
-    page.click("#columns .valence")
+    page.click("#columns [data-key=valence]")
+    page.click("#columns [data-key=valence]")
     assert titles(page)[0] == "Tune 00508"
     page.click("#reset")
     assert count(page) == "10,000 tracks"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
-from mer_ray.scoring.rollups import SCHEMA, rollups
+from mer_ray.scoring.rollups import rollups, schema
 
 COLUMNS = ["artist", "album", "uri", "duration_s", *DIMENSIONS, "in_distribution"]
 TYPES = pa.schema([SCHEMAS["scores"].field(c) for c in COLUMNS])
@@ -31,7 +31,7 @@ def test_albums_and_folders():
             ]
         )
     )
-    assert made.schema.equals(SCHEMA, check_metadata=True)
+    assert made.schema.equals(schema(), check_metadata=True)
     assert all(field.metadata[b"unit"] for field in made.schema)
     found = {(r["kind"], r["name"]): r for r in made.to_pylist()}
     albums = ["A – One", "B – One", "Two"]

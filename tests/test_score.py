@@ -26,7 +26,7 @@ from ray import cloudpickle
 
 from mer_ray.features import FeatureSpec
 from mer_ray.features.joined import parts
-from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS, ragged_column
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, catalog_scores_schema, ragged_column
 from mer_ray.io.tables import Workspace
 from mer_ray.models.kernel import Kernel
 from mer_ray.scoring import model_folder, predictor
@@ -39,7 +39,7 @@ from mer_ray.stages.task import TRIES
 Typed = Callable[..., tuple[int, str, str]]
 N_DIMS = 4
 SPEC = FeatureSpec("vggish", 1, 16_000, 0.96, N_DIMS)
-FLAT = [n for n in CATALOG_SCORES.names if n not in ("curve", "sound", "waveform")]
+FLAT = [n for n in catalog_scores_schema().names if n not in ("curve", "sound", "waveform")]
 
 
 @cache
@@ -180,7 +180,7 @@ def test_files_and_folders_hold_the_same(mer_ray, tmp_path):
     for name in ("s.parquet", "s.csv", "folder"):
         score(mer_ray, music, "--out", tmp_path / name)
     table = pq.read_table(tmp_path / "s.parquet")
-    assert table.schema.equals(CATALOG_SCORES, check_metadata=False)
+    assert table.schema.equals(catalog_scores_schema(), check_metadata=False)
     assert all(f.metadata[b"unit"] for f in table.schema)
     assert same(table, pq.read_table(tmp_path / "folder" / "scores"))
     with (tmp_path / "s.csv").open(encoding="utf-8-sig") as file:

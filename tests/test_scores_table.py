@@ -16,8 +16,7 @@ from mer_ray.io import buckets
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
-from mer_ray.scoring.output import NESTED
-from mer_ray.scoring.scores_table import clock, count, find, listing, name, pieces, read
+from mer_ray.scoring.scores_table import NESTED, clock, count, find, listing, name, pieces, read
 
 SCHEMA = SCHEMAS["scores"]
 NEWER = ("album", "novelty", "sound", "waveform")

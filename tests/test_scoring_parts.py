@@ -26,7 +26,7 @@ from mer_ray.errors import InputError, TrackError
 from mer_ray.features import FeatureSpec
 from mer_ray.features.joined import Joined, frames_of, parts
 from mer_ray.io.objects import local_copy
-from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, catalog_scores_schema
 from mer_ray.scoring import predictor, preview, rows, standing
 from mer_ray.scoring.catalog import file_id, find
 from mer_ray.scoring.frames import MAX_ROWS, Frames, ids, shards, unit_rows
@@ -245,7 +245,7 @@ def test_rows_hold_what_is_known_and_nulls_for_the_rest():
     assert [a[c] for c in ("artist", "title", "album", "uri", "waveform")] == ["", "", None, "", None]
     assert [b[c] for c in ("artist", "title", "album", "uri", "waveform")] == ["A", "T", "L", "/m/ b.mp3", [255, 51]]
     assert [len(r["curve"]) for r in (a, b)] == [1, 2]
-    assert rows.table([]).equals(SCHEMA.empty_table())
+    assert rows.table([], DIMENSIONS).equals(SCHEMA.empty_table())
     assert set(rows.COLUMNS) == set(SCHEMA.names)
 
 
@@ -256,11 +256,11 @@ def test_the_interface_answers_in_the_order_of_the_files(packaged, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     paths = write_tunes(tmp_path / "music", 3)[::-1]
     table = mer_ray.score([*paths, Path("music/tune000.flac")], packaged)
-    assert table.schema == CATALOG_SCORES
+    assert table.schema == catalog_scores_schema()
     assert table["uri"].to_pylist() == [*map(str, paths), str(tmp_path / "music" / "tune000.flac")]
     one = mer_ray.score(str(paths[0])).to_pylist()
     assert one == standing.added(table.slice(0, 1)).to_pylist()
-    assert mer_ray.score([]).equals(CATALOG_SCORES.empty_table())
+    assert mer_ray.score([]).equals(catalog_scores_schema().empty_table())
 
 
 def test_command_and_interface_agree_and_the_interface_needs_neither_ray_nor_jax(tmp_path):
@@ -331,7 +331,7 @@ HOSTILE = "[red]x[/red] [link=http://e]\x1b[31m\u202e"
 
 def shown(n: int, folder: Path, width: int, **known: str) -> str:
     tracks = [{"track_id": str(i), "title": f"{HOSTILE}{i}", "uri": f"/m/[b]{i % 2}/{i}.mp3"} for i in range(n)]
-    table = rows.table([Scored({**t, **known}, prediction(1), 61.0, "m") for t in tracks])
+    table = rows.table([Scored({**t, **known}, prediction(1), 61.0, "m") for t in tracks], DIMENSIONS)
     pq.write_table(table, folder / "s.parquet")
     console = Console(width=width, record=True, file=io.StringIO())
     for part in preview.tables(folder / "s.parquet", width):

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from scipy.stats import percentileofscore
 
 from mer_ray.cli import main
-from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS, STANDING
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, catalog_scores_schema, standing_schema
 from mer_ray.scoring import output, sheet, standing
 from mer_ray.scoring.playlist import choose
 
 SCHEMA = SCHEMAS["scores"]
+STANDING = standing_schema().names
 VALUES = st.lists(st.tuples(*[st.floats(0, 1, width=16)] * 3), min_size=1, max_size=40)
 
 
@@ -65,7 +66,7 @@ def test_percentiles_are_scipys_and_ties_share_one(values):
 @given(VALUES)
 def test_only_the_order_within_the_catalog_counts(values):
     squeezed = 0.4 + 0.2 * np.array(values) ** 3
-    [one, other] = [standing.added(table(v)).select(STANDING.names).to_pylist() for v in (values, squeezed)]
+    [one, other] = [standing.added(table(v)).select(STANDING).to_pylist() for v in (values, squeezed)]
     assume(all(len(np.unique(a)) == len(np.unique(b)) for a, b in zip(squeezed.T, np.transpose(values), strict=True)))
     assert one == other  # where no two values became one by rounding
 
@@ -82,7 +83,7 @@ def test_a_catalog_between_04_and_06_has_words_of_all_directions_and_a_middle():
 
 
 def test_few_tracks_have_no_mood_and_one_is_in_the_middle_of_itself():
-    assert standing.added(table(drawn(1))).select(STANDING.names).to_pylist() == [
+    assert standing.added(table(drawn(1))).select(STANDING).to_pylist() == [
         {**{f"{d}_percentile": 50.0 for d in DIMENSIONS}, "mood": None}
     ]
     assert standing.added(table(drawn(9)))["mood"].null_count == 9
@@ -105,7 +106,7 @@ def columns_of(target: Path) -> pa.Table:
     if target.suffix == ".csv":
         return pacsv.read_csv(target)
     with target.open("rb") as file:
-        return sheet.read(file, CATALOG_SCORES, target.name)
+        return sheet.read(file, lambda names: catalog_scores_schema(), target.name)
 
 
 @pytest.mark.parametrize("limit", [output.SORTED_ROWS, 5])
@@ -121,7 +122,7 @@ def test_new_tracks_move_all_percentiles_of_a_file(tmp_path, monkeypatch, name, 
         assert made[f"{d}_percentile"].to_pylist() == pytest.approx(expected[f"{d}_percentile"].to_pylist(), abs=1e-6)
     assert made["mood"].to_pylist() == expected["mood"].to_pylist()
     at = made.column_names.index("dominance")
-    assert made.column_names[at + 1 : at + 5] == STANDING.names
+    assert made.column_names[at + 1 : at + 5] == STANDING
 
 
 def test_an_older_file_gets_them_with_the_next_tracks(tmp_path):

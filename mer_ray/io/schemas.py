@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -154,30 +155,41 @@ OF_DIMENSIONS = {"labels": ("se_", labels_schema), "scores": ("lower_", scores_s
 """Tables whose columns depend on the dimensions: the prefix of a column that each dimension has, and the schema."""
 
 
+_DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_AFFIXES = re.compile(r"(se|lower|upper|mean|sd|predicted)_.*|.*_percentile")
+_OF_OTHERS = {name for schema in (SCHEMAS["tracks"], labels_schema(()), scores_schema(())) for name in schema.names}
+_TAKEN = {"mood", "width", "name", "kind", "n", "row", "group", "repeat", "path", *_OF_OTHERS}
+
+
+def is_dimension(name: str) -> bool:
+    """Whether a dimension may have this name: it becomes part of columns, and must be none of the others."""
+    return bool(_DIMENSION.fullmatch(name)) and name not in _TAKEN and not _AFFIXES.fullmatch(name)
+
+
 def dimensions_of(schema: pa.Schema, table: str) -> tuple[str, ...]:
     """The dimensions of a table of `OF_DIMENSIONS` that was stored with this schema, in their order."""
     prefix, _ = OF_DIMENSIONS[table]
-    names = set(schema.names)
-    return tuple(n.removeprefix(prefix) for n in schema.names if n.startswith(prefix) and n[len(prefix) :] in names)
+    found = [name.removeprefix(prefix) for name in schema.names if name.startswith(prefix)]
+    return tuple(name for name in found if name in schema.names and is_dimension(name))
 
 
-STANDING = pa.schema(
-    [
-        *_each(DIMENSIONS, unit="percentile rank in the catalog, 0..100", nullable=True, suffix="_percentile"),
-        _field("mood", pa.string(), "word for valence and arousal relative to the catalog; null in a small one", True),
-    ]
-)
-"""Further columns of ``scores``, where these are one table: see `mer_ray.scoring.standing`."""
+def standing_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
+    """Further columns of ``scores``, where these are one table: see `mer_ray.scoring.standing`."""
+    unit = "word for valence and arousal relative to the catalog; null in a small one"
+    return pa.schema(
+        [
+            *_each(dimensions, unit="percentile rank in the catalog, 0..100", nullable=True, suffix="_percentile"),
+            *([_field("mood", pa.string(), unit, True)] if {"valence", "arousal"} <= set(dimensions) else []),
+        ]
+    )
 
 
-def _whole_catalog() -> pa.Schema:
-    fields = list(SCHEMAS["scores"])
-    at = SCHEMAS["scores"].get_field_index(DIMENSIONS[-1]) + 1
-    return pa.schema([*fields[:at], *STANDING, *fields[at:]])
+def catalog_scores_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
+    """``scores`` of a whole catalog in one file: with `standing_schema` after the dimensions."""
+    scores = scores_schema(dimensions)
+    at = scores.get_field_index(dimensions[-1]) + 1
+    return pa.schema([*list(scores)[:at], *standing_schema(dimensions), *list(scores)[at:]])
 
-
-CATALOG_SCORES = _whole_catalog()
-"""``scores`` of a whole catalog in one file."""
 
 LOGS = ("failures", "merged")
 """Tables that can have several rows of one track."""

@@ -17,6 +17,7 @@ from mer_ray.features import FAMILIES, FeatureSpec
 from mer_ray.features import MODULES as FEATURES
 from mer_ray.features.joined import part_hops, parts
 from mer_ray.io.identity import digest, one_line
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.models import NETWORKS
 from mer_ray.models.regressor import Regressor
@@ -56,6 +57,7 @@ class Model:
     reference: Reference
     metrics: dict[str, dict[str, Any]]
     details: dict[str, Any] = field(default_factory=dict)
+    dimensions: tuple[str, ...] = DIMENSIONS
 
     @property
     def id(self) -> str:
@@ -106,6 +108,7 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
         "members": [list(member.targets) for member in model.members],
         "intervals": model.intervals.to_json(),
         "metrics": model.metrics,
+        "dimensions": list(model.dimensions),
         "details": model.details,
         "weights_sha256": digest(weights),
     }
@@ -164,6 +167,7 @@ def load(uri: str) -> Model:
             _reference(tensors),
             value["metrics"],
             {**value["details"], "weights_sha256": value["weights_sha256"]},
+            tuple(value.get("dimensions", DIMENSIONS)),
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ModelError(f"model {uri} is damaged ({one_line(str(error), 200)})", AGAIN) from error
