@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mer_ray.io.schemas import is_dimension
-
 
 def processes(workers: int, gpus: float, batch_size: int) -> None:
     """``train.workers`` with ``train.gpus_per_trial`` and ``train.batch_size``."""
@@ -52,15 +50,3 @@ def inputs(lists: Sequence[Sequence[str]] | None, extracted: Sequence[str], know
     together = [frozenset(names) for names in lists]
     if twice := next((names for names in lists if together.count(frozenset(names)) > 1), None):
         raise ValueError(f"train.inputs: {'+'.join(twice)} is listed twice")
-
-
-def dimensions(names: list[str]) -> list[str]:
-    """``collect.dimensions``, which become columns."""
-    if not names or len(set(names)) < len(names):
-        raise ValueError("dimensions must name at least one dimension, each once")
-    for name in names:
-        if not is_dimension(name):
-            raise ValueError(
-                f"dimensions: {name!r} cannot be the name of a column: use lower-case letters, as in tension"
-            )
-    return names

@@ -91,6 +91,12 @@ def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, message):
         ("collect.source=spotify", ["collect.source", "spotify", "lastfm"]),
         ("collect.scale=[9, 1]", ["collect", "[lowest, highest]"]),
         ("collect.limit=0", ["collect.limit", "got 0"]),
+        *(
+            (f"collect.dimensions={name}", ["collect.dimensions", f"'{name}' cannot be the name of a column"])
+            for name in ("title", "Tension", "lower_tension", "x-y", "tension_percentile", "mood", "fold", "1st")
+        ),
+        ("collect.dimensions=[]", ["collect.dimensions", "at least one"]),
+        ("collect.dimensions=[tension, tension]", ["collect.dimensions", "each once"]),
         ("label.recipe=new", ["label.recipe", "'original'"]),
     ],
 )

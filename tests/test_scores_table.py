@@ -39,7 +39,9 @@ def scored(dimensions: tuple[str, ...], first: int = 0, n: int = 3) -> pa.Table:
     made = []
     for i in range(first, first + n):
         values = {d: round(0.3 + 0.01 * i + 0.1 * k, 9) for k, d in enumerate(dimensions)}
-        ends = {f"{end}_{d}": round(v + by, 9) for end, by in (("lower", -0.1), ("upper", 0.1)) for d, v in values.items()}
+        ends = {
+            f"{end}_{d}": round(v + by, 9) for end, by in (("lower", -0.1), ("upper", 0.1)) for d, v in values.items()
+        }
         made.append({**row(i, curve=[[0.5] * len(dimensions)]), **values, **ends})
     return pa.Table.from_pylist(made, schema=scores_schema(dimensions))
 

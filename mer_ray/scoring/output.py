@@ -29,9 +29,8 @@ from mer_ray.io.store import TEMPORARY, Store, check_lasting
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import file_changes, rollups, scores_table, sheet, standing
 from mer_ray.scoring.catalog import Catalog
-from mer_ray.scoring.scores_table import NESTED
 
-FORMATS = (".parquet", ".csv", sheet.SUFFIX)
+FORMATS = scores_table.SUFFIXES
 PIECE_ROWS = 5_000
 """Rows of a larger file, with their curves, that are in memory together."""
 SORTED_ROWS = 200_000
@@ -99,9 +98,9 @@ class Output:
         self._void = Ids()
 
     def open(self, model: str, dimensions: tuple[str, ...] = DIMENSIONS) -> Workspace:
-        """The workspace to work in. Raises InputError where a folder has another model's scores, or a file is none.
+        """The workspace to work in. model, dimensions: the id of the model, and what it predicts.
 
-        model, dimensions: the id of the model, and what it predicts.
+        Raises InputError where a folder has another model's scores, or a file is none.
         """
         self.model, self.dimensions, work = model, dimensions, self.workspace
         others = work.distinct("scores", "model") - {self.model}
@@ -198,8 +197,7 @@ class Output:
     def _mine(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """This model's rows of the present file, if there is one, piece by piece."""
         if self.beside.exists(self.name):
-            wanted = list(dict.fromkeys([*columns, "track_id", "model"]))
-            for piece in scores_table.pieces(self.uri, wanted, self.dimensions):
+            for piece in scores_table.pieces(self.uri, [*{*columns, "track_id", "model"}], self.dimensions):
                 own = piece.filter(pc.equal(piece["model"], self.model))
                 yield own.filter(pa.array(~self._void.mask(own["track_id"]))).select(columns)
 
@@ -212,8 +210,8 @@ class Output:
                 whole = standing.added(pa.concat_tables([scores_schema(self.dimensions).empty_table(), *rows]))
                 rows = iter([whole.sort_by([("uri", "ascending"), ("track_id", "ascending")])])
             else:
-                values = self._distinct(["track_id", *self.dimensions])
-                rows = map(standing.Catalog(values, self.dimensions).added, rows)
+                catalog = standing.Catalog(self._distinct(["track_id", *self.dimensions]), self.dimensions)
+                rows = map(catalog.added, rows)
             self._write(rows, catalog_scores_schema(self.dimensions), self.beside, self.name, was.stamp)
         return was.shards
 
@@ -273,8 +271,7 @@ class Output:
             return
         columns = ["artist", "album", "uri", "duration_s", *self.dimensions, "in_distribution"]
         scores = cells.rounded(scores_table.read(self.uri, columns))  # equal for all kinds of files
-        rolled = rollups.rollups(scores, self.dimensions)
-        self._write(iter([rolled]), rolled.schema, folder, name)
+        self._write(iter([rollups.rollups(scores, self.dimensions)]), rollups.schema(self.dimensions), folder, name)
 
     def _write(
         self,
@@ -286,7 +283,7 @@ class Output:
     ) -> None:
         """Write one file atomically, piece by piece. was: the old file is replaced only if it has this stamp."""
         kind = PurePosixPath(name).suffix.lower()
-        schema = pa.schema([f for f in schema if kind == FORMATS[0] or f.name not in NESTED])
+        schema = pa.schema([f for f in schema if kind == FORMATS[0] or f.name not in scores_table.NESTED])
         try:
             with self._temporary() as temporary:
                 with temporary.open("wb") as sink:
