@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+_DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,30}")
+_PARTS = re.compile(r"(se|lower|upper|mean|sd|predicted)_.*|.*_percentile")
+_TAKEN = frozenset(
+    "track_id artist title album composer mbid spotify_id duration_s uri tags ratings curves dataset split fold size "
+    "mtime_ns mtime_ms source fetched_at evidence coverage n_matched lexicon sha256 decoded_share in_distribution "
+    "novelty curve curve_hop_s sound waveform model mood width name kind n row group repeat path".split()
+)
+"""Columns of tables, which no dimension may be named like."""
 
 
 def processes(workers: int, gpus: float, batch_size: int) -> None:
@@ -50,3 +60,20 @@ def inputs(lists: Sequence[Sequence[str]] | None, extracted: Sequence[str], know
     together = [frozenset(names) for names in lists]
     if twice := next((names for names in lists if together.count(frozenset(names)) > 1), None):
         raise ValueError(f"train.inputs: {'+'.join(twice)} is listed twice")
+
+
+def dimensions(names: list[str]) -> list[str]:
+    """``collect.dimensions``, which become columns."""
+    if not names or len(set(names)) < len(names):
+        raise ValueError("dimensions must name at least one dimension, each once")
+    for name in names:
+        if not is_dimension(name):
+            raise ValueError(
+                f"dimensions: {name!r} cannot be the name of a column: use lower-case letters, as in tension"
+            )
+    return names
+
+
+def is_dimension(name: str) -> bool:
+    """Whether a dimension may have this name: it becomes part of columns, and must be none of the others."""
+    return bool(_DIMENSION.fullmatch(name)) and name not in _TAKEN and not _PARTS.fullmatch(name)

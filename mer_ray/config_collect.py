@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from mer_ray import config_file
+from mer_ray import config_checks, config_file
 from mer_ray.io import address
-from mer_ray.io.schemas import DIMENSIONS, is_dimension
+from mer_ray.io.schemas import DIMENSIONS
 
 IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
 """Settings of ``collect`` that imply its source."""
@@ -16,18 +16,6 @@ LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 
 Names = Annotated[list[str], BeforeValidator(config_file.names)]
-
-
-def _dimensions(names: list[str]) -> list[str]:
-    """``collect.dimensions``, which become columns."""
-    if not names or len(set(names)) < len(names):
-        raise ValueError("dimensions must name at least one dimension, each once")
-    for name in names:
-        if not is_dimension(name):
-            raise ValueError(
-                f"dimensions: {name!r} cannot be the name of a column: use lower-case letters, as in tension"
-            )
-    return names
 
 
 class Section(BaseModel):
@@ -71,7 +59,7 @@ class CollectConfig(Section):
     workers: int | None = Field(None, ge=1, le=256)
     cache: str | None = None
     offline: bool = False
-    dimensions: Annotated[Names, AfterValidator(_dimensions)] = list(DIMENSIONS)
+    dimensions: Annotated[Names, AfterValidator(config_checks.dimensions)] = list(DIMENSIONS)
     scale: tuple[float, float] = (0.0, 1.0)
     curves: Names = []
     curve_scale: tuple[float, float] | None = None

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mer_ray import config
+from mer_ray import config, config_checks
 from mer_ray.config import Config
 from mer_ray.errors import ConfigError
+from mer_ray.io.schemas import SCHEMAS, catalog_scores_schema, labels_schema
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 PROMISED = {
@@ -105,6 +106,11 @@ def test_a_bad_value_is_named_with_its_key(assignment, names):
         config.load(None, [assignment])
     for name in names:
         assert name in str(caught.value)
+
+
+def test_no_dimension_is_called_like_a_column():
+    columns = [*SCHEMAS["tracks"].names, *labels_schema(()).names, *catalog_scores_schema(("tension",)).names]
+    assert [name for name in columns if config_checks.is_dimension(name)] == ["tension"]
 
 
 @pytest.mark.parametrize(

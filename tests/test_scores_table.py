@@ -34,6 +34,9 @@ def table(*rows: dict[str, object]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=SCHEMA)
 
 
+WIDTHS = (("lower_", -0.1), ("upper_", 0.1))
+
+
 def scored(dimensions: tuple[str, ...], first: int = 0, n: int = 3) -> pa.Table:
     """Rows by a model of these dimensions."""
     made = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from mer_ray.config_checks import is_dimension
 
 DIMENSIONS = ("valence", "arousal", "dominance")
 """The dimensions of a catalog that names no others (``collect.dimensions``), in the order in which arrays hold them."""
@@ -153,17 +154,6 @@ def scores_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
 SCHEMAS |= {"labels": labels_schema(), "scores": scores_schema()}
 OF_DIMENSIONS = {"labels": ("se_", labels_schema), "scores": ("lower_", scores_schema)}
 """Tables whose columns depend on the dimensions: the prefix of a column that each dimension has, and the schema."""
-
-
-_DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,30}")
-_AFFIXES = re.compile(r"(se|lower|upper|mean|sd|predicted)_.*|.*_percentile")
-_OF_OTHERS = {name for schema in (SCHEMAS["tracks"], labels_schema(()), scores_schema(())) for name in schema.names}
-_TAKEN = {"mood", "width", "name", "kind", "n", "row", "group", "repeat", "path", *_OF_OTHERS}
-
-
-def is_dimension(name: str) -> bool:
-    """Whether a dimension may have this name: it becomes part of columns, and must be none of the others."""
-    return bool(_DIMENSION.fullmatch(name)) and name not in _TAKEN and not _AFFIXES.fullmatch(name)
 
 
 def dimensions_of(schema: pa.Schema, table: str) -> tuple[str, ...]:

@@ -19,13 +19,14 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.fs
 
+from mer_ray.config_checks import is_dimension
 from mer_ray.errors import InputError
 from mer_ray.io import cells
 from mer_ray.io.address import EXPOSED, INSTEAD, has_credentials, is_local, parted, shown, to_path
 from mer_ray.io.buckets import read_batches
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.ids import Ids
-from mer_ray.io.schemas import DIMENSIONS, dimensions_of, is_dimension, scores_schema
+from mer_ray.io.schemas import DIMENSIONS, dimensions_of, scores_schema
 from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
