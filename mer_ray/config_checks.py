@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,30}")
-_PARTS = re.compile(r"(se|lower|upper|mean|sd|predicted)_.*|.*_percentile")
-_TAKEN = frozenset(
-    "track_id artist title album composer mbid spotify_id duration_s uri tags ratings curves dataset split fold size "
-    "mtime_ns mtime_ms source fetched_at evidence coverage n_matched lexicon sha256 decoded_share in_distribution "
-    "novelty curve curve_hop_s sound waveform model mood width name kind n row group repeat path".split()
+_TAKEN = re.compile(
+    r"track_id|artist|title|album|composer|mbid|spotify_id|duration_s|uri|tags|ratings|curves?|dataset|split|fold|size|"
+    r"mtime_ns|mtime_ms|source|fetched_at|evidence|coverage|n_matched|lexicon|sha256|decoded_share|in_distribution|"
+    r"novelty|curve_hop_s|sound|waveform|model|mood|width|name|kind|n|row|group|repeat|path|"
+    r"(se|lower|upper|mean|sd|predicted)_.*|.*_percentile"
 )
 """Columns of tables, which no dimension may be named like."""
 
@@ -76,4 +76,4 @@ def dimensions(names: list[str]) -> list[str]:
 
 def is_dimension(name: str) -> bool:
     """Whether a dimension may have this name: it becomes part of columns, and must be none of the others."""
-    return bool(_DIMENSION.fullmatch(name)) and name not in _TAKEN and not _PARTS.fullmatch(name)
+    return bool(_DIMENSION.fullmatch(name)) and not _TAKEN.fullmatch(name)
