@@ -184,7 +184,7 @@ def read_labels(workspace: str | os.PathLike[str], ids: Iterable[str] | None = N
     Columns: track_id, artist, title, album; ``group``, which a split must not separate (tracks of an artist, album or
     composer and, once models were trained, near-duplicates); each dimension in 0..1 and its standard error as in
     se_valence, null where unknown (``.to_numpy()`` makes it NaN); curves, the labels over time; dataset, split and
-    fold, as the source says.
+    fold, as the source says; uri of the audio, which `embed` and `score` take, null where there is none.
 
     Args:
         workspace: A path, s3:// or gs://.

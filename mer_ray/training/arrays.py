@@ -63,11 +63,11 @@ def read_labels(workspace: str | os.PathLike[str], ids: Iterable[str] | None = N
             f"{at.null_count:,} of {len(wanted):,} ids are no tracks of {store.uri}; the first is {_first(wanted, at)}",
             "give ids of this workspace, such as those of read_features",
         )
-    known = tracks.take(at)
-    labels = labels.take(pc.index_in(wanted, labels["track_id"].combine_chunks()))
-    names = ["track_id", *NAMES, "group", *own, *SPLITS]
-    columns = {**{n: known[n] for n in known.column_names}, **{n: labels[n] for n in own}}
-    return pa.table({**columns, "group": pa.array(_groups(store, known), pa.string())}).select(names)
+    known, audio = tracks.take(at), store.read("audio", ["track_id", "uri"])
+    labels, audio = (t.take(pc.index_in(wanted, t["track_id"].combine_chunks())) for t in (labels, audio))
+    columns = {n: known[n] for n in ("track_id", *NAMES)} | {"group": pa.array(_groups(store, known), pa.string())}
+    columns |= {n: labels[n] for n in own} | {n: known[n] for n in SPLITS}
+    return pa.table({**columns, "uri": audio["uri"]})
 
 
 def _groups(store: Workspace, tracks: pa.Table) -> list[str]:
