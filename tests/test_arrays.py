@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from conftest import write_tunes
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVR
 
 import mer_ray
 from mer_ray.errors import InputError, TrackError, WorkspaceError
@@ -28,14 +28,18 @@ def workspace(tmp_path: Path) -> Workspace:
     made = Workspace(tmp_path / "w")
     made.claim("collect", "tracks", {"source": "manifest"})
     named = [{"artist": f"A{int(i) // 2}", "title": i, "split": "test" if i > "08" else "train"} for i in IDS]
-    rows = [{"track_id": i, **n, "source": "manifest", "fetched_at": now()} for i, n in zip(IDS, named, strict=True)]
+    rows = [
+        {"track_id": i, **n, "source": "manifest", "tags": [], "fetched_at": now()}
+        for i, n in zip(IDS, named, strict=True)
+    ]
     made.append_rows("tracks", rows)
-    made.append_rows(
-        "audio", [{"track_id": "03", "uri": "/m/3.mp3", "provider": "file", "sha256": "", "duration_s": 1}]
-    )
+    audio = {"uri": "/m/3.mp3", "provider": "file", "sha256": "", "duration_s": 1.0, "sample_rate": 1, "channels": 1}
+    made.append_rows("audio", [{"track_id": "03", **audio, "tried": []}])
     values = [
         {
             "track_id": i,
+            "evidence": [],
+            "n_matched": 0,
             "tension": int(i) / 12,
             "energy": None if i == "06" else 1 - int(i) / 12,
             "se_tension": 0.1,
@@ -111,9 +115,9 @@ def test_five_lines_are_a_table_of_scikit_learn(workspace):
     X = np.array([np.concatenate([f.mean(axis=0), f.std(axis=0)]) for f in frames])
     y = labels["tension"].to_numpy()
     known = np.isfinite(y)
-    model = make_pipeline(StandardScaler(), SVR(C=10, epsilon=0.01))
+    model = make_pipeline(StandardScaler(), Ridge(0.1))
     predicted = cross_val_predict(model, X[known], y[known], groups=labels["group"].to_numpy()[known], cv=GroupKFold(4))
-    assert np.corrcoef(predicted, y[known])[0, 1] > 0.5
+    assert np.corrcoef(predicted, y[known])[0, 1] > 0.9
 
 
 @pytest.mark.parametrize(
@@ -122,13 +126,13 @@ def test_five_lines_are_a_table_of_scikit_learn(workspace):
         (
             lambda w: mer_ray.read_features(w + "x", "mfcc"),
             WorkspaceError,
-            "there is no workspace at .*wx: give a folder",
+            "there is no workspace at .*wx: give",
         ),
-        (lambda w: mer_ray.read_labels(w + "x"), WorkspaceError, "there is no workspace at .*wx: give a folder"),
+        (lambda w: mer_ray.read_labels(w + "x"), WorkspaceError, "there is no workspace at .*wx: give"),
         (
             lambda w: mer_ray.read_features(w, "chroma"),
             WorkspaceError,
-            "has no features/chroma: its features are: mfcc",
+            "no features/chroma: its features are: mfcc",
         ),
         (lambda w: mer_ray.read_features(w, "mfcc", ["03", "11", "12"]), InputError, "2 of 3 ids .*the first is 11"),
         (lambda w: mer_ray.read_labels(w, ["03", "zz"]), InputError, "1 of 2 ids are no tracks .*the first is zz"),
