@@ -14,6 +14,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.track import Track
 from mer_ray.models import passages
 from mer_ray.models.regressor import Regressor
 from mer_ray.models.scaling import Scaler
@@ -48,6 +50,12 @@ def cross_validate(
         predicted[r, fold[r] == k] = result.predicted
         made += result.members
     return Crossed(predicted, fold, plan, made)
+
+
+def label_of(track: Track) -> tuple[float | None, ...] | None:
+    """The source's own valence, arousal and dominance of a track; None where it has none of them."""
+    values = {rating.dimension: rating.value for rating in track.ratings}
+    return tuple(values.get(d) for d in DIMENSIONS) if values else None
 
 
 def sets(*assignments: str) -> list[str]:

@@ -86,7 +86,7 @@ def test_two_files_of_one_name_are_two_tracks_in_any_order(tmp_path, mer_ray):
     for name, order in (("w1", rows), ("w2", rows[::-1])):
         manifest = write(tmp_path / f"{name}.csv", *order)
         assert mer_ray("collect", "--workspace", tmp_path / name, "--set", f"collect.manifest={manifest}")[0] == 0
-        found.append(sorted(tracks(tmp_path / name, "track_id", "uri", "given")))
+        found.append(sorted(tracks(tmp_path / name, "track_id", "uri", "ratings")))
     assert len(found[0]) == 3
     assert [i for i, *_ in found[0]] == [i for i, *_ in found[1]]
     assert [g for *_, g in found[0]] == [g for *_, g in found[1]]
@@ -414,9 +414,9 @@ def test_cases_of_people_have_as_many_tracks_as_rows(tmp_path, mer_ray, name):
         (tmp_path / "music" / f"tune00{i - 1}.wav").rename(tmp_path / "music" / f"t{i}.wav")
     own = ["--workspace", tmp_path / "w", "--set", f"collect.manifest={tmp_path / name}.csv"]
     assert mer_ray("collect", *own)[0] == 0
-    rows = tracks(tmp_path / "w", "track_id", "given")
+    rows = tracks(tmp_path / "w", "track_id", "ratings")
     assert len(rows) == 2
-    assert len({str(given) for _, given in rows}) == 2
+    assert len({str(own) for _, own in rows}) == 2
     if name == "idcol":
         assert {i for i, _ in rows} == {"clip1", "clip2"}
 
