@@ -5,7 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from mer_ray import config_checks, config_file
 from mer_ray.io import address
@@ -20,6 +30,13 @@ Names = Annotated[list[str], BeforeValidator(config_file.names)]
 
 
 Scale = tuple[float, float]
+
+
+def _scales(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError as error:
+        raise ValueError("[lowest, highest] is wanted, or one each, as in {deam: [1, 9], musav: [-1, 1]}") from error
 
 
 def _manifests(value: Any) -> Any:
@@ -72,7 +89,7 @@ class CollectConfig(Section):
     cache: str | None = None
     offline: bool = False
     dimensions: Annotated[Names, AfterValidator(config_checks.dimensions)] = list(DIMENSIONS)
-    scale: Scale | dict[str, Scale] = (0.0, 1.0)
+    scale: Annotated[Scale | dict[str, Scale], WrapValidator(_scales)] = (0.0, 1.0)
     curves: Names = []
     curve_scale: Scale | None = None
     keep_gone: bool = False
@@ -122,6 +139,14 @@ class CollectConfig(Section):
         if not isinstance(self.scale, dict):
             return self.scale
         return self.scale[next(name for name in (Path(manifest).name, Path(manifest).stem) if name in self.scale)]
+
+    def dataset_of(self, manifest: str) -> str | None:
+        """What the rows of one of several manifests belong to, where they do not say; None for a single manifest."""
+        path = Path(manifest).expanduser()
+        if len(self.manifests) < 2:
+            return None
+        same = [other for other in self.manifests if Path(other).stem == path.stem]
+        return path.stem if len(same) == 1 else f"{path.absolute().parent.name}/{path.stem}"
 
     def _check_manifests(self) -> None:
         if self.curves and "source" in self.model_fields_set and self.source != "manifest":

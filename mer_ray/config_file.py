@@ -17,7 +17,6 @@ from pydantic.fields import FieldInfo
 from mer_ray.errors import ConfigError
 
 _PATHS = (
-    "collect.manifest",
     "collect.folder",
     "label.lexicon",
     "acquire.folder",
@@ -29,6 +28,8 @@ _PATHS = (
     "score.model",
 )
 """Settings that are paths of inputs; ``*`` stands for a user's name."""
+_SEVERAL = ("collect.manifest", "collect.curves")
+"""Settings that are a path or several, also with commas between them."""
 _LISTS = ("label.exclude", "label.keep")
 """Settings in which ``@FILE`` names a list."""
 _WORDS = {
@@ -144,6 +145,12 @@ def _anchor(values: dict[str, Any], folder: Path) -> None:
     for setting in _PATHS:
         words = _WORDS.get(setting, ())
         _change(values, setting.split("."), lambda text, words=words: text if text in words else path(text))  # type: ignore[misc]
+
+    def paths(text: str) -> str:
+        return path(text) if (folder / text).is_file() else ",".join(path(part.strip()) for part in text.split(","))
+
+    for setting in _SEVERAL:
+        _change(values, setting.split("."), paths)
     for setting in _LISTS:
         _change(values, setting.split("."), items)
 

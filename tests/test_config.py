@@ -91,6 +91,17 @@ def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, message):
         ("collect.source=spotify", ["collect.source", "spotify", "lastfm"]),
         ("collect.scale=[9, 1]", ["collect", "[lowest, highest]"]),
         ("collect.limit=0", ["collect.limit", "got 0"]),
+        ("collect.scale=5", ["collect.scale", "[lowest, highest] is wanted", "got 5"]),
+        ("collect={manifest: [a.csv, b.csv], scale: {a: [0, 1]}}", ["no entry for the manifest b.csv"]),
+        ("collect={manifest: a.csv, scale: {a: [0, 1], c: [0, 1]}}", ["scale names c", "a.csv"]),
+        ("collect={manifest: a.csv, scale: {a: [1, 0]}}", ["[lowest, highest]"]),
+        ("collect={manifest: [x/a.csv, y/a.csv], scale: {a: [0, 1]}}", ["two of them have the same"]),
+        ("collect={manifest: 'a.csv,a.csv'}", ["named twice"]),
+        ("collect={manifest: a.csv, scale: {a: [0, 1]}, curves: c.csv}", ["curve_scale must be set"]),
+        ("collect={folder: m, curves: c.csv}", ["set manifest as well"]),
+        ("collect.manifest=s3://bucket/m.csv,b.csv", ["paths of this machine", "s3://bucket"]),
+        ("collect.dimensions=valence,valence", ["each once"]),
+        ("collect.dimensions=Tension", ["'Tension' cannot be the name of a column"]),
         ("label.recipe=new", ["label.recipe", "'original'"]),
     ],
 )
@@ -129,6 +140,22 @@ def test_assignments_come_after_the_file_and_in_their_order(tmp_path):
     assert (loaded.train.folds, loaded.train.seed, loaded.collect.demo.cues) == (6, 4, 5)
     assert loaded.collect.scale == (1.0, 9.0)
     assert loaded.collect.tag == "a=b"
+
+
+def test_several_manifests_and_their_curves_start_at_the_file_s_folder(tmp_path):
+    text = "collect: {manifest: 'a.csv, /data/b.csv', curves: [c.csv, ~/d.csv], scale: {a: [1, 9], b.csv: [-1, 1]}, "
+    (tmp_path / "c.yaml").write_text(text + "curve_scale: [0, 1], dimensions: 'valence,tension'}\n")
+    own = config.load(tmp_path / "c.yaml").collect
+    assert own.manifests == [f"{tmp_path}/a.csv", "/data/b.csv"]
+    assert own.curves == [f"{tmp_path}/c.csv", "~/d.csv"]
+    assert [own.scale_of(m) for m in own.manifests] == [(1, 9), (-1, 1)]
+    assert [own.dataset_of(m) for m in own.manifests] == ["a", "b"]
+    assert (own.source, own.dimensions) == ("manifest", ["valence", "tension"])
+    (tmp_path / "a,b.csv").write_text("path\n")
+    (tmp_path / "d.yaml").write_text("collect: {manifest: 'a,b.csv'}\n")
+    assert config.load(tmp_path / "d.yaml").collect.manifests == [f"{tmp_path}/a,b.csv"]
+    same = config.load(None, ["collect.manifest=x/m.csv,y/m.csv"]).collect
+    assert [same.dataset_of(m) for m in same.manifests] == ["x/m", "y/m"]
     assert Config().train.folds == 5  # the defaults are not shared
 
 

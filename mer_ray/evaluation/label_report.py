@@ -198,19 +198,23 @@ def markdown(statistics: Statistics, matcher: Matcher | None, failures: Mapping[
         about = f"Lexicon {lexicon} ({len(matcher.lexicon):,} terms, scale {low:g}..{high:g}), recipe {matcher.recipe}."
     lines = ["# Labels", "", f"{s.n:,} labels, {s.own:,} of them given by the source. {about}", ""]
     lines += ["![Histograms, the plane of two dimensions, coverage and number of terms](labels.png)", ""]
+    there = [i for i in range(len(s.dimensions)) if s.known[i, i]]
     heads = [d.capitalize().replace("_", " ") for d in s.dimensions]
-    lines += [f"## {', '.join([heads[0], *(h.lower() for h in heads[1:])])}", ""]
+    named = [heads[i] for i in there]
+    lines += [f"## {', '.join([*named[:1], *(h.lower() for h in named[1:])])}", ""]
     lines += _table(
         ["", "Labels", "Mean", "SD", *(f"{100 * q:.0f} %" for q in _QUANTILES), "Median standard error"],
         [
-            [head, f"{s.known[i, i]:,.0f}", _number(s.mean[i]), _number(s.deviation[i])]
+            [heads[i], f"{s.known[i, i]:,.0f}", _number(s.mean[i]), _number(s.deviation[i])]
             + [_number(quantile(s.values[i], q)) for q in _QUANTILES]
             + [_number(quantile(s.errors[i], 0.5))]
-            for i, head in enumerate(heads)
+            for i in there
         ],
     )
+    if absent := [d.replace("_", " ") for i, d in enumerate(s.dimensions) if i not in there]:
+        lines += [f"No track has a label of {' or '.join(absent)}.", ""]
     lines += ["Correlations over the labels that have both:", ""]
-    lines += _table(["", *heads], [[head, *map(_number, s.correlation[i])] for i, head in enumerate(heads)])
+    lines += _table(["", *named], [[heads[i], *map(_number, s.correlation[i, there])] for i in there])
     if s.curves:
         lines += ["## Labels over time", ""]
         rows = [[h, f"{s.curves[d]:,}", f"{s.points[d]:,}"] for h, d in zip(heads, s.dimensions, strict=True)]

@@ -279,12 +279,11 @@ class Source(TrackSource):
 
     def tracks(self, stored: Stored) -> Iterator[SourceResult]:
         """See `TrackSource`."""
-        files = self.settings.manifests
-        for file in files:
+        for file in self.settings.manifests:
+            of_set = self.settings.dataset_of(file)
             for found in tracks(file, self.settings.scale_of(file), dimensions=self.settings.dimensions):
                 if isinstance(found, Track):
-                    of_set = found.dataset or (Path(file).stem if len(files) > 1 else None)
-                    yield self._with_curves(replace(found, dataset=of_set))
+                    yield self._with_curves(replace(found, dataset=found.dataset or of_set))
                 else:
                     yield found
         if self._curves.songs and not self._songs:
