@@ -67,6 +67,21 @@ def test_a_track_s_own_label_has_no_part_in_its_prediction(kind):
     assert np.array_equal(out_of_fold(kind, x, labels, fold)[:, own], out_of_fold(kind, x, others, fold)[:, own])
 
 
+@pytest.mark.parametrize("kind", BASELINES)
+@pytest.mark.parametrize("dimensions", [1, 2, 4])
+def test_a_dimension_is_learnt_from_the_tracks_that_have_it(kind, dimensions):
+    tracks, labels, groups = catalogue()
+    labels = np.column_stack([labels, labels.mean(axis=1)])[:, :dimensions]
+    x, fold = mean_sd(tracks), grouped_folds(groups, 3, 0)[None]
+    some = labels.copy()
+    some[::3, -1] = np.nan
+    predicted = out_of_fold(kind, x, some, fold)
+    assert (r2(labels, predicted) > 0.5).all()
+    whole = out_of_fold(kind, x, labels, fold)
+    assert predicted[..., :-1] == pytest.approx(whole[..., :-1], abs=1e-9)
+    assert not np.array_equal(predicted[..., -1], whole[..., -1])
+
+
 def test_a_large_svr_is_trained_on_a_part_and_says_so(monkeypatch):
     tracks, labels, groups = catalogue()
     assert baselines.evaluate(tracks, labels, groups, 3, 1, 0).notes == []

@@ -154,6 +154,11 @@ def test_scaling_gives_means_of_0_and_deviations_of_1():
     constant = Scaler.of([np.full((9, 2), 3.0)], np.full((4, 3), 0.5))
     assert constant.x_sd.tolist() == [1, 1]
     assert constant.y_sd.tolist() == [1, 1, 1]
+    known = np.arange(96) % 3 > 0
+    partly = Scaler.of(TRACKS, np.where(known[:, None], LABELS, np.nan))
+    assert partly.y_mean == pytest.approx(LABELS[known].mean(axis=0), rel=1e-6)
+    assert partly.y_sd == pytest.approx(LABELS[known].std(axis=0), rel=1e-6)
+    assert np.array_equal(partly.x_mean, scaler.x_mean)
 
 
 @pytest.fixture(scope="module")

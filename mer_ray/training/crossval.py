@@ -86,7 +86,8 @@ def train_fold(
         if member is None:
             state = checkpoints.state(part.number) if checkpoints else NOTHING
             model = create(recipe, on_epoch=partial(on_epoch, part.number), placement=placement, checkpoint=state)
-            member = model.fit(inside.frames, inside.labels, inside.groups, weights=weights, seed=part.seed)
+            own = inside.frames, inside.labels, inside.groups
+            member = model.fit(*own, weights=weights, seed=part.seed, dimensions=inside.dimensions)
             if checkpoints and (placement is None or placement.is_first):
                 checkpoints.write_member(part.number, member)
         members.append(member)
@@ -112,4 +113,5 @@ def whole(recipe: Recipe, data: Examples, seed: int) -> Regressor:
     training tracks.
     """
     weights = label_weights(data.labels, data.errors)
-    return create(recipe).fit(data.frames, data.labels, data.groups, weights=weights, seed=seed)
+    own = data.frames, data.labels, data.groups
+    return create(recipe).fit(*own, weights=weights, seed=seed, dimensions=data.dimensions)
