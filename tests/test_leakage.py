@@ -79,6 +79,7 @@ def test_the_report_is_plain_json():
         "fingerprint": "1234",
         "data": "5678",
         "model": "svr",
+        "dimensions": ["valence", "arousal", "dominance"],
         "grouped_r2": [0, 1, 2],
         "random_r2": [3, 4, 5],
         "leak": [6, 7, 8],

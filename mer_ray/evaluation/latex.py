@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from mer_ray.evaluation.escape import latex_text
-from mer_ray.evaluation.metric_tables import HEADS, LEGEND, Cells, Table
+from mer_ray.evaluation.metric_tables import HEADS, LEGEND, Cells, Table, heading
 
 _MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 _HEAD = r"""\documentclass[a4paper,landscape]{article}
@@ -22,7 +22,7 @@ def latex(tables: Sequence[Table]) -> str:
     for table in tables:
         rows = [[*cells, (row.verdict, False)] for cells, row in zip(table.cells(), table.rows, strict=True)]
         heads = ["Network", "Feature", *HEADS.values(), "Verdict"]
-        caption = f"{table.dimension.capitalize()}. {table.caption} {LEGEND}"
+        caption = f"{heading(table.dimension)}. {table.caption} {LEGEND}"
         parts.append(_table(heads, rows, "ll" + "r" * len(HEADS) + "l", caption, f"tab:{table.dimension}"))
     for table in (t.as_in_the_original() for t in tables):
         if table.rows:

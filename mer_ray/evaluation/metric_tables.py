@@ -31,6 +31,11 @@ def display(name: str) -> str:
     return " + ".join(part if part in PLAIN else NAMES.get(part, part.upper()) for part in part_names(name))
 
 
+def heading(dimension: str) -> str:
+    """``valence`` → Valence, ``tension_energy`` → Tension energy."""
+    return dimension.replace("_", " ").capitalize()
+
+
 def number(figure: str, value: float) -> str:
     """Errors with four digits, others with three; – for NaN."""
     if math.isnan(value):
@@ -86,7 +91,7 @@ class Table:
             for r in self.rows
             if r.constant
         ]
-        return f"{self.dimension.capitalize()}: {'; '.join(parts)}."
+        return f"{heading(self.dimension)}: {'; '.join(parts)}."
 
     def remarks(self) -> list[str]:
         """The verdicts as sentences, for tables without a column of them."""
@@ -113,11 +118,12 @@ LEGEND = (
 )
 
 
-def caption(n: int, artists: int, groups: int, label_sd: float, folds: int, repeats: int, seed: int) -> str:
-    """The caption of a table of n tracks; `LEGEND` explains the rest."""
+def caption(n: int, n_all: int, artists: int, groups: int, label_sd: float, folds: int, repeats: int, seed: int) -> str:
+    """The caption of a table of n tracks, of n_all that have any label; `LEGEND` explains the rest."""
     seeds = f"means over {repeats} repeats (seeds {seed} to {seed + repeats - 1})" if repeats > 1 else f"seed {seed}"
+    some = f" that have this label, of {n_all:,}," if n < n_all else ""
     return (
-        f"{n:,} tracks by {artists:,} artists, label SD {label_sd:.3f}; out-of-fold, {folds} folds, {seeds}; "
+        f"{n:,} tracks{some} by {artists:,} artists, label SD {label_sd:.3f}; out-of-fold, {folds} folds, {seeds}; "
         f"{groups:,} groups, none on both sides."
     )
 
@@ -138,16 +144,15 @@ def markdown(table: Table) -> str:
     """A section with the table, intervals and verdicts, and its caption."""
     rows = [[*cells, (row.verdict, False)] for cells, row in zip(table.cells(), table.rows, strict=True)]
     heads = ["Network", "Feature", *HEADS.values(), "Verdict"]
-    section = [f"### {table.dimension.capitalize()}", "", *lines(heads, rows, last_is_text=True)]
+    section = [f"### {heading(table.dimension)}", "", *lines(heads, rows, last_is_text=True)]
     return "\n".join([*section, "", markdown_text(table.caption, 4_000)])
 
 
 def original_markdown(tables: Sequence[Table]) -> str:
     """The table of the original: Network, Feature, MSE, MAE; the best in bold. "" without such rows."""
-    parts = ["## As in the original"]
-    for table in (t.as_in_the_original() for t in tables):
-        if not table.rows:
-            return ""
+    shown = [table for table in (t.as_in_the_original() for t in tables) if table.rows]
+    parts = ["## As in the original"] if shown else []
+    for table in shown:
         rows = table.cells(["mse", "mae"], intervals=[])
         parts += ["", *lines(["Network", "Feature", "MSE", "MAE"], rows), "", markdown_text(table.caption)]
     return "\n".join(parts)

@@ -15,7 +15,6 @@ from mer_ray.evaluation.bootstrap import group_sizes
 from mer_ray.evaluation.predictions import Predictions
 from mer_ray.evaluation.summary import evaluate, of_baselines
 from mer_ray.features.joined import parts
-from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, now
 from mer_ray.models import passages
 from mer_ray.models.regressor import Regressor
@@ -38,7 +37,7 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
     d, own, feature, plan = dataset, trial.settings, trial.feature, trial.full_plan
     checkpoints = trial.checkpoints(workspace)
     fold = trial.partitions(d)
-    predicted = np.zeros((*fold.shape, len(DIMENSIONS)))
+    predicted = np.zeros((*fold.shape, len(d.dimensions)))
     choices: list[dict[str, Any]] = []
     for r, k in np.ndindex(own["repeats"], own["folds"]):
         result = _required(checkpoints.read(replace(trial, repeat=r, fold=k).result), f"fold {k} of repeat {r}")
@@ -57,7 +56,7 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
         statistics = PassageStatistics.fit(d.frames, d.labels, first.window, feature.hop_s, 0)
     means = [statistics.mean(t, first.window, feature.hop_s) for t in d.frames]
     blocks = passages.level_blocks([(part.n_dims, part.hop_s) for part in parts(feature)])
-    figures = evaluate(d.labels, predicted, d.groups)
+    figures = evaluate(d.labels, predicted, d.groups, d.dimensions)
     of_fold = {k: [m for m, p in zip(trained, plan, strict=True) if (p.repeat, p.fold) == (0, k)] for k in set(fold[0])}
     rows, heard, whole_s = excerpts.predictions(d.frames, fold[0], of_fold, feature.hop_s, own["seed"])
     widths = intervals(d.labels, predicted, d.groups)
@@ -75,7 +74,7 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
         details={
             "settings": own,
             "weighed": bool(np.isfinite(d.errors).any()),
-            "chosen": members[0].chosen,
+            "chosen": dict(zip(d.dimensions, members[0].chosen.values(), strict=False)),
             "searched": _searched(choices),
             "version": VERSION,
             "data": trial.data,
@@ -89,8 +88,9 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
             "coverage_of_all": held_at_once,
             "trained_at": now().isoformat(),
         },
+        dimensions=d.dimensions,
     )
-    made = Predictions(d.ids, d.artists, d.titles, list(d.groups), d.labels, fold, predicted)
+    made = Predictions(d.ids, d.artists, d.titles, list(d.groups), d.labels, fold, predicted, d.dimensions)
     workspace.write_table(made.table(), "runs", trial.run, "predictions.parquet")
     workspace.write_table(_curves(plan, trained), "runs", trial.run, "curves.parquet")
     if choices:
@@ -98,7 +98,7 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
     workspace.write_bytes(card(model).encode(), "runs", trial.run, "README.md")
     model_folder.save(model, workspace, "runs", trial.run)
     checkpoints.clear(trial.run)
-    return {f"r2_{name}": figures[name]["r2"] for name in DIMENSIONS}
+    return {f"r2_{name}": figures[name]["r2"] for name in d.dimensions}
 
 
 def _required(found: Any, what: str) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 from mer_ray import models
 from mer_ray.evaluation.bootstrap import uneven
 from mer_ray.evaluation.escape import markdown_text
-from mer_ray.evaluation.metric_tables import HEADS, Cells, display, lines, with_ends
+from mer_ray.evaluation.metric_tables import HEADS, Cells, display, heading, lines, with_ends
 from mer_ray.evaluation.metrics import METRICS
 from mer_ray.evaluation.summary import of_baselines
 from mer_ray.features import FeatureSpec
@@ -30,7 +30,7 @@ def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None,
         baselines: ridge, svr, ... → the figures of `summary.evaluate`, on the same feature, tracks and folds.
         packaged: The name of a model that comes with the package, without the files of its run.
     """
-    use = _use(packaged or f"runs/{model.name}", bool(packaged))
+    use = _use(packaged or f"runs/{model.name}", bool(packaged), model.dimensions)
     limits = _limits(SEEN_PACKAGED if packaged else SEEN, [part.name for part in parts(model.feature)])
     sections = [_head(model), _data(model), _metrics(model, baselines or {}), _settings(model), use, limits]
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
@@ -47,9 +47,15 @@ def _head(model: Model) -> list[str]:
     return [
         f"# {markdown_text(display(model.network))} on {markdown_text(display(model.feature.name))}",
         "",
-        "Predicts valence, arousal and dominance (each 0..1) of music from its audio.",
+        f"Predicts {_listed(model.dimensions)} (each 0..1) of music from its audio.",
         _members(model),
     ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """``valence, arousal and dominance``."""
+    shown = [markdown_text(name.replace("_", " ")) for name in names]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
 
 
 def _members(model: Model) -> str:
@@ -102,27 +108,39 @@ def _source(feature: FeatureSpec) -> str:
 def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows: Cells = []
     typical = model.intervals.mean * model.intervals.factor
-    covered = [f"{100 * share:.1f} %" for share in model.details.get("coverage", [float("nan")] * len(DIMENSIONS))]
-    for i, dimension in enumerate(DIMENSIONS):
+    coverage = model.details.get("coverage", [float("nan")] * len(model.dimensions))
+    covered = [f"{100 * share:.1f} %" for share in coverage]
+    unequal = len({model.metrics[d]["n"] for d in model.dimensions}) > 1  # not every track has all labels
+    for i, dimension in enumerate(model.dimensions):
         m: Mapping[str, Any] = model.metrics[dimension]
         unknown = [float("nan")] * 2
         figures = [with_ends(f, m.get(f, np.nan), m.get("intervals", {}).get(f, unknown)) for f in METRICS]
         others = [f"{baseline[dimension]['r2']:.3f}" for baseline in baselines.values()]
-        texts = [dimension.capitalize(), *figures, f"{m['label_sd']:.3f}", *others, f"± {typical[i]:.3f}", covered[i]]
+        n = [f"{m['n']:,}"] if unequal else []
+        texts = [heading(dimension), *n, *figures, f"{m['label_sd']:.3f}", *others, f"± {typical[i]:.3f}", covered[i]]
         rows.append([(text, False) for text in texts])
     others = [f"R² of the {display(name)}" for name in baselines]
-    heads = ["Dimension", *HEADS.values(), "Label SD", *others, "90 % interval", "holds"]
+    first = ["Dimension", "Tracks"] if unequal else ["Dimension"]
+    heads = [*first, *HEADS.values(), "Label SD", *others, "90 % interval", "holds"]
     about = "Out of fold; figures are means over the repeats, in brackets their 95 % intervals (bootstrap over groups)."
     remarks = [
         "R² is against the mean of these labels, whose MSE is the label SD squared. 90 % interval: half of its usual",
         "width; holds: the share of labels in it, of artists that neither the model nor the interval had met;",
-        f"all three at once: {100 * model.details.get('coverage_of_all', np.nan):.1f} %. It is calibrated at"
-        f" {100 * (LEVEL + MARGIN):.0f} %, a margin for other music, and wider for audio",
+        f"{_at_once(model)}It is calibrated at {100 * (LEVEL + MARGIN):.0f} %, a margin for other music, "
+        "and wider for audio",
         "of less than half a minute: " + _widths(model) + ".",
     ]
     if baselines:
         remarks[-1] += " Baselines: on mean and SD of the same feature, same folds."
     return ["## Metrics", "", about, "", *lines(heads, rows, n_texts=1), "", *remarks]
+
+
+def _at_once(model: Model) -> str:
+    """The share of tracks whose labels all lie in their intervals; "" of a model of one dimension."""
+    if len(model.dimensions) == 1:
+        return ""
+    every = {2: "both", 3: "all three"}.get(len(model.dimensions), "all of a track")
+    return f"{every} at once: {100 * model.details.get('coverage_of_all', np.nan):.1f} %. "
 
 
 def _widths(model: Model) -> str:
@@ -149,18 +167,18 @@ def _settings(model: Model) -> list[str]:
         text += ["", f"Chosen by the search, in one fold or another: {markdown_text(values, 2_000)}."]
     selects = getattr(models.module(model.network), "SELECTS", "")
     if selects:
-        text += ["", *_chosen(details.get("chosen"), selects)]
+        text += ["", *_chosen(details.get("chosen"), selects, model.dimensions)]
     return text
 
 
-def _chosen(chosen: Mapping[str, Any] | None, selects: str) -> list[str]:
+def _chosen(chosen: Mapping[str, Any] | None, selects: str, dimensions: Sequence[str]) -> list[str]:
     if not chosen:
         return ["What the fit selected was not recorded."]
-    names = list(chosen[DIMENSIONS[0]])
+    names = list(chosen[dimensions[0]])
     rows: Cells = []
-    for d in DIMENSIONS:
+    for d in dimensions:
         values = (v if isinstance(v, list) else [v] for v in (chosen[d][name] for name in names))
-        texts = [d.capitalize(), *(", ".join(f"{v:g}" for v in value) for value in values)]
+        texts = [heading(d), *(", ".join(f"{v:g}" for v in value) for value in values)]
         rows.append([(text, False) for text in texts])
     heads = ["Dimension", *(markdown_text(name.replace("_", " ").capitalize(), 40) for name in names)]
     return [
@@ -170,10 +188,11 @@ def _chosen(chosen: Mapping[str, Any] | None, selects: str) -> list[str]:
     ]
 
 
-def _use(model: str, packaged: bool) -> list[str]:
+def _use(model: str, packaged: bool, dimensions: Sequence[str]) -> list[str]:
     """model: a folder, or the name of a packaged one."""
     is_default = packaged and model == model_folder.DEFAULT
     named = "" if is_default else f'"{model}"'
+    value = "vad" if tuple(dimensions) == DIMENSIONS else "value"
     command = f"mer-ray score MUSIC_FOLDER{'' if is_default else f' --model {model}'}"
     if not packaged:
         command += " --out scores.csv"
@@ -190,7 +209,7 @@ def _use(model: str, packaged: bool) -> list[str]:
         "import mer_ray",
         "",
         f"prediction = mer_ray.load_model({named}).predict(samples, rate)  # mono, in [-1, 1]",
-        "prediction.vad, prediction.lower, prediction.upper  # valence, arousal, dominance",
+        f"prediction.{value}, prediction.lower, prediction.upper  # {', '.join(dimensions)}",
         "```",
     ]
 

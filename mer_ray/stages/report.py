@@ -18,7 +18,6 @@ from mer_ray.evaluation.judge import BASELINES
 from mer_ray.evaluation.latex import latex
 from mer_ray.features import MODULES as FEATURES
 from mer_ray.io import cells
-from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.models import NETWORKS
 
@@ -55,11 +54,11 @@ def run(config: Config, workspace: Workspace, against: str | None = None) -> Sum
 def _report(workspace: Workspace, models: list[Run]) -> int:
     """Write and print everything. Returns the number of tracks that not every run has."""
     known = {r.feature for r in models}
-    compared = Comparison.of([*(r for r in _baselines(workspace) if r.feature in known), *models], workspace.uri)
-    tables = [compared.table(i) for i in range(len(DIMENSIONS))]
+    compared = Comparison.make([*(r for r in _baselines(workspace) if r.feature in known), *models], workspace.uri)
+    tables = [compared.table(dimension) for dimension in compared.dimensions]
     sections = ["# Metrics"]
-    for i, table in enumerate(tables):
-        pictures = compared.pictures(i, table)
+    for table in tables:
+        pictures = compared.pictures(table)
         for name, picture in pictures.items():
             workspace.write_bytes(picture, "report", name)
         sections += [metric_tables.markdown(table), *(f"![{n.removesuffix('.png')}]({n})" for n in pictures)]
@@ -146,11 +145,16 @@ def _against(workspace: Workspace, models: Sequence[Run], uri: str) -> int:
         for this, that in pairs
         for difference in versus.compare(this.predictions, that.predictions, (this.name, that.name))
     ]
-    workspace.write_bytes(versus.markdown(differences, uri).encode(), "report", "against.md")
+    remarks = [
+        remark
+        for this, that in pairs
+        for remark in versus.not_compared(this.predictions, that.predictions, (this.name, that.name))
+    ]
+    workspace.write_bytes(versus.markdown(differences, uri, remarks).encode(), "report", "against.md")
     workspace.write_bytes(cells.encoded(versus.to_csv(differences)), "report", "against.csv")
-    for dimension in DIMENSIONS:
+    for dimension in versus.dimensions_of(differences):
         print_table(dimension, versus.HEAD, versus.cells(differences, dimension))
-    print_remarks([versus.caption(differences)])
+    print_remarks([versus.caption(differences), *remarks])
     return len(pairs)
 
 

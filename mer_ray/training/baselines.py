@@ -12,6 +12,7 @@ import pyarrow as pa
 from mer_ray import models
 from mer_ray.evaluation.predictions import Predictions
 from mer_ray.features.joined import Frames
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.models import svr
 from mer_ray.models.pooled import mean_sd
@@ -24,7 +25,7 @@ class Baselines:
     """Results of the baselines.
 
     Attributes:
-        predicted: Model → out-of-fold predictions (R, N, 3) in 0..1.
+        predicted: Model → out-of-fold predictions (R, N, D) in 0..1.
         fold: (R, N).
         leakage: Of the SVR.
         notes: Remarks on the training, one line each.
@@ -39,10 +40,10 @@ class Baselines:
 def evaluate(
     tracks: Sequence[Frames], labels: np.ndarray, groups: Sequence[str], folds: int, repeats: int, seed: int
 ) -> Baselines:
-    """Cross-validate the baselines on tracks (n_i, F), labels (N, 3) in 0..1 and groups (N,), and measure the leakage.
+    """Cross-validate the baselines on tracks (n_i, F), labels (N, D) in 0..1 and groups (N,), and measure the leakage.
 
-    The folds are the models': `grouped_folds` with the seeds seed, seed + 1, ..., stratified by the labels. Raises
-    InputError where there are fewer groups than folds.
+    Labels may be NaN. The folds are the models': `grouped_folds` with the seeds seed, seed + 1, ..., stratified by the
+    labels. Raises InputError where there are fewer groups than folds.
     """
     x = mean_sd(tracks)
     fold = np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
@@ -61,10 +62,11 @@ def rows(
     artists: Sequence[str],
     titles: Sequence[str],
     groups: Sequence[str],
+    dimensions: tuple[str, ...] = DIMENSIONS,
 ) -> pa.Table:
     """``baselines/FEATURE.parquet``: a row per model, repeat and track."""
     made = {
-        k: Predictions(list(ids), list(artists), list(titles), list(groups), labels, of.fold, p)
+        k: Predictions(list(ids), list(artists), list(titles), list(groups), labels, of.fold, p, dimensions)
         for k, p in of.predicted.items()
     }
     return pa.concat_tables(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mer_ray import models
-from mer_ray.models.regressor import N_TARGETS, Regressor, ensemble
+from mer_ray.models.regressor import Regressor, ensemble
 from mer_ray.models.splits import grouped_folds
 from mer_ray.training.checkpoint import NOTHING, Checkpoints
 from mer_ray.training.data import Examples
@@ -35,22 +35,25 @@ class Part:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """predicted: (n, 3) in 0..1, of the fold's own tracks. members: one of each part."""
+    """predicted: (n, D) in 0..1, of the fold's own tracks. members: one of each part."""
 
     predicted: np.ndarray
     members: list[Regressor]
 
 
 def partitions(groups: Sequence[str], labels: np.ndarray, folds: int, repeats: int, seed: int) -> np.ndarray:
-    """The folds of each repeat, (R, N): grouped, stratified on VAD; repeat r has the seed ``seed + r``."""
+    """The folds of each repeat, (R, N): grouped and stratified; repeat r has the seed ``seed + r``."""
     return np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
 
 
-def parts(network: str, folds: int, repeats: int, members: int, separate: bool, seed: int) -> list[Part]:
-    """All networks of a cross-validation, in their order. A closed-form model has one member per fold."""
+def parts(network: str, folds: int, repeats: int, members: int, separate: int, seed: int) -> list[Part]:
+    """All networks of a cross-validation, in their order. A closed-form model has one member per fold.
+
+    separate: The number of dimensions that have a network each; 0 for networks of all dimensions.
+    """
     uses = models.uses(network)
     members = members if "members" in uses else 1
-    targets: list[int | None] = list(range(N_TARGETS)) if separate and "heads" in uses else [None]
+    targets: list[int | None] = list(range(separate)) if separate and "heads" in uses else [None]
     order = [(r, k, m, t) for r in range(repeats) for k in range(folds) for m in range(members) for t in targets]
     return [Part(r, k, m, t, n, seed * 10_000 + n) for n, (r, k, m, t) in enumerate(order)]
 
@@ -86,7 +89,9 @@ def train_fold(
         if member is None:
             state = checkpoints.state(part.number) if checkpoints else NOTHING
             model = create(recipe, on_epoch=partial(on_epoch, part.number), placement=placement, checkpoint=state)
-            member = model.fit(inside.frames, inside.labels, inside.groups, weights=weights, seed=part.seed)
+            member = model.fit(
+                inside.frames, inside.labels, inside.groups, weights=weights, seed=part.seed, dimensions=data.dimensions
+            )
             if checkpoints and (placement is None or placement.is_first):
                 checkpoints.write_member(part.number, member)
         members.append(member)
@@ -112,4 +117,5 @@ def whole(recipe: Recipe, data: Examples, seed: int) -> Regressor:
     training tracks.
     """
     weights = label_weights(data.labels, data.errors)
-    return create(recipe).fit(data.frames, data.labels, data.groups, weights=weights, seed=seed)
+    own = data.frames, data.labels, data.groups
+    return create(recipe).fit(*own, weights=weights, seed=seed, dimensions=data.dimensions)

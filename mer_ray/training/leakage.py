@@ -17,13 +17,14 @@ from mer_ray import models
 from mer_ray.evaluation.bootstrap import DRAWS, difference, resample
 from mer_ray.evaluation.metrics import INDEX
 from mer_ray.io.identity import normalise
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.models.splits import random_folds
 from mer_ray.training.duplicates import Duplicate
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """R² of the SVR on pooled statistics, mean over the repeats; each array (3,).
+    """R² of the SVR on pooled statistics, mean over the repeats; each array (D,).
 
     leak: random minus grouped. leak_lower, leak_upper: its 95 % interval, from a bootstrap of whole groups
     (`evaluation.bootstrap`).
@@ -44,6 +45,7 @@ class Leakage:
         artists: Sequence[str],
         duplicates: Sequence[Duplicate],
         notes: Sequence[str] = (),
+        dimensions: Sequence[str] = DIMENSIONS,
     ) -> dict[str, Any]:
         """The content of ``baselines/FEATURE.json``.
 
@@ -55,6 +57,7 @@ class Leakage:
             artists: (N,). Two tracks without an artist have different ones.
             duplicates: Of `training.duplicates`.
             notes: Of `baselines.Baselines`.
+            dimensions: Names of the D elements of each array.
         """
         pairs = [
             {
@@ -70,6 +73,7 @@ class Leakage:
             "fingerprint": fingerprint,
             "data": data,
             "model": "svr",
+            "dimensions": list(dimensions),
             **{name: values.tolist() for name, values in vars(self).items()},
             "notes": list(notes),
             "duplicates": pairs,
@@ -78,9 +82,9 @@ class Leakage:
 
 
 def out_of_fold(name: str, x: np.ndarray, labels: np.ndarray, fold: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Pooled statistics (N, P), labels (N, 3) in 0..1, folds (R, N) → out-of-fold predictions (R, N, 3).
+    """Pooled statistics (N, P), labels (N, D) in 0..1, folds (R, N) → out-of-fold predictions (R, N, D).
 
-    name: of a `PooledRegressor`.
+    name: of a `PooledRegressor`. Labels may be NaN.
     """
     out = np.empty((*fold.shape, labels.shape[1]))
     for r, folds in enumerate(fold):
@@ -104,9 +108,9 @@ def leakage(
     """The SVR's gain from random folds, which separate tracks of one artist.
 
     Args:
-        grouped: its predictions (R, N, 3) in the grouped folds (R, N), `fold`.
+        grouped: its predictions (R, N, D) in the grouped folds (R, N), `fold`.
         x: pooled statistics (N, P).
-        labels: (N, 3) in 0..1.
+        labels: (N, D) in 0..1, NaN where unknown.
         groups: (N,), from which the bootstrap draws.
         seed: the random folds of repeat r have the seed + r.
         draws: bootstrap samples.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from mer_ray import models
 from mer_ray.config import TrainConfig
 from mer_ray.errors import InputError, WorkspaceError
@@ -44,13 +46,35 @@ def searched(train: TrainConfig, network: str) -> tuple[str, ...]:
 
 
 def check_size(dataset: Dataset, folds: int) -> None:
-    """Raises InputError where there are too few tracks or groups for so many folds."""
+    """Raises InputError where there are too few tracks or groups for so many folds, of any dimension."""
     groups = len(set(dataset.groups))
     if groups < folds or len(dataset.ids) < 2 * folds:
         raise InputError(
             f"{len(dataset.ids)} labelled tracks in {groups} groups (artists, albums) are too few for {folds} folds",
             "collect more tracks, or lower train.folds: each fold needs an artist of its own and two tracks",
         )
+    for name, labels in zip(dataset.dimensions, dataset.labels.T, strict=True):
+        known = np.isfinite(labels)
+        groups = len({g for g, k in zip(dataset.groups, known, strict=True) if k})
+        if groups < folds or known.sum() < 2 * folds:
+            raise InputError(
+                f"{known.sum()} tracks in {groups} groups (artists, albums) have a label of {name}: too few for "
+                f"{folds} folds",
+                f"leave {name} out of collect.dimensions, label more tracks, or lower train.folds",
+            )
+
+
+def check_partitions(dataset: Dataset, fold: np.ndarray) -> None:
+    """Raises InputError where a fold leaves less than two groups to learn a dimension from. fold: (R, N)."""
+    groups = np.asarray(dataset.groups, dtype=object)
+    for name, labels in zip(dataset.dimensions, dataset.labels.T, strict=True):
+        known = np.isfinite(labels)
+        for own in () if known.all() else fold:
+            if any(len(set(groups[known & (own != k)])) < 2 for k in np.unique(own)):
+                raise InputError(
+                    f"nearly all tracks with a label of {name} are in one fold: too few are left to learn it from",
+                    f"leave {name} out of collect.dimensions, or label tracks of more artists",
+                )
 
 
 def check_same(workspace: Workspace, recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from mer_ray import models
 from mer_ray.features import FeatureSpec
 from mer_ray.features.joined import part_hops
 from mer_ray.io.identity import digest
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.models.windows import window_frames
 from mer_ray.training import crossval
@@ -37,6 +38,7 @@ class Trial:
         data: `Dataset.fingerprint`.
         settings: The settings of ``train`` that affect it (`training.settings.used`).
         searched: Names of those that each fold chooses itself.
+        dimensions: Those of the labels.
     """
 
     kind: Literal["fold", "search", "whole", "assemble", "baselines"]
@@ -48,6 +50,7 @@ class Trial:
     searched: tuple[str, ...] = ()
     repeat: int = 0
     fold: int = 0
+    dimensions: tuple[str, ...] = field(default=DIMENSIONS, kw_only=True)
 
     @property
     def name(self) -> str:
@@ -83,7 +86,7 @@ class Trial:
     def full_plan(self) -> list[Part]:
         """The whole cross-validation."""
         own = self.settings
-        separate = own.get("heads") == "separate"
+        separate = len(self.dimensions) if own.get("heads") == "separate" else 0
         return crossval.parts(
             str(self.network), own["folds"], own["repeats"], own.get("members", 1), separate, own["seed"]
         )

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from mer_ray.config import SearchConfig
-from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.training import baselines, crossval, grouped
 from mer_ray.training.data import Dataset
@@ -86,8 +85,8 @@ def make_baselines(trial: Trial, workspace: Workspace, dataset: Dataset) -> dict
     made = baselines.evaluate(d.frames, d.labels, d.groups, own["folds"], own["repeats"], own["seed"])
     notes = [*groups.about, *made.notes]
     report = made.leakage.to_json(
-        feature.name, feature.fingerprint, trial.data, d.ids, d.artists, groups.within(d.ids), notes
+        feature.name, feature.fingerprint, trial.data, d.ids, d.artists, groups.within(d.ids), notes, d.dimensions
     )
-    table = baselines.rows(made, d.labels, d.ids, d.artists, d.titles, d.groups)
+    table = baselines.rows(made, d.labels, d.ids, d.artists, d.titles, d.groups, d.dimensions)
     baselines.write(workspace, feature.name, table, {**report, "made_for": trial.key})
-    return {f"r2_{name}": float(made.leakage.grouped_r2[i]) for i, name in enumerate(DIMENSIONS)}
+    return {f"r2_{name}": float(made.leakage.grouped_r2[i]) for i, name in enumerate(d.dimensions)}
