@@ -315,7 +315,10 @@ def test_the_csv_has_exactly_the_promised_columns_in_full_precision():
     got = list(csv.DictReader(io.StringIO(to_csv([Table("valence", rows, "")]))))
     limits = [f"{f}_{end}" for f in METRICS for end in ("lower", "upper")]
     flags = ["best", "near_best", "beats_mean", "predicts_mean", "verdict"]
-    assert list(got[0]) == ["dimension", "network", "feature", *METRICS, "n", "label_sd", *limits, "spread", *flags]
+    more = ["split", "scale", "rmse_on_scale", "mae_on_scale"]
+    columns = ["dimension", "network", "feature", *METRICS, "n", "label_sd", *limits, "spread", *flags, *more]
+    assert list(got[0]) == columns
+    assert [got[0][name] for name in more] == ["groups", "", "", ""]
     assert float(got[0]["mse"]) == 1 / 3
     assert got[0]["r2"] == "nan"
     assert got[0]["beats_mean"] == ""

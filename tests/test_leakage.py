@@ -31,7 +31,7 @@ def measured(x: np.ndarray, labels: np.ndarray, groups: list[str], repeats: int)
 
 
 def test_no_leak_is_seen_where_there_is_none():
-    x, labels, artists = noise()
+    x, labels, artists = noise(1)
     found = measured(x, labels, grouped(artists, []), 2)
     assert (found.leak_lower < 0).all()
     assert (found.leak_upper > 0).all()

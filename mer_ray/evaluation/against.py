@@ -125,9 +125,9 @@ def caption(differences: Sequence[Difference]) -> str:
     tracks = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     remarks = "".join(f" {r}" for r in dict.fromkeys(d.remark for d in differences) if r)
     return (
-        f"On the {tracks} tracks that both predicted out of fold; 95 % intervals of the paired difference, bootstrap "
-        f"over groups. Not distinguishable: the interval includes 0. Each is one comparison, not corrected for their "
-        f"number.{remarks}"
+        f"On the {tracks} tracks that both predicted, not trained on; 95 % intervals of the paired difference, "
+        "bootstrap over groups. Not distinguishable: the interval includes 0. Each is one comparison, not corrected "
+        f"for their number.{remarks}"
     )
 
 

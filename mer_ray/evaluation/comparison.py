@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 
 from mer_ray.console import out
 from mer_ray.errors import WorkspaceError
-from mer_ray.evaluation import metric_tables, plots
+from mer_ray.evaluation import metric_tables, plots, protocol
 from mer_ray.evaluation.bootstrap import group_sizes, uneven
 from mer_ray.evaluation.calibration import calibration
 from mer_ray.evaluation.judge import Candidate, judge
@@ -33,17 +33,21 @@ BINS = (
 
 @dataclass(frozen=True)
 class Run:
-    """A line of the tables: a model of ``runs``, or a baseline, whose ``described`` (``model.json``) is None."""
+    """A line of the tables: a model of ``runs``, or a baseline, whose ``described`` (``model.json``) is None.
+
+    kind: see `evaluation.protocol`.
+    """
 
     network: str
     feature: str
     predictions: Predictions
     described: dict[str, Any] | None = None
+    kind: str = protocol.GROUPS
 
     @property
     def name(self) -> str:
         """The name of its folder."""
-        return f"{self.network}-{self.feature}"
+        return f"{self.network}-{self.feature}{protocol.SUFFIX[self.kind]}"
 
     @property
     def title(self) -> str:
@@ -123,25 +127,25 @@ class Comparison:
         candidates = [
             Candidate(r.network, r.feature, r.predictions.predicted[..., 0], r.predictions.fold) for r in order
         ]
-        rows = judge(first.labels[:, 0], self.groups, candidates)
+        described = [r.described for r in trained if r.described is not None]
+        values = described[0]["details"].get("constants")
+        index = described[0].get("dimensions", [dimension]).index(dimension)
+        rows = judge(first.labels[:, 0], self.groups, candidates, values and values[index])
         constants, rest = rows[: -len(order)], rows[-len(order) :]
         rows = [*constants, *rest[len(trained) :], *rest[: len(trained)]]
-        described = [r.described for r in trained if r.described is not None]
-        settings = described[0]["details"]["settings"]
+        how = metric_tables.Protocol.of(described[0], len(first.predicted))
         caption = metric_tables.caption(
             n=len(first.ids),
             n_all=n_all,
             artists=len({normalise(artist) or i for artist, i in zip(first.artists, first.ids, strict=True)}),
             groups=len(set(self.groups)),
             label_sd=rows[0].metrics.label_sd,
-            folds=settings["folds"],
-            repeats=len(first.predicted),
-            seed=settings["seed"],
+            how=how,
         )
         caption = f"{caption} {uneven(len(first.ids), **group_sizes(self.groups))}".strip()
         for note in dict.fromkeys(d["feature"]["note"] for d in described if d["feature"]["note"]):
             caption += f" {one_line(note)}."
-        return Table(dimension, rows, caption)
+        return Table(dimension, rows, caption, how.kind, described[0]["details"].get("scale"))
 
     def pictures(self, table: Table) -> dict[str, bytes]:
         """File name → PNG: predictions of the table's dimension against labels, and their calibration."""
@@ -153,7 +157,7 @@ class Comparison:
         repeat = " Drawn is the first repeat; R² is the mean over all." if len(drawn[0][1]) > 1 else ""
         first = [(title, p[0], m["r2"]) for (title, p), m in zip(drawn, figures, strict=True)]
         binned = [(title, calibration(labels, p, own.groups)) for title, p in drawn]
-        name, head = table.dimension, heading(table.dimension)
+        name, head = table.stem, table.title
         return {
             f"{name}.png": plots.predicted_against_labelled(head, labels, first, about + repeat),
             f"{name}-calibration.png": plots.calibration_picture(head, binned, f"{about} {BINS}"),

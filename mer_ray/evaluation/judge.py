@@ -82,11 +82,14 @@ class Row:
         return "; ".join(words)
 
 
-def judge(labels: np.ndarray, groups: Sequence[str], candidates: Sequence[Candidate]) -> list[Row]:
+def judge(
+    labels: np.ndarray, groups: Sequence[str], candidates: Sequence[Candidate], values: Sequence[float] | None = None
+) -> list[Row]:
     """Rows for the constants and then for each candidate: labels (N,), groups (N,).
 
-    Tracks without a label (NaN) are left out. The constants use the first candidate's folds. Every comparison is
-    paired, by the same draws of groups.
+    Tracks without a label (NaN) are left out. Every comparison is paired, by the same draws of groups.
+
+    values: of the `CONSTANTS`, where the training tracks are others; None for those of the first candidate's folds.
     """
     names = np.asarray(groups, dtype=object)
     pairs = [column for c in candidates for column in (c.predicted, c.fold)]
@@ -97,8 +100,10 @@ def judge(labels: np.ndarray, groups: Sequence[str], candidates: Sequence[Candid
     fold = candidates[0].fold
     constants = [
         Candidate(name, "-", np.stack([constant(labels, f) for f in fold]), fold)
-        for name, constant in CONSTANTS.items()
+        for name, constant in (CONSTANTS if values is None else {}).items()
     ]
+    for name, value in zip(CONSTANTS, values or (), strict=False):
+        constants.append(Candidate(name, "-", np.full(fold.shape, value), fold))
     rows = [*constants, *candidates]
     resampled = resample(labels, [c.predicted for c in rows], names)
     r2 = np.array([r.value[R2] for r in resampled])

@@ -31,7 +31,13 @@ def predicted_against_labelled(
         ax.scatter(labelled, values, s=12, alpha=0.5, color=BLUE, edgecolors="none", zorder=2)
         _title(ax, f"{title} · R² {_two(r2)}")
 
-    return _panels(f"{heading}: out-of-fold predictions", predicted, draw, ("labelled", "predicted"), caption)
+    return _panels(
+        f"{heading}: predictions of unseen tracks",
+        predicted,
+        draw,
+        ("labelled", "predicted"),
+        caption,
+    )
 
 
 def calibration_picture(heading: str, models: Sequence[tuple[str, Calibration]], caption: str) -> bytes:

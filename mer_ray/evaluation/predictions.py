@@ -62,6 +62,12 @@ class Predictions:
         k = [self.dimensions.index(d) for d in dimensions]
         return replace(self, labels=self.labels[:, k], predicted=self.predicted[..., k], dimensions=tuple(dimensions))
 
+    @property
+    def tested(self) -> Predictions:
+        """The same of the tracks that are in a fold (not below 0), and not only trained on."""
+        k = np.flatnonzero((self.fold >= 0).all(axis=0))
+        return self if len(k) == len(self.ids) else self.on([self.ids[i] for i in k])
+
     def table(self) -> pa.Table:
         """One row per (repeat, track): the inverse of `from_table`. An unknown label is null."""
         repeats, n = self.fold.shape

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mer_ray import models
+from mer_ray.evaluation import overlap_report, protocol, units
 from mer_ray.evaluation.bootstrap import uneven
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.metric_tables import HEADS, Cells, display, heading, lines, with_ends
@@ -59,6 +60,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _members(model: Model) -> str:
+    if protocol.of(model.details["settings"]) == protocol.TEST:
+        n = len(model.members)
+        what = f"{n} models, whose predictions are averaged," if n > 1 else "One model,"
+        return f"{what} trained on the tracks of a given split that are not its test set, which its figures are of."
     if len(model.members) > 1:
         return f"An ensemble of {len(model.members)} networks, whose predictions are averaged."
     return (
@@ -69,6 +74,7 @@ def _members(model: Model) -> str:
 def _data(model: Model) -> list[str]:
     details, feature = model.details, model.feature
     settings, repeats = details["settings"], details.get("repeats", 1)
+    kind, seeds = protocol.of(settings), protocol.in_words(protocol.seeds(settings, repeats))
     text = [
         "## Data",
         "",
@@ -78,24 +84,37 @@ def _data(model: Model) -> list[str]:
         text.append(f"- {markdown_text(details['about'], 1_000)}")
     if details.get("labels"):
         text.append(f"- Labels: {markdown_text(details['labels'], 1_000)}")
-    seeds = (
-        f"seed {settings['seed']}" if repeats == 1 else f"seeds {settings['seed']} to {settings['seed'] + repeats - 1}"
-    )
     for part in parts(feature):
         text += [
             f"- Feature: {markdown_text(part.name)}, {_source(part)}, fingerprint `{part.fingerprint}`;",
             "  frames of any other are refused.",
         ]
-    text += [
-        f"- Splits: {settings['folds']} folds × {repeats} repeats ({seeds}). Tracks of an artist, an album or a",
-        "  composer, and near-duplicates, are one group, and a group is never on both sides of a split.",
-    ]
+    text += _splits(details, kind, f"{repeats} repeats ({seeds})")
     if "largest_group" in details:
-        sizes = (details[k] for k in ("n_tracks", "n_groups", "largest_group", "effective_groups"))
-        text += [f"- {remark}" for remark in [uneven(*sizes)] if remark]
+        sizes = (details[k] for k in ("n_groups", "largest_group", "effective_groups"))
+        text += [
+            f"- {remark}"
+            for remark in [uneven(details.get("overlap", {}).get("tested", details["n_tracks"]), *sizes)]
+            if remark
+        ]
     if feature.note:
         text.append(f"- Note: {markdown_text(feature.note, 1_000)}.")
     return text
+
+
+def _splits(details: Mapping[str, Any], kind: str, repeats: str) -> list[str]:
+    """How the figures came about, and what a given split has on both sides."""
+    folds = details["settings"]["folds"]
+    if kind == protocol.GROUPS:
+        return [
+            f"- Splits: {folds} folds × {repeats}. Tracks of an artist, an album or a",
+            "  composer, and near-duplicates, are one group, and a group is never on both sides of a split.",
+        ]
+    what = f"{folds} folds"
+    if kind == protocol.TEST:
+        what = ", ".join(f"{n:,} tracks of {name}" for name, n in details["parts"].items() if n)
+    shared = overlap_report.warning(details["overlap"], kind)
+    return [f"- Split: as the source gives it, {what}; {repeats}.", *(f"- Leakage: {text}." for text in shared)]
 
 
 def _source(feature: FeatureSpec) -> str:
@@ -122,7 +141,8 @@ def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[s
     others = [f"R² of the {display(name)}" for name in baselines]
     first = ["Dimension", "Tracks"] if unequal else ["Dimension"]
     heads = [*first, *HEADS.values(), "Label SD", *others, "90 % interval", "holds"]
-    about = "Out of fold; figures are means over the repeats, in brackets their 95 % intervals (bootstrap over groups)."
+    how = "Of the test set" if protocol.of(model.details["settings"]) == protocol.TEST else "Out of fold"
+    about = f"{how}; figures are means over the repeats, in brackets their 95 % intervals (bootstrap over groups)."
     remarks = [
         "R² is against the mean of these labels, whose MSE is the label SD squared. 90 % interval: half of its usual",
         "width; holds: the share of labels in it, of artists that neither the model nor the interval had met;",
@@ -132,6 +152,7 @@ def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[s
     ]
     if baselines:
         remarks[-1] += " Baselines: on mean and SD of the same feature, same folds."
+    remarks += units.remark(model.metrics, model.dimensions, model.details.get("scale"))
     return ["## Metrics", "", about, "", *lines(heads, rows, n_texts=1), "", *remarks]
 
 

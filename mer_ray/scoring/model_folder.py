@@ -14,6 +14,7 @@ import numpy as np
 
 from mer_ray import config_checks
 from mer_ray.errors import ModelError, WorkspaceError
+from mer_ray.evaluation import protocol
 from mer_ray.features import FAMILIES, FeatureSpec
 from mer_ray.features import MODULES as FEATURES
 from mer_ray.features.joined import part_hops, parts
@@ -73,18 +74,22 @@ class Model:
 
 
 def best(workspace: Workspace) -> str:
-    """The folder of the workspace's model with the highest mean R² over the dimensions. Raises WorkspaceError."""
-    candidates: list[tuple[float, str]] = []
+    """The folder of the workspace's model with the highest mean R² over the dimensions.
+
+    Models of a given split, whose R² is of other tracks, only if there are no other ones. Raises WorkspaceError.
+    """
+    candidates: list[tuple[int, float, str]] = []
     for name in workspace.names("runs"):
         if described := describe(workspace, "runs", name):
             r2 = float(np.mean([m["r2"] for m in described["metrics"].values()]))
-            candidates.append((r2 if math.isfinite(r2) else -math.inf, name))
+            rank = len(protocol.TITLES) - list(protocol.TITLES).index(protocol.of(described["details"]["settings"]))
+            candidates.append((rank, r2 if math.isfinite(r2) else -math.inf, name))
     if not candidates:
         raise WorkspaceError(
             f"workspace {workspace.uri} has no trained model",
             "run `mer-ray train` on it first, or give a model folder with --model",
         )
-    return workspace.at("runs", max(candidates)[1])
+    return workspace.at("runs", max(candidates)[-1])
 
 
 def located(name: str) -> str:

@@ -9,14 +9,17 @@ from typing import Any
 from mer_ray import models
 from mer_ray.config import TrainConfig
 from mer_ray.errors import ModelError
+from mer_ray.evaluation import overlap_report
+from mer_ray.evaluation.protocol import FOLDS, GROUPS, SUFFIX, TEST
 from mer_ray.features import FeatureSpec
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import model_folder
-from mer_ray.training import crossval, data, grouped
+from mer_ray.training import data, given, grouped
 from mer_ray.training.checkpoint import VERSION, Checkpoints
 from mer_ray.training.settings import check_partitions, check_same, check_size, inputs, searched, unused, used
 from mer_ray.training.trial import Trial
 
+LACKING = {TEST: "split", FOLDS: "fold"}
 ORDER = ("baselines", "fold", "whole", "assemble")
 
 
@@ -42,18 +45,18 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
     found, old = Unfinished(notes=[*groups.about, *unused(train)]), []
     for name, spec in inputs(train, specs).items():
         dataset = data.load(workspace, spec, groups.of, with_frames=False)
-        check_size(dataset, train.folds)
-        fold = crossval.partitions(dataset.groups, dataset.labels, train.folds, train.repeats, train.seed)
-        check_partitions(dataset, fold)
+        split = given.kind(dataset) if train.split == "given" else GROUPS
+        end, n_folds = SUFFIX[split], len(given.fold_names(dataset)) if split == FOLDS else 1
         fingerprint = dataset.fingerprint(spec)
+        own = f"baselines-{name}{end}", None, spec, fingerprint, used(train, None, split, n_folds)
+        wanted = Trial("baselines", *own, dimensions=dataset.dimensions)
+        found.notes += _checked(wanted, dataset, groups)
         if train.baselines:
-            own = f"baselines-{name}", None, spec, fingerprint, used(train, None)
-            wanted = Trial("baselines", *own, dimensions=dataset.dimensions)
-            there = workspace.read_json("baselines", f"{name}.json")
+            there = workspace.read_json("baselines", f"{name}{end}.json")
             if there is None or there["made_for"] != wanted.key:
                 found.trials.append(wanted)
         for network in train.networks:
-            run_name, settings = f"{network}-{name}", used(train, network)
+            run_name, settings = f"{network}-{name}{end}", used(train, network, split, n_folds)
             described = _described(workspace, run_name, found.notes)
             if described is not None:
                 check_same(workspace, described["details"]["settings"], settings)
@@ -73,6 +76,24 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
         )
     found.trials.sort(key=lambda t: (ORDER.index(t.kind), t.repeat, t.fold))
     return found
+
+
+def _checked(trial: Trial, dataset: data.Dataset, groups: grouped.Groups) -> list[str]:
+    """Sentences on given splits. Raises InputError where there are too few tracks."""
+    own, settings = trial.tracks(dataset), trial.settings
+    if trial.protocol == GROUPS:
+        check_size(own, settings["folds"])
+        check_partitions(own, trial.partitions(own))
+        return []
+    [fold, *_] = trial.partitions(own)
+    given.check(own, fold)
+    left_out, notes = len(dataset.ids) - len(own.ids), []
+    if left_out:
+        notes.append(
+            f"{left_out:,} of {len(dataset.ids):,} tracks have no given {LACKING[trial.protocol]} and are left out"
+        )
+    shared = given.overlap(own, fold, groups.within(own.ids))
+    return [*notes, *overlap_report.warning(shared.to_json(), trial.protocol)]
 
 
 def _described(workspace: Workspace, name: str, notes: list[str]) -> dict[str, Any] | None:

@@ -81,16 +81,19 @@ class Leakage:
         }
 
 
-def out_of_fold(name: str, x: np.ndarray, labels: np.ndarray, fold: np.ndarray, seed: int = 0) -> np.ndarray:
+def out_of_fold(
+    name: str, x: np.ndarray, labels: np.ndarray, fold: np.ndarray, seed: int = 0, seeds: Sequence[int] = ()
+) -> np.ndarray:
     """Pooled statistics (N, P), labels (N, D) in 0..1, folds (R, N) → out-of-fold predictions (R, N, D).
 
-    name: of a `PooledRegressor`. Labels may be NaN.
+    name: of a `PooledRegressor`. Labels may be NaN, as are predictions of tracks whose fold is below 0. seeds: of the
+    repeats, where they are listed.
     """
-    out = np.empty((*fold.shape, labels.shape[1]))
+    out = np.full((*fold.shape, labels.shape[1]), np.nan)
     for r, folds in enumerate(fold):
-        for k in np.unique(folds):
+        for k in np.unique(folds[folds >= 0]):
             inside = folds != k
-            rng = np.random.default_rng([seed, r, int(k)])
+            rng = np.random.default_rng([seeds[r], 0, int(k)] if seeds else [seed, r, int(k)])
             model = models.module(name).REGRESSOR().fit_pooled(x[inside], labels[inside], rng)
             out[r, ~inside] = model.predict_pooled(x[~inside])
     return out
@@ -104,6 +107,7 @@ def leakage(
     fold: np.ndarray,
     seed: int,
     draws: int = DRAWS,
+    seeds: Sequence[int] = (),
 ) -> Leakage:
     """The SVR's gain from random folds, which separate tracks of one artist.
 
@@ -114,10 +118,12 @@ def leakage(
         groups: (N,), from which the bootstrap draws.
         seed: the random folds of repeat r have the seed + r.
         draws: bootstrap samples.
+        seeds: of the random folds, where they are listed.
     """
     repeats, n = fold.shape
-    mixed = np.stack([random_folds(n, int(fold.max()) + 1, seed + r, labels) for r in range(repeats)])
-    random = out_of_fold("svr", x, labels, mixed, seed)
+    own = seeds or range(seed, seed + repeats)
+    mixed = np.stack([random_folds(n, int(fold.max()) + 1, s, labels) for s in own])
+    random = out_of_fold("svr", x, labels, mixed, seed, seeds)
     r2 = INDEX["r2"]
     columns = []
     for d in range(labels.shape[1]):
