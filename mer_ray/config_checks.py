@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,30}")
-_TAKEN = ("mood", "novelty", "curve", "curves", "sound", "model", "size", "evidence", "coverage", "width")
+_TAKEN = re.compile(
+    r"track_id|artist|title|album|composer|mbid|spotify_id|duration_s|uri|tags|ratings|curves?|dataset|split|fold|size|"
+    r"mtime_ns|mtime_ms|source|fetched_at|evidence|coverage|n_matched|lexicon|sha256|decoded_share|in_distribution|"
+    r"novelty|curve_hop_s|sound|waveform|model|mood|width|name|kind|n|row|group|repeat|path|"
+    r"(se|lower|upper|mean|sd|predicted)_.*|.*_percentile"
+)
 """Columns of tables, which no dimension may be named like."""
 
 
@@ -76,8 +81,13 @@ def dimensions(names: list[str]) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise ValueError("dimensions must name at least one dimension, each once")
     for name in names:
-        if not _DIMENSION.fullmatch(name) or name in _TAKEN or name.startswith(("se_", "lower_", "upper_")):
+        if not is_dimension(name):
             raise ValueError(
                 f"dimensions: {name!r} cannot be the name of a column: use lower-case letters, as in tension"
             )
     return names
+
+
+def is_dimension(name: str) -> bool:
+    """Whether a dimension may have this name: it becomes part of columns, and must be none of the others."""
+    return bool(_DIMENSION.fullmatch(name)) and not _TAKEN.fullmatch(name)

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mer_ray import config
+from mer_ray import config, config_checks
 from mer_ray.config import Config
 from mer_ray.errors import ConfigError
+from mer_ray.io.schemas import SCHEMAS, catalog_scores_schema, labels_schema
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 PROMISED = {
@@ -100,8 +101,12 @@ def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, message):
         ("collect={manifest: a.csv, scale: {a: [0, 1]}, curves: c.csv}", ["curve_scale must be set"]),
         ("collect={folder: m, curves: c.csv}", ["set manifest as well"]),
         ("collect.manifest=s3://bucket/m.csv,b.csv", ["paths of this machine", "s3://bucket"]),
-        ("collect.dimensions=valence,valence", ["each once"]),
-        ("collect.dimensions=Tension", ["'Tension' cannot be the name of a column"]),
+        *(
+            (f"collect.dimensions={name}", ["collect.dimensions", f"'{name}' cannot be the name of a column"])
+            for name in ("title", "Tension", "lower_tension", "x-y", "tension_percentile", "mood", "fold", "1st")
+        ),
+        ("collect.dimensions=[]", ["collect.dimensions", "at least one"]),
+        ("collect.dimensions=[tension, tension]", ["collect.dimensions", "each once"]),
         ("label.recipe=new", ["label.recipe", "'original'"]),
     ],
 )
@@ -110,6 +115,11 @@ def test_a_bad_value_is_named_with_its_key(assignment, names):
         config.load(None, [assignment])
     for name in names:
         assert name in str(caught.value)
+
+
+def test_no_dimension_is_called_like_a_column():
+    columns = [*SCHEMAS["tracks"].names, *labels_schema(()).names, *catalog_scores_schema(("tension",)).names]
+    assert [name for name in columns if config_checks.is_dimension(name)] == ["tension"]
 
 
 @pytest.mark.parametrize(
