@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,18 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from dataset_copies import MINIATURES, SONG_LEVEL, Song, write_deam
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from mer_ray import config
 from mer_ray.cli import main
-from mer_ray.datasets import DATASETS, base
+from mer_ray.datasets import DATASETS, base, conversion
 from mer_ray.io.cells import unguard
+from mer_ray.io.identity import one_line
 from mer_ray.sources import manifest
 
 ROOT = Path(__file__).parents[1]
+BENCHES = sorted((ROOT / "configs").glob("bench-*.yaml"))
 
 
 @pytest.fixture
@@ -93,21 +99,21 @@ def test_the_settings_say_scale_dimensions_curves_split_and_source(convert, copy
     name, folder = copy
     assert convert(name, folder, "--out", "made")[0] == 0
     text = Path("made/config.yaml").read_text(encoding="utf-8")
-    settings = yaml.safe_load(text)
-    split = settings["train"].get("split")
-    assert settings["collect"] | ({"split": split} if split else {}) == MINIATURES[name].settings
-    assert base.load(name).citation in " ".join(settings["train"]["about"].split())
+    made = yaml.safe_load(text)
+    split = made["train"].get("split")
+    assert made["collect"] | ({"split": split} if split else {}) == MINIATURES[name].settings
+    assert base.load(name).citation in " ".join(made["train"]["about"].split())
     assert base.load(name).licence in text
 
 
 def test_the_source_reads_what_was_written(convert, copy):
     name, folder = copy
     assert convert(name, folder, "--out", "made")[0] == 0
-    settings = yaml.safe_load(Path("made/config.yaml").read_text(encoding="utf-8"))["collect"]
+    made = yaml.safe_load(Path("made/config.yaml").read_text(encoding="utf-8"))["collect"]
     wanted = MINIATURES[name]
-    if "dimensions" in settings and not set(settings["dimensions"]) <= {"valence", "arousal", "dominance"}:
+    if "dimensions" in made and not set(made["dimensions"]) <= {"valence", "arousal", "dominance"}:
         pytest.skip("the manifest source reads other dimensions through collect.dimensions")
-    found = list(manifest.tracks("made/manifest.csv", tuple(settings.get("scale", (0, 1)))))
+    found = list(manifest.tracks("made/manifest.csv", tuple(made.get("scale", (0, 1)))))
     assert len(found) == wanted.n_tracks
     by_id = {track.id: track for track in found}
     for track, columns in wanted.rows.items():
@@ -339,6 +345,24 @@ def test_a_link_to_a_folder_above_ends(convert, tmp_path):
     assert convert("deam", tmp_path / "copy", "--out", "made")[0] == 0
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.text(max_size=30), st.text(max_size=30)), min_size=1, max_size=5))
+def test_names_of_any_kind_come_back_as_they_were(tmp_path_factory, names):
+    folder = tmp_path_factory.mktemp("any")
+    songs = [Song(n, artist, title, (3.0, 1.0), (4.0, 1.0)) for n, (artist, title) in enumerate(names, start=1)]
+    try:
+        write_deam(folder / "copy", songs)
+    except UnicodeEncodeError:
+        return  # no file can hold it
+    conversion.run("deam", str(folder / "copy"), str(folder / "made"))
+    rows = read(folder / "made" / "manifest.csv")
+    assert [int(row["track_id"]) for row in rows] == [song.number for song in songs]
+    found = {track.id: track for track in manifest.tracks(folder / "made" / "manifest.csv", (1, 9))}
+    for song in songs:
+        artist = one_line(song.artist.replace("\0", ""))
+        assert found[str(song.number)].artist in (artist, one_line(song.artist))
+
+
 def test_the_docs_describe_each_data_set():
     text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
     for name in DATASETS:
@@ -360,3 +384,20 @@ def test_the_docs_compare_pairs_as_musav_does(convert, tmp_path):
     rows = [[cell.strip() for cell in row] for row in cells]
     assert ["arousal", "1", "0.0"] in rows
     assert ["valence", "1", "1.0"] in rows
+
+
+@pytest.mark.parametrize("bench", BENCHES, ids=lambda f: f.stem)
+def test_a_protocol_is_layered_on_a_copys_settings(convert, tmp_path, bench):
+    name = bench.stem.split("-")[1]
+    MINIATURES[name].build(tmp_path / "copy")
+    assert convert(name, tmp_path / "copy")[0] == 0
+    own = Path("datasets", name, "config.yaml")
+    together = config.load(os.pathsep.join([str(own), str(bench)]))
+    assert together.collect.manifest == str(own.parent / "manifest.csv")
+    assert together.collect.scale == base.load(name).scale
+    assert together.workspace == f"work/{bench.stem}"
+    assert base.load(name).title in (together.train.about or "")
+    head = bench.read_text(encoding="utf-8").split("workspace:")[0]
+    assert f"mer-ray dataset {name} " in head
+    assert f"mer-ray run -c datasets/{name}/config.yaml -c configs/{bench.name}" in head
+    assert "Published" in head

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,7 +97,7 @@ class DataSet(ABC):
 
     def next_command(self, out: Path) -> str:
         """What to type after ``mer-ray dataset`` has written ``out``."""
-        return f"mer-ray run -c {out / 'config.yaml'}" + (f" {self.needs}" if self.needs else "")
+        return f"mer-ray run -c {shlex.quote(str(out / 'config.yaml'))} {self.needs}".strip()
 
 
 def load(name: str) -> DataSet:

@@ -186,9 +186,9 @@ def _settings(dataset: DataSet, contents: Contents, digests: Sequence[tuple[str,
     """The settings of a run on it, in YAML, under a comment with citation, licence and hashes."""
     collect: dict[str, object] = {"source": "manifest", "manifest": MANIFEST}
     if dataset.dimensions:
-        collect |= {"dimensions": list(dataset.dimensions), "scale": list(dataset.scale)}
+        collect |= {"dimensions": list(dataset.dimensions), "scale": _ends(dataset.scale)}
     if dataset.curve_scale:
-        collect |= {"curves": [CURVES], "curve_scale": list(dataset.curve_scale)}
+        collect |= {"curves": [CURVES], "curve_scale": _ends(dataset.curve_scale)}
     train: dict[str, object] = {"about": f"{dataset.title}: {dataset.labels}. {dataset.citation}."}
     if any(item.split for item in contents.items):
         train["split"] = "given"
@@ -206,6 +206,10 @@ def _settings(dataset: DataSet, contents: Contents, digests: Sequence[tuple[str,
     ]
     body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
     return "\n".join([*head, body])
+
+
+def _ends(scale: Scale) -> list[float]:
+    return [int(end) if end.is_integer() else end for end in scale]
 
 
 def _check_replaceable(out: Path, copy: Path) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class MusAV(DataSet):
 
     def next_command(self, out: Path) -> str:
         """See `DataSet`."""
-        return f"mer-ray score {out / 'manifest.csv'} --out scores.csv"
+        return f"mer-ray score {shlex.quote(str(out / 'manifest.csv'))} --out scores.csv"
 
 
 def _lines(folder: Folder, file: Path) -> Iterator[tuple[int, str]]:
