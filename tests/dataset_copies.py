@@ -54,7 +54,7 @@ class Miniature:
 def table(file: Path, *rows: Sequence[object], mark: str = ",") -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", newline="", encoding="utf-8") as handle:
-        csv.writer(handle, delimiter=mark, lineterminator="\n").writerows(rows)
+        csv.writer(handle, delimiter=mark).writerows(rows)
 
 
 def audio(folder: Path, *names: str) -> None:
