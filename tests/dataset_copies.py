@@ -293,10 +293,14 @@ def mtg_jamendo_mood(folder: Path) -> None:
 
 
 def _collect(
-    dimensions: Sequence[str] = (), scale: Sequence[float] = (), curve_scale: Sequence[float] = (), split: bool = False
+    name: str,
+    dimensions: Sequence[str] = (),
+    scale: Sequence[float] = (),
+    curve_scale: Sequence[float] = (),
+    split: bool = False,
 ) -> dict[str, object]:
     """`Miniature.settings`."""
-    settings: dict[str, object] = {"source": "manifest", "manifest": "manifest.csv"}
+    settings: dict[str, object] = {"source": "manifest", "manifest": f"{name}.csv"}
     if dimensions:
         settings |= {"dimensions": list(dimensions), "scale": list(scale)}
     if curve_scale:
@@ -311,7 +315,7 @@ MINIATURES = {
         deam,
         4,
         {
-            "2": {
+            "deam-2": {
                 "artist": "The New Mystikal Troubadours",
                 "title": "Tonight A Lonely Century",
                 "valence": 3.1,
@@ -321,45 +325,51 @@ MINIATURES = {
                 "split": "train",
                 "path": "MEMD_audio/2.mp3",
             },
-            "2001": {"valence": 4.2, "se_valence": 0.4, "se_arousal": 0.6, "split": "test", "album": "N"},
-            "10": {"artist": "=HYPERLINK(1)", "title": "<b>Rain</b>"},
+            "deam-2001": {"valence": 4.2, "se_valence": 0.4, "se_arousal": 0.6, "split": "test", "album": "N"},
+            "deam-10": {"artist": "=HYPERLINK(1)", "title": "<b>Rain</b>"},
         },
-        _collect(_VA, (1, 9), (-1, 1), split=True),
+        _collect("deam", _VA, (1, 9), (-1, 1), split=True),
         f"{SONG_LEVEL}/static_annotations_averaged_songs_1_2000.csv",
         " arousal_mean",
-        {("2", 15.5): (-0.25, 0.5), ("10", 15.0): (0.75, None), ("2001", 60.0): (1.0, 1.0)},
+        {("deam-2", 15.5): (-0.25, 0.5), ("deam-10", 15.0): (0.75, None), ("deam-2001", 60.0): (1.0, 1.0)},
         5,
     ),
     "emomusic": Miniature(
         emomusic,
         3,
         {
-            "2": {
+            "emomusic-2": {
                 "artist": "Bessie Smith",
                 "title": "Dyin' by the Hour",
                 "valence": 3.1,
                 "arousal": 3,
                 "se_arousal": 0.21,
             },
-            "3": {"split": "test", "valence": 3.5, "arousal": 3.3, "path": "clips_45seconds/3.mp3"},
+            "emomusic-3": {"split": "test", "valence": 3.5, "arousal": 3.3, "path": "clips_45seconds/3.mp3"},
         },
-        _collect(_VA, (1, 9), (-1, 1), split=True),
+        _collect("emomusic", _VA, (1, 9), (-1, 1), split=True),
         "annotations/static_annotations.csv",
         "std_valence",
-        {("5", 15.5): (0.2, -0.4)},
+        {("emomusic-5", 15.5): (0.2, -0.4)},
         6,
     ),
     "pmemo": Miniature(
         pmemo,
         2,
         {
-            "1": {"artist": "2 Chainz", "album": "Pretty Girls", "valence": 0.575, "arousal": 0.4, "se_arousal": 0.05},
-            "4": {"title": "X (feat. Y)", "valence": 0.2875, "se_valence": 0.053, "path": "chorus/4.mp3"},
+            "pmemo-1": {
+                "artist": "2 Chainz",
+                "album": "Pretty Girls",
+                "valence": 0.575,
+                "arousal": 0.4,
+                "se_arousal": 0.05,
+            },
+            "pmemo-4": {"title": "X (feat. Y)", "valence": 0.2875, "se_valence": 0.053, "path": "chorus/4.mp3"},
         },
-        _collect(_VA, (0, 1), (0, 1)),
+        _collect("pmemo", _VA, (0, 1), (0, 1)),
         "annotations/static_annotations_std.csv",
         "Valence(std)",
-        {("1", 15.0): (0.55, 0.5), ("1", 15.5): (0.6, 0.4), ("4", 15.5): (0.3, 0.2)},
+        {("pmemo-1", 15.0): (0.55, 0.5), ("pmemo-1", 15.5): (0.6, 0.4), ("pmemo-4", 15.5): (0.3, 0.2)},
         3,
     ),
     "muse": Miniature(
@@ -370,7 +380,7 @@ MINIATURES = {
             "muse-2": {"tags": "aggressive; devil's", "arousal": 5.833, "spotify_id": "3fOc"},
             "muse-3": {"valence": None, "tags": ""},
         },
-        _collect((*_VA, "dominance"), (1, 9)),
+        _collect("muse", (*_VA, "dominance"), (1, 9)),
         "muse_v3.csv",
         "dominance_tags",
     ),
@@ -378,7 +388,7 @@ MINIATURES = {
         musav,
         3,
         {_SPOTIFY[0]: {"spotify_id": _SPOTIFY[0], "path": f"data/audio_chunks/audio.001/3V/{_SPOTIFY[0]}.mp3"}},
-        _collect(),
+        _collect("musav"),
         "data/annotations/annotations.arousal.all.agreement.gt",
         None,
     ),
@@ -386,16 +396,16 @@ MINIATURES = {
         eerola,
         2,
         {
-            "001": {
+            "eerola-001": {
                 "valence": 3.83,
                 "tension": 5.5,
                 "tender": 2.17,
                 "album": "Oliver Twist",
                 "path": "Set1/Set1/001.mp3",
             },
-            "062": {"valence": 7.83, "energy": 4, "happy": 5.5, "album": "The English Patient"},
+            "eerola-062": {"valence": 7.83, "energy": 4, "happy": 5.5, "album": "The English Patient"},
         },
-        _collect(("valence", "energy", "tension", "anger", "fear", "happy", "sad", "tender"), (1, 9)),
+        _collect("eerola", ("valence", "energy", "tension", "anger", "fear", "happy", "sad", "tender"), (1, 9)),
         "mean_ratings_set1.csv",
         "tension",
     ),
@@ -403,7 +413,7 @@ MINIATURES = {
         vgmidi,
         2,
         {
-            "1-piece0": {
+            "vgmidi-1-piece0": {
                 "artist": "Final Fantasy",
                 "title": "Dr. Who's Theme",
                 "album": "Final Fantasy VII",
@@ -413,9 +423,9 @@ MINIATURES = {
                 "se_arousal": 0.15,
                 "path": "rendered/Final Fantasy_PS1_Final Fantasy VII_Dr. Who's Theme.wav",
             },
-            "2-piece3": {"valence": -0.75, "arousal": 0.5, "se_valence": None, "artist": "Mana"},
+            "vgmidi-2-piece3": {"valence": -0.75, "arousal": 0.5, "se_valence": None, "artist": "Mana"},
         },
-        _collect(_VA, (-1, 1)),
+        _collect("vgmidi", _VA, (-1, 1)),
         "labelled/annotations/vgmidi_raw_2.json",
         None,
     ),
@@ -426,7 +436,7 @@ MINIATURES = {
             "MT0000004637": {"artist": "Charlie Poole", "tags": "Circular; Greasy", "path": "Q3/MT0000004637.mp3"},
             "MT0000011357": {"title": "Reborn", "tags": "Negative"},
         },
-        _collect(),
+        _collect("panda4q"),
         "panda_dataset_taffc_metadata.csv",
         "MoodsStrSplit",
     ),
@@ -438,7 +448,7 @@ MINIATURES = {
             "track_0000948": {"artist": "Tom", "title": 'A "7 inch', "split": "train", "duration_s": 212.7},
             "track_0002165": {"split": "valid", "path": "65/2165.low.mp3"},
         },
-        _collect(split=True),
+        _collect("mtg-jamendo-mood", split=True),
         "data/splits/split-0/autotagging_moodtheme-test.tsv",
         "TAGS",
     ),

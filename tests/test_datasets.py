@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from dataset_copies import MINIATURES, SONG_LEVEL, Song, write_deam
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts import raw_rows
+from parts import raw_rows, sets
 
 from mer_ray import config
 from mer_ray.cli import main
@@ -75,7 +75,7 @@ def test_a_copy_becomes_a_manifest(convert, copy):
     wanted = MINIATURES[name]
     code, printed = convert(name, folder, "--out", "made")
     assert code == 0, printed
-    rows = {row["track_id"]: row for row in read(Path("made/manifest.csv"))}
+    rows = {row["track_id"]: row for row in read(Path(f"made/{name}.csv"))}
     assert len(rows) == wanted.n_tracks
     assert {row["dataset"] for row in rows.values()} == {name}
     for track, columns in wanted.rows.items():
@@ -140,8 +140,8 @@ def test_collect_takes_it_as_it_is(convert, copy):
     for (track, time_s), values in wanted.curves.items():
         curves = {curve["dimension"]: curve for curve in rows[track]["curves"] or []}
         for dimension, value in zip(("valence", "arousal"), values, strict=True):
-            points = dict(zip(curves[dimension]["time_s"], curves[dimension]["value"], strict=True)) if value else {}
-            if value is not None and points:
+            if value is not None:
+                points = dict(zip(curves[dimension]["time_s"], curves[dimension]["value"], strict=True))
                 assert points[time_s] == pytest.approx(share(value, dataset.curve_scale), abs=1e-6)
 
 
@@ -193,7 +193,7 @@ def test_missing_audio_is_counted_and_stays_in_the_manifest(convert, copy):
     code, printed = convert(name, folder, "--out", "made")
     assert code == 0
     assert lost.name.partition(".")[0] in printed.partition("missing: ")[2].partition("Their tracks")[0]
-    assert len(read(Path("made/manifest.csv"))) == MINIATURES[name].n_tracks
+    assert len(read(Path(f"made/{name}.csv"))) == MINIATURES[name].n_tracks
 
 
 def test_a_copy_deeper_in_the_folder_is_found(convert, copy):
@@ -205,7 +205,7 @@ def test_a_copy_deeper_in_the_folder_is_found(convert, copy):
     (around / "__MACOSX" / Path(MINIATURES[name].annotation).name).write_text("resource fork")
     code, printed = convert(name, around, "--out", "made")
     assert code == 0, printed
-    assert len(read(Path("made/manifest.csv"))) == MINIATURES[name].n_tracks
+    assert len(read(Path(f"made/{name}.csv"))) == MINIATURES[name].n_tracks
 
 
 def test_the_same_copy_gives_the_same_bytes(convert, copy):
@@ -245,7 +245,7 @@ def test_an_archive_with_another_hash_is_refused(convert, tmp_path):
             f"{SONG_LEVEL}/static_annotations_averaged_songs_1_2000.csv",
             "2,3.1",
             "2,31",
-            "valence of track 2 is 31",
+            "valence of track deam-2 is 31",
         ),
         (
             "deam",
@@ -254,8 +254,14 @@ def test_an_archive_with_another_hash_is_refused(convert, tmp_path):
             "2,three",
             "no number: 'three'",
         ),
-        ("deam", f"{SONG_LEVEL}/static_annotations_averaged_songs_1_2000.csv", "10,", "2,", "has track 2 2 times"),
-        ("pmemo", "annotations/dynamic_annotations.csv", "1,15.5,0.4", "1,15.5,4", "arousal of track 1 at 15.5 s is 4"),
+        ("deam", f"{SONG_LEVEL}/static_annotations_averaged_songs_1_2000.csv", "10,", "2,", "has track deam-2 2 times"),
+        (
+            "pmemo",
+            "annotations/dynamic_annotations.csv",
+            "1,15.5,0.4",
+            "1,15.5,4",
+            "arousal of track pmemo-1 at 15.5 s is 4",
+        ),
         ("pmemo", "metadata.csv", "4.mp3", "../../../etc/passwd", "no file's name in the copy"),
         (
             "panda4q",
@@ -285,20 +291,20 @@ def test_damage_names_the_file_or_the_track(convert, tmp_path, name, file, old, 
 def test_titles_are_no_formulas_in_a_spreadsheet(convert, tmp_path):
     MINIATURES["deam"].build(tmp_path / "copy")
     convert("deam", tmp_path / "copy", "--out", "made")
-    assert "\n=" not in (text := Path("made/manifest.csv").read_text())
+    assert "\n=" not in (text := Path("made/deam.csv").read_text())
     assert ",'=HYPERLINK(1)," in text
-    track = next(t for t in manifest.tracks("made/manifest.csv", (1, 9)) if t.id == "10")
+    track = next(t for t in manifest.tracks("made/deam.csv", (1, 9)) if t.id == "deam-10")
     assert track.artist == "=HYPERLINK(1)"
 
 
 def test_emomusic_validates_on_the_artists_of_jukemir(convert, tmp_path):
     MINIATURES["emomusic"].build(tmp_path / "copy")
     convert("emomusic", tmp_path / "copy", "--out", "made")
-    for row in read(Path("made/manifest.csv")):
+    for row in read(Path("made/emomusic.csv")):
         # only ASCII letters count: "Zé!" is "z"
-        name = {"2": "bessie smith", "3": "the rat pack", "5": "z"}[row["track_id"]]
+        name = {"emomusic-2": "bessie smith", "emomusic-3": "the rat pack", "emomusic-5": "z"}[row["track_id"]]
         last = int(hashlib.sha1(name.encode()).hexdigest(), 16) % 10
-        expected = "test" if row["track_id"] == "3" else "valid" if last >= 8 else "train"
+        expected = "test" if row["track_id"] == "emomusic-3" else "valid" if last >= 8 else "train"
         assert row["split"] == expected
 
 
@@ -306,7 +312,7 @@ def test_musav_has_the_judgements_of_pairs(convert, tmp_path):
     MINIATURES["musav"].build(tmp_path / "copy")
     code, printed = convert("musav", tmp_path / "copy", "--out", "made")
     assert code == 0
-    assert "next: mer-ray score made/manifest.csv" in printed
+    assert "next: mer-ray score made/musav.csv" in printed
     pairs = read(Path("made/pairs.csv"))
     assert [(p["dimension"], p["higher"], p["agreement"]) for p in pairs] == [
         ("valence", "b", "full-agreement"),
@@ -330,7 +336,7 @@ def test_a_folder_made_before_is_replaced_as_a_whole(convert, tmp_path):
     assert {p.name: p.read_bytes() for p in Path("datasets/deam").iterdir()} == before
     static.write_text(whole.replace("3.0", "3.5"))
     assert convert("deam", tmp_path / "copy")[0] == 0
-    assert read(Path("datasets/deam/manifest.csv"))[0]["valence"] == "3.5"
+    assert read(Path("datasets/deam/deam.csv"))[0]["valence"] == "3.5"
     assert [p.name for p in Path("datasets").iterdir()] == ["deam"]
 
 
@@ -349,7 +355,7 @@ def test_nothing_else_is_overwritten(convert, tmp_path):
     code, printed = convert("deam", tmp_path / "copy")
     assert code == 2
     assert "scores.csv" in printed
-    assert Path("datasets/deam/manifest.csv").is_file()
+    assert Path("datasets/deam/deam.csv").is_file()
 
 
 def test_another_data_sets_copy_beside_it_changes_nothing(convert, tmp_path):
@@ -359,7 +365,26 @@ def test_another_data_sets_copy_beside_it_changes_nothing(convert, tmp_path):
         alone, together = Path(f"{name}-alone"), Path(f"{name}-together")
         assert convert(name, tmp_path / "all" / name, "--out", alone)[0] == 0
         assert convert(name, tmp_path / "all", "--out", together)[0] == 0
-        assert (alone / "manifest.csv").read_bytes() == (together / "manifest.csv").read_bytes()
+        assert (alone / f"{name}.csv").read_bytes() == (together / f"{name}.csv").read_bytes()
+
+
+def test_several_data_sets_are_one_catalog(convert, tmp_path):
+    for name in ("deam", "pmemo"):
+        MINIATURES[name].build(tmp_path / name)
+        assert convert(name, tmp_path / name)[0] == 0
+    both = ["datasets/deam/deam.csv", "datasets/pmemo/pmemo.csv"]
+    settings = sets(
+        "collect.dimensions=valence,arousal",
+        f"collect.manifest={','.join(both)}",
+        "collect.scale={deam: [1, 9], pmemo: [0, 1]}",
+    )
+    result = CliRunner().invoke(main, ["collect", *settings, "--workspace", "work"])
+    assert result.exit_code == 0, result.output
+    rows = {row["track_id"]: row for row in raw_rows("work", "tracks").to_pylist()}
+    assert len(rows) == MINIATURES["deam"].n_tracks + MINIATURES["pmemo"].n_tracks
+    for track, value in ("deam-2", (3.1 - 1) / 8), ("pmemo-1", 0.575):
+        found = {rating["dimension"]: rating["value"] for rating in rows[track]["ratings"]}
+        assert found["valence"] == pytest.approx(value, abs=1e-6)
 
 
 def test_a_link_to_a_folder_above_ends(convert, tmp_path):
@@ -375,10 +400,10 @@ def test_names_of_any_kind_come_back_as_they_were(tmp_path_factory, names):
     songs = [Song(n, artist, title, (3.0, 1.0), (4.0, 1.0)) for n, (artist, title) in enumerate(names, start=1)]
     write_deam(folder / "copy", songs)
     conversion.run("deam", str(folder / "copy"), str(folder / "made"))
-    found = {track.id: track for track in manifest.tracks(folder / "made" / "manifest.csv", (1, 9))}
-    assert found.keys() == {str(song.number) for song in songs}
+    found = {track.id: track for track in manifest.tracks(folder / "made" / "deam.csv", (1, 9))}
+    assert found.keys() == {f"deam-{song.number}" for song in songs}
     for song in songs:
-        track = found[str(song.number)]
+        track = found[f"deam-{song.number}"]
         assert track.artist == one_line(song.artist)
         if one_line(song.title):
             assert track.title == one_line(song.title)
@@ -396,7 +421,7 @@ def test_the_docs_describe_each_data_set():
 def test_the_docs_compare_pairs_as_musav_does(convert, tmp_path):
     MINIATURES["musav"].build(tmp_path / "copy")
     assert convert("musav", tmp_path / "copy")[0] == 0
-    a, b, c = (row["track_id"] for row in read(Path("datasets/musav/manifest.csv")))
+    a, b, c = (row["track_id"] for row in read(Path("datasets/musav/musav.csv")))
     Path("scores.csv").write_text(f"track_id,valence,arousal\n{a},0.2,0.9\n{b},0.7,0.1\n{c},0.5,0.5\n")
     text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
     code = text.partition("```python\n")[2].partition("```")[0]
@@ -414,7 +439,7 @@ def test_a_protocol_is_layered_on_a_copys_settings(convert, tmp_path, bench):
     assert convert(name, tmp_path / "copy")[0] == 0
     own = Path("datasets", name, "config.yaml")
     together = config.load(os.pathsep.join([str(own), str(bench)]))
-    assert together.collect.manifest == str(own.parent / "manifest.csv")
+    assert together.collect.manifest == str(own.parent / f"{name}.csv")
     assert together.collect.scale == base.load(name).scale
     assert together.workspace == f"work/{bench.stem}"
     assert base.load(name).title in (together.train.about or "")

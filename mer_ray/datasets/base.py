@@ -22,7 +22,7 @@ class Item:
     """A track of a data set.
 
     Attributes:
-        track_id: Its id in the data set.
+        track_id: Its id in the data set, under its name where that is a number: several sets can be one catalog.
         path: Where its audio is, or should be; None for a data set without audio.
         values: Its labels by dimension, on the data set's own scale.
         errors: Their standard errors, on the same scale.

@@ -19,8 +19,8 @@ from mer_ray.datasets.copied import Folder
 from mer_ray.errors import InputError
 from mer_ray.io import cells
 
-MANIFEST, CURVES, SETTINGS = "manifest.csv", "curves.csv", "config.yaml"
-_MARK = "# Made by `mer-ray dataset "
+CURVES, SETTINGS = "curves.csv", "config.yaml"
+_MARK = "# Made by `mer-ray dataset {}`"
 """The start of `SETTINGS`, by which a folder is known that may be replaced."""
 _SPLITS = ("train", "valid", "test")
 _SHOWN = 3
@@ -41,7 +41,7 @@ def run(name: str, folder: str, output: str | None) -> list[str]:
     dataset = load(name)
     copy = Folder(folder, f"unpack the release of {dataset.where} there, unchanged")
     out = Path(output or f"datasets/{name}")
-    _check_replaceable(out, copy.root)
+    _check_replaceable(out, name, copy.root)
     archives = copy.check_archives(dataset.archives, dataset.archives_from)
     contents = dataset.read(copy)
     _check(dataset, contents, copy)
@@ -132,7 +132,7 @@ def _known_curves(contents: Contents) -> list[tuple[str, float, Mapping[str, flo
 
 def _files(dataset: DataSet, contents: Contents, digests: Sequence[tuple[str, str]]) -> dict[str, bytes]:
     """The files of the folder, by name."""
-    files = {MANIFEST: _table(_manifest(dataset, contents.items))}
+    files = {f"{dataset.name}.csv": _table(_manifest(dataset, contents.items))}
     if dataset.curve_scale:
         header = ["track_id", "time_s", *dataset.dimensions]
         points = (
@@ -184,7 +184,7 @@ def _is_number(cell: str) -> bool:
 
 def _settings(dataset: DataSet, contents: Contents, digests: Sequence[tuple[str, str]]) -> str:
     """The settings of a run on it, in YAML, under a comment with citation, licence and hashes."""
-    collect: dict[str, object] = {"source": "manifest", "manifest": MANIFEST}
+    collect: dict[str, object] = {"source": "manifest", "manifest": f"{dataset.name}.csv"}
     if dataset.dimensions:
         collect |= {"dimensions": list(dataset.dimensions), "scale": _ends(dataset.scale)}
     if dataset.curve_scale:
@@ -199,7 +199,7 @@ def _settings(dataset: DataSet, contents: Contents, digests: Sequence[tuple[str,
         "train": train,
     }
     head = [
-        f"{_MARK}{dataset.name}`, from a copy of {dataset.where}",
+        f"{_MARK.format(dataset.name)}, from a copy of {dataset.where}",
         f"# Cite: {dataset.citation}",
         f"# Licence: {dataset.licence}",
         *(f"# Read: {file}, SHA-256 {digest}" for file, digest in digests),
@@ -212,7 +212,7 @@ def _ends(scale: Scale) -> list[float]:
     return [int(end) if end.is_integer() else end for end in scale]
 
 
-def _check_replaceable(out: Path, copy: Path) -> None:
+def _check_replaceable(out: Path, name: str, copy: Path) -> None:
     """Raises InputError unless the folder is new, empty, or holds only what this command writes."""
     if out.resolve() == copy or out.resolve() in copy.parents:
         raise InputError(f"--out {out} is the copy, or above it", "give another folder")
@@ -222,8 +222,10 @@ def _check_replaceable(out: Path, copy: Path) -> None:
         raise InputError(f"--out {out} is a file", "give a folder")
     found = {p.name for p in out.iterdir()}
     settings = out / SETTINGS
-    is_own = settings.is_file() and settings.read_text(encoding="utf-8", errors="replace").startswith(_MARK)
-    others = sorted(found - ({MANIFEST, CURVES, SETTINGS, "pairs.csv"} if is_own else set()))
+    is_own = settings.is_file() and settings.read_text(encoding="utf-8", errors="replace").startswith(
+        _MARK.format(name)
+    )
+    others = sorted(found - ({f"{name}.csv", CURVES, SETTINGS, "pairs.csv"} if is_own else set()))
     if others:
         raise InputError(
             f"--out {out} holds other files ({', '.join(others[:_SHOWN])})", "give a new folder, or move them elsewhere"

@@ -64,7 +64,7 @@ class Deam(DataSet):
                 errors = {d: standard_error(v, raters) for d in values if (v := found[f"{d}_std"]) is not None}
                 items.append(
                     Item(
-                        str(song),
+                        f"{self.name}-{song}",
                         folder.audio(str(song), audio),
                         about["artist"],
                         about["title"],
@@ -75,15 +75,15 @@ class Deam(DataSet):
                     )
                 )
         dynamic = {d: folder.need(f"{_PER_SONG}/dynamic (per second annotations)/{d}.csv") for d in self.dimensions}
-        return Contents(items, curves_by_row(folder, dynamic, _SAMPLE), notes=notes)
+        return Contents(items, curves_by_row(folder, self.name, dynamic, _SAMPLE), notes=notes)
 
 
 def curves_by_row(
-    folder: Folder, files: Mapping[str, Path], sample: re.Pattern[str]
+    folder: Folder, name: str, files: Mapping[str, Path], sample: re.Pattern[str]
 ) -> list[tuple[str, float, Mapping[str, float]]]:
     """Labels over time, from tables with a row a song and a column a time.
 
-    sample: matches the names of such columns, with the milliseconds as its first group.
+    name: of the data set. sample: matches the names of such columns, with the milliseconds as its first group.
     """
     points: dict[tuple[int, float], dict[str, float]] = {}
     for dimension, file in files.items():
@@ -94,7 +94,7 @@ def curves_by_row(
                 value = folder.number(file, n, column, cell) if time else None
                 if time and value is not None:
                     points.setdefault((song, int(time[1]) / 1000), {})[dimension] = value
-    return [(str(song), time_s, points[song, time_s]) for song, time_s in sorted(points)]
+    return [(f"{name}-{song}", time_s, points[song, time_s]) for song, time_s in sorted(points)]
 
 
 def _metadata(folder: Folder) -> tuple[dict[int, dict[str, str]], list[str]]:

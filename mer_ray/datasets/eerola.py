@@ -39,7 +39,7 @@ class Eerola(DataSet):
             found = {d: folder.number(file, n, d, row[d]) for d in self.dimensions}
             items.append(
                 Item(
-                    f"{number:03d}",
+                    f"{self.name}-{number:03d}",
                     folder.audio(f"{number:03d}", audio),
                     title=f"Excerpt {number:03d}",
                     album=albums.get(number, ""),

@@ -67,7 +67,7 @@ class EmoMusic(DataSet):
             errors = {d: standard_error(v, _RATERS) for d in values if (v := found.get(f"std_{d}")) is not None}
             items.append(
                 Item(
-                    str(song),
+                    f"{self.name}-{song}",
                     folder.audio(str(song), audio),
                     row["artist"],
                     row["song title"],
@@ -77,7 +77,7 @@ class EmoMusic(DataSet):
                 )
             )
         dynamic = {d: folder.beside(info, f"{d}_cont_average.csv") for d in self.dimensions}
-        return Contents(items, curves_by_row(folder, dynamic, _SAMPLE))
+        return Contents(items, curves_by_row(folder, self.name, dynamic, _SAMPLE))
 
 
 def _part(artist: str) -> str:

@@ -68,7 +68,7 @@ class MusAV(DataSet):
 
     def next_command(self, out: Path) -> str:
         """See `DataSet`."""
-        return f"mer-ray score {shlex.quote(str(out / 'manifest.csv'))} --out scores.csv"
+        return f"mer-ray score {shlex.quote(str(out / 'musav.csv'))} --out scores.csv"
 
 
 def _lines(folder: Folder, file: Path) -> Iterator[tuple[int, str]]:

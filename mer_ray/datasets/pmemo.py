@@ -65,7 +65,7 @@ class PMEmo(DataSet):
             found = {d: folder.number(static, n, c, row[c]) for d, c in means.items()}
             items.append(
                 Item(
-                    str(song),
+                    f"{self.name}-{song}",
                     folder.audio(about["filename"].removesuffix(".mp3"), audio),
                     about["artist"],
                     about["title"],
@@ -83,9 +83,9 @@ class PMEmo(DataSet):
                 raise InputError(f"{dynamic}, row {n}: frameTime is missing", folder.advice)
             curves.append((song, time_s, point))
         curves.sort(key=lambda point: point[:2])
-        rest = len(known.keys() - {int(item.track_id) for item in items})
+        rest = len(known) - len(items)
         notes = [f"{rest} songs of metadata.csv have no annotations, and are left out"] if rest else []
-        return Contents(items, [(str(song), time_s, point) for song, time_s, point in curves], notes=notes)
+        return Contents(items, [(f"{self.name}-{song}", t, point) for song, t, point in curves], notes=notes)
 
 
 DATASET = PMEmo()

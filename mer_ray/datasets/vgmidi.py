@@ -66,7 +66,7 @@ class VgMidi(DataSet):
         for dimension in self.dimensions:
             values[dimension], errors[dimension] = _mean_and_error([r[dimension] for r in raters])
         return Item(
-            f"{part}-{key}",
+            f"{self.name}-{part}-{key}",
             folder.audio(PurePosixPath(midi).stem),
             one_line(series),
             one_line(str(piece["name"])),
