@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,27 @@ def test_what_is_assigned_starts_at_the_current_folder_and_words_are_no_paths(tm
     assert (loaded.label.lexicon, loaded.extract.vggish.weights, loaded.acquire.folder) == ("demo", "auto", "~/x")
     assert loaded.score.model == "light"
     assert config.load(tmp_path / "c.yaml", ["label.lexicon=l.txt"]).label.lexicon == "l.txt"
+
+
+def test_a_later_file_changes_what_an_earlier_one_says(tmp_path):
+    first, second = tmp_path / "one" / "a.yaml", tmp_path / "two" / "b.yaml"
+    for file in first, second:
+        file.parent.mkdir()
+    first.write_text("collect: {manifest: m.csv, scale: [1, 9]}\ntrain: {folds: 3, seed: 4}\nworkspace: a\n")
+    second.write_text("train: {folds: 7, networks: [kernel]}\nlabel: {lexicon: words.txt}\n")
+    both = config.load(os.pathsep.join([str(first), str(second)]), ["train.seed=5"])
+    assert (both.train.folds, both.train.seed, both.train.networks) == (7, 5, ["kernel"])
+    assert both.collect.manifest == str(tmp_path / "one" / "m.csv")
+    assert both.label.lexicon == str(tmp_path / "two" / "words.txt")
+    assert (both.collect.scale, both.workspace) == ((1, 9), "a")
+    with pytest.raises(ConfigError, match=r"c\.yaml does not exist"):
+        config.load(os.pathsep.join([str(first), str(tmp_path / "c.yaml")]))
+
+
+def test_a_file_may_have_the_separator_in_its_name(tmp_path):
+    file = tmp_path / f"a{os.pathsep}b.yaml"
+    file.write_text("workspace: odd\n")
+    assert config.load(file).workspace == config.load(str(file)).workspace == "odd"
 
 
 def test_a_file_runs_no_code(tmp_path):
