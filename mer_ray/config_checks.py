@@ -31,6 +31,20 @@ def processes(workers: int, gpus: float, batch_size: int) -> None:
         )
 
 
+def seeds(values: dict[str, Any]) -> dict[str, Any]:
+    """``train`` with the ``seed`` and ``repeats`` that follow from its ``seeds``, where it has any."""
+    listed = values.get("seeds")
+    if not isinstance(listed, list) or not listed:
+        return values  # absent, or of another type, which its field refuses
+    if len(set(map(str, listed))) < len(listed):
+        raise ValueError("seeds must be different numbers")
+    follows = {"seed": listed[0], "repeats": len(listed)}
+    for name, value in follows.items():
+        if values.get(name, value) != value:
+            raise ValueError(f"seeds {listed} and {name} {values[name]} contradict each other: leave {name} out")
+    return {**values, **follows}
+
+
 def input_lists(value: Any) -> Any:
     """Accept ``mfcc,logmel+chroma``, and names in place of lists of one, as lists of names."""
     items = [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value

@@ -86,7 +86,7 @@ def run_catalog(
     if keep_features and out.is_file:
         raise InputError(f"--keep-features needs a folder for its tables, and --out {target} is a file")
     loaded = model_folder.load(path)
-    catalog = find(paths, config.collect.scale)
+    catalog = find(paths)
     own = [features_table(part.name) for part in parts(loaded.feature)]
     if catalog.tables and len(own) > 1:
         raise InputError(
