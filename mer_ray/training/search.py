@@ -208,7 +208,8 @@ def inner_split(
     """The data of a fold's search: (indices of the fold's training tracks (n,), mask (n,) of the inner holdout).
 
     groups (N,), labels (N, D), fold (N,) of one repeat, number: the outer fold, whose tracks are in neither. The
-    holdout consists of whole groups, or is the given validation set. Raises InputError where the training tracks are one group.
+    holdout consists of whole groups, or is the given validation set. Raises InputError where the training tracks are
+    one group.
     """
     inside = np.flatnonzero(fold != number)
     if (fold[inside] == given.VALID).any():
