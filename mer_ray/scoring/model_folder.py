@@ -91,10 +91,8 @@ def best(workspace: Workspace) -> str:
 def rank(described: dict[str, Any]) -> tuple[int, float]:
     """By which a workspace's models are ordered, the best last. described: a model's ``model.json``."""
     r2 = float(np.mean([m["r2"] for m in described["metrics"].values()]))
-    protocols = list(protocol.TITLES)
-    return -protocols.index(protocol.of(described["details"].get("settings", {}))), r2 if math.isfinite(
-        r2
-    ) else -math.inf
+    used = list(protocol.TITLES).index(protocol.of(described["details"].get("settings", {})))
+    return -used, r2 if math.isfinite(r2) else -math.inf
 
 
 def located(name: str) -> str:

@@ -16,7 +16,8 @@ from mer_ray.io.store import Store
 
 DATABASE = "mlflow.db"
 LOGGED = ("epoch", "score", "train_loss", "valid_loss", "steps_done", "training_iteration")
-"""With R² of each dimension, ``r2_NAME``, the values of a trial's reports that are logged to MLflow: each is a request, and the rest is Tune's bookkeeping."""
+"""The values of a trial's reports that are logged to MLflow, with ``r2_NAME`` of each dimension: each is a request, and
+the rest is Tune's bookkeeping."""
 
 
 def storage(workspace: Store) -> dict[str, Any]:
