@@ -101,6 +101,7 @@ def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, message):
         ("collect={folder: m, curves: c.csv}", ["set manifest as well"]),
         ("collect.manifest=s3://bucket/m.csv,b.csv", ["paths of this machine", "s3://bucket"]),
         ("collect.dimensions=valence,valence", ["each once"]),
+        ("collect.dimensions=valence,title", ["title is the name of another column"]),
         ("collect.dimensions=Tension", ["'Tension' cannot be the name of a column"]),
         ("label.recipe=new", ["label.recipe", "'original'"]),
     ],
