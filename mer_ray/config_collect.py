@@ -19,7 +19,7 @@ from pydantic import (
 
 from mer_ray import config_checks, config_file
 from mer_ray.io import address
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS
 
 IMPLIED = {"manifest": "manifest", "folder": "folder", "api_url": "lastfm"}
 """Settings of ``collect`` that imply its source."""
@@ -27,16 +27,7 @@ LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 
 Names = Annotated[list[str], BeforeValidator(config_file.names)]
-
-
 Scale = tuple[float, float]
-
-
-def _dimensions(names: list[str]) -> list[str]:
-    tables = {n for table in ("tracks", "labels", "scores") for n in SCHEMAS[table].names} | {"repeat", "group"}
-    if taken := next((name for name in names if name in tables and name not in DIMENSIONS), None):
-        raise ValueError(f"dimensions: {taken} is the name of another column: call it {taken}_rating, for example")
-    return config_checks.dimensions(names)
 
 
 def _scales(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -95,7 +86,7 @@ class CollectConfig(Section):
     workers: int | None = Field(None, ge=1, le=256)
     cache: str | None = None
     offline: bool = False
-    dimensions: Annotated[Names, AfterValidator(_dimensions)] = list(DIMENSIONS)
+    dimensions: Annotated[Names, AfterValidator(config_checks.dimensions)] = list(DIMENSIONS)
     scale: Annotated[Scale | dict[str, Scale], WrapValidator(_scales)] = (0.0, 1.0)
     curves: Names = []
     curve_scale: Scale | None = None

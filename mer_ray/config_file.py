@@ -6,6 +6,7 @@ Relative paths in a file start at the file's folder.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -42,18 +43,29 @@ _WORDS = {
 
 
 def read(file: str | Path | None, assignments: Sequence[str]) -> dict[str, Any]:
-    """The settings of a YAML file, with the assignments on top.
+    """The settings of YAML files, later ones over earlier ones, with the assignments on top.
+
+    file: several, as ``-c`` gives them, are joined by ``os.pathsep``.
 
     Raises:
         ConfigError: With the file or the assignment.
     """
     values: dict[str, Any] = {}
-    if file is not None:
-        values = _read(Path(file))
-        _anchor(values, Path(file).expanduser().parent)
+    for path in [] if file is None else [file] if Path(file).exists() else str(file).split(os.pathsep):
+        own = _read(Path(path))
+        _anchor(own, Path(path).expanduser().parent)
+        _merge(values, own)
     for assignment in assignments:
         _assign(values, assignment)
     return values
+
+
+def _merge(values: dict[str, Any], own: dict[str, Any]) -> None:
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -272,6 +272,57 @@ def test_a_curve_follows_the_music():
     assert second.mean() - first.mean() > 3 * max(first.std(), second.std())
 
 
+# dimensions --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("support", [4_096, 100], ids=["exact", "landmarks"])
+@pytest.mark.parametrize("seed", range(3))
+def test_valence_and_arousal_do_not_depend_on_whether_there_is_dominance(monkeypatch, support, seed):
+    monkeypatch.setattr(kernel, "SUPPORT", support)
+    tracks, labels, artists = planted(seed=seed)
+    some = labels.copy()
+    some[np.arange(len(labels)) % 3 > 0, 2] = np.nan
+    fold, weights = grouped_folds(artists, 3, seed, labels), np.random.default_rng(seed).uniform(0.5, 1.5, labels.shape)
+    for weighted in (None, weights):
+        found = []
+        for own in (labels, labels[:, :2], some):
+            d = own.shape[1]
+            assert np.array_equal(fold, grouped_folds(artists, 3, seed, own))
+            inside = np.flatnonzero(fold != 0)
+            model = Kernel(HOP_S, 80).fit(
+                [tracks[i] for i in inside],
+                own[inside],
+                [artists[i] for i in inside],
+                weights=None if weighted is None else weighted[inside, :d],
+                seed=seed,
+                dimensions=DIMENSIONS[:d],
+            )
+            found.append(values(model, [tracks[i] for i in np.flatnonzero(fold == 0)]))
+            assert list(model.chosen) == list(DIMENSIONS[:d])
+        assert found[1].shape == (24, 2)
+        assert found[0][:, :2] == pytest.approx(found[1], abs=1e-6)
+        assert found[2][:, :2] == pytest.approx(found[1], abs=1e-6)
+
+
+@pytest.mark.parametrize("support", [4_096, 100], ids=["exact", "landmarks"])
+def test_a_dimension_is_fitted_on_the_tracks_that_have_it(monkeypatch, support):
+    """Its predictions are those of a model that is given these tracks alone, up to the units of what is heard."""
+    monkeypatch.setattr(kernel, "SUPPORT", support)
+    known, fresh = np.arange(len(TRACKS)) % 8 < 4, planted(seed=4)
+    some = np.where(np.stack([np.ones(len(TRACKS), bool), known], axis=1), LABELS[:, :2], np.nan)
+    mixed = Kernel(HOP_S, 80).fit(TRACKS, some, ARTISTS)
+    rows = np.flatnonzero(known)
+    alone = Kernel(HOP_S, 80).fit([TRACKS[i] for i in rows], LABELS[rows, :2], [ARTISTS[i] for i in rows])
+    found = [values(m, fresh[0])[:, 1] for m in (mixed, alone)]
+    assert np.corrcoef(*found)[0, 1] > 0.9
+    errors = [np.square(f - fresh[1][:, 1]).mean() for f in found]
+    assert errors[0] < 1.15 * errors[1]
+    if support == 4_096:
+        owner = np.repeat(known, len(mixed.arrays["network.support"]) // len(TRACKS))
+        assert not mixed.arrays["network.coefficients"][~owner, 1].any()
+        assert mixed.arrays["network.coefficients"][owner, 1].all()
+
+
 # statistics --------------------------------------------------------------------------------------------------------
 
 

@@ -59,6 +59,22 @@ def test_a_dimension_without_weight_teaches_nothing(kind, seed):
     assert gradient[:, 0].any()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@few
+@given(seed=seeds, dimensions=st.sampled_from([1, 2, 4]))
+def test_what_stands_for_an_unknown_label_changes_nothing(kind, seed, dimensions):
+    rng = np.random.default_rng(seed)
+    out, y, weight = (a.astype(np.float32) for a in rng.uniform(0.1, 2, (3, 8, dimensions)))
+    out = np.tile(out, outputs(kind, dimensions) // dimensions)
+    unknown = rng.random(y.shape) < 0.4
+    weight[unknown] = 0
+    other = np.where(unknown, np.float32(1e3), y)
+    assert np.array_equal(value(kind, out, y, weight), value(kind, out, other, weight))
+    gradient = np.asarray(slope(kind, out, y, weight))
+    assert np.array_equal(gradient, slope(kind, out, other, weight))
+    assert not np.abs(gradient[:, :dimensions][unknown]).max(initial=0)
+
+
 @pytest.mark.parametrize("kind", ["mse", "huber", "ccc"])
 def test_the_labels_themselves_are_the_best_answer(kind):
     _, y, weight = batch(0)
@@ -132,6 +148,20 @@ def test_a_mixture_lies_between_two_pieces_and_its_label_at_the_same_place(seed)
     assert labels.min() >= y.min() - 1e-5
     assert (weight >= 0).all()
     assert np.array_equal(mask, there)
+
+
+@few
+@given(seed=seeds)
+def test_a_mixture_with_an_unknown_label_has_no_weight(seed):
+    rng = np.random.default_rng(seed)
+    y, weight = rng.standard_normal((6, 2)).astype(np.float32), rng.uniform(0.5, 2, (6, 2)).astype(np.float32)
+    weight[unknown := rng.random(y.shape) < 0.4] = 0
+    x, there = np.ones((6, 4, 3), np.float32), np.ones((6, 4), np.float32)
+    _, _, labels, mixed_weight = (
+        np.asarray(a) for a in mixed(jax.random.key(seed), 0.4, x, there, np.where(unknown, np.float32(1e3), y), weight)
+    )
+    assert not mixed_weight[unknown].any()
+    assert np.abs(labels[mixed_weight > 0]).max(initial=0) <= np.abs(y).max() + 1e-5
 
 
 def test_a_mixture_is_there_where_either_piece_is():

@@ -9,10 +9,10 @@ import pytest
 
 from mer_ray import models
 from mer_ray.config import TrainConfig
-from mer_ray.errors import ModelError
+from mer_ray.errors import InputError, ModelError
 from mer_ray.models.regressor import Regressor, ensemble
 from mer_ray.training.fit import create, restore
-from mer_ray.training.recipe import Recipe
+from mer_ray.training.recipe import Recipe, label_weights
 
 EVERY = [*models.NETWORKS, *models.BASELINES]
 each_model = pytest.mark.parametrize("name", EVERY)
@@ -125,6 +125,78 @@ def test_little_or_strange_music_can_be_trained_on(name, case):
     model = create(recipe(name, epochs=1, batch_size=batch)).fit(tracks, LABELS[: len(tracks)], groups)
     assert all(np.isfinite(v).all() for v in model.arrays.values())
     assert np.isfinite(values(model, [*tracks, TRACKS[20], TRACKS[21][:1]])).all()
+
+
+@each_model
+@pytest.mark.parametrize("dimensions", [1, 2, 4])
+def test_any_number_of_dimensions_is_learnt_and_restored(name, dimensions):
+    labels = np.column_stack([LABELS, LABELS.mean(axis=1)])[:, :dimensions]
+    model = create(recipe(name)).fit(TRACKS, labels, ARTISTS, seed=3)
+    again = restore(recipe(name), model.arrays, model.targets)
+    again.check(TRACKS[0])
+    fresh, truth, _ = planted(seed=1)
+    truth = np.column_stack([truth, truth.mean(axis=1)])[:, :dimensions]
+    found = again.predict(fresh)
+    assert all(p.value.shape == (dimensions,) and p.curve.shape[1:] == (dimensions,) for p in found)
+    r2 = 1 - np.square(np.stack([p.value for p in found]) - truth).mean(axis=0) / truth.var(axis=0)
+    assert r2.min() > 0.3
+    with pytest.raises(ModelError, match="another network"):
+        restore(recipe(name), model.arrays, (*model.targets, 1, 1)).check(TRACKS[0])
+
+
+PARTLY = np.where(np.stack([np.arange(60) % 6 < 4, np.arange(60) % 6 > 1, np.arange(60) > 29], axis=1), LABELS, np.nan)
+
+
+@each_model
+def test_a_catalog_of_mixed_labels_teaches_each_dimension_from_the_tracks_that_have_it(name):
+    weights = label_weights(PARTLY, np.full((60, 3), 0.05))
+    model = create(recipe(name)).fit(TRACKS, PARTLY, ARTISTS, weights=weights, seed=3)
+    fresh, truth, _ = planted(seed=1)
+    r2 = 1 - np.square(values(model, fresh) - truth).mean(axis=0) / truth.var(axis=0)
+    assert r2.min() > 0.3
+    assert np.isfinite(model.curve).all() or not len(model.curve)
+
+
+@each_model
+@pytest.mark.parametrize("settings", [{}, {"loss": "ccc", "mixup": 0.3}, {"loss": "nll"}], ids=["mse", "ccc", "nll"])
+def test_a_label_without_weight_is_never_seen(name, settings):
+    """Whatever it is: the same bits, and those of a label that is not there."""
+    if settings and not models.is_network(name):
+        pytest.skip("one fit, without a loss to choose")
+    known, rng = np.isfinite(PARTLY), np.random.default_rng(7)
+    arrays = []
+    for hidden in (LABELS, rng.uniform(0, 1, LABELS.shape), np.full(LABELS.shape, np.nan)):
+        labels = np.where(known, LABELS, hidden)
+        weights = np.where(known, 1.0, 0.0)
+        arrays.append(create(recipe(name, epochs=2, **settings)).fit(TRACKS, labels, ARTISTS, weights=weights, seed=3))
+    for other in arrays[1:]:
+        assert all(np.array_equal(a, other.arrays[k]) for k, a in arrays[0].arrays.items())
+        assert np.array_equal(arrays[0].curve, other.curve)
+    without = create(recipe(name, epochs=2, **settings)).fit(TRACKS, PARTLY, ARTISTS, seed=3)
+    assert all(np.array_equal(a, without.arrays[k]) for k, a in arrays[0].arrays.items())
+
+
+@each_model
+@pytest.mark.parametrize("rows", [[], [4], [3, 4, 5]], ids=["none", "one", "of one artist"])
+def test_a_dimension_that_cannot_be_learnt_is_named(name, rows):
+    if rows == [3, 4, 5] and name in models.BASELINES:
+        rows = [4]  # they ask for no groups
+    labels = LABELS.copy()
+    labels[np.setdiff1d(np.arange(60), rows), 2] = np.nan
+    with pytest.raises(InputError, match="tension cannot be learnt"):
+        create(recipe(name, epochs=1)).fit(TRACKS, labels, ARTISTS, dimensions=("valence", "arousal", "tension"))
+
+
+def test_weights_are_of_mean_one_over_the_labels_that_are_known():
+    weights = label_weights(PARTLY, np.random.default_rng(0).uniform(0.02, 0.2, (60, 3)))
+    known = np.isfinite(PARTLY)
+    assert not weights[~known].any()
+    for d in range(3):
+        rows = np.flatnonzero(known[:, d])
+        assert weights[rows, d].mean() == pytest.approx(1, abs=1e-6)
+        alone = label_weights(LABELS[rows], np.random.default_rng(0).uniform(0.02, 0.2, (60, 3))[rows])
+        assert np.array_equal(weights[rows, d], alone[:, d])
+    assert np.array_equal(label_weights(PARTLY, None), known.astype(np.float32))
 
 
 def test_an_ensemble_is_the_mean_of_those_that_were_trained_on_a_dimension():

@@ -105,7 +105,7 @@ class Pretended:
         self.recipe, self.on_epoch = recipe, on_epoch
         return self
 
-    def fit(self, tracks, labels, groups, *, weights, seed, validation):
+    def fit(self, tracks, labels, groups, *, weights, seed, validation, dimensions):
         self.calls += 1
         self.seen |= {int(t[0, 0]) for t in tracks}
         if self.calls == self.stops_at:
@@ -158,6 +158,20 @@ def test_a_study_trains_on_no_track_of_the_outer_fold(tmp_path, monkeypatch):
     pretended = Pretended()
     chosen(tmp_path, pretended, monkeypatch, trials=1)
     assert pretended.seen == set(np.flatnonzero(SLOT.fold != FOLD).tolist())
+
+
+def test_a_study_of_a_dimension_is_judged_on_the_tracks_that_have_it(tmp_path, monkeypatch):
+    """Real networks: the scores do not depend on the other dimension, nor on tracks of the fold without a label."""
+    config, checkpoints = SearchConfig(trials=1), [Checkpoints(Workspace(tmp_path / n), "x") for n in "ab"]
+    recipe, labels = recipe_of(epochs=2), LABELS[:, :2].copy()
+    labels[::3, 1] = np.nan
+    rows = []
+    for first, own in zip((labels[:, 0], 1 - labels[:, 0]), checkpoints, strict=True):
+        data = Examples(TRACKS, np.column_stack([first, labels[:, 1]]), GROUPS, np.full((N, 2), np.nan))
+        monkeypatch.setattr(search, "inner_split", lambda *_: (np.flatnonzero(FOLD != 1), np.arange(24) % 6 < 3))
+        rows.append(search.choose(search.Slot(0, 1, 1), recipe, search.space("lstm"), config, 3, data, FOLD, own))
+    assert math.isfinite(rows[0]["score"])
+    assert rows[0]["score"] == rows[1]["score"] > search.WORST
 
 
 def test_studies_of_other_folds_draw_other_settings(tmp_path, monkeypatch):

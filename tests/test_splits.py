@@ -56,13 +56,47 @@ def test_stratified_folds_have_labels_alike():
     labels = labels_of(300)
 
     def spread(fold: np.ndarray) -> np.ndarray:
-        parts = [labels[fold == k] for k in range(5)]
+        parts = [labels[fold == k, :2] for k in range(5)]
         return np.array([np.std([figure(p, axis=0) for p in parts], axis=0).mean() for figure in (np.mean, np.std)])
 
     plain = np.mean([spread(grouped_folds(names, 5, seed)) for seed in range(10)], axis=0)
     stratified = np.mean([spread(grouped_folds(names, 5, seed, labels)) for seed in range(10)], axis=0)
     assert stratified[0] < 0.6 * plain[0]
     assert stratified[1] < 0.9 * plain[1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(groups, st.integers(0, 2**31), st.integers(0, 3))
+def test_folds_do_not_depend_on_dimensions_beyond_the_first_two(names, seed, more):
+    labels = labels_of(len(names), seed % 7)
+    other = np.random.default_rng(seed).choice([np.nan, 0.2, 0.9], (len(names), more))
+    folds = min(3, len(set(names)))
+    wanted = grouped_folds(names, folds, seed, labels[:, :2])
+    assert np.array_equal(wanted, grouped_folds(names, folds, seed, np.column_stack([labels[:, :2], other])))
+
+
+def test_tracks_without_a_label_belong_to_no_class_of_it():
+    """Those that have one are spread as evenly over the folds as if there were no others."""
+    names, labels = [f"artist {i}" for i in range(200)], labels_of(200)
+    labels[np.arange(200) % 4 > 0, 0] = np.nan
+    fold = grouped_folds(names, 5, 0, labels)
+    known = np.isfinite(labels[:, 0])
+    low = known & (labels[:, 0] < np.nanquantile(labels[:, 0], 0.2))
+    assert [int((low & (fold == k)).sum()) for k in range(5)] == [2] * 5
+    nothing = grouped_folds(names, 5, 0, np.full((200, 2), np.nan))
+    assert Counter(nothing.tolist()) == dict.fromkeys(range(5), 40)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 4))
+def test_a_holdout_leaves_labels_of_every_dimension_on_both_sides(seed, dimensions):
+    """Of the last one only two artists of twenty have a label."""
+    names, rng = [f"artist {i // 2}" for i in range(40)], np.random.default_rng(seed)
+    labels = rng.uniform(size=(40, dimensions))
+    labels[8:, -1] = np.nan
+    held = grouped_holdout(names, 0.25, seed, labels)
+    assert np.isfinite(labels[held]).any(axis=0).all()
+    assert np.isfinite(labels[~held]).any(axis=0).all()
 
 
 def test_random_folds_part_what_belongs_together():
@@ -101,7 +135,8 @@ def test_a_holdout_s_labels_are_like_the_whole_s():
 
     def apart(stratify: bool) -> float:
         held = [grouped_holdout(names, 0.15, seed, labels if stratify else None) for seed in range(20)]
-        return float(np.mean([np.abs(labels[h].mean(axis=0) - labels.mean(axis=0)).mean() for h in held]))
+        own = labels[:, :2]
+        return float(np.mean([np.abs(own[h].mean(axis=0) - own.mean(axis=0)).mean() for h in held]))
 
     assert apart(True) < 0.6 * apart(False)
 

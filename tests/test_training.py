@@ -154,6 +154,11 @@ def test_scaling_gives_means_of_0_and_deviations_of_1():
     constant = Scaler.of([np.full((9, 2), 3.0)], np.full((4, 3), 0.5))
     assert constant.x_sd.tolist() == [1, 1]
     assert constant.y_sd.tolist() == [1, 1, 1]
+    known = np.arange(96) % 3 > 0
+    partly = Scaler.of(TRACKS, np.where(known[:, None], LABELS, np.nan))
+    assert partly.y_mean == pytest.approx(LABELS[known].mean(axis=0), rel=1e-6)
+    assert partly.y_sd == pytest.approx(LABELS[known].std(axis=0), rel=1e-6)
+    assert np.array_equal(partly.x_mean, scaler.x_mean)
 
 
 @pytest.fixture(scope="module")
@@ -198,9 +203,10 @@ def test_separate_heads_answer_for_one_dimension_each():
 
 
 def test_every_part_has_a_seed_of_its_own():
-    plan = parts("lstm", folds=5, repeats=3, members=2, separate=True, seed=7)
+    plan = parts("lstm", folds=5, repeats=3, members=2, separate=3, seed=7)
     assert len(plan) == len({p.seed for p in plan}) == len({p.number for p in plan}) == 90
-    assert len(parts("kernel", folds=5, repeats=3, members=2, separate=True, seed=7)) == 15
+    assert len(parts("kernel", folds=5, repeats=3, members=2, separate=3, seed=7)) == 15
+    assert [p.target for p in parts("lstm", folds=1, repeats=1, members=1, separate=2, seed=7)] == [0, 1]
 
 
 @pytest.mark.parametrize("loss", ["huber", "ccc", "nll"])
@@ -343,6 +349,14 @@ def test_a_saved_model_answers_the_same_in_another_process(folder):
     assert json.loads(message.stdout) == pytest.approx(mine.tolist(), abs=1e-6)
 
 
+def test_a_model_names_its_dimensions_and_one_of_an_earlier_version_has_v_a_and_d(folder):
+    described = json.loads((folder / "model.json").read_text())
+    assert described.pop("dimensions") == list(DIMENSIONS)
+    (folder / "model.json").write_text(json.dumps(described))
+    assert model_folder.load(str(folder)).dimensions == DIMENSIONS
+    assert model_folder.describe(Workspace(folder.parent), folder.name)["dimensions"] == list(DIMENSIONS)
+
+
 def test_a_model_folder_is_plain_data(folder):
     from safetensors.numpy import load
 
@@ -374,6 +388,12 @@ DAMAGES = {
     ),
     "a feature without name": lambda f: edit(f / "model.json", feature={}),
     "a network of another width": lambda f: edit(f / "model.json", network="cnn"),
+    "fewer dimensions than weights": lambda f: edit(f / "model.json", dimensions=["valence", "arousal"]),
+    "more dimensions than figures": lambda f: edit(f / "model.json", dimensions=[*DIMENSIONS, "tension"]),
+    "a dimension twice": lambda f: edit(f / "model.json", dimensions=["valence", "arousal", "arousal"]),
+    "a dimension that is a path": lambda f: edit(f / "model.json", dimensions=["valence", "arousal", "../x"]),
+    "dimensions of another type": lambda f: edit(f / "model.json", dimensions=3),
+    "intervals of two dimensions": lambda f: edit(f / "model.json", intervals=even_intervals([0.1, 0.2]).to_json()),
 }
 
 

@@ -3,8 +3,8 @@
 A closed-form model is a `mer_ray.models.regressor.Regressor`; its module names the class in ``REGRESSOR``. A network is
 an ``nnx.Module`` that its module's ``build(n_dims, hop_s, rngs, outputs)`` makes; `mer_ray.training.network` trains
 them all with one loop. It reads standardised frames ``x`` (B, T, F) with ``mask`` (B, T), 1 for a real frame and 0 for
-padding, and returns (B, outputs), the first three being valence, arousal and dominance, standardised. Dropout is on
-where ``rngs`` is given. Padding must not change the result.
+padding, and returns (B, outputs), the first D being the dimensions that it is trained on (such as valence and arousal),
+standardised. Dropout is on where ``rngs`` is given. Padding must not change the result.
 
 Either module may have ``DEFAULTS``, its own training settings, and ``USES``, the settings of ``train`` that affect it.
 """

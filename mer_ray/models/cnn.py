@@ -37,7 +37,7 @@ class Cnn(nnx.Module):
         self.head = nnx.Linear(n_pooled, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """x (B, T, F), mask (B, T) → (B, 3)."""
+        """x (B, T, F), mask (B, T) → (B, outputs)."""
         still = rngs is None
         h = jnp.where(mask[:, :, None] > 0, x, 0)
         pooled = [*masked_mean_sd(h, mask)]

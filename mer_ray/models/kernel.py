@@ -2,7 +2,7 @@
 
 The model compares each passage of a track with the passages of its training tracks. It is exact for up to `SUPPORT`
 training passages; beyond, they are represented by `SUPPORT` landmarks among them. For each dimension, the length scale
-and the ridge penalty are selected on the training tracks, by folds that keep artists apart.
+and the ridge penalty are selected on the training tracks that have a label of it, by folds that keep artists apart.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any, Self
 import numpy as np
 
 from mer_ray.features.joined import Frames, span
-from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.models import gaussian, passages
 from mer_ray.models.gaussian import LENGTH_SCALES, Kernels
-from mer_ray.models.regressor import Regressor, TrackPrediction
+from mer_ray.models.regressor import Regressor, TrackPrediction, known_labels, names
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_folds
 from mer_ray.models.statistics import PassageStatistics
@@ -61,30 +60,44 @@ class Kernel(Regressor):
         *,
         weights: np.ndarray | None = None,
         seed: int = 0,
+        dimensions: Sequence[str] = (),
     ) -> Self:
         """See `Regressor.fit`. ``curve`` is one row: the error on the training tracks, and that of the inner folds."""
-        scaler = Scaler.of(tracks, labels)
-        y = scaler.labels(labels).astype(np.float64)
-        weights = np.ones(y.shape) if weights is None else weights
+        labels, weights = known_labels(labels, weights, groups, dimensions)
+        scaler, known = Scaler.of(tracks, labels), np.isfinite(labels)
+        y = np.nan_to_num(scaler.labels(labels).astype(np.float64))  # their weight is 0
         statistics, values, counts = self._window_statistics(scaler, tracks, seed)
         self.arrays = self._with(statistics)
         stored = np.clip(values, -CLIP, CLIP).astype(np.float16)  # half precision, as the model stores them
         medians = gaussian.median_distances(self._blocks(stored))
-        sample = _whole_groups(groups, MAX_SELECTION, seed)
-        of_sample = y[sample], weights[sample], [groups[i] for i in sample]
-        windows = self._blocks(stored[np.isin(np.repeat(np.arange(len(counts)), counts), sample)])
-        of_scales = Kernels(medians, np.stack([self._mixture((scale,)) for scale in EVERY]))
-        grams = of_scales.of_tracks(windows, counts[sample], windows, counts[sample])
-        selected, inner_error = _select(grams, *of_sample, seed)
+        selected, inner_errors = [_Selected(EVERY, DEFAULT_ALPHA)] * y.shape[1], np.full(y.shape[1], np.nan)
+        for of_mask in np.unique(known, axis=1).T:  # one selection for all dimensions that the same tracks have
+            rows, own = np.flatnonzero(of_mask), np.flatnonzero((known == of_mask[:, None]).all(axis=0))
+            sample = rows[_whole_groups([groups[i] for i in rows.tolist()], MAX_SELECTION, seed)]
+            of_sample = [groups[i] for i in sample.tolist()]
+            if (folds := min(INNER_FOLDS, len(set(of_sample)))) > 1:
+                fold = grouped_folds(of_sample, folds, seed, np.where(known, y, np.nan)[sample])
+                grams, of_own = self._grams(medians, stored, counts, sample), np.ix_(sample, own)
+                choices, inner_errors[own] = _select(grams, y[of_own], weights[of_own], fold)
+                for d, choice in zip(own.tolist(), choices, strict=True):
+                    selected[d] = choice
         self.arrays |= {
             "network.medians": medians,
             "network.mixtures": np.stack([self._mixture(s.scales) for s in selected]).astype(np.float32),
             "network.head.bias": np.average(y, axis=0, weights=weights).astype(np.float32),
         }
         fitted = self._solve(stored, counts, y, weights, [s.ridge_alpha for s in selected], seed)
-        self.curve = np.array([[np.mean(np.square(fitted - y)), inner_error]])
-        self.chosen = {name: s.to_json() for name, s in zip(DIMENSIONS, selected, strict=True)}
+        self.targets = (1,) * y.shape[1]
+        self.curve = np.array([[np.mean(np.square(fitted - y)[known]), np.mean(inner_errors)]])
+        of_names = zip(names(dimensions, y.shape[1]), selected, strict=True)
+        self.chosen = {name: choice.to_json() for name, choice in of_names}
         return self
+
+    def _grams(self, medians: np.ndarray, values: np.ndarray, counts: np.ndarray, sample: np.ndarray) -> np.ndarray:
+        """The kernels of each length scale between some tracks: (scales, n, n). values (W, P), sample (n,)."""
+        windows = self._blocks(values[np.isin(np.repeat(np.arange(len(counts)), counts), sample)])
+        of_scales = Kernels(medians, np.stack([self._mixture((scale,)) for scale in EVERY]))
+        return of_scales.of_tracks(windows, counts[sample], windows, counts[sample])
 
     def _solve(
         self,
@@ -95,7 +108,10 @@ class Kernel(Regressor):
         alphas: Sequence[float],
         seed: int,
     ) -> np.ndarray:
-        """Store the support and its coefficients (W, 3); the fitted values (N, 3). values: (W, P), of all passages."""
+        """Store the support and its coefficients (W, D); the fitted values (N, D). values: (W, P), of all passages.
+
+        A track that has no label of a dimension (weight 0) has no part in it: its coefficients are 0.
+        """
         kernels, of_dimension = self._kernels
         bias, windows = self.arrays["network.head.bias"].astype(np.float64), self._blocks(values)
         fitted, exact = np.empty_like(y), len(values) <= SUPPORT
@@ -109,12 +125,14 @@ class Kernel(Regressor):
             across = one.of_tracks(windows, counts, support, counts if exact else None)[0]
             among = across if exact else one.of_tracks(support, np.ones(len(chosen), int), support)[0]
             for d in np.flatnonzero(of_dimension == m).tolist():
-                target = y[:, d] - bias[d]
+                known = weights[:, d] > 0
+                of_known = y[known, d] - bias[d], weights[known, d], alphas[d]
                 if exact:
-                    own = gaussian.ridge(across, target, weights[:, d], alphas[d])
+                    own = np.zeros(len(y))
+                    own[known] = gaussian.ridge(across[np.ix_(known, known)], *of_known)
                     coefficients[:, d] = np.repeat(own / counts, counts)
                 else:
-                    own = gaussian.ridge_on_landmarks(across, among, target, weights[:, d], alphas[d])
+                    own = gaussian.ridge_on_landmarks(across[known], among, *of_known)
                     coefficients[:, d] = own
                 fitted[:, d] = across @ own + bias[d]
         self.arrays |= {"network.support": values[chosen], "network.coefficients": coefficients.astype(np.float32)}
@@ -140,7 +158,7 @@ class Kernel(Regressor):
         return out
 
     def _outputs(self, blocks: Sequence[np.ndarray]) -> np.ndarray:
-        """Blocks (n, P_b) → (n, 3), standardised."""
+        """Blocks (n, P_b) → (n, D), standardised."""
         kernels, of_dimension = self._kernels
         support, coefficients = self._blocks(self.arrays["network.support"]), self.arrays["network.coefficients"]
         out = np.empty((len(blocks[0]), coefficients.shape[1]), np.float32)
@@ -153,7 +171,7 @@ class Kernel(Regressor):
 
     @property
     def _kernels(self) -> tuple[Kernels, np.ndarray]:
-        """The distinct kernels of the dimensions, and which of them each dimension has (3,)."""
+        """The distinct kernels of the dimensions, and which of them each dimension has (D,)."""
         distinct, of_dimension = np.unique(self.arrays["network.mixtures"], axis=0, return_inverse=True)
         return Kernels(self.arrays["network.medians"], distinct), of_dimension.reshape(-1)
 
@@ -222,34 +240,30 @@ class _Selected:
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """(n, 3) → (3,), a mean that is robust against a fade or one loud bar."""
+    """(n, D) → (D,), a mean that is robust against a fade or one loud bar."""
     n = len(values)
     cut = n // 4
     return np.asarray(np.sort(values, axis=0)[cut : n - cut].mean(axis=0))
 
 
 def _select(
-    grams: np.ndarray, y: np.ndarray, weights: np.ndarray, groups: Sequence[str], seed: int
-) -> tuple[list[_Selected], float]:
-    """Each dimension's choice with the smallest error over inner folds, and the mean of those errors.
+    grams: np.ndarray, y: np.ndarray, weights: np.ndarray, fold: np.ndarray
+) -> tuple[list[_Selected], np.ndarray]:
+    """Each dimension's choice with the smallest error over inner folds, and those errors (D,).
 
-    grams: (scales, N, N), of each length scale.
+    grams: (scales, N, N), of each length scale. y, weights: (N, D), of dimensions that all tracks have. fold: (N,).
     """
     choices = [*((scale,) for scale in EVERY), EVERY]
-    folds = min(INNER_FOLDS, len(set(groups)))
-    if folds < 2:
-        return [_Selected(EVERY, DEFAULT_ALPHA)] * y.shape[1], float("nan")
-    fold = grouped_folds(groups, folds, seed, y)
     error = np.zeros((len(choices), len(RIDGE_ALPHAS), y.shape[1]))
     for i, scales in enumerate(choices):
         gram = grams[list(scales)].mean(axis=0, dtype=np.float64)
-        for f in range(folds):
+        for f in range(fold.max() + 1):
             out = fold == f
             for j, predicted in enumerate(gaussian.ridge_path(gram, y, weights, ~out, RIDGE_ALPHAS)):
                 error[i, j] += (np.square(predicted - y[out]) * weights[out]).sum(axis=0)
     best = [np.unravel_index(error[:, :, d].argmin(), error.shape[:2]) for d in range(y.shape[1])]
-    mean = float(np.mean([error[i, j, d] for d, (i, j) in enumerate(best)] / weights.sum(axis=0)))
-    return [_Selected(choices[i], RIDGE_ALPHAS[j]) for i, j in best], mean
+    errors = np.array([error[i, j, d] for d, (i, j) in enumerate(best)]) / weights.sum(axis=0)
+    return [_Selected(choices[i], RIDGE_ALPHAS[j]) for i, j in best], errors
 
 
 def _whole_groups(groups: Sequence[str], limit: int, seed: int) -> np.ndarray:

@@ -29,7 +29,7 @@ class Lstm(nnx.Module):
         self.head = nnx.Linear(2 * width, outputs, rngs=rngs)
 
     def __call__(self, x: jax.Array, mask: jax.Array, rngs: nnx.Rngs | None = None) -> jax.Array:
-        """x (B, T, F), mask (B, T) → (B, 3). Padding is at the end, where it does not affect earlier steps."""
+        """x (B, T, F), mask (B, T) → (B, outputs). Padding is at the end, where it does not affect earlier steps."""
         x, mask = pool_time(jnp.where(mask[:, :, None] > 0, x, 0), mask, self.stride)
         x, share = x.swapaxes(0, 1), (mask / jnp.maximum(mask.sum(axis=1, keepdims=True), 1e-6)).T[:, :, None]
         h = self.dropout(nnx.relu(self.project(x)), deterministic=rngs is None, rngs=rngs)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mer_ray.features.joined import Frames, parts_of
 from mer_ray.models import windows
-from mer_ray.models.regressor import Regressor, TrackPrediction
+from mer_ray.models.regressor import Regressor, TrackPrediction, known_labels
 
 
 def mean_sd(tracks: Sequence[Frames]) -> np.ndarray:
@@ -30,11 +30,11 @@ class PooledRegressor(Regressor):
 
     @abstractmethod
     def learn(self, x: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays to store, from x (N, 2F) and y (N, 3)."""
+        """The arrays to store, from x (N, 2F) and y (N, D), NaN where unknown."""
 
     @abstractmethod
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """x (n, 2F) → y (n, 3), from ``self.arrays``."""
+        """x (n, 2F) → y (n, D), from ``self.arrays``."""
 
     def fit(
         self,
@@ -44,14 +44,18 @@ class PooledRegressor(Regressor):
         *,
         weights: np.ndarray | None = None,
         seed: int = 0,
+        dimensions: Sequence[str] = (),
     ) -> Self:
-        """See `Regressor.fit`; groups and weights have no effect."""
+        """See `Regressor.fit`; groups and weights have no effect, but that a label of weight 0 is unknown."""
+        labels, _ = known_labels(labels, weights, groups, dimensions)
         return self.fit_pooled(mean_sd(tracks), labels, np.random.default_rng(seed))
 
     def fit_pooled(self, x: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Self:
         """`fit` to precomputed `mean_sd` (N, 2F)."""
         from sklearn.preprocessing import StandardScaler
 
+        labels, _ = known_labels(labels, None)
+        self.targets = (1,) * labels.shape[1]
         inputs, targets = StandardScaler().fit(x), StandardScaler().fit(labels)
         self.arrays = {
             **{"x_mean": inputs.mean_, "x_sd": inputs.scale_, "y_mean": targets.mean_, "y_sd": targets.scale_},
@@ -60,7 +64,7 @@ class PooledRegressor(Regressor):
         return self
 
     def predict_pooled(self, x: np.ndarray) -> np.ndarray:
-        """`mean_sd` (n, 2F) → values (n, 3) in 0..1."""
+        """`mean_sd` (n, 2F) → values (n, D) in 0..1."""
         own = self.arrays
         y = self.apply((x - own["x_mean"]) / own["x_sd"])
         return np.asarray(np.clip(y * own["y_sd"] + own["y_mean"], 0, 1))

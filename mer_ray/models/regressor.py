@@ -9,17 +9,19 @@ from typing import Any, Self
 
 import numpy as np
 
-from mer_ray.errors import ModelError
+from mer_ray.errors import InputError, ModelError
 from mer_ray.features.joined import Frames
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.models.statistics import PassageStatistics
 
 N_TARGETS = 3
+NOT_LEARNT = "label tracks of more artists with it, or leave it out of collect.dimensions"
 OF_ANOTHER = ("the model's weights are of another network", "train it again with this version")
 
 
 @dataclass(frozen=True)
 class TrackPrediction:
-    """value: (3,), V, A, D of the track. curve: (n, 3), point i at (i + 1/2) hop_s seconds. Both in 0..1.
+    """value: (D,), of the track. curve: (n, D), point i at (i + 1/2) hop_s seconds. Both in 0..1.
 
     statistics: (P,), the track's mean standardised statistics, if the model uses them.
     """
@@ -31,14 +33,14 @@ class TrackPrediction:
 
 
 class Regressor(ABC):
-    """A model of valence, arousal and dominance on the frames of one feature, or of several.
+    """A model of D dimensions of affect, such as valence and arousal, on the frames of one feature, or of several.
 
     Attributes:
         hop_s: Seconds between frames (of the finest feature).
         hops: Seconds between the frames of each feature.
         window: Length of the model's windows or passages, in frames.
         arrays: Fitted arrays by name, stored in a model folder like ``targets`` and ``chosen``.
-        targets: 1 for each dimension that the model was trained on, 0 for the others.
+        targets: (D,), 1 for each dimension that the model was trained on, 0 for the others; empty before the fit.
         chosen: Settings that the fit selected for each dimension (JSON values).
         curve: (E, 2), training and validation loss by epoch, if any; not stored.
     """
@@ -46,7 +48,7 @@ class Regressor(ABC):
     def __init__(self, hop_s: float = 1.0, window: int = 1, hops: Sequence[float] = ()) -> None:
         self.hop_s, self.window, self.hops = hop_s, window, tuple(hops) or (hop_s,)
         self.arrays: dict[str, np.ndarray] = {}
-        self.targets: tuple[int, ...] = (1,) * N_TARGETS
+        self.targets: tuple[int, ...] = ()
         self.chosen: dict[str, Any] = {}
         self.curve = np.zeros((0, 2))
 
@@ -59,15 +61,21 @@ class Regressor(ABC):
         *,
         weights: np.ndarray | None = None,
         seed: int = 0,
+        dimensions: Sequence[str] = (),
     ) -> Self:
-        """Fit to tracks.
+        """Fit to tracks. A dimension is learnt from the tracks that have a label of it.
 
         Args:
             tracks: frames (n_i, F), n_i >= 1; they may be read-only views, and are not copied as a whole.
-            labels: (N, 3) in 0..1.
+            labels: (N, D) in 0..1, NaN where a track has no label of a dimension.
             groups: (N,), such as artists: tracks of one group must not be on both sides of an inner split.
-            weights: (N, 3), weights of the labels, of mean 1; None for equal weights.
+            weights: (N, D), weights of the labels, of mean 1 over the known ones, 0 where a label is not to be used;
+                None for equal weights.
             seed: of random numbers. The same arguments give the same bits on the same machine.
+            dimensions: (D,), their names, see `names`.
+
+        Raises:
+            InputError: See `known_labels`.
         """
 
     @abstractmethod
@@ -85,8 +93,35 @@ class Regressor(ABC):
             value = self.predict([track])[0].value
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise ModelError(*OF_ANOTHER) from error
-        if value.shape != (N_TARGETS,):
+        if value.shape != (len(self.targets),):
             raise ModelError(*OF_ANOTHER)
+
+
+def names(dimensions: Sequence[str], n: int) -> tuple[str, ...]:
+    """The names of n dimensions; without any given, those of three are V, A and D, others are numbered."""
+    if dimensions:
+        return tuple(dimensions)
+    return DIMENSIONS if n == len(DIMENSIONS) else tuple(f"dimension {d + 1}" for d in range(n))
+
+
+def known_labels(
+    labels: np.ndarray, weights: np.ndarray | None, groups: Sequence[str] = (), dimensions: Sequence[str] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and weights (N, D) of `Regressor.fit`, with NaN and 0 wherever a label is unknown or has no weight.
+
+    Raises InputError where only some tracks have a label of a dimension, and they are fewer than two or all of one
+    group among several.
+    """
+    known = np.isfinite(labels) if weights is None else np.isfinite(labels) & (weights > 0)
+    for d in np.flatnonzero(~known.all(axis=0)).tolist():
+        rows = np.flatnonzero(known[:, d]).tolist()
+        if len(rows) < 2 or (len(groups) and len({groups[i] for i in rows}) < min(2, len(set(groups)))):
+            raise InputError(
+                f"{names(dimensions, labels.shape[1])[d]} cannot be learnt: only {len(rows)} of {len(labels)} training "
+                "tracks have a label of it, or all of them are of one artist",
+                NOT_LEARNT,
+            )
+    return np.where(known, labels, np.nan), np.where(known, 1.0 if weights is None else weights, 0)
 
 
 def ensemble(members: Sequence[Regressor], tracks: Sequence[Frames]) -> list[TrackPrediction]:

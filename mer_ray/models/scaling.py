@@ -14,7 +14,7 @@ PREFIX = "scaler."
 
 @dataclass(frozen=True)
 class Scaler:
-    """Means and deviations: of the frames, shape (F,), and of the labels, shape (3,); all float32.
+    """Means and deviations: of the frames, shape (F,), and of the labels, shape (D,); all float32.
 
     x_root: (F,), 1 for a dimension that is never negative and whose mean is below its deviation: its square root is
     standardised. Rectified embeddings are mostly zero with rare large values, which would dominate all products
@@ -29,13 +29,13 @@ class Scaler:
 
     @classmethod
     def of(cls, tracks: Sequence[Frames], labels: np.ndarray) -> Scaler:
-        """Fit to training tracks (n_i, F) and labels (N, 3). A constant column gets the deviation 1.
+        """Fit to training tracks (n_i, F) and labels (N, D), NaN where unknown. A constant column gets the deviation 1.
 
         Of joined features, each has the moments of its own frames.
         """
         moments = zip(*map(_moments, by_part(tracks)), strict=True)
         x_root, x_mean, x_sd = (np.concatenate(own) for own in moments)
-        columns = (x_root, x_mean, _nonzero(x_sd), labels.mean(axis=0), _nonzero(labels.std(axis=0)))
+        columns = (x_root, x_mean, _nonzero(x_sd), np.nanmean(labels, axis=0), _nonzero(np.nanstd(labels, axis=0)))
         return cls(*(c.astype(np.float32) for c in columns))
 
     @classmethod
@@ -61,7 +61,7 @@ class Scaler:
         return scaled
 
     def labels(self, labels: np.ndarray) -> np.ndarray:
-        """Standardised labels (N, 3), float32."""
+        """Standardised labels (N, D), float32."""
         scaled: np.ndarray = ((labels - self.y_mean) / self.y_sd).astype(np.float32)
         return scaled
 

@@ -2,7 +2,7 @@
 
 Clips of one artist share singer, studio and style, so the error on artists that are in the training tracks is too low
 for new artists. With labels, the folds are stratified, too: each gets its share of the low, middle and high values of
-each dimension, so that the errors of folds are comparable.
+the first dimensions, so that the errors of folds are comparable.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from mer_ray.errors import InputError
 
 BINS = 5
 """Classes of about equal size into which each dimension's labels are binned."""
+STRATIFIED = 2
+"""The first dimensions decide the folds (valence and arousal, which nearly all data sets have), so that the folds of a
+catalog do not depend on whether it has others. A label that is unknown (NaN) belongs to no class."""
 CANDIDATES = 16
 """Random holdouts, of which the one with the most representative labels is taken."""
 
@@ -22,7 +25,7 @@ CANDIDATES = 16
 def grouped_folds(groups: Sequence[str], folds: int, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
     """The fold (0..folds-1) of each row, shape (n,): every row of a group in the same fold, folds of about equal size.
 
-    groups (n,); labels (n, 3), for stratified folds. Two folds differ in size by at most the largest group. Large
+    groups (n,); labels (n, D), for stratified folds. Two folds differ in size by at most the largest group. Large
     groups are assigned first, each to the fold that lacks its labels most: the multi-label stratification of Sechidis
     et al. (2011, ECML PKDD, 145-158), on whole groups. Another seed gives another partition.
     Raises InputError where there are fewer groups than folds.
@@ -50,8 +53,9 @@ def random_folds(n: int, folds: int, seed: int, labels: np.ndarray | None = None
 def grouped_holdout(groups: Sequence[str], share: float, seed: int, labels: np.ndarray | None = None) -> np.ndarray:
     """A mask, shape (n,), of about ``share`` of the rows, in whole groups: at least one group, and never all.
 
-    Empty if there is only one group. With labels (n, 3): of several holdouts the one whose means and standard
-    deviations are nearest to those of all rows.
+    Empty if there is only one group. With labels (n, D), NaN where unknown: of several holdouts the one whose means and
+    standard deviations are nearest to those of all rows, among those that leave labels of every dimension on both
+    sides, if any do.
     """
     index, sizes = _numbered(groups)
     if labels is None:
@@ -72,11 +76,14 @@ def _numbered(groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def _group_sums(index: np.ndarray, n_groups: int, labels: np.ndarray | None) -> np.ndarray:
     """Per group: its number of rows and their number in each class of each dimension: (G, C)."""
-    columns = [np.bincount(index, minlength=n_groups) * (1 if labels is None else labels.shape[1])]
-    for values in () if labels is None else labels.T:
-        edges = np.quantile(values, np.arange(1, BINS) / BINS)
-        classes = np.searchsorted(edges, values)
-        columns += [np.bincount(index, classes == c, n_groups) for c in range(BINS)]
+    strata = np.zeros((0, 0)) if labels is None else labels.T[:STRATIFIED]
+    columns = [np.bincount(index, minlength=n_groups) * max(1, len(strata))]
+    for values in strata:
+        known = np.isfinite(values)
+        if known.any():
+            edges = np.quantile(values[known], np.arange(1, BINS) / BINS)
+            classes = np.where(known, np.searchsorted(edges, values), BINS)
+            columns += [np.bincount(index, classes == c, n_groups) for c in range(BINS)]
     return np.stack(columns, axis=1).astype(float)
 
 
@@ -118,11 +125,16 @@ def _holdout(sizes: np.ndarray, share: float, rng: np.random.Generator) -> np.nd
     return mask
 
 
-def _distance(labels: np.ndarray, mask: np.ndarray) -> float:
-    """The distance of the masked labels' means and deviations from those of all labels, in standard deviations."""
-    if not mask.any():
-        return 0.0
-    sd = labels.std(axis=0)
-    part = labels[mask]
-    apart = np.stack([part.mean(axis=0) - labels.mean(axis=0), part.std(axis=0) - sd])
-    return float(np.square(np.divide(apart, sd, out=np.zeros_like(apart), where=sd > 0)).sum())
+def _distance(labels: np.ndarray, mask: np.ndarray) -> tuple[int, int, float]:
+    """How many dimensions have labels in the mask only, and outside only; and how far the masked labels are from all.
+
+    The last is the distance of the means and deviations of the first dimensions, in standard deviations.
+    """
+    known = np.isfinite(labels)
+    there, inside, outside = known.any(axis=0), known[mask].any(axis=0), known[~mask].any(axis=0)
+    apart = 0.0
+    for d in np.flatnonzero(inside[:STRATIFIED]).tolist():
+        every, part = labels[known[:, d], d], labels[known[:, d] & mask, d]
+        if (sd := every.std()) > 0:
+            apart += float(((part.mean() - every.mean()) / sd) ** 2 + ((part.std() - sd) / sd) ** 2)
+    return int((there & ~outside).sum()), int((there & ~inside).sum()), apart

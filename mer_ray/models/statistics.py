@@ -35,7 +35,7 @@ class PassageStatistics:
     def fit(
         cls, tracks: Sequence[Frames], labels: np.ndarray, window: int, hop_s: float, seed: int
     ) -> PassageStatistics:
-        """Fit to training tracks (n_i, F), for models without their own statistics. labels: (N, 3), for the scaler."""
+        """Fit to training tracks (n_i, F), for models without their own statistics. labels: (N, D), for the scaler."""
         unscaled = cls.unscaled(Scaler.of(tracks, labels), tracks, hop_s, seed)
         return unscaled.standardised_by(np.stack([unscaled.mean(track, window, hop_s) for track in tracks]))
 

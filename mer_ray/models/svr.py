@@ -1,4 +1,7 @@
-"""Support vector regression on pooled statistics: RBF kernel, scikit-learn's defaults, one machine per dimension."""
+"""Support vector regression on pooled statistics: RBF kernel, scikit-learn's defaults, one machine per dimension.
+
+A machine is fitted to the tracks that have a label of its dimension.
+"""
 
 from __future__ import annotations
 
@@ -26,11 +29,12 @@ class Svr(PooledRegressor):
         """See `PooledRegressor.learn`."""
         from sklearn.svm import SVR
 
-        fitted = [SVR().fit(x, column) for column in y.T]
-        dual = np.zeros(y.shape)
-        for d, machine in enumerate(fitted):
-            dual[machine.support_, d] = machine.dual_coef_[0]
         gamma = 1 / (x.shape[1] * x.var()) if x.var() else 1.0
+        rows = [np.flatnonzero(np.isfinite(column)) for column in y.T]
+        fitted = [SVR(gamma=gamma).fit(x[own], y[own, d]) for d, own in enumerate(rows)]
+        dual = np.zeros(y.shape)
+        for d, (own, machine) in enumerate(zip(rows, fitted, strict=True)):
+            dual[own[machine.support_], d] = machine.dual_coef_[0]
         intercept = np.concatenate([machine.intercept_ for machine in fitted])
         return {"rows": x, "dual": dual, "intercept": intercept, "gamma": np.array([gamma])}
 

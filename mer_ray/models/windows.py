@@ -51,7 +51,7 @@ def cut(
 
 
 def track_means(values: np.ndarray, owner: np.ndarray, n_tracks: int) -> np.ndarray:
-    """Mean per track: values (W, 3), owner (W,) → (n_tracks, 3)."""
+    """Mean per track: values (W, D), owner (W,) → (n_tracks, D)."""
     sums = np.zeros((n_tracks, values.shape[1]))
     np.add.at(sums, owner, values)
     means: np.ndarray = sums / np.bincount(owner, minlength=n_tracks)[:, None]
@@ -59,7 +59,7 @@ def track_means(values: np.ndarray, owner: np.ndarray, n_tracks: int) -> np.ndar
 
 
 def curve(values: np.ndarray, n_frames: int, window: int, hop_s: float) -> tuple[np.ndarray, float]:
-    """A point about every second from the values (w, 3) of a track's windows: (n, 3), and the seconds between points.
+    """A point about every second from the values (w, D) of a track's windows: (n, D), and the seconds between points.
 
     Interpolated between the windows' centres, and constant before the first and after the last.
     """
@@ -72,7 +72,7 @@ def curve(values: np.ndarray, n_frames: int, window: int, hop_s: float) -> tuple
 
 
 def predictions(values: np.ndarray, tracks: Sequence[Frames], window: int, hop_s: float) -> list[TrackPrediction]:
-    """From the values (W, 3) of all windows, in the order of `all_starts`. A track's value is their mean."""
+    """From the values (W, D) of all windows, in the order of `all_starts`. A track's value is their mean."""
     owner, _ = all_starts(tracks, window)
     means = track_means(values, owner, len(tracks))
     return [

@@ -265,7 +265,10 @@ def _of_song(row: _Reader, song_at: int, at: dict[int, float], index: int) -> No
         if (before := row.points.begins.get((song, name))) is not None:
             raise _bad(f"its {name} stands in {before[1]} as well")
         for i, time_s in at.items():
-            value = row.number(i, f"{name} at {time_s:g} s")
+            if not row.cell(i):  # most cells of a song that is shorter than others: "" is no number
+                value = 0.0 if row.cell(i) == 0 else None
+            else:
+                value = row.number(i, name)
             if value is not None:
                 row.add(song, index, time_s, value)
     except TrackError as error:

@@ -92,7 +92,8 @@ def _text(file: Path, n_known: Callable[[Sequence[str]], int], called: str) -> T
         names.pop()
     header = [""] * _row_names(names, first_rows) + [name.strip() for name in names]
 
-    is_guarded = {"track_id", "lower_valence", "upper_valence"} <= set(header)  # a scores.csv
+    is_scores = {"track_id", "lower_valence", "upper_valence"} <= set(header)
+    is_guarded = is_scores or header[:2] == ["dataset", "track_id"]  # or of `mer-ray dataset`
 
     def rows() -> Iterator[tuple[int, Row]]:
         for number, found in enumerate(islice(cells(), 1, None), start=1):

@@ -93,7 +93,7 @@ def run_catalog(
             f"{one_line(catalog.tables[0])} is a table of frames, and {loaded.id} reads several features",
             "give audio files, or a model of one feature",
         )
-    work = out.open(loaded.id)
+    work = out.open(loaded.id, loaded.dimensions)
     _record(work, [{**failed, "at": now()} for failed in catalog.failed])  # of this run
     void = out.follow(catalog, config.collect.keep_gone)
     done = out.done()

@@ -22,8 +22,8 @@ def mixup(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Mix each window, and its label, with another of the batch (Zhang et al. 2018, arXiv:1710.09412).
 
-    x (B, T, F), mask (B, T), y and weight (B, 3); alpha > 0: mixing shares are Beta(alpha, alpha). The mask is True
-    where either window has a frame.
+    x (B, T, F), mask (B, T), y and weight (B, D); alpha > 0: mixing shares are Beta(alpha, alpha). The mask is True
+    where either window has a frame. A label has weight where both windows' labels have: else one of them is unknown.
     """
     share_key, order_key = jax.random.split(key)
     share = jax.random.beta(share_key, alpha, alpha, (x.shape[0],))
@@ -33,7 +33,8 @@ def mixup(
         part = share.reshape(-1, *[1] * (a.ndim - 1))
         return part * a + (1 - part) * a[other]
 
-    return mix(x * mask[:, :, None]), jnp.maximum(mask, mask[other]), mix(y), mix(weight)
+    known = (weight > 0) & (weight[other] > 0)
+    return mix(x * mask[:, :, None]), jnp.maximum(mask, mask[other]), mix(y), jnp.where(known, mix(weight), 0)
 
 
 def _span(key: jax.Array, n: int, length: int, share: float) -> jax.Array:

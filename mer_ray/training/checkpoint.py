@@ -13,7 +13,7 @@ from mer_ray.errors import WorkspaceError
 from mer_ray.io.tables import Workspace
 from mer_ray.models.regressor import Regressor
 
-VERSION = 2
+VERSION = 3
 """Increased whenever the same settings would give other weights, so that older checkpoints are not resumed."""
 FOLDER = "checkpoints"
 EVERY_S = 20.0

@@ -18,7 +18,9 @@ def outputs(loss: Loss, n_targets: int) -> int:
 
 
 def loss_value(loss: Loss, out: jax.Array, y: jax.Array, weight: jax.Array) -> jax.Array:
-    """The mean loss, a scalar: out (B, 3), or (B, 6) for ``nll``; labels y (B, 3); weight (B, 3), of mean about 1.
+    """The mean loss, a scalar: out (B, D), or (B, 2D) for ``nll``; labels y (B, D); weight (B, D), of mean about 1.
+
+    A label that is unknown has the weight 0, and any finite value.
 
     mse: squared error. huber: Huber (1964), delta of one deviation. ccc: 1 − Lin's concordance (1989) of the batch per
     dimension. nll: Gaussian negative log-likelihood with a variance for each window, scaled by the root of that

@@ -18,7 +18,7 @@ from mer_ray import models
 from mer_ray.errors import InputError, ModelError
 from mer_ray.features.joined import Frames
 from mer_ray.models import windows
-from mer_ray.models.regressor import N_TARGETS, OF_ANOTHER, Regressor, TrackPrediction
+from mer_ray.models.regressor import NOT_LEARNT, OF_ANOTHER, Regressor, TrackPrediction, known_labels, names
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_holdout
 from mer_ray.training import losses
@@ -67,6 +67,7 @@ class Network(Regressor):
         *,
         weights: np.ndarray | None = None,
         seed: int = 0,
+        dimensions: Sequence[str] = (),
         validation: np.ndarray | None = None,
     ) -> Self:
         """See `Regressor.fit`. Returns the moving average of the weights at the epoch of the lowest validation loss.
@@ -75,23 +76,31 @@ class Network(Regressor):
             validation: mask (N,) of the validation set for early stopping; None draws whole groups. If it is empty, the
                 training tracks decide.
         Raises:
-            InputError: the loss was never finite.
+            InputError: the loss was never finite; or see `known_labels`.
         """
         recipe, placement = self.recipe, self.placement
+        labels, weights = known_labels(labels, weights, groups, dimensions)
+        known, targets = np.isfinite(labels), recipe.targets(labels.shape[1])
         if validation is None:
             validation = grouped_holdout(groups, HOLDOUT, seed, labels)
         own, judging = np.flatnonzero(~validation), np.flatnonzero(validation)
-        judging = judging if len(judging) else own
+        if not known[own].any(axis=0).all():
+            lacking = names(dimensions, len(targets))[known[own].any(axis=0).argmin()]
+            raise InputError(
+                f"{lacking} cannot be learnt: all of its labels are in the validation set",
+                NOT_LEARNT,
+            )
+        judged = known & np.array(targets, bool)
+        judging = judging if judged[judging].any() else own
         scaler = Scaler.of([tracks[i] for i in own.tolist()], labels[own])
-        y = scaler.labels(labels)
-        counts = (weights if weights is not None else np.ones_like(y)) * np.array(recipe.targets, np.float32)
-        counts = (counts * N_TARGETS / sum(recipe.targets)).astype(np.float32)
+        y = np.nan_to_num(scaler.labels(labels))  # their weight is 0
+        counts = (weights * np.array(targets, np.float32) * len(targets) / sum(targets)).astype(np.float32)
         lengths = np.array([len(t) for t in tracks])
-        judging_tracks, judged = [tracks[i] for i in judging.tolist()], np.array(recipe.targets, bool)
+        judging_tracks, judged = [tracks[i] for i in judging.tolist()], judged[judging].T
 
-        n_dims, outputs = tracks[0].shape[1], losses.outputs(recipe.loss, N_TARGETS)
+        n_dims, outputs = tracks[0].shape[1], losses.outputs(recipe.loss, len(targets))
         graph, state, rest = split(recipe.network, n_dims, recipe.hop_s, seed, outputs)
-        compiled = _compiled(recipe.network, n_dims, recipe.hop_s, outputs)
+        compiled = _compiled(recipe.network, n_dims, recipe.hop_s, outputs, len(targets))
         size = min(recipe.batch_size, len(own)) if placement.mesh is None else recipe.batch_size
         batches = max(1, len(own) // size)
         static = graph, recipe.loss, recipe.mask_share > 0, recipe.mixup > 0
@@ -128,7 +137,7 @@ class Network(Regressor):
                 step_losses.append(loss)
             out, owner = compiled.standardised(placement.local(now.average), scaler, judging_tracks, self.window)
             error = windows.track_means(out, owner, len(judging)) - y[judging]
-            valid_loss = placement.agree(float(np.mean(error[:, judged] ** 2)))
+            valid_loss = placement.agree(float(np.mean(error.T[judged] ** 2)))
             train_loss = float(np.mean([np.asarray(placement.local(v)) for v in step_losses]))
             progress["losses"].append([train_loss, valid_loss])
             self.on_epoch(progress["epoch"], train_loss, valid_loss)
@@ -145,7 +154,7 @@ class Network(Regressor):
         if not np.isfinite(progress["best_loss"]):
             raise InputError("the training diverged: its loss was never finite", "lower train.learning_rate")
         self.arrays = {**flat(placement.local(now.best)), **scaler.arrays()}
-        self.targets, self.curve = recipe.targets, np.array(progress["losses"]).reshape(-1, 2)
+        self.targets, self.curve = targets, np.array(progress["losses"]).reshape(-1, 2)
         return self
 
     def predict(self, tracks: Sequence[Frames]) -> list[TrackPrediction]:
@@ -166,25 +175,25 @@ class Network(Regressor):
 
     def _compiled(self, n_dims: int) -> _Compiled:
         # The stored bias has the number of outputs, which depends on the loss.
-        width = len(self.arrays.get(f"{PREFIX}head.bias", ()))
-        if width not in (N_TARGETS, 2 * N_TARGETS):
+        width, n_targets = len(self.arrays.get(f"{PREFIX}head.bias", ())), len(self.targets)
+        if not width or width not in (n_targets, 2 * n_targets):
             raise ModelError(*OF_ANOTHER)
-        return _compiled(self.recipe.network, n_dims, self.hop_s, width)
+        return _compiled(self.recipe.network, n_dims, self.hop_s, width, n_targets)
 
 
 @lru_cache(maxsize=8)
-def _compiled(network: str, n_dims: int, hop_s: float, outputs: int) -> _Compiled:
+def _compiled(network: str, n_dims: int, hop_s: float, outputs: int, n_targets: int) -> _Compiled:
     """One per process and shape, as compilation takes seconds."""
-    return _Compiled(network, n_dims, hop_s, outputs)
+    return _Compiled(network, n_dims, hop_s, outputs, n_targets)
 
 
 class _Compiled:
     """A network compiled once for prediction, for any number of members of its shape."""
 
-    def __init__(self, network: str, n_dims: int, hop_s: float, outputs: int) -> None:
+    def __init__(self, network: str, n_dims: int, hop_s: float, outputs: int, n_targets: int) -> None:
         # Other state (random seeds in Flax's cells) does not affect predictions.
         graph, self.parameters, rest = split(network, n_dims, hop_s, 0, outputs)
-        self._apply = jax.jit(lambda state, x, mask: nnx.merge(graph, state, rest)(x, mask)[:, :N_TARGETS])
+        self._apply = jax.jit(lambda state, x, mask: nnx.merge(graph, state, rest)(x, mask)[:, :n_targets])
 
     def state(self, arrays: dict[str, np.ndarray]) -> Any:
         """Stored arrays as the network's parameter tree."""
@@ -194,7 +203,7 @@ class _Compiled:
     def standardised(
         self, state: Any, scaler: Scaler, tracks: Sequence[Frames], window: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Outputs (W, 3) on every window of the tracks (n_i, F), cut batch by batch, and the windows' tracks (W,)."""
+        """Outputs (W, D) on every window of the tracks (n_i, F), cut batch by batch, and the windows' tracks (W,)."""
         owner, first = windows.all_starts(tracks, window)
         out = []
         for i in range(0, len(owner), BATCH):
@@ -206,7 +215,7 @@ class _Compiled:
         return np.concatenate(out), owner
 
 
-def split(network: str, n_dims: int, hop_s: float, seed: int, outputs: int = N_TARGETS) -> tuple[Any, Any, Any]:
+def split(network: str, n_dims: int, hop_s: float, seed: int, outputs: int) -> tuple[Any, Any, Any]:
     """A newly initialised network as its structure, its parameters, and the rest of its state.
 
     outputs: see `losses.outputs`.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mer_ray.models import DEFAULTS
-from mer_ray.models.regressor import N_TARGETS
 
 if TYPE_CHECKING:  # a recipe needs no JAX
     from mer_ray.training.losses import Loss
@@ -28,7 +27,7 @@ class Recipe:
         mixup: Alpha, see `mixup`; 0 is off.
         ema: Decay, per step, of the moving average of the weights, bias-corrected (Kingma & Ba 2015, section 3); 0 uses
             the weights themselves.
-        target: The one dimension (0..2) to train on; None for all.
+        target: The index of the one dimension to train on; None for all.
         hops: Seconds between the frames of each feature, where there are several.
     """
 
@@ -47,26 +46,27 @@ class Recipe:
     target: int | None = None
     hops: tuple[float, ...] = ()
 
-    @property
-    def targets(self) -> tuple[int, ...]:
+    def targets(self, n_dimensions: int) -> tuple[int, ...]:
         """1 for each dimension that is trained on, 0 for the others."""
-        return tuple(int(self.target in (None, i)) for i in range(N_TARGETS))
+        return tuple(int(self.target in (None, d)) for d in range(n_dimensions))
 
 
 def label_weights(labels: np.ndarray, errors: np.ndarray | None) -> np.ndarray:
-    """Weights of labels (N, 3) with standard errors (N, 3) or None → (N, 3) of mean 1.
+    """Weights of labels (N, D) with standard errors (N, D) or None → (N, D): 0 for unknown labels, of mean 1 else.
 
     The inverse of the label's variance around the model, to which the model's error is assumed to contribute half of
     the labels' variance (random-effects weighting, DerSimonian & Laird 1986). An unknown error (NaN, of a label from a
     single term) counts as the largest known one. A dimension without any gets equal weights.
     """
-    weights = np.ones(labels.shape, np.float32)
+    there = np.isfinite(labels)
+    weights: np.ndarray = there.astype(np.float32)
     if errors is None:
         return weights
     for d in range(labels.shape[1]):
-        known = np.isfinite(errors[:, d])
-        if known.any() and labels[:, d].std() > 0:
-            se = np.where(known, errors[:, d], errors[known, d].max())
-            weight = 1 / (labels[:, d].var() / 2 + se**2)
-            weights[:, d] = weight / weight.mean()
+        own, error = labels[there[:, d], d], errors[there[:, d], d]
+        known = np.isfinite(error)
+        if known.any() and own.std() > 0:
+            se = np.where(known, error, error[known].max())
+            weight = 1 / (own.var() / 2 + se**2)
+            weights[there[:, d], d] = weight / weight.mean()
     return weights

@@ -61,7 +61,7 @@ SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
 
 @dataclass(frozen=True)
 class Slot:
-    """The scope of a study: the fold of a repeat, and the dimension (0..2) where each has its own network."""
+    """The scope of a study: the fold of a repeat, and the index of the dimension where each has its own network."""
 
     repeat: int
     fold: int
@@ -70,7 +70,7 @@ class Slot:
     @property
     def name(self) -> str:
         """The name of its trials' files."""
-        return f"search-{self.repeat}-{self.fold}-{'all' if self.target is None else 'vad'[self.target]}"
+        return f"search-{self.repeat}-{self.fold}-{'all' if self.target is None else self.target}"
 
     def seed(self, seed: int, use: str, *more: int) -> int:
         """A seed 0..2³¹-1 for a use. The studies of a fold's dimensions share the seeds of split and training."""
@@ -156,6 +156,7 @@ def choose(
                 weights=weights,
                 seed=slot.seed(seed, "train"),
                 validation=holdout,
+                dimensions=seen.dimensions,
             )
         except InputError:
             if score(curve) > WORST:
@@ -205,7 +206,7 @@ def inner_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The data of a fold's search: (indices of the fold's training tracks (n,), mask (n,) of the inner holdout).
 
-    groups (N,), labels (N, 3), fold (N,) of one repeat, number: the outer fold, whose tracks are in neither. The
+    groups (N,), labels (N, D), fold (N,) of one repeat, number: the outer fold, whose tracks are in neither. The
     holdout consists of whole groups. Raises InputError where the training tracks are one group.
     """
     inside = np.flatnonzero(fold != number)
