@@ -29,7 +29,7 @@ from mer_ray.io.track import Curve
 from mer_ray.io.vad_names import dimension, key
 from mer_ray.sources import manifest_columns, manifest_labels
 from mer_ray.sources.manifest_labels import Labels, Scale
-from mer_ray.sources.manifest_table import Row, Table, open_table
+from mer_ray.sources.manifest_table import Table, open_table
 
 WANTED = (
     "give a row a point, with columns such as track_id, time_s, valence, arousal; or a row a song, with columns such as"
@@ -42,6 +42,9 @@ _MILLISECONDS = ("timems", "frametimems", "timemsec", "timemilliseconds", "times
 _AT = re.compile(r"(?:[a-z]+[_\s]*)?(\d+(?:\.\d+)?)\s*(ms|s)", re.IGNORECASE)
 _OF_FILES = re.compile(r"cont(?:inuous)?|dynamic|averaged|per[_\s-]?(?:second|song)", re.IGNORECASE)
 """Words in the names of files that say nothing of the dimension."""
+
+
+_EMPTY = ("", None)
 
 
 @dataclass
@@ -145,7 +148,7 @@ class _Points:
 class _Reader:
     """One row of a table: adds its points, or the error of its song."""
 
-    cells: Row
+    cells: Sequence[Any]
     table: str
     where: str
     n: int
@@ -154,7 +157,6 @@ class _Reader:
     errors: dict[str, TrackError]
 
     def cell(self, at: int) -> Any:
-        assert not isinstance(self.cells, TrackError)
         return self.cells[at] if at < len(self.cells) else None
 
     def song(self, at: int) -> str:
@@ -264,11 +266,11 @@ def _of_song(row: _Reader, song_at: int, at: dict[int, float], index: int) -> No
     try:
         if (before := row.points.begins.get((song, name))) is not None:
             raise _bad(f"its {name} stands in {before[1]} as well")
+        cells, n = row.cells, len(row.cells)
         for i, time_s in at.items():
-            if not row.cell(i):  # most cells of a song that is shorter than others: "" is no number
-                value = 0.0 if row.cell(i) == 0 else None
-            else:
-                value = row.number(i, name)
+            if i >= n or cells[i] in _EMPTY:  # most cells, since the table is as wide as the longest song is long
+                continue
+            value = row.number(i, name)
             if value is not None:
                 row.add(song, index, time_s, value)
     except TrackError as error:
