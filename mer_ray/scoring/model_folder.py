@@ -116,7 +116,6 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
         "members": [list(member.targets) for member in model.members],
         "intervals": model.intervals.to_json(),
         "metrics": model.metrics,
-        "dimensions": list(model.dimensions),
         "details": model.details,
         "weights_sha256": digest(weights),
     }
