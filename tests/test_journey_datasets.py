@@ -75,5 +75,5 @@ def test_the_songs_of_2015_are_the_test_set(copy, ray_session, mer_ray):
     assert code == 0, err
     report = Path("work/deam/report/report.md").read_text(encoding="utf-8")
     assert report.startswith("# Metrics on the given test set\n")
-    assert f"{N_TEST} tracks by 1 artists" in report
+    assert f"{N_TEST} tracks by 1 artist" in report
     assert f"other tracks: {N_TRAIN} of train" in report
