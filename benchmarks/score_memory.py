@@ -27,7 +27,7 @@ def make(folder: Path, n: int) -> None:
 
     from mer_ray.io.schemas import SCHEMAS
     from mer_ray.io.tables import Workspace
-    from mer_ray.scoring.output import NESTED
+    from mer_ray.scoring.scores_table import NESTED
 
     flat = pa.schema([f for f in SCHEMAS["scores"] if f.name not in NESTED])
     workspace = Workspace(folder / "folder")

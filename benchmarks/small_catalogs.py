@@ -44,7 +44,7 @@ def r2(network: str, n: int, seed: int) -> float:
     recipe = Recipe(network, HOP_S, window_frames(models.defaults(network)["window_s"], HOP_S))
     tracks, labels, artists = planted(n, seed)
     data = Examples(tracks, labels, artists, np.full(labels.shape, np.nan))
-    [fold], plan = partitions(artists, labels, 5, 1, seed), parts(network, 5, 1, 2, False, seed)
+    [fold], plan = partitions(artists, labels, 5, [seed]), parts(network, 5, 1, 2, 0, seed)
     predicted = np.zeros_like(labels)
     for k in range(5):
         predicted[fold == k] = train_fold(lambda part: recipe, data, fold, [p for p in plan if p.fold == k]).predicted

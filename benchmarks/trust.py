@@ -94,7 +94,7 @@ def read(options: Namespace) -> Clips:
     uris = {r["track_id"]: r["uri"] for r in workspace.require("tracks", "collect", ["track_id", "uri"]).to_pylist()}
     with (options.data / "manifest.csv").open() as file:
         genres = {Path(row["path"]).name: row["genres"].split(";")[0].strip() for row in csv.DictReader(file)}
-    fold = crossval.partitions(own.groups, own.labels, FOLDS, PARTITIONS, 0)
+    fold = crossval.partitions(own.groups, own.labels, FOLDS, range(PARTITIONS))
     files = [uris[i] for i in own.ids]
     return Clips(replace(own, frames=[]), files, tracks, {**known, BEFORE: every[0]}, fold, genres)
 

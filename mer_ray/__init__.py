@@ -76,7 +76,7 @@ def score(
     import pyarrow as pa
 
     from mer_ray.errors import InputError
-    from mer_ray.io.schemas import SCHEMAS
+    from mer_ray.io.schemas import scores_schema
     from mer_ray.scoring import files as scoring
     from mer_ray.scoring import standing
     from mer_ray.scoring.predictor import Predictor
@@ -84,7 +84,7 @@ def score(
     if errors not in ("warn", "raise", "ignore"):
         raise InputError(f"errors={errors!r} is not known", 'give "warn", "raise" or "ignore"')
     predictor = model if isinstance(model, Predictor) else load_model(model)
-    tables, failed = [SCHEMAS["scores"].empty_table()], []
+    tables, failed = [scores_schema(predictor.dimensions).empty_table()], []
     paths = [files] if isinstance(files, str | bytes | os.PathLike) else files
     for found in scoring.scored(paths, predictor, min_duration_s, allow_partial):
         if isinstance(found, pa.Table):

@@ -14,6 +14,7 @@ import click
 
 from mer_ray import child_process, signals
 from mer_ray.cli_options import decoding, reader, stage
+from mer_ray.datasets import DATASETS
 from mer_ray.errors import InputError, TooManyFailed
 from mer_ray.io import scratch
 from mer_ray.version import __version__
@@ -295,6 +296,21 @@ def explore(**own: Any) -> list[str]:
     from mer_ray.scoring.explorer import page
 
     return page.run(**own)
+
+
+@main.command()
+@click.argument("name", type=click.Choice(list(DATASETS)))
+@click.argument("folder")
+@click.option("--out", "output", metavar="DIR", help="The folder to write. [datasets/NAME]")
+@reader
+def dataset(**own: Any) -> list[str]:
+    """Make a manifest and settings of FOLDER, your copy of a published data set; nothing is downloaded.
+
+    docs/datasets.md says what each holds and where to get it.
+    """
+    from mer_ray.datasets import conversion
+
+    return conversion.run(**own)
 
 
 @main.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,14 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
         typed.remember(opened)
 
     options = [
-        click.option("-c", "--config", metavar="FILE", help="Settings, in YAML (see configs/)."),
+        click.option(
+            "-c",
+            "--config",
+            metavar="FILE",
+            multiple=True,
+            callback=lambda context, option, files: os.pathsep.join(files) or None,
+            help="Settings, in YAML (see configs/); of several files, later ones change what the first ones say.",
+        ),
         click.option(
             "--set", "assignments", metavar="KEY=VALUE", multiple=True, help="One setting, as in train.folds=10."
         ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -166,7 +166,10 @@ class TrainConfig(Section):
 
     Attributes:
         inputs: The features that a model reads together; None for each of ``extract.features`` alone.
-        repeats: Cross-validations, each with other folds.
+        split: ``groups`` for folds of whole groups; ``given`` for the split or the folds that the source gives.
+        repeats: Cross-validations, each with other folds; trainings on a given split.
+        seed: Of the first repeat; others have the following numbers.
+        seeds: One for each repeat, instead of ``seed`` and ``repeats``.
         members: Networks per fold, whose predictions are averaged.
         heads: One network for V, A and D, or one each.
         weigh_labels: By their standard errors, if labels have any.
@@ -177,10 +180,12 @@ class TrainConfig(Section):
 
     networks: Names = Field(["cnn", "lstm", "kernel"])
     inputs: Annotated[list[list[str]] | None, BeforeValidator(config_checks.input_lists)] = None
+    split: Literal["groups", "given"] = "groups"
     folds: int = Field(5, ge=2, le=50)
     repeats: int = Field(1, ge=1, le=20)
     members: int = Field(2, ge=1, le=20)
     seed: int = Field(0, ge=0, le=MAX_SEED)
+    seeds: Annotated[list[Annotated[int, Field(ge=0, le=MAX_SEED)]] | None, Field(min_length=1, max_length=20)] = None
     heads: Literal["joint", "separate"] = "joint"
     loss: Literal["mse", "huber", "ccc", "nll"] | None = None
     window_s: float | None = Field(None, gt=0)
@@ -200,6 +205,12 @@ class TrainConfig(Section):
     gpus_per_trial: float = Field(0.0, ge=0)
     mlflow: str | None = None
     about: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _seeds(cls, values: Any) -> Any:
+        """``seeds`` decide ``seed`` and ``repeats``."""
+        return config_checks.seeds(values) if isinstance(values, dict) else values
 
     @model_validator(mode="after")
     def _known(self) -> TrainConfig:

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from typing import Any
 
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,30}")
-_TAKEN = ("mood", "novelty", "curve", "curves", "sound", "model", "size", "evidence", "coverage", "width")
+_TAKEN = re.compile(
+    r"track_id|artist|title|album|composer|mbid|spotify_id|duration_s|uri|tags|ratings|curves?|dataset|split|fold|size|"
+    r"mtime_ns|mtime_ms|source|fetched_at|evidence|coverage|n_matched|lexicon|sha256|decoded_share|in_distribution|"
+    r"novelty|curve_hop_s|sound|waveform|model|mood|width|name|kind|n|row|group|repeat|path|"
+    r"(se|lower|upper|mean|sd|predicted)_.*|.*_percentile"
+)
 """Columns of tables, which no dimension may be named like."""
 
 
@@ -24,6 +29,20 @@ def processes(workers: int, gpus: float, batch_size: int) -> None:
         raise ValueError(
             "train.gpus_per_trial: with train.workers it is 0 or whole, as NCCL joins no two processes on one GPU"
         )
+
+
+def seeds(values: dict[str, Any]) -> dict[str, Any]:
+    """``train`` with the ``seed`` and ``repeats`` that follow from its ``seeds``, where it has any."""
+    listed = values.get("seeds")
+    if not isinstance(listed, list) or not listed:
+        return values  # absent, or of another type, which its field refuses
+    if len(set(map(str, listed))) < len(listed):
+        raise ValueError("seeds must be different numbers")
+    follows = {"seed": listed[0], "repeats": len(listed)}
+    for name, value in follows.items():
+        if values.get(name, value) != value:
+            raise ValueError(f"seeds {listed} and {name} {values[name]} contradict each other: leave {name} out")
+    return {**values, **follows}
 
 
 def input_lists(value: Any) -> Any:
@@ -62,8 +81,13 @@ def dimensions(names: list[str]) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise ValueError("dimensions must name at least one dimension, each once")
     for name in names:
-        if not _DIMENSION.fullmatch(name) or name in _TAKEN or name.startswith(("se_", "lower_", "upper_")):
+        if not is_dimension(name):
             raise ValueError(
                 f"dimensions: {name!r} cannot be the name of a column: use lower-case letters, as in tension"
             )
     return names
+
+
+def is_dimension(name: str) -> bool:
+    """Whether a dimension may have this name: it becomes part of columns, and must be none of the others."""
+    return bool(_DIMENSION.fullmatch(name)) and not _TAKEN.fullmatch(name)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from mer_ray import config_checks, config_file
 from mer_ray.io import address
@@ -16,6 +27,22 @@ LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 
 Names = Annotated[list[str], BeforeValidator(config_file.names)]
+
+
+Scale = tuple[float, float]
+
+
+def _scales(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError as error:
+        raise ValueError("[lowest, highest] is wanted, or one each, as in {deam: [1, 9], musav: [-1, 1]}") from error
+
+
+def _manifests(value: Any) -> Any:
+    """Accept ``a.csv,b.csv`` as a list, unless a file is called so."""
+    is_list = isinstance(value, str) and "," in value and not Path(value).expanduser().is_file()
+    return config_file.names(value) if is_list else value
 
 
 class Section(BaseModel):
@@ -37,7 +64,9 @@ class CollectConfig(Section):
 
     Attributes:
         dimensions: The names of what labels describe, in the order of tables and arrays.
-        scale: The lowest and highest possible label of a manifest, which become 0 and 1.
+        manifest: One, or several that are collected together.
+        scale: The lowest and highest possible label of a manifest, which become 0 and 1. For several manifests, also
+            one each, by its file's name or stem.
         curves: Tables of labels over time, beside a manifest: see `sources.manifest_curves`.
         curve_scale: Their scale; None for ``scale``.
         keep_gone: Tracks that the source no longer has stay in the workspace.
@@ -45,7 +74,7 @@ class CollectConfig(Section):
     """
 
     source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
-    manifest: str | None = None
+    manifest: Annotated[str | list[str] | None, BeforeValidator(_manifests)] = None
     folder: str | None = None
     tag: str | list[str] = "soundtrack"
     combine: Literal["union", "intersection"] = "union"
@@ -60,9 +89,9 @@ class CollectConfig(Section):
     cache: str | None = None
     offline: bool = False
     dimensions: Annotated[Names, AfterValidator(config_checks.dimensions)] = list(DIMENSIONS)
-    scale: tuple[float, float] = (0.0, 1.0)
+    scale: Annotated[Scale | dict[str, Scale], WrapValidator(_scales)] = (0.0, 1.0)
     curves: Names = []
-    curve_scale: tuple[float, float] | None = None
+    curve_scale: Scale | None = None
     keep_gone: bool = False
     demo: DemoConfig = DemoConfig()
 
@@ -82,13 +111,15 @@ class CollectConfig(Section):
 
     @model_validator(mode="after")
     def _scale(self) -> CollectConfig:
-        if not self.scale[0] < self.scale[1] or (self.curve_scale and not self.curve_scale[0] < self.curve_scale[1]):
+        scales = [*self.scale.values()] if isinstance(self.scale, dict) else [self.scale]
+        if not all(low < high for low, high in (*scales, *filter(None, [self.curve_scale]))):
             raise ValueError("scale and curve_scale must be [lowest, highest]")
+        self._check_manifests()
         if not self.tags or not all(tag.strip() for tag in self.tags):
             raise ValueError("tag must be a name, or a list of names")
-        for path in filter(None, (self.manifest, self.folder)):
+        for path in filter(None, (*self.manifests, *self.curves, self.folder)):
             if address.scheme(path) or address.has_credentials(path):
-                raise ValueError(f"manifest and folder are paths of this machine, not {address.shown(path)}")
+                raise ValueError(f"manifest, curves and folder are paths of this machine, not {address.shown(path)}")
         if address.has_credentials(self.api_url):
             raise ValueError("api_url may hold no user or password: it is written into the workspace")
         return self
@@ -97,3 +128,40 @@ class CollectConfig(Section):
     def tags(self) -> list[str]:
         """The tags whose tracks are collected, each once, in their order."""
         return list(dict.fromkeys([self.tag] if isinstance(self.tag, str) else self.tag))
+
+    @property
+    def manifests(self) -> list[str]:
+        """The paths of the manifests, in their order."""
+        return [self.manifest] if isinstance(self.manifest, str) else list(self.manifest or ())
+
+    def scale_of(self, manifest: str) -> Scale:
+        """The scale of one of the manifests."""
+        if not isinstance(self.scale, dict):
+            return self.scale
+        return self.scale[next(name for name in (Path(manifest).name, Path(manifest).stem) if name in self.scale)]
+
+    def dataset_of(self, manifest: str) -> str | None:
+        """What the rows of one of several manifests belong to, where they do not say; None for a single manifest."""
+        path = Path(manifest).expanduser()
+        if len(self.manifests) < 2:
+            return None
+        same = [other for other in self.manifests if Path(other).stem == path.stem]
+        return path.stem if len(same) == 1 else f"{path.absolute().parent.name}/{path.stem}"
+
+    def _check_manifests(self) -> None:
+        if self.curves and "source" in self.model_fields_set and self.source != "manifest":
+            raise ValueError("curves are labels of the tracks of a manifest: set manifest as well")
+        names = [Path(file).name for file in self.manifests]
+        if len(set(names)) < len(names) and isinstance(self.scale, dict):
+            raise ValueError("scale names manifests by their files' names, and two of them have the same")
+        if len({*map(str, self.manifests)}) < len(names):
+            raise ValueError("a manifest is named twice")
+        if not isinstance(self.scale, dict) or not names:
+            return
+        known = {*names, *(Path(name).stem for name in names)}
+        if unknown := next((name for name in self.scale if name not in known), None):
+            raise ValueError(f"scale names {unknown}, which is none of the manifests: {', '.join(names)}")
+        if missing := next((n for n in names if n not in self.scale and Path(n).stem not in self.scale), None):
+            raise ValueError(f"scale has no entry for the manifest {missing}")
+        if self.curves and self.curve_scale is None:
+            raise ValueError("curve_scale must be set where scale has an entry for each manifest")

@@ -6,6 +6,7 @@ Relative paths in a file start at the file's folder.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -17,7 +18,6 @@ from pydantic.fields import FieldInfo
 from mer_ray.errors import ConfigError
 
 _PATHS = (
-    "collect.manifest",
     "collect.folder",
     "label.lexicon",
     "acquire.folder",
@@ -29,6 +29,8 @@ _PATHS = (
     "score.model",
 )
 """Settings that are paths of inputs; ``*`` stands for a user's name."""
+_SEVERAL = ("collect.manifest", "collect.curves")
+"""Settings that are a path or several, also with commas between them."""
 _LISTS = ("label.exclude", "label.keep")
 """Settings in which ``@FILE`` names a list."""
 _WORDS = {
@@ -41,18 +43,29 @@ _WORDS = {
 
 
 def read(file: str | Path | None, assignments: Sequence[str]) -> dict[str, Any]:
-    """The settings of a YAML file, with the assignments on top.
+    """The settings of YAML files, later ones over earlier ones, with the assignments on top.
+
+    file: several, as ``-c`` gives them, are joined by ``os.pathsep``.
 
     Raises:
         ConfigError: With the file or the assignment.
     """
     values: dict[str, Any] = {}
-    if file is not None:
-        values = _read(Path(file))
-        _anchor(values, Path(file).expanduser().parent)
+    for path in [] if file is None else [file] if Path(file).exists() else str(file).split(os.pathsep):
+        own = _read(Path(path))
+        _anchor(own, Path(path).expanduser().parent)
+        _merge(values, own)
     for assignment in assignments:
         _assign(values, assignment)
     return values
+
+
+def _merge(values: dict[str, Any], own: dict[str, Any]) -> None:
+    for key, value in own.items():
+        if isinstance(value, dict) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -144,6 +157,12 @@ def _anchor(values: dict[str, Any], folder: Path) -> None:
     for setting in _PATHS:
         words = _WORDS.get(setting, ())
         _change(values, setting.split("."), lambda text, words=words: text if text in words else path(text))  # type: ignore[misc]
+
+    def paths(text: str) -> str:
+        return path(text) if (folder / text).is_file() else ",".join(path(part.strip()) for part in text.split(","))
+
+    for setting in _SEVERAL:
+        _change(values, setting.split("."), paths)
     for setting in _LISTS:
         _change(values, setting.split("."), items)
 

@@ -14,6 +14,8 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.track import Track
 from mer_ray.models import passages
 from mer_ray.models.regressor import Regressor
 from mer_ray.models.scaling import Scaler
@@ -40,7 +42,8 @@ def cross_validate(
 ) -> Crossed:
     """All folds of all repeats (R, N), one after the other in this process. options: of `train_fold`."""
     data = Examples(tracks, labels, groups, np.full(labels.shape, np.nan))
-    plan = parts(recipe.network, int(fold.max()) + 1, len(fold), members, options.pop("separate", False), seed=0)
+    separate = labels.shape[1] if options.pop("separate", False) else 0
+    plan = parts(recipe.network, int(fold.max()) + 1, len(fold), members, separate, seed=0)
     predicted, made = np.zeros((len(fold), *labels.shape)), []
     for r, k in dict.fromkeys((p.repeat, p.fold) for p in plan):
         own = [p for p in plan if (p.repeat, p.fold) == (r, k)]
@@ -48,6 +51,12 @@ def cross_validate(
         predicted[r, fold[r] == k] = result.predicted
         made += result.members
     return Crossed(predicted, fold, plan, made)
+
+
+def label_of(track: Track) -> tuple[float | None, ...] | None:
+    """The source's own valence, arousal and dominance of a track; None where it has none of them."""
+    values = {rating.dimension: rating.value for rating in track.ratings}
+    return tuple(values.get(d) for d in DIMENSIONS) if values else None
 
 
 def sets(*assignments: str) -> list[str]:
@@ -89,7 +98,8 @@ def free_ports(n: int, first: int) -> list[int]:
 def even_intervals(radius: Sequence[float]) -> Intervals:
     """Of the same half-width wherever the prediction lies."""
     mean = np.asarray(radius, float)
-    return Intervals(np.concatenate([mean[None], np.zeros((3, 3))]), mean, np.ones(3))
+    n = len(mean)
+    return Intervals.of_whole(np.concatenate([mean[None], np.zeros((n, n))]), mean, np.ones(n))
 
 
 def wide_reference(statistics: PassageStatistics, basis: np.ndarray) -> Reference:

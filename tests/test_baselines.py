@@ -17,6 +17,7 @@ from mer_ray.models import BASELINES, svr
 from mer_ray.models.pooled import mean_sd
 from mer_ray.models.splits import grouped_folds
 from mer_ray.training import baselines
+from mer_ray.training.crossval import partitions
 from mer_ray.training.duplicates import Duplicate
 from mer_ray.training.leakage import out_of_fold
 
@@ -84,24 +85,26 @@ def test_a_dimension_is_learnt_from_the_tracks_that_have_it(kind, dimensions):
 
 def test_a_large_svr_is_trained_on_a_part_and_says_so(monkeypatch):
     tracks, labels, groups = catalogue()
-    assert baselines.evaluate(tracks, labels, groups, 3, 1, 0).notes == []
+    fold = partitions(groups, labels, 3, [0])
+    assert baselines.evaluate(tracks, labels, groups, fold, 0).notes == []
     monkeypatch.setattr(svr, "MAX_ROWS", 40)
-    found = baselines.evaluate(tracks, labels, groups, 3, 1, 0)
+    found = baselines.evaluate(tracks, labels, groups, fold, 0)
     assert found.notes == ["The SVR saw 40 of up to 60 training tracks, drawn for each fold."]
     assert (r2(labels, found.predicted["svr"]) > 0.4).all()
-    assert np.array_equal(found.predicted["svr"], baselines.evaluate(tracks, labels, groups, 3, 1, 0).predicted["svr"])
+    again = baselines.evaluate(tracks, labels, groups, fold, 0)
+    assert np.array_equal(found.predicted["svr"], again.predicted["svr"])
 
 
 def test_too_few_groups_are_refused():
     tracks, labels, _ = catalogue(6)
     with pytest.raises(InputError, match="1 artists cannot make 3 folds"):
-        baselines.evaluate(tracks, labels, ["one"] * 6, 3, 1, 0)
+        baselines.evaluate(tracks, labels, ["one"] * 6, partitions(["one"] * 6, labels, 3, [0]), 0)
 
 
 def test_the_files_hold_what_was_found(tmp_path):
     tracks, labels, groups = catalogue(30)
     ids, titles = [f"id{i:02d}" for i in range(30)], [f"Title {i}" for i in range(30)]
-    found = baselines.evaluate(tracks, labels, groups, 3, 2, 5)
+    found = baselines.evaluate(tracks, labels, groups, partitions(groups, labels, 3, [5, 6]), 5)
     table = baselines.rows(found, labels, ids, groups, titles, groups)
     report = found.leakage.to_json("mfcc", "f" * 16, "d" * 16, ids, groups, [Duplicate(0, 3, 0.75)], found.notes)
     workspace = Workspace(tmp_path)

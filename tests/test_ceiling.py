@@ -11,6 +11,7 @@ from parts import blank_reference, even_intervals
 from mer_ray import cli, features
 from mer_ray.evaluation.ceiling import Ceiling, Evidence, ceiling
 from mer_ray.evaluation.predictions import Predictions
+from mer_ray.evaluation.rater_ceiling import rater_ceiling
 from mer_ray.evaluation.summary import evaluate
 from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
@@ -105,11 +106,63 @@ def test_the_terms_of_one_tag_stay_together():
     assert (made.values[2, 0], made.weights[2]) == (0.1, 5.0)
 
 
+# raters --------------------------------------------------------------------------------------------------------------
+
+
+def rated(n: int, seed: int = 0, artists: int = 0, noise: float = 0.1) -> tuple[np.ndarray, ...]:
+    """Labels (n,) with the means of 2 to 30 raters around values of SD 0.1, their true errors, values, and artists."""
+    rng = np.random.default_rng(seed)
+    artist = rng.integers(0, artists or n, n)
+    value = 0.5 + 0.1 * rng.normal(size=artists or n)[artist]
+    error = noise * np.sqrt(5 / rng.integers(2, 31, n))
+    return value + error * rng.normal(size=n), error, value, np.array([f"a{i}" for i in artist])
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1, 0.3])
+def test_the_ceiling_of_raters_is_the_r2_of_who_knows_the_values(noise):
+    labels, errors, values, groups = rated(8_000, noise=noise)
+    made = rater_ceiling(labels, errors, groups)
+    assert made is not None
+    assert made.reliability == pytest.approx(1 - np.mean((labels - values) ** 2) / labels.var(), abs=0.02)
+    assert made.reliability == pytest.approx(np.corrcoef(labels, values)[0, 1] ** 2, abs=0.02)
+    assert made.interval[0] < made.reliability < made.interval[1]
+    assert (made.n, made.error) == (8_000, pytest.approx(np.sqrt(np.mean(errors**2))))
+    assert made.deviation == pytest.approx(labels.std(ddof=1))
+
+
+def test_the_interval_of_raters_holds_the_truth_also_where_artists_have_many_tracks():
+    held = 0
+    for seed in range(60):
+        labels, errors, _, groups = rated(200, seed, artists=60)
+        made = rater_ceiling(labels, errors, groups, seed)
+        assert made is not None
+        held += made.interval[0] <= 0.01 / (0.01 + 0.01 * 5 * np.mean(1 / np.arange(2, 31))) <= made.interval[1]
+    assert held / 60 > 0.88
+
+
+def test_labels_without_errors_do_not_count_and_few_or_equal_ones_have_no_ceiling():
+    labels, errors, _, groups = rated(100)
+    some = np.where(np.arange(100) < 40, errors, np.nan)
+    made = rater_ceiling(labels, some, groups)
+    assert made == rater_ceiling(labels[:40], errors[:40], groups[:40])
+    assert rater_ceiling(labels, np.where(np.arange(100) < 29, errors, np.nan), groups) is None
+    assert rater_ceiling(np.full(100, 0.5), errors, groups) is None
+    worse = rater_ceiling(labels, 5 * errors, groups)
+    assert worse is not None
+    assert worse.reliability == 0
+
+
 # the report ----------------------------------------------------------------------------------------------------------
 
 
-def workspace(folder: str, evidence: Evidence, groups: list[str], from_tags: bool = True) -> None:
-    """A workspace with the labels that follow from this evidence, and a model that predicts them."""
+def workspace(
+    folder: str, evidence: Evidence, groups: list[str], from_tags: bool = True, errors: np.ndarray | None = None
+) -> None:
+    """A workspace with the labels that follow from this evidence, and a model that predicts them.
+
+    errors: (N,), standard errors of labels, NaN where there is none: those that have one are not from tags.
+    """
+    errors = np.full(len(evidence.lengths), np.nan) if errors is None else errors
     place, n = Workspace(folder), len(evidence.lengths)
     ids = [f"{i:016x}" for i in range(n)]
     ends = np.cumsum(evidence.lengths)
@@ -122,9 +175,10 @@ def workspace(folder: str, evidence: Evidence, groups: list[str], from_tags: boo
             for t, w, v in zip(evidence.tags[start:end].tolist(), weights.tolist(), own.tolist(), strict=True)
         ]
         label = dict(zip(DIMENSIONS, vad[i].tolist(), strict=True))
-        rows.append(
-            {**label, "track_id": ids[i], "evidence": terms * from_tags, "n_matched": len(terms), "lexicon": "l"}
-        )
+        terms = terms if from_tags and np.isnan(errors[i]) else []
+        se = dict.fromkeys([f"se_{d}" for d in DIMENSIONS], None if np.isnan(errors[i]) else float(errors[i]))
+        own = {"track_id": ids[i], "evidence": terms, "n_matched": len(terms), "lexicon": "l"}
+        rows.append({**label, **se, **own})
     place.append("labels", pa.Table.from_pylist(rows, schema=SCHEMAS["labels"]), "x")
     predicted = (vad + 0.02 * np.random.default_rng(1).normal(size=vad.shape)).clip(0, 1)[None]
     fold = np.array([[int(g[1:]) % 5 for g in groups]])
@@ -178,3 +232,34 @@ def test_labels_that_were_given_have_no_ceiling(tmp_path):
     printed, text = reported(str(tmp_path))
     assert "Ceiling" not in text
     assert "to be expected" not in printed
+
+
+def test_the_report_gives_the_ceiling_of_raters_errors(tmp_path):
+    evidence, _, groups, _ = planted(300, fewest=3, most=5)
+    errors = np.random.default_rng(3).uniform(0.02, 0.06, 300)
+    workspace(str(tmp_path), evidence, groups, errors=errors)
+    printed, text = reported(str(tmp_path))
+    labels = Workspace(tmp_path).read("labels")["valence"].to_numpy()
+    made = rater_ceiling(labels, errors, groups)
+    assert made is not None
+    assert f"| valence | 300 | {made.error:.3f} | {made.deviation:.3f} | {made.reliability:.3f} [" in text
+    assert f"] | {np.sqrt(made.reliability):.3f} |" in text
+    assert "r between halves" not in text
+    r2 = float(text.partition("| kernel | MFCC | ")[2].split(" | ")[3].strip("*").split()[0])
+    shares = text.rpartition("| kernel | MFCC | ")[2].splitlines()[0]
+    assert float(shares.split("%")[0]) == pytest.approx(100 * r2 / made.reliability, abs=1.5)
+    assert f"from the raters' standard errors: valence {made.reliability:.2f} (the best R² is " in printed
+
+
+def test_a_ceiling_of_a_part_of_the_labels_is_told_and_no_r2_given_as_its_share(tmp_path):
+    evidence, _, groups, _ = planted(300, fewest=3, most=5)
+    errors = np.where(np.arange(300) < 150, 0.04, np.nan)
+    workspace(str(tmp_path), evidence, groups, errors=errors)
+    printed, text = reported(str(tmp_path))
+    assert "| valence | 150 | 0.040 |" in text
+    assert "r between halves" in text
+    assert "of 150 labelled from tags" in text
+    assert "Each ceiling holds for a part of the labels" in text
+    assert "R² / ceiling" not in text
+    assert printed.count("Highest R² to be expected") == 2
+    assert "of it)" not in printed

@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 from test_output import command, commit, finish, rows
 
 from mer_ray.io.cells import BOM, encoded, guard, guarded, unguard
-from mer_ray.io.schemas import CATALOG_SCORES
+from mer_ray.io.schemas import catalog_scores_schema
 from mer_ray.io.tables import failure
 from mer_ray.scoring import output, playlist, scores_table, sheet
+from mer_ray.scoring.scores_table import NESTED
 from mer_ray.sources import manifest
 
 FORMULAS = [
@@ -100,7 +101,7 @@ def test_scores_come_back_from_a_spreadsheet(tmp_path_factory, name, texts):
     own = dict.fromkeys(("artist", "title", "album", "uri"), cells)
     scores = changed(rows(1, 2, 3), **own, novelty=[-1.5, None, 1 / 3], in_distribution=[None, False, True])
     found = scores_table.read(written(folder / name, scores)).sort_by("track_id")
-    flat = [c for c in scores.column_names if c not in output.NESTED]
+    flat = [c for c in scores.column_names if c not in NESTED]
     wanted = changed(scores, novelty=[-1.5, None, 0.333333]).select(flat).to_pylist()
     assert found.select(flat).to_pylist() == wanted
     shutil.rmtree(folder)
@@ -187,7 +188,7 @@ def test_a_spreadsheet_grows_and_nothing_in_it_is_scored_again(tmp_path, name):
 
 
 def test_people_edit_workbooks(tmp_path):
-    changed_by_hand = rows(1).drop(["title", "duration_s", *output.NESTED])
+    changed_by_hand = rows(1).drop(["title", "duration_s", *NESTED])
     extra = pa.table({"title": [1999.0], "duration_s": [60], "mood": ["sad"]})
     both = pa.table(
         [*changed_by_hand.columns, *extra.columns], names=[*changed_by_hand.column_names, *extra.column_names]
@@ -243,11 +244,11 @@ def test_a_playlist_of_odd_names_still_finds_the_files(tmp_path, monkeypatch, na
 def test_the_packaged_readers_agree(tmp_path):
     """The same scores, from the three kinds of file."""
     scores = changed(rows(1, 2), title=["=x", "Été"], valence=[0.25, 0.75])
-    flat = [c for c in scores.column_names if c not in output.NESTED]
+    flat = [c for c in scores.column_names if c not in NESTED]
     found = [scores_table.read(written(tmp_path / f"s.{kind}", scores), flat) for kind in ("csv", "xlsx", "parquet")]
     assert found[0].equals(found[2])
     assert found[1].equals(found[2])
-    assert pq.read_schema(tmp_path / "s.parquet").names == CATALOG_SCORES.names
+    assert pq.read_schema(tmp_path / "s.parquet").names == catalog_scores_schema().names
 
 
 def test_the_figures_of_a_report_are_marked_only_where_they_need_it():

@@ -10,15 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_tunes
+from parts import sets
 
 from mer_ray import features
+from mer_ray.features import mfcc
 from mer_ray.features.precomputed import Params
-from mer_ray.io.schemas import ragged_arrays
-from mer_ray.io.tables import Workspace
+from mer_ray.io.schemas import DIMENSIONS, ragged_arrays
+from mer_ray.io.tables import Workspace, failure
 from mer_ray.training import data
 
 HEADER = "clip_id,path,artist,title,valence,arousal,dominance,tags"
@@ -81,6 +84,77 @@ def test_a_lexicon_that_is_named_later_labels_what_brings_no_label(tmp_path, edi
     assert len(labels(edited(PART, "w", stages=("collect", "label")))) == 1
     found = labels(edited(PART, "w", f"label.lexicon={lexicon}", stages=("collect", "label")))
     assert [v for _, v, _ in found] == [0.1, 0.9]
+
+
+def in_the_old_form(workspace: Workspace) -> None:
+    """Write tracks and labels as versions did that knew valence, arousal and dominance alone."""
+    own = pa.struct([pa.field(d, pa.float64()) for d in DIMENSIONS])
+    for table, made in (("tracks", workspace.read("tracks")), ("labels", workspace.read("labels"))):
+        workspace.discard(table)
+        if table == "tracks":
+            values = [
+                None if r is None else {d: {x["dimension"]: x["value"] for x in r}.get(d) for d in DIMENSIONS}
+                for r in made["ratings"].to_pylist()
+            ]
+            at = made.schema.get_field_index("ratings")
+            made = made.drop_columns(["ratings", "curves", "dataset", "split", "fold"])
+            made = made.add_column(at, "given", pa.array(values, own))
+        else:
+            made = made.drop_columns("curves")
+        folder = Path(workspace.path(table))
+        folder.mkdir()
+        pq.write_table(made, folder / "shard.parquet")
+
+
+def test_a_workspace_of_an_earlier_version_goes_on(tmp_path, edited, mer_ray):
+    """Its table ``tracks`` has no ratings, which are another form of the same labels; a part of one was no label."""
+    write_tunes(tmp_path, 3)
+    rows = [f"c{i},tune00{i}.flac,A,T{i},0.1,0.2,0.{i}," for i in range(2)] + ["c2,tune002.flac,A,T2,0.4,0.5,,"]
+    settings = ("extract.features=mfcc", "label.source=manifest")
+    workspace = edited(rows, "w", *settings)
+    wanted, frames_ = workspace.read("labels").sort_by("track_id"), workspace.names("features/mfcc")
+    in_the_old_form(workspace)
+    workspace.drop("labels", {"c2"})
+    message = failure("label", "c2", "partial_label", "training needs all three")
+    workspace.append_rows("failures", [message])
+    assert [r["valence"] for r in workspace.read("labels").to_pylist()] == [0.1, 0.1]
+    code, out, err = mer_ray("collect", "--workspace", tmp_path / "w")
+    assert code == 0, out + err
+    assert "3 tracks changed (label 3)" in out
+    for stage in STAGES[1:]:
+        code, out, err = mer_ray(stage, "--workspace", tmp_path / "w", *sets("label.report=false", *settings))
+        assert code == 0, out + err
+    assert workspace.read("labels").sort_by("track_id").equals(wanted)
+    assert workspace.names("features/mfcc") == frames_
+    assert workspace.failures() == []
+    spec = features.resolve("mfcc", mfcc.Params())
+    loaded = data.load(workspace, spec)
+    assert loaded.labels[:, 2].tolist() == [0.0, 0.1, pytest.approx(np.nan, nan_ok=True)]
+    code, out, _ = mer_ray("collect", "--workspace", tmp_path / "w")
+    assert (code, "nothing new" in out) == (0, True)
+
+
+def test_split_fold_and_data_set_change_the_training_alone(tmp_path, mer_ray):
+    write_tunes(tmp_path, 2)
+    workspace, own = Workspace(tmp_path / "w"), ["--workspace", tmp_path / "w", *sets("extract.features=mfcc")]
+    text = "id,path,artist,title,valence,arousal,split,fold,dataset\nc0,tune000.flac,A,x,0.1,0.2,train,1,D\n"
+    text += "c1,tune001.flac,B,y,0.3,0.2,train,1,D\n"
+    kept, prints = [], []
+    for change in ({}, {"train,1,D\nc1": "test,1,D\nc1"}, {",1,D": ",2,E"}):
+        for old, new in change.items():
+            text = text.replace(old, new)
+        (tmp_path / "m.csv").write_text(text)
+        for stage in STAGES:
+            more = sets(f"collect.manifest={tmp_path / 'm.csv'}", "label.report=false")
+            code, out, err = mer_ray(stage, *own, *more)
+            assert code == 0, stage + out + err
+        kept.append([workspace.names(table) for table in ("labels", "audio", "features/mfcc")])
+        spec = features.resolve("mfcc", mfcc.Params())
+        loaded = data.load(workspace, spec)
+        prints.append(loaded.fingerprint(spec))
+    assert kept[0] == kept[1] == kept[2]
+    assert len(set(prints)) == 3
+    assert (loaded.splits, loaded.given_folds, loaded.datasets) == (["test", "train"], ["2", "2"], ["E", "E"])
 
 
 def precompute(folder: Path, key: str, names: list[str]) -> list[str]:

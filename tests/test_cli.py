@@ -271,9 +271,9 @@ def test_collect_says_what_it_understood(typed, tmp_path):
     assert code == 0
     assert "Name as title" in out
     assert "not used: Genre" in out
-    assert "1 a part of one (dominance missing)" in out
-    (given,) = Workspace(tmp_path / "w").read("tracks", ["given"])["given"].to_pylist()
-    assert given == {"valence": 0.1, "arousal": 0.2, "dominance": None}
+    assert "1 of 1 rows have a label (valence 1, arousal 1, dominance 0)" in out
+    (own,) = Workspace(tmp_path / "w").read("tracks", ["ratings"])["ratings"].to_pylist()
+    assert {r["dimension"]: r["value"] for r in own} == {"valence": 0.1, "arousal": 0.2}
 
 
 def test_labels_on_another_scale_write_nothing(typed, tmp_path):

@@ -86,7 +86,7 @@ def test_two_files_of_one_name_are_two_tracks_in_any_order(tmp_path, mer_ray):
     for name, order in (("w1", rows), ("w2", rows[::-1])):
         manifest = write(tmp_path / f"{name}.csv", *order)
         assert mer_ray("collect", "--workspace", tmp_path / name, "--set", f"collect.manifest={manifest}")[0] == 0
-        found.append(sorted(tracks(tmp_path / name, "track_id", "uri", "given")))
+        found.append(sorted(tracks(tmp_path / name, "track_id", "uri", "ratings")))
     assert len(found[0]) == 3
     assert [i for i, *_ in found[0]] == [i for i, *_ in found[1]]
     assert [g for *_, g in found[0]] == [g for *_, g in found[1]]
@@ -139,6 +139,62 @@ def test_an_id_that_comes_twice_is_a_failure(tmp_path, mer_ray):
     (failed,) = Workspace(tmp_path / "w").failures()
     assert (failed["reason"], "same track_id 7" in failed["message"]) == ("duplicate", True)
     assert tracks(tmp_path / "w", "track_id", "title") == [("7", "B")]
+
+
+# several manifests -------------------------------------------------------------------------------------------------
+
+
+def test_rated_and_tagged_tracks_of_two_manifests_are_one_catalog(tmp_path, mer_ray, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(
+        Path("deam.csv"),
+        "1,a.wav,A,One,3,9,",
+        "2,b.wav,A,Two,,,sad",
+        header="id,path,artist,title,valence,arousal,tags\n",
+    )
+    (tmp_path / "tagged").mkdir()
+    rows = ["x,c.wav,B,Three,sad,mine", "y,d.wav,B,Four,happy,", "1,e.wav,B,Five,sad,"]
+    write(Path("tagged/moods.csv"), *rows, header="id,path,artist,title,tags,dataset\n")
+    Path("l.txt").write_text("sad\t0.1\t0.2\t0.3\nhappy\t0.9\t0.8\t0.7\n")
+    own = ["--workspace", "w", *sets("collect.manifest=deam.csv,tagged/moods.csv")]
+    own += sets("collect.scale={deam: [1, 9], moods.csv: [0, 1]}")
+    code, out, err = mer_ray("collect", *own)
+    assert code == 0, out + err
+    assert "deam.csv: labels on the scale 1..9: 1 of 2 rows have a label" in out
+    found = {i: (sets_, uri) for i, sets_, uri in tracks("w", "track_id", "dataset", "uri")}
+    assert {i: d for i, (d, _) in found.items()} == {"1": "deam", "2": "deam", "x": "mine", "y": "moods"}
+    assert found["y"][1] == f"{tmp_path}/tagged/d.wav"
+    (failed,) = Workspace("w").failures()
+    assert (failed["reason"], "same track_id 1" in failed["message"]) == ("duplicate", True)
+    monkeypatch.chdir(tmp_path / "tagged")  # what the workspace has recorded are absolute paths
+    code, out, _ = mer_ray("collect", "--workspace", "../w")
+    assert (code, "nothing new" in out) == (0, True)
+    lexicon = ["--workspace", "../w", *sets("label.lexicon=../l.txt", "label.report=false")]
+    code, out, err = mer_ray("label", *lexicon)
+    assert code == 0, out + err
+    labels = {r["track_id"]: r for r in Workspace("../w").read("labels").to_pylist()}
+    values = {i: [r[d] for d in ("valence", "arousal", "dominance")] for i, r in labels.items()}
+    assert values == {"1": [0.25, 1.0, None], "2": [0.1, 0.2, 0.3], "x": [0.1, 0.2, 0.3], "y": [0.9, 0.8, 0.7]}
+    assert {i: r["lexicon"] == "manifest" for i, r in labels.items()} == {"1": True, "2": False, "x": False, "y": False}
+    for said in ("3 tracks bring no label: theirs are made from tags", "lack dimensions (dominance 1)"):
+        assert said in out
+
+
+def test_dimensions_of_a_workspace_stay_and_default_ones_need_not_be_recorded(tmp_path, mer_ray):
+    manifest = write(tmp_path / "m.csv", "a.wav,A,One,0.1,0.2", header="path,artist,title,valence,tension\n")
+    own = ["--workspace", tmp_path / "w", *sets(f"collect.manifest={manifest}")]
+    assert mer_ray("collect", *own)[0] == 0
+    assert "dimensions" not in Workspace(tmp_path / "w").read_json("settings", "collect.json")["settings"]
+    assert mer_ray("collect", *own, *sets("collect.dimensions=valence,arousal,dominance"))[0] == 0
+    other = sets("collect.dimensions=valence,tension")
+    code, _, err = mer_ray("collect", *own, *other)
+    assert (code, "collect.dimensions was None, now ['valence', 'tension']" in err) == (2, True)
+    own[1] = tmp_path / "other"
+    assert mer_ray("collect", *own, *other)[0] == 0
+    code, _, err = mer_ray("label", *own)  # which names the source, but not its dimensions
+    assert (code, "set collect.dimensions=valence,tension" in err) == (2, True)
+    assert mer_ray("label", "--workspace", own[1], *sets("label.report=false"))[0] == 0
+    assert Workspace(own[1]).dimensions("labels") == ("valence", "tension")
 
 
 # whose tracks they are ---------------------------------------------------------------------------------------------
@@ -414,9 +470,9 @@ def test_cases_of_people_have_as_many_tracks_as_rows(tmp_path, mer_ray, name):
         (tmp_path / "music" / f"tune00{i - 1}.wav").rename(tmp_path / "music" / f"t{i}.wav")
     own = ["--workspace", tmp_path / "w", "--set", f"collect.manifest={tmp_path / name}.csv"]
     assert mer_ray("collect", *own)[0] == 0
-    rows = tracks(tmp_path / "w", "track_id", "given")
+    rows = tracks(tmp_path / "w", "track_id", "ratings")
     assert len(rows) == 2
-    assert len({str(given) for _, given in rows}) == 2
+    assert len({str(own) for _, own in rows}) == 2
     if name == "idcol":
         assert {i for i, _ in rows} == {"clip1", "clip2"}
 

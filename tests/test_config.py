@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
-from mer_ray import config
+from mer_ray import config, config_checks
 from mer_ray.config import Config
 from mer_ray.errors import ConfigError
+from mer_ray.io.schemas import SCHEMAS, catalog_scores_schema, labels_schema
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 PROMISED = {
@@ -91,6 +93,21 @@ def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, message):
         ("collect.source=spotify", ["collect.source", "spotify", "lastfm"]),
         ("collect.scale=[9, 1]", ["collect", "[lowest, highest]"]),
         ("collect.limit=0", ["collect.limit", "got 0"]),
+        ("collect.scale=5", ["collect.scale", "[lowest, highest] is wanted", "got 5"]),
+        ("collect={manifest: [a.csv, b.csv], scale: {a: [0, 1]}}", ["no entry for the manifest b.csv"]),
+        ("collect={manifest: a.csv, scale: {a: [0, 1], c: [0, 1]}}", ["scale names c", "a.csv"]),
+        ("collect={manifest: a.csv, scale: {a: [1, 0]}}", ["[lowest, highest]"]),
+        ("collect={manifest: [x/a.csv, y/a.csv], scale: {a: [0, 1]}}", ["two of them have the same"]),
+        ("collect={manifest: 'a.csv,a.csv'}", ["named twice"]),
+        ("collect={manifest: a.csv, scale: {a: [0, 1]}, curves: c.csv}", ["curve_scale must be set"]),
+        ("collect={folder: m, curves: c.csv}", ["set manifest as well"]),
+        ("collect.manifest=s3://bucket/m.csv,b.csv", ["paths of this machine", "s3://bucket"]),
+        *(
+            (f"collect.dimensions={name}", ["collect.dimensions", f"'{name}' cannot be the name of a column"])
+            for name in ("title", "Tension", "lower_tension", "x-y", "tension_percentile", "mood", "fold", "1st")
+        ),
+        ("collect.dimensions=[]", ["collect.dimensions", "at least one"]),
+        ("collect.dimensions=[tension, tension]", ["collect.dimensions", "each once"]),
         ("label.recipe=new", ["label.recipe", "'original'"]),
     ],
 )
@@ -99,6 +116,11 @@ def test_a_bad_value_is_named_with_its_key(assignment, names):
         config.load(None, [assignment])
     for name in names:
         assert name in str(caught.value)
+
+
+def test_no_dimension_is_called_like_a_column():
+    columns = [*SCHEMAS["tracks"].names, *labels_schema(()).names, *catalog_scores_schema(("tension",)).names]
+    assert [name for name in columns if config_checks.is_dimension(name)] == ["tension"]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +151,22 @@ def test_assignments_come_after_the_file_and_in_their_order(tmp_path):
     assert (loaded.train.folds, loaded.train.seed, loaded.collect.demo.cues) == (6, 4, 5)
     assert loaded.collect.scale == (1.0, 9.0)
     assert loaded.collect.tag == "a=b"
+
+
+def test_several_manifests_and_their_curves_start_at_the_file_s_folder(tmp_path):
+    text = "collect: {manifest: 'a.csv, /data/b.csv', curves: [c.csv, ~/d.csv], scale: {a: [1, 9], b.csv: [-1, 1]}, "
+    (tmp_path / "c.yaml").write_text(text + "curve_scale: [0, 1], dimensions: 'valence,tension'}\n")
+    own = config.load(tmp_path / "c.yaml").collect
+    assert own.manifests == [f"{tmp_path}/a.csv", "/data/b.csv"]
+    assert own.curves == [f"{tmp_path}/c.csv", "~/d.csv"]
+    assert [own.scale_of(m) for m in own.manifests] == [(1, 9), (-1, 1)]
+    assert [own.dataset_of(m) for m in own.manifests] == ["a", "b"]
+    assert (own.source, own.dimensions) == ("manifest", ["valence", "tension"])
+    (tmp_path / "a,b.csv").write_text("path\n")
+    (tmp_path / "d.yaml").write_text("collect: {manifest: 'a,b.csv'}\n")
+    assert config.load(tmp_path / "d.yaml").collect.manifests == [f"{tmp_path}/a,b.csv"]
+    same = config.load(None, ["collect.manifest=x/m.csv,y/m.csv"]).collect
+    assert [same.dataset_of(m) for m in same.manifests] == ["x/m", "y/m"]
     assert Config().train.folds == 5  # the defaults are not shared
 
 
@@ -200,6 +238,27 @@ def test_what_is_assigned_starts_at_the_current_folder_and_words_are_no_paths(tm
     assert (loaded.label.lexicon, loaded.extract.vggish.weights, loaded.acquire.folder) == ("demo", "auto", "~/x")
     assert loaded.score.model == "light"
     assert config.load(tmp_path / "c.yaml", ["label.lexicon=l.txt"]).label.lexicon == "l.txt"
+
+
+def test_a_later_file_changes_what_an_earlier_one_says(tmp_path):
+    first, second = tmp_path / "one" / "a.yaml", tmp_path / "two" / "b.yaml"
+    for file in first, second:
+        file.parent.mkdir()
+    first.write_text("collect: {manifest: m.csv, scale: [1, 9]}\ntrain: {folds: 3, seed: 4}\nworkspace: a\n")
+    second.write_text("train: {folds: 7, networks: [kernel]}\nlabel: {lexicon: words.txt}\n")
+    both = config.load(os.pathsep.join([str(first), str(second)]), ["train.seed=5"])
+    assert (both.train.folds, both.train.seed, both.train.networks) == (7, 5, ["kernel"])
+    assert both.collect.manifest == str(tmp_path / "one" / "m.csv")
+    assert both.label.lexicon == str(tmp_path / "two" / "words.txt")
+    assert (both.collect.scale, both.workspace) == ((1, 9), "a")
+    with pytest.raises(ConfigError, match=r"c\.yaml does not exist"):
+        config.load(os.pathsep.join([str(first), str(tmp_path / "c.yaml")]))
+
+
+def test_a_file_may_have_the_separator_in_its_name(tmp_path):
+    file = tmp_path / f"a{os.pathsep}b.yaml"
+    file.write_text("workspace: odd\n")
+    assert config.load(file).workspace == config.load(str(file)).workspace == "odd"
 
 
 def test_a_file_runs_no_code(tmp_path):

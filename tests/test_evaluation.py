@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
@@ -29,7 +30,7 @@ from mer_ray.evaluation.latex import latex
 from mer_ray.evaluation.metric_tables import Table, differences_markdown, display, markdown, original_markdown, to_csv
 from mer_ray.evaluation.metrics import INDEX, METRICS, Metrics, constant_mean, constant_median, metrics, spread
 from mer_ray.evaluation.plots import bands, calibration_picture, learning_curves, predicted_against_labelled
-from mer_ray.evaluation.predictions import Predictions, from_table, joined_groups
+from mer_ray.evaluation.predictions import Predictions, from_table, joined_groups, other_labels
 from mer_ray.evaluation.summary import evaluate
 from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import DIMENSIONS
@@ -119,6 +120,44 @@ def test_the_summary_of_a_run_is_metrics_and_intervals():
         for figure in METRICS:
             lower, upper = message["intervals"][figure]
             assert lower < message[figure] < upper
+
+
+def test_a_dimension_is_judged_by_the_tracks_that_have_a_label_of_it():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.uniform(size=(80, 4)), rng.uniform(size=(2, 80, 4))
+    groups, names = [f"artist {i % 20}" for i in range(80)], ("valence", "arousal", "tension", "energy")
+    whole = evaluate(labels, predicted, groups, names)
+    assert list(whole) == list(names)
+    known = rng.uniform(size=80) < 0.6
+    masked = labels.copy()
+    masked[~known, 2] = np.nan
+    got = evaluate(masked, predicted, groups, names)
+    assert {n: got[n] for n in names if n != "tension"} == {n: whole[n] for n in names if n != "tension"}
+    own = [g for g, k in zip(groups, known, strict=True) if k]
+    assert got["tension"] == evaluate(labels[known][:, 2:3], predicted[:, known][..., 2:3], own, ["x"])["x"]
+    assert got["tension"]["n"] == known.sum()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 30))
+def test_tracks_without_a_label_are_as_if_they_were_not_there(seed, n_unknown):
+    labels, groups, candidates = planted(seed, 60)
+    rng, chosen = np.random.default_rng(seed), [candidates["good"], candidates["random"]]
+    known = rng.permutation(60) >= n_unknown
+    masked, own = np.where(known, labels, np.nan), [g for g, k in zip(groups, known, strict=True) if k]
+    few = [Candidate(c.network, c.feature, c.predicted[:, known], c.fold[:, known]) for c in chosen]
+    for got, wanted in zip(judge(masked, groups, chosen), judge(labels[known], own, few), strict=True):
+        np.testing.assert_array_equal(got.metrics.values, wanted.metrics.values)
+        np.testing.assert_array_equal(got.intervals, wanted.intervals)
+        assert (got.spread, got.best, got.beats_mean, got.metrics.n) == (
+            *(wanted.spread, wanted.best, wanted.beats_mean),
+            60 - n_unknown,
+        )
+    line, straight = (
+        calibration(*of) for of in ((masked, chosen[0].predicted, groups), (labels[known], few[0].predicted, own))
+    )
+    assert (line.slope, line.intercept) == (straight.slope, straight.intercept)
+    np.testing.assert_array_equal(line.upper, straight.upper)
 
 
 # verdicts ----------------------------------------------------------------------------------------------------------
@@ -276,7 +315,10 @@ def test_the_csv_has_exactly_the_promised_columns_in_full_precision():
     got = list(csv.DictReader(io.StringIO(to_csv([Table("valence", rows, "")]))))
     limits = [f"{f}_{end}" for f in METRICS for end in ("lower", "upper")]
     flags = ["best", "near_best", "beats_mean", "predicts_mean", "verdict"]
-    assert list(got[0]) == ["dimension", "network", "feature", *METRICS, "n", "label_sd", *limits, "spread", *flags]
+    more = ["split", "scale", "rmse_on_scale", "mae_on_scale"]
+    columns = ["dimension", "network", "feature", *METRICS, "n", "label_sd", *limits, "spread", *flags, *more]
+    assert list(got[0]) == columns
+    assert [got[0][name] for name in more] == ["groups", "", "", ""]
     assert float(got[0]["mse"]) == 1 / 3
     assert got[0]["r2"] == "nan"
     assert got[0]["beats_mean"] == ""
@@ -393,12 +435,50 @@ def test_predictions_are_arrays_whatever_the_order_of_the_rows():
         ({"group": None}, "has no group"),
         ({"track_id": ["t0"] * 8}, "each track once"),
         ({"valence": [float("nan")] * 8}, "not a number"),
+        ({d: [float("nan"), *[0.5] * 3] * 2 for d in DIMENSIONS}, "not a number"),
+        ({"valence": [float("inf"), *[0.5] * 3] * 2}, "not a number"),
+        ({"predicted_valence": [None, *[0.5] * 7]}, "not a number"),
+        ({f"predicted_{d}": None for d in DIMENSIONS}, "has no predicted_valence"),
+        ({"valence": None}, "has no valence"),
     ],
 )
 def test_a_table_that_is_none_of_predictions_is_named(changed, said):
     columns = {k: v for k, v in {**rows_of(), **changed}.items() if v is not None}
     with pytest.raises(WorkspaceError, match=f"runs/x.* {said}"):
         from_table(pa.table(columns), "runs/x")
+
+
+@pytest.mark.parametrize("names", [("arousal",), ("valence", "arousal"), ("energy", "valence", "tension", "arousal")])
+def test_predictions_of_any_dimensions_come_back_from_their_table(names):
+    rng, texts = np.random.default_rng(0), [f"t{i:02d}" for i in range(12)]
+    labels, predicted = rng.uniform(size=(12, len(names))), rng.uniform(size=(2, 12, len(names)))
+    labels[:5, 1:] = np.nan
+    made = Predictions(texts, texts, texts, texts, labels, np.zeros((2, 12), int), predicted, names)
+    stored = made.table()
+    assert stored[names[-1]].null_count == (10 if len(names) > 1 else 0)  # not NaN
+    back = from_table(stored, "x")
+    assert back.dimensions == names
+    np.testing.assert_array_equal(back.labels, labels)
+    np.testing.assert_array_equal(back.predicted, predicted)
+    turned = back.of(names[::-1])
+    np.testing.assert_array_equal(turned.labels, labels[:, ::-1])
+    assert turned.on(["t11", "t03"]).dimensions == names[::-1]
+
+
+@pytest.mark.parametrize("name", ["../../x", "Valence", "", "a|b"])
+def test_a_column_becomes_no_dimension_that_could_be_a_path_or_markup(name):
+    columns = rows_of()
+    columns[name], columns[f"predicted_{name}"] = columns["valence"], columns["predicted_valence"]
+    with pytest.raises(WorkspaceError, match="runs/x cannot be read"):
+        from_table(pa.table(columns), "runs/x")
+
+
+def test_a_label_that_only_one_of_two_runs_knows_is_another_label():
+    one, other = predictions_of(0.1, 1), predictions_of(0.1, 1)
+    other.labels[3, 1] = np.nan
+    assert other_labels(one, other) == 1
+    assert other_labels(other, other) == 0
+    assert other_labels(one.of(["valence", "dominance"]), other) == 0
 
 
 def test_groups_are_joined_where_any_grouping_joins_them():
@@ -430,6 +510,25 @@ def test_a_better_run_is_better_in_every_figure_and_worse_the_other_way_round():
     assert "not distinguishable" in {d.word for d in equal if d.figure == "mse"}
     assert "| good | bad | MSE |" in against.markdown(found, "elsewhere")
     assert len(list(csv.DictReader(io.StringIO(against.to_csv(found))))) == len(found)
+
+
+def test_runs_of_other_dimensions_are_compared_in_those_that_both_have():
+    one, other = predictions_of(0.1, 1), predictions_of(0.1, 2).of(["arousal", "valence"])
+    one.labels[:40, 0] = other.labels[:40, 1] = np.nan
+    found = against.compare(one, other, ("one", "other"))
+    assert against.dimensions_of(found) == ["valence", "arousal"]
+    assert {(d.dimension, d.n) for d in found} == {("valence", 60), ("arousal", 100)}
+    straight = {d.figure: d.value for d in against.compare(one.of(["arousal"]), other, ("one", "other"))}
+    assert {d.figure: d.value for d in found if d.dimension == "arousal"} == straight
+    remarks = against.not_compared(one, other, ("one", "other"))
+    assert remarks == ["Not compared: dominance, which one predicts and other does not."]
+    assert against.not_compared(other, one, ("other", "one")) == remarks
+    text = against.markdown(found, "elsewhere", remarks)
+    assert remarks[0] in text
+    assert "## Dominance" not in text
+    assert "On the 60 to 100 tracks" in text
+    with pytest.raises(InputError, match="one predicts dominance, other arousal, valence"):
+        against.compare(one.of(["dominance"]), other, ("one", "other"))
 
 
 def test_a_comparison_on_few_groups_says_so():
@@ -564,6 +663,32 @@ def model_of(network: str, **details: object) -> Model:
     message = {"settings": settings, "n_tracks": 90, "n_artists": 9, "data": "0", "trained_at": "2026-01-01", **details}
     around = even_intervals([0.1, 0.2, 0.3]), blank_reference(feature.n_dims, feature.hop_s)
     return Model(f"{network}-mfcc", network, feature, 215, [], *around, figures, message)
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "at_once"),
+    [
+        (("valence", "arousal"), "Predicts valence and arousal (each 0..1)", "both at once: 80.0 %"),
+        (("arousal",), "Predicts arousal (each 0..1)", None),
+        (("valence", "arousal", "tension", "joy"), "arousal, tension and joy", "all of a track at once: 80.0 %"),
+    ],
+)
+def test_the_card_is_of_the_model_s_dimensions(names, said, at_once):
+    old = model_of("kernel", coverage=[0.9] * len(names), coverage_of_all=0.8)
+    figures = {d: {**old.metrics["valence"], "n": 90 - 10 * i} for i, d in enumerate(names)}
+    chosen = {d: {"length_scales": [0.5], "ridge_alpha": 0.1} for d in names}
+    around = {"intervals": even_intervals([0.1] * len(names)), "details": {**old.details, "chosen": chosen}}
+    text = card(replace(old, metrics=figures, dimensions=names, **around))
+    assert said in text
+    assert f"# {', '.join(names)}" in text
+    assert "prediction.value" in text
+    assert at_once in text if at_once else "at once" not in text
+    for i, name in enumerate(names):
+        n = f" {90 - 10 * i} |" if len(names) > 1 else ""
+        assert re.search(rf"^\| {name.capitalize()} \|{re.escape(n)} 0\.4000", text, re.MULTILINE)
+        assert f"| {name.capitalize()} | 0.5 | 0.1 |" in text
+    for absent in {"valence", "dominance"} - set(names):
+        assert absent not in text.lower()
 
 
 def training_of(model: Model) -> str:

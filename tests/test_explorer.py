@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mer_ray.cli import main
 from mer_ray.errors import InputError
 from mer_ray.io.cells import guard
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, scores_schema
 from mer_ray.scoring import standing
 from mer_ray.scoring.explorer import page as explorer
 from mer_ray.scoring.explorer.pack import averaged, links, peaks, quantise, script_json
@@ -40,11 +40,11 @@ HOSTILE = [
 ]
 
 
-def scores(n: int, **own: list[object] | pa.Array) -> pa.Table:
+def scores(n: int, dimensions: tuple[str, ...] = DIMENSIONS, **own: list[object] | pa.Array) -> pa.Table:
     """n scores on a diagonal of the plane, with short curves; ``own`` columns instead of the usual ones."""
-    at = (np.arange(n) + 0.5) / max(1, n)
-    flat = pa.array(np.repeat(at, 12).astype(np.float32))
-    curve = pa.ListArray.from_arrays(np.arange(n + 1, dtype=np.int32) * 4, pa.FixedSizeListArray.from_arrays(flat, 3))
+    at, size = (np.arange(n) + 0.5) / max(1, n), len(dimensions)
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(np.repeat(at, 4 * size).astype(np.float32)), size)
+    curve = pa.ListArray.from_arrays(np.arange(n + 1, dtype=np.int32) * 4, flat)
     columns: dict[str, object] = {
         "track_id": [f"{i:016x}" for i in range(n)],
         "artist": [f"Artist {i % 7}" for i in range(n)],
@@ -64,10 +64,10 @@ def scores(n: int, **own: list[object] | pa.Array) -> pa.Table:
         **{
             end + d: np.clip(at + by, 0, 1)
             for end, by in (("", 0), ("lower_", -0.1), ("upper_", 0.1))
-            for d in DIMENSIONS
+            for d in dimensions
         },
     }
-    schema = SCHEMAS["scores"]
+    schema = scores_schema(dimensions)
     arrays = {**columns, **own}
     return pa.Table.from_arrays(
         [a if isinstance(a := arrays.get(f.name, [None] * n), pa.Array) else pa.array(a, f.type) for f in schema],
@@ -185,8 +185,8 @@ def test_ten_thousand_tracks_open_filter_search_and_sort(view):
     assert re.fullmatch(r"9\d\d of 10,000 tracks", count(page))
     page.fill("#search", "TUNE 0050 artíst")
     assert count(page) == "10 of 10,000 tracks"  # 00050, 00500 to 00508; 00509 is out of distribution
-    page.click("#columns .valence")
-    page.click("#columns .valence")
+    page.click("#columns [data-key=valence]")
+    page.click("#columns [data-key=valence]")
     assert titles(page)[0] == "Tune 00508"
     page.click("#reset")
     assert count(page) == "10,000 tracks"
@@ -208,6 +208,76 @@ def test_a_click_on_the_plane_opens_the_track_with_its_curve_and_similar_tracks(
     assert page.locator("#similar li").count() == 4
     page.click("#similar li >> nth=0")
     assert page.inner_text("#t-title") in ("Tune 00001", "Tune 00003")
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "axes"),
+    [
+        (("valence", "arousal"), ["Valence →", "Arousal →"]),
+        (("tension", "energy"), ["Tension →", "Energy →"]),
+        (("dominance", "arousal", "valence"), ["Valence →", "Arousal →"]),
+        (("arousal",), ["Arousal →", "Novelty →"]),
+        (("joyful_activation", "power", "tension", "wonder", "order"), ["Joyful activation →", "Power →"]),
+    ],
+)
+def test_the_page_shows_the_dimensions_that_there_are_and_no_others(view, dimensions, axes):
+    table = scores(20, dimensions)
+    names = [d.replace("_", " ").capitalize() for d in dimensions]
+    page = view(table, whole=False)
+    assert page.locator("#sliders .range .head span").all_inner_texts() == [*names, "Uncertainty"]
+    page.click("#list .row >> nth=3")
+    assert page.locator("#numbers th").all_inner_texts() == names
+    assert [t.split(" 0.")[0] for t in page.locator("#readout > span").all_inner_texts()] == names
+    assert page.locator("#curve .line").count() == len(dimensions)
+    colours = page.eval_on_selector_all("#curve .line", "lines => lines.map((l) => getComputedStyle(l).stroke)")
+    assert len(set(colours)) == len(dimensions)
+    shown = page.evaluate(
+        "[...Bokeh.index.roots][0].model.references().size && [...[...Bokeh.index.roots][0].model.references()]"
+        ".filter((m) => m.tags.includes('axis') && m.visible).map((m) => m.axis_label)"
+    )
+    assert sorted(shown) == sorted(axes)
+    assert page.is_visible("#moods") == ({"valence", "arousal"} <= set(dimensions))
+    assert page.is_visible("#scale") == (len(dimensions) > 2)
+    heads = page.locator("#columns button").all_inner_texts()
+    letters = set(dimensions) <= set(DIMENSIONS)
+    plane = [a.removesuffix(" →") for a in axes if not a.startswith("Novelty")]
+    listed = [*plane, *(n for n in names if n not in plane)][:3]
+    assert heads == ["Title", "Artist", *(n[0] if letters else n for n in listed), "±"]
+    slide(page, f"{dimensions[-1]}-highest", 0.5)
+    assert count(page) == "10 of 20 tracks"
+    page.click("#columns button >> nth=2")
+    page.click("#all")
+    rows = list(csv.DictReader(io.StringIO(downloaded(page, "#csv").removeprefix("\ufeff"))))
+    of_dimensions = [
+        f"{a}{d}{b}" for d in dimensions for a, b in (("", ""), ("lower_", ""), ("upper_", ""), ("", "_percentile"))
+    ]
+    mood = ["mood"] if {"valence", "arousal"} <= set(dimensions) else []
+    assert list(rows[0]) == ["artist", "title", "album", *of_dimensions, *mood, "in_distribution", "duration_s", "file"]
+    assert [float(r[dimensions[0]]) for r in rows] == pytest.approx([(i + 0.5) / 20 for i in range(10)], abs=1e-4)
+    text = page.inner_text("body")
+    assert not re.search(r"undefined|NaN|\{\{", text)
+    others = [d for d in DIMENSIONS if d not in dimensions]
+    assert not [d for d in others if re.search(d, text, re.IGNORECASE)]
+
+
+@pytest.mark.parametrize("novelty", [True, False])
+def test_one_dimension_is_shown_against_novelty_or_as_a_strip(view, novelty):
+    novelties = [0.5, 3.0] if novelty else [0.5, None]
+    page = view(scores(2, ("tension",), novelty=novelties), whole=True)
+    box = page.locator("#overlay").bounding_box()
+    low = (0.5 if novelty else 0.5 * 1) / (3.0 if novelty else 1.0)
+    for _ in range(100):  # the plane finds its size
+        page.mouse.move(box["x"] + box["width"] * 0.28 / 1.06, box["y"] + box["height"] * (1.03 - low) / 1.06)
+        if page.is_visible("#hover"):
+            break
+        page.mouse.move(0, 0)
+        page.wait_for_timeout(100)
+    assert page.inner_text("#hover strong") == "Tune 00000"
+    assert page.inner_text("#hover .figures").split() == ["Tension", "0.25", "0.15", "–", "0.35", "P25"]
+    assert page.locator("#overlay .interval").count() == 1
+    click(page)
+    assert page.inner_text("#t-title") == "Tune 00000"
+    assert ("novelty 1" in page.inner_text(".legend")) == novelty
 
 
 def test_a_narrow_catalog_fills_the_plane_and_is_filtered_by_its_moods(view):

@@ -26,7 +26,7 @@ FLOORS = [
     {"config"},
     {"config_collect"},
     {"models", "evaluation"},
-    {"features", "labels", "sources"},
+    {"features", "labels", "sources", "datasets"},
     {"audio"},
     {"io"},
     {"console", "signals", "child_process", "accelerator", "config_file", "config_checks"},

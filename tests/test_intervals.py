@@ -21,6 +21,11 @@ def catalog(seed: int, n: int = 300, repeats: int = 2) -> tuple[np.ndarray, np.n
     return labels, np.stack([truth + 0.005 * rng.standard_normal((n, 3)) for _ in range(repeats)]), artist.astype(str)
 
 
+def of_dimensions(labels: np.ndarray, predicted: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first n of six dimensions: the catalog's three, twice."""
+    return np.tile(labels, 2)[:, :n], np.tile(predicted, 2)[..., :n]
+
+
 def test_nine_in_ten_labels_of_new_artists_lie_inside_and_a_margin():
     found, message = [], []
     for seed in range(12):
@@ -61,6 +66,51 @@ def test_they_are_the_same_after_a_way_through_json():
     again = Intervals.from_json(made.to_json())
     x = np.random.default_rng(0).uniform(size=(10, 3))
     assert (again.radius(x) == made.radius(x)).all()
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_they_are_of_as_many_dimensions_as_the_labels(n):
+    labels, predicted, groups = catalog(3)
+    own = of_dimensions(labels, predicted, n)
+    made = intervals(*own, groups)
+    assert (made.size.shape, made.mean.shape, made.growth.shape) == ((1 + n, n), (n,), (1, n))
+    lower, upper = made.ends(own[1][0])
+    assert lower.shape == upper.shape == (300, n)
+    assert coverage(*own, groups)[0] == pytest.approx(np.full(n, LEVEL + MARGIN), abs=0.05)
+    again = Intervals.from_json(made.to_json())
+    assert (again.radius(own[1][0]) == made.radius(own[1][0])).all()
+    with pytest.raises(ValueError, match="of the shapes"):
+        Intervals.from_json({**made.to_json(), "factor": [1.0] * (n + 1)})
+
+
+def test_a_dimension_s_intervals_are_those_of_the_tracks_with_a_label():
+    """The labels that are taken away were wrong: had they any part, the intervals would be wider."""
+    labels, predicted, groups = catalog(5, 600)
+    few = np.random.default_rng(0).uniform(size=600) < 0.5
+    masked, wrong = labels.copy(), labels.copy()
+    masked[few, 2] = np.nan
+    wrong[few, 2] = 1 - wrong[few, 2]
+    made, whole, misled = (intervals(of, predicted, groups) for of in (masked, labels, wrong))
+    at = predicted[0]
+    assert made.radius(at)[:, :2] == pytest.approx(whole.radius(at)[:, :2], rel=0.05)
+    assert made.radius(at)[:, 2] == pytest.approx(whole.radius(at)[:, 2], rel=0.25)
+    assert (misled.radius(at)[:, 2] > 1.3 * made.radius(at)[:, 2]).all()
+    held, at_once = coverage(masked, predicted, groups)
+    assert held == pytest.approx(np.full(3, LEVEL + MARGIN), abs=0.04)
+    assert 0.6 < at_once < 0.9
+    heard = {2.0: at + 0.1 * np.random.default_rng(1).standard_normal(at.shape)}
+    short = with_excerpts(made, masked, at, heard, 30.0)
+    inside = np.abs(heard[2.0] - labels) <= short.radius(at, np.full(600, 2.0))
+    assert inside[~few].mean(axis=0) == pytest.approx(np.full(3, LEVEL + MARGIN), abs=0.04)
+
+
+def test_a_dimension_of_one_artist_s_tracks_has_intervals_nevertheless():
+    labels, predicted, _ = catalog(6, 60)
+    groups = [f"artist {i // 10}" for i in range(60)]
+    labels[10:, 2] = np.nan
+    made = intervals(labels, predicted, groups)
+    assert np.isfinite(made.radius(predicted[0])).all()
+    assert np.isfinite(coverage(labels, predicted, groups)[0]).all()
 
 
 def test_one_artist_alone_has_intervals_and_no_coverage():

@@ -48,6 +48,11 @@ def row(artist: str, title: str, tags: Sequence[tuple[str, float]], **more: obje
     return own | more
 
 
+def rated(**values: float) -> list[dict[str, object]]:
+    """The column ``ratings`` of a track."""
+    return [{"dimension": d, "value": x, "se": None} for d, x in values.items()]
+
+
 @pytest.fixture
 def workspace(tmp_path) -> Workspace:
     (tmp_path / "l.txt").write_text(LEXICON)
@@ -84,6 +89,7 @@ def expected(rows: Sequence[dict], matcher: Matcher) -> dict[str, dict]:
             out[r["track_id"]] = {
                 **dict(zip(DIMENSIONS, label.vad, strict=True)),
                 **{f"se_{d}": None if label.se is None else label.se[i] for i, d in enumerate(DIMENSIONS)},
+                "curves": None,
                 "coverage": label.coverage,
                 "n_matched": len(label.evidence),
                 "evidence": [(e.tag, e.term, e.weight, *e.vad) for e in label.evidence],
@@ -240,7 +246,8 @@ def test_failures_say_why(workspace):
 def test_given_labels_and_tags_together(workspace):
     given_ = {"valence": 0.1, "arousal": 0.2, "dominance": 0.3}
     workspace.append_rows(
-        "tracks", [row("A", "1", [("cool", 1)]), row("A", "2", [("sad", 1)], given=given_), row("A", "3", [])]
+        "tracks",
+        [row("A", "1", [("cool", 1)]), row("A", "2", [("sad", 1)], ratings=rated(**given_)), row("A", "3", [])],
     )
     summary = stage.run(loaded(workspace, "label.report=true"), workspace)
     assert summary.made == 2
@@ -261,59 +268,55 @@ def failed_rows(workspace: Workspace) -> dict[str, tuple[str, str]]:
 
 
 WHOLE = {"valence": 0.1, "arousal": 0.2, "dominance": 0.3}
-PARTIAL = {"valence": 0.1, "arousal": 0.2, "dominance": None}
+PARTIAL = {"valence": 0.1, "arousal": 0.2}
 
 
 @pytest.mark.parametrize("source", ["auto", "manifest"])
-def test_tracks_without_a_whole_label_are_failures_of_their_own(workspace, source):
-    rows = [row("A", "1", [], given=WHOLE), row("A", "2", [("sad", 1)]), row("A", "3", [("sad", 1)], given=PARTIAL)]
+def test_tracks_without_any_label_are_failures_and_a_part_of_one_is_a_label(workspace, source):
+    rows = [
+        row("A", "1", [], ratings=rated(**WHOLE)),
+        row("A", "2", [("sad", 1)]),
+        row("A", "3", [("sad", 1)], ratings=rated(**PARTIAL)),
+    ]
     workspace.append_rows("tracks", rows)
     settings = config.load(None, ["collect.source=manifest", f"label.source={source}", "label.report=false"])
     summary = stage.run(settings, workspace)
-    assert (summary.made, summary.failed) == (1, 2)
-    assert list(labels(workspace)) == [track_id("A", "1")]
-    none, partial = (failed_rows(workspace)[track_id("A", t)] for t in "23")
-    assert none[0] == "no_label"
-    assert partial[0] == "partial_label"
-    assert "labels its valence and arousal, not its dominance" in partial[1]
-    for _, message in (none, partial):
-        assert f"label.source is {source}" in message
+    assert (summary.made, summary.failed) == (2, 1)
+    made = labels(workspace)
+    assert {i: [r[d] for d in DIMENSIONS] for i, r in made.items()} == {
+        track_id("A", "1"): [0.1, 0.2, 0.3],
+        track_id("A", "3"): [0.1, 0.2, None],
+    }
+    assert {r["lexicon"] for r in made.values()} == {"manifest"}
+    reason, message = failed_rows(workspace)[track_id("A", "2")]
+    assert reason == "no_label"
+    assert f"label.source is {source}" in message
     (note,) = summary.notes
-    for said in (
-        "1 tracks bring no label",
-        "1 tracks bring a part of a label, without dominance",
-        "they are failures",
-        "label.source=tags",
-    ):
+    for said in ("1 track brings no label", "they are failures", "label.source=tags"):
         assert said in note
 
 
-def test_a_partial_label_is_neither_taken_nor_mixed_with_tags(workspace):
+def test_a_part_of_a_label_is_taken_as_it_is_and_not_mixed_with_tags(workspace):
     rows = [
-        row("A", "1", [("cool", 1)], given=PARTIAL),
-        row("A", "2", [("xyzzy", 1)], given=PARTIAL),
-        row("A", "3", [("sad", 1)], given=WHOLE),
+        row("A", "1", [("cool", 1)], ratings=rated(**PARTIAL)),
+        row("A", "2", [("cool", 1)]),
+        row("A", "3", [("sad", 1)], ratings=rated(**WHOLE)),
     ]
     workspace.append_rows("tracks", rows)
     summary = stage.run(loaded(workspace), workspace)
-    one = labels(workspace)[track_id("A", "1")]
-    assert [one[d] for d in DIMENSIONS] == [0.885, 0.930, 0.653]
-    assert labels(workspace)[track_id("A", "3")]["lexicon"] == "manifest"
-    reason, message = failed_rows(workspace)[track_id("A", "2")]
-    assert reason == "partial_label"
-    assert "none can be made from its tags" in message
-    assert any(
-        "2 tracks bring a part of a label, without dominance" in n and "made from tags" in n for n in summary.notes
-    )
+    made = labels(workspace)
+    one, two = made[track_id("A", "1")], made[track_id("A", "2")]
+    assert [one[d] for d in DIMENSIONS] == [0.1, 0.2, None]
+    assert (one["lexicon"], one["n_matched"]) == ("manifest", 0)
+    assert [two[d] for d in DIMENSIONS] == [0.885, 0.930, 0.653]
+    assert any("lack dimensions (dominance 1)" in n and "not taken from tags" in n for n in summary.notes)
+    assert any("1 track brings no label: theirs are made from tags" in n for n in summary.notes)
 
 
-def test_no_label_at_all_is_an_error_that_tells_a_part_from_none(workspace):
-    workspace.append_rows("tracks", [row("A", "1", [], given=PARTIAL), row("A", "2", [], given=PARTIAL)])
-    settings = config.load(None, ["collect.source=manifest"])
-    with pytest.raises(ConfigError) as caught:
-        stage.run(settings, workspace)
-    assert "2 tracks bring a part of a label, without dominance (training needs all three)" in str(caught.value)
-    assert "no label" not in str(caught.value)
+def test_with_no_label_at_all_the_error_says_how_many(workspace):
+    workspace.append_rows("tracks", [row("A", "1", []), row("A", "2", [])])
+    with pytest.raises(ConfigError, match=r"label\.lexicon is not set, and 2 tracks bring no label"):
+        stage.run(config.load(None, ["collect.source=manifest"]), workspace)
 
 
 @pytest.mark.parametrize(
@@ -400,6 +403,7 @@ def test_the_report_s_figures_are_those_of_the_labels(workspace):
         spread, correlation = (
             [c.strip() for c in line.split("|")[2:-1]] for line in text.splitlines() if line.startswith(head)
         )
+        assert spread.pop(0) == f"{len(table):,}"
         assert [float(x) for x in spread[:2]] == pytest.approx([values[i].mean(), values[i].std(ddof=1)], abs=6e-4)
         quantiles = np.quantile(values[i], [0.05, 0.25, 0.5, 0.75, 0.95], method="inverted_cdf")
         assert [float(x) for x in spread[2:7]] == pytest.approx(quantiles, abs=2e-3)
@@ -548,7 +552,7 @@ def test_a_given_label_and_none_at_all(workspace, capsys):
     workspace.append_rows(
         "tracks",
         [
-            row("A", "given", [("cool", 1)], given=given_),
+            row("A", "given", [("cool", 1)], ratings=rated(**given_)),
             row("A", "none", [("xyzzy", 1)]),
             row("A", "few", [("cool", 1)]),
         ],
@@ -558,8 +562,10 @@ def test_a_given_label_and_none_at_all(workspace, capsys):
     assert "0.8850" in explained(workspace, capsys, "A – given", "label.source=tags")
     assert "No label: no tag" in explained(workspace, capsys, "A – none")
     assert "label.min_terms is 2" in explained(workspace, capsys, "A – few", "label.min_terms=2")
-    workspace.append_rows("tracks", [row("B", "part", [("cool", 1)], given=PARTIAL)])
-    assert "0.8850" in explained(workspace, capsys, "B – part")
+    workspace.append_rows("tracks", [row("B", "part", [("cool", 1)], ratings=rated(**PARTIAL))])
+    assert "the source's own, not made from tags: valence 0.1000, arousal 0.2000." in explained(
+        workspace, capsys, "B – part"
+    )
     with pytest.raises(ConfigError, match="no arithmetic"):
         stage.explain(config.load(None, ["collect.source=manifest"]), workspace, "A – none")
 
@@ -607,3 +613,76 @@ def test_real_moods_through_the_stage(tmp_path):
     careful.append_rows("tracks", rows)
     assert stage.run(config.load(None, [*common, "label.recipe=careful"]), careful).made >= made
     assert same(labels(workspace), expected(rows, Matcher(lexicon.load(lexicon.DEMO))))
+
+
+# dimensions, errors, curves ----------------------------------------------------------------------------------------
+
+MOODS = ("valence", "tension", "energy")
+OTHER = "collect.dimensions=" + ",".join(MOODS)
+CURVE = {"dimension": "tension", "time_s": [0.5, 1.0, 2.5], "value": [0.25, 0.5, 0.75]}
+
+
+def test_labels_of_other_dimensions_with_errors_and_curves(workspace, capsys):
+    own = [{"dimension": "tension", "value": 0.5, "se": 0.125}, {"dimension": "energy", "value": 0.25, "se": None}]
+    rows = [row("A", "1", [], ratings=own, curves=[CURVE]), row("A", "2", [("cool", 2), ("sad", 1)])]
+    workspace.append_rows("tracks", rows)
+    stage.run(loaded(workspace, OTHER, "label.report=true"), workspace)
+    assert workspace.dimensions("labels") == MOODS
+    made = labels(workspace)
+    rated_, tagged = made[track_id("A", "1")], made[track_id("A", "2")]
+    assert [rated_[d] for d in MOODS] == [None, 0.5, 0.25]
+    assert [rated_[f"se_{d}"] for d in MOODS] == [None, 0.125, None]
+    assert rated_["curves"] == [CURVE]
+    assert [tagged[d] for d in MOODS] == [pytest.approx((2 * 0.885 + 0.1) / 3), None, None]
+    assert tagged["se_valence"] > 0
+    assert (tagged["curves"], len(tagged["evidence"])) == (None, 2)
+    text = workspace.read_bytes("report", "labels.md").decode()
+    assert cells(text.split("Correlations")[0], "Tension")[:4] == ["Tension", "1", "0.500", "–"]
+    assert cells(text.split("Labels over time")[1], "Tension") == ["Tension", "1", "3"]
+    assert "Dominance" not in text
+    assert workspace.read_bytes("report", "labels.png").startswith(b"\x89PNG")
+    out = explained(workspace, capsys, "A – 1", OTHER)
+    for said in ("tension 0.5000 (standard error 0.1250), energy 0.2500", "3 points from 0.5 to 2.5 s"):
+        assert said in out
+
+
+def test_labels_of_other_dimensions_are_not_mixed_in_one_table(workspace):
+    workspace.append_rows("tracks", [row("A", "1", [("cool", 1)], ratings=rated(tension=0.5, valence=0.5))])
+    stage.run(loaded(workspace, OTHER), workspace)
+    with pytest.raises(
+        WorkspaceError, match=r"labels of valence, tension, energy.*collect\.dimensions=valence,tension"
+    ):
+        stage.run(loaded(workspace), workspace)
+
+
+@pytest.mark.parametrize("source", ["tags", "auto"])
+def test_tags_say_nothing_of_dimensions_that_are_in_no_lexicon(workspace, source):
+    workspace.append_rows("tracks", [row("A", "1", [("cool", 1)])])
+    settings_ = loaded(workspace, "collect.dimensions=tension", f"label.source={source}")
+    for refuse in (lambda: stage.check(settings_), lambda: stage.run(settings_, workspace)):
+        with pytest.raises(ConfigError, match=r"from tags are of valence, arousal, dominance.*tension"):
+            refuse()
+
+
+def test_the_report_takes_correlations_over_the_labels_that_have_both(workspace):
+    rng = np.random.default_rng(0)
+    full = rng.random((60, 3))
+    full[:, 1] = 0.6 * full[:, 0] + 0.4 * full[:, 1]
+    rows = []
+    for i, own in enumerate(full):
+        has = [d for d, x in zip(DIMENSIONS, rng.random(3), strict=True) if x < 0.7] or ["valence"]
+        values = {d: float(x) for d, x in zip(DIMENSIONS, own, strict=True) if d in has}
+        rows.append(row("A", str(i), [], ratings=rated(**values)))
+    workspace.append_rows("tracks", rows)
+    stage.run(loaded(workspace, "label.source=manifest", "label.report=true"), workspace)
+    table = workspace.read("labels")
+    values = np.stack([table[d].to_numpy() for d in DIMENSIONS])
+    text = workspace.read_bytes("report", "labels.md").decode().split("Correlations")
+    for i, d in enumerate(DIMENSIONS):
+        own = cells(text[0], d.capitalize())[1:4]
+        known = values[i][~np.isnan(values[i])]
+        assert own[0] == str(len(known))
+        assert [float(x) for x in own[1:]] == pytest.approx([known.mean(), known.std(ddof=1)], abs=6e-4)
+        for j, cell in enumerate(cells(text[1], d.capitalize())[1:]):
+            both = ~np.isnan(values[[i, j]]).any(axis=0)
+            assert float(cell) == pytest.approx(np.corrcoef(values[i][both], values[j][both])[0, 1], abs=6e-4)

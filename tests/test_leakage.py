@@ -31,7 +31,7 @@ def measured(x: np.ndarray, labels: np.ndarray, groups: list[str], repeats: int)
 
 
 def test_no_leak_is_seen_where_there_is_none():
-    x, labels, artists = noise()
+    x, labels, artists = noise(1)
     found = measured(x, labels, grouped(artists, []), 2)
     assert (found.leak_lower < 0).all()
     assert (found.leak_upper > 0).all()
@@ -79,6 +79,7 @@ def test_the_report_is_plain_json():
         "fingerprint": "1234",
         "data": "5678",
         "model": "svr",
+        "dimensions": ["valence", "arousal", "dominance"],
         "grouped_r2": [0, 1, 2],
         "random_r2": [3, 4, 5],
         "leak": [6, 7, 8],

@@ -9,13 +9,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from parts import label_of
 from sounds import hostile_names
 
 from mer_ray.errors import InputError, TrackError
 from mer_ray.io import cells
 from mer_ray.io.address import to_path
 from mer_ray.io.identity import track_id
-from mer_ray.io.track import Track
+from mer_ray.io.track import Rating, Track
 from mer_ray.sources import manifest, manifest_tags
 
 PANDA = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "panda4q" / "manifest.csv"
@@ -89,13 +90,13 @@ def test_each_format_gives_the_same_tracks(tmp_path, suffix):
         uri=str(tmp_path / "a  b.wav"),
         location="a  b.wav",
         tags=(("dark: night", 1.0), ("sad", 80.0), ("slow", 20.5)),
-        given=(0.25, 0.5, 1.0),
+        ratings=(Rating("valence", 0.25), Rating("arousal", 0.5), Rating("dominance", 1.0)),
     )
     assert first.id == track_id("zoe, the “quoted”", "ONE; TWO", "first")
-    assert (second.artist, second.title, second.uri, second.tags, second.given) == ("", "b", "/abs/b.mp3", (), None)
+    assert (second.artist, second.title, second.uri, second.tags, second.ratings) == ("", "b", "/abs/b.mp3", (), ())
     assert (second.album, second.composer) == (None, None)
     assert (third.uri, third.id) == ("https://example.org/c.ogg", track_id("B", "Three"))
-    assert (fourth.uri, fourth.tags, fourth.given) == (None, (("calm", 1.0),), None)
+    assert (fourth.uri, fourth.tags, fourth.ratings) == (None, (("calm", 1.0),), ())
     manifest.check(tmp_path / f"m{suffix}")
 
 
@@ -203,11 +204,11 @@ def test_labels_on_a_declared_scale(tmp_path, suffix):
         {"artist": "A", "title": str(i), "valence": v, "arousal": 5, "dominance": 9} for i, v in enumerate([1, 3, 9])
     ]
     file = WRITERS[suffix](tmp_path / f"m{suffix}", rows)
-    assert [t.given for t in good(file, scale=(1.0, 9.0))] == [(0, 0.5, 1), (0.25, 0.5, 1), (1, 0.5, 1)]
+    assert [label_of(t) for t in good(file, scale=(1.0, 9.0))] == [(0, 0.5, 1), (0.25, 0.5, 1), (1, 0.5, 1)]
     for refuse in (manifest.check, lambda file: list(manifest.tracks(file))):
         with pytest.raises(InputError, match=r"valence runs from 1 to 9, outside in 2 of 3.*collect\.scale=\[1,9\]"):
             refuse(file)
-    assert [t.given for t in manifest.tracks(file, labels=False)] == [None] * 3
+    assert [label_of(t) for t in manifest.tracks(file, labels=False)] == [None] * 3
 
 
 BAD = [
@@ -341,7 +342,7 @@ def test_the_real_manifest():
         pytest.skip(f"{PANDA} is not there: it is a real manifest of 472 clips")
     tracks = good(PANDA)
     assert len({t.id for t in tracks}) == 472
-    assert all(t.given is not None and len(t.tags) >= 3 and t.uri for t in tracks)
+    assert all(len(t.ratings) == 3 and len(t.tags) >= 3 and t.uri for t in tracks)
     assert all(to_path(t.uri).is_file() for t in tracks if t.uri)
 
 

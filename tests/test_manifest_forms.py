@@ -9,9 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from parts import label_of
 
 from mer_ray.errors import InputError, TrackError
-from mer_ray.io.track import Track
+from mer_ray.io.track import Rating, Track
 from mer_ray.scoring import catalog
 from mer_ray.sources import manifest
 
@@ -76,7 +77,7 @@ def test_every_form_of_a_table_gives_the_same_track(tmp_path, name, content):
     file = written(tmp_path / name, content)
     track = one(file)
     assert (track.artist, track.title, track.uri) == ("Björk", "Jóga", str(tmp_path / "music" / "t1.wav"))
-    assert track.given == (0.2, 0.3, 0.4)
+    assert label_of(track) == (0.2, 0.3, 0.4)
     manifest.check(file)
 
 
@@ -192,7 +193,7 @@ def test_a_row_that_does_not_fit_the_header_is_lost_alone(tmp_path, rows, bad):
         else:
             assert isinstance(row, Track)
             assert row.title in ("B", "C", 'C"')
-            assert row.given is not None
+            assert len(row.ratings) == 3
 
 
 def test_quoted_cells_hold_separators_quotes_and_line_ends(tmp_path):
@@ -237,16 +238,16 @@ def test_names_stay_text(tmp_path, suffix):
         ("Location,Song", "file:///a.wav,x", {"uri": "/a.wav", "title": "x"}),
         ("FilePath,track", "a.wav,x", {"location": "a.wav", "title": "x"}),
         ("url,song_title,Performer", "https://x.org/a.mp3,x,A", {"uri": "https://x.org/a.mp3", "artist": "A"}),
-        ("path,V,A,D", "a.wav,0.1,0.2,0.3", {"given": (0.1, 0.2, 0.3)}),
-        ("path,valence_mean,arousal_mean,dominance_mean", "a.wav,0.1,0.2,0.3", {"given": (0.1, 0.2, 0.3)}),
-        ("path,Mean(Valence),Mean(Arousal)", "a.wav,0.1,0.2", {"given": (0.1, 0.2, None)}),
-        ("musicId,Arousal(mean),Valence(mean)", "007,0.2,0.1", {"given": (0.1, 0.2, None), "own_id": "007"}),
-        ("path,V_mean,A_mean,V_std", "a.wav,0.1,0.2,0.9", {"given": (0.1, 0.2, None)}),
-        ("path,static_valence,staticArousal,valence_max_mean", "a.wav,.1,.2,.9", {"given": (0.1, 0.2, None)}),
-        ("path,ValMn,AroMn,DomMn", "a.wav,0.1,0.2,0.3", {"given": (0.1, 0.2, 0.3)}),
-        ("path,Valence (0-1),Arousal [0..1]", "a.wav,0.1,0.2", {"given": (0.1, 0.2, None)}),
-        ("path,artist,A,D", "a.wav,Abba,x,y", {"given": None, "artist": "Abba"}),
-        ("path,valence,lower_valence,valence_std", "a.wav,0.5,0.1,0.2", {"given": (0.5, None, None)}),
+        ("path,V,A,D", "a.wav,0.1,0.2,0.3", {"label": (0.1, 0.2, 0.3)}),
+        ("path,valence_mean,arousal_mean,dominance_mean", "a.wav,0.1,0.2,0.3", {"label": (0.1, 0.2, 0.3)}),
+        ("path,Mean(Valence),Mean(Arousal)", "a.wav,0.1,0.2", {"label": (0.1, 0.2, None)}),
+        ("musicId,Arousal(mean),Valence(mean)", "007,0.2,0.1", {"label": (0.1, 0.2, None), "own_id": "007"}),
+        ("path,V_mean,A_mean,V_std", "a.wav,0.1,0.2,0.9", {"label": (0.1, 0.2, None)}),
+        ("path,static_valence,staticArousal,valence_max_mean", "a.wav,.1,.2,.9", {"label": (0.1, 0.2, None)}),
+        ("path,ValMn,AroMn,DomMn", "a.wav,0.1,0.2,0.3", {"label": (0.1, 0.2, 0.3)}),
+        ("path,Valence (0-1),Arousal [0..1]", "a.wav,0.1,0.2", {"label": (0.1, 0.2, None)}),
+        ("path,artist,A,D", "a.wav,Abba,x,y", {"label": None, "artist": "Abba"}),
+        ("path,valence,lower_valence,valence_std", "a.wav,0.5,0.1,0.2", {"label": (0.5, None, None)}),
         ("path,duration_ms", "a.wav,61500", {"duration_s": 61.5}),
         ("path,Duration (s)", "a.wav,61.5", {"duration_s": 61.5}),
         ("path,id,song_id,Track ID", "a.wav,1,2,003", {"own_id": "003"}),
@@ -263,7 +264,8 @@ def test_names_stay_text(tmp_path, suffix):
 )
 def test_columns_under_the_names_that_people_give_them(tmp_path, header, row, wanted):
     track = one(written(tmp_path / "m.csv", f"{header}\n{row}\n"))
-    assert {name: getattr(track, name) for name in wanted} == wanted
+    own = {name: label_of(track) if name == "label" else getattr(track, name) for name in wanted}
+    assert own == wanted
 
 
 def test_what_was_understood_is_said_in_one_line_and_what_is_not_used_is_named(tmp_path):
@@ -312,13 +314,13 @@ def test_dict_columns_of_parquet_are_tags(tmp_path):
 
 def test_a_label_may_lack_a_dimension_and_a_row_its_label(tmp_path):
     text = HEADER + "a,A,x,NA,0.3,0.4\nb,A,x,nan,-,#N/A\nc,A,x,1,0.5,\n"
-    assert [t.given for t in read(written(tmp_path / "m.csv", text)) if isinstance(t, Track)] == [
+    assert [label_of(t) for t in read(written(tmp_path / "m.csv", text)) if isinstance(t, Track)] == [
         (None, 0.3, 0.4),
         None,
         (1.0, 0.5, None),
     ]
     said = notes(tmp_path / "m.csv")
-    assert "0 of 3 rows have a label, 2 a part of one (valence or dominance missing)" in said
+    assert "2 of 3 rows have a label (valence 1, arousal 2, dominance 1)" in said
 
 
 def test_one_value_outside_the_scale_may_be_a_typing_error(tmp_path):
@@ -332,7 +334,7 @@ def test_one_value_outside_the_scale_may_be_a_typing_error(tmp_path):
 
 def test_rounding_at_the_ends_of_the_scale_is_no_fault(tmp_path):
     file = written(tmp_path / "m.csv", HEADER + "a,A,x,1.0000001,-1e-8,0.5\n")
-    assert one(file).given == (1.0, 0.0, 0.5)
+    assert label_of(one(file)) == (1.0, 0.0, 0.5)
 
 
 def test_labels_that_fill_a_strange_part_of_their_scale_are_told(tmp_path):
@@ -346,6 +348,122 @@ def test_labels_do_not_matter_to_a_catalog_that_is_scored(tmp_path):
     file = written(tmp_path / "m.csv", HEADER.replace("dominance", "tags") + "a.wav,A,x,8,high,sad:-1\n")
     found = catalog.find([str(file)])
     assert (found.tracks, found.failed) == (1, [])
+
+
+MOODS = ("valence", "tension", "energy")
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "wanted"),
+    [
+        ("valence,se_valence", "3,0.4", {"valence": 0.1}),
+        ("valence,valence_se,arousal,Arousal (SEM)", "3,0.4,5,0.8", {"valence": 0.1, "arousal": 0.2}),
+        ("valence,valence std error,std_valence", "3,0.4,4", {"valence": 0.1}),  # what is stated comes first
+        ("valence_mean,valence_std,n_raters", "3,2,25", {"valence": 0.1}),
+        (
+            "Arousal(mean),Arousal(std),Valence(mean),Valence(std),raters",
+            "3,2,5,4,25",
+            {"arousal": 0.1, "valence": 0.2},
+        ),
+        (
+            "mean_valence,std_valence,n_valence,mean_arousal,std_arousal,n_arousal",
+            "3,2,25,5,2,100",
+            {"valence": 0.1, "arousal": 0.05},
+        ),
+        ("valence,sd_valence,num_annotators", "3,2,1", {"valence": None}),  # one rater has no SD
+        ("valence,sd_valence,n_raters", "3,2,", {"valence": None}),
+        ("valence,valence_std", "3,2", {"valence": None}),
+        ("valence,se_valence", "3,NA", {"valence": None}),
+        ("valence,arousal,se_valence", "3,,0.4", {"valence": 0.1}),
+        ("V,A,V_SD,A_SD,n_raters", "3,3,2,4,25", {"valence": 0.1, "arousal": 0.2}),
+    ],
+)
+def test_errors_of_labels(tmp_path, header, row, wanted):
+    track = one(written(tmp_path / "m.csv", f"path,{header}\na.wav,{row}\n"), (1, 5))
+    assert {r.dimension: r.se for r in track.ratings} == {d: pytest.approx(x) for d, x in wanted.items()}
+
+
+def test_errors_that_are_used_and_those_that_are_not_are_told(tmp_path):
+    lone = written(tmp_path / "m.csv", "path,valence,valence_std\na,0.1,0.2\n")
+    assert "not used as errors of the labels: valence_std (give the number of raters as n_raters)" in notes(lone)
+    used = written(tmp_path / "m2.csv", "path,valence,valence_std,n_raters\na,0.1,0.2,9\nb,0.1,,9\n")
+    assert "not used" not in notes(used)
+    assert "2 of 2 rows have a label (valence 2, arousal 0, dominance 0), with standard errors (valence 1" in notes(
+        used
+    )
+    twice = written(tmp_path / "m3.csv", "path,valence,valence_std,n_raters,num_annotators\na,0.1,0.2,9,8\n")
+    with pytest.raises(InputError, match="2 columns could be n_raters"):
+        manifest.check(twice)
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "said"),
+    [
+        ("valence,se_valence", "0.5,-0.1", "the standard error of valence, -0.1, must be 0 to 1"),
+        ("valence,se_valence", "0.5,1.5", "the standard error of valence, 1.5, must be 0 to 1"),
+        ("valence,se_valence", "0.5,small", "the standard error of valence is not a number: 'small'"),
+        ("valence,sd_valence,n_raters", "0.5,x,9", "the SD of valence is not a number"),
+        ("valence,sd_valence,n_raters", "0.5,0.1,many", "the number of raters of valence is not a number"),
+    ],
+)
+def test_errors_that_are_none_cost_their_row(tmp_path, header, row, said):
+    (bad,) = read(written(tmp_path / "m.csv", f"path,{header}\na.wav,{row}\n"))
+    assert isinstance(bad, TrackError)
+    assert bad.reason == "bad_label"
+    assert said in bad.message
+
+
+def test_labels_of_the_dimensions_that_are_named(tmp_path):
+    text = "path,Valence,mean_tension,Energy (1-9),tension_std,n_raters,dominance\na,1,5,,2,4,3\n"
+    file = written(tmp_path / "m.csv", text)
+    (track,) = manifest.tracks(file, (1, 9), dimensions=MOODS)
+    assert track.ratings == (Rating("valence", 0.0), Rating("tension", 0.5, 0.125))
+    said = "\n".join(manifest.understood(file, (1, 9), MOODS))
+    for part in (
+        "mean_tension as tension",
+        "Energy (1-9) as energy",
+        "tension_std as sd_tension",
+        "labels that are not used: dominance (collect.dimensions is valence,tension,energy)",
+        "1 of 1 rows have a label (valence 1, tension 1, energy 0), with standard errors (valence 0, tension 1",
+    ):
+        assert part in said
+    assert "labels that are not used" not in notes(file)
+    with pytest.raises(InputError, match="tension runs from 5 to 5, outside in 1 of 1"):
+        manifest.check(file, dimensions=("tension",))
+    twice = written(tmp_path / "n.csv", "path,tension_mean,tension_rating\na,1,1\n")
+    with pytest.raises(InputError, match="2 columns could be tension"):
+        manifest.check(twice, dimensions=MOODS)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_dataset_split_and_fold(tmp_path, suffix):
+    words = {
+        "train": "train",
+        "Training": "train",
+        "VAL": "valid",
+        "dev": "valid",
+        "validation": "valid",
+        "eval": "test",
+    }
+    rows = [{"path": f"{i}.wav", "split": w, "fold": i, "dataset": "DEAM"} for i, w in enumerate(words)]
+    rows += [{"path": "x.wav", "split": None, "fold": None, "dataset": None}]
+    file = tmp_path / f"m{suffix}"
+    if suffix == ".csv":
+        lines = [",".join("" if v is None else str(v) for v in r.values()) for r in rows]
+        written(file, "\n".join([",".join(rows[0]), *lines]))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), file)
+    found = [(t.split, t.fold, t.dataset) for t in read(file) if isinstance(t, Track)]
+    assert found == [*((s, str(i), "DEAM") for i, s in enumerate(words.values())), (None, None, None)]
+
+
+def test_another_split_costs_its_row_and_none_where_it_does_not_matter(tmp_path):
+    file = written(tmp_path / "m.csv", "path,split\na.wav,train\nb.wav,holdout\n")
+    _, bad = read(file)
+    assert isinstance(bad, TrackError)
+    assert bad.reason == "bad_split"
+    assert bad.message == "m.csv, row 2: split must be train, valid or test, got 'holdout'"
+    assert catalog.find([str(file)]).failed == []
 
 
 # places -------------------------------------------------------------------------------------------------------------
@@ -416,13 +534,13 @@ def test_the_collected_cases(name):
     if not CASES.is_dir():
         pytest.skip(f"{CASES} is not there: it has manifests as people make them")
     found = read(CASES / name)
-    assert [f.given if isinstance(f, Track) else f.reason for f in found] == GIVEN[name]
+    assert [label_of(f) if isinstance(f, Track) else f.reason for f in found] == GIVEN[name]
 
 
 def test_the_collected_headers():
     if not CASES.is_dir():
         pytest.skip(f"{CASES} is not there: it has manifests as people make them")
     track = one(CASES / "deam_header.csv", (1, 9))
-    assert (track.own_id, track.title, track.given) == ("2", "2", (pytest.approx(2.1 / 8), 0.25, None))
+    assert (track.own_id, track.title, label_of(track)) == ("2", "2", (pytest.approx(2.1 / 8), 0.25, None))
     with pytest.raises(InputError, match="2 columns could be valence"):
         manifest.check(CASES / "dupheader.csv")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,19 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mer_ray.cli import main
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, dimensions_of, scores_schema
 from mer_ray.scoring.neighbours import nearest, nearest_to, sound, spread
 from mer_ray.scoring.scores_table import read
 
 
-def catalog(n: int, seed: int = 0, without_sound: float = 0.0, copies: int = 0) -> pa.Table:
+def catalog(
+    n: int, seed: int = 0, without_sound: float = 0.0, copies: int = 0, dimensions: tuple[str, ...] = DIMENSIONS
+) -> pa.Table:
     """n rows of ``scores`` with random feelings, curves of 0 to 5 points and 4 numbers of sound."""
-    rng = np.random.default_rng(seed)
-    vad = rng.uniform(size=(n, 3))
+    rng, size = np.random.default_rng(seed), len(dimensions)
+    vad = rng.uniform(size=(n, size))
     vad[:copies] = 0.5
     vectors = rng.standard_normal((n, 4)).astype(np.float32) * [1, 10, 0.1, 3]
     vectors[:copies] = 1.0
-    curves = [rng.uniform(size=(int(rng.integers(6)) * (i >= copies), 3)).astype(np.float32) for i in range(n)]
+    curves = [rng.uniform(size=(int(rng.integers(6)) * (i >= copies), size)).astype(np.float32) for i in range(n)]
     rows = [
         {
             "track_id": f"{i:016x}",
@@ -31,8 +35,8 @@ def catalog(n: int, seed: int = 0, without_sound: float = 0.0, copies: int = 0) 
             "title": f"T{i}",
             "uri": "",
             "duration_s": 60.0,
-            **dict(zip(DIMENSIONS, vad[i], strict=True)),
-            **{f"{end}_{d}": 0.5 for end in ("lower", "upper") for d in DIMENSIONS},
+            **dict(zip(dimensions, vad[i], strict=True)),
+            **{f"{end}_{d}": 0.5 for end in ("lower", "upper") for d in dimensions},
             "curve": curves[i].tolist(),
             "curve_hop_s": 1.0,
             "sound": None if rng.uniform() < without_sound else vectors[i].tolist(),
@@ -40,12 +44,13 @@ def catalog(n: int, seed: int = 0, without_sound: float = 0.0, copies: int = 0) 
         }
         for i in range(n)
     ]
-    return pa.Table.from_pylist(rows, schema=SCHEMAS["scores"])
+    return pa.Table.from_pylist(rows, schema=scores_schema(dimensions))
 
 
 def by_hand(table: pa.Table, by: str) -> np.ndarray:
     """Squared distances (N, N), one pair at a time, infinite where there is nothing to compare."""
-    rows = table.to_pylist()
+    rows, dimensions = table.to_pylist(), dimensions_of(table.schema, "scores")
+    still = [np.nan] * len(dimensions)
 
     def scaled(columns: list[list[float]]) -> np.ndarray:
         x = np.array(columns, dtype=float)
@@ -53,7 +58,7 @@ def by_hand(table: pa.Table, by: str) -> np.ndarray:
         return np.nan_to_num((x - np.nanmean(x, axis=0)) / np.where(sd > 1e-9, sd, 1.0))
 
     feeling = scaled(
-        [[r[d] for d in DIMENSIONS] + list(np.std(r["curve"], axis=0) if r["curve"] else [np.nan] * 3) for r in rows]
+        [[r[d] for d in dimensions] + list(np.std(r["curve"], axis=0) if r["curve"] else still) for r in rows]
     )
     heard = scaled([r["sound"] or [np.nan] * 4 for r in rows])
     out = np.full((len(rows), len(rows)), np.inf)
@@ -71,8 +76,9 @@ def by_hand(table: pa.Table, by: str) -> np.ndarray:
 
 @pytest.mark.parametrize("by", ["both", "feeling", "sound"])
 @pytest.mark.parametrize("without_sound", [0.0, 0.3])
-def test_they_are_the_nearest_of_all_pairs(by, without_sound):
-    table = catalog(60, without_sound=without_sound)
+@pytest.mark.parametrize("dimensions", [DIMENSIONS, ("tension", "energy"), ("arousal",)])
+def test_they_are_the_nearest_of_all_pairs(by, without_sound, dimensions):
+    table = catalog(60, without_sound=without_sound, dimensions=dimensions)
     expected = by_hand(table, by)
     found = nearest(table, 5, by)
     assert found.dtype == np.int32
@@ -147,6 +153,9 @@ def test_the_command(tmp_path):
     assert [r[0] for r in ranked] == ["1", "2", "3"]
     assert [r[3] for r in ranked] == [f"T{i}" for i in expected]
     assert "Nothing is known of its sound" in result.stdout
+    pq.write_table(catalog(3, dimensions=("joyful_activation", "fear")), tmp_path / "other.parquet")
+    result = typed(main, ["neighbours", str(tmp_path / "other.parquet"), "T1"])
+    assert re.match(r"A – T1  joyful activation 0\.\d\d, fear 0\.\d\d$", result.stdout, re.MULTILINE)
     result = typed(main, ["neighbours", str(tmp_path / "s.parquet"), "rachel", "--by", "sound"])
     assert (result.exit_code, "no other track to compare it with by its sound" in result.stdout) == (0, True)
     result = typed(main, ["neighbours", str(tmp_path / "s.parquet"), "T1"])

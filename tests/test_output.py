@@ -11,7 +11,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.errors import InputError
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, catalog_scores_schema, scores_schema
 from mer_ray.io.tables import failure
 from mer_ray.scoring import output, preview, scores_table
 
@@ -19,24 +20,25 @@ SCHEMA = SCHEMAS["scores"]
 MODEL = "m:1"
 
 
-def rows(*numbers: int, model: str = MODEL, drawn: int = 1) -> pa.Table:
+def rows(*numbers: int, model: str = MODEL, drawn: int = 1, dimensions: tuple[str, ...] = DIMENSIONS) -> pa.Table:
     """Rows of ``scores``, with so many bytes of waveform."""
     n = len(numbers)
     columns = {
         "track_id": [f"{i:016x}" for i in numbers],
         **{name: ["x"] * n for name in ("artist", "title", "album")},
         "uri": [f"/m/{i:06d}.mp3" for i in numbers],
-        **{f"{end}{d}": [0.5] * n for end in ("", "lower_", "upper_") for d in DIMENSIONS},
+        **{f"{end}{d}": [0.5] * n for end in ("", "lower_", "upper_") for d in dimensions},
         **{name: [1] * n for name in ("size", "mtime_ms")},
         "sha256": ["x"] * n,
         **{name: [1.0] * n for name in ("duration_s", "decoded_share", "novelty", "curve_hop_s")},
         "in_distribution": [True] * n,
-        "curve": [[[0.5] * 3]] * n,
+        "curve": [[[0.5] * len(dimensions)]] * n,
         "sound": [[0.0]] * n,
         "waveform": pa.array(list(np.random.default_rng(0).integers(0, 255, (n, drawn), np.uint8))),
         "model": [model] * n,
     }
-    return pa.table([pa.array(columns.get(f.name, [None] * n), f.type) for f in SCHEMA], schema=SCHEMA)
+    schema = scores_schema(dimensions)
+    return pa.table([pa.array(columns.get(f.name, [None] * n), f.type) for f in schema], schema=schema)
 
 
 def command(target: Path) -> output.Output:
@@ -144,6 +146,69 @@ def test_the_file_stays_where_nothing_is_new(tmp_path):
     made = target.stat()
     finish(command(target))
     assert (target.stat().st_mtime_ns, target.stat().st_ino) == (made.st_mtime_ns, made.st_ino)
+
+
+# models of different dimensions ---------------------------------------------------------------------------------------
+
+OTHERS = [("valence", "arousal"), ("tension", "energy"), ("arousal",)]
+
+
+def score_by(target: Path, model: str, dimensions: tuple[str, ...], *numbers: int) -> output.Output:
+    """A command that scores these tracks with a model of these dimensions."""
+    out = output.Output(str(target))
+    out.open(model, dimensions)
+    for i in numbers:
+        out.workspace.append("scores", rows(i, model=model, dimensions=dimensions), f"{model} {i}")
+    finish(out)
+    return out
+
+
+@pytest.mark.parametrize("limit", [output.SORTED_ROWS, 1])
+@pytest.mark.parametrize("name", ["s.parquet", "s.csv", "s.xlsx"])
+@pytest.mark.parametrize("dimensions", OTHERS)
+def test_a_file_has_the_columns_of_its_model_and_another_model_takes_its_place(
+    tmp_path, monkeypatch, dimensions, name, limit
+):
+    monkeypatch.setattr(output, "SORTED_ROWS", limit)
+    target = tmp_path / name
+    for model, own, note in (
+        ("m:1", DIMENSIONS, ""),
+        ("m:2", dimensions, f"{target} held 3 scores by m:1: these take their place"),
+        ("m:1", DIMENSIONS, f"{target} held 3 scores by m:2: these take their place"),
+    ):
+        assert score_by(target, model, own, 1, 2).note == note
+        added = score_by(target, model, own, 3)
+        assert (added.note, len(added.done())) == ("", 3)
+        found = scores_table.read(target)
+        assert found.schema == scores_schema(own)
+        assert found["model"].to_pylist() == [model] * 3
+        if limit > 1:
+            with (tmp_path / "s.rollups.csv").open() as rolled:
+                heads = rolled.readline().strip().split(",")
+            assert {h.strip('"\ufeff').partition("_")[2] for h in heads if h.startswith('"mean_')} == set(own)
+    if name == "s.parquet":
+        assert pq.read_schema(target).names == catalog_scores_schema().names
+
+
+@pytest.mark.parametrize("dimensions", OTHERS)
+def test_a_folder_of_another_models_scores_is_refused_whatever_its_dimensions(tmp_path, dimensions):
+    score_by(tmp_path / "folder", "m:1", DIMENSIONS, 1)
+    with pytest.raises(InputError, match="holds scores by m:1, and the model is now m:2"):
+        score_by(tmp_path / "folder", "m:2", dimensions, 1)
+    score_by(tmp_path / "other", "m:2", dimensions, 1, 2)
+    assert scores_table.read(tmp_path / "other").schema == scores_schema(dimensions)
+
+
+def test_commands_with_models_of_different_dimensions_do_not_mix(tmp_path):
+    target = tmp_path / "s.parquet"
+    one = command(target)
+    commit(one, 1, 2)
+    score_by(target, "m:2", ("tension", "energy"), 3)  # meanwhile, and it clears what the first one has left
+    commit(one, 1, 2)
+    finish(one)
+    found = scores_table.read(target)
+    assert set(found["model"].to_pylist()) == {MODEL}
+    assert found.schema == SCHEMA
 
 
 # more than memory holds ----------------------------------------------------------------------------------------------

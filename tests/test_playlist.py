@@ -24,6 +24,7 @@ from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring.playlist import choose, duration, entry, m3u8, sure
 
 SCHEMA = SCHEMAS["scores"]
+OTHERS = {"valence": "tension", "arousal": "energy"}
 
 
 def table(rows: list[tuple[float, float, str]], width: float = 0.2, **changes: object) -> pa.Table:
@@ -102,6 +103,53 @@ def test_sure_asks_for_every_corner_of_the_intervals():
     assert sure("arousal - valence > 0.5", rows).tolist() == [False, False, False]
     assert sure("arousal - valence > 0.3", rows).tolist() == [True, False, False]
     assert choose(rows, "valence < 0.35", "-arousal", certain=True).tolist() == [0, 1]
+
+
+def test_sure_asks_for_the_dimensions_that_the_scores_have():
+    rows = table([(0.2, 0.8, "a"), (0.2, 0.65, "b"), (0.32, 0.8, "c")])
+    plane = rows.select([n for n in SCHEMA.names if "dominance" not in n])
+    assert sure("valence < 0.35 and arousal > 0.6", plane).tolist() == [True, False, False]
+    one = plane.select([n for n in plane.column_names if "valence" not in n])
+    assert sure("arousal > 0.6", one).tolist() == [True, False, True]
+    assert sure("arousal_percentile > 50", one).tolist() == [False, False, False]
+    emotions = (
+        "anger",
+        "fear",
+        "happy",
+        "sad",
+        "tender",
+        "tension",
+        "energy",
+        "wonder",
+        "power",
+        "peace",
+        "awe",
+        "joy",
+    )
+    values = {f"{end}{d}": [0.5 + by] * 3 for d in emotions for end, by in (("", 0), ("lower_", -0.1), ("upper_", 0.1))}
+    many = pa.table({"title": ["a", "b", "c"], **values})
+    assert sure("anger < 0.7 and joy > 0.3", many).all()  # four corners, not 2,048
+    assert not sure("anger < 0.7 and joy > 0.45", many).any()
+
+
+def test_a_playlist_by_dimensions_that_the_scores_lack_is_one_line(tmp_path):
+    rows = table([(0.1 + 0.05 * i, 0.9 - 0.05 * i, f"{i}.mp3") for i in range(12)])
+    names = {f"{end}{d}": f"{end}{own}" for end in ("", "lower_", "upper_") for d, own in OTHERS.items()}
+    rows = rows.select([n for n in SCHEMA.names if "dominance" not in n])
+    pq.write_table(rows.rename_columns([names.get(n, n) for n in rows.column_names]), tmp_path / "s.parquet")
+    query = ["playlist", tmp_path / "s.parquet"]
+    for options in (["--where", "valence < 0.3"], ["--sort", "-valence"], ["--where", "valence < 0.3", "--sure"]):
+        code, out, err = typed(*query, *options)
+        assert (code, out) == (2, "")
+        assert "these scores have no valence: their dimensions are: tension, energy" in err
+        assert len(err.splitlines()) == 1
+    assert "mood follows from valence and arousal" in typed(*query, "--where", "mood = 'calm'")[2]
+    code, out, _ = typed(*query, "--where", "tension_percentile < 25 and energy > 0.5", "--sort", "-tension")
+    assert code == 0
+    assert out.split()[4:7] == ["Tension", "Energy", "Time"]
+    assert [line.split()[3] for line in out.splitlines() if "A – T" in line] == ["T2", "T1", "T0"]
+    assert "no track of 12 fulfils tension > 2;" not in typed(*query, "--where", "tension > 2")[1]
+    assert "no track of 12 fulfils tension > 2" in typed(*query, "--where", "tension > 2")[1]
 
 
 def test_a_playlist_from_the_command_line(tmp_path, monkeypatch):

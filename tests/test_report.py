@@ -32,11 +32,12 @@ REPEATS, TRACKS = 2, 120
 
 @dataclass
 class Catalog:
-    """Labels (N, 3) and groups (N,), from which runs of a known skill are planted."""
+    """Labels (N, D) and groups (N,), from which runs of a known skill are planted."""
 
     labels: np.ndarray
     group: np.ndarray
     first: int = 0
+    dimensions: tuple[str, ...] = DIMENSIONS
 
     @classmethod
     def make(cls, seed: int = 0, first: int = 0) -> Catalog:
@@ -45,14 +46,24 @@ class Catalog:
         labels = 0.5 + rng.normal(0, 0.08, (40, 3))[group] + rng.normal(0, 0.08, (TRACKS, 3))
         return cls(np.clip(labels, 0, 1), group, first)
 
+    def of(self, *names: str) -> Catalog:
+        """The same with other dimensions: those of `DIMENSIONS`, or more of the kind."""
+        more = np.random.default_rng(9).permutation(self.labels)
+        columns = dict(zip([*DIMENSIONS, *"xyz"], [*self.labels.T, *more.T], strict=True))
+        others = iter("xyz")
+        labels = np.stack([columns[n] if n in columns else columns[next(others)] for n in names], axis=1)
+        return replace(self, labels=labels, dimensions=names)
+
     def predicted(self, noise: float, seed: int) -> np.ndarray:
-        return np.clip(self.labels + np.random.default_rng(seed).normal(0, noise, (REPEATS, *self.labels.shape)), 0, 1)
+        errors = np.random.default_rng(seed).normal(0, noise, (REPEATS, *self.labels.shape))
+        return np.clip(np.nan_to_num(self.labels, nan=0.5) + errors, 0, 1)
 
     def table(self, predicted: np.ndarray, **more: str) -> pa.Table:
         ids = [f"{i + self.first:016x}" for i in range(TRACKS)]
         artists, groups = ([f"{word} {g}" for g in self.group] for word in ("Artist", "artist"))
         fold = np.stack([(self.group + 7 * r) // 2 % 5 for r in range(REPEATS)])
-        table = Predictions(ids, artists, [HOSTILE] * TRACKS, groups, self.labels, fold, predicted).table()
+        texts = ids, artists, [HOSTILE] * TRACKS, groups
+        table = Predictions(*texts, self.labels, fold, predicted, self.dimensions).table()
         for name, value in more.items():
             table = table.append_column(name, [[value] * len(table)])
         return table
@@ -70,11 +81,10 @@ class Catalog:
             "trained_at": "2026-01-01",
         }
         workspace.write_table(self.table(predicted), "runs", name, "predictions.parquet")
-        figures = evaluate(self.labels, predicted, [str(g) for g in self.group])
-        around = even_intervals([0.1] * 3), blank_reference(spec.n_dims, spec.hop_s)
-        model_folder.save(
-            model_folder.Model(name, network, spec, 215, [], *around, figures, details), workspace, "runs", name
-        )
+        figures = evaluate(self.labels, predicted, [str(g) for g in self.group], self.dimensions)
+        around = even_intervals([0.1] * len(self.dimensions)), blank_reference(spec.n_dims, spec.hop_s)
+        own = name, network, spec, 215, [], *around, figures, details, self.dimensions
+        model_folder.save(model_folder.Model(*own), workspace, "runs", name)
 
 
 def typed(*arguments: object) -> tuple[int, str, str]:
@@ -258,3 +268,64 @@ def test_runs_that_do_not_belong_together_are_no_table(tmp_path):
     (tmp_path / "runs" / "lstm-mfcc" / "predictions.parquet").unlink()
     with pytest.raises(WorkspaceError, match=r"lstm-mfcc/predictions\.parquet is missing"):
         report.run(Config(), workspace)
+
+
+# other dimensions ----------------------------------------------------------------------------------------------------
+
+
+def csv_rows(folder: Path, name: str = "metrics.csv") -> list[dict[str, str]]:
+    with (folder / "report" / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("names", [("arousal",), ("valence", "arousal"), ("valence", "arousal", "tension", "energy")])
+def test_a_report_has_the_dimensions_of_its_runs(tmp_path, names):
+    workspace, catalog = Workspace(tmp_path), Catalog.make().of(*names)
+    catalog.labels[40:, len(names) - 1 :] = np.nan  # of the last one, only some tracks have a label
+    if len(names) == 1:
+        catalog = Catalog.make().of(*names)
+    catalog.run(workspace, "cnn-mfcc", catalog.predicted(0.03, 1))
+    workspace.write_table(catalog.table(catalog.predicted(0.1, 3), model="svr"), "baselines", "mfcc.parquet")
+    leak = dict.fromkeys(("grouped_r2", "random_r2", "leak", "leak_lower", "leak_upper"), [0.1] * len(names))
+    more = {"feature": "mfcc", "dimensions": list(names), "duplicates": [], "n_duplicates_across_artists": 0}
+    workspace.write_json({**leak, **more}, "baselines", "mfcc.json")
+    code, out, err = typed("report", "--workspace", tmp_path)
+    assert code == 0, out + err
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert re.findall(r"^### (.*)$", text, re.MULTILINE) == [n.capitalize() for n in names]
+    assert re.findall(r"^\| MFCC \| (\w+) \|.*inflated", text, re.MULTILINE) == list(names)
+    tables = (tmp_path / "report" / "report.tex").read_text()
+    assert tables.count(r"\begin{tabular}") == 2 * len(names)
+    assert not {d for d in DIMENSIONS if d in (text + tables + out).lower()} - set(names)
+    for name in names:
+        assert name.capitalize() in out
+        for picture in (f"{name}.png", f"{name}-calibration.png"):
+            assert (tmp_path / "report" / picture).read_bytes().startswith(b"\x89PNG")
+    rows = csv_rows(tmp_path)
+    assert list(dict.fromkeys(r["dimension"] for r in rows)) == list(names)
+    n_labelled = {r["dimension"]: r["n"] for r in rows}
+    assert n_labelled == {n: "40" if n == names[-1] and len(names) > 1 else "120" for n in names}
+    assert text.count("40 tracks that have this label, of 120, by") == (len(names) > 1)
+    known = np.isfinite(catalog.labels[:, -1])
+    wanted = metrics(catalog.labels[known, -1], catalog.predicted(0.03, 1)[:, known, -1])
+    assert float(rows[-1]["mse"]) == pytest.approx(wanted["mse"], abs=1e-12)
+    assert model_folder.best(workspace).endswith("cnn-mfcc")
+
+
+def test_each_dimension_s_table_has_the_runs_that_predict_it(tmp_path):
+    workspace, catalog = Workspace(tmp_path), Catalog.make()
+    catalog.run(workspace, "cnn-mfcc", catalog.predicted(0.03, 1))
+    two = catalog.of("arousal", "valence")
+    two.run(workspace, "lstm-mfcc", two.predicted(0.06, 2))
+    code, out, err = typed("report", "--workspace", tmp_path)
+    assert code == 0, out + err
+    found = {(r["dimension"], r["network"]) for r in csv_rows(tmp_path) if r["feature"] == "mfcc"}
+    assert found == {*((d, "cnn") for d in DIMENSIONS), ("valence", "lstm"), ("arousal", "lstm")}
+    errors = {(r["dimension"], r["network"]): float(r["mse"]) for r in csv_rows(tmp_path)}
+    assert errors["arousal", "lstm"] == pytest.approx(metrics(two.labels[:, 0], two.predicted(0.06, 2)[..., 0])["mse"])
+    code, out, err = typed("report", "--workspace", tmp_path, "--against", tmp_path / "runs" / "lstm-mfcc")
+    assert code == 0, out + err
+    said = "Not compared: dominance, which cnn-mfcc predicts and lstm-mfcc does not."
+    assert said in out
+    assert said in (tmp_path / "report" / "against.md").read_text()
+    assert {r["dimension"] for r in csv_rows(tmp_path, "against.csv")} == {"valence", "arousal"}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
-from mer_ray.scoring.rollups import SCHEMA, rollups
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, scores_schema
+from mer_ray.scoring.rollups import rollups, schema
 
 COLUMNS = ["artist", "album", "uri", "duration_s", *DIMENSIONS, "in_distribution"]
 TYPES = pa.schema([SCHEMAS["scores"].field(c) for c in COLUMNS])
@@ -31,7 +32,7 @@ def test_albums_and_folders():
             ]
         )
     )
-    assert made.schema.equals(SCHEMA, check_metadata=True)
+    assert made.schema.equals(schema(), check_metadata=True)
     assert all(field.metadata[b"unit"] for field in made.schema)
     found = {(r["kind"], r["name"]): r for r in made.to_pylist()}
     albums = ["A – One", "B – One", "Two"]
@@ -44,6 +45,18 @@ def test_albums_and_folders():
     assert found["folder", "/m/a"]["n"] == 2
     assert found["album", "B – One"]["in_distribution"] is None
     assert found["album", "B – One"]["sd_valence"] == 0
+
+
+@pytest.mark.parametrize("dimensions", [("arousal",), ("tension", "energy"), ("order", "from", "joy", "fear")])
+def test_albums_have_columns_of_the_dimensions_of_their_scores(dimensions):
+    columns = ["artist", "album", "uri", "duration_s", *dimensions, "in_distribution"]
+    rows = [("A", "One", "/m/1.mp3", 60.0, *[0.2 * i] * len(dimensions), True) for i in (1, 2)]
+    types = pa.schema([scores_schema(dimensions).field(c) for c in columns])
+    made = rollups(pa.Table.from_pylist([dict(zip(columns, r, strict=True)) for r in rows], schema=types), dimensions)
+    assert made.schema.equals(schema(dimensions), check_metadata=True)
+    of_dimensions = [f"{s}_{d}" for d in dimensions for s in ("mean", "sd", "lower", "upper")]
+    assert made.column_names == ["kind", "name", "n", "duration_s", *of_dimensions, "in_distribution"]
+    assert made.to_pylist()[0][f"mean_{dimensions[-1]}"] == pytest.approx(0.3)
 
 
 @settings(max_examples=40, deadline=None)

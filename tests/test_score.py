@@ -21,15 +21,16 @@ import pyarrow.parquet as pq
 import pytest
 import sounds
 from conftest import spoil, write_tunes
-from parts import wide_reference
+from parts import even_intervals, wide_reference
 from ray import cloudpickle
 
+import mer_ray as mer_ray_module
 from mer_ray.features import FeatureSpec
 from mer_ray.features.joined import parts
-from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS, ragged_column
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, catalog_scores_schema, ragged_column, scores_schema
 from mer_ray.io.tables import Workspace
 from mer_ray.models.kernel import Kernel
-from mer_ray.scoring import model_folder, predictor
+from mer_ray.scoring import model_folder, predictor, scores_table
 from mer_ray.scoring import workers as score_workers
 from mer_ray.scoring.catalog import file_id
 from mer_ray.stages import score as stage
@@ -39,7 +40,7 @@ from mer_ray.stages.task import TRIES
 Typed = Callable[..., tuple[int, str, str]]
 N_DIMS = 4
 SPEC = FeatureSpec("vggish", 1, 16_000, 0.96, N_DIMS)
-FLAT = [n for n in CATALOG_SCORES.names if n not in ("curve", "sound", "waveform")]
+FLAT = [n for n in catalog_scores_schema().names if n not in ("curve", "sound", "waveform")]
 
 
 @cache
@@ -47,16 +48,23 @@ def packaged() -> predictor.Predictor:
     return predictor.load()
 
 
-def save_model(folder: Path, seed: int = 0, r2: float = 0.5, spec: FeatureSpec = SPEC) -> Path:
+def save_model(
+    folder: Path,
+    seed: int = 0,
+    r2: float = 0.5,
+    spec: FeatureSpec = SPEC,
+    dimensions: tuple[str, ...] = DIMENSIONS,
+) -> Path:
     """A small model of noise, on frames of one feature."""
     rng = np.random.default_rng(seed)
     tracks = [rng.standard_normal((8, spec.n_dims)).astype(np.float32) for _ in range(12)]
-    member = Kernel(spec.hop_s, 5).fit(tracks, rng.random((12, 3)), [str(i) for i in range(12)])
+    member = Kernel(spec.hop_s, 5).fit(tracks, rng.random((12, len(dimensions))), [str(i) for i in range(12)])
     basis = rng.standard_normal((len(member.statistics.shift), 3)).astype(np.float32)
-    metrics = {d: {"r2": r2} for d in DIMENSIONS}
+    metrics = {d: {"r2": r2} for d in dimensions}
+    widths = packaged().model.intervals if dimensions == DIMENSIONS else even_intervals([0.2] * len(dimensions))
     model = model_folder.Model(
-        folder.name, "kernel", spec, 5, [member], packaged().model.intervals,
-        wide_reference(member.statistics, basis), metrics, {"seed": seed},
+        folder.name, "kernel", spec, 5, [member], widths,
+        wide_reference(member.statistics, basis), metrics, {"seed": seed}, dimensions,
     )  # fmt: skip
     model_folder.save(model, Workspace(folder))
     return folder
@@ -180,7 +188,7 @@ def test_files_and_folders_hold_the_same(mer_ray, tmp_path):
     for name in ("s.parquet", "s.csv", "folder"):
         score(mer_ray, music, "--out", tmp_path / name)
     table = pq.read_table(tmp_path / "s.parquet")
-    assert table.schema.equals(CATALOG_SCORES, check_metadata=False)
+    assert table.schema.equals(catalog_scores_schema(), check_metadata=False)
     assert all(f.metadata[b"unit"] for f in table.schema)
     assert same(table, pq.read_table(tmp_path / "folder" / "scores"))
     with (tmp_path / "s.csv").open(encoding="utf-8-sig") as file:
@@ -247,6 +255,69 @@ def test_another_model_makes_a_file_anew_and_does_not_mix_in_a_folder(mer_ray, t
     assert "holds scores by one:" in text
     assert "choose another folder" in text
     assert len(Workspace(tmp_path / "folder").read("scores")) == 5
+
+
+OTHERS = [("valence", "arousal"), ("tension", "energy"), ("arousal",), ("joy", "fear", "anger", "sad", "tender")]
+
+
+@pytest.mark.parametrize("dimensions", OTHERS)
+def test_a_model_of_other_dimensions_fills_its_own_columns_and_every_command_reads_them(mer_ray, tmp_path, dimensions):
+    spec = parts(packaged().model.feature)[0]
+    model = save_model(tmp_path / "model", spec=spec, dimensions=dimensions)
+    music = write_tunes(tmp_path / "music", 12)
+    loaded = predictor.load(str(model))
+    assert loaded.dimensions == dimensions
+    expected = mer_ray_module.score(music, loaded)
+    assert expected.schema == catalog_scores_schema(dimensions)
+    for name in ("s.parquet", "s.csv", "s.xlsx", "folder"):
+        target = tmp_path / name
+        text = score(mer_ray, tmp_path / "music", "--model", model, "--out", target)
+        heads = next(line for line in text.splitlines() if line.strip().startswith("Track "))
+        mood = ["Mood"] if {"valence", "arousal"} <= set(dimensions) else []
+        assert heads.split() == ["Track", *(d.capitalize() for d in dimensions), *mood, "Time"]
+        found = scores_table.read(target).sort_by("uri")
+        assert found.schema == scores_schema(dimensions)
+        for column in (c for c in found.column_names if c.endswith(dimensions)):
+            assert found[column].to_pylist() == pytest.approx(expected[column].to_pylist(), abs=1e-6)
+        playlist = "playlist", target, "--where", f"{dimensions[-1]} <= 1 and width > 0", "--sort", f"-{dimensions[0]}"
+        code, out, err = mer_ray(*playlist, "--out", tmp_path / "l.m3u8")
+        assert (code, err) == (0, "")
+        assert "12 of 12 tracks" in out
+        code, _, err = mer_ray("playlist", target, "--where", "dominance > 0.5")
+        assert (code, f"these scores have no dominance: their dimensions are: {', '.join(dimensions)}" in err) == (
+            2,
+            True,
+        )
+        code, out, err = mer_ray("neighbours", target, "tune003", "--by", "feeling")
+        assert (code, err) == (0, "")
+        assert f"{dimensions[0]} 0." in out
+        assert mer_ray("explore", target, "--out", tmp_path / "e.html")[0] == 0
+    with (tmp_path / "s.rollups.csv").open(encoding="utf-8-sig") as file:
+        heads = next(csv.reader(file))
+    assert [h.removeprefix("mean_") for h in heads if h.startswith("mean_")] == list(dimensions)
+    out = score(
+        mer_ray,
+        tmp_path / "music",
+        "--model",
+        save_model(tmp_path / "other", spec=spec),
+        "--out",
+        target.parent / "s.csv",
+    )
+    assert "held 12 scores by model:" in out
+    assert scores_table.read(tmp_path / "s.csv").schema == SCHEMAS["scores"]
+
+
+def test_frames_are_scored_by_models_of_other_dimensions(mer_ray, tmp_path):
+    pq.write_table(many_frames(5), tmp_path / "f.parquet")
+    model = save_model(tmp_path / "model", dimensions=("tension", "energy"))
+    score(mer_ray, tmp_path / "f.parquet", "--model", model, "--out", tmp_path / "folder")
+    found = Workspace(tmp_path / "folder").read("scores")
+    assert found.schema.equals(scores_schema(("tension", "energy")))
+    said = predictor.load(str(model)).predict_frames([frames_of(i) for i in range(5)])
+    assert np.stack([p.value for p in said]) == pytest.approx(
+        np.stack([found.sort_by("track_id")[d].to_numpy() for d in ("tension", "energy")], axis=1)
+    )
+    assert said[0].curve.shape[1] == len(said[0].lower) == len(said[0].upper) == 2
 
 
 def test_what_a_killed_run_of_another_model_left_does_not_count(mer_ray, tmp_path):

@@ -17,7 +17,7 @@ from conftest import write_tunes
 
 import mer_ray as package
 from mer_ray.errors import InputError, TrackError
-from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS
+from mer_ray.io.schemas import DIMENSIONS, catalog_scores_schema
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import predictor
 
@@ -46,7 +46,7 @@ def test_what_can_be_scored_comes_back_and_the_rest_is_told(model, tmp_path, pag
         table = package.score(iter([two, page, str(one), gone, two]), model)
     assert len(told) == 1
     assert told[0].filename == __file__
-    assert table.schema == CATALOG_SCORES
+    assert table.schema == catalog_scores_schema()
     assert table["uri"].to_pylist() == [str(two), str(one), str(two)]
     assert np.array_equal(vad(table), vad(package.score([two, one, two], model, errors="raise")))
     failed_rows = package.failures(table)
@@ -62,7 +62,7 @@ def test_what_can_be_scored_comes_back_and_the_rest_is_told(model, tmp_path, pag
 def test_nothing_but_bad_files_is_an_empty_table_and_a_warning(model, page):
     with pytest.warns(UserWarning, match="1 of 1 could not be scored"):
         table = package.score(page, model)
-    assert table.equals(CATALOG_SCORES.empty_table())
+    assert table.equals(catalog_scores_schema().empty_table())
     assert len(package.failures(table)) == 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,11 +14,10 @@ from rich.console import Console
 
 from mer_ray.errors import InputError
 from mer_ray.io import buckets
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, scores_schema
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
-from mer_ray.scoring.output import NESTED
-from mer_ray.scoring.scores_table import clock, count, find, listing, name, pieces, read
+from mer_ray.scoring.scores_table import NESTED, clock, count, find, listing, name, pieces, read
 
 SCHEMA = SCHEMAS["scores"]
 NEWER = ("album", "novelty", "sound", "waveform")
@@ -32,6 +32,84 @@ def row(i: int, artist: str = "A", title: str = "", **changes: object) -> dict[s
 
 def table(*rows: dict[str, object]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=SCHEMA)
+
+
+WIDTHS = (("lower_", -0.1), ("upper_", 0.1))
+
+
+def scored(dimensions: tuple[str, ...], first: int = 0, n: int = 3) -> pa.Table:
+    """Rows by a model of these dimensions."""
+    made = []
+    for i in range(first, first + n):
+        values = {d: round(0.3 + 0.01 * i + 0.1 * k, 9) for k, d in enumerate(dimensions)}
+        ends = {
+            f"{end}_{d}": round(v + by, 9) for end, by in (("lower", -0.1), ("upper", 0.1)) for d, v in values.items()
+        }
+        made.append({**row(i, curve=[[0.5] * len(dimensions)]), **values, **ends})
+    return pa.Table.from_pylist(made, schema=scores_schema(dimensions))
+
+
+def written(rows: pa.Table, file: Path) -> Path:
+    """The table as a file of its suffix."""
+    flat = rows.drop(NESTED)
+    if file.suffix == ".parquet":
+        pq.write_table(rows, file)
+    elif file.suffix == ".csv":
+        pacsv.write_csv(flat, file)
+    else:
+        with file.open("wb") as opened, sheet.Writer(opened, flat.schema) as writer:
+            writer.write_table(flat)
+    return file
+
+
+OTHERS = [("arousal",), ("valence", "arousal"), ("tension", "energy"), ("order", "select", "wonder", "power")]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".xlsx"])
+@pytest.mark.parametrize("dimensions", OTHERS)
+def test_scores_of_any_dimensions_come_back_from_any_file(tmp_path, dimensions, suffix):
+    rows = scored(dimensions)
+    found = read(written(rows, tmp_path / f"s{suffix}"))
+    assert found.schema == scores_schema(dimensions)
+    kept = list(NESTED) if suffix != ".parquet" else []
+    assert found.drop(kept).to_pylist() == rows.drop(kept).to_pylist()
+    assert pa.concat_tables(pieces(tmp_path / f"s{suffix}")).equals(found)
+    assert read(tmp_path / f"s{suffix}", [dimensions[0], "uri"]).column_names == [dimensions[0], "uri"]
+    assert not set(read(tmp_path / f"s{suffix}", without=NESTED).column_names) & set(NESTED)
+    assert list(pieces(tmp_path / f"s{suffix}", ["uri"], ("dominance",))) == []
+
+
+@pytest.mark.parametrize("dimensions", OTHERS)
+def test_scores_of_any_dimensions_come_back_from_a_workspace(tmp_path, dimensions):
+    for i in range(3):
+        Workspace(tmp_path).append("scores", scored(dimensions, i, 1), f"{i}")
+    assert read(tmp_path).sort_by("track_id").equals(scored(dimensions))
+
+
+def test_a_dimension_without_one_of_its_columns_is_named(tmp_path):
+    for gone in ("tension", "lower_tension", "upper_tension"):
+        written(scored(("tension", "energy")).drop([gone]), tmp_path / "s.csv")
+        with pytest.raises(InputError, match=rf"it has no column {gone}: give"):
+            read(tmp_path / "s.csv")
+
+
+def test_a_column_that_somebody_has_added_is_no_dimension(tmp_path):
+    rows = scored(("valence", "arousal"))
+    for added in ("bpm", "lower_limit", 'x"); DROP TABLE scores; --'):
+        rows = rows.append_column(added, pa.array([0.5] * 3))
+    for end in ("", "lower_", "upper_"):  # no name of a column that mer-ray writes
+        rows = rows.append_column(f'{end}y"', pa.array([0.5] * 3))
+    for suffix in (".parquet", ".csv", ".xlsx"):
+        assert read(written(rows, tmp_path / f"s{suffix}")).schema == scores_schema(("valence", "arousal"))
+
+
+def test_a_folder_of_shards_by_models_of_different_dimensions_is_refused(tmp_path):
+    written(scored(("valence", "arousal")), tmp_path / "a.parquet")
+    written(scored(("tension", "energy")), tmp_path / "b.parquet")
+    with pytest.raises(
+        InputError, match=r"a\.parquet has scores of valence, arousal, and .*b\.parquet of tension, energy"
+    ):
+        read(tmp_path)
 
 
 def test_a_file_a_folder_of_shards_and_a_workspace_read_alike(tmp_path):
@@ -92,6 +170,13 @@ def test_hostile_text_is_listed_as_text():
     assert lines[2] == ["1", "A", "–", "T2", "0.50", "0.50", "0.50", "0.25", "1:02:05", "/m/2.mp3"]
     assert lines[3][:5] == ["2", "[bold]A[/bold]", "–", "x", "y"]
     assert "[link=http://x]/m" in lines[3]
+
+
+def test_the_dimensions_are_listed_by_letters_or_by_names():
+    for dimensions, heads in ((("valence", "arousal"), ["V", "A"]), (("tension", "valence"), ["Tension", "Valence"])):
+        console = Console(width=120, record=True, file=io.StringIO())
+        console.print(listing(scored(dimensions), [0]))
+        assert console.export_text().split()[4:7] == [*heads, "Time"]
 
 
 def test_a_time_reads_as_on_a_player():

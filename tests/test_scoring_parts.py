@@ -26,7 +26,7 @@ from mer_ray.errors import InputError, TrackError
 from mer_ray.features import FeatureSpec
 from mer_ray.features.joined import Joined, frames_of, parts
 from mer_ray.io.objects import local_copy
-from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, catalog_scores_schema, dimensions_of, scores_schema
 from mer_ray.scoring import predictor, preview, rows, standing
 from mer_ray.scoring.catalog import file_id, find
 from mer_ray.scoring.frames import MAX_ROWS, Frames, ids, shards, unit_rows
@@ -228,16 +228,16 @@ def test_a_drawing_is_small_and_misses_no_peak(n):
 # rows ----------------------------------------------------------------------------------------------------------------
 
 
-def prediction(n: int = 3) -> Prediction:
-    half = np.full(3, 0.5)
-    return Prediction(half, half - 0.1, half + 0.1, np.full((n, 3), 0.5), 1.0, 0.7, np.zeros(4, np.float32))
+def prediction(n: int = 3, size: int = 3) -> Prediction:
+    half = np.full(size, 0.5)
+    return Prediction(half, half - 0.1, half + 0.1, np.full((n, size), 0.5), 1.0, 0.7, np.zeros(4, np.float32))
 
 
 def test_rows_hold_what_is_known_and_nulls_for_the_rest():
     waveform = np.float32([[1.0, HOP_S], [0.2, HOP_S]])
     tracks = [{"track_id": "a"}, {"track_id": "b", "artist": "A\n", "title": "T", "album": "L", "uri": "/m/ b.mp3"}]
     table = rows.table(
-        [Scored(tracks[0], prediction(1), 1.0, "m"), Scored(tracks[1], prediction(2), 2.0, "m", waveform)]
+        [Scored(tracks[0], prediction(1), 1.0, "m"), Scored(tracks[1], prediction(2), 2.0, "m", waveform)], DIMENSIONS
     )
     table.validate(full=True)
     assert table.schema == SCHEMA
@@ -245,8 +245,20 @@ def test_rows_hold_what_is_known_and_nulls_for_the_rest():
     assert [a[c] for c in ("artist", "title", "album", "uri", "waveform")] == ["", "", None, "", None]
     assert [b[c] for c in ("artist", "title", "album", "uri", "waveform")] == ["A", "T", "L", "/m/ b.mp3", [255, 51]]
     assert [len(r["curve"]) for r in (a, b)] == [1, 2]
-    assert rows.table([]).equals(SCHEMA.empty_table())
-    assert set(rows.COLUMNS) == set(SCHEMA.names)
+    assert rows.table([], DIMENSIONS).equals(SCHEMA.empty_table())
+    assert set(rows.COLUMNS) == set(scores_schema(()).names)
+
+
+@pytest.mark.parametrize("dimensions", [("arousal",), ("valence", "arousal"), ("tension", "energy", "wonder", "power")])
+def test_rows_have_a_column_of_each_dimension_and_no_other(dimensions):
+    table = rows.table([Scored({"track_id": "a"}, prediction(2, len(dimensions)), 1.0, "m")], dimensions)
+    table.validate(full=True)
+    assert table.schema == scores_schema(dimensions)
+    assert dimensions_of(table.schema, "scores") == dimensions
+    [row] = table.to_pylist()
+    ends = {"": 0.5, "lower_": 0.4, "upper_": 0.6}
+    assert {n: row[n] for n in row if n.endswith(dimensions)} == {e + d: v for e, v in ends.items() for d in dimensions}
+    assert row["curve"] == [[0.5] * len(dimensions)] * 2
 
 
 # the Python interface ------------------------------------------------------------------------------------------------
@@ -256,11 +268,11 @@ def test_the_interface_answers_in_the_order_of_the_files(packaged, tmp_path, mon
     monkeypatch.chdir(tmp_path)
     paths = write_tunes(tmp_path / "music", 3)[::-1]
     table = mer_ray.score([*paths, Path("music/tune000.flac")], packaged)
-    assert table.schema == CATALOG_SCORES
+    assert table.schema == catalog_scores_schema()
     assert table["uri"].to_pylist() == [*map(str, paths), str(tmp_path / "music" / "tune000.flac")]
     one = mer_ray.score(str(paths[0])).to_pylist()
     assert one == standing.added(table.slice(0, 1)).to_pylist()
-    assert mer_ray.score([]).equals(CATALOG_SCORES.empty_table())
+    assert mer_ray.score([]).equals(catalog_scores_schema().empty_table())
 
 
 def test_command_and_interface_agree_and_the_interface_needs_neither_ray_nor_jax(tmp_path):
@@ -329,9 +341,10 @@ def test_frames_that_are_none(packaged):
 HOSTILE = "[red]x[/red] [link=http://e]\x1b[31m\u202e"
 
 
-def shown(n: int, folder: Path, width: int, **known: str) -> str:
+def shown(n: int, folder: Path, width: int, dimensions: tuple[str, ...] = DIMENSIONS, **known: str) -> str:
+    made = prediction(1, len(dimensions))
     tracks = [{"track_id": str(i), "title": f"{HOSTILE}{i}", "uri": f"/m/[b]{i % 2}/{i}.mp3"} for i in range(n)]
-    table = rows.table([Scored({**t, **known}, prediction(1), 61.0, "m") for t in tracks])
+    table = rows.table([Scored({**t, **known}, made, 61.0, "m") for t in tracks], dimensions)
     pq.write_table(table, folder / "s.parquet")
     console = Console(width=width, record=True, file=io.StringIO())
     for part in preview.tables(folder / "s.parquet", width):
@@ -355,6 +368,18 @@ def test_few_tracks_are_listed_and_more_by_folder(tmp_path, n, listed):
 def test_without_folders_albums_are_listed_or_nothing(tmp_path):
     assert "A – L[b]" in shown(41, tmp_path, 120, uri="", artist="A", album="L[b]")
     assert shown(41, tmp_path, 120, uri="") == ""
+
+
+@pytest.mark.parametrize("n", [3, 41])
+@pytest.mark.parametrize("dimensions", [("arousal",), ("valence", "arousal"), ("joyful_activation", "tension")])
+def test_the_dimensions_of_the_scores_are_shown_and_no_others(tmp_path, n, dimensions):
+    text = shown(n, tmp_path, 50 + 20 * len(dimensions), dimensions)
+    heads = next(line for line in text.splitlines() if "Time" in line)
+    heads = heads.replace("Joyful activation", "Joyful_activation").split()
+    [first] = [i for i, head in enumerate(heads) if head.lower() == dimensions[0]]
+    assert tuple(h.lower() for h in heads[first : first + len(dimensions) + 1]) == (*dimensions, "time")
+    listed = [line for line in text.splitlines() if "0.50 0.40–0.60" in line or "0.50 0.50–0.50" in line]
+    assert [line.count("0.50 0.") for line in listed] == [len(dimensions)] * (3 if n == 3 else 2)
 
 
 def test_a_narrow_terminal_shows_no_intervals(tmp_path):

@@ -213,6 +213,46 @@ def test_a_slip_is_one_line_that_shows_what_to_write(expression, message):
     assert len(str(error.value)) < 800
 
 
+def of(*dimensions: str) -> pa.Table:
+    """Two rows by a model of these dimensions, 0.2 and 0.4, with intervals of 0.1 and 0.3."""
+    values = {f"{end}{d}": [0.2 + w, 0.4 + 3 * w] for d in dimensions for end, w in ENDS.items()}
+    return pa.table({"title": ["a", "b"], **values})
+
+
+ENDS = {"": 0.0, "lower_": -0.05, "upper_": 0.05}
+
+
+def test_the_columns_are_those_of_the_scores_own_dimensions():
+    assert mask("tension > 0.3 and upper_energy < 0.6", of("tension", "energy")).tolist() == [False, True]
+    assert mask("width > 0.2", of("arousal")).tolist() == [False, True]
+    assert order("-tension", of("tension", "energy", "wonder")).tolist() == [1, 0]
+    assert mask("title = 'a' and width < 0.2", of("order", "select")).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("expression", "dimensions", "message"),
+    [
+        ("dominance > 0.5", ["valence", "arousal"], "these scores have no dominance: their dimensions are: valence, a"),
+        ("Upper_Dominance > 0.5", ["arousal"], "these scores have no dominance: their dimensions are: arousal"),
+        ("valence_percentile > 50", ["tension", "energy"], "no valence: their dimensions are: tension, energy"),
+        (
+            "mood = 'calm'",
+            ["tension", "energy"],
+            "a mood follows from valence and arousal, and these scores have tension",
+        ),
+        ("mood = 'calm'", ["arousal"], "these scores have arousal"),
+        ("tension > 0.5", ["valence", "arousal"], "there is no column tension: there are"),
+        ("tension > 0.5", ["valence", "arousal"], "the dimensions are valence, arousal;"),
+        ("tensoin > 0.5", ["tension", "energy"], "did you mean tension?"),
+    ],
+)
+def test_a_dimension_that_the_scores_lack_is_named_with_those_that_they_have(expression, dimensions, message):
+    for ask, text in ((mask, expression), (order, expression.split()[0])):
+        with pytest.raises(InputError) as error:
+            ask(text, of(*dimensions))
+        assert message in str(error.value)
+
+
 @pytest.mark.parametrize(
     "expression",
     [

@@ -15,16 +15,21 @@ from hypothesis import strategies as st
 from scipy.stats import percentileofscore
 
 from mer_ray.cli import main
-from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS, STANDING
+from mer_ray.io.schemas import DIMENSIONS, catalog_scores_schema, scores_schema, standing_schema
 from mer_ray.scoring import output, sheet, standing
 from mer_ray.scoring.playlist import choose
 
-SCHEMA = SCHEMAS["scores"]
+STANDING = standing_schema().names
 VALUES = st.lists(st.tuples(*[st.floats(0, 1, width=16)] * 3), min_size=1, max_size=40)
 
 
-def table(vad: np.ndarray | list[tuple[float, ...]], width: float = 0.0, first: int = 0) -> pa.Table:
-    """Rows of ``scores`` with these values (N, 3), numbered from ``first``."""
+def table(
+    vad: np.ndarray | list[tuple[float, ...]],
+    width: float = 0.0,
+    first: int = 0,
+    dimensions: tuple[str, ...] = DIMENSIONS,
+) -> pa.Table:
+    """Rows of ``scores`` with these values (N, 3), of which the first are taken, numbered from ``first``."""
     vad = np.reshape(vad, (-1, 3))
     n = len(vad)
     columns: dict[str, object] = {
@@ -36,10 +41,11 @@ def table(vad: np.ndarray | list[tuple[float, ...]], width: float = 0.0, first: 
         "curve_hop_s": [1.0] * n,
         "curve": [[]] * n,
     }
-    for i, d in enumerate(DIMENSIONS):
+    for i, d in enumerate(dimensions):
         for end, by in (("", 0.0), ("lower_", -width), ("upper_", width)):
             columns[end + d] = np.clip(vad[:, i] + by, 0, 1)
-    return pa.table([pa.array(columns.get(f.name, [None] * n), f.type) for f in SCHEMA], schema=SCHEMA)
+    schema = scores_schema(dimensions)
+    return pa.table([pa.array(columns.get(f.name, [None] * n), f.type) for f in schema], schema=schema)
 
 
 def drawn(n: int, seed: int = 0) -> np.ndarray:
@@ -65,7 +71,7 @@ def test_percentiles_are_scipys_and_ties_share_one(values):
 @given(VALUES)
 def test_only_the_order_within_the_catalog_counts(values):
     squeezed = 0.4 + 0.2 * np.array(values) ** 3
-    [one, other] = [standing.added(table(v)).select(STANDING.names).to_pylist() for v in (values, squeezed)]
+    [one, other] = [standing.added(table(v)).select(STANDING).to_pylist() for v in (values, squeezed)]
     assume(all(len(np.unique(a)) == len(np.unique(b)) for a, b in zip(squeezed.T, np.transpose(values), strict=True)))
     assert one == other  # where no two values became one by rounding
 
@@ -82,11 +88,25 @@ def test_a_catalog_between_04_and_06_has_words_of_all_directions_and_a_middle():
 
 
 def test_few_tracks_have_no_mood_and_one_is_in_the_middle_of_itself():
-    assert standing.added(table(drawn(1))).select(STANDING.names).to_pylist() == [
+    assert standing.added(table(drawn(1))).select(STANDING).to_pylist() == [
         {**{f"{d}_percentile": 50.0 for d in DIMENSIONS}, "mood": None}
     ]
     assert standing.added(table(drawn(9)))["mood"].null_count == 9
     assert standing.added(table(drawn(10)))["mood"].null_count == 0
+
+
+@pytest.mark.parametrize("dimensions", [("arousal",), ("tension", "energy"), ("arousal", "valence")])
+def test_percentiles_are_those_of_the_dimensions_and_a_mood_needs_valence_and_arousal(dimensions):
+    vad = drawn(40)
+    whole = standing.added(table(vad))
+    made = standing.added(table(vad, dimensions=dimensions))
+    assert made.column_names == catalog_scores_schema(dimensions).names
+    for d, own in zip(DIMENSIONS, dimensions, strict=False):
+        assert made[f"{own}_percentile"].to_pylist() == whole[f"{d}_percentile"].to_pylist()
+    assert ("mood" in made.column_names) == (set(dimensions) == {"valence", "arousal"})
+    if "mood" in made.column_names:  # whatever the order of the columns
+        swapped = vad[:, [1, 0, 2]]
+        assert made["mood"].to_pylist() == standing.added(table(swapped))["mood"].to_pylist()
 
 
 # files ---------------------------------------------------------------------------------------------------------------
@@ -105,7 +125,7 @@ def columns_of(target: Path) -> pa.Table:
     if target.suffix == ".csv":
         return pacsv.read_csv(target)
     with target.open("rb") as file:
-        return sheet.read(file, CATALOG_SCORES, target.name)
+        return sheet.read(file, lambda names: catalog_scores_schema(), target.name)
 
 
 @pytest.mark.parametrize("limit", [output.SORTED_ROWS, 5])
@@ -121,7 +141,7 @@ def test_new_tracks_move_all_percentiles_of_a_file(tmp_path, monkeypatch, name, 
         assert made[f"{d}_percentile"].to_pylist() == pytest.approx(expected[f"{d}_percentile"].to_pylist(), abs=1e-6)
     assert made["mood"].to_pylist() == expected["mood"].to_pylist()
     at = made.column_names.index("dominance")
-    assert made.column_names[at + 1 : at + 5] == STANDING.names
+    assert made.column_names[at + 1 : at + 5] == STANDING
 
 
 def test_an_older_file_gets_them_with_the_next_tracks(tmp_path):

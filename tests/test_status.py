@@ -70,6 +70,28 @@ def test_what_it_finds(workspace):
     assert all(f["advice"] == ADVICE[f["reason"]] for f in found["failures"])
 
 
+def test_models_of_different_dimensions_are_listed_side_by_side(workspace):
+    model = workspace.read_json("runs", "cnn-mfcc", "model.json")
+    for name, r2 in (("tension", 0.1), ("energy", 0.7)):
+        model["metrics"][name] = {"r2": r2}
+    for name in DIMENSIONS:
+        del model["metrics"][name]
+    workspace.write_json({**model, "dimensions": ["tension", "energy"]}, "runs", "cnn-mfcc", "model.json")
+    models = look(workspace)["models"]
+    assert [(m["name"], m["best"], list(m["r2"])) for m in models] == [
+        ("cnn-mfcc", True, ["tension", "energy"]),
+        ("lstm-mfcc", False, [*DIMENSIONS]),
+    ]
+    _, text = typed("status", "--workspace", workspace.uri)
+    [heads] = [line.split() for line in text.splitlines() if "Tension" in line]
+    assert heads == ["Model", "Tension", "Energy", "Valence", "Arousal", "Dominance", "Tracks", "Trained"]
+    rows = [line.split()[:7] for line in text.splitlines() if "-mfcc" in line]
+    assert rows == [
+        ["*", "cnn-mfcc", "0.100", "0.700", "–", "–", "–"],
+        ["lstm-mfcc", "–", "–", *["0.250"] * 3, "2"],
+    ]
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 def test_what_people_see(workspace, columns, monkeypatch):
     monkeypatch.setattr(console.out, "width", columns)

@@ -203,9 +203,10 @@ def test_separate_heads_answer_for_one_dimension_each():
 
 
 def test_every_part_has_a_seed_of_its_own():
-    plan = parts("lstm", folds=5, repeats=3, members=2, separate=True, seed=7)
+    plan = parts("lstm", folds=5, repeats=3, members=2, separate=3, seed=7)
     assert len(plan) == len({p.seed for p in plan}) == len({p.number for p in plan}) == 90
-    assert len(parts("kernel", folds=5, repeats=3, members=2, separate=True, seed=7)) == 15
+    assert len(parts("kernel", folds=5, repeats=3, members=2, separate=3, seed=7)) == 15
+    assert [p.target for p in parts("lstm", folds=1, repeats=1, members=1, separate=2, seed=7)] == [0, 1]
 
 
 @pytest.mark.parametrize("loss", ["huber", "ccc", "nll"])
@@ -348,6 +349,14 @@ def test_a_saved_model_answers_the_same_in_another_process(folder):
     assert json.loads(message.stdout) == pytest.approx(mine.tolist(), abs=1e-6)
 
 
+def test_a_model_names_its_dimensions_and_one_of_an_earlier_version_has_v_a_and_d(folder):
+    described = json.loads((folder / "model.json").read_text())
+    assert described.pop("dimensions") == list(DIMENSIONS)
+    (folder / "model.json").write_text(json.dumps(described))
+    assert model_folder.load(str(folder)).dimensions == DIMENSIONS
+    assert model_folder.describe(Workspace(folder.parent), folder.name)["dimensions"] == list(DIMENSIONS)
+
+
 def test_a_model_folder_is_plain_data(folder):
     from safetensors.numpy import load
 
@@ -379,6 +388,12 @@ DAMAGES = {
     ),
     "a feature without name": lambda f: edit(f / "model.json", feature={}),
     "a network of another width": lambda f: edit(f / "model.json", network="cnn"),
+    "fewer dimensions than weights": lambda f: edit(f / "model.json", dimensions=["valence", "arousal"]),
+    "more dimensions than figures": lambda f: edit(f / "model.json", dimensions=[*DIMENSIONS, "tension"]),
+    "a dimension twice": lambda f: edit(f / "model.json", dimensions=["valence", "arousal", "arousal"]),
+    "a dimension that is a path": lambda f: edit(f / "model.json", dimensions=["valence", "arousal", "../x"]),
+    "dimensions of another type": lambda f: edit(f / "model.json", dimensions=3),
+    "intervals of two dimensions": lambda f: edit(f / "model.json", intervals=even_intervals([0.1, 0.2]).to_json()),
 }
 
 
@@ -442,7 +457,7 @@ def workspace(tmp_path) -> Workspace:
     from mer_ray.io.tables import now
 
     made = Workspace(tmp_path / "workspace")
-    nothing = dict.fromkeys(("album", "composer", "mbid", "spotify_id", "uri", "given"))
+    nothing = dict.fromkeys(("album", "composer", "mbid", "spotify_id", "uri"))
     nothing["tags"] = []
     named = {"d": ("Björk", "1"), "a": ("BJORK", "2"), "c": ("", "3"), "b": ("B", "4"), "e": ("E", "5")}
     made.append_rows(
@@ -493,6 +508,50 @@ def test_rows_find_each_other_by_their_ids(workspace):
     assert dataset.fingerprint(spec) == data.load(workspace, SPEC).fingerprint(spec)
     assert dataset.fingerprint(spec) != dataset.fingerprint(features.resolve("mfcc", Params(n_mfcc=13)))
     assert dataset.fingerprint(spec) != replace(dataset, labels=dataset.labels + 0.01).fingerprint(spec)
+
+
+def test_labels_are_of_the_dimensions_that_any_track_has_one_of(workspace):
+    rows = workspace.read("labels").drop_columns("dominance").to_pylist()
+    (a,) = [r for r in rows if r["track_id"] == "a"]
+    a |= {"arousal": None, "se_valence": 0.05}
+    a["curves"] = [
+        {"dimension": "valence", "time_s": [0.5, 1.0], "value": [0.25, 0.5]},
+        {"dimension": "arousal", "time_s": [1.0, 2.0], "value": [0.75, 1.0]},
+    ]
+    workspace.discard("labels")
+    workspace.append_rows("labels", rows)
+    dataset = data.load(workspace, SPEC)
+    assert dataset.dimensions == ("valence", "arousal")
+    nan = np.nan
+    np.testing.assert_array_equal(dataset.labels, [[0.1, nan], [0.3, 0.15], [0.4, 0.2]])
+    np.testing.assert_array_equal(dataset.errors, [[0.05, nan], [nan, nan], [nan, nan]])
+    curve, *others = dataset.curves
+    assert others == [None, None]
+    assert curve is not None
+    assert curve.time_s.tolist() == [0.5, 1.0, 2.0]
+    np.testing.assert_array_equal(curve.values, [[0.25, nan], [0.5, 0.75], [nan, 1.0]])
+    some = dataset.of([2, 0])
+    assert (some.dimensions, list(some.curves)) == (dataset.dimensions, [None, curve])
+    prints = {dataset.fingerprint(SPEC), replace(dataset, curves=()).fingerprint(SPEC)}
+    prints.add(replace(dataset, dimensions=("valence", "tension")).fingerprint(SPEC))
+    assert len(prints) == 3
+
+
+def test_sets_splits_and_folds_are_those_of_the_tracks(workspace):
+    plain = data.load(workspace, SPEC)
+    assert (plain.datasets, plain.splits, plain.given_folds) == ([""] * 3, [""] * 3, [""] * 3)
+    rows = workspace.read("tracks").to_pylist()
+    for row in rows:
+        row |= {"c": {"dataset": "DEAM", "split": "test"}, "d": {"split": "train", "fold": "2"}}.get(
+            row["track_id"], {}
+        )
+    workspace.discard("tracks")
+    workspace.append_rows("tracks", rows)
+    dataset = data.load(workspace, SPEC)
+    assert dataset.datasets == ["", "DEAM", ""]
+    assert dataset.splits == ["", "test", "train"]
+    assert dataset.given_folds == ["", "", "2"]
+    assert dataset.fingerprint(SPEC) != plain.fingerprint(SPEC)
 
 
 @pytest.mark.parametrize(("table", "stage"), [("labels", "label"), ("tracks", "collect"), ("features/mfcc", "extract")])

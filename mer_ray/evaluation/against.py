@@ -12,11 +12,10 @@ import numpy as np
 from mer_ray.errors import InputError
 from mer_ray.evaluation.bootstrap import difference, group_sizes, resample, uneven
 from mer_ray.evaluation.escape import markdown_text
-from mer_ray.evaluation.metric_tables import HEADS, Cells, lines, number
+from mer_ray.evaluation.metric_tables import HEADS, Cells, heading, lines, number
 from mer_ray.evaluation.metrics import METRICS
-from mer_ray.evaluation.predictions import Predictions, joined_groups, other_labels, shared_ids
+from mer_ray.evaluation.predictions import Predictions, common, joined_groups, other_labels, shared_ids
 from mer_ray.io.cells import guard
-from mer_ray.io.schemas import DIMENSIONS
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,16 @@ class Difference:
 
 
 def compare(this: Predictions, that: Predictions, names: tuple[str, str]) -> list[Difference]:
-    """All metrics of all dimensions, paired over the common tracks and groups.
+    """All metrics of the common dimensions, paired over the common tracks and groups.
 
-    Raises InputError where they have no track in common, or different labels of a track.
+    Raises InputError where they have no track or no dimension in common, or different labels of a track.
     """
+    dimensions = common(this, that)
+    if not dimensions:
+        raise InputError(
+            f"{names[0]} predicts {', '.join(this.dimensions)}, {names[1]} {', '.join(that.dimensions)}",
+            "compare runs that have a dimension in common",
+        )
     ids = shared_ids([this, that])
     if not ids:
         raise InputError(f"{names[0]} and {names[1]} have no track in common", "compare runs on the same catalog")
@@ -64,17 +69,29 @@ def compare(this: Predictions, that: Predictions, names: tuple[str, str]) -> lis
             f"{names[0]} and {names[1]} have other labels for {other:,} of the {len(ids):,} tracks that both predicted",
             "compare runs that were trained on the same labels",
         )
-    groups = joined_groups([this.groups, that.groups])
-    remark = uneven(len(ids), **group_sizes(groups))
+    this, that, all_groups = this.of(dimensions), that.of(dimensions), joined_groups([this.groups, that.groups])
     out = []
-    for i, dimension in enumerate(DIMENSIONS):
-        a, b = resample(this.labels[:, i], [this.predicted[..., i], that.predicted[..., i]], groups)
+    for i, dimension in enumerate(dimensions):
+        labels = this.labels[:, i]
+        groups = [g for g, known in zip(all_groups, np.isfinite(labels), strict=True) if known]
+        if not groups:
+            continue
+        remark = uneven(len(groups), **group_sizes(groups))
+        a, b = resample(labels, [this.predicted[..., i], that.predicted[..., i]], all_groups)
         value, interval = difference(a, b)
         for k, figure in enumerate(METRICS):
             lower, upper = interval[k].tolist()
             figures = float(a.value[k]), float(b.value[k]), float(value[k])
-            out.append(Difference(dimension, *names, figure, *figures, lower, upper, len(ids), remark))
+            out.append(Difference(dimension, *names, figure, *figures, lower, upper, len(groups), remark))
     return out
+
+
+def not_compared(this: Predictions, that: Predictions, names: tuple[str, str]) -> list[str]:
+    """Sentences on the dimensions that only one of two runs predicts."""
+    shared = common(this, that)
+    pairs = zip(names, names[::-1], (this, that), strict=True)
+    only = [(a, b, [d for d in p.dimensions if d not in shared]) for a, b, p in pairs]
+    return [f"Not compared: {', '.join(found)}, which {a} predicts and {b} does not." for a, b, found in only if found]
 
 
 HEAD = ("This", "That", "Figure", "this", "that", "this − that", "95 % interval", "This is")
@@ -108,19 +125,24 @@ def caption(differences: Sequence[Difference]) -> str:
     tracks = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
     remarks = "".join(f" {r}" for r in dict.fromkeys(d.remark for d in differences) if r)
     return (
-        f"On the {tracks} tracks that both predicted out of fold; 95 % intervals of the paired difference, bootstrap "
-        f"over groups. Not distinguishable: the interval includes 0. Each is one comparison, not corrected for their "
-        f"number.{remarks}"
+        f"On the {tracks} tracks that both predicted, not trained on; 95 % intervals of the paired difference, "
+        "bootstrap over groups. Not distinguishable: the interval includes 0. Each is one comparison, not corrected "
+        f"for their number.{remarks}"
     )
 
 
-def markdown(differences: Sequence[Difference], location: str) -> str:
-    """``report/against.md``; location: the run or workspace compared with."""
+def dimensions_of(differences: Sequence[Difference]) -> list[str]:
+    """The dimensions that were compared, each once, in their order."""
+    return list(dict.fromkeys(d.dimension for d in differences))
+
+
+def markdown(differences: Sequence[Difference], location: str, remarks: Sequence[str] = ()) -> str:
+    """``report/against.md``; location: the run or workspace compared with; remarks: of `not_compared`."""
     parts = [f"# This workspace's runs against {markdown_text(location, 500)}", ""]
-    for dimension in DIMENSIONS:
+    for dimension in dimensions_of(differences):
         rows = cells(differences, dimension)
-        parts += [f"## {dimension.capitalize()}", "", *lines(HEAD, rows, n_texts=3, last_is_text=True), ""]
-    return "\n".join([*parts, caption(differences), ""])
+        parts += [f"## {heading(dimension)}", "", *lines(HEAD, rows, n_texts=3, last_is_text=True), ""]
+    return "\n".join([*parts, caption(differences), *(markdown_text(remark, 1_000) for remark in remarks), ""])
 
 
 def to_csv(differences: Sequence[Difference]) -> str:

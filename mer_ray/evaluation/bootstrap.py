@@ -40,7 +40,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_ray.evaluation.metrics import METRICS, mean_over_repeats, moments
+from mer_ray.evaluation.metrics import METRICS, labelled, mean_over_repeats, moments
 
 DRAWS = 2_000
 LEVEL = 0.95
@@ -64,16 +64,22 @@ class Resampled:
 
 
 def resample(
-    labels: np.ndarray, predictions: Sequence[np.ndarray], groups: Sequence[str], draws: int = DRAWS, seed: int = 0
+    labels: np.ndarray,
+    predictions: Sequence[np.ndarray],
+    groups: Sequence[str] | np.ndarray,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> list[Resampled]:
     """Draw groups with replacement: labels (N,), predictions (N,) or (R_i, N) each, groups (N,).
 
+    Tracks without a label (NaN) are left out, with the groups that have no other ones.
     All predictions have the same draws, so that any two of one call can be compared by `difference`. A metric of
     repeats is its mean over them, in every draw.
     """
-    columns = [moments(labels, p) for p in predictions]  # of (R_i, N, 9)
+    labels, names, *known = labelled(labels, np.asarray(groups, dtype=object), *predictions)
+    columns = [moments(labels, p) for p in known]  # of (R_i, N, 9)
     repeats = [len(c) for c in columns]
-    sums = _group_sums(np.concatenate(columns), groups)  # (G, all repeats, 9)
+    sums = _group_sums(np.concatenate(columns), names)  # (G, all repeats, 9)
     n_groups, n_effective = len(sums), effective(sums[:, 0, 0])
     drawn = draw(sums.reshape(n_groups, -1), draws, seed).reshape(draws, -1, sums.shape[-1])
     whole = sums.sum(axis=0)
@@ -154,9 +160,9 @@ def _from_scale(values: np.ndarray) -> np.ndarray:
     return np.stack([m.scale.back(values[..., i]) for i, m in enumerate(METRICS.values())], axis=-1)
 
 
-def _group_sums(columns: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+def _group_sums(columns: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """(R, N, 9) → (G, R, 9), the groups in the order of their names."""
-    _, index = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    _, index = np.unique(groups.astype(str), return_inverse=True)
     order = np.argsort(index, kind="stable")
     starts = np.flatnonzero(np.diff(index[order], prepend=-1))
     sums: np.ndarray = np.add.reduceat(columns[:, order], starts, axis=1).transpose(1, 0, 2)

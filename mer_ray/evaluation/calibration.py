@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mer_ray.evaluation.bootstrap import effective, times_error
-from mer_ray.evaluation.metrics import CONSTANT_SD, moments
+from mer_ray.evaluation.metrics import CONSTANT_SD, labelled, moments
 
 BINS = 8
 
@@ -39,11 +39,13 @@ class Calibration:
 def calibration(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], bins: int = BINS) -> Calibration:
     """Labels (N,), predictions (R, N), groups (N,) → at most ``bins`` bins of about equal numbers of predictions.
 
-    The repeats are pooled. The interval is of a ratio of sums over groups (Cochran 1977, Sampling Techniques, 6), so it
-    allows for correlated tracks of a group and repeats of a track; its width is `bootstrap.times_error`.
+    Tracks without a label (NaN) are left out. The repeats are pooled. The interval is of a ratio of sums over groups
+    (Cochran 1977, Sampling Techniques, 6), so it allows for correlated tracks of a group and repeats of a track; its
+    width is `bootstrap.times_error`.
     """
+    labels, predicted, names = labelled(labels, predicted, np.asarray(groups, dtype=object))
     repeats, n = predicted.shape
-    _, group = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    _, group = np.unique(names.astype(str), return_inverse=True)
     p, t, g = predicted.ravel(), np.tile(labels, repeats), np.tile(group, repeats)
     edges = np.unique(np.quantile(p, np.linspace(0, 1, min(bins, n) + 1)))
     _, index = np.unique(np.searchsorted(edges[1:-1], p, side="right"), return_inverse=True)

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mer_ray.evaluation.bootstrap import Resampled, difference, interval, resample
-from mer_ray.evaluation.metrics import INDEX, Metrics, constant_mean, constant_median, metrics, spread
+from mer_ray.evaluation.metrics import (
+    INDEX,
+    Metrics,
+    constant_mean,
+    constant_median,
+    labelled,
+    metrics,
+    spread,
+)
 
 CONSTANTS = {"constant mean": constant_mean, "constant median": constant_median}
 BASELINES = ("ridge", "svr")
@@ -74,18 +82,30 @@ class Row:
         return "; ".join(words)
 
 
-def judge(labels: np.ndarray, groups: Sequence[str], candidates: Sequence[Candidate]) -> list[Row]:
+def judge(
+    labels: np.ndarray, groups: Sequence[str], candidates: Sequence[Candidate], values: Sequence[float] | None = None
+) -> list[Row]:
     """Rows for the constants and then for each candidate: labels (N,), groups (N,).
 
-    The constants use the first candidate's folds. Every comparison is paired, by the same draws of groups.
+    Tracks without a label (NaN) are left out. Every comparison is paired, by the same draws of groups.
+
+    values: of the `CONSTANTS`, where the training tracks are others; None for those of the first candidate's folds.
     """
+    names = np.asarray(groups, dtype=object)
+    pairs = [column for c in candidates for column in (c.predicted, c.fold)]
+    labels, names, *columns = labelled(labels, names, *pairs)
+    candidates = [
+        replace(c, predicted=p, fold=f) for c, p, f in zip(candidates, columns[::2], columns[1::2], strict=True)
+    ]
     fold = candidates[0].fold
     constants = [
         Candidate(name, "-", np.stack([constant(labels, f) for f in fold]), fold)
-        for name, constant in CONSTANTS.items()
+        for name, constant in (CONSTANTS if values is None else {}).items()
     ]
+    for name, value in zip(CONSTANTS, values or (), strict=False):
+        constants.append(Candidate(name, "-", np.full(fold.shape, value), fold))
     rows = [*constants, *candidates]
-    resampled = resample(labels, [c.predicted for c in rows], groups)
+    resampled = resample(labels, [c.predicted for c in rows], names)
     r2 = np.array([r.value[R2] for r in resampled])
     best = None if np.isnan(r2).all() else int(np.nanargmax(r2))
     svr = {c.feature: r for c, r in zip(rows, resampled, strict=True) if c.network == "svr"}

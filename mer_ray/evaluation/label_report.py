@@ -6,11 +6,13 @@ Statistics are accumulated batch by batch, in constant memory.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.io.schemas import DIMENSIONS
@@ -18,49 +20,103 @@ from mer_ray.labels.columns import Tags
 from mer_ray.labels.lexicon import fold
 from mer_ray.labels.terms import Matcher
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 BINS = 1_000  # of histograms, from which quantiles are read to 0.001
 CELLS = 40
 MOST_TERMS = 30
 _MAX_TAGS = 1_000_000
 _LISTED = 25
-COLUMNS = [*DIMENSIONS, *(f"se_{d}" for d in DIMENSIONS), "coverage", "n_matched"]
-"""Columns of ``labels`` that `Statistics.add_labels` needs."""
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+_CONSTANT = 1e-18
+"""A smaller variance is due to rounding."""
 
 
-@dataclass
 class Statistics:
-    """Sums over labels and tags. All values are in 0..1."""
+    """Sums over labels and tags, of D dimensions. All values are in 0..1.
 
-    n: int = 0
-    own: int = 0
-    sums: np.ndarray = field(default_factory=lambda: np.zeros(3))
-    products: np.ndarray = field(default_factory=lambda: np.zeros((3, 3)))
-    values: np.ndarray = field(default_factory=lambda: np.zeros((3, BINS), np.int64))
-    errors: np.ndarray = field(default_factory=lambda: np.zeros((3, BINS), np.int64))
-    coverage: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
-    n_terms: np.ndarray = field(default_factory=lambda: np.zeros(MOST_TERMS + 1, np.int64))
-    plane: np.ndarray = field(default_factory=lambda: np.zeros((2, CELLS, CELLS)))
-    tags: dict[str, tuple[int, float]] = field(default_factory=dict)
+    Attributes:
+        n: Labels.
+        own: Those that are the source's own.
+        known: (D, D), labels that have both dimensions; on the diagonal, those that have it.
+        sums: (D, D), of dimension i less 1/2, over labels that have i and j.
+        squares: (D, D), of i less 1/2, squared, over these.
+        products: (D, D), of both less 1/2, over these.
+        values, errors: (D, BINS), histograms of labels and their standard errors.
+        plane: (3, CELLS, CELLS), labels in the plane of two dimensions (`axes`), the sum of a third over them, and how
+            many have that.
+        curves, points: Labels over time, by dimension: how many tracks have one, and their points.
+        coverage, n_terms: Histograms.
+        tags: Folded name → (uses, weight).
+    """
+
+    def __init__(self, dimensions: Sequence[str] = DIMENSIONS) -> None:
+        size = len(dimensions)
+        self.dimensions = tuple(dimensions)
+        self.n = self.own = 0
+        self.known, self.sums, self.squares, self.products = (np.zeros((size, size)) for _ in range(4))
+        self.values, self.errors = (np.zeros((size, BINS), np.int64) for _ in range(2))
+        self.coverage = np.zeros(BINS, np.int64)
+        self.n_terms = np.zeros(MOST_TERMS + 1, np.int64)
+        self.plane = np.zeros((3, CELLS, CELLS))
+        self.curves = Counter[str]()
+        self.points = Counter[str]()
+        self.tags: dict[str, tuple[int, float]] = {}
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of ``labels`` that `add_labels` needs."""
+        return [*self.dimensions, *(f"se_{d}" for d in self.dimensions), "coverage", "n_matched", "curves"]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The dimensions of the plane, and of its colour: valence, arousal and dominance, else the first ones."""
+        order = [self.dimensions.index(d) for d in DIMENSIONS[:2] if d in self.dimensions]
+        order = order if len(order) == 2 else []
+        return tuple(dict.fromkeys([*order, *range(len(self.dimensions))]))[:3]
 
     def add_labels(self, labels: pa.Table) -> None:
-        """Add rows of ``labels``, with `COLUMNS`."""
-        vad, se = (np.stack([labels[p + d].to_numpy() for d in DIMENSIONS], axis=1) for p in ("", "se_"))
-        coverage, n_terms = labels["coverage"].to_numpy(), labels["n_matched"].to_numpy()  # 0 terms: given
-        self.n += len(vad)
-        self.own += int((n_terms == 0).sum())
-        centred = vad - 0.5
-        self.sums += centred.sum(axis=0)
+        """Add rows of ``labels``, with `columns`."""
+        own, se = (
+            np.stack([labels[p + d].to_numpy().astype(float) for d in self.dimensions], axis=1) for p in ("", "se_")
+        )
+        coverage, n_terms = labels["coverage"].to_numpy().astype(float), labels["n_matched"].to_numpy()
+        self.n += len(own)
+        self.own += int((n_terms == 0).sum())  # of tags there would be one
+        has = ~np.isnan(own)
+        centred = np.where(has, own - 0.5, 0.0)
+        self.known += has.T.astype(float) @ has
+        self.sums += centred.T @ has
+        self.squares += (centred**2).T @ has
         self.products += centred.T @ centred
-        for i in range(3):
-            self.values[i] += _histogram(vad[:, i])
+        for i in range(len(self.dimensions)):
+            self.values[i] += _histogram(own[:, i])
             self.errors[i] += _histogram(se[:, i])
         self.coverage += _histogram(coverage)
         self.n_terms += np.bincount(np.minimum(n_terms[n_terms > 0], MOST_TERMS), minlength=MOST_TERMS + 1)
-        cell = np.minimum((vad[:, :2] * CELLS).astype(np.int64), CELLS - 1)
+        self._add_plane(own)
+        over_time = pc.list_flatten(labels["curves"])
+        if len(over_time):
+            lengths = pc.list_value_length(pc.struct_field(over_time, "value")).to_pylist()
+            for name, n in zip(pc.struct_field(over_time, "dimension").to_pylist(), lengths, strict=True):
+                self.curves[name] += 1
+                self.points[name] += n or 0
+
+    def _add_plane(self, own: np.ndarray) -> None:
+        if len(self.axes) < 2:
+            return
+        x, y, *third = self.axes
+        inside = own[~np.isnan(own[:, [x, y]]).any(axis=1)]
+        cell = np.minimum((inside[:, [x, y]] * CELLS).astype(np.int64), CELLS - 1)
         flat = cell[:, 0] * CELLS + cell[:, 1]
         self.plane[0] += np.bincount(flat, minlength=CELLS**2).reshape(CELLS, CELLS)
-        self.plane[1] += np.bincount(flat, vad[:, 2], CELLS**2).reshape(CELLS, CELLS)
+        if third:
+            colour = inside[:, third[0]]
+            has = ~np.isnan(colour)
+            self.plane[1] += np.bincount(flat[has], colour[has], CELLS**2).reshape(CELLS, CELLS)
+            self.plane[2] += np.bincount(flat[has], minlength=CELLS**2).reshape(CELLS, CELLS)
 
     def add_tags(self, tags: Tags) -> None:
         """Add the tags of tracks: the number and weight of each spelling, without case."""
@@ -78,17 +134,32 @@ class Statistics:
 
     @property
     def mean(self) -> np.ndarray:
-        """Of V, A, D: (3,)."""
-        out: np.ndarray = self.sums / self.n + 0.5
+        """Of each dimension: (D,), NaN where there is no label."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out: np.ndarray = np.diag(self.sums) / np.diag(self.known) + 0.5
         return out
 
     @property
-    def covariance(self) -> np.ndarray:
-        """Of V, A, D: (3, 3), with n - 1; NaN under two labels."""
-        if self.n < 2:
-            return np.full((3, 3), np.nan)
-        out: np.ndarray = (self.products - np.outer(self.sums, self.sums) / self.n) / (self.n - 1)
+    def deviation(self) -> np.ndarray:
+        """SD of each dimension, with n - 1: (D,), NaN under two labels."""
+        return np.array(np.sqrt(np.diag(self._variance())))
+
+    @property
+    def correlation(self) -> np.ndarray:
+        """Over the labels that have both dimensions: (D, D), NaN where one of them is constant."""
+        variance = self._variance()
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shared = (self.products - self.sums * self.sums.T / self.known) / (self.known - 1)
+            out: np.ndarray = shared / np.sqrt(variance * variance.T)
+        out[~np.isfinite(out)] = np.nan
         return out
+
+    def _variance(self) -> np.ndarray:
+        """(D, D), of dimension i over the labels that have i and j; 0 for rounding errors of a constant."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out: np.ndarray = (self.squares - self.sums**2 / self.known) / (self.known - 1)
+        out[self.known < 2] = np.nan
+        return np.where(out < _CONSTANT, 0.0, out)
 
 
 def _histogram(values: np.ndarray) -> np.ndarray:
@@ -125,30 +196,29 @@ def markdown(statistics: Statistics, matcher: Matcher | None, failures: Mapping[
         low, high = matcher.lexicon.scale
         lexicon = markdown_text(matcher.lexicon.name, 120)
         about = f"Lexicon {lexicon} ({len(matcher.lexicon):,} terms, scale {low:g}..{high:g}), recipe {matcher.recipe}."
-    deviation = np.sqrt(np.maximum(np.diag(s.covariance), 0.0))
-    deviation[deviation < 1e-9] = 0.0  # rounding errors of a constant
     lines = ["# Labels", "", f"{s.n:,} labels, {s.own:,} of them given by the source. {about}", ""]
-    lines += ["![Histograms, the valence–arousal plane, coverage and number of terms](labels.png)", ""]
-    lines += ["## Valence, arousal, dominance", ""]
+    lines += ["![Histograms, the plane of two dimensions, coverage and number of terms](labels.png)", ""]
+    there = [i for i in range(len(s.dimensions)) if s.known[i, i]]
+    heads = [d.capitalize().replace("_", " ") for d in s.dimensions]
+    named = [heads[i] for i in there]
+    lines += [f"## {', '.join([*named[:1], *(h.lower() for h in named[1:])])}", ""]
     lines += _table(
-        ["", "Mean", "SD", *(f"{100 * q:.0f} %" for q in _QUANTILES), "Median standard error"],
+        ["", "Labels", "Mean", "SD", *(f"{100 * q:.0f} %" for q in _QUANTILES), "Median standard error"],
         [
-            [d.capitalize(), _number(s.mean[i]), _number(deviation[i])]
+            [heads[i], f"{s.known[i, i]:,.0f}", _number(s.mean[i]), _number(s.deviation[i])]
             + [_number(quantile(s.values[i], q)) for q in _QUANTILES]
             + [_number(quantile(s.errors[i], 0.5))]
-            for i, d in enumerate(DIMENSIONS)
+            for i in there
         ],
     )
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = s.covariance / np.outer(deviation, deviation)
-    lines += ["Correlations over the labels:", ""]
-    lines += _table(
-        ["", *(d.capitalize() for d in DIMENSIONS)],
-        [
-            [d.capitalize(), *(_number(r) if np.isfinite(r) else "–" for r in correlation[i])]
-            for i, d in enumerate(DIMENSIONS)
-        ],
-    )
+    if absent := [d.replace("_", " ") for i, d in enumerate(s.dimensions) if i not in there]:
+        lines += [f"No track has a label of {' or '.join(absent)}.", ""]
+    lines += ["Correlations over the labels that have both:", ""]
+    lines += _table(["", *named], [[heads[i], *map(_number, s.correlation[i, there])] for i in there])
+    if s.curves:
+        lines += ["## Labels over time", ""]
+        rows = [[h, f"{s.curves[d]:,}", f"{s.points[d]:,}"] for h, d in zip(heads, s.dimensions, strict=True)]
+        lines += _table(["", "Tracks", "Points"], [row for row in rows if row[1] != "0"])
     if matcher is not None:
         lines += _about_tags(s, matcher)
     lines += ["## Tracks without a label", ""]
@@ -214,36 +284,57 @@ def _about_tags(s: Statistics, matcher: Matcher) -> list[str]:
 
 
 def picture(statistics: Statistics) -> bytes:
-    """A PNG: histograms of V, A and D, the V–A plane with dominance as colour, coverage, and number of terms."""
+    """A PNG: a histogram of each dimension, the plane of two with a third as colour, coverage, and number of terms."""
     from matplotlib.figure import Figure
 
     s = statistics
-    figure = Figure(figsize=(12, 7), layout="constrained")
-    axes = figure.subplots(2, 3)
+    has_tags = s.n > s.own
+    shown = [(d.replace("_", " "), h) for d, h in zip(s.dimensions, s.values, strict=True) if h.any()]
+    shown += [("coverage", s.coverage)] if has_tags else []
+    has_plane = bool(s.plane[0].any())
+    n_panels = len(shown) + has_plane + has_tags
+    figure = Figure(figsize=(4 * min(n_panels, 3), 3.5 * -(-n_panels // 3)), layout="constrained")
+    panels = iter(figure.subplots(-(-n_panels // 3), min(n_panels, 3), squeeze=False).flat)
     edges = np.linspace(0, 1, 41)
-    for ax, name, histogram in zip(
-        [*axes[0], axes[1, 1]], [*DIMENSIONS, "coverage"], [*s.values, s.coverage], strict=True
-    ):
+    for name, histogram in shown:
+        ax = next(panels)
         ax.stairs(histogram.reshape(40, -1).sum(axis=1), edges, fill=True, color="#3b6fb6")
         ax.set(title=name.capitalize(), xlim=(0, 1), ylabel="labels")
-    at_v, at_a = np.nonzero(s.plane[0])
-    counts = s.plane[0][at_v, at_a]
-    points = axes[1, 0].scatter(
-        (at_v + 0.5) / CELLS,
-        (at_a + 0.5) / CELLS,
-        s=4 + 60 * np.sqrt(counts / max(counts.max(initial=1), 1)),
-        c=s.plane[1][at_v, at_a] / counts,
-        cmap="viridis",
-        vmin=0,
-        vmax=1,
-        edgecolors="none",
-    )
-    axes[1, 0].set(title="Area: labels, colour: mean dominance", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes[1, 0].set(xlabel="valence", ylabel="arousal")
-    figure.colorbar(points, ax=axes[1, 0])
-    axes[1, 2].bar(np.arange(1, MOST_TERMS + 1), s.n_terms[1:], color="#3b6fb6")
-    axes[1, 2].set(title="Terms per label", ylabel="labels")
+    if has_plane:
+        _draw_plane(figure, next(panels), s)
+    if has_tags:
+        ax = next(panels)
+        ax.bar(np.arange(1, MOST_TERMS + 1), s.n_terms[1:], color="#3b6fb6")
+        ax.set(title="Terms per label", ylabel="labels")
+    for ax in panels:
+        ax.set_axis_off()
     figure.suptitle(f"{s.n:,} labels")
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=100)
     return out.getvalue()
+
+
+def _draw_plane(figure: Figure, ax: Axes, s: Statistics) -> None:
+    from matplotlib import colormaps
+
+    x, y, *third = (s.dimensions[i].replace("_", " ") for i in s.axes)
+    at_x, at_y = np.nonzero(s.plane[0])
+    counts = s.plane[0][at_x, at_y]
+    with np.errstate(invalid="ignore"):
+        colour = s.plane[1][at_x, at_y] / s.plane[2][at_x, at_y]
+    coloured = bool(third) and not np.isnan(colour).all()
+    points = ax.scatter(
+        (at_x + 0.5) / CELLS,
+        (at_y + 0.5) / CELLS,
+        s=4 + 60 * np.sqrt(counts / max(counts.max(initial=1), 1)),
+        c=colour if coloured else "#3b6fb6",
+        cmap=colormaps["viridis"].with_extremes(bad="#999999") if coloured else None,
+        vmin=0 if coloured else None,
+        vmax=1 if coloured else None,
+        edgecolors="none",
+        plotnonfinite=True,
+    )
+    title = f"Area: labels, colour: mean {third[0]}" if coloured else "Area: labels"
+    ax.set(title=title, xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel=x, ylabel=y)
+    if coloured:
+        figure.colorbar(points, ax=ax)

@@ -22,12 +22,12 @@ def latex(tables: Sequence[Table]) -> str:
     for table in tables:
         rows = [[*cells, (row.verdict, False)] for cells, row in zip(table.cells(), table.rows, strict=True)]
         heads = ["Network", "Feature", *HEADS.values(), "Verdict"]
-        caption = f"{table.dimension.capitalize()}. {table.caption} {LEGEND}"
-        parts.append(_table(heads, rows, "ll" + "r" * len(HEADS) + "l", caption, f"tab:{table.dimension}"))
+        caption = f"{table.title}. {table.caption} {LEGEND}"
+        parts.append(_table(heads, rows, "ll" + "r" * len(HEADS) + "l", caption, f"tab:{table.stem}"))
     for table in (t.as_in_the_original() for t in tables):
         if table.rows:
             cells = table.cells(["mse", "mae"], intervals=[])
-            label = f"tab:{table.dimension}-original"
+            label = f"tab:{table.stem}-original"
             parts.append(_table(["Network", "Feature", "MSE", "MAE"], cells, "llrr", table.caption, label))
     return "\n".join([*parts, r"\end{document}", ""])
 

@@ -18,11 +18,16 @@ def check(value: Any, path: str) -> dict[str, Any]:
     """A feature's leakage report as it was read. Raises WorkspaceError naming the file and the key."""
     wanted = {*_PER_DIMENSION, "feature", "duplicates", "n_duplicates_across_artists"}
     missing = wanted - set(value) if isinstance(value, dict) else wanted
-    short = [] if missing else [k for k in _PER_DIMENSION if len(value[k]) != len(DIMENSIONS)]
+    short = [] if missing else [k for k in _PER_DIMENSION if len(value[k]) != len(_dimensions(value))]
     if missing or short:
         keys = ", ".join(sorted(missing or short))
         raise WorkspaceError(f"{path} is no leakage report ({keys})", "remove it and run `mer-ray train` again")
     return dict(value)
+
+
+def _dimensions(report: Mapping[str, Any]) -> Sequence[str]:
+    """Reports of earlier versions are of V, A and D, and name no dimensions."""
+    return list(report.get("dimensions", DIMENSIONS))
 
 
 def leakage_markdown(reports: Sequence[Mapping[str, Any]], names: Mapping[str, tuple[str, str]]) -> str:
@@ -31,7 +36,7 @@ def leakage_markdown(reports: Sequence[Mapping[str, Any]], names: Mapping[str, t
         return ""
     rows: Cells = []
     for report in reports:
-        for i, dimension in enumerate(DIMENSIONS):
+        for i, dimension in enumerate(_dimensions(report)):
             grouped, random, leak, lower, upper = (report[k][i] for k in _PER_DIMENSION)
             word = "inflated" if lower > 0 else "not distinguishable: includes 0" if upper >= 0 else "lower"
             texts = [display(report["feature"]), dimension, f"{random:.3f}", f"{grouped:.3f}"]

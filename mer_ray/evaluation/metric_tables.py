@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+from mer_ray.evaluation import protocol
 from mer_ray.evaluation.escape import markdown_text
 from mer_ray.evaluation.judge import FLAT, Row
-from mer_ray.evaluation.metrics import INDEX, METRICS
+from mer_ray.evaluation.metrics import INDEX, METRICS, Metrics
 from mer_ray.features.joined import part_names
 from mer_ray.io.cells import guard
 
@@ -29,6 +31,11 @@ Cells = list[list[tuple[str, bool]]]
 def display(name: str) -> str:
     """``mfcc`` → MFCC, ``vggish`` → VGGish, ``logmel+chroma`` → log-mel + chroma; words as they are."""
     return " + ".join(part if part in PLAIN else NAMES.get(part, part.upper()) for part in part_names(name))
+
+
+def heading(dimension: str) -> str:
+    """``valence`` → Valence, ``tension_energy`` → Tension energy."""
+    return dimension.replace("_", " ").capitalize()
 
 
 def number(figure: str, value: float) -> str:
@@ -52,11 +59,26 @@ def with_ends(figure: str, value: float, interval: Sequence[float]) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """One dimension's rows, and their caption."""
+    """One dimension's rows, and their caption.
+
+    kind: see `evaluation.protocol`. scale: the lowest and highest rating, where they are not 0 and 1.
+    """
 
     dimension: str
     rows: Sequence[Row]
     caption: str
+    kind: str = protocol.GROUPS
+    scale: Sequence[float] | None = None
+
+    @property
+    def title(self) -> str:
+        """``Valence``, or ``Valence, given test set``."""
+        return heading(self.dimension) + protocol.SHORT[self.kind]
+
+    @property
+    def stem(self) -> str:
+        """``valence``, or ``valence.test``: the beginning of its pictures' names, and its label."""
+        return self.dimension + protocol.SUFFIX[self.kind]
 
     def cells(self, names: Sequence[str] = tuple(METRICS), intervals: Sequence[str] = tuple(METRICS)) -> Cells:
         """Network, feature, and the metrics ``names``. All rows with the best number, as rounded, are bold.
@@ -77,7 +99,7 @@ class Table:
 
     def as_in_the_original(self) -> Table:
         """Only the rows of the original's table."""
-        return Table(self.dimension, [r for r in self.rows if r.network in ORIGINAL], self.constants())
+        return replace(self, rows=[r for r in self.rows if r.network in ORIGINAL], caption=self.constants())
 
     def constants(self) -> str:
         """The constants' errors in words, for comparison."""
@@ -86,7 +108,7 @@ class Table:
             for r in self.rows
             if r.constant
         ]
-        return f"{self.dimension.capitalize()}: {'; '.join(parts)}."
+        return f"{self.title}: {'; '.join(parts)}."
 
     def remarks(self) -> list[str]:
         """The verdicts as sentences, for tables without a column of them."""
@@ -113,13 +135,41 @@ LEGEND = (
 )
 
 
-def caption(n: int, artists: int, groups: int, label_sd: float, folds: int, repeats: int, seed: int) -> str:
-    """The caption of a table of n tracks; `LEGEND` explains the rest."""
-    seeds = f"means over {repeats} repeats (seeds {seed} to {seed + repeats - 1})" if repeats > 1 else f"seed {seed}"
-    return (
-        f"{n:,} tracks by {artists:,} artists, label SD {label_sd:.3f}; out-of-fold, {folds} folds, {seeds}; "
-        f"{groups:,} groups, none on both sides."
-    )
+@dataclass(frozen=True)
+class Protocol:
+    """How the figures of a table came about: one of `evaluation.protocol`, its folds, and the seeds of the repeats.
+
+    parts: For a given test set, the number of tracks of ``train`` and ``valid``.
+    """
+
+    kind: str
+    folds: int
+    seeds: Sequence[int]
+    parts: Mapping[str, int]
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any], repeats: int) -> Protocol:
+        """That of a run's ``model.json``."""
+        details = described["details"]
+        settings = details["settings"]
+        return cls(
+            protocol.of(settings), settings["folds"], protocol.seeds(settings, repeats), details.get("parts", {})
+        )
+
+    def __str__(self) -> str:
+        seeds = protocol.in_words(list(self.seeds))
+        seeds = f"means over {len(self.seeds)} repeats ({seeds})" if len(self.seeds) > 1 else seeds
+        if self.kind == protocol.TEST:
+            parts = " and ".join(f"{self.parts[k]:,} of {k}" for k in ("train", "valid") if self.parts.get(k))
+            return f"given test set, other tracks: {parts}; {seeds}"
+        return f"out-of-fold, {self.folds} {'given ' if self.kind == protocol.FOLDS else ''}folds, {seeds}"
+
+
+def caption(n: int, n_all: int, artists: int, groups: int, label_sd: float, how: Protocol) -> str:
+    """The caption of a table of n tracks, of n_all that have any label; `LEGEND` explains the rest."""
+    some = f" that have this label, of {n_all:,}," if n < n_all else ""
+    sides = ", none on both sides" if how.kind == protocol.GROUPS else ""
+    return f"{n:,} tracks{some} by {artists:,} artists, label SD {label_sd:.3f}; {how}; {groups:,} groups{sides}."
 
 
 def lines(heads: Sequence[str], rows: Cells, n_texts: int = 2, last_is_text: bool = False) -> list[str]:
@@ -138,16 +188,15 @@ def markdown(table: Table) -> str:
     """A section with the table, intervals and verdicts, and its caption."""
     rows = [[*cells, (row.verdict, False)] for cells, row in zip(table.cells(), table.rows, strict=True)]
     heads = ["Network", "Feature", *HEADS.values(), "Verdict"]
-    section = [f"### {table.dimension.capitalize()}", "", *lines(heads, rows, last_is_text=True)]
+    section = [f"### {table.title}", "", *lines(heads, rows, last_is_text=True)]
     return "\n".join([*section, "", markdown_text(table.caption, 4_000)])
 
 
 def original_markdown(tables: Sequence[Table]) -> str:
     """The table of the original: Network, Feature, MSE, MAE; the best in bold. "" without such rows."""
-    parts = ["## As in the original"]
-    for table in (t.as_in_the_original() for t in tables):
-        if not table.rows:
-            return ""
+    shown = [table for table in (t.as_in_the_original() for t in tables) if table.rows]
+    parts = ["## As in the original"] if shown else []
+    for table in shown:
         rows = table.cells(["mse", "mae"], intervals=[])
         parts += ["", *lines(["Network", "Feature", "MSE", "MAE"], rows), "", markdown_text(table.caption)]
     return "\n".join(parts)
@@ -176,7 +225,9 @@ def to_csv(tables: Sequence[Table]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     limits = [f"{figure}_{end}" for figure in METRICS for end in ("lower", "upper")]
     flags = ["best", "near_best", "beats_mean", "predicts_mean", "verdict"]
-    writer.writerow(["dimension", "network", "feature", *METRICS, "n", "label_sd", *limits, "spread", *flags])
+    columns = ["dimension", "network", "feature", *METRICS, "n", "label_sd", *limits, "spread", *flags, "split"]
+    columns += ["scale", "rmse_on_scale", "mae_on_scale"]
+    writer.writerow(columns)
     for table in tables:
         for row in table.rows:
             m = row.metrics
@@ -186,9 +237,20 @@ def to_csv(tables: Sequence[Table]) -> str:
                 [table.dimension, row.network, feature, *map(repr, m.values.tolist()), m.n, repr(m.label_sd)]
                 + [*map(repr, row.intervals.ravel().tolist()), repr(row.spread)]
                 + ["" if flag is None else str(flag).lower() for flag in flags_of]
-                + [row.verdict]
+                + [row.verdict, table.kind, *_on_scale(m, table.scale)]
             )
     return out.getvalue()
+
+
+def scale_in_words(scale: Sequence[float]) -> str:
+    """``1..9``, ``-1..1``."""
+    return f"{scale[0]:g}..{scale[1]:g}"
+
+
+def _on_scale(m: Metrics, scale: Sequence[float] | None) -> list[str]:
+    if scale is None:
+        return ["", "", ""]
+    return [scale_in_words(scale), *(repr(m[name] * (scale[1] - scale[0])) for name in ("rmse", "mae"))]
 
 
 def terminal_rows(table: Table) -> Cells:

@@ -99,8 +99,15 @@ class Metrics:
 
 
 def metrics(true: np.ndarray, predicted: np.ndarray) -> Metrics:
-    """Metrics of predictions (N,), or of repeats (R, N), against labels (N,)."""
+    """Metrics of predictions (N,), or of repeats (R, N), against labels (N,), on the tracks whose label is not NaN."""
+    true, predicted = labelled(true, predicted)
     return Metrics(mean_over_repeats(moments(true, predicted).sum(axis=-2)), len(true), float(np.std(true)))
+
+
+def labelled(true: np.ndarray, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Labels (N,) and other arrays (..., N), of the n tracks whose label is known, not NaN: (n,) and (..., n) each."""
+    known = np.isfinite(true)
+    return (true, *columns) if known.all() else (true[known], *(column[..., known] for column in columns))
 
 
 def moments(true: np.ndarray, predicted: np.ndarray) -> np.ndarray:

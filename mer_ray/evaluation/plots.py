@@ -20,7 +20,7 @@ DPI = 90
 
 
 def predicted_against_labelled(
-    dimension: str, labelled: np.ndarray, predicted: Sequence[tuple[str, np.ndarray, float]], caption: str
+    heading: str, labelled: np.ndarray, predicted: Sequence[tuple[str, np.ndarray, float]], caption: str
 ) -> bytes:
     """A PNG with a panel per model. labelled: (N,) in 0..1; predicted: (title, values (N,), R²) of each model."""
 
@@ -32,11 +32,15 @@ def predicted_against_labelled(
         _title(ax, f"{title} · R² {_two(r2)}")
 
     return _panels(
-        f"{dimension.capitalize()}: out-of-fold predictions", predicted, draw, ("labelled", "predicted"), caption
+        f"{heading}: predictions of unseen tracks",
+        predicted,
+        draw,
+        ("labelled", "predicted"),
+        caption,
     )
 
 
-def calibration_picture(dimension: str, models: Sequence[tuple[str, Calibration]], caption: str) -> bytes:
+def calibration_picture(heading: str, models: Sequence[tuple[str, Calibration]], caption: str) -> bytes:
     """A PNG with a panel per model: the mean label of each bin of predictions, and the least-squares line."""
 
     def draw(ax: Any, panel: tuple[str, Calibration]) -> None:
@@ -50,7 +54,7 @@ def calibration_picture(dimension: str, models: Sequence[tuple[str, Calibration]
             ax.plot(x, c.intercept + c.slope * x, color=ORANGE, linewidth=1.5, zorder=3)
         _title(ax, f"{title}\nslope {_two(c.slope)}, intercept {_two(c.intercept)}")
 
-    return _panels(f"{dimension.capitalize()}: calibration", models, draw, ("predicted", "mean label"), caption)
+    return _panels(f"{heading}: calibration", models, draw, ("predicted", "mean label"), caption)
 
 
 def learning_curves(runs: Sequence[tuple[str, pa.Table]], caption: str) -> bytes:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mer_ray.config_checks import dimensions as check_dimensions
 from mer_ray.errors import WorkspaceError
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS
@@ -20,7 +21,7 @@ LABEL_TOLERANCE = 1e-6
 """Labels that differ by less are equal, as some are stored in single precision."""
 
 _TEXTS = ("artist", "title", "group")
-_PREDICTED = tuple(f"predicted_{d}" for d in DIMENSIONS)
+_PREDICTED = "predicted_"
 AGAIN = "remove its folder and run `mer-ray train` again"
 
 
@@ -28,7 +29,15 @@ AGAIN = "remove its folder and run `mer-ray train` again"
 class Predictions:
     """A run's out-of-fold predictions, tracks in the order of their ids.
 
-    ids, artists, titles, groups: (N,). labels: (N, 3) in 0..1. fold: (R, N). predicted: (R, N, 3) in 0..1.
+    Attributes:
+        ids: (N,).
+        artists: (N,).
+        titles: (N,).
+        groups: (N,).
+        labels: (N, D) in 0..1, NaN where a track has no label of a dimension.
+        fold: (R, N).
+        predicted: (R, N, D) in 0..1.
+        dimensions: Names of the D columns.
     """
 
     ids: list[str]
@@ -38,25 +47,39 @@ class Predictions:
     labels: np.ndarray
     fold: np.ndarray
     predicted: np.ndarray
+    dimensions: tuple[str, ...] = DIMENSIONS
 
     def on(self, ids: Sequence[str]) -> Predictions:
         """The predictions of these tracks, in this order."""
         position = {i: k for k, i in enumerate(self.ids)}
         k = [position[i] for i in ids]
         artists, titles, groups = ([column[j] for j in k] for column in (self.artists, self.titles, self.groups))
-        return Predictions(list(ids), artists, titles, groups, self.labels[k], self.fold[:, k], self.predicted[:, k])
+        own = self.labels[k], self.fold[:, k], self.predicted[:, k]
+        return Predictions(list(ids), artists, titles, groups, *own, self.dimensions)
+
+    def of(self, dimensions: Sequence[str]) -> Predictions:
+        """The same of some of the dimensions, in this order."""
+        k = [self.dimensions.index(d) for d in dimensions]
+        return replace(self, labels=self.labels[:, k], predicted=self.predicted[..., k], dimensions=tuple(dimensions))
+
+    @property
+    def tested(self) -> Predictions:
+        """The same of the tracks that are in a fold (not below 0), and not only trained on."""
+        k = np.flatnonzero((self.fold >= 0).all(axis=0))
+        return self if len(k) == len(self.ids) else self.on([self.ids[i] for i in k])
 
     def table(self) -> pa.Table:
-        """One row per (repeat, track): the inverse of `from_table`."""
+        """One row per (repeat, track): the inverse of `from_table`. An unknown label is null."""
         repeats, n = self.fold.shape
+        labels = [pa.array(np.tile(column, repeats), from_pandas=True) for column in self.labels.T]
         described = {"track_id": self.ids, "artist": self.artists, "title": self.titles, "group": self.groups}
         return pa.table(
             {
                 **{name: [*values] * repeats for name, values in described.items()},
                 "repeat": np.repeat(np.arange(repeats, dtype=np.int32), n),
                 "fold": self.fold.ravel().astype(np.int32),
-                **{name: np.tile(self.labels[:, i], repeats) for i, name in enumerate(DIMENSIONS)},
-                **{name: self.predicted[..., i].ravel() for i, name in enumerate(_PREDICTED)},
+                **dict(zip(self.dimensions, labels, strict=True)),
+                **{f"{_PREDICTED}{d}": self.predicted[..., i].ravel() for i, d in enumerate(self.dimensions)},
             }
         )
 
@@ -85,10 +108,19 @@ def read_table(workspace: Workspace, *parts: str, columns: list[str] | None = No
 
 
 def from_table(table: pa.Table, path: str) -> Predictions:
-    """One row per (repeat, track) → arrays. Raises WorkspaceError for another content."""
-    missing = {"track_id", *_TEXTS, "repeat", "fold", *DIMENSIONS, *_PREDICTED} - set(table.column_names)
+    """One row per (repeat, track) → arrays; the dimensions are those that have a column ``predicted_DIMENSION``.
+
+    Raises WorkspaceError for another content.
+    """
+    names = [name for name in table.column_names if name.startswith(_PREDICTED)] or [_PREDICTED + DIMENSIONS[0]]
+    dimensions = tuple(name.removeprefix(_PREDICTED) for name in names)
+    missing = {"track_id", *_TEXTS, "repeat", "fold", *dimensions, *names} - set(table.column_names)
     if missing:
         raise WorkspaceError(f"{path} is of another version: it has no {', '.join(sorted(missing))}", AGAIN)
+    try:
+        check_dimensions(list(dimensions))
+    except ValueError as error:
+        raise WorkspaceError(f"{path} cannot be read ({one_line(str(error), 200)})", AGAIN) from error
     table = table.sort_by([("repeat", "ascending"), ("track_id", "ascending")])
     repeats = len(pc.unique(table["repeat"]))
     n = table.num_rows // max(repeats, 1)
@@ -96,14 +128,16 @@ def from_table(table: pa.Table, path: str) -> Predictions:
     if n == 0 or ids != ids[:n] * repeats or len(set(ids[:n])) != n:
         raise WorkspaceError(f"{path} does not have each track once in each repeat", AGAIN)
     first = table.slice(0, n)
-    labels = _matrix(first, DIMENSIONS)
-    predicted = _matrix(table, _PREDICTED).reshape(repeats, n, len(DIMENSIONS))
-    if not (np.isfinite(labels).all() and np.isfinite(predicted).all()):
+    labels = _matrix(first, dimensions)
+    predicted = _matrix(table, names).reshape(repeats, n, len(dimensions))
+    known = np.isfinite(labels)
+    # A label may be unknown, but not all of a track or of a dimension.
+    whole = known.any(axis=0).all() and known.any(axis=1).all() and not np.isinf(labels).any()
+    if not (whole and np.isfinite(predicted).all()):
         raise WorkspaceError(f"{path} has a label or a prediction that is not a number", AGAIN)
     artists, titles, groups = ([value or "" for value in first[name].to_pylist()] for name in _TEXTS)
-    return Predictions(
-        ids[:n], artists, titles, groups, labels, table["fold"].to_numpy().reshape(repeats, n), predicted
-    )
+    fold = table["fold"].to_numpy().reshape(repeats, n)
+    return Predictions(ids[:n], artists, titles, groups, labels, fold, predicted, dimensions)
 
 
 def shared_ids(runs: Sequence[Predictions]) -> list[str]:
@@ -111,9 +145,17 @@ def shared_ids(runs: Sequence[Predictions]) -> list[str]:
     return sorted(set.intersection(*(set(p.ids) for p in runs)))
 
 
+def common(a: Predictions, b: Predictions) -> tuple[str, ...]:
+    """The dimensions that both have, in the order of a."""
+    return tuple(d for d in a.dimensions if d in b.dimensions)
+
+
 def other_labels(a: Predictions, b: Predictions) -> int:
-    """The number of tracks whose labels differ between a and b, both on the same tracks."""
-    return int((np.abs(a.labels - b.labels) > LABEL_TOLERANCE).any(axis=1).sum())
+    """The number of tracks whose labels of the common dimensions differ between a and b, both on the same tracks."""
+    shared = common(a, b)
+    one, other = a.of(shared).labels, b.of(shared).labels
+    differ = (np.abs(one - other) > LABEL_TOLERANCE) | (np.isnan(one) != np.isnan(other))
+    return int(differ.any(axis=1).sum())
 
 
 def joined_groups(groupings: Sequence[Sequence[str]]) -> list[str]:

@@ -14,20 +14,23 @@ from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 
 
-def evaluate(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str]) -> dict[str, dict[str, Any]]:
+def evaluate(
+    labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], dimensions: Sequence[str] = DIMENSIONS
+) -> dict[str, dict[str, Any]]:
     """Metrics and their 95 % intervals per dimension, JSON-able.
 
     Args:
-        labels: (N, 3) in 0..1.
-        predicted: Out of fold, (R, N, 3); a metric is its mean over the R repeats, not of averaged predictions.
+        labels: (N, D) in 0..1, NaN where a track has none: a dimension's metrics are of the tracks that have one.
+        predicted: Out of fold, (R, N, D); a metric is its mean over the R repeats, not of averaged predictions.
         groups: (N,), which the bootstrap resamples.
+        dimensions: Names of the D columns.
 
     Returns:
         For each dimension, mse, mae, rmse, r2, r, ccc, n, label_sd, and ``intervals``: metric → [lower, upper].
         Undefined ones (see `METRICS`) are NaN.
     """
     out: dict[str, dict[str, Any]] = {}
-    for i, dimension in enumerate(DIMENSIONS):
+    for i, dimension in enumerate(dimensions):
         [resampled] = resample(labels[:, i], [predicted[..., i]], groups)
         ends = interval(resampled).tolist()
         out[dimension] = {
@@ -44,6 +47,6 @@ def of_baselines(workspace: Workspace) -> dict[str, dict[str, dict[str, Any]]]:
         if name.endswith(".parquet"):
             of = predictions.read(workspace, "baselines", name)
             figures[name.removesuffix(".parquet")] = {
-                model: evaluate(p.labels, p.predicted, p.groups) for model, p in of.items()
+                model: evaluate(p.labels, p.predicted, p.groups, p.dimensions) for model, p in of.items()
             }
     return figures

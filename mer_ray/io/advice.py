@@ -7,9 +7,11 @@ import re
 ADVICE = {
     # collect
     "bad_duration": "Mend the row's duration_s: seconds, over 0; or leave the cell empty.",
-    "bad_label": "Mend the row's labels: numbers for V, A and D, on the scale that collect.scale gives.",
+    "bad_curve": "Mend the song's rows in the table of curves: each time once, in ascending order, and numbers.",
+    "bad_label": "Mend the row's labels: numbers on the scale that collect.scale gives, and errors no wider than it.",
     "bad_manifest": "Mend the table as the message says, or leave it out: it is no audio.",
     "bad_row": "Mend the row: as many cells as the header, quoted where they hold the separator; in JSON, an object.",
+    "bad_split": "Mend the row's split: train, valid or test; or leave the cell empty.",
     "bad_tags": "Mend the row's tags: `sad; slow`, or `sad:80; slow:20` with weights of 0 or more.",
     "bad_uri": "Mend the address: a path, http(s)://, s3://, gs:// or another store's.",
     "duplicate": "Nothing, if they are the same music: one is kept. Else tell them apart by title, or give track_id.",
@@ -23,8 +25,7 @@ ADVICE = {
     # label
     "low_coverage": "Lower label.min_coverage, or take a larger lexicon.",
     "no_known_tag": "Take a larger lexicon (label.lexicon), or give the track a label in a manifest.",
-    "no_label": "Give the manifest columns valence, arousal, dominance for it; or set label.lexicon and use its tags.",
-    "partial_label": "Give all of valence, arousal and dominance; or set label.lexicon and label its tags.",
+    "no_label": "Give the manifest a label for it (columns of collect.dimensions); or set label.lexicon for its tags.",
     "no_tags": "Nobody has tagged it: give it tags or a label in a manifest, or score it with a model.",
     "too_few_terms": "Lower label.min_terms, or take a larger lexicon.",
     # acquire

@@ -16,14 +16,21 @@ import pyarrow.compute as pc
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace
 
-OF_LABELS = {"tags", "given", "title"}
-"""Fields of a track that its label follows from."""
+OF_LABELS = {"tags", "ratings", "curves", "title"}
+"""Fields of a track that its label follows from. Its data set, split and fold are read by the training alone."""
 OF_REQUESTS = {"uri", "artist", "title", "album", "spotify_id", "duration_s"}
 """Fields that its audio may be found by."""
 OF_FILES = {"size", "mtime_ns"}
 """Fields that change with the file itself."""
 SHOWN_IN_SCORES = {"artist", "title", "album"}
-NAMES = {"uri": "path", "given": "label", "size": "file", "mtime_ns": "file", "track_id": "id"}
+NAMES = {
+    "uri": "path",
+    "ratings": "label",
+    "curves": "label over time",
+    "size": "file",
+    "mtime_ns": "file",
+    "track_id": "id",
+}
 """The fields' names in messages."""
 PRECOMPUTED = ("precomputed", "brought")
 """The family of precomputed features, and its former name (`features.OLDER_NAMES`)."""

@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mer_ray.config_checks import is_dimension
+
 DIMENSIONS = ("valence", "arousal", "dominance")
 """The dimensions of a catalog that names no others (``collect.dimensions``), in the order in which arrays hold them."""
 
@@ -157,27 +159,27 @@ OF_DIMENSIONS = {"labels": ("se_", labels_schema), "scores": ("lower_", scores_s
 def dimensions_of(schema: pa.Schema, table: str) -> tuple[str, ...]:
     """The dimensions of a table of `OF_DIMENSIONS` that was stored with this schema, in their order."""
     prefix, _ = OF_DIMENSIONS[table]
-    names = set(schema.names)
-    return tuple(n.removeprefix(prefix) for n in schema.names if n.startswith(prefix) and n[len(prefix) :] in names)
+    found = [name.removeprefix(prefix) for name in schema.names if name.startswith(prefix)]
+    return tuple(name for name in found if name in schema.names and is_dimension(name))
 
 
-STANDING = pa.schema(
-    [
-        *_each(DIMENSIONS, unit="percentile rank in the catalog, 0..100", nullable=True, suffix="_percentile"),
-        _field("mood", pa.string(), "word for valence and arousal relative to the catalog; null in a small one", True),
-    ]
-)
-"""Further columns of ``scores``, where these are one table: see `mer_ray.scoring.standing`."""
+def standing_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
+    """Further columns of ``scores``, where these are one table: see `mer_ray.scoring.standing`."""
+    unit = "word for valence and arousal relative to the catalog; null in a small one"
+    return pa.schema(
+        [
+            *_each(dimensions, unit="percentile rank in the catalog, 0..100", nullable=True, suffix="_percentile"),
+            *([_field("mood", pa.string(), unit, True)] if {"valence", "arousal"} <= set(dimensions) else []),
+        ]
+    )
 
 
-def _whole_catalog() -> pa.Schema:
-    fields = list(SCHEMAS["scores"])
-    at = SCHEMAS["scores"].get_field_index(DIMENSIONS[-1]) + 1
-    return pa.schema([*fields[:at], *STANDING, *fields[at:]])
+def catalog_scores_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
+    """``scores`` of a whole catalog in one file: with `standing_schema` after the dimensions."""
+    scores = scores_schema(dimensions)
+    at = scores.get_field_index(dimensions[-1]) + 1
+    return pa.schema([*list(scores)[:at], *standing_schema(dimensions), *list(scores)[at:]])
 
-
-CATALOG_SCORES = _whole_catalog()
-"""``scores`` of a whole catalog in one file."""
 
 LOGS = ("failures", "merged")
 """Tables that can have several rows of one track."""

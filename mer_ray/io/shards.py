@@ -132,7 +132,7 @@ class Tables(Store):
 
         New rows are written before old ones are deleted, so that a kill loses none.
         """
-        schema = self.schema(table)
+        schema: pa.Schema = self.schema(table)
         new, wanted = pa.Table.from_pylist(list(rows), schema), pc.field("track_id").isin(list(ids))
         put = Ids()
 

@@ -1,27 +1,36 @@
-"""The dimension of a column's name: ``valence``, ``Mean(Valence)``, ``ValMn``, ``static_valence``, ``V.Mean.Sum``.
+"""The meaning of a column's name: ``valence``, ``Mean(Valence)``, ``ValMn``, ``V.Mean.Sum``, ``tension_rating``.
 
-Only columns of means and single ratings count, not of standard deviations, extremes or counts.
+A column can hold the means or single ratings of a dimension (``value``), their standard errors (``se``), the SD over
+raters (``sd``) or the number of raters (``n``). Extremes and ends of intervals mean nothing here.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+from functools import cache
+
+from mer_ray.io.schemas import DIMENSIONS
 
 _FILLER = (
     "(?:meansum|mean|mn|avg|average|static|overall|scores?|ratings?|values?|labels?|annotations?|song|clip|gt|the|of)*"
 )
-_WORDS = (
-    ("valence", "pleasure", "pleasantness", "valenz"),
-    ("arousal",),
-    ("dominance", "dominanz"),
-)
-_SHORT = (("val", "v"), ("aro", "ar", "a"), ("dom", "d"))
+_WORDS = {
+    "valence": ("valence", "pleasure", "pleasantness", "valenz"),
+    "arousal": ("arousal",),
+    "dominance": ("dominance", "dominanz"),
+}
+_SHORT = {"valence": ("val", "v"), "arousal": ("aro", "ar", "a"), "dominance": ("dom", "d")}
 _RANGE = re.compile(r"[(\[]\s*[-+−\d.,\s]+(?:-|–|\.\.|to|,|;|:)\s*[-+−\d.\s]+[)\]]")
-_MEANT = [
-    re.compile(f"{_FILLER}(?:{'|'.join((*words, *short))}){_FILLER}")
-    for words, short in zip(_WORDS, _SHORT, strict=True)
-]
+_RATERS = "raters|annotators|annotations|ratings|participants|subjects|workers|votes|responses"
+_KINDS = {
+    "se": "(?:sem?|stderr(?:or)?|standarderror)",
+    "sd": "(?:sd|std|stdev|stddev|standarddeviation)",
+    "n": f"(?:(?:n|num|number|count)(?:of)?(?:{_RATERS})?|raters|annotators|participants|votes)",
+}
+RATERS = re.compile(f"(?:n|num|number|count)(?:of)?(?:the)?(?:{_RATERS})|raters|annotators")
+"""Keys of columns with the number of raters, of all dimensions."""
 
 
 def key(name: str) -> str:
@@ -29,12 +38,32 @@ def key(name: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
 
 
-def dimension(name: str) -> int | None:
-    """0, 1 or 2 for a column of valence, arousal or dominance, else None."""
+def meaning(name: str, dimensions: Sequence[str] = DIMENSIONS) -> tuple[str, str] | None:
+    """(its dimension, ``value`` | ``se`` | ``sd`` | ``n``) for a column of labels or their errors, else None."""
     bare = key(_RANGE.sub("", name))
-    return next((i for i, pattern in enumerate(_MEANT) if pattern.fullmatch(bare)), None)
+    if exact := next((d for d in dimensions if key(d) == bare), None):
+        return exact, "value"
+    return next(
+        ((d, kind) for kind in ("value", *_KINDS) for d in dimensions if _pattern(d, kind).fullmatch(bare)), None
+    )
 
 
-def is_spelled_out(name: str) -> bool:
-    """Whether it contains the dimension's whole name, not only an abbreviation."""
-    return any(word in key(name) for words in _WORDS for word in words)
+def dimension(name: str, dimensions: Sequence[str] = DIMENSIONS) -> str | None:
+    """The dimension whose means or ratings the column holds, else None."""
+    found = meaning(name, dimensions)
+    return found[0] if found is not None and found[1] == "value" else None
+
+
+@cache
+def _pattern(dimension: str, kind: str) -> re.Pattern[str]:
+    words = [*_WORDS.get(dimension, (re.escape(key(dimension)),)), *_SHORT.get(dimension, ())]
+    if kind == "value":
+        return re.compile(f"{_FILLER}(?:{'|'.join(words)}){_FILLER}")
+    # A count beside a single letter would be a word: NA.
+    word, own = "|".join(w for w in words if kind != "n" or len(w) > 1), _KINDS[kind]
+    return re.compile(f"{_FILLER}(?:{own}{_FILLER}(?:{word})|(?:{word}){_FILLER}{own}){_FILLER}")
+
+
+def is_spelled_out(name: str, dimensions: Sequence[str] = DIMENSIONS) -> bool:
+    """Whether it contains a dimension's whole name, not only an abbreviation."""
+    return any(word in key(name) for d in dimensions for word in _WORDS.get(d, (key(d),)))

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mer_ray.io.schemas import DIMENSIONS, EVIDENCE, SCHEMAS
+from mer_ray.io.schemas import CURVE, DIMENSIONS, EVIDENCE, labels_schema
 from mer_ray.labels.exclusions import title_forms
 from mer_ray.labels.recipes import Reading
 from mer_ray.labels.terms import Matcher
@@ -17,7 +17,7 @@ from mer_ray.labels.vad import Batch, combine
 
 MANIFEST = "manifest"
 """The value of the column ``lexicon`` for the source's own labels."""
-_SCHEMA = SCHEMAS["labels"]
+_CURVES = pa.list_(CURVE)
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,23 @@ def own_titles(tags: Tags, readings: Sequence[Reading], titles: Sequence[str | N
     return own
 
 
-def label_rows(ids: pa.Array, names: Sequence[str], batch: Batch, rows: np.ndarray, lexicon: str) -> pa.Table:
-    """Rows of ``labels``: ids of the batch's n tracks, names of its tags, and a mask (n,) of the tracks to write.
+def label_rows(
+    ids: pa.Array,
+    names: Sequence[str],
+    batch: Batch,
+    rows: np.ndarray,
+    lexicon: str,
+    dimensions: Sequence[str] = DIMENSIONS,
+) -> pa.Table:
+    """Rows of ``labels`` from tags, which have valence, arousal and dominance: other dimensions are null.
 
-    Each of those must have a label.
+    Args:
+        ids: Of the batch's n tracks.
+        names: Of its tags.
+        batch: Their labels.
+        rows: Mask (n,) of the tracks to write, each of which must have a label.
+        lexicon: Name of the lexicon.
+        dimensions: Of the table.
     """
     chosen = np.repeat(rows, batch.n_terms)
     term = batch.term[chosen]
@@ -90,45 +103,67 @@ def label_rows(ids: pa.Array, names: Sequence[str], batch: Batch, rows: np.ndarr
     )
     n_terms = batch.n_terms[rows]
     offsets = np.concatenate([[0], np.cumsum(n_terms)]).astype(np.int32)
-    vad, se = batch.vad[rows], batch.se[rows]
+    vad, se = (_aligned(values[rows], DIMENSIONS, dimensions) for values in (batch.vad, batch.se))
     return pa.Table.from_arrays(
         [
             ids.filter(pa.array(rows)),
-            *(pa.array(vad[:, i]) for i in range(3)),
+            *_nullable(vad),
             pa.ListArray.from_arrays(pa.array(offsets), evidence),
             pa.array(batch.coverage[rows]),
             pa.array(n_terms.astype(np.int32)),
-            *(pa.array(se[:, i], mask=np.isnan(se[:, i])) for i in range(3)),
+            *_nullable(se),
+            pa.nulls(len(n_terms), _CURVES),
             pa.repeat(lexicon, len(n_terms)),
         ],
-        schema=_SCHEMA,
+        schema=labels_schema(dimensions),
     )
 
 
-def completeness(own: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (n,) of the tracks with a complete label of the source, and of those with a partial one."""
+def _aligned(values: np.ndarray, own: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Columns (n, len(own)) in the order of the wanted dimensions, NaN for those that there are none of."""
+    unknown = np.full(len(values), np.nan)
+    return np.stack([values[:, list(own).index(d)] if d in own else unknown for d in wanted], axis=1)
+
+
+def _nullable(values: np.ndarray) -> list[pa.Array]:
+    """The columns of a matrix (n, D), null for NaN."""
+    return [pa.array(column, pa.float64(), mask=np.isnan(column)) for column in values.T]
+
+
+def ratings(own: pa.ChunkedArray | pa.Array, dimensions: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """A column ``ratings`` of ``tracks`` as (labels, their standard errors), each (n, D), NaN where there is none."""
     if isinstance(own, pa.ChunkedArray):
         own = own.combine_chunks()
-    n_values = np.zeros(len(own), dtype=np.int64)
-    for d in DIMENSIONS:
-        value = pc.struct_field(own, d)  # null where the struct is null
-        n_values += pc.is_valid(value).to_numpy(zero_copy_only=False)
-    return n_values == len(DIMENSIONS), (n_values > 0) & (n_values < len(DIMENSIONS))
+    if isinstance(own, pa.ChunkedArray):  # without chunks
+        own = pa.array([], own.type)
+    owner = np.repeat(np.arange(len(own)), pc.fill_null(pc.list_value_length(own), 0).to_numpy(zero_copy_only=False))
+    flat = own.flatten()
+    which = pc.index_in(pc.struct_field(flat, "dimension"), value_set=pa.array(list(dimensions), pa.string()))
+    known = which.is_valid().to_numpy(zero_copy_only=False)
+    at = owner[known], which.filter(pa.array(known)).to_numpy(zero_copy_only=False)
+    found = []
+    for name in ("value", "se"):
+        values = np.full((len(own), len(dimensions)), np.nan)
+        values[at] = pc.struct_field(flat, name).to_numpy(zero_copy_only=False).astype(np.float64)[known]
+        found.append(values)
+    return found[0], found[1]
 
 
-def source_rows(ids: pa.Array, own: pa.Array) -> pa.Table:
-    """Rows of ``labels`` for tracks with a label of the source."""
+def source_rows(
+    ids: pa.Array, labels: np.ndarray, errors: np.ndarray, curves: pa.Array, dimensions: Sequence[str] = DIMENSIONS
+) -> pa.Table:
+    """Rows of ``labels`` for n tracks with labels of the source, and their standard errors, each (n, D)."""
     n = len(ids)
-    unknown = pa.nulls(n, pa.float64())
     return pa.Table.from_arrays(
         [
             ids,
-            *(pc.struct_field(own, d) for d in DIMENSIONS),
+            *_nullable(labels),
             pa.ListArray.from_arrays(pa.array(np.zeros(n + 1, np.int32)), pa.array([], EVIDENCE)),
-            unknown,
+            pa.nulls(n, pa.float64()),
             pa.array(np.zeros(n, np.int32)),
-            *(unknown for _ in DIMENSIONS),
+            *_nullable(errors),
+            curves,
             pa.repeat(MANIFEST, n),
         ],
-        schema=_SCHEMA,
+        schema=labels_schema(dimensions),
     )

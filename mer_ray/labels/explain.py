@@ -31,11 +31,19 @@ def show_given(track: dict[str, Any], source: str) -> bool:
     source: the setting ``label.source``.
     """
     out.print(escape(one_line(f"{track['artist']} – {track['title']}")), f"[dim]({escape(track['track_id'])})[/dim]")
-    label = track["given"]
-    if label is None or None in label.values() or source == "tags":
+    values = [
+        f"{r['dimension']} {figure(r['value'])}" + ("" if r["se"] is None else f" (standard error {figure(r['se'])})")
+        for r in track["ratings"] or ()
+    ]
+    if not values or source == "tags":
         return False
-    values = ", ".join(f"{d} {figure(label[d])}" for d in DIMENSIONS)
-    out.print(f"The label is the source's own, not made from tags: {values}.")
+    out.print(f"The label is the source's own, not made from tags: {', '.join(values)}.")
+    for curve in track["curves"] or ():
+        times, points = curve["time_s"], curve["value"]
+        out.print(
+            f"Over time: {curve['dimension']} at {len(points):,} points from {times[0]:g} to {times[-1]:g} s, "
+            f"{figure(min(points))} to {figure(max(points))}, mean {figure(sum(points) / len(points))}."
+        )
     return True
 
 

@@ -13,7 +13,7 @@ _NEAR = 3  # similar names that an error lists
 
 
 def find(workspace: Workspace, query: str) -> dict[str, Any]:
-    """The row of ``tracks`` that matches (its track_id, artist, title, tags and given).
+    """The row of ``tracks`` that matches (its track_id, artist, title, tags, ratings and curves).
 
     query: "Artist – Title" (a hyphen or dash between blanks), a track_id, or a title that only one track has, compared
     after `identity.normalise`. Raises InputError where none or several match, listing similar names.
@@ -23,7 +23,7 @@ def find(workspace: Workspace, query: str) -> dict[str, Any]:
     spelled: list[tuple[str, str]] = []
     normalised = normalise(query)
     pairs = {(normalise(a), normalise(t)) for a, t in _splits(query)}
-    for tracks in workspace.batches("tracks", ["track_id", "artist", "title", "tags", "given"]):
+    for tracks in workspace.batches("tracks", ["track_id", "artist", "title", "tags", "ratings", "curves"]):
         ids, artists, titles = (tracks[c].to_pylist() for c in ("track_id", "artist", "title"))
         for i, (own, artist, title) in enumerate(zip(ids, artists, titles, strict=True)):
             if own == query.strip() or (normalise(artist), normalise(title)) in pairs:

@@ -1,4 +1,8 @@
-"""Labels a batch of tracks, from their tags or with the source's own labels; what gets none is a failure."""
+"""Labels a batch of tracks, from their tags or with the source's own labels; what gets none is a failure.
+
+A track that the source labels keeps that label as it is, even if it lacks a dimension: valence and arousal that people
+rated are not mixed with a dominance from tags, which is on another footing and has other errors.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.io.schemas import SCHEMAS
+from mer_ray.io.schemas import labels_schema
 from mer_ray.io.tables import failure
 from mer_ray.labels import columns, unlabelled
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.unlabelled import Criteria
 
-COLUMNS = ("track_id", "artist", "title", "tags", "given")
+COLUMNS = ("track_id", "artist", "title", "tags", "ratings", "curves")
 """Columns of ``tracks`` that are needed."""
 
 
@@ -38,16 +42,16 @@ def label(
         todo: Mask (n,) of those that need a label; the tags of the others are read as well, for `Outcome.tags`.
         attempts: (n,), how often each has failed before.
         matcher: Reads tags; None where no label is made from them.
-        criteria: What a label needs.
+        criteria: What a label needs, and its dimensions.
     """
-    labelled, _ = columns.completeness(tracks["given"])
-    if criteria.source == "tags":
-        labelled[:] = False
-    out = Outcome(SCHEMAS["labels"].empty_table())
-    if (labelled & todo).any():
-        chosen = tracks.filter(pa.array(labelled & todo))
-        out.labels = columns.source_rows(_array(chosen["track_id"]), _array(chosen["given"]))
-        out.own = len(chosen)
+    dimensions = criteria.dimensions
+    own, errors = columns.ratings(tracks["ratings"], dimensions)
+    labelled = ~np.isnan(own).all(axis=1) & (criteria.source != "tags")
+    out = Outcome(labels_schema(dimensions).empty_table())
+    if (chosen := labelled & todo).any():
+        ids, curves = (_array(tracks[name].filter(pa.array(chosen))) for name in ("track_id", "curves"))
+        out.labels = columns.source_rows(ids, own[chosen], errors[chosen], curves, dimensions)
+        out.own = len(ids)
     tagged, todo, attempts = tracks.filter(pa.array(~labelled)), todo[~labelled], attempts[~labelled]
     n_terms, coverage = np.zeros(len(tagged), int), np.zeros(len(tagged))
     if matcher is not None:
@@ -56,7 +60,8 @@ def label(
         batch = columns.label(out.tags, matcher, tagged["title"] if matcher.reader.uses_names else None)
         n_terms, coverage = batch.n_terms, batch.coverage
         good = todo & (n_terms > 0) & (n_terms >= criteria.min_terms) & (coverage >= criteria.min_coverage)
-        made = columns.label_rows(_array(tagged["track_id"]), out.tags.names, batch, good, matcher.lexicon.name)
+        ids, names = _array(tagged["track_id"]), out.tags.names
+        made = columns.label_rows(ids, names, batch, good, matcher.lexicon.name, dimensions)
         out.labels, todo = pa.concat_tables([out.labels, made]), todo & ~good
     for i, track in zip(np.flatnonzero(todo), tagged.filter(pa.array(todo)).to_pylist(), strict=True):
         reason, message = unlabelled.reason(track, int(n_terms[i]), float(coverage[i]), criteria)

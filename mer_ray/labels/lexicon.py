@@ -55,6 +55,15 @@ Scores = tuple[float, float, float]
 Scale = tuple[float, float]
 
 
+def check_dimensions(dimensions: Sequence[str]) -> None:
+    """Raises ConfigError where labels from tags, which are of valence, arousal and dominance, would be empty."""
+    if not set(dimensions) & set(DIMENSIONS):
+        raise ConfigError(
+            f"labels from tags are of {', '.join(DIMENSIONS)}, and collect.dimensions is {', '.join(dimensions)}",
+            "leave out label.lexicon (label.source=manifest), or add one of them to collect.dimensions",
+        )
+
+
 @dataclass(frozen=True)
 class Lexicon:
     """name: file name and the first digits of its SHA-256. terms: folded term → (V, A, D), each in 0..1.
@@ -215,7 +224,7 @@ def _header(file: Path, cells: list[str]) -> _Layout | None:
     keys = [key(c) for c in cells]
     words = [keys.index(k) for k in _TERMS if k in keys]
     exact = [[i for i, k in enumerate(keys) if k == d] for d in DIMENSIONS]
-    meant = [[i for i, c in enumerate(cells) if dimension(c) == d and i not in words[:1]] for d in range(3)]
+    meant = [[i for i, c in enumerate(cells) if dimension(c) == d and i not in words[:1]] for d in DIMENSIONS]
     found = [e or m for e, m in zip(exact, meant, strict=True)]
     if not words or any(len(columns) != 1 for columns in found):
         both = next((columns for columns in found if len(columns) > 1), [])

@@ -8,31 +8,28 @@ from mer_ray.io.schemas import DIMENSIONS
 
 
 class Criteria(NamedTuple):
-    """The settings of ``label`` that decide. lexicon: its name; None where no label is made from tags."""
+    """The settings that decide. lexicon: its name; None where no label is made from tags. dimensions: of labels."""
 
     source: str
     min_terms: int
     min_coverage: float
     lexicon: str | None
+    dimensions: tuple[str, ...] = DIMENSIONS
 
 
 def reason(track: dict[str, Any], n_terms: int, coverage: float, criteria: Criteria) -> tuple[str, str]:
     """(a reason that `io.advice` knows, a message).
 
     Args:
-        track: Its artist, title, tags and the source's own label.
+        track: Its artist, title and tags.
         n_terms: Terms of the lexicon among its tags.
         coverage: Weight of these tags in the weight of all, 0..1.
         criteria: What a label needs.
     """
-    name, own, lexicon = f"{track['artist']} – {track['title']}", track["given"], criteria.lexicon
-    if own is not None and criteria.source != "tags":
-        has, lacks = ([d for d in DIMENSIONS if (own[d] is None) is absent] for absent in (False, True))
-        made = " and none can be made from its tags" if lexicon is not None else ""
-        why = f"the manifest labels its {' and '.join(has)}, not its {' and '.join(lacks)}"
-        return "partial_label", f"{name}: {why}{made} (label.source is {criteria.source}); training needs all three"
+    name, lexicon = f"{track['artist']} – {track['title']}", criteria.lexicon
     if lexicon is None:
-        return "no_label", f"{name}: the manifest brings no label for it, and label.source is {criteria.source}"
+        wanted = ", ".join(criteria.dimensions)
+        return "no_label", f"{name}: its source brings no label ({wanted}), and label.source is {criteria.source}"
     if not track["tags"]:
         return "no_tags", f"{name}: it has no tags"
     tags = ", ".join(str(t["name"]) for t in track["tags"][:8])

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from mer_ray import models
 from mer_ray.errors import MerRayError
+from mer_ray.evaluation import units
 from mer_ray.evaluation.bootstrap import group_sizes
 from mer_ray.evaluation.predictions import Predictions
+from mer_ray.evaluation.protocol import GROUPS, TEST
 from mer_ray.evaluation.summary import evaluate, of_baselines
 from mer_ray.features.joined import parts
-from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace, now
 from mer_ray.models import passages
 from mer_ray.models.regressor import Regressor
@@ -23,7 +24,7 @@ from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring import excerpts, model_folder
 from mer_ray.scoring.card import card
 from mer_ray.scoring.intervals import coverage, intervals, with_excerpts
-from mer_ray.training import reference
+from mer_ray.training import given, grouped, reference
 from mer_ray.training.checkpoint import VERSION
 from mer_ray.training.crossval import Part, read_member
 from mer_ray.training.data import Dataset
@@ -33,14 +34,18 @@ from mer_ray.training.trial import Trial
 def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | None) -> dict[str, float]:
     """Write the folder of a run whose folds are all there; ``model.json`` comes last. R² per dimension.
 
-    about: a line for the model card.
+    Args:
+        trial: Of the run.
+        workspace: Has the results.
+        dataset: The run's tracks (`Trial.tracks`).
+        about: A line for the model card.
     """
     d, own, feature, plan = dataset, trial.settings, trial.feature, trial.full_plan
     checkpoints = trial.checkpoints(workspace)
-    fold = trial.partitions(d)
-    predicted = np.zeros((*fold.shape, len(DIMENSIONS)))
+    fold, folds = trial.partitions(d), own["folds"]
+    predicted = np.zeros((*fold.shape, len(d.dimensions)))
     choices: list[dict[str, Any]] = []
-    for r, k in np.ndindex(own["repeats"], own["folds"]):
+    for r, k in np.ndindex(own["repeats"], folds):
         result = _required(checkpoints.read(replace(trial, repeat=r, fold=k).result), f"fold {k} of repeat {r}")
         predicted[r, fold[r] == k] = result.arrays[0]
         choices += result.progress["choices"]
@@ -51,18 +56,22 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
 
     trained = [member(p.number, p) for p in plan]
     first = trial.recipe(plan[0], choices)
-    members = trained if models.is_network(str(trial.network)) else [member(len(plan), plan[0])]
+    members = [member(len(plan), plan[0])] if trial.is_whole else trained
+    seen = _seen(trial, d, fold[0])
     statistics = members[0].statistics
     if statistics is None:
-        statistics = PassageStatistics.fit(d.frames, d.labels, first.window, feature.hop_s, 0)
-    means = [statistics.mean(t, first.window, feature.hop_s) for t in d.frames]
+        statistics = PassageStatistics.fit(seen.frames, seen.labels, first.window, feature.hop_s, 0)
+    means = [statistics.mean(t, first.window, feature.hop_s) for t in seen.frames]
     blocks = passages.level_blocks([(part.n_dims, part.hop_s) for part in parts(feature)])
-    figures = evaluate(d.labels, predicted, d.groups)
-    of_fold = {k: [m for m, p in zip(trained, plan, strict=True) if (p.repeat, p.fold) == (0, k)] for k in set(fold[0])}
-    rows, heard, whole_s = excerpts.predictions(d.frames, fold[0], of_fold, feature.hop_s, own["seed"])
-    widths = intervals(d.labels, predicted, d.groups)
-    held, held_at_once = coverage(d.labels, predicted, d.groups)
-    widths = with_excerpts(widths, d.labels[rows], predicted[0, rows], heard, whole_s)
+    every = Predictions(d.ids, d.artists, d.titles, list(d.groups), d.labels, fold, predicted, d.dimensions)
+    made = every.tested
+    of_made = made.labels, made.predicted, made.groups
+    figures = evaluate(*of_made, d.dimensions)
+    of_fold = {k: [m for m, p in zip(trained, plan, strict=True) if (p.repeat, p.fold) == (0, k)] for k in range(folds)}
+    tested = d.of(np.flatnonzero(fold[0] >= 0))
+    rows, heard, whole_s = excerpts.predictions(tested.frames, made.fold[0], of_fold, feature.hop_s, own["seed"])
+    held, held_at_once = coverage(*of_made)
+    widths = with_excerpts(intervals(*of_made), made.labels[rows], made.predicted[0, rows], heard, whole_s)
     model = model_folder.Model(
         name=trial.run,
         network=str(trial.network),
@@ -70,27 +79,29 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
         window=first.window,
         members=members,
         intervals=widths,
-        reference=reference.fit(statistics, np.stack(means), d.groups, own["seed"], blocks),
+        reference=reference.fit(statistics, np.stack(means), seen.groups, own["seed"], blocks),
         metrics=figures,
         details={
             "settings": own,
             "weighed": bool(np.isfinite(d.errors).any()),
-            "chosen": members[0].chosen,
+            "chosen": dict(zip(d.dimensions, members[0].chosen.values(), strict=False)),
             "searched": _searched(choices),
             "version": VERSION,
             "data": trial.data,
             "repeats": own["repeats"],
             "n_tracks": len(d.ids),
             "n_artists": len(set(d.artists)),
-            **group_sizes(d.groups),
+            **group_sizes(made.groups),
             "labels": _origin(d.lexicons),
             "about": about,
             "coverage": held.tolist(),
             "coverage_of_all": held_at_once,
+            "scale": units.of_source(workspace) if d.lexicons == ["manifest"] else None,
+            **_of_split(trial, workspace, d, every, seen),
             "trained_at": now().isoformat(),
         },
+        dimensions=d.dimensions,
     )
-    made = Predictions(d.ids, d.artists, d.titles, list(d.groups), d.labels, fold, predicted)
     workspace.write_table(made.table(), "runs", trial.run, "predictions.parquet")
     workspace.write_table(_curves(plan, trained), "runs", trial.run, "curves.parquet")
     if choices:
@@ -98,7 +109,34 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
     workspace.write_bytes(card(model).encode(), "runs", trial.run, "README.md")
     model_folder.save(model, workspace, "runs", trial.run)
     checkpoints.clear(trial.run)
-    return {f"r2_{name}": figures[name]["r2"] for name in DIMENSIONS}
+    return {f"r2_{name}": figures[name]["r2"] for name in d.dimensions}
+
+
+def _seen(trial: Trial, d: Dataset, fold: np.ndarray) -> Dataset:
+    """The tracks that the run's model was trained on."""
+    return given.rows(d, np.flatnonzero(fold < 0)) if trial.protocol == TEST else d
+
+
+def _of_split(trial: Trial, workspace: Workspace, d: Dataset, every: Predictions, seen: Dataset) -> dict[str, Any]:
+    """Details of a run on a given split: how many tracks each part has, and what is on both sides of it.
+
+    ``constants``: for a given test set, mean and median of each dimension's training labels.
+    """
+    if trial.protocol == GROUPS:
+        return {}
+    fold = every.fold[0]
+    shared = given.overlap(d, fold, grouped.read(workspace).within(d.ids))
+    apart = every.on([d.ids[i] for i in np.flatnonzero(shared.apart)])
+    known = [name for name, column in zip(d.dimensions, apart.labels.T, strict=True) if np.isfinite(column).sum() > 1]
+    own = apart.of(known)
+    details: dict[str, Any] = {
+        "overlap": {**shared.to_json(), "metrics": evaluate(own.labels, own.predicted, own.groups, known)}
+    }
+    if trial.protocol == TEST:
+        columns = [column[np.isfinite(column)] for column in seen.labels.T]
+        details["parts"] = {name: d.splits.count(name) for name in ("train", "valid", "test")}
+        details["constants"] = [[float(np.mean(c)), float(np.median(c))] for c in columns]
+    return details
 
 
 def _required(found: Any, what: str) -> Any:

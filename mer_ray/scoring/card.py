@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from mer_ray import models
+from mer_ray.evaluation import overlap_report, protocol, units
 from mer_ray.evaluation.bootstrap import uneven
 from mer_ray.evaluation.escape import markdown_text
-from mer_ray.evaluation.metric_tables import HEADS, Cells, display, lines, with_ends
+from mer_ray.evaluation.metric_tables import HEADS, Cells, display, heading, lines, with_ends
 from mer_ray.evaluation.metrics import METRICS
 from mer_ray.evaluation.summary import of_baselines
 from mer_ray.features import FeatureSpec
@@ -30,7 +31,7 @@ def card(model: Model, baselines: Mapping[str, Mapping[str, Any]] | None = None,
         baselines: ridge, svr, ... → the figures of `summary.evaluate`, on the same feature, tracks and folds.
         packaged: The name of a model that comes with the package, without the files of its run.
     """
-    use = _use(packaged or f"runs/{model.name}", bool(packaged))
+    use = _use(packaged or f"runs/{model.name}", bool(packaged), model.dimensions)
     limits = _limits(SEEN_PACKAGED if packaged else SEEN, [part.name for part in parts(model.feature)])
     sections = [_head(model), _data(model), _metrics(model, baselines or {}), _settings(model), use, limits]
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
@@ -47,12 +48,22 @@ def _head(model: Model) -> list[str]:
     return [
         f"# {markdown_text(display(model.network))} on {markdown_text(display(model.feature.name))}",
         "",
-        "Predicts valence, arousal and dominance (each 0..1) of music from its audio.",
+        f"Predicts {_listed(model.dimensions)} (each 0..1) of music from its audio.",
         _members(model),
     ]
 
 
+def _listed(names: Sequence[str]) -> str:
+    """``valence, arousal and dominance``."""
+    shown = [markdown_text(name.replace("_", " ")) for name in names]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
+
+
 def _members(model: Model) -> str:
+    if protocol.of(model.details["settings"]) == protocol.TEST:
+        n = len(model.members)
+        what = f"{n} models, whose predictions are averaged," if n > 1 else "One model,"
+        return f"{what} trained on the tracks of a given split that are not its test set, which its figures are of."
     if len(model.members) > 1:
         return f"An ensemble of {len(model.members)} networks, whose predictions are averaged."
     return (
@@ -63,6 +74,7 @@ def _members(model: Model) -> str:
 def _data(model: Model) -> list[str]:
     details, feature = model.details, model.feature
     settings, repeats = details["settings"], details.get("repeats", 1)
+    kind, seeds = protocol.of(settings), protocol.in_words(protocol.seeds(settings, repeats))
     text = [
         "## Data",
         "",
@@ -72,24 +84,37 @@ def _data(model: Model) -> list[str]:
         text.append(f"- {markdown_text(details['about'], 1_000)}")
     if details.get("labels"):
         text.append(f"- Labels: {markdown_text(details['labels'], 1_000)}")
-    seeds = (
-        f"seed {settings['seed']}" if repeats == 1 else f"seeds {settings['seed']} to {settings['seed'] + repeats - 1}"
-    )
     for part in parts(feature):
         text += [
             f"- Feature: {markdown_text(part.name)}, {_source(part)}, fingerprint `{part.fingerprint}`;",
             "  frames of any other are refused.",
         ]
-    text += [
-        f"- Splits: {settings['folds']} folds × {repeats} repeats ({seeds}). Tracks of an artist, an album or a",
-        "  composer, and near-duplicates, are one group, and a group is never on both sides of a split.",
-    ]
+    text += _splits(details, kind, f"{repeats} repeats ({seeds})")
     if "largest_group" in details:
-        sizes = (details[k] for k in ("n_tracks", "n_groups", "largest_group", "effective_groups"))
-        text += [f"- {remark}" for remark in [uneven(*sizes)] if remark]
+        sizes = (details[k] for k in ("n_groups", "largest_group", "effective_groups"))
+        text += [
+            f"- {remark}"
+            for remark in [uneven(details.get("overlap", {}).get("tested", details["n_tracks"]), *sizes)]
+            if remark
+        ]
     if feature.note:
         text.append(f"- Note: {markdown_text(feature.note, 1_000)}.")
     return text
+
+
+def _splits(details: Mapping[str, Any], kind: str, repeats: str) -> list[str]:
+    """How the figures came about, and what a given split has on both sides."""
+    folds = details["settings"]["folds"]
+    if kind == protocol.GROUPS:
+        return [
+            f"- Splits: {folds} folds × {repeats}. Tracks of an artist, an album or a",
+            "  composer, and near-duplicates, are one group, and a group is never on both sides of a split.",
+        ]
+    what = f"{folds} folds"
+    if kind == protocol.TEST:
+        what = ", ".join(f"{n:,} tracks of {name}" for name, n in details["parts"].items() if n)
+    shared = overlap_report.warning(details["overlap"], kind)
+    return [f"- Split: as the source gives it, {what}; {repeats}.", *(f"- Leakage: {text}." for text in shared)]
 
 
 def _source(feature: FeatureSpec) -> str:
@@ -102,27 +127,41 @@ def _source(feature: FeatureSpec) -> str:
 def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows: Cells = []
     typical = model.intervals.mean * model.intervals.factor
-    covered = [f"{100 * share:.1f} %" for share in model.details.get("coverage", [float("nan")] * len(DIMENSIONS))]
-    for i, dimension in enumerate(DIMENSIONS):
+    coverage = model.details.get("coverage", [float("nan")] * len(model.dimensions))
+    covered = [f"{100 * share:.1f} %" for share in coverage]
+    unequal = len({model.metrics[d]["n"] for d in model.dimensions}) > 1  # not every track has all labels
+    for i, dimension in enumerate(model.dimensions):
         m: Mapping[str, Any] = model.metrics[dimension]
         unknown = [float("nan")] * 2
         figures = [with_ends(f, m.get(f, np.nan), m.get("intervals", {}).get(f, unknown)) for f in METRICS]
         others = [f"{baseline[dimension]['r2']:.3f}" for baseline in baselines.values()]
-        texts = [dimension.capitalize(), *figures, f"{m['label_sd']:.3f}", *others, f"± {typical[i]:.3f}", covered[i]]
+        n = [f"{m['n']:,}"] if unequal else []
+        texts = [heading(dimension), *n, *figures, f"{m['label_sd']:.3f}", *others, f"± {typical[i]:.3f}", covered[i]]
         rows.append([(text, False) for text in texts])
     others = [f"R² of the {display(name)}" for name in baselines]
-    heads = ["Dimension", *HEADS.values(), "Label SD", *others, "90 % interval", "holds"]
-    about = "Out of fold; figures are means over the repeats, in brackets their 95 % intervals (bootstrap over groups)."
+    first = ["Dimension", "Tracks"] if unequal else ["Dimension"]
+    heads = [*first, *HEADS.values(), "Label SD", *others, "90 % interval", "holds"]
+    how = "Of the test set" if protocol.of(model.details["settings"]) == protocol.TEST else "Out of fold"
+    about = f"{how}; figures are means over the repeats, in brackets their 95 % intervals (bootstrap over groups)."
     remarks = [
         "R² is against the mean of these labels, whose MSE is the label SD squared. 90 % interval: half of its usual",
         "width; holds: the share of labels in it, of artists that neither the model nor the interval had met;",
-        f"all three at once: {100 * model.details.get('coverage_of_all', np.nan):.1f} %. It is calibrated at"
-        f" {100 * (LEVEL + MARGIN):.0f} %, a margin for other music, and wider for audio",
+        f"{_at_once(model)}It is calibrated at {100 * (LEVEL + MARGIN):.0f} %, a margin for other music, "
+        "and wider for audio",
         "of less than half a minute: " + _widths(model) + ".",
     ]
     if baselines:
         remarks[-1] += " Baselines: on mean and SD of the same feature, same folds."
+    remarks += units.remark(model.metrics, model.dimensions, model.details.get("scale"))
     return ["## Metrics", "", about, "", *lines(heads, rows, n_texts=1), "", *remarks]
+
+
+def _at_once(model: Model) -> str:
+    """The share of tracks whose labels all lie in their intervals; "" of a model of one dimension."""
+    if len(model.dimensions) == 1:
+        return ""
+    every = {2: "both", 3: "all three"}.get(len(model.dimensions), "all of a track")
+    return f"{every} at once: {100 * model.details.get('coverage_of_all', np.nan):.1f} %. "
 
 
 def _widths(model: Model) -> str:
@@ -149,18 +188,18 @@ def _settings(model: Model) -> list[str]:
         text += ["", f"Chosen by the search, in one fold or another: {markdown_text(values, 2_000)}."]
     selects = getattr(models.module(model.network), "SELECTS", "")
     if selects:
-        text += ["", *_chosen(details.get("chosen"), selects)]
+        text += ["", *_chosen(details.get("chosen"), selects, model.dimensions)]
     return text
 
 
-def _chosen(chosen: Mapping[str, Any] | None, selects: str) -> list[str]:
+def _chosen(chosen: Mapping[str, Any] | None, selects: str, dimensions: Sequence[str]) -> list[str]:
     if not chosen:
         return ["What the fit selected was not recorded."]
-    names = list(chosen[DIMENSIONS[0]])
+    names = list(chosen[dimensions[0]])
     rows: Cells = []
-    for d in DIMENSIONS:
+    for d in dimensions:
         values = (v if isinstance(v, list) else [v] for v in (chosen[d][name] for name in names))
-        texts = [d.capitalize(), *(", ".join(f"{v:g}" for v in value) for value in values)]
+        texts = [heading(d), *(", ".join(f"{v:g}" for v in value) for value in values)]
         rows.append([(text, False) for text in texts])
     heads = ["Dimension", *(markdown_text(name.replace("_", " ").capitalize(), 40) for name in names)]
     return [
@@ -170,10 +209,11 @@ def _chosen(chosen: Mapping[str, Any] | None, selects: str) -> list[str]:
     ]
 
 
-def _use(model: str, packaged: bool) -> list[str]:
+def _use(model: str, packaged: bool, dimensions: Sequence[str]) -> list[str]:
     """model: a folder, or the name of a packaged one."""
     is_default = packaged and model == model_folder.DEFAULT
     named = "" if is_default else f'"{model}"'
+    value = "vad" if tuple(dimensions) == DIMENSIONS else "value"
     command = f"mer-ray score MUSIC_FOLDER{'' if is_default else f' --model {model}'}"
     if not packaged:
         command += " --out scores.csv"
@@ -190,7 +230,7 @@ def _use(model: str, packaged: bool) -> list[str]:
         "import mer_ray",
         "",
         f"prediction = mer_ray.load_model({named}).predict(samples, rate)  # mono, in [-1, 1]",
-        "prediction.vad, prediction.lower, prediction.upper  # valence, arousal, dominance",
+        f"prediction.{value}, prediction.lower, prediction.upper  # {', '.join(dimensions)}",
         "```",
     ]
 

@@ -36,15 +36,15 @@ def predictions(
         seed: Of the places, and of the tracks where there are more than `MOST_TRACKS`.
 
     Returns:
-        Indices (M,) of the tracks; seconds → predictions (M, 3), for lengths below 3/4 of the median track;
+        Indices (M,) of the tracks; seconds → predictions (M, D), for lengths below 3/4 of the median track;
         and that median in seconds.
     """
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(tracks))[:MOST_TRACKS])
     median_s = float(np.median([len(tracks[i]) for i in rows]) * hop_s)
-    out = {}
+    out, n_targets = {}, len(next(iter(members.values()))[0].targets)
     for seconds in (s for s in SECONDS if s < 0.75 * median_s):
-        n, values = max(1, round(seconds / hop_s)), np.empty((len(rows), 3))
+        n, values = max(1, round(seconds / hop_s)), np.empty((len(rows), n_targets))
         first = [int(rng.integers(0, max(1, len(tracks[i]) - n + 1))) for i in rows]
         pieces = [span(tracks[i], a, a + n) for i, a in zip(rows, first, strict=True)]
         for k, own in members.items():

@@ -92,7 +92,7 @@ def score(
         for (i, track), prediction in zip(tracks.items(), predictions, strict=True)
     ]
     return Batch(
-        rows.table(made),
+        rows.table(made, model.dimensions),
         frames,
         {f["track_id"]: named(errors[f["track_id"]], f["uri"]) for f in files if f["track_id"] in errors},
         found.seconds,

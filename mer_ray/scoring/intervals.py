@@ -1,19 +1,20 @@
 """90 % prediction intervals: they contain the label in 9 of 10 cases, for tracks of new artists.
 
-Conformal prediction on out-of-fold residuals, normalised by their expected size at the predicted V, A and D
-(Papadopoulos et al. 2008, in Tools in Artificial Intelligence, 325-330; Lei et al. 2018, JASA 113(523), 1094-1111).
+Conformal prediction on out-of-fold residuals, normalised by their expected size at the predicted values (Papadopoulos
+et al. 2008, in Tools in Artificial Intelligence, 325-330; Lei et al. 2018, JASA 113(523), 1094-1111).
 That size is a plane, fitted without the artists to whom it is applied. The level is `MARGIN` above 90 %, because other
 music than the data set's has larger errors. Short audio has wider intervals, by the errors on excerpts of known tracks.
+
+Labels may be NaN: each dimension's intervals are those of the tracks that have a label of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mer_ray.models.regressor import N_TARGETS
 from mer_ray.models.splits import grouped_folds
 
 LEVEL = 0.9
@@ -31,22 +32,27 @@ class Intervals:
     """Fitted intervals.
 
     Attributes:
-        size: (4, 3), the plane: (1, V - 1/2, A - 1/2, D - 1/2) @ size predicts |residual| of each dimension.
-        mean: (3,), mean |residual|.
-        factor: (3,), by which the size is multiplied.
+        size: (1 + D, D), the plane: (1, predictions - 1/2) @ size predicts |residual| of each dimension.
+        mean: (D,), mean |residual|.
+        factor: (D,), by which the size is multiplied.
         seconds: (L,), ascending lengths of audio.
-        growth: (L, 3), by which intervals of such short audio are wider; between them it is interpolated over the
+        growth: (L, D), by which intervals of such short audio are wider; between them it is interpolated over the
             logarithm of the length, and 1 for the data set's own length and more, the last of ``seconds``.
     """
 
     size: np.ndarray
     mean: np.ndarray
     factor: np.ndarray
-    seconds: np.ndarray = field(default_factory=lambda: np.ones(1))
-    growth: np.ndarray = field(default_factory=lambda: np.ones((1, N_TARGETS)))
+    seconds: np.ndarray
+    growth: np.ndarray
+
+    @classmethod
+    def of_whole(cls, size: np.ndarray, mean: np.ndarray, factor: np.ndarray) -> Intervals:
+        """The same for audio of any length."""
+        return cls(size, mean, factor, np.ones(1), np.ones((1, len(mean))))
 
     def radius(self, predicted: np.ndarray, seconds: np.ndarray | None = None) -> np.ndarray:
-        """Half-widths (N, 3) around predictions (N, 3) for so many seconds of audio (N,); None for enough."""
+        """Half-widths (N, D) around predictions (N, D) for so many seconds of audio (N,); None for enough."""
         radius = _size(self.size, self.mean, predicted) * self.factor
         if seconds is not None:
             at, known = np.log(np.maximum(seconds, 1e-3)), np.log(self.seconds)
@@ -54,7 +60,7 @@ class Intervals:
         return np.asarray(radius)
 
     def ends(self, predicted: np.ndarray, seconds: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper ends (N, 3), in 0..1; arguments as of `radius`."""
+        """Lower and upper ends (N, D), in 0..1; arguments as of `radius`."""
         radius = self.radius(predicted, seconds)
         return np.clip(predicted - radius, 0, 1), np.clip(predicted + radius, 0, 1)
 
@@ -66,7 +72,8 @@ class Intervals:
     def from_json(cls, value: dict[str, list[float]]) -> Intervals:
         """The inverse of `to_json`. Raises KeyError or ValueError where it is none."""
         made = cls(**{name: np.asarray(value[name], float) for name in cls.__dataclass_fields__})
-        shapes = (4, N_TARGETS), (N_TARGETS,), (N_TARGETS,), (len(made.seconds),), (len(made.seconds), N_TARGETS)
+        n, lengths = len(made.mean), len(made.seconds)
+        shapes = (1 + n, n), (n,), (n,), (lengths,), (lengths, n)
         found = tuple(array.shape for array in vars(made).values())
         if found != shapes:
             raise ValueError(f"intervals of the shapes {found}")
@@ -74,17 +81,19 @@ class Intervals:
 
 
 def intervals(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0) -> Intervals:
-    """Fit them to labels (N, 3) and out-of-fold predictions (R, N, 3) of tracks in groups (N,), such as artists."""
+    """Fit them to labels (N, D) and out-of-fold predictions (R, N, D) of tracks in groups (N,), such as artists."""
     ratio = np.empty_like(predicted)
-    parts = _parts(groups, labels, seed)
+    parts, whole = _parts(groups, labels, seed), _plane(labels, predicted)
     for out in parts:
         rest = ~out if len(parts) > 1 else out
         size, mean = _plane(labels[rest], predicted[:, rest])
+        unknown = np.isnan(mean)  # dimensions of which only the left-out groups have labels
+        size[:, unknown], mean[unknown] = whole[0][:, unknown], whole[1][unknown]
         for r, values in enumerate(predicted):
             ratio[r, out] = np.abs(values[out] - labels[out]) / _size(size, mean, values[out])
     # Repeats of a track are not independent: the rank is that of N residuals, not of R N.
-    factor = _upper(ratio.reshape(-1, labels.shape[1]), len(labels))
-    return Intervals(*_plane(labels, predicted), factor)
+    factor = _upper(ratio.reshape(-1, labels.shape[1]), np.isfinite(labels).sum(axis=0))
+    return Intervals.of_whole(*whole, factor)
 
 
 def with_excerpts(
@@ -94,17 +103,18 @@ def with_excerpts(
 
     Args:
         known: Of whole tracks.
-        labels: (N, 3).
-        predicted: (N, 3), out-of-fold predictions of whole tracks.
-        excerpts: Seconds → (N, 3), the same members' predictions of an excerpt of each track.
+        labels: (N, D).
+        predicted: (N, D), out-of-fold predictions of whole tracks.
+        excerpts: Seconds → (N, D), the same members' predictions of an excerpt of each track.
         whole_s: Seconds of audio from which on intervals are those of whole tracks.
     """
-    whole = _upper(_relative(known, labels, predicted), len(labels))
+    n = np.isfinite(labels).sum(axis=0)
+    whole = _upper(_relative(known, labels, predicted), n)
     seconds, growth = [whole_s], [np.ones(labels.shape[1])]
     for length in sorted(excerpts, reverse=True):  # never narrower than for longer audio
-        own = _upper(_relative(known, labels, excerpts[length]), len(labels)) / whole
+        own = _upper(_relative(known, labels, excerpts[length]), n) / whole
         seconds.append(length)
-        growth.append(np.maximum(own, growth[-1]))
+        growth.append(np.fmax(own, growth[-1]))
     return replace(known, seconds=np.array(seconds[::-1]), growth=np.stack(growth[::-1]))
 
 
@@ -112,27 +122,32 @@ def _relative(known: Intervals, labels: np.ndarray, predicted: np.ndarray) -> np
     return np.asarray(np.abs(predicted - labels) / _size(known.size, known.mean, predicted))
 
 
-def _upper(ratio: np.ndarray, n: int) -> np.ndarray:
-    """The conformal quantile of ratios (M, 3) of n independent tracks: (3,)."""
-    level = min(1.0, np.ceil((n + 1) * (LEVEL + MARGIN)) / n)
-    return np.asarray(np.quantile(ratio, level, axis=0, method="higher"))
+def _upper(ratio: np.ndarray, n: np.ndarray) -> np.ndarray:
+    """The conformal quantile of ratios (M, D), NaN where unknown, of n (D,) independent tracks: (D,), NaN for none."""
+    out = np.full(len(n), np.nan)
+    for d in np.flatnonzero(n):
+        level, column = min(1.0, np.ceil((n[d] + 1) * (LEVEL + MARGIN)) / n[d]), ratio[:, d]
+        out[d] = np.quantile(column[np.isfinite(column)], level, method="higher")
+    return out
 
 
 def coverage(
     labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0
 ) -> tuple[np.ndarray, float]:
-    """The share (3,) of labels that lie in their intervals, and that of tracks whose three labels all do.
+    """The share (D,) of labels that lie in their intervals, and that of tracks with all D labels whose labels all do.
 
-    The intervals are fitted without the tracks' own artists. NaN where there is one group only.
+    The intervals are fitted without the tracks' own artists. NaN where there is one group only, or no such label.
     """
-    inside = np.zeros(predicted.shape, bool)
+    inside, known = np.zeros(predicted.shape, bool), np.isfinite(labels)
     for out in _parts(groups, labels, seed + 1):
         if out.all():
             return np.full(labels.shape[1], np.nan), np.nan
-        known = intervals(labels[~out], predicted[:, ~out], [g for g, o in zip(groups, out, strict=True) if not o])
+        made = intervals(labels[~out], predicted[:, ~out], [g for g, o in zip(groups, out, strict=True) if not o])
         for r, values in enumerate(predicted):
-            inside[r, out] = np.abs(values[out] - labels[out]) <= known.radius(values[out])
-    return inside.mean(axis=(0, 1)), float(inside.all(axis=2).mean())
+            inside[r, out] = np.abs(values[out] - labels[out]) <= made.radius(values[out])
+    shares = [inside[:, k, d].mean() if k.any() else np.nan for d, k in enumerate(known.T)]
+    every = known.all(axis=1)
+    return np.array(shares), float(inside[:, every].all(axis=2).mean()) if every.any() else np.nan
 
 
 def _parts(groups: Sequence[str], labels: np.ndarray, seed: int) -> list[np.ndarray]:
@@ -143,12 +158,17 @@ def _parts(groups: Sequence[str], labels: np.ndarray, seed: int) -> list[np.ndar
 
 
 def _plane(labels: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(4, 3) and the mean size (3,), by ridge regression."""
+    """(1 + D, D) and the mean size (D,), by ridge regression; NaN for a dimension without labels."""
     residual = np.abs(predicted - labels).reshape(-1, labels.shape[1])
-    x = _inputs(predicted.reshape(residual.shape))
+    x, known = _inputs(predicted.reshape(residual.shape)), np.isfinite(residual)
     penalty = np.diag([0.0] + [RIDGE * len(predicted)] * (x.shape[1] - 1))
-    mean = np.maximum(residual.mean(axis=0), 1e-9)
-    return np.linalg.solve(x.T @ x + penalty, x.T @ residual), mean
+    if known.all():
+        return np.linalg.solve(x.T @ x + penalty, x.T @ residual), np.maximum(residual.mean(axis=0), 1e-9)
+    size, mean = np.full((x.shape[1], labels.shape[1]), np.nan), np.full(labels.shape[1], np.nan)
+    for d in np.flatnonzero(known.any(axis=0)):
+        own, y = x[known[:, d]], residual[known[:, d], d]
+        size[:, d], mean[d] = np.linalg.solve(own.T @ own + penalty, own.T @ y), max(y.mean(), 1e-9)
+    return size, mean
 
 
 def _inputs(predicted: np.ndarray) -> np.ndarray:

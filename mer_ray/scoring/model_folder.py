@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from mer_ray import config_checks
 from mer_ray.errors import ModelError, WorkspaceError
+from mer_ray.evaluation import protocol
 from mer_ray.features import FAMILIES, FeatureSpec
 from mer_ray.features import MODULES as FEATURES
 from mer_ray.features.joined import part_hops, parts
 from mer_ray.io.identity import digest, one_line
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.models import NETWORKS
 from mer_ray.models.regressor import Regressor
@@ -45,6 +48,7 @@ class Model:
         reference: The distribution of its training tracks, for novelty.
         metrics: Per dimension, out of fold, with their 95 % intervals.
         details: Settings and data.
+        dimensions: What it predicts, in the order of arrays.
     """
 
     name: str
@@ -56,6 +60,7 @@ class Model:
     reference: Reference
     metrics: dict[str, dict[str, Any]]
     details: dict[str, Any] = field(default_factory=dict)
+    dimensions: tuple[str, ...] = DIMENSIONS
 
     @property
     def id(self) -> str:
@@ -69,18 +74,22 @@ class Model:
 
 
 def best(workspace: Workspace) -> str:
-    """The folder of the workspace's model with the highest mean R² over the dimensions. Raises WorkspaceError."""
-    candidates: list[tuple[float, str]] = []
+    """The folder of the workspace's model with the highest mean R² over the dimensions.
+
+    Models of a given split, whose R² is of other tracks, only if there are no other ones. Raises WorkspaceError.
+    """
+    candidates: list[tuple[int, float, str]] = []
     for name in workspace.names("runs"):
         if described := describe(workspace, "runs", name):
-            r2 = sum(m["r2"] for m in described["metrics"].values())
-            candidates.append((r2 if math.isfinite(r2) else -math.inf, name))
+            r2 = float(np.mean([m["r2"] for m in described["metrics"].values()]))
+            rank = len(protocol.TITLES) - list(protocol.TITLES).index(protocol.of(described["details"]["settings"]))
+            candidates.append((rank, r2 if math.isfinite(r2) else -math.inf, name))
     if not candidates:
         raise WorkspaceError(
             f"workspace {workspace.uri} has no trained model",
             "run `mer-ray train` on it first, or give a model folder with --model",
         )
-    return workspace.at("runs", max(candidates)[1])
+    return workspace.at("runs", max(candidates)[-1])
 
 
 def located(name: str) -> str:
@@ -103,6 +112,7 @@ def save(model: Model, workspace: Workspace, *folder: str) -> None:
         "network": model.network,
         "feature": model.feature.to_json(),
         "window": model.window,
+        "dimensions": list(model.dimensions),
         "members": [list(member.targets) for member in model.members],
         "intervals": model.intervals.to_json(),
         "metrics": model.metrics,
@@ -124,7 +134,7 @@ def describe(workspace: Workspace, *folder: str) -> dict[str, Any] | None:
         raise ModelError(
             f"{workspace.path(*folder)} is not a model that this version reads", "train it again, or remove its folder"
         )
-    return value
+    return {"dimensions": list(DIMENSIONS), **value}  # those of earlier versions name none
 
 
 def load(uri: str) -> Model:
@@ -153,6 +163,9 @@ def load(uri: str) -> Model:
                 f"model {uri} is {value['network']} on {feature.name}, which this version does not have",
                 "use the version that trained it, or remove its folder",
             )
+        dimensions, widths = _dimensions(value), Intervals.from_json(value["intervals"])
+        if len(widths.mean) != len(dimensions) or any(len(t) != len(dimensions) for t in value["members"]):
+            raise ValueError(f"its intervals or members are not of {', '.join(dimensions)}")
         recipe = Recipe(value["network"], feature.hop_s, value["window"], hops=part_hops(feature))
         return Model(
             value["name"],
@@ -160,13 +173,22 @@ def load(uri: str) -> Model:
             feature,
             value["window"],
             [restore(recipe, _part(tensors, f"member{i}."), t) for i, t in enumerate(value["members"])],
-            Intervals.from_json(value["intervals"]),
+            widths,
             _reference(tensors),
             value["metrics"],
             {**value["details"], "weights_sha256": value["weights_sha256"]},
+            dimensions,
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ModelError(f"model {uri} is damaged ({one_line(str(error), 200)})", AGAIN) from error
+
+
+def _dimensions(value: dict[str, Any]) -> tuple[str, ...]:
+    """Those of a ``model.json``, which become columns. Raises ValueError where they are no names, or lack figures."""
+    names = config_checks.dimensions(list(value["dimensions"]))
+    if missing := [name for name in names if name not in value["metrics"]]:
+        raise ValueError(f"no metrics of {', '.join(missing)}")
+    return tuple(names)
 
 
 _OF_REFERENCE = ("basis", "columns", "sizes", "limits", "usual")

@@ -16,6 +16,7 @@ from mer_ray.features import FeatureSpec
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import model_folder
+from mer_ray.scoring.scores_table import heading
 from mer_ray.training import grouped
 
 
@@ -40,22 +41,23 @@ def _described(workspace: Workspace) -> Iterator[dict[str, Any]]:
             continue
         if described is not None:
             details, metrics = described["details"], described["metrics"]
-            figures = {d: (m["r2"], *m.get("intervals", {}).get("r2", [None, None])) for d, m in metrics.items()}
+            own = described.get("dimensions", DIMENSIONS)
+            figures = {d: (metrics[d]["r2"], *metrics[d].get("intervals", {}).get("r2", [None, None])) for d in own}
             yield {
                 "name": name,
                 "network": described["network"],
                 "feature": described["feature"]["name"],
                 "n_tracks": details.get("n_tracks"),
                 "trained_at": details.get("trained_at"),
-                "r2": {d: [x if x is not None and math.isfinite(x) else None for x in figures[d]] for d in DIMENSIONS},
+                "r2": {d: [x if x is not None and math.isfinite(x) else None for x in f] for d, f in figures.items()},
                 "best": False,
                 "outdated": _outdated(workspace, described),
             }
 
 
 def _mean_r2(model: Mapping[str, Any]) -> float:
-    figures = [model.get("r2", {}).get(d, [None])[0] for d in DIMENSIONS]
-    return -math.inf if None in figures else sum(figures)
+    figures = [value for value, *_ in model.get("r2", {}).values()]
+    return -math.inf if None in figures or not figures else sum(figures) / len(figures)
 
 
 def _outdated(workspace: Workspace, described: Mapping[str, Any]) -> bool:
@@ -74,13 +76,14 @@ def table(found: Sequence[Mapping[str, Any]]) -> Table:
     out.padding = (0, 1, 0, 0)
     out.add_column("", no_wrap=True)
     out.add_column("Model", overflow="fold")
-    for column in (*(d.capitalize() for d in DIMENSIONS), "Tracks", "Trained"):
+    dimensions = list(dict.fromkeys(d for m in found for d in m.get("r2", DIMENSIONS)))
+    for column in (*map(heading, dimensions), "Tracks", "Trained"):
         out.add_column(column, justify="right", no_wrap=True)
     for m in found:
         if "problem" in m:
-            out.add_row("!", escape(m["name"]), "cannot be read", *[""] * 4)
+            out.add_row("!", escape(m["name"]), "cannot be read", *[""] * (len(dimensions) + 1))
             continue
-        figures = [_with_ends(m["r2"][d]) for d in DIMENSIONS]
+        figures = [_with_ends(m["r2"].get(d, (None, None, None))) for d in dimensions]
         n_tracks = "" if m["n_tracks"] is None else f"{m['n_tracks']:,}"
         out.add_row("*" if m["best"] else "", escape(m["name"]), *figures, n_tracks, when(m["trained_at"])[:10])
     return out

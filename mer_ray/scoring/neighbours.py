@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from rich.markup import escape
 
-from mer_ray.io.schemas import DIMENSIONS
-from mer_ray.scoring.scores_table import SCHEMA, find, listing, name, read
+from mer_ray.io.schemas import dimensions_of
+from mer_ray.scoring.scores_table import find, listing, name, read
 
 By = Literal["both", "feeling", "sound"]
 
@@ -33,8 +33,8 @@ class _Part:
 def nearest(table: pa.Table, k: int = 8, by: By = "both") -> np.ndarray:
     """The k nearest other rows of each row: (N, k) int32 row numbers, nearest first, -1 where there are fewer.
 
-    The squared distance of two tracks is the mean of two parts: the mean squared difference of their V, A, D and of the
-    SDs of these over their curves, and that of their ``sound`` vectors; every number is divided by its SD over the
+    The squared distance of two tracks is the mean of two parts: the mean squared difference of their dimensions and of
+    the SDs of these over their curves, and that of their ``sound`` vectors; every number is divided by its SD over the
     table, so that two tracks drawn at random are 1.4 apart. Where one of the two has no sound, the first part counts
     alone; with ``by="sound"`` it has no neighbours and is none. Other missing numbers count as the table's mean. The
     result is exact, and ties are in row order. Memory is bounded; time grows with N².
@@ -64,11 +64,11 @@ def run(scores: str, track: str, n: int = 10, by: By = "both") -> list[str]:
     """Print the n nearest neighbours of a track of a scores file. Returns notes for the user."""
     from mer_ray.console import out
 
-    table = read(scores, [c for c in SCHEMA.names if c != "waveform"])
+    table = read(scores, without=["waveform"])
     row = find(table, track)
     rows, distances = nearest_to(table, row, n, by)
     own = table.slice(row, 1).to_pylist()[0]
-    feeling = ", ".join(f"{d} {own[d]:.2f}" for d in DIMENSIONS)
+    feeling = ", ".join(f"{d.replace('_', ' ')} {own[d]:.2f}" for d in dimensions_of(table.schema, "scores"))
     out.print(f"[bold]{escape(name(own['artist'], own['title']))}[/bold]  {feeling}")
     if len(rows):
         out.print(listing(table, rows, distances))
@@ -137,7 +137,8 @@ def _parts(table: pa.Table, by: By) -> list[_Part]:
         raise ValueError(f"by must be one of {', '.join(get_args(By))}, got {by!r}")
     parts = []
     if by != "sound":
-        numbers = np.column_stack([table[d].to_numpy() for d in DIMENSIONS]).astype(np.float64)
+        dimensions = dimensions_of(table.schema, "scores")
+        numbers = np.column_stack([table[d].to_numpy() for d in dimensions]).astype(np.float64)
         parts.append(_Part(_standard(np.hstack([numbers, spread(table)])), np.ones(table.num_rows, bool)))
     if by != "feeling":
         vectors = sound(table)
@@ -161,8 +162,9 @@ def _standard(numbers: np.ndarray) -> np.ndarray:
 
 
 def spread(table: pa.Table) -> np.ndarray:
-    """SD of valence, arousal and dominance over each row's curve: (N, 3) float64, NaN where it has none."""
-    out = np.full((table.num_rows, 3), np.nan)
+    """SD of each dimension over each row's curve: (N, D) float64, NaN where it has none."""
+    n_dimensions = len(dimensions_of(table.schema, "scores"))
+    out = np.full((table.num_rows, n_dimensions), np.nan)
     if "curve" not in table.column_names:
         return out
     done = 0
@@ -171,7 +173,9 @@ def spread(table: pa.Table) -> np.ndarray:
         lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         rows = np.flatnonzero(lengths)
         if len(rows):
-            points = column.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 3).astype(np.float64)
+            points = (
+                column.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, n_dimensions).astype(np.float64)
+            )
             starts = np.concatenate([[0], np.cumsum(lengths[rows])[:-1]])
             n = lengths[rows, None]
             mean = np.add.reduceat(points, starts) / n

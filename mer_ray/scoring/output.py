@@ -24,19 +24,17 @@ from mer_ray.io import address, cells, scratch
 from mer_ray.io.address import parted, to_path
 from mer_ray.io.identity import one_line
 from mer_ray.io.ids import Ids
-from mer_ray.io.schemas import CATALOG_SCORES, DIMENSIONS, SCHEMAS, features_table
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, catalog_scores_schema, features_table, scores_schema
 from mer_ray.io.store import TEMPORARY, Store, check_lasting
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import file_changes, rollups, scores_table, sheet, standing
 from mer_ray.scoring.catalog import Catalog
 
-FORMATS = (".parquet", ".csv", sheet.SUFFIX)
+FORMATS = scores_table.SUFFIXES
 PIECE_ROWS = 5_000
 """Rows of a larger file, with their curves, that are in memory together."""
 SORTED_ROWS = 200_000
 """Up to so many rows, a file is sorted by URI and gets roll-ups: both need all rows in memory."""
-NESTED = ("curve", "sound", "waveform")
-"""Columns that a sheet cannot hold."""
 _T = TypeVar("_T")
 Stamp = tuple[int | None, int | None]
 """See `Store.stamp`."""
@@ -92,15 +90,19 @@ class Output:
             raise InputError(f"--out: {error.message}", error.hint) from error
         self.uri = self.beside.at(self.name) if self.name else self.beside.uri
         self.model = self.note = ""
+        self.dimensions: tuple[str, ...] = DIMENSIONS
         name = PurePosixPath(self.name)
         beside = ".csv" if name.suffix.lower() == sheet.SUFFIX else name.suffix
         self._failures, self._rollups = f"{name.stem}.failures{beside}", f"{name.stem}.rollups.csv"
         self._failed_then: Stamp = (None, None)
         self._void = Ids()
 
-    def open(self, model: str) -> Workspace:
-        """The workspace to work in. Raises InputError where a folder has another model's scores, or a file is none."""
-        self.model, work = model, self.workspace
+    def open(self, model: str, dimensions: tuple[str, ...] = DIMENSIONS) -> Workspace:
+        """The workspace to work in. model, dimensions: the id of the model, and what it predicts.
+
+        Raises InputError where a folder has another model's scores, or a file is none.
+        """
+        self.model, self.dimensions, work = model, dimensions, self.workspace
         others = work.distinct("scores", "model") - {self.model}
         if others and not self.is_file:
             raise InputError(
@@ -195,7 +197,7 @@ class Output:
     def _mine(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         """This model's rows of the present file, if there is one, piece by piece."""
         if self.beside.exists(self.name):
-            for piece in scores_table.pieces(self.uri, list(dict.fromkeys([*columns, "track_id", "model"]))):
+            for piece in scores_table.pieces(self.uri, [*{*columns, "track_id", "model"}], self.dimensions):
                 own = piece.filter(pc.equal(piece["model"], self.model))
                 yield own.filter(pa.array(~self._void.mask(own["track_id"]))).select(columns)
 
@@ -205,16 +207,17 @@ class Output:
             n, rows = len(self._ids()), self._rows()
             self.check_room(n)
             if n <= SORTED_ROWS:
-                whole = standing.added(pa.concat_tables([SCHEMAS["scores"].empty_table(), *rows]))
+                whole = standing.added(pa.concat_tables([scores_schema(self.dimensions).empty_table(), *rows]))
                 rows = iter([whole.sort_by([("uri", "ascending"), ("track_id", "ascending")])])
             else:
-                rows = map(standing.Catalog(self._distinct(["track_id", *DIMENSIONS])).added, rows)
-            self._write(rows, CATALOG_SCORES, self.beside, self.name, was.stamp)
+                catalog = standing.Catalog(self._distinct(["track_id", *self.dimensions]), self.dimensions)
+                rows = map(catalog.added, rows)
+            self._write(rows, catalog_scores_schema(self.dimensions), self.beside, self.name, was.stamp)
         return was.shards
 
     def _rows(self) -> Iterator[pa.Table]:
         """All rows without duplicates, the new ones first."""
-        return self._distinct(SCHEMAS["scores"].names)
+        return self._distinct(scores_schema(self.dimensions).names)
 
     def _distinct(self, names: list[str]) -> Iterator[pa.Table]:
         seen = Ids()
@@ -266,9 +269,9 @@ class Output:
         if n > SORTED_ROWS:
             folder.delete(name)  # written when there were fewer rows
             return
-        columns = ["artist", "album", "uri", "duration_s", *DIMENSIONS, "in_distribution"]
+        columns = ["artist", "album", "uri", "duration_s", *self.dimensions, "in_distribution"]
         scores = cells.rounded(scores_table.read(self.uri, columns))  # equal for all kinds of files
-        self._write(iter([rollups.rollups(scores)]), rollups.SCHEMA, folder, name)
+        self._write(iter([rollups.rollups(scores, self.dimensions)]), rollups.schema(self.dimensions), folder, name)
 
     def _write(
         self,
@@ -280,7 +283,7 @@ class Output:
     ) -> None:
         """Write one file atomically, piece by piece. was: the old file is replaced only if it has this stamp."""
         kind = PurePosixPath(name).suffix.lower()
-        schema = pa.schema([f for f in schema if kind == FORMATS[0] or f.name not in NESTED])
+        schema = pa.schema([f for f in schema if kind == FORMATS[0] or f.name not in scores_table.NESTED])
         try:
             with self._temporary() as temporary:
                 with temporary.open("wb") as sink:

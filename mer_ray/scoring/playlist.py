@@ -22,10 +22,10 @@ import pyarrow as pa
 from mer_ray.errors import InputError
 from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import one_line
-from mer_ray.io.schemas import DIMENSIONS, STANDING
+from mer_ray.io.schemas import dimensions_of, standing_schema
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import standing
-from mer_ray.scoring.scores_table import SCHEMA, listing, read
+from mer_ray.scoring.scores_table import NESTED, listing, read
 from mer_ray.scoring.sql import mask, order
 
 _LIKE_URI = re.compile(r"[#?%]|^[^/]*:")  # for players that read each line as a URI, such as VLC
@@ -34,17 +34,20 @@ _UNREPRESENTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that ar
 
 
 def sure(expression: str, table: pa.Table) -> np.ndarray:
-    """Rows for which the condition holds everywhere in their 90 % intervals of V, A and D: (N,) bool.
+    """Rows for which the condition holds everywhere in their 90 % intervals: (N,) bool.
 
-    It is evaluated at the eight corners of the box that the three intervals span. If it holds at all of them, it holds
-    in the whole box for linear inequalities joined by ``and``; with ``or``, ``not`` or products, the inside may differ.
-    Percentiles and mood at a corner are those of a track with these values among the catalog's predictions.
+    It is evaluated at the corners of the box that the intervals of the dimensions in it span. If it holds at all of
+    them, it holds in the whole box for linear inequalities joined by ``and``; with ``or``, ``not`` or products, the
+    inside may differ. Percentiles and mood at a corner are those of a track with these values among the catalog's
+    predictions.
     """
-    holds, catalog = np.ones(table.num_rows, bool), standing.Catalog([table])
-    is_relative = any(name in expression.casefold() for name in STANDING.names)
-    for ends in itertools.product(("lower", "upper"), repeat=len(DIMENSIONS)):
+    text, dimensions = expression.casefold(), dimensions_of(table.schema, "scores")
+    holds, catalog = np.ones(table.num_rows, bool), standing.Catalog([table], dimensions)
+    is_relative = any(name in text for name in standing_schema(dimensions).names)
+    named = [d for d in dimensions if d in text or ("mood" in text and d in ("valence", "arousal"))]
+    for ends in itertools.product(("lower", "upper"), repeat=len(named)):
         corner = table
-        for end, d in zip(ends, DIMENSIONS, strict=True):
+        for end, d in zip(ends, named, strict=True):
             corner = corner.set_column(corner.column_names.index(d), d, table[f"{end}_{d}"])
         holds &= mask(expression, catalog.added(corner) if is_relative else corner)
     return holds
@@ -105,7 +108,7 @@ def run(
         )
     if target is not None and not target.parent.is_dir():
         raise InputError(f"folder {one_line(str(target.parent))} for --out does not exist", "make it first")
-    table = standing.added(read(scores, [f.name for f in SCHEMA if not pa.types.is_nested(f.type)]))
+    table = standing.added(read(scores, without=NESTED))
     rows = choose(table, where, sort, certain)
     if len(rows) == 0:
         return [
@@ -157,7 +160,7 @@ def _nothing(table: pa.Table, where: str | None, certain: bool) -> str:
     if where is None:
         return "the table has no tracks"
     nothing = f"no track of {table.num_rows:,} fulfils {one_line(where, 200)}"
-    if "mood" in where.casefold():
+    if "mood" in where.casefold() and "mood" in table.column_names:
         few = f", in a catalog of {standing.FEWEST} tracks or more"
         return f"{nothing}; moods are {', '.join(standing.WORDS)}{few if table.num_rows < standing.FEWEST else ''}"
     loose = len(choose(table, where)) if certain else 0

@@ -1,4 +1,4 @@
-"""A loaded model: audio or frames in, valence, arousal and dominance out."""
+"""A loaded model: audio or frames in, valence, arousal and dominance (or the model's other dimensions) out."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Prediction:
     """A model's prediction for one track.
 
     Attributes:
-        vad: (3,), V, A, D in 0..1.
-        lower: (3,), lower ends of the 90 % intervals.
-        upper: (3,), upper ends.
-        curve: (n, 3), point i at (i + 1/2) hop_s seconds.
+        value: (D,), the model's dimensions in 0..1.
+        lower: (D,), lower ends of the 90 % intervals.
+        upper: (D,), upper ends.
+        curve: (n, D), point i at (i + 1/2) hop_s seconds.
         novelty: Distance from the training tracks; above 1 it is out of distribution.
         sound: (S,), coordinates in which neighbours sound alike.
     """
 
-    vad: np.ndarray
+    value: np.ndarray
     lower: np.ndarray
     upper: np.ndarray
     curve: np.ndarray
@@ -42,13 +42,22 @@ class Prediction:
     sound: np.ndarray
 
     @property
+    def vad(self) -> np.ndarray:
+        """`value`, of a model of valence, arousal and dominance."""
+        return self.value
+
+    @property
     def in_distribution(self) -> bool:
         """Whether it is like the training tracks; if not, its intervals are not valid."""
         return self.novelty <= 1
 
 
 class Predictor:
-    """A model folder, loaded."""
+    """A model folder, loaded.
+
+    Attributes:
+        dimensions: Names of the D numbers that it predicts.
+    """
 
     def __init__(self, model: model_folder.Model) -> None:
         self.model = model
@@ -57,7 +66,7 @@ class Predictor:
             member.check(frames_of(model.feature, nothing))
         # If the model and the novelty use the same statistics, they are computed once.
         self._shared = model.reference.statistics.equals(model.members[0].statistics)
-        self.name = model.id
+        self.name, self.dimensions = model.id, model.dimensions
         self._loaded: dict[str, Extractor] = {}
 
     @property

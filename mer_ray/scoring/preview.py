@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from mer_ray.io.identity import one_line
-from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.schemas import dimensions_of
 from mer_ray.scoring import rollups, scores_table, standing
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 MANY = 40
 TOO_MANY = 200_000
-WIDE = 110
-COLUMNS = ["artist", "title", "album", "uri", "duration_s", "in_distribution"]
+WIDE, WIDE_EACH = 50, 20
+"""Characters of a terminal in which intervals have room: so many, and so many more for each dimension."""
 
 
 def tables(path: str | os.PathLike[str], width: int) -> Iterator[RichTable]:
@@ -28,15 +28,16 @@ def tables(path: str | os.PathLike[str], width: int) -> Iterator[RichTable]:
     """
     if scores_table.count(path) > TOO_MANY:
         return
-    ends = [f"{end}_{d}" for end in ("lower", "upper") for d in DIMENSIONS]
-    rows = scores_table.read(path, [*COLUMNS, *DIMENSIONS, *ends])
+    rows = scores_table.read(path, without=scores_table.NESTED)
+    dimensions = dimensions_of(rows.schema, "scores")
+    wide = width >= WIDE + WIDE_EACH * len(dimensions)
     if len(rows) <= MANY:
-        yield _tracks(standing.added(rows), width >= WIDE)
+        yield _tracks(standing.added(rows), dimensions, wide)
     else:
-        rolled = rollups.rollups(rows)
+        rolled = rollups.rollups(rows, dimensions)
         kinds = set(rolled["kind"].to_pylist())
         if kinds:  # scores of frames may lack URI and album
-            yield _rolled(rolled, "folder" if "folder" in kinds else "album", width >= WIDE)
+            yield _rolled(rolled, dimensions, "folder" if "folder" in kinds else "album", wide)
 
 
 def _empty(first: str) -> RichTable:
@@ -52,15 +53,15 @@ def _value(value: float, lower: float, upper: float, wide: bool) -> str:
     return f"{value:.2f} [dim]{lower:.2f}–{upper:.2f}[/dim]" if wide else f"{value:.2f}"
 
 
-def _tracks(rows: pa.Table, wide: bool) -> RichTable:
+def _tracks(rows: pa.Table, dimensions: Sequence[str], wide: bool) -> RichTable:
     from rich.markup import escape
 
     out = _empty("Track")
-    moods = ["Mood"] if rows["mood"].null_count < len(rows) else []
-    for head in (*(d.capitalize() for d in DIMENSIONS), *moods, "Time", ""):
+    moods = ["Mood"] if "mood" in rows.column_names and rows["mood"].null_count < len(rows) else []
+    for head in (*map(scores_table.heading, dimensions), *moods, "Time", ""):
         out.add_column(head, justify="right", no_wrap=True)
     for row in rows.to_pylist():
-        values = [_value(row[d], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in DIMENSIONS]
+        values = [_value(row[d], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in dimensions]
         named = scores_table.name(row["artist"], row["title"]) or one_line(row["uri"])
         unlike = "" if row["in_distribution"] in (True, None) else "unlike training"
         mood = [row["mood"]] if moods else []
@@ -70,15 +71,15 @@ def _tracks(rows: pa.Table, wide: bool) -> RichTable:
     return out
 
 
-def _rolled(rolled: pa.Table, kind: str, wide: bool) -> RichTable:
+def _rolled(rolled: pa.Table, dimensions: Sequence[str], kind: str, wide: bool) -> RichTable:
     from rich.markup import escape
 
     out = _empty(kind.capitalize())
-    for head in ("Tracks", *(d.capitalize() for d in DIMENSIONS), "Time", "Like training"):
+    for head in ("Tracks", *map(scores_table.heading, dimensions), "Time", "Like training"):
         out.add_column(head, justify="right", no_wrap=True)
     rows = [r for r in rolled.to_pylist() if r["kind"] == kind]
     for row in rows[:MANY]:
-        values = [_value(row[f"mean_{d}"], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in DIMENSIONS]
+        values = [_value(row[f"mean_{d}"], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in dimensions]
         like = "" if row["in_distribution"] is None else f"{100 * row['in_distribution']:.0f} %"
         out.add_row(
             escape(one_line(row["name"])), f"{row['n']:,}", *values, scores_table.clock(row["duration_s"]), like

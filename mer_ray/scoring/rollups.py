@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -18,35 +18,43 @@ _OVER_TRACKS = {
     "lower": ("quantile_cont({}, 0.1)", "10th percentile of the tracks, 0..1"),
     "upper": ("quantile_cont({}, 0.9)", "90th percentile of the tracks, 0..1"),
 }
-_COLUMNS = [
-    ("kind", pa.string(), "kind", "album | folder"),
-    ("name", pa.string(), "name", "artist – album, or the folder that the audio files lie in: a path or URI"),
-    ("n", pa.int32(), "count(*)", "tracks"),
-    ("duration_s", pa.float64(), "coalesce(sum(if(isfinite(duration_s), duration_s, 0)), 0)",
-     "s, of the tracks whose length is known together"),
-    *((f"{statistic}_{d}", pa.float64(), function.format(d), unit)
-      for d in DIMENSIONS for statistic, (function, unit) in _OVER_TRACKS.items()),
-    ("in_distribution", pa.float64(), "avg(in_distribution::INT)",
-     "share of the tracks that are like the training data, 0..1; null if unknown for all"),
-]  # fmt: skip
-SCHEMA = pa.schema([pa.field(n, kind, n == "in_distribution", {"unit": unit}) for n, kind, _, unit in _COLUMNS])
 
 
-def rollups(scores: pa.Table) -> pa.Table:
-    """Rows of ``scores`` → a table of `SCHEMA`: a row per album, in the order of their names, then one per folder.
+def _columns(dimensions: Sequence[str]) -> list[tuple[str, pa.DataType, str, str]]:
+    """Name, type, SQL and unit of each column."""
+    return [
+        ("kind", pa.string(), "kind", "album | folder"),
+        ("name", pa.string(), "name", "artist – album, or the folder that the audio files lie in: a path or URI"),
+        ("n", pa.int32(), "count(*)", "tracks"),
+        ("duration_s", pa.float64(), "coalesce(sum(if(isfinite(duration_s), duration_s, 0)), 0)",
+         "s, of the tracks whose length is known together"),
+        *((f"{statistic}_{d}", pa.float64(), function.format(f'"{d}"'), unit)
+          for d in dimensions for statistic, (function, unit) in _OVER_TRACKS.items()),
+        ("in_distribution", pa.float64(), "avg(in_distribution::INT)",
+         "share of the tracks that are like the training data, 0..1; null if unknown for all"),
+    ]  # fmt: skip
+
+
+def schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
+    """The columns of `rollups`, with their units."""
+    return pa.schema([pa.field(n, t, n == "in_distribution", {"unit": unit}) for n, t, _, unit in _columns(dimensions)])
+
+
+def rollups(scores: pa.Table, dimensions: Sequence[str] = DIMENSIONS) -> pa.Table:
+    """Rows of ``scores`` → a table of `schema`: a row per album, in the order of their names, then one per folder.
 
     An album is identified by artist and title; tracks without an album are in none. A folder counts only the files
     directly in it. Percentiles are interpolated linearly.
     """
     names = {"album": _albums(scores), "folder": _folders(scores)}
     named = [scores.append_column("name", pa.array(list(n), pa.string())) for n in names.values()]
-    figures = ", ".join(f"{function} AS {n}" for n, _, function, _ in _COLUMNS)
+    figures = ", ".join(f'{function} AS "{n}"' for n, _, function, _ in _columns(dimensions))
     tracks = " UNION ALL ".join(f"SELECT '{kind}' AS kind, * FROM {kind}" for kind in names)  # noqa: S608
     made = sql.query(
         f"SELECT {figures} FROM ({tracks}) WHERE name <> '' GROUP BY kind, name ORDER BY kind, name",  # noqa: S608
         **dict(zip(names, named, strict=True)),
     )
-    return made.cast(SCHEMA)
+    return made.cast(schema(dimensions))
 
 
 def _albums(scores: pa.Table) -> Iterator[str | None]:

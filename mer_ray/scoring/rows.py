@@ -1,4 +1,4 @@
-"""Scored tracks → rows of ``scores``. A column is a line in `COLUMNS`, and a field of `SCHEMAS` ["scores"].
+"""Scored tracks → rows of ``scores``. A column is a line in `COLUMNS`, and a field of `io.schemas.scores_schema`.
 
 What compares a track with its whole catalog is added later, by `standing`.
 """
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mer_ray.io.address import has_credentials, shown
 from mer_ray.io.identity import one_line
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, ragged_column
+from mer_ray.io.schemas import ragged_column, scores_schema
 from mer_ray.scoring.predictor import Prediction
 from mer_ray.scoring.waveform import outline
 
@@ -61,8 +61,6 @@ COLUMNS: dict[str, Callable[[Scored], Any]] = {
     "uri": lambda s: _public(s.track.get("uri") or ""),
     "duration_s": lambda s: s.duration_s,
     **{name: _known(name) for name in ("size", "mtime_ms", "sha256", "decoded_share")},
-    **{d: _predicted("vad", i) for i, d in enumerate(DIMENSIONS)},
-    **{f"{end}_{d}": _predicted(end, i) for end in ("lower", "upper") for i, d in enumerate(DIMENSIONS)},
     "in_distribution": lambda s: s.prediction.in_distribution,
     "novelty": lambda s: s.prediction.novelty,
     "curve": lambda s: np.asarray(s.prediction.curve, np.float32),
@@ -71,13 +69,19 @@ COLUMNS: dict[str, Callable[[Scored], Any]] = {
     "waveform": lambda s: None if s.waveform is None else outline(s.waveform),
     "model": lambda s: s.model,
 }
-"""The function that gives each column's value of a track: None, a number or text, or an array for a list."""
+"""The function that gives each column's value of a track: None, a number or text, or an array for a list. Those of
+the dimensions are beside them: `_of_dimensions`."""
 
 
-def table(scored: Sequence[Scored]) -> pa.Table:
-    """A table of `SCHEMAS` ["scores"], a row for each."""
-    schema = SCHEMAS["scores"]
-    columns = [_column([COLUMNS[field.name](s) for s in scored], field.type) for field in schema]
+def _of_dimensions(dimensions: Sequence[str]) -> dict[str, Callable[[Scored], Any]]:
+    prefixes = {"": "value", "lower_": "lower", "upper_": "upper"}
+    return {f"{p}{d}": _predicted(values, i) for p, values in prefixes.items() for i, d in enumerate(dimensions)}
+
+
+def table(scored: Sequence[Scored], dimensions: Sequence[str]) -> pa.Table:
+    """A table of `scores_schema`, a row for each. dimensions: those of the model."""
+    schema, of_columns = scores_schema(dimensions), COLUMNS | _of_dimensions(dimensions)
+    columns = [_column([of_columns[field.name](s) for s in scored], field.type) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -18,13 +19,14 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.fs
 
+from mer_ray.config_checks import is_dimension
 from mer_ray.errors import InputError
 from mer_ray.io import cells
 from mer_ray.io.address import EXPOSED, INSTEAD, has_credentials, is_local, parted, shown, to_path
 from mer_ray.io.buckets import read_batches
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.ids import Ids
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, dimensions_of, scores_schema
 from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
@@ -32,49 +34,64 @@ from mer_ray.scoring import sheet
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-SCHEMA = SCHEMAS["scores"]
-REQUIRED = ("track_id", *DIMENSIONS, *(f"{end}_{d}" for end in ("lower", "upper") for d in DIMENSIONS))
-"""Without these columns a file is not one of scores."""
-
+ENDS = ("", "lower_", "upper_")
+"""Prefixes of the three columns of a dimension: the value, and the ends of its interval."""
+NESTED = ("curve", "sound", "waveform")
+"""Columns that a sheet cannot hold."""
 SUFFIXES = (".parquet", ".csv", sheet.SUFFIX)
 _MAKE = "give what `mer-ray score CATALOG --out FILE` wrote, a folder of its shards, or a workspace"
 _LISTED = 5
 _ROWS = 5_000
-_FLAT = pa.schema([f for f in SCHEMA if not pa.types.is_nested(f.type)])
 _PARSE = pacsv.ParseOptions(newlines_in_values=True)
 _CELLS = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": False}
 _CSV = ds.CsvFileFormat(parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**_CELLS))
 """A CSV file has no lists; an empty cell is null."""
 
 
-def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> pa.Table:
+def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None, without: Sequence[str] = ()) -> pa.Table:
     """All rows of a scores file (.parquet, .csv, .xlsx), of a folder of Parquet shards, or of a workspace's own scores.
 
     Any of them, except a folder of bare shards, may be in an object store.
 
-    columns: names; all of ``SCHEMAS["scores"]`` by default. Columns that an older version or a sheet lacks are null
-    (text: empty). Of rows with the same track_id, the first counts. Raises InputError, naming file, row and remedy.
+    columns: names; by default all of `scores_schema` for the dimensions that the scores have, but those in ``without``.
+    Columns that an older version or a sheet lacks are null (text: empty). Of rows with the same track_id, the first
+    counts. Raises InputError, naming file, row and remedy.
     """
-    wanted = list(SCHEMA.names if columns is None else columns)
-    empty = pa.schema([SCHEMA.field(n) for n in wanted]).empty_table()
-    return pa.concat_tables([empty, *pieces(path, wanted)])
+    rows = _open(os.fspath(path))
+    schema = scores_schema(_dimensions(rows))
+    wanted = [n for n in schema.names if n not in without] if columns is None else list(columns)
+    empty = pa.schema([schema.field(n) for n in wanted]).empty_table()
+    return pa.concat_tables([empty, *_pieces(os.fspath(path), rows, wanted)])
 
 
-def pieces(path: str | os.PathLike[str], columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def pieces(
+    path: str | os.PathLike[str], columns: Sequence[str] | None = None, dimensions: Sequence[str] = ()
+) -> Iterator[pa.Table]:
     """The rows of `read`, in its order and in pieces of some thousand rows; some of them may be empty.
 
     Of all rows, only the ids stay in memory, 8 bytes each.
+
+    dimensions: if given, and the scores are of others, there are none.
     """
-    text, seen = os.fspath(path), Ids()
-    wanted = list(SCHEMA.names if columns is None else columns)
-    rows = _open(text)
+    rows = _open(os.fspath(path))
+    if dimensions and set(dimensions) != set(_dimensions(rows)):
+        return
+    wanted = scores_schema(_dimensions(rows)).names if columns is None else columns
+    yield from _pieces(os.fspath(path), rows, list(wanted))
+
+
+def _pieces(text: str, rows: ds.Dataset, wanted: list[str]) -> Iterator[pa.Table]:
+    seen, schema = Ids(), scores_schema(_dimensions(rows))
     is_csv = isinstance(rows, ds.FileSystemDataset) and isinstance(rows.format, ds.CsvFileFormat)
-    stored = [c for c in dict.fromkeys([*wanted, *REQUIRED]) if c in rows.schema.names]
+    columns = list(dict.fromkeys([*wanted, "track_id", *(end + d for d in _dimensions(rows) for end in ENDS)]))
+    stored = [c for c in columns if c in rows.schema.names]
     with _reading(_label(text)):
         for file in rows.get_fragments():
             for batch in read_batches(partial(_batches, file, rows.schema, stored)):
                 table = pa.Table.from_batches([batch])
-                yield _cleaned(text, cells.unguarded(table) if is_csv else table, wanted, seen)
+                table = _cleaned(cells.unguarded(table) if is_csv else table, schema, columns)
+                new = seen.add(table["track_id"])
+                yield _checked(text, table if new.all() else table.filter(pa.array(new))).select(wanted)
 
 
 def count(path: str | os.PathLike[str]) -> int:
@@ -150,18 +167,45 @@ def _files(files: list[str], store: Store | None = None, label: str = "") -> ds.
     if kind == sheet.SUFFIX:
         return _book(files[0], fs or pa.fs.LocalFileSystem(), label or one_line(files[0]))
     layout = _CSV if kind == ".csv" else "parquet"
+    found: dict[tuple[str, ...], str] = {}
     for file in files:
         with _reading(label or one_line(file)):
             names = ds.dataset(file, format=layout, filesystem=fs).schema.names
-        _require(names, label or one_line(file))
-    return ds.dataset(files, _FLAT if kind == ".csv" else SCHEMA, format=layout, filesystem=fs)
+        found.setdefault(_named(names, label or one_line(file)), file)
+    if len(found) > 1:
+        (own, first), (others, second), *_ = found.items()
+        raise InputError(
+            f"{one_line(first)} has scores of {', '.join(own)}, and {one_line(second)} of {', '.join(others)}",
+            "put the scores of each model into a folder of its own",
+        )
+    [dimensions] = found
+    return ds.dataset(files, (_flat if kind == ".csv" else scores_schema)(dimensions), format=layout, filesystem=fs)
 
 
 def _book(file: str, fs: pa.fs.FileSystem, label: str) -> ds.Dataset:
     with _reading(label), fs.open_input_file(file) as opened:
-        rows = sheet.read(io.BytesIO(opened.read()), _FLAT, label)
-    _require(rows.column_names, label)
+        rows = sheet.read(io.BytesIO(opened.read()), lambda names: _flat(_named(names, label)), label)
     return ds.dataset(rows)
+
+
+def _flat(dimensions: Sequence[str]) -> pa.Schema:
+    return pa.schema([f for f in scores_schema(dimensions) if f.name not in NESTED])
+
+
+def _dimensions(rows: ds.Dataset) -> tuple[str, ...]:
+    return dimensions_of(rows.schema, "scores")
+
+
+def _named(columns: Sequence[str], label: str) -> tuple[str, ...]:
+    """The dimensions of scores with these columns. Raises InputError where a column that scores need is missing."""
+    names = set(columns)
+    possible = [c.removeprefix(end) for c in columns for end in ENDS if c.startswith(end)]
+    # Two columns of three are a dimension without the third, not a column that somebody has added.
+    dimensions = [d for d, n in Counter(possible).items() if n > 1 and is_dimension(d)]
+    needed = ["track_id", *(end + d for end in ENDS for d in dimensions or DIMENSIONS)]
+    if missing := [c for c in needed if c not in names]:
+        raise InputError(f"{label} is no file of scores: it has no column {', '.join(missing)}", _MAKE)
+    return tuple(dimensions)
 
 
 def _label(text: str) -> str:
@@ -175,12 +219,6 @@ def _reading(label: str) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{label} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
-
-
-def _require(names: Sequence[str], label: str) -> None:
-    missing = [c for c in REQUIRED if c not in names]
-    if missing:
-        raise InputError(f"{label} is no file of scores: it has no column {', '.join(missing)}", _MAKE)
 
 
 def _remote(text: str) -> ds.Dataset:
@@ -201,7 +239,9 @@ def _workspace(text: str) -> ds.Dataset:
             f"run `mer-ray score` in this workspace, or {_MAKE}" if workspace.exists("settings") else _MAKE,
         )
     shards = [workspace.path("scores", n) for n in workspace.names("scores") if n.endswith(".parquet")]
-    return ds.dataset(shards, SCHEMA, format="parquet", filesystem=workspace.fs)
+    with _reading(_label(text)):
+        names = ds.dataset(shards[:1], format="parquet", filesystem=workspace.fs).schema.names
+    return ds.dataset(shards, scores_schema(_named(names, _label(text))), format="parquet", filesystem=workspace.fs)
 
 
 def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -218,20 +258,18 @@ def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterat
         yield from pacsv.open_csv(opened, parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**options))
 
 
-def _cleaned(text: str, table: pa.Table, wanted: Sequence[str], seen: Ids) -> pa.Table:
-    """The wanted columns, checked, without the tracks in ``seen``."""
-    columns = {}
-    for name in dict.fromkeys([*wanted, *REQUIRED]):
-        field = SCHEMA.field(name)
+def _cleaned(table: pa.Table, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
+    """These columns with the types of the schema; those that the table lacks are null."""
+    made = {}
+    for name in columns:
+        field = schema.field(name)
         column = table[name] if name in table.column_names else pa.nulls(len(table), field.type)
-        columns[name] = column if field.nullable or not pa.types.is_string(field.type) else pc.fill_null(column, "")
-    rows = pa.table(columns, schema=pa.schema([SCHEMA.field(n) for n in columns]))
-    new = seen.add(rows["track_id"])
-    return _checked(text, rows if new.all() else rows.filter(pa.array(new))).select(wanted)
+        made[name] = column if field.nullable or not pa.types.is_string(field.type) else pc.fill_null(column, "")
+    return pa.table(made, schema=pa.schema([schema.field(n) for n in made]))
 
 
 def _checked(text: str, table: pa.Table) -> pa.Table:
-    for column in REQUIRED[1:]:
+    for column in [end + d for end in ENDS for d in dimensions_of(table.schema, "scores")]:
         values = table[column].to_numpy(zero_copy_only=False)
         bad = np.flatnonzero(~((values >= -1e-6) & (values <= 1 + 1e-6)))
         if len(bad):
@@ -251,8 +289,19 @@ def clock(seconds: float | None) -> str:
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
+def heading(dimension: str) -> str:
+    """``joyful_activation`` → Joyful activation."""
+    return dimension.replace("_", " ").capitalize()
+
+
+def short_headings(dimensions: Sequence[str]) -> list[str]:
+    """V, A and D; whole names, where there is another dimension."""
+    known = set(dimensions) <= set(DIMENSIONS)
+    return [d[0].upper() if known else heading(d) for d in dimensions]
+
+
 def listing(table: pa.Table, rows: Sequence[int] | np.ndarray, distances: np.ndarray | None = None) -> RichTable:
-    """The rows for a terminal: rank, artist – title, V, A, D, mood or distances (if any), length, and file."""
+    """The rows for a terminal: rank, artist – title, the dimensions, mood or distances (if any), length, and file."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table as RichTable
@@ -261,15 +310,17 @@ def listing(table: pa.Table, rows: Sequence[int] | np.ndarray, distances: np.nda
     out.add_column("#", justify="right")
     out.add_column("Artist – title", ratio=3, min_width=20)
     has_mood = "mood" in table.column_names and table["mood"].null_count < table.num_rows
-    for letter in (*"VAD", *(["Distance"] if distances is not None else []), *(["Mood"] if has_mood else []), "Time"):
-        out.add_column(letter, justify="right", no_wrap=True)
+    further = [name for name, there in (("Distance", distances is not None), ("Mood", has_mood)) if there]
+    dimensions = dimensions_of(table.schema, "scores")
+    for head in (*short_headings(dimensions), *further, "Time"):
+        out.add_column(head, justify="right", no_wrap=True)
     out.add_column("File", ratio=2, overflow="fold", style="dim")
-    columns = ["artist", "title", *DIMENSIONS, *(["mood"] if has_mood else []), "duration_s", "uri"]
+    columns = ["artist", "title", *dimensions, *(["mood"] if has_mood else []), "duration_s", "uri"]
     for rank, row in enumerate(table.select(columns).take(pa.array(rows, pa.int64())).to_pylist()):
         out.add_row(
             str(rank + 1),
             escape(name(row["artist"], row["title"])),
-            *(f"{row[d]:.2f}" for d in DIMENSIONS),
+            *(f"{row[d]:.2f}" for d in dimensions),
             *([f"{distances[rank]:.2f}"] if distances is not None else []),
             *([row["mood"] or ""] if has_mood else []),
             clock(row["duration_s"]),

@@ -74,8 +74,11 @@ def _fitting(text: str) -> str:
     return text.encode("utf-16-le")[: 2 * MAX_TEXT].decode("utf-16-le", "ignore")
 
 
-def read(source: IO[bytes], schema: pa.Schema, label: str) -> pa.Table:
-    """The first sheet's columns that the schema has, with its types. Raises InputError, OSError."""
+def read(source: IO[bytes], schema_of: Callable[[Sequence[str]], pa.Schema], label: str) -> pa.Table:
+    """The first sheet's columns that the schema has, with its types. Raises InputError, OSError.
+
+    schema_of: the schema of a sheet with these columns.
+    """
     try:
         rows = CalamineWorkbook.from_filelike(source).get_sheet_by_index(0).iter_rows()
         names = [str(name) for name in next(rows, [])]
@@ -85,7 +88,7 @@ def read(source: IO[bytes], schema: pa.Schema, label: str) -> pa.Table:
             f"{label} cannot be read ({error})", "give what `mer-ray score CATALOG --out FILE` wrote"
         ) from error
     index = {name: i for i, name in reversed(list(enumerate(names)))}
-    fields = [field for field in schema if field.name in index]
+    fields = [field for field in schema_of(names) if field.name in index]
     made = []
     for field in fields:
         made.append(pa.array(_column(columns[index[field.name]], field, label), field.type))

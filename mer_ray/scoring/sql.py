@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from mer_ray.errors import InputError
 from mer_ray.io.identity import one_line
-from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.schemas import DIMENSIONS, dimensions_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -75,7 +75,7 @@ def _database(collation: str) -> duckdb.DuckDBPyConnection:
 def mask(condition: str, table: pa.Table) -> np.ndarray:
     """Which rows of ``scores`` a condition holds for: (N,) bool.
 
-    It may name the table's columns without lists, and ``width``, the mean width of the three 90 % intervals. Text is
+    It may name the table's columns without lists, and ``width``, the mean width of the 90 % intervals. Text is
     compared regardless of case. A comparison with a missing value (null, not finite, divided by 0) is false.
 
     Raises InputError with the condition and what to write instead.
@@ -99,9 +99,12 @@ def _rows(text: str, table: pa.Table, clause: str, is_condition: bool) -> np.nda
     text = "".join(c if c.isprintable() else " " for c in text).strip()
     fields = [f for f in table.schema if not pa.types.is_nested(f.type)]
     names = [f.name for f in fields]
-    finite = [f"if(isfinite({f.name}), {f.name}, NULL) AS {f.name}" for f in fields if pa.types.is_floating(f.type)]
-    width = f"({' + '.join(f'(upper_{d} - lower_{d})' for d in DIMENSIONS)}) / {len(DIMENSIONS)} AS width"
-    checked = _Checked(text, [*names, "width"], [f.name for f in fields if pa.types.is_boolean(f.type)], is_condition)
+    columns = [f'"{f.name}"' for f in fields if pa.types.is_floating(f.type)]
+    finite = [f"if(isfinite({name}), {name}, NULL) AS {name}" for name in columns]
+    dimensions = dimensions_of(table.schema, "scores")
+    width = f"({' + '.join(f'(upper_{d} - lower_{d})' for d in dimensions)}) / {len(dimensions)} AS width"
+    truths = [f.name for f in fields if pa.types.is_boolean(f.type)]
+    checked = _Checked(text, [*names, "width"], truths, dimensions, is_condition)
     expression = checked.sql()
     numbered = table.select(names).append_column("row", pa.array(np.arange(len(table))))
     for index, field in enumerate(numbered.schema):
@@ -121,9 +124,12 @@ def _rows(text: str, table: pa.Table, clause: str, is_condition: bool) -> np.nda
 class _Checked:
     """One typed expression, parsed by DuckDB and checked against the lists of what is allowed."""
 
-    def __init__(self, text: str, names: list[str], truths: list[str], is_condition: bool) -> None:
+    def __init__(
+        self, text: str, names: list[str], truths: list[str], dimensions: tuple[str, ...], is_condition: bool
+    ) -> None:
         """names: of columns. truths: names of the boolean ones."""
         self.text, self.names, self.truths, self.is_condition = text, names, truths, is_condition
+        self.dimensions = dimensions
         self.used, self.patterns = set[str](), list[int]()
 
     def refused(self, why: str, write: str = "") -> InputError:
@@ -204,8 +210,14 @@ class _Checked:
         if name.casefold() in self.names:
             self.used.add(name.casefold())
             return
+        own = ", ".join(self.dimensions)
+        for d in DIMENSIONS:
+            if d not in self.dimensions and name.casefold() in (d, f"lower_{d}", f"upper_{d}", f"{d}_percentile"):
+                raise self.refused(f"these scores have no {d}", f"their dimensions are: {own}")
+        if name.casefold() == "mood":
+            raise self.refused(f"a mood follows from valence and arousal, and these scores have {own}")
         near = difflib.get_close_matches(name.casefold(), self.names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.names)};"
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.names)}; the dimensions are {own};"
         if name.casefold() == "none":
             hint = "write IS NULL or IS NOT NULL;"
         raise self.refused(f"there is no column {one_line(name, 40)}", f"{hint} text is written in 'single quotes'")

@@ -1,4 +1,4 @@
-"""Where each track stands in its catalog: percentiles of valence, arousal and dominance, and a mood word.
+"""Where each track stands in its catalog: percentiles of each dimension, and a mood word.
 
 Both are relative: they compare a track with the others of its table, and change when tracks come or leave. So they are
 computed whenever a table is written or read as a whole, and never stored in shards.
@@ -12,17 +12,17 @@ is at 50. Every track counts, also one that is out of distribution.
 percentiles of valence (0°) and arousal (90°); ``neutral`` closer than `NEUTRAL` percentile points to the middle, an
 eighth of a catalog in which valence and arousal are independent. The angles are those of eight of Russell's 28 words,
 by direct circular scaling (1980, A circumplex model of affect, J. Pers. Soc. Psychol. 39, 1161-1178), to a degree;
-the words divide the circle into parts of 35° to 54°.
+the words divide the circle into parts of 35° to 54°. Scores without valence or without arousal have no moods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from mer_ray.io.schemas import DIMENSIONS, STANDING
+from mer_ray.io.schemas import dimensions_of, standing_schema
 
 ANGLES = {
     "happy": 8,
@@ -43,28 +43,32 @@ FEWEST = 10
 
 
 class Catalog:
-    """The values of all tracks of a catalog, with which tracks are compared; 24 bytes a track."""
+    """The values of all tracks of a catalog, with which tracks are compared; 8 bytes a track and dimension."""
 
-    def __init__(self, pieces: Iterable[pa.Table]) -> None:
-        """pieces: tables with valence, arousal and dominance, 0..1."""
-        values = [np.stack([piece[d].to_numpy() for d in DIMENSIONS]) for piece in pieces]
-        self._sorted = np.sort(np.concatenate([np.zeros((len(DIMENSIONS), 0)), *values], axis=1), axis=1)
+    def __init__(self, pieces: Iterable[pa.Table], dimensions: Sequence[str]) -> None:
+        """pieces: tables with a column in 0..1 for each dimension."""
+        self.dimensions = tuple(dimensions)
+        values = [np.stack([piece[d].to_numpy() for d in dimensions]) for piece in pieces]
+        self._sorted = np.sort(np.concatenate([np.zeros((len(dimensions), 0)), *values], axis=1), axis=1)
 
     def added(self, table: pa.Table) -> pa.Table:
-        """The table with the columns `STANDING`, which take the place of those that it has; after dominance."""
-        made = [percentiles(table[d].to_numpy(), ordered) for d, ordered in zip(DIMENSIONS, self._sorted, strict=True)]
-        few = self._sorted.shape[1] < FEWEST
-        words = pa.nulls(len(table), pa.string()) if few else pa.array(WORDS).take(pa.array(moods(made[0], made[1])))
-        table = table.drop_columns([name for name in STANDING.names if name in table.column_names])
-        at = table.column_names.index(DIMENSIONS[-1]) + 1
-        for i, (field, column) in enumerate(zip(STANDING, [*made, words], strict=True)):
-            table = table.add_column(at + i, field, pa.array(column, field.type))
+        """The table with the columns of `standing_schema`, in place of those that it has; after the dimensions."""
+        schema, ordered = standing_schema(self.dimensions), dict(zip(self.dimensions, self._sorted, strict=True))
+        made = {f"{d}_percentile": percentiles(table[d].to_numpy(), ordered[d]) for d in self.dimensions}
+        if "mood" in schema.names:
+            few = self._sorted.shape[1] < FEWEST
+            codes = moods(made["valence_percentile"], made["arousal_percentile"])
+            made["mood"] = pa.nulls(len(table), pa.string()) if few else pa.array(WORDS).take(pa.array(codes))
+        table = table.drop_columns([name for name in schema.names if name in table.column_names])
+        at = table.column_names.index(self.dimensions[-1]) + 1
+        for i, field in enumerate(schema):
+            table = table.add_column(at + i, field, pa.array(made[field.name], field.type))
         return table
 
 
 def added(table: pa.Table) -> pa.Table:
-    """A whole catalog's rows of ``scores`` with the columns `STANDING`."""
-    return Catalog([table]).added(table)
+    """A whole catalog's rows of ``scores`` with the columns of `standing_schema`."""
+    return Catalog([table], dimensions_of(table.schema, "scores")).added(table)
 
 
 def percentiles(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:

@@ -128,7 +128,7 @@ class ScoreFrames:
                 rows.Scored(track, prediction, len(array) * spec.hop_s, self.predictor.name)
                 for track, array, prediction in zip(tracks, arrays, self.predictor.predict_frames(arrays), strict=True)
             ]
-            self.workspace.append("scores", rows.table(scored), shard)
+            self.workspace.append("scores", rows.table(scored, self.predictor.dimensions), shard)
             yield len(scored), failed
 
 

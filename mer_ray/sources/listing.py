@@ -22,7 +22,7 @@ from mer_ray.io import scratch
 from mer_ray.io.address import to_path
 from mer_ray.io.identity import digest, file_digest, one_line
 from mer_ray.io.ids import Ids
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import SCHEMAS
 from mer_ray.io.track import Track
 
 BATCH = 5_000
@@ -42,7 +42,11 @@ def row(track: Track, source: str, at: Any) -> dict[str, Any]:
         "duration_s": track.duration_s,
         "uri": track.uri,
         "tags": [{"name": one_line(n), "weight": w} for n, w in track.tags],
-        "given": dict(zip(DIMENSIONS, track.given, strict=True)) if track.given else None,
+        "ratings": [rating._asdict() for rating in track.ratings] or None,
+        "curves": [curve._asdict() for curve in track.curves] or None,
+        "dataset": track.dataset,
+        "split": track.split,
+        "fold": track.fold,
         "size": track.size,
         "mtime_ns": track.mtime_ns,
         "source": source,

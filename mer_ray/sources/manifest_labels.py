@@ -13,7 +13,8 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS
 
 Scale = tuple[float, float]
-Values = tuple[float | None, float | None, float | None]
+Values = tuple[float | None, ...]
+"""A number or None for each dimension."""
 
 _SCALES: tuple[Scale, ...] = (
     *((0, 1), (-1, 1), (1, 5), (1, 7), (1, 9), (0, 10), (1, 10), (0, 5), (-2, 2), (-3, 3), (-4, 4), (-5, 5), (0, 100)),
@@ -43,89 +44,129 @@ def value(cell: Any) -> float | None:
     return found
 
 
-def values(cells: Sequence[Any]) -> Values | None:
-    """Valence, arousal and dominance on the manifest's scale; None if all are missing. Raises TrackError."""
-    found = []
-    for dimension, cell in zip(DIMENSIONS, cells, strict=True):
-        try:
-            found.append(value(cell))
-        except (TypeError, ValueError, OverflowError) as error:
-            raise TrackError("bad_label", f"{dimension} is not a number: {one_line(repr(cell), 40)}") from error
-    return None if found == [None, None, None] else (found[0], found[1], found[2])
+def values(cells: Sequence[Any], dimensions: Sequence[str] = DIMENSIONS) -> Values | None:
+    """The labels of the dimensions on the manifest's scale; None if all are missing. Raises TrackError."""
+    found = tuple(_number(cell, dimension) for dimension, cell in zip(dimensions, cells, strict=True))
+    return found if any(x is not None for x in found) else None
 
 
-def rescaled(label: Values, scale: Scale) -> Values:
+def _number(cell: Any, what: str) -> float | None:
+    try:
+        return value(cell)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TrackError("bad_label", f"{what} is not a number: {one_line(repr(cell), 40)}") from error
+
+
+def rescaled(label: Values, scale: Scale, dimensions: Sequence[str] = DIMENSIONS) -> Values:
     """Map a label to 0..1. Raises TrackError (``bad_label``) for a value outside the scale."""
     low, high = scale
-    for dimension, x in zip(DIMENSIONS, label, strict=True):
-        if x is not None and _is_outside(x, scale):
+    for dimension, x in zip(dimensions, label, strict=True):
+        if x is not None and is_outside(x, scale):
             problem = f"{dimension} {x:g} is outside the scale {low:g}..{high:g}; declare the scale as collect.scale"
             raise TrackError("bad_label", problem)
-    v, a, d = (None if x is None else min(1.0, max(0.0, (x - low) / (high - low))) for x in label)
-    return v, a, d
+    return tuple(None if x is None else min(1.0, max(0.0, (x - low) / (high - low))) for x in label)
 
 
-def _is_outside(x: float, scale: Scale) -> bool:
+def standard_error(se: Any, sd: Any, n: Any, scale: Scale, dimension: str) -> float | None:
+    """The standard error of a label on 0..1, from cells; None where there is none.
+
+    se: on the manifest's scale. Without it, it is SD / √n, where sd is the SD over n raters; the SD over fewer than two
+    says nothing. Raises TrackError (``bad_label``) for what cannot be an error on that scale.
+    """
+    found = _number(se, f"the standard error of {dimension}")
+    if found is None:
+        spread, raters = _number(sd, f"the SD of {dimension}"), _number(n, f"the number of raters of {dimension}")
+        if spread is None or raters is None or raters < 2:
+            return None
+        found = spread / math.sqrt(raters)
+    width = scale[1] - scale[0]
+    if not 0 <= found <= width:
+        raise TrackError(
+            "bad_label", f"the standard error of {dimension}, {found:g}, must be 0 to {width:g}, the scale's width"
+        )
+    return found / width
+
+
+def is_outside(x: float, scale: Scale) -> bool:
+    """Whether a value is outside the scale by more than rounding."""
     slack = (scale[1] - scale[0]) * _ROUNDING
     return not scale[0] - slack <= x <= scale[1] + slack
 
 
 @dataclass
 class Labels:
-    """Statistics of a manifest's labels. lowest, highest: by dimension. outside: of the declared scale."""
+    """Statistics of labels on a scale.
+
+    Attributes:
+        scale: As declared by ``setting``.
+        dimensions: Of the labels, in order.
+        n: Rows, with and without a label.
+        labelled: Rows with a label of any dimension.
+        n_values, n_outside, lowest, highest: By dimension; outside of the declared scale.
+        n_errors: Labels with a standard error, by dimension.
+        rows_outside: Some of the rows that have a value outside.
+        setting: The name of the setting that declares the scale.
+    """
 
     scale: Scale
-    complete: int = 0
-    partial: int = 0
-    none: int = 0
-    lowest: list[float] = field(default_factory=lambda: [math.inf] * 3)
-    highest: list[float] = field(default_factory=lambda: [-math.inf] * 3)
-    n_outside: list[int] = field(default_factory=lambda: [0] * 3)
+    dimensions: Sequence[str] = DIMENSIONS
+    n: int = 0
+    labelled: int = 0
+    n_values: list[int] = field(default_factory=list)
+    n_outside: list[int] = field(default_factory=list)
+    n_errors: list[int] = field(default_factory=list)
+    lowest: list[float] = field(default_factory=list)
+    highest: list[float] = field(default_factory=list)
     rows_outside: list[int] = field(default_factory=list)
-    lacking: set[str] = field(default_factory=set)
+    setting: str = "collect.scale"
 
-    @property
-    def n(self) -> int:
-        """Rows, with and without a label."""
-        return self.complete + self.partial + self.none
+    def __post_init__(self) -> None:
+        size = len(self.dimensions)
+        self.n_values, self.n_outside, self.n_errors = ([0] * size for _ in range(3))
+        self.lowest, self.highest = [math.inf] * size, [-math.inf] * size
 
     def add(self, row: int, label: Values | None) -> None:
         """Add a row's label, on the manifest's scale."""
+        self.n += 1
         if label is None:
-            self.none += 1
             return
-        lacking = [d for d, x in zip(DIMENSIONS, label, strict=True) if x is None]
-        self.lacking.update(lacking)
-        self.partial += bool(lacking)
-        self.complete += not lacking
-        is_outside = False
+        self.labelled += 1
         for i, x in enumerate(label):
-            if x is None:
-                continue
-            self.lowest[i], self.highest[i] = min(self.lowest[i], x), max(self.highest[i], x)
-            if _is_outside(x, self.scale):
-                self.n_outside[i] += 1
-                is_outside = True
-        if is_outside and len(self.rows_outside) <= _ROWS_NAMED:
-            self.rows_outside.append(row)
+            if x is not None:
+                self.add_value(row, i, x)
+
+    def add_value(self, row: int, i: int, x: float) -> None:
+        """Add a value of dimension i, on the manifest's scale."""
+        self.n_values[i] += 1
+        self.lowest[i], self.highest[i] = min(self.lowest[i], x), max(self.highest[i], x)
+        if is_outside(x, self.scale):
+            self.n_outside[i] += 1
+            if len(self.rows_outside) <= _ROWS_NAMED and row not in self.rows_outside[-1:]:
+                self.rows_outside.append(row)
+
+    def add_errors(self, errors: Values) -> None:
+        """Count the standard errors of a label."""
+        for i, x in enumerate(errors):
+            self.n_errors[i] += x is not None
 
     def check(self, manifest: str) -> None:
         """Raises InputError where values are outside the scale: a wrong scale, or typing errors."""
         if not self.rows_outside:
             return
         low, high = self.scale
+        total = self.n or max(self.n_values)
         ranges = [
-            f"{d} runs from {self.lowest[i]:g} to {self.highest[i]:g}, outside in {self.n_outside[i]:,} of {self.n:,}"
-            for i, d in enumerate(DIMENSIONS)
+            f"{d} runs from {self.lowest[i]:g} to {self.highest[i]:g}, outside in {self.n_outside[i]:,} of {total:,}"
+            for i, d in enumerate(self.dimensions)
             if self.n_outside[i]
         ]
         rows = ", ".join(map(str, self.rows_outside[:_ROWS_NAMED]))
         rows += ", ..." if len(self.rows_outside) > _ROWS_NAMED else ""
         first, *others = [f"[{a:g},{b:g}]" for a, b in self._fitting()]
         more = f" (or {' or '.join(others)})" if others else ""
-        declare = f"declare the scale of the ratings, as in --set collect.scale={first}{more}"
+        declare = f"declare the scale of the ratings, as in --set {self.setting}={first}{more}"
         mend = f"if these are typing errors, mend row {rows}"
-        is_few = 20 * max(self.n_outside) <= self.n
+        is_few = 20 * max(self.n_outside) <= total
         raise InputError(
             f"{manifest}: labels outside the scale {low:g}..{high:g} that is in force: {'; '.join(ranges)}",
             f"{mend}, or {declare}" if is_few else f"{declare}, or {mend}",
@@ -138,20 +179,24 @@ class Labels:
         return near[:3] or [(math.floor(low), math.ceil(high))]
 
     def notes(self) -> list[str]:
-        """Remarks for the user: the number of labels, and whether they use the whole scale."""
-        if not self.complete + self.partial:
+        """Remarks for the user: how many labels of which dimensions there are, and whether they use the scale."""
+        if not self.labelled:
             return []
-        counts = [f"{self.complete:,} of {self.n:,} rows have a label"]
-        if self.partial:
-            lacking = " or ".join(d for d in DIMENSIONS if d in self.lacking)
-            counts.append(f"{self.partial:,} a part of one ({lacking} missing)")
         low, high = self.scale
-        lines = [f"labels on the scale {low:g}..{high:g}: {', '.join(counts)}"]
+        has_all = set(self.n_values) == {self.labelled}
+        counts = "" if has_all else f" ({self._by_dimension(self.n_values)})"
+        errors = f", with standard errors ({self._by_dimension(self.n_errors)})" if any(self.n_errors) else ""
+        lines = [
+            f"labels on the scale {low:g}..{high:g}: {self.labelled:,} of {self.n:,} rows have a label{counts}{errors}"
+        ]
         lowest, highest = min(self.lowest), max(self.highest)
         is_strange = highest - lowest < (high - low) / 8 or (low < 0 <= lowest)
-        if self.complete + self.partial >= _ENOUGH and is_strange:
+        if self.labelled >= _ENOUGH and is_strange:
             lines.append(
                 f"all labels lie in {lowest:g}..{highest:g}: if {low:g}..{high:g} is not the scale that they were rated"
-                " on, set collect.scale"
+                f" on, set {self.setting}"
             )
         return lines
+
+    def _by_dimension(self, counts: Sequence[int]) -> str:
+        return ", ".join(f"{d} {n:,}" for d, n in zip(self.dimensions, counts, strict=True))

@@ -40,44 +40,42 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def open_table(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
-    """Open a manifest. n_known: counts known names, to recognise the delimiter. Raises InputError."""
-    kind = file.suffix.lower()
+def open_table(file: Path, n_known: Callable[[Sequence[str]], int], what: str = "manifest") -> Table:
+    """Open a manifest. n_known: counts known names, to recognise the delimiter. what: its name. Raises InputError."""
+    kind, called = file.suffix.lower(), f"{what} {file}"
     if not file.is_file():
-        raise InputError(f"manifest {file} does not exist", "give the path of a CSV, JSON or Parquet file")
+        raise InputError(f"{called} does not exist", "give the path of a CSV, JSON or Parquet file")
     try:
         if kind in TEXT:
-            table = _text(file, n_known)
+            table = _text(file, n_known, called)
         elif kind in JSON:
-            table = _json(file, n_known)
+            table = _json(file, n_known, called)
         elif kind == ".parquet":
             table = _parquet(file, n_known)
         else:
             with_hint = kind in (".xlsx", ".xls", ".ods", ".numbers", ".xlsm")
             more = "; save the workbook as CSV (UTF-8)" if with_hint else ""
-            raise InputError(
-                f"manifest {file} is of an unknown kind", f"its name must end in {', '.join(SUFFIXES)}{more}"
-            )
+            raise InputError(f"{called} is of an unknown kind", f"its name must end in {', '.join(SUFFIXES)}{more}")
     except (UnicodeError, csv.Error, pa.ArrowException, OSError, RecursionError) as error:
-        raise _unreadable(file, error) from error
-    return Table(table.names, lambda: _guarded(file, table.rows), table.notes)
+        raise _unreadable(called, error) from error
+    return Table(table.names, lambda: _guarded(called, table.rows), table.notes)
 
 
-def _guarded(file: Path, rows: Callable[[], Iterator[tuple[int, Row]]]) -> Iterator[tuple[int, Row]]:
+def _guarded(called: str, rows: Callable[[], Iterator[tuple[int, Row]]]) -> Iterator[tuple[int, Row]]:
     try:
         yield from rows()
     except (UnicodeError, csv.Error, pa.ArrowException, OSError) as error:
-        raise _unreadable(file, error) from error
+        raise _unreadable(called, error) from error
 
 
-def _unreadable(file: Path, error: Exception) -> InputError:
-    return InputError(f"manifest {file} cannot be read ({one_line(str(error), 200)})")
+def _unreadable(called: str, error: Exception) -> InputError:
+    return InputError(f"{called} cannot be read ({one_line(str(error), 200)})")
 
 
 # delimited text ------------------------------------------------------------------------------------------------------
 
 
-def _text(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
+def _text(file: Path, n_known: Callable[[Sequence[str]], int], called: str) -> Table:
     how = delimited.encoding(file)
     named, source = delimited.after_sep(delimited.lines(file, how))
     first = next(source, "")
@@ -89,12 +87,13 @@ def _text(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
 
     names, *first_rows = [*islice(cells(), 4)] or [[]]
     if isinstance(names, str):
-        raise InputError(f"manifest {file}: its header {names}")
+        raise InputError(f"{called}: its header {names}")
     while names and not names[-1].strip():
         names.pop()
     header = [""] * _row_names(names, first_rows) + [name.strip() for name in names]
 
-    is_guarded = {"track_id", "lower_valence", "upper_valence"} <= set(header)  # a scores.csv
+    is_scores = {"track_id", "lower_valence", "upper_valence"} <= set(header)
+    is_guarded = is_scores or header[:2] == ["dataset", "track_id"]  # or of `mer-ray dataset`
 
     def rows() -> Iterator[tuple[int, Row]]:
         for number, found in enumerate(islice(cells(), 1, None), start=1):
@@ -132,7 +131,7 @@ def _row(cells: list[str], n: int, is_dirty: bool) -> Row:
 # JSON ----------------------------------------------------------------------------------------------------------------
 
 
-def _json(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
+def _json(file: Path, n_known: Callable[[Sequence[str]], int], called: str) -> Table:
     how = delimited.encoding(file)
     notes = (how.note,) if how.note else ()
     texts = list(islice((t for t in delimited.lines(file, how) if t.strip()), 2))
@@ -144,15 +143,15 @@ def _json(file: Path, n_known: Callable[[Sequence[str]], int]) -> Table:
             items = list(_items(json.loads("".join(delimited.lines(file, how)), object_pairs_hook=_once), n_known))
         except (ValueError, RecursionError) as error:
             if file.suffix.lower() == ".json":
-                raise InputError(f"manifest {file} is not JSON ({one_line(str(error), 120)})") from error
+                raise InputError(f"{called} is not JSON ({one_line(str(error), 120)})") from error
         else:
-            names = _union(file, iter(items))
+            names = _union(called, iter(items))
             return Table(names, lambda: ((n, _aligned(item, names)) for n, item in enumerate(items, 1)), notes)
 
     def each() -> Iterator[Any]:
         return (_loaded(text) for text in delimited.lines(file, how) if text.strip())
 
-    names = _union(file, each())
+    names = _union(called, each())
     return Table(names, lambda: ((n, _aligned(item, names)) for n, item in enumerate(each(), 1)), notes)
 
 
@@ -170,13 +169,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _union(file: Path, items: Iterator[Any]) -> list[str]:
+def _union(called: str, items: Iterator[Any]) -> list[str]:
     names: dict[str, None] = {}
     for item in items:
         if isinstance(item, dict):
             names |= dict.fromkeys(item)
             if len(names) > _MAX_COLUMNS:
-                raise InputError(f"manifest {file} has over {_MAX_COLUMNS:,} columns", "give one object a track")
+                raise InputError(f"{called} has over {_MAX_COLUMNS:,} columns", "give one object a track")
     return list(names)
 
 

@@ -7,7 +7,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from mer_ray.config import CollectConfig, Config
+from mer_ray.config import Config
+from mer_ray.config_collect import CollectConfig
 from mer_ray.console import Summary, progress
 from mer_ray.errors import InputError, TrackError, WorkspaceError
 from mer_ray.io import changes, lock

@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from mer_ray.config import CollectConfig, Config
+from mer_ray.config import Config
+from mer_ray.config_collect import CollectConfig
 from mer_ray.console import Summary, err, progress
 from mer_ray.errors import InputError, MerRayError, ServiceError
 from mer_ray.io import changes

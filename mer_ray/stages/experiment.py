@@ -58,6 +58,7 @@ class Shared:
         dataset: Dataset = ray.get(self.datasets[trial.feature.name])
         if len(own := parts(trial.feature)) > 1:
             dataset = with_parts(dataset, trial.feature, ray.get([self.datasets[part.name] for part in own]))
+        dataset = trial.tracks(dataset)
         if trial.settings.get("weigh_labels"):
             return dataset
         return replace(dataset, errors=np.full(dataset.errors.shape, np.nan))

@@ -16,7 +16,7 @@ from mer_ray.labels import lexicon as lexicons
 from mer_ray.labels.find import find
 from mer_ray.labels.lexicon import Lexicon
 from mer_ray.labels.recipes import recipe_class
-from mer_ray.labels.survey import Survey
+from mer_ray.labels.survey import Survey, survey
 from mer_ray.labels.terms import Matcher
 from mer_ray.labels.unlabelled import Criteria
 from mer_ray.stages import counters, workspace_source
@@ -46,6 +46,7 @@ def lexicon_of(config: Config) -> Lexicon | None:
 def matcher_of(config: Config, lexicon: Lexicon, names: exclusions.Names | None) -> Matcher:
     """The tag matcher for these settings. Raises ConfigError for a list that cannot be read."""
     settings = config.label
+    lexicons.check_dimensions(config.collect.dimensions)
     return Matcher(
         lexicon,
         recipe=settings.recipe,
@@ -58,18 +59,13 @@ def matcher_of(config: Config, lexicon: Lexicon, names: exclusions.Names | None)
     )
 
 
-def _criteria(config: Config, matcher: Matcher | None) -> Criteria:
-    own = config.label
-    return Criteria(own.source, own.min_terms, own.min_coverage, matcher.lexicon.name if matcher else None)
+def _criteria(config: Config, matcher: Matcher | None, dimensions: tuple[str, ...]) -> Criteria:
+    own, lexicon = config.label, matcher.lexicon.name if matcher else None
+    return Criteria(own.source, own.min_terms, own.min_coverage, lexicon, dimensions)
 
 
 def _survey(config: Config, workspace: Workspace) -> Survey:
-    found = Survey(exclusions.Names() if recipe_class(config.label.recipe).uses_names else None)
-    for tracks in workspace.batches("tracks", found.columns):
-        found.add(tracks)
-    if not found.tracks:
-        workspace.require("tracks", "collect", ["track_id"])
-    return found
+    return survey(workspace, config.collect.dimensions, recipe_class(config.label.recipe).uses_names)
 
 
 def run(config: Config, workspace: Workspace) -> Summary:
@@ -77,14 +73,14 @@ def run(config: Config, workspace: Workspace) -> Summary:
     started = time.monotonic()
     config = workspace_source.adopt(config, workspace)
     lexicon = lexicon_of(config)
-    survey = _survey(config, workspace)
-    mode = config.label.source
+    found = _survey(config, workspace)
+    mode, dimensions = config.label.source, found.dimensions
     matcher = None
     identity: dict[str, Any] = {"source": "manifest"}
-    if not (mode == "manifest" or (mode == "auto" and survey.whole and (lexicon is None or survey.is_whole))):
+    if not (mode == "manifest" or (mode == "auto" and found.labelled and (lexicon is None or found.is_whole))):
         if lexicon is None:
-            raise ConfigError(f"label.lexicon is not set, and {survey.lacking()}", lexicons.WHERE_TO_GET)
-        matcher = matcher_of(config, lexicon, survey.names)
+            raise ConfigError(f"label.lexicon is not set, and {found.without()}", lexicons.WHERE_TO_GET)
+        matcher = matcher_of(config, lexicon, found.names)
         identity = {**matcher.identity(), **config.label.model_dump(include={"source", "min_coverage", "min_terms"})}
     # Whether any stored label depends on lexicon and recipe: the source's own do not.
     binding = mode == "tags" or not workspace.distinct("labels", "lexicon") <= {columns.MANIFEST}
@@ -92,14 +88,14 @@ def run(config: Config, workspace: Workspace) -> Summary:
 
     done, failed = workspace.ids("labels"), workspace.failed("label")
     summary = Summary("label", unit="labels", done_before=len(done))
-    statistics, own = label_report.Statistics(), 0
+    statistics, own, criteria = label_report.Statistics(dimensions), 0, _criteria(config, matcher, dimensions)
     pieces = workspace.batches("tracks", ["track_id"])
     n_todo = sum(int(failed.todo(t["track_id"], done, config.retry_failed)[0].sum()) for t in pieces)
     if n_todo:
         with progress("label", n_todo) as ticker:
             for tracks in workspace.batches("tracks", labeller.COLUMNS, SHARD_ROWS):
                 todo, attempts = failed.todo(tracks["track_id"], done, config.retry_failed)
-                made = labeller.label(tracks, todo, attempts, matcher, _criteria(config, matcher))
+                made = labeller.label(tracks, todo, attempts, matcher, criteria)
                 if made.tags is not None:
                     statistics.add_tags(made.tags)
                 workspace.append_rows("failures", made.failures)
@@ -114,16 +110,16 @@ def run(config: Config, workspace: Workspace) -> Summary:
         summary.notes.append(
             f"{own:,} labels are the manifest's own; set label.source=tags to make them from tags and lexicon"
         )
-    if mode != "tags" and not survey.is_whole:
-        summary.notes.append(survey.remark(matcher is not None, mode))
+    if mode != "tags":
+        summary.notes += found.remarks(matcher is not None, lexicon is not None, mode)
     if not workspace.has("labels"):
-        why = "has a tag that the lexicon knows" if matcher is not None else "brings a whole label"
+        why = "has a tag that the lexicon knows" if matcher is not None else "brings a label"
         raise InputError(
-            f"none of {survey.tracks:,} tracks {why} (label.source is {mode})",
+            f"none of {found.tracks:,} tracks {why} (label.source is {mode})",
             f"see `mer-ray status --workspace {workspace.uri}`",
         )
     if config.label.report and summary.made:
-        for labels in workspace.batches("labels", label_report.COLUMNS):
+        for labels in workspace.batches("labels", statistics.columns):
             statistics.add_labels(labels)
         text = label_report.markdown(statistics, matcher, reasons)
         workspace.write_bytes(text.encode(), "report", "labels.md")
@@ -145,5 +141,6 @@ def explain(config: Config, workspace: Workspace, query: str) -> None:
     lexicon = lexicon_of(config)
     if lexicon is None or config.label.source == "manifest":
         raise ConfigError("there is no arithmetic to show: the label cannot come from tags", lexicons.WHERE_TO_GET)
-    matcher = matcher_of(config, lexicon, _survey(config, workspace).names)
-    explanation.show(track, matcher, _criteria(config, matcher))
+    found = _survey(config, workspace)
+    matcher = matcher_of(config, lexicon, found.names)
+    explanation.show(track, matcher, _criteria(config, matcher, found.dimensions))

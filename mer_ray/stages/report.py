@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
-
-import pyarrow as pa
 
 from mer_ray.config import Config
 from mer_ray.console import Summary
 from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.evaluation import against as versus
-from mer_ray.evaluation import ceiling_report, leakage_report, metric_tables, plots, predictions
+from mer_ray.evaluation import metric_tables, predictions, protocol, sections
 from mer_ray.evaluation.comparison import Comparison, Run, print_remarks, print_table
 from mer_ray.evaluation.judge import BASELINES
 from mer_ray.evaluation.latex import latex
+from mer_ray.evaluation.metric_tables import Table
 from mer_ray.features import MODULES as FEATURES
 from mer_ray.io import cells
-from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.models import NETWORKS
-
-CURVES = (
-    "MSE of standardised labels per epoch: the median over the members of all folds and repeats, of those that got so "
-    "far, and their 10th to 90th percentile."
-)
 
 
 def run(config: Config, workspace: Workspace, against: str | None = None) -> Summary:
@@ -54,32 +46,23 @@ def run(config: Config, workspace: Workspace, against: str | None = None) -> Sum
 
 def _report(workspace: Workspace, models: list[Run]) -> int:
     """Write and print everything. Returns the number of tracks that not every run has."""
-    known = {r.feature for r in models}
-    compared = Comparison.of([*(r for r in _baselines(workspace) if r.feature in known), *models], workspace.uri)
-    tables = [compared.table(i) for i in range(len(DIMENSIONS))]
-    sections = ["# Metrics"]
-    for i, table in enumerate(tables):
-        pictures = compared.pictures(i, table)
-        for name, picture in pictures.items():
-            workspace.write_bytes(picture, "report", name)
-        sections += [metric_tables.markdown(table), *(f"![{n.removesuffix('.png')}]({n})" for n in pictures)]
-    sections += [metric_tables.LEGEND, metric_tables.original_markdown(tables)]
-    ceiling = ceiling_report.read(workspace, compared.runs[0].predictions.ids, compared.groups)
-    sections += [metric_tables.differences_markdown(tables), ceiling_report.markdown(ceiling, tables)]
-    leaks = [r for r in _leakage(workspace) if r["feature"] in known]
-    sections.append(leakage_report.leakage_markdown(leaks, compared.names))
-    if curves := [(r.title, c) for r in compared.trained if (c := _curves(workspace, r.name)) is not None]:
-        workspace.write_bytes(plots.learning_curves(curves, CURVES), "report", "learning-curves.png")
-        sections += ["## Learning curves", CURVES, "![learning curves](learning-curves.png)"]
-    text = "\n\n".join(section for section in sections if section)
+    baselines, dataset_of = _baselines(workspace), sections.datasets(workspace)
+    paragraphs, tables, left_out = list[str](), list[Table](), 0
+    for kind in protocol.TITLES:
+        if own := [r for r in models if r.kind == kind]:
+            known = {r.feature for r in own}
+            runs = [*(r for r in baselines if r.kind == kind and r.feature in known), *own]
+            compared = Comparison.make(runs, workspace.uri)
+            found = sections.write(workspace, compared, kind, dataset_of)
+            paragraphs += found[0]
+            tables += found[1]
+            left_out = max(left_out, compared.n_left_out)
+    text = "\n\n".join(section for section in paragraphs if section)
     workspace.write_bytes(f"{text}\n".encode(), "report", "report.md")
     workspace.write_bytes(cells.encoded(metric_tables.to_csv(tables)), "report", "metrics.csv")
     workspace.write_bytes(latex(tables).encode(), "report", "report.tex")
-    for table in tables:
-        rows, remarks = metric_tables.terminal_rows(table), [*table.remarks(), table.caption]
-        print_table(table.dimension, metric_tables.TERMINAL_HEADS, rows, remarks)
-    print_remarks([*ceiling_report.remark(ceiling, tables), metric_tables.LEGEND])
-    return compared.n_left_out
+    print_remarks([metric_tables.LEGEND])
+    return left_out
 
 
 # reading -----------------------------------------------------------------------------------------------------------
@@ -98,16 +81,18 @@ def _model(workspace: Workspace, *folder: str) -> Run | None:
     if described is None:
         return None
     [made] = predictions.read(workspace, *folder, "predictions.parquet").values()
-    return Run(described["network"], described["feature"]["name"], made, described)
+    kind = protocol.of(described["details"]["settings"])
+    return Run(described["network"], described["feature"]["name"], made, described, kind)
 
 
 def _baselines(workspace: Workspace) -> list[Run]:
-    files = [n for n in workspace.names("baselines") if n.endswith(".parquet")]
-    runs = [
-        Run(model, file.removesuffix(".parquet"), made)
-        for file in files
-        for model, made in predictions.read(workspace, "baselines", file).items()
-    ]
+    runs = []
+    for file in (n for n in workspace.names("baselines") if n.endswith(".parquet")):
+        feature, _, end = file.removesuffix(".parquet").partition(".")
+        kind = next((k for k, suffix in protocol.SUFFIX.items() if suffix.removeprefix(".") == end), None)
+        if kind is not None:
+            found = predictions.read(workspace, "baselines", file)
+            runs += [Run(model, feature, made, None, kind) for model, made in found.items()]
     return sorted(runs, key=_order)
 
 
@@ -121,20 +106,6 @@ def _order(run: Run) -> tuple[int, str, int, str]:
     )
 
 
-def _leakage(workspace: Workspace) -> list[dict[str, Any]]:
-    files = [n for n in workspace.names("baselines") if n.endswith(".json")]
-    return [leakage_report.check(workspace.read_json("baselines", f), workspace.path("baselines", f)) for f in files]
-
-
-def _curves(workspace: Workspace, name: str) -> pa.Table | None:
-    """A run's learning curves; None where it has none."""
-    path = "runs", name, "curves.parquet"
-    if not workspace.exists(*path):
-        return None
-    table = predictions.read_table(workspace, *path, columns=["epoch", "train_loss", "valid_loss"])
-    return table if table.num_rows else None
-
-
 # against another run -----------------------------------------------------------------------------------------------
 
 
@@ -146,11 +117,16 @@ def _against(workspace: Workspace, models: Sequence[Run], uri: str) -> int:
         for this, that in pairs
         for difference in versus.compare(this.predictions, that.predictions, (this.name, that.name))
     ]
-    workspace.write_bytes(versus.markdown(differences, uri).encode(), "report", "against.md")
+    remarks = [
+        remark
+        for this, that in pairs
+        for remark in versus.not_compared(this.predictions, that.predictions, (this.name, that.name))
+    ]
+    workspace.write_bytes(versus.markdown(differences, uri, remarks).encode(), "report", "against.md")
     workspace.write_bytes(cells.encoded(versus.to_csv(differences)), "report", "against.csv")
-    for dimension in DIMENSIONS:
+    for dimension in versus.dimensions_of(differences):
         print_table(dimension, versus.HEAD, versus.cells(differences, dimension))
-    print_remarks([versus.caption(differences)])
+    print_remarks([versus.caption(differences), *remarks])
     return len(pairs)
 
 
@@ -159,8 +135,14 @@ def _pairs(workspace: Workspace, models: Sequence[Run], uri: str) -> list[tuple[
     other = Workspace(uri)
     one = _model(other)
     if one is not None:
-        if pairs := [(r, one) for r in models if workspace.at("runs", r.name) != other.at()]:
+        same = [r for r in models if r.kind == one.kind]
+        if pairs := [(r, one) for r in same if workspace.at("runs", r.name) != other.at()]:
             return pairs
+        if models and not same:
+            raise InputError(
+                f"no run of {workspace.uri} was evaluated as {uri} was, on the same kind of split",
+                "train with the same train.split, or name another run",
+            )
         raise InputError(f"{uri} is the only run of workspace {workspace.uri}", "name a run of another workspace")
     there = {r.name: r for r in _models(other)}
     if not there:

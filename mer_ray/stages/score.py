@@ -86,14 +86,14 @@ def run_catalog(
     if keep_features and out.is_file:
         raise InputError(f"--keep-features needs a folder for its tables, and --out {target} is a file")
     loaded = model_folder.load(path)
-    catalog = find(paths, config.collect.scale)
+    catalog = find(paths)
     own = [features_table(part.name) for part in parts(loaded.feature)]
     if catalog.tables and len(own) > 1:
         raise InputError(
             f"{one_line(catalog.tables[0])} is a table of frames, and {loaded.id} reads several features",
             "give audio files, or a model of one feature",
         )
-    work = out.open(loaded.id)
+    work = out.open(loaded.id, loaded.dimensions)
     _record(work, [{**failed, "at": now()} for failed in catalog.failed])  # of this run
     void = out.follow(catalog, config.collect.keep_gone)
     done = out.done()

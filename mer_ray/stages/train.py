@@ -8,7 +8,7 @@ from typing import Any
 
 from mer_ray.config import Config
 from mer_ray.console import Summary, Ticker, progress
-from mer_ray.errors import MerRayError, ModelError
+from mer_ray.errors import MerRayError
 from mer_ray.features import FeatureSpec
 from mer_ray.io.tables import Workspace, failure, now
 from mer_ray.stages import counters, experiment, extract, remote, session, tracking, workspace_source
@@ -58,50 +58,12 @@ def _planned(*arguments: Any) -> tuple[list[Trial], Summary]:
 
 
 def _plan(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec], summary: Summary) -> list[Trial]:
-    """The trials. First folds of all networks come before second ones, so that each network compiles early."""
-    from mer_ray import models
-    from mer_ray.scoring import model_folder
-    from mer_ray.training import data, grouped
-    from mer_ray.training.checkpoint import VERSION, Checkpoints
-    from mer_ray.training.settings import check_same, check_size, inputs, searched, unused, used
+    from mer_ray.scoring import unfinished
 
-    groups = grouped.make(workspace, list(specs.values()))
-    summary.notes += [*groups.about, *unused(config.train)]
-    train, trials, old = config.train, [], []
-    for name, spec in inputs(config.train, specs).items():
-        dataset = data.load(workspace, spec, groups.of, with_frames=False)
-        check_size(dataset, train.folds)
-        fingerprint = dataset.fingerprint(spec)
-        if train.baselines:
-            wanted = Trial("baselines", f"baselines-{name}", None, spec, fingerprint, used(train, None))
-            there = workspace.read_json("baselines", f"{name}.json")
-            if there is None or there["made_for"] != wanted.key:
-                trials.append(wanted)
-        for network in train.networks:
-            run_name, settings = f"{network}-{name}", used(train, network)
-            try:
-                finished = model_folder.describe(workspace, "runs", run_name)
-            except ModelError as error:  # damaged, or of a version with another format
-                summary.notes.append(f"{run_name} is trained again: {error.message}")
-                finished = None
-            if finished is not None:
-                check_same(workspace, finished["details"]["settings"], settings)
-                if finished["details"]["data"] == fingerprint:
-                    summary.done_before += 1
-                    Checkpoints(workspace, "").clear(run_name)  # of a run that was killed after its last step
-                    if "ema" in models.uses(network) and finished["details"].get("version", 1) < VERSION:
-                        old.append(run_name)
-                    continue
-                summary.notes.append(f"{run_name} is trained again: its data changed")
-            choices = searched(train, network)
-            trials += Trial("assemble", run_name, network, spec, fingerprint, settings, choices).of_run()
-    if old:
-        summary.notes.append(
-            f"{', '.join(old)}: trained by an older version, whose average of the weights began at the fresh ones; "
-            "remove the folder under runs/ to train anew"
-        )
-    order = ("baselines", "fold", "whole", "assemble")
-    return sorted(trials, key=lambda t: (order.index(t.kind), t.repeat, t.fold))
+    found = unfinished.trials(config.train, workspace, specs)
+    summary.notes += found.notes
+    summary.done_before = found.finished
+    return found.trials
 
 
 def _train(config: Config, workspace: Workspace, trials: list[Trial], mark: str, ticker: Ticker) -> dict[str, str]:

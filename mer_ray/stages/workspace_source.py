@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mer_ray.config import CollectConfig, Config
+from mer_ray.config import Config
+from mer_ray.config_collect import CollectConfig
 from mer_ray.errors import WorkspaceError
 from mer_ray.io.address import scheme
 from mer_ray.io.last_command import SOURCE
@@ -58,11 +59,13 @@ def _older_source(workspace: Store) -> str | None:
 def remember(collect: CollectConfig, workspace: Store) -> None:
     """Record the source, for `adopt`. Local paths become absolute."""
     values = collect.model_dump(mode="json", exclude_unset=True, exclude=set(PASSING))
-    values |= {name: _absolute(values[name]) for name in ("manifest", "folder", "cache") if values.get(name)}
+    values |= {name: _absolute(values[name]) for name in ("manifest", "curves", "folder", "cache") if values.get(name)}
     recorded = {"collect": {**values, "source": collect.source}}
     if workspace.read_json(*SOURCE) != recorded:
         workspace.write_json(recorded, *SOURCE)
 
 
-def _absolute(path: str) -> str:
+def _absolute(path: str | list[str]) -> str | list[str]:
+    if isinstance(path, list):
+        return [str(_absolute(each)) for each in path]
     return path if scheme(path) else str(Path(path).expanduser().absolute())

@@ -12,10 +12,10 @@ import pyarrow as pa
 from mer_ray import models
 from mer_ray.evaluation.predictions import Predictions
 from mer_ray.features.joined import Frames
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.models import svr
 from mer_ray.models.pooled import mean_sd
-from mer_ray.models.splits import grouped_folds
 from mer_ray.training.leakage import Leakage, leakage, out_of_fold
 
 
@@ -24,34 +24,44 @@ class Baselines:
     """Results of the baselines.
 
     Attributes:
-        predicted: Model → out-of-fold predictions (R, N, 3) in 0..1.
+        predicted: Model → out-of-fold predictions (R, N, D) in 0..1.
         fold: (R, N).
-        leakage: Of the SVR.
+        leakage: Of the SVR; None where it is not measured.
         notes: Remarks on the training, one line each.
     """
 
     predicted: dict[str, np.ndarray]
     fold: np.ndarray
-    leakage: Leakage
+    leakage: Leakage | None
     notes: list[str]
 
 
 def evaluate(
-    tracks: Sequence[Frames], labels: np.ndarray, groups: Sequence[str], folds: int, repeats: int, seed: int
+    tracks: Sequence[Frames],
+    labels: np.ndarray,
+    groups: Sequence[str],
+    fold: np.ndarray,
+    seed: int,
+    seeds: Sequence[int] = (),
+    leaks: bool = True,
 ) -> Baselines:
-    """Cross-validate the baselines on tracks (n_i, F), labels (N, 3) in 0..1 and groups (N,), and measure the leakage.
+    """Train the baselines outside of each fold and predict it, and measure the leakage of folds by tracks.
 
-    The folds are the models': `grouped_folds` with the seeds seed, seed + 1, ..., stratified by the labels. Raises
-    InputError where there are fewer groups than folds.
+    Args:
+        tracks: (N), frames (n_i, F).
+        labels: (N, D) in 0..1, NaN where unknown.
+        groups: (N,).
+        fold: (R, N), the models' own; see `training.given` for those below 0.
+        seed: Of random numbers.
+        seeds: Of the repeats, where they are listed; see `crossval.parts`.
+        leaks: Whether the leakage is measured.
     """
     x = mean_sd(tracks)
-    fold = np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
-    predicted = {name: out_of_fold(name, x, labels, fold, seed) for name in models.BASELINES}
-    most = max(int((f != k).sum()) for f in fold for k in range(folds))
+    predicted = {name: out_of_fold(name, x, labels, fold, seed, seeds) for name in models.BASELINES}
+    most = max(int((f != k).sum()) for f in fold for k in np.unique(f[f >= 0]))
     notes = [f"The SVR saw {svr.MAX_ROWS:,} of up to {most:,} training tracks, drawn for each fold."]
-    return Baselines(
-        predicted, fold, leakage(predicted["svr"], x, labels, groups, fold, seed), notes if most > svr.MAX_ROWS else []
-    )
+    leak = leakage(predicted["svr"], x, labels, groups, fold, seed, seeds=seeds) if leaks else None
+    return Baselines(predicted, fold, leak, notes if most > svr.MAX_ROWS else [])
 
 
 def rows(
@@ -61,21 +71,20 @@ def rows(
     artists: Sequence[str],
     titles: Sequence[str],
     groups: Sequence[str],
+    dimensions: tuple[str, ...] = DIMENSIONS,
 ) -> pa.Table:
-    """``baselines/FEATURE.parquet``: a row per model, repeat and track."""
-    made = {
-        k: Predictions(list(ids), list(artists), list(titles), list(groups), labels, of.fold, p)
-        for k, p in of.predicted.items()
-    }
+    """``baselines/FEATURE.parquet``: a row per model, repeat and track that is in a fold."""
+    texts = list(ids), list(artists), list(titles), list(groups)
+    made = {k: Predictions(*texts, labels, of.fold, p, dimensions).tested for k, p in of.predicted.items()}
     return pa.concat_tables(
-        [own.table().add_column(0, "model", [[name] * own.predicted[..., 0].size]) for name, own in made.items()]
+        [own.table().add_column(0, "model", [[name] * own.fold.size]) for name, own in made.items()]
     )
 
 
 def write(workspace: Workspace, feature: str, table: pa.Table, report: dict[str, Any]) -> None:
     """Write ``baselines/FEATURE.parquet`` from `rows`, then ``baselines/FEATURE.json`` from `Leakage.to_json`.
 
-    The JSON file comes last, so that it marks both as complete.
+    feature: its name, with the ending of the protocol. The JSON file comes last, so that it marks both as complete.
     """
     workspace.write_table(table, "baselines", f"{feature}.parquet")
     workspace.write_json(report, "baselines", f"{feature}.json")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mer_ray import models
-from mer_ray.models.regressor import N_TARGETS, Regressor, ensemble
+from mer_ray.models.regressor import Regressor, ensemble
 from mer_ray.models.splits import grouped_folds
+from mer_ray.training import given
 from mer_ray.training.checkpoint import NOTHING, Checkpoints
 from mer_ray.training.data import Examples
 from mer_ray.training.fit import create, restore
@@ -35,24 +36,32 @@ class Part:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """predicted: (n, 3) in 0..1, of the fold's own tracks. members: one of each part."""
+    """predicted: (n, D) in 0..1, of the fold's own tracks. members: one of each part."""
 
     predicted: np.ndarray
     members: list[Regressor]
 
 
-def partitions(groups: Sequence[str], labels: np.ndarray, folds: int, repeats: int, seed: int) -> np.ndarray:
-    """The folds of each repeat, (R, N): grouped, stratified on VAD; repeat r has the seed ``seed + r``."""
-    return np.stack([grouped_folds(groups, folds, seed + r, labels) for r in range(repeats)])
+def partitions(groups: Sequence[str], labels: np.ndarray, folds: int, seeds: Sequence[int]) -> np.ndarray:
+    """The folds of each repeat, (R, N): grouped and stratified, each with its own seed."""
+    return np.stack([grouped_folds(groups, folds, seed, labels) for seed in seeds])
 
 
-def parts(network: str, folds: int, repeats: int, members: int, separate: bool, seed: int) -> list[Part]:
-    """All networks of a cross-validation, in their order. A closed-form model has one member per fold."""
+def parts(
+    network: str, folds: int, repeats: int, members: int, separate: int, seed: int, seeds: Sequence[int] = ()
+) -> list[Part]:
+    """All networks of a cross-validation, in their order. A closed-form model has one member per fold.
+
+    separate: The number of dimensions that have a network each; 0 for networks of all dimensions.
+    seeds: Of the repeats, if they are not ``seed`` and the following: each is then as if it were the only one.
+    """
     uses = models.uses(network)
     members = members if "members" in uses else 1
-    targets: list[int | None] = list(range(N_TARGETS)) if separate and "heads" in uses else [None]
+    targets: list[int | None] = list(range(separate)) if separate and "heads" in uses else [None]
     order = [(r, k, m, t) for r in range(repeats) for k in range(folds) for m in range(members) for t in targets]
-    return [Part(r, k, m, t, n, seed * 10_000 + n) for n, (r, k, m, t) in enumerate(order)]
+    own = len(order) // repeats
+    seed_of = [seeds[n // own] * 10_000 + n % own if seeds else seed * 10_000 + n for n in range(len(order))]
+    return [Part(r, k, m, t, n, seed_of[n]) for n, (r, k, m, t) in enumerate(order)]
 
 
 def train_fold(
@@ -64,19 +73,22 @@ def train_fold(
     checkpoints: Checkpoints | None = None,
     placement: Placement | None = None,
 ) -> FoldResult:
-    """Train the networks of one fold on the other folds' tracks, and predict its own.
+    """Train the networks of one fold on all other tracks, and predict its own.
 
     Args:
         recipe_of: how each part is trained.
-        data: all tracks. Whole groups of the training tracks are the validation set for early stopping.
-        fold: (N,), of the fold's repeat.
+        data: all tracks. Whole groups of the training tracks are the validation set for early stopping, unless there is
+            a given one.
+        fold: (N,), of the fold's repeat; see `training.given` for those below 0.
         plan: the parts of this fold, whose predictions are averaged.
         on_epoch: called with the part's number, the epoch, training and validation loss.
         checkpoints: finished members are read from here, not trained again.
         placement: where several processes train together.
     """
-    inside, outside = data.of(np.flatnonzero(fold != plan[0].fold)), data.of(np.flatnonzero(fold == plan[0].fold))
+    training = np.flatnonzero(fold != plan[0].fold)
+    inside, outside = data.of(training), data.of(np.flatnonzero(fold == plan[0].fold))
     weights = label_weights(inside.labels, inside.errors)
+    validation = fold[training] == given.VALID
     members: list[Regressor] = []
     for part in plan:
         recipe = replace(recipe_of(part), target=part.target)
@@ -87,7 +99,10 @@ def train_fold(
             state = checkpoints.state(part.number) if checkpoints else NOTHING
             model = create(recipe, on_epoch=partial(on_epoch, part.number), placement=placement, checkpoint=state)
             own = inside.frames, inside.labels, inside.groups
-            member = model.fit(*own, weights=weights, seed=part.seed, dimensions=inside.dimensions)
+            options: dict[str, Any] = {"weights": weights, "seed": part.seed, "dimensions": inside.dimensions}
+            if validation.any() and models.is_network(recipe.network):
+                options["validation"] = validation
+            member = model.fit(*own, **options)
             if checkpoints and (placement is None or placement.is_first):
                 checkpoints.write_member(part.number, member)
         members.append(member)

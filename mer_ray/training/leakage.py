@@ -17,13 +17,14 @@ from mer_ray import models
 from mer_ray.evaluation.bootstrap import DRAWS, difference, resample
 from mer_ray.evaluation.metrics import INDEX
 from mer_ray.io.identity import normalise
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.models.splits import random_folds
 from mer_ray.training.duplicates import Duplicate
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """R² of the SVR on pooled statistics, mean over the repeats; each array (3,).
+    """R² of the SVR on pooled statistics, mean over the repeats; each array (D,).
 
     leak: random minus grouped. leak_lower, leak_upper: its 95 % interval, from a bootstrap of whole groups
     (`evaluation.bootstrap`).
@@ -44,6 +45,7 @@ class Leakage:
         artists: Sequence[str],
         duplicates: Sequence[Duplicate],
         notes: Sequence[str] = (),
+        dimensions: Sequence[str] = DIMENSIONS,
     ) -> dict[str, Any]:
         """The content of ``baselines/FEATURE.json``.
 
@@ -55,6 +57,7 @@ class Leakage:
             artists: (N,). Two tracks without an artist have different ones.
             duplicates: Of `training.duplicates`.
             notes: Of `baselines.Baselines`.
+            dimensions: Names of the D elements of each array.
         """
         pairs = [
             {
@@ -70,6 +73,7 @@ class Leakage:
             "fingerprint": fingerprint,
             "data": data,
             "model": "svr",
+            "dimensions": list(dimensions),
             **{name: values.tolist() for name, values in vars(self).items()},
             "notes": list(notes),
             "duplicates": pairs,
@@ -77,16 +81,19 @@ class Leakage:
         }
 
 
-def out_of_fold(name: str, x: np.ndarray, labels: np.ndarray, fold: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Pooled statistics (N, P), labels (N, 3) in 0..1, folds (R, N) → out-of-fold predictions (R, N, 3).
+def out_of_fold(
+    name: str, x: np.ndarray, labels: np.ndarray, fold: np.ndarray, seed: int = 0, seeds: Sequence[int] = ()
+) -> np.ndarray:
+    """Pooled statistics (N, P), labels (N, D) in 0..1, folds (R, N) → out-of-fold predictions (R, N, D).
 
-    name: of a `PooledRegressor`.
+    name: of a `PooledRegressor`. Labels may be NaN, as are predictions of tracks whose fold is below 0. seeds: of the
+    repeats, where they are listed.
     """
-    out = np.empty((*fold.shape, labels.shape[1]))
+    out = np.full((*fold.shape, labels.shape[1]), np.nan)
     for r, folds in enumerate(fold):
-        for k in np.unique(folds):
+        for k in np.unique(folds[folds >= 0]):
             inside = folds != k
-            rng = np.random.default_rng([seed, r, int(k)])
+            rng = np.random.default_rng([seeds[r], 0, int(k)] if seeds else [seed, r, int(k)])
             model = models.module(name).REGRESSOR().fit_pooled(x[inside], labels[inside], rng)
             out[r, ~inside] = model.predict_pooled(x[~inside])
     return out
@@ -100,20 +107,23 @@ def leakage(
     fold: np.ndarray,
     seed: int,
     draws: int = DRAWS,
+    seeds: Sequence[int] = (),
 ) -> Leakage:
     """The SVR's gain from random folds, which separate tracks of one artist.
 
     Args:
-        grouped: its predictions (R, N, 3) in the grouped folds (R, N), `fold`.
+        grouped: its predictions (R, N, D) in the grouped folds (R, N), `fold`.
         x: pooled statistics (N, P).
-        labels: (N, 3) in 0..1.
+        labels: (N, D) in 0..1, NaN where unknown.
         groups: (N,), from which the bootstrap draws.
         seed: the random folds of repeat r have the seed + r.
         draws: bootstrap samples.
+        seeds: of the random folds, where they are listed.
     """
     repeats, n = fold.shape
-    mixed = np.stack([random_folds(n, int(fold.max()) + 1, seed + r, labels) for r in range(repeats)])
-    random = out_of_fold("svr", x, labels, mixed, seed)
+    own = seeds or range(seed, seed + repeats)
+    mixed = np.stack([random_folds(n, int(fold.max()) + 1, s, labels) for s in own])
+    random = out_of_fold("svr", x, labels, mixed, seed, seeds)
     r2 = INDEX["r2"]
     columns = []
     for d in range(labels.shape[1]):

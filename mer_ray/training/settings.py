@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from mer_ray import models
 from mer_ray.config import TrainConfig
 from mer_ray.errors import InputError, WorkspaceError
+from mer_ray.evaluation.protocol import GROUPS
 from mer_ray.features import FeatureSpec
 from mer_ray.features.joined import join
 from mer_ray.io.tables import Workspace
@@ -23,14 +26,21 @@ def inputs(train: TrainConfig, specs: Mapping[str, FeatureSpec]) -> dict[str, Fe
     return {spec.name: spec for spec in map(join, named)}
 
 
-def used(train: TrainConfig, network: str | None) -> dict[str, Any]:
+def used(train: TrainConfig, network: str | None, split: str = GROUPS, folds: int = 1) -> dict[str, Any]:
     """The settings that decide a trial: those that the network uses, with its defaults where the user sets none.
 
-    network: None for the baselines, which depend on the splits alone.
+    Args:
+        train: The user's.
+        network: None for the baselines, which depend on the splits alone.
+        split: How runs are evaluated (`evaluation.protocol`).
+        folds: The number of given folds; 1 for a given test set.
     """
     names, own = (models.uses(network), models.defaults(network)) if network else (models.SPLITS, {})
     explicit = train.model_dump(exclude=set(RESOURCES))
-    return {k: own.get(k) if v is None else v for k, v in explicit.items() if k in names}
+    settings = {k: own.get(k) if v is None else v for k, v in explicit.items() if k in names}
+    if train.seeds:
+        settings["seeds"] = train.seeds
+    return settings if split == GROUPS else {**settings, "split": split, "folds": folds}
 
 
 def searched(train: TrainConfig, network: str) -> tuple[str, ...]:
@@ -44,18 +54,41 @@ def searched(train: TrainConfig, network: str) -> tuple[str, ...]:
 
 
 def check_size(dataset: Dataset, folds: int) -> None:
-    """Raises InputError where there are too few tracks or groups for so many folds."""
+    """Raises InputError where there are too few tracks or groups for so many folds, of any dimension."""
     groups = len(set(dataset.groups))
     if groups < folds or len(dataset.ids) < 2 * folds:
         raise InputError(
             f"{len(dataset.ids)} labelled tracks in {groups} groups (artists, albums) are too few for {folds} folds",
             "collect more tracks, or lower train.folds: each fold needs an artist of its own and two tracks",
         )
+    for name, labels in zip(dataset.dimensions, dataset.labels.T, strict=True):
+        known = np.isfinite(labels)
+        groups = len({g for g, k in zip(dataset.groups, known, strict=True) if k})
+        if groups < folds or known.sum() < 2 * folds:
+            raise InputError(
+                f"{known.sum()} tracks in {groups} groups (artists, albums) have a label of {name}: too few for "
+                f"{folds} folds",
+                f"leave {name} out of collect.dimensions, label more tracks, or lower train.folds",
+            )
+
+
+def check_partitions(dataset: Dataset, fold: np.ndarray) -> None:
+    """Raises InputError where a fold leaves less than two groups to learn a dimension from. fold: (R, N)."""
+    groups = np.asarray(dataset.groups, dtype=object)
+    for name, labels in zip(dataset.dimensions, dataset.labels.T, strict=True):
+        known = np.isfinite(labels)
+        for own in () if known.all() else fold:
+            if any(len(set(groups[known & (own != k)])) < 2 for k in np.unique(own)):
+                raise InputError(
+                    f"nearly all tracks with a label of {name} are in one fold: too few are left to learn it from",
+                    f"leave {name} out of collect.dimensions, or label tracks of more artists",
+                )
 
 
 def check_same(workspace: Workspace, recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raises WorkspaceError where a finished run was trained with other settings."""
-    changes = [f"train.{k} was {recorded.get(k)!r}, now {v!r}" for k, v in settings.items() if recorded.get(k) != v]
+    now = {**dict.fromkeys({"seeds"} & set(recorded)), **settings}
+    changes = [f"train.{k} was {recorded.get(k)!r}, now {v!r}" for k, v in now.items() if recorded.get(k) != v]
     if changes:
         raise WorkspaceError(
             f"workspace {workspace.uri} was made with other settings ({'; '.join(changes)})",
@@ -73,6 +106,8 @@ def unused(train: TrainConfig) -> list[str]:
     for names, networks in ignored.items():
         if names:
             sentences.append(f"{_listed(names)} not used by {' and '.join(networks)}")
+    if train.split == "given" and "folds" in explicit:
+        sentences.append("train.folds is not used: train.split is given")
     if not train.search.trials:
         names = tuple(f"search.{n}" for n in sorted(train.search.model_fields_set - {"trials"}))
         if names:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from mer_ray import models
+from mer_ray.evaluation import protocol
 from mer_ray.features import FeatureSpec
 from mer_ray.features.joined import part_hops
 from mer_ray.io.identity import digest
+from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
 from mer_ray.models.windows import window_frames
-from mer_ray.training import crossval
+from mer_ray.training import crossval, given
 from mer_ray.training.checkpoint import VERSION, Checkpoints
 from mer_ray.training.crossval import Part
 from mer_ray.training.data import Dataset
@@ -30,13 +32,14 @@ class Trial:
     """One trial of the experiment.
 
     Attributes:
-        kind: ``fold`` trains the networks of one fold; ``search`` only chooses their settings; ``whole`` fits a
-            closed-form model on all tracks; ``assemble`` writes ``runs/RUN`` from the results of the others;
-            ``baselines`` makes ``baselines/FEATURE``.
-        run: NETWORK-FEATURE, or baselines-FEATURE.
+        kind: ``fold`` trains the networks of one fold, or those for a given test set; ``search`` only chooses their
+            settings; ``whole`` fits a closed-form model on all tracks, if there is no given test set; ``assemble``
+            writes ``runs/RUN`` from the results of the others; ``baselines`` makes ``baselines/FEATURE``.
+        run: NETWORK-FEATURE, or baselines-FEATURE, with the ending of its protocol (`evaluation.protocol`).
         data: `Dataset.fingerprint`.
         settings: The settings of ``train`` that affect it (`training.settings.used`).
         searched: Names of those that each fold chooses itself.
+        dimensions: Those of the labels.
     """
 
     kind: Literal["fold", "search", "whole", "assemble", "baselines"]
@@ -48,6 +51,7 @@ class Trial:
     searched: tuple[str, ...] = ()
     repeat: int = 0
     fold: int = 0
+    dimensions: tuple[str, ...] = field(default=DIMENSIONS, kw_only=True)
 
     @property
     def name(self) -> str:
@@ -83,22 +87,42 @@ class Trial:
     def full_plan(self) -> list[Part]:
         """The whole cross-validation."""
         own = self.settings
-        separate = own.get("heads") == "separate"
-        return crossval.parts(
-            str(self.network), own["folds"], own["repeats"], own.get("members", 1), separate, own["seed"]
-        )
+        separate = len(self.dimensions) if own.get("heads") == "separate" else 0
+        size = own["folds"], own["repeats"], own.get("members", 1), separate
+        return crossval.parts(str(self.network), *size, own["seed"], own.get("seeds", ()))
 
     def of_run(self) -> list[Trial]:
         """All trials of the run that this one assembles."""
         own = self.settings
         places = np.ndindex(own["repeats"], own["folds"])
         folds = [replace(self, kind="fold", repeat=r, fold=k) for r, k in places]
-        return [*folds, *([] if models.is_network(str(self.network)) else [replace(self, kind="whole")]), self]
+        return [*folds, *([replace(self, kind="whole")] if self.is_whole else []), self]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the run's model is one that was fitted to all tracks, and not those of the folds."""
+        return not models.is_network(str(self.network)) and self.protocol != protocol.TEST
+
+    @property
+    def protocol(self) -> str:
+        """See `evaluation.protocol`."""
+        return protocol.of(self.settings)
 
     def partitions(self, dataset: Dataset) -> np.ndarray:
-        """The fold of each track in each repeat, (R, N)."""
+        """The fold of each track in each repeat, (R, N). dataset: of `tracks`."""
         own = self.settings
-        return crossval.partitions(dataset.groups, dataset.labels, own["folds"], own["repeats"], own["seed"])
+        if self.protocol != protocol.GROUPS:
+            return np.tile(given.partition(dataset, self.protocol), (own["repeats"], 1))
+        return crossval.partitions(dataset.groups, dataset.labels, own["folds"], self.seeds)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the repeats."""
+        return protocol.seeds(self.settings, self.settings["repeats"])
+
+    def tracks(self, dataset: Dataset) -> Dataset:
+        """Those of all labelled tracks that the run is of."""
+        return dataset if self.protocol == protocol.GROUPS else given.within(dataset, self.protocol)
 
     @property
     def key(self) -> str:

@@ -6,8 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from mer_ray.config import SearchConfig
-from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.evaluation import protocol
+from mer_ray.evaluation.metrics import metrics
 from mer_ray.io.tables import Workspace
 from mer_ray.training import baselines, crossval, grouped
 from mer_ray.training.data import Dataset
@@ -83,11 +86,15 @@ def fit_whole(trial: Trial, workspace: Workspace, dataset: Dataset) -> dict[str,
 def make_baselines(trial: Trial, workspace: Workspace, dataset: Dataset) -> dict[str, float]:
     """Ridge and SVR on a feature's pooled statistics, and the leakage that a split by tracks would have."""
     own, feature, groups, d = trial.settings, trial.feature, grouped.read(workspace), dataset
-    made = baselines.evaluate(d.frames, d.labels, d.groups, own["folds"], own["repeats"], own["seed"])
-    notes = [*groups.about, *made.notes]
-    report = made.leakage.to_json(
-        feature.name, feature.fingerprint, trial.data, d.ids, d.artists, groups.within(d.ids), notes
-    )
-    table = baselines.rows(made, d.labels, d.ids, d.artists, d.titles, d.groups)
-    baselines.write(workspace, feature.name, table, {**report, "made_for": trial.key})
-    return {f"r2_{name}": float(made.leakage.grouped_r2[i]) for i, name in enumerate(DIMENSIONS)}
+    seeds, in_groups = own.get("seeds", ()), trial.protocol == protocol.GROUPS
+    made = baselines.evaluate(d.frames, d.labels, d.groups, trial.partitions(d), own["seed"], seeds, in_groups)
+    report: dict[str, Any] = {"feature": feature.name, "notes": [*groups.about, *made.notes]}
+    if made.leakage is not None:
+        about = trial.data, d.ids, d.artists, groups.within(d.ids), report["notes"], d.dimensions
+        report = made.leakage.to_json(feature.name, feature.fingerprint, *about)
+    table = baselines.rows(made, d.labels, d.ids, d.artists, d.titles, d.groups, d.dimensions)
+    name = feature.name + protocol.SUFFIX[trial.protocol]
+    baselines.write(workspace, name, table, {**report, "made_for": trial.key})
+    tested, svr = made.fold[0] >= 0, made.predicted["svr"]
+    columns = zip(d.dimensions, d.labels[tested].T, np.moveaxis(svr[:, tested], -1, 0), strict=True)
+    return {f"r2_{name}": metrics(labels, predicted)["r2"] for name, labels, predicted in columns}

@@ -35,20 +35,28 @@ for (const [name, [kind, packed]] of Object.entries(D.arrays)) A[name] = new KIN
 const N = D.n;
 const unit = (codes) => Float64Array.from(codes, (c) => (c === 65535 ? NaN : c / 65534));
 
-const DIMENSIONS = ["valence", "arousal", "dominance"];
+const DIMENSIONS = D.dimensions.map((d) => d.key);
+const NAME = Object.fromEntries(D.dimensions.map((d) => [d.key, d.name]));
+const SHORT = Object.fromEntries(D.dimensions.map((d) => [d.key, d.short]));
+const HUE = Object.fromEntries(D.dimensions.map((d) => [d.key, `var(--c${d.hue})`]));
+const { x: ACROSS, y: UP, colour: COLOUR } = D.plane;
+const LISTED = [...new Set([ACROSS.key, UP.key, COLOUR, ...DIMENSIONS])].filter((d) => d in NAME).slice(0, 3); // as many as have room
 const value = {}, lower = {}, upper = {};
 for (const d of DIMENSIONS) {
   value[d] = unit(A[d]);
   lower[d] = unit(A["lower_" + d]);
   upper[d] = unit(A["upper_" + d]);
 }
-const width = new Float64Array(N); // half the interval, the mean of the three
+const width = new Float64Array(N); // half the interval, the mean of the dimensions
 for (let i = 0; i < N; i++) {
   let sum = 0;
   for (const d of DIMENSIONS) sum += upper[d][i] - lower[d][i];
-  width[i] = sum / 6;
+  width[i] = sum / (2 * DIMENSIONS.length);
 }
-const { valence: V, arousal: Ar, dominance: Dom } = value;
+const plotted = { // what the plane may show; the spread fills 0 to 1 evenly
+  ...value, novelty: Float64Array.from(A.novelty), spread: Float64Array.from({ length: N }, (_, i) => (0.5 + i * 0.6180339887) % 1),
+};
+const X = plotted[ACROSS.key], Y = plotted[UP.key], Z = COLOUR ? value[COLOUR] : X;
 const percentile = {}, sorted = {}; // in this catalog: of each track, 0..100, and what that of any value follows from
 for (const d of DIMENSIONS) {
   percentile[d] = unit(A[`${d}_percentile`]).map((share) => 100 * share);
@@ -88,10 +96,10 @@ let allCurves = null;
 const unpack = (i) => {
   allCurves ??= $("curves").textContent;
   const raw = bytes(allCurves.slice(4 * A.start[i], 4 * A.start[i + 1]));
-  const n = A.n_curve[i], levels = Array.from(raw.subarray(0, 3 * n), (c) => (c === 255 ? NaN : c / 254));
+  const n = A.n_curve[i], size = DIMENSIONS.length, levels = Array.from(raw.subarray(0, size * n), (c) => (c === 255 ? NaN : c / 254));
   return {
-    lines: DIMENSIONS.map((_, d) => levels.filter((_, k) => k % 3 === d)),
-    wave: Array.from(raw.subarray(3 * n, 3 * n + A.n_waveform[i]), (c) => c / 255),
+    lines: DIMENSIONS.map((_, d) => levels.filter((_, k) => k % size === d)),
+    wave: Array.from(raw.subarray(size * n, size * n + A.n_waveform[i]), (c) => c / 255),
     hop: A.curve_hop_s[i],
   };
 };
@@ -107,9 +115,7 @@ const picked = new Uint8Array(N);
 let nPicked = 0;
 const limits = {};                  // key → [low, high, lowest, highest]
 
-const SORTS = {
-  title: A.by_title, artist: A.by_artist, valence: V, arousal: Ar, dominance: Dom, width,
-};
+const SORTS = { title: A.by_title, artist: A.by_artist, ...value, width };
 const reorder = () => {
   const by = SORTS[sort.key], sign = sort.up ? 1 : -1;
   order = Int32Array.from({ length: N }, (_, i) => i);
@@ -166,7 +172,7 @@ const newRow = () => {
   const name = make("div", "", "name"), title = make("span", "", "title"), artist = make("span", "", "artist");
   title.dir = artist.dir = "auto";
   name.append(title, artist);
-  const cells = [...DIMENSIONS, "width"].map((d) => make("span", "", `cell ${d}`));
+  const cells = [...LISTED.map(() => make("span", "", "cell")), make("span", "", "cell width")];
   const word = make("span", "", "mood");
   row.append(box, name, ...cells, word);
   row.parts = { box, title, artist, cells, word };
@@ -204,9 +210,9 @@ const list = () => {
     check.setAttribute("aria-label", `Select ${D.title[i]}`);
     put(title, D.title[i] || "(no title)");
     put(artist, [D.artist[i], D.album[i]].filter(Boolean).join(" · "));
-    DIMENSIONS.forEach((d, c) => put(cells[c], two(value[d][i])));
+    LISTED.forEach((d, c) => put(cells[c], two(value[d][i])));
     put(word, mood(i));
-    put(cells[3], isNaN(width[i]) ? "–" : `±${two(width[i])}`);
+    put(cells[LISTED.length], isNaN(width[i]) ? "–" : `±${two(width[i])}`);
   }
   if (shown.length) box.setAttribute("aria-activedescendant", `row-${active}`);
   else box.removeAttribute("aria-activedescendant");
@@ -220,12 +226,13 @@ const moveTo = (place) => {
   list();
 };
 const headers = () => {
-  const labels = { title: "Title", artist: "Artist", valence: "V", arousal: "A", dominance: "D", width: "±" };
-  const spoken = { valence: "valence", arousal: "arousal", dominance: "dominance", width: "uncertainty" };
-  for (const key of Object.keys(labels)) {
-    const button = make("button", labels[key], key);
+  const labels = { title: "Title", artist: "Artist", width: "±" };
+  for (const key of ["title", "artist", ...LISTED, "width"]) {
+    const button = make("button", labels[key] ?? SHORT[key], key in labels ? key : "");
     button.type = "button";
-    button.title = `Sort by ${spoken[key] ?? key}`;
+    button.dataset.key = key;
+    if (key in HUE) button.style.color = HUE[key];
+    button.title = `Sort by ${key === "width" ? "uncertainty" : (NAME[key] ?? key).toLowerCase()}`;
     button.setAttribute("aria-label", button.title);
     button.addEventListener("click", () => {
       sort = { key, up: sort.key === key ? !sort.up : true };
@@ -242,7 +249,7 @@ const headers = () => {
 };
 const arrows = () => {
   for (const button of $("columns").children) {
-    const on = button.className.split(" ")[0] === sort.key;
+    const on = button.dataset.key === sort.key;
     button.dataset.sorted = on ? (sort.up ? "↑" : "↓") : "";
     button.setAttribute("aria-pressed", on ? "true" : "false");
   }
@@ -285,12 +292,13 @@ const cell = (text) => `"${plain(text).replace(GUARD, "'").replaceAll('"', '""')
 const csv = (rows) => {
   const names = DIMENSIONS.flatMap((d) => [d, `lower_${d}`, `upper_${d}`, `${d}_percentile`]);
   const columns = DIMENSIONS.flatMap((d) => [value[d], lower[d], upper[d], percentile[d]]);
-  const lines = [["artist", "title", "album", ...names, "mood", "in_distribution", "duration_s", "file"].join(",")];
+  const moods = D.moods.length > 0;
+  const lines = [["artist", "title", "album", ...names, ...(moods ? ["mood"] : []), "in_distribution", "duration_s", "file"].join(",")];
   for (const i of rows) {
     lines.push([
       ...[D.artist[i], D.title[i], D.album[i]].map(cell),
       ...columns.map((c) => (isNaN(c[i]) ? "" : c[i].toFixed(4))),
-      mood(i), ["false", "true", ""][A.in_distribution[i]], A.duration_s[i].toFixed(1), cell(address(i)),
+      ...(moods ? [mood(i)] : []), ["false", "true", ""][A.in_distribution[i]], A.duration_s[i].toFixed(1), cell(address(i)),
     ].join(","));
   }
   return "\ufeff" + lines.join("\r\n") + "\r\n"; // the mark tells Excel that this is UTF-8
@@ -398,7 +406,7 @@ $("sliders").addEventListener("submit", (e) => e.preventDefault());
 // plane --------------------------------------------------------------------------------------------------------------
 
 let figure = null, view = null, sources = null, tools = null, ranges = null, tool = "move", hovered = -1;
-const HOME = [-0.03, 1.03];
+const HOME = [ACROSS, UP].map(({ top }) => [-0.03 * top, 1.03 * top]);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const named = (name) => figure.document.get_model_by_name(name);
 const token = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -413,7 +421,7 @@ const drawPlane = () => {
     source.rows = at;
     source.model.selected.indices = [];
     source.model.data = {
-      x: Float64Array.from(at, (i) => V[i]), y: Float64Array.from(at, (i) => Ar[i]), d: Float64Array.from(at, (i) => Dom[i]),
+      x: Float64Array.from(at, (i) => X[i]), y: Float64Array.from(at, (i) => Y[i]), d: Float64Array.from(at, (i) => Z[i]),
     };
   }
   markPicked();
@@ -441,23 +449,23 @@ const theme = () => {
   const stops = Array.from({ length: 9 }, (_, k) => colours[Math.round((k / 8) * (colours.length - 1))]);
   $("gradient").style.background = `linear-gradient(90deg, ${stops.join(",")})`;
   if (!view) return;
-  named("dominance").palette = colours;
+  named("colour").palette = colours;
   const ink = token("--muted"), line = token("--line");
   for (const model of figure.references()) {
     if (model.tags.includes("axis")) Object.assign(model, { axis_label_text_color: ink, major_label_text_color: ink });
     if (model.tags.includes("grid")) model.grid_line_color = line;
     if (model.tags.includes("words")) model.text_color = ink;
+    if (model.tags.includes("line")) model.line_color = ink;
   }
-  for (const name of ["width_span", "height_span", "width_median", "height_median"]) named(name).line_color = ink;
 };
 const zoomTo = (x0, x1, y0, y1) => {
   ranges.x.setv({ start: x0, end: x1 });
   ranges.y.setv({ start: y0, end: y1 });
 };
 const zoomBy = (factor) => {
-  const [x, y] = ["x", "y"].map((axis) => {
-    const { start, end } = ranges[axis], middle = (start + end) / 2, half = Math.min(0.6, ((end - start) / 2) * factor);
-    return half < 0.01 ? [start, end] : [middle - half, middle + half].map((v) => clamp(v, -0.1, 1.1));
+  const [x, y] = [[ranges.x, ACROSS.top], [ranges.y, UP.top]].map(([{ start, end }, top]) => {
+    const middle = (start + end) / 2, half = Math.min(0.6 * top, ((end - start) / 2) * factor);
+    return half < 0.01 * top ? [start, end] : [middle - half, middle + half].map((v) => clamp(v, -0.1 * top, 1.1 * top));
   });
   zoomTo(...x, ...y);
 };
@@ -472,10 +480,10 @@ const frame = (x, y) => { // zoom, with the quadrants' words in the corners
 };
 const fit = () => {
   if (!shown.length) return;
-  frame(...[V, Ar].map((values) => {
-    let low = 1, high = 0;
+  frame(...[[X, ACROSS.top], [Y, UP.top]].map(([values, top]) => {
+    let low = Infinity, high = -Infinity;
     for (const i of shown) { low = Math.min(low, values[i]); high = Math.max(high, values[i]); }
-    const middle = (low + high) / 2, half = Math.max(0.05, 0.56 * (high - low));
+    const middle = (low + high) / 2, half = Math.max(0.05 * top, 0.56 * (high - low));
     return [middle - half, middle + half];
   }));
 };
@@ -489,7 +497,7 @@ const choose = (name) => {
 
 const place = (i) => { // of a track, in pixels from the frame's corner
   const { left, top } = view.frame.bbox;
-  return [view.frame.x_scale.compute(V[i]) - left, view.frame.y_scale.compute(Ar[i]) - top];
+  return [view.frame.x_scale.compute(X[i]) - left, view.frame.y_scale.compute(Y[i]) - top];
 };
 const near = (event, reach) => {
   const corner = view.canvas_view.el.getBoundingClientRect(), { left, top, width: w, height: h } = view.frame.bbox;
@@ -499,7 +507,7 @@ const near = (event, reach) => {
   const sx = w / (x1 - x0), sy = h / (y1 - y0);
   let best = -1, least = reach * reach;
   for (const i of shown) {
-    const dx = (V[i] - x0) * sx - x, dy = h - (Ar[i] - y0) * sy - y, far = dx * dx + dy * dy;
+    const dx = (X[i] - x0) * sx - x, dy = h - (Y[i] - y0) * sy - y, far = dx * dx + dy * dy;
     if (far < least) { least = far; best = i; }
   }
   return best;
@@ -513,9 +521,10 @@ const overlay = () => {
   drawing.setAttribute("width", w);
   drawing.setAttribute("height", h);
   drawing.replaceChildren();
-  const box = (i, cls) => {
-    const [l, r] = [lower, upper].map((end) => view.frame.x_scale.compute(end.valence[i]) - left);
-    const [b, t] = [lower, upper].map((end) => view.frame.y_scale.compute(end.arousal[i]) - top);
+  const ends = (axis, scale, i) => [lower, upper].map((end) => scale.compute(end[axis.key][i]));
+  const box = (i, cls) => { // of both intervals; where up is no dimension, a bar
+    const [l, r] = ends(ACROSS, view.frame.x_scale, i).map((x) => x - left), middle = place(i)[1];
+    const [b, t] = UP.key in value ? ends(UP, view.frame.y_scale, i).map((y) => y - top) : [middle + 4, middle - 4];
     if ([l, r, b, t].every(isFinite)) drawing.append(svg("rect", { x: l, y: t, width: r - l, height: b - t, rx: 3, class: cls }));
   };
   const ring = (i, r, cls) => {
@@ -543,7 +552,7 @@ const showHover = (i) => {
     title.dir = artist.dir = "auto";
     const rows = DIMENSIONS.map((d) => {
       const row = make("div", "", "figures");
-      row.append(make("span", d), make("b", two(value[d][i])), make("span", interval(d, i)), make("span", `P${rank(d, i)}`));
+      row.append(make("span", NAME[d]), make("b", two(value[d][i])), make("span", interval(d, i)), make("span", `P${rank(d, i)}`));
       return row;
     });
     tip.replaceChildren(title, ...(D.artist[i] ? [artist] : []), ...rows);
@@ -590,15 +599,20 @@ const startPlane = async () => {
   $("zoom-in").addEventListener("click", () => zoomBy(0.6));
   $("zoom-out").addEventListener("click", () => zoomBy(1 / 0.6));
   $("zoom-fit").addEventListener("click", fit);
-  $("zoom-all").addEventListener("click", () => frame(HOME, HOME));
+  $("zoom-all").addEventListener("click", () => frame(...HOME));
   const painted = new Promise((done) => view.repainted.connect(done));
   const median = (d) => (sorted[d][(N - 1) >> 1] + sorted[d][N >> 1]) / 2;
-  const [low, high] = reach("dominance");
-  Object.assign(named("dominance"), { low, high });
-  put($("least"), two(low));
-  put($("most"), two(high));
-  named("height_median").location = median("valence");
-  named("width_median").location = median("arousal");
+  $("scale").hidden = !COLOUR;
+  if (COLOUR) {
+    const [low, high] = reach(COLOUR);
+    Object.assign(named("colour"), { low, high });
+    put($("colour"), NAME[COLOUR]);
+    put($("least"), two(low));
+    put($("most"), two(high));
+  }
+  for (const [axis, name] of [[ACROSS, "x_median"], [UP, "y_median"]]) {
+    if (axis.key in value) named(name).location = median(axis.key);
+  }
   theme();
   drawPlane();
   fit();
@@ -620,8 +634,8 @@ const open = (i) => {
   put($("t-title"), D.title[i] || "(no title)");
   put($("t-artist"), [D.artist[i], D.album[i]].filter(Boolean).join(" · "));
   $("numbers").replaceChildren(...DIMENSIONS.map((d) => {
-    const row = make("tr", "", d);
-    row.append(make("th", d), make("td", two(value[d][i])), make("td", rank(d, i)), make("td", interval(d, i) || "unknown"));
+    const row = make("tr");
+    row.append(make("th", NAME[d]), make("td", two(value[d][i])), make("td", rank(d, i)), make("td", interval(d, i) || "unknown"));
     return row;
   }));
   put($("t-mood"), mood(i) ? `${mood(i)}, in this catalog` : "");
@@ -645,7 +659,7 @@ const close = () => {
   list();
   overlay();
 };
-let drawn = { lines: [[], [], []], wave: [], hop: 1 };
+let drawn = { lines: DIMENSIONS.map(() => []), wave: [], hop: 1 };
 const curve = (i) => {
   drawn = unpack(i);
   const { lines, wave, hop } = drawn, n = lines[0].length;
@@ -667,7 +681,9 @@ const curve = (i) => {
       text += n === 1 ? `M0 ${level}H1000` : `${pen}${x.toFixed(1)} ${level}`;
       pen = "L";
     });
-    drawing.append(svg("path", { d: text, class: `line ${DIMENSIONS[d]}` }));
+    const path = svg("path", { d: text, class: "line" });
+    path.style.stroke = HUE[DIMENSIONS[d]];
+    drawing.append(path);
   });
   put($("curve-empty"), n ? "" : "No curve is known of this track");
   const marks = [], step = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600].find((s) => length / s <= 6) ?? 7200;
@@ -683,8 +699,9 @@ const curve = (i) => {
 const readout = (t) => {
   const { lines, hop } = drawn, k = clamp(Math.floor(t / hop), 0, lines[0].length - 1);
   $("readout").replaceChildren(...(lines[0].length ? DIMENSIONS.map((d, n) => {
-    const el = make("span", "", d);
-    el.append(make("i"), `${d[0].toUpperCase() + d.slice(1)} `, make("b", isNaN(lines[n][k]) ? "–" : two(lines[n][k])));
+    const el = make("span");
+    el.style.color = HUE[d];
+    el.append(make("i"), `${NAME[d]} `, make("b", isNaN(lines[n][k]) ? "–" : two(lines[n][k])));
     return el;
   }) : []));
 };
@@ -810,10 +827,14 @@ const start = async () => {
     document.body.classList.add("is-empty");
     return;
   }
+  const style = document.documentElement.style, longest = Math.max(...Object.values(NAME).map((name) => name.length));
+  style.setProperty("--listed", LISTED.length);
+  style.setProperty("--cell", LISTED.every((d) => SHORT[d].length === 1) ? "40px" : "58px");
+  style.setProperty("--names", `max(6.4em, ${longest + 1}ch)`);
   const known = A.in_distribution.some((k) => k !== 2);
   $("only").hidden = !known;
   $("marks").hidden = !A.in_distribution.includes(0);
-  for (const d of DIMENSIONS) slider(d, d[0].toUpperCase() + d.slice(1), ...reach(d));
+  for (const d of DIMENSIONS) slider(d, NAME[d], ...reach(d));
   moodButtons();
   let widest = 0;
   for (const w of width) if (w > widest) widest = w;

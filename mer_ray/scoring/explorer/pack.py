@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 from collections.abc import Sequence
@@ -15,11 +16,14 @@ import pyarrow as pa
 
 from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import normalise, one_line
-from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.io.schemas import DIMENSIONS, dimensions_of
+from mer_ray.scoring.scores_table import ENDS, heading, short_headings
 from mer_ray.scoring.standing import WORDS
 
 CURVE_POINTS, WAVEFORM_POINTS = 120, 200
 """Points of a track at most: as many as a screen shows."""
+HUES = 8
+"""Colours of dimensions that the page's style has; the first three are those of valence, arousal and dominance."""
 UNKNOWN = {np.dtype("u1"): 255, np.dtype("<u2"): 65_535}
 """The code for null; the codes below it are 0..1 in equal steps."""
 
@@ -65,16 +69,16 @@ def peaks(waveform: np.ndarray, points: int) -> np.ndarray:
 def packed_curves(table: pa.Table) -> tuple[str, dict[str, np.ndarray]]:
     """The curves and waveforms as one base64 text, and the position of each track's piece in it.
 
-    A piece holds curve points (V, A, D in turn) and then waveform points, one byte each. It fills whole groups of three
-    bytes, four characters of the text, so that each track can be decoded alone.
+    A piece holds curve points (the dimensions in turn) and then waveform points, one byte each. It fills whole groups
+    of three bytes, four characters of the text, so that each track can be decoded alone.
     Arrays, of shape (N,): ``start`` of the piece in groups (N + 1 of them), ``n_curve``, ``n_waveform`` points,
     ``curve_hop_s`` between the points.
     """
     pieces: list[bytes] = []
     start, n_curve, n_waveform, hop = [0], [], [], []
-    hops = table["curve_hop_s"].to_pylist()
+    hops, n_dimensions = table["curve_hop_s"].to_pylist(), len(dimensions_of(table.schema, "scores"))
     for row, (curve, waveform) in enumerate(zip(table["curve"], table["waveform"], strict=True)):
-        points = _matrix(curve)
+        points = _matrix(curve, n_dimensions)
         short = averaged(points, CURVE_POINTS)
         wave = waveform.values.to_numpy(zero_copy_only=False) if waveform.is_valid else np.zeros(0, "u1")
         wave = peaks(wave, WAVEFORM_POINTS)
@@ -93,11 +97,20 @@ def packed_curves(table: pa.Table) -> tuple[str, dict[str, np.ndarray]]:
     }
 
 
-def _matrix(curve: pa.Scalar) -> np.ndarray:
+def _matrix(curve: pa.Scalar, n_dimensions: int) -> np.ndarray:
     if not curve.is_valid or not len(curve.values):
-        return np.zeros((0, 3))
+        return np.zeros((0, n_dimensions))
     flat: np.ndarray = curve.values.flatten().to_numpy(zero_copy_only=False)
-    return flat.reshape(-1, 3)
+    return flat.reshape(-1, n_dimensions)
+
+
+def _described(dimensions: Sequence[str]) -> list[dict[str, Any]]:
+    """Of each dimension: its key in the arrays, name, heading in the list, and number of its colour."""
+    own = {d: hue for hue, d in enumerate(DIMENSIONS) if d in dimensions}
+    others = itertools.cycle(hue for hue in (*range(len(DIMENSIONS), HUES), 0, 1, 2) if hue not in own.values())
+    hues = [own[d] if d in own else next(others) for d in dimensions]
+    texts = zip(dimensions, map(heading, dimensions), short_headings(dimensions), hues, strict=True)
+    return [{"key": d, "name": name, "short": short, "hue": hue} for d, name, short, hue in texts]
 
 
 def links(uris: Sequence[str], folder: Path) -> list[str]:
@@ -127,12 +140,14 @@ def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tup
         text["title"][row] = title or one_line(to_path(uris[row]).name, 300)
     files = links(uris, folder)
     curves, arrays = packed_curves(table)
-    for column in [f"{end}{d}" for end in ("", "lower_", "upper_") for d in DIMENSIONS]:
+    dimensions = dimensions_of(table.schema, "scores")
+    for column in [f"{end}{d}" for end in ENDS for d in dimensions]:
         arrays[column] = quantise(_numbers(table, column), "<u2")
-    for d in DIMENSIONS:
+    for d in dimensions:
         arrays[f"{d}_percentile"] = quantise(_numbers(table, f"{d}_percentile") / 100, "<u2")
-    codes = {word: code for code, word in enumerate(WORDS)}
-    arrays["mood"] = np.array([codes.get(word, len(codes)) for word in table["mood"].to_pylist()], "u1")
+    moods = table["mood"].to_pylist() if "mood" in table.column_names else []
+    codes = {word: code for code, word in enumerate(WORDS)} if moods else {}
+    arrays["mood"] = np.array([codes.get(word, len(codes)) for word in moods or [None] * table.num_rows], "u1")
     known = table["in_distribution"].to_pylist()
     arrays["in_distribution"] = np.array([2 if k is None else int(k) for k in known], "u1")
     arrays["novelty"] = _numbers(table, "novelty").astype("<f4")
@@ -144,7 +159,8 @@ def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tup
     value = {
         "name": one_line(name),
         "models": models,
-        "moods": list(WORDS),
+        "dimensions": _described(dimensions),
+        "moods": list(codes),
         "n": table.num_rows,
         "n_similar": similar.shape[1] if similar.ndim == 2 else 0,
         **text,
