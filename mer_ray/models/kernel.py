@@ -24,6 +24,8 @@ from mer_ray.models.statistics import PassageStatistics
 from mer_ray.models.windows import all_starts, starts
 
 DEFAULTS = {"window_s": 30.0}
+CURVE_DEFAULTS = {"window_s": 6.0}
+"""For labels over time, which longer passages average out; the modulation spectrum takes 6 s."""
 SELECTS = (
     "the length scale l of the kernels exp(-d² / 2 (l m)²), m the median distance of passages, of several the mean, "
     "and the ridge penalty."

@@ -17,7 +17,6 @@ from mer_ray.models.statistics import PassageStatistics
 if TYPE_CHECKING:
     from mer_ray.models.curves import Curve
 
-N_TARGETS = 3
 NOT_LEARNT = "label tracks of more artists with it, or leave it out of collect.dimensions"
 OF_ANOTHER = ("the model's weights are of another network", "train it again with this version")
 
