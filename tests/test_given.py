@@ -46,10 +46,8 @@ def options(workspace: Path, **train: object) -> list[object]:
     return ["--workspace", workspace, "--set", "collect.source=folder", "--set", "extract.features=mfcc", *sets]
 
 
-@pytest.fixture(scope="module")
-def seed(tmp_path_factory) -> Path:
+def workspace_of(folder: Path) -> Path:
     """62 tracks of two dimensions: a split by artist, but for one test track; another track is in no split."""
-    folder = tmp_path_factory.mktemp("seed")
     workspace, rng = Workspace(folder), np.random.default_rng(0)
     ids, labels = [f"{i:016x}" for i in range(N)], rng.uniform(0.2, 0.8, (N, 2))
     labels[:10, 1] = np.nan
@@ -73,6 +71,11 @@ def seed(tmp_path_factory) -> Path:
     columns.append(pa.array([spec.fingerprint] * N))
     workspace.append("features/mfcc", pa.Table.from_arrays(columns, schema=features_schema(spec.n_dims)), "all")
     return folder
+
+
+@pytest.fixture(scope="module")
+def seed(tmp_path_factory) -> Path:
+    return workspace_of(tmp_path_factory.mktemp("seed"))
 
 
 @pytest.fixture(scope="module")

@@ -84,6 +84,11 @@ def _data(model: Model) -> list[str]:
         text.append(f"- {markdown_text(details['about'], 1_000)}")
     if details.get("labels"):
         text.append(f"- Labels: {markdown_text(details['labels'], 1_000)}")
+    if biases := details.get("biases"):
+        names = ", ".join(markdown_text(name or "(none named)") for name in biases)
+        text.append(
+            f"- It was trained on labels without the bias of their data set ({names}), and predicts without it."
+        )
     for part in parts(feature):
         text += [
             f"- Feature: {markdown_text(part.name)}, {_source(part)}, fingerprint `{part.fingerprint}`;",

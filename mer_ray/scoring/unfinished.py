@@ -9,13 +9,13 @@ from typing import Any
 from mer_ray import models
 from mer_ray.config import TrainConfig
 from mer_ray.errors import ModelError
-from mer_ray.evaluation import overlap_report
+from mer_ray.evaluation import overlap_report, protocol
 from mer_ray.evaluation.protocol import FOLDS, GROUPS, SUFFIX, TEST
 from mer_ray.features import FeatureSpec
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import model_folder
 from mer_ray.training import data, given, grouped
-from mer_ray.training.checkpoint import VERSION, Checkpoints
+from mer_ray.training.checkpoint import Checkpoints
 from mer_ray.training.settings import check_partitions, check_same, check_size, inputs, searched, unused, used
 from mer_ray.training.trial import Trial
 
@@ -42,7 +42,7 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
         WorkspaceError: A run was trained with other settings.
     """
     groups = grouped.make(workspace, list(specs.values()))
-    found, old = Unfinished(notes=[*groups.about, *unused(train)]), []
+    found, old = Unfinished(notes=[*groups.about, *unused(train)]), dict[str, list[str]]()
     for name, spec in inputs(train, specs).items():
         dataset = data.load(workspace, spec, groups.of, with_frames=False)
         split = given.kind(dataset) if train.split == "given" else GROUPS
@@ -55,6 +55,8 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
             there = workspace.read_json("baselines", f"{name}{end}.json")
             if there is None or there["made_for"] != wanted.key:
                 found.trials.append(wanted)
+        if train.source_bias and len(set(wanted.tracks(dataset).datasets)) < 2:
+            found.notes.append("train.source_bias has no effect: all tracks are of one data set, or name none")
         for network in train.networks:
             run_name, settings = f"{network}-{name}{end}", used(train, network, split, n_folds)
             described = _described(workspace, run_name, found.notes)
@@ -63,17 +65,17 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
                 if described["details"]["data"] == fingerprint:
                     found.finished += 1
                     Checkpoints(workspace, "").clear(run_name)  # of a run that was killed after its last step
-                    if "ema" in models.uses(network) and described["details"].get("version", 1) < VERSION:
-                        old.append(run_name)
+                    if why := _older(described):
+                        old.setdefault(why, []).append(run_name)
                     continue
                 found.notes.append(f"{run_name} is trained again: its data changed")
             of_run = run_name, network, spec, fingerprint, settings, searched(train, network)
             found.trials += Trial("assemble", *of_run, dimensions=dataset.dimensions).of_run()
-    if old:
+    for why, names in old.items():
         found.notes.append(
-            f"{', '.join(old)}: trained by an older version, whose average of the weights began at the fresh ones; "
-            "remove the folder under runs/ to train anew"
+            f"{', '.join(names)}: trained by an older version, {why}; remove the folder under runs/ to train anew"
         )
+    found.notes = list(dict.fromkeys(found.notes))
     found.trials.sort(key=lambda t: (ORDER.index(t.kind), t.repeat, t.fold))
     return found
 
@@ -94,6 +96,16 @@ def _checked(trial: Trial, dataset: data.Dataset, groups: grouped.Groups) -> lis
         )
     shared = given.overlap(own, fold, groups.within(own.ids))
     return [*notes, *overlap_report.warning(shared.to_json(), trial.protocol)]
+
+
+def _older(described: Mapping[str, Any]) -> str:
+    """Why a finished run would be another one today, or ""."""
+    version = described["details"].get("version", 1)
+    if version < 2 and "ema" in models.uses(described["network"]):
+        return "whose average of the weights began at the fresh ones"
+    # Version 3 draws folds by the first two dimensions; given ones are what they were.
+    is_drawn = protocol.of(described["details"]["settings"]) == GROUPS and len(described["dimensions"]) > 2
+    return "whose folds were drawn by the labels of all dimensions" if version < 3 and is_drawn else ""
 
 
 def _described(workspace: Workspace, name: str, notes: list[str]) -> dict[str, Any] | None:
