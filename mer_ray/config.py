@@ -166,6 +166,7 @@ class TrainConfig(Section):
 
     Attributes:
         inputs: The features that a model reads together; None for each of ``extract.features`` alone.
+        targets: ``track`` for one label a track; ``curve`` for labels over time, of the tracks that have them.
         split: ``groups`` for folds of whole groups; ``given`` for the split or the folds that the source gives.
         repeats: Cross-validations, each with other folds; trainings on a given split.
         seed: Of the first repeat; others have the following numbers.
@@ -181,6 +182,7 @@ class TrainConfig(Section):
 
     networks: Names = Field(["cnn", "lstm", "kernel"])
     inputs: Annotated[list[list[str]] | None, BeforeValidator(config_checks.input_lists)] = None
+    targets: Literal["track", "curve"] = "track"
     split: Literal["groups", "given"] = "groups"
     folds: int = Field(5, ge=2, le=50)
     repeats: int = Field(1, ge=1, le=20)

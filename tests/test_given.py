@@ -23,7 +23,7 @@ from mer_ray.io.schemas import SCHEMAS, features_schema, labels_schema, ragged_c
 from mer_ray.io.tables import Workspace, now
 from mer_ray.models import is_network
 from mer_ray.models.windows import window_frames
-from mer_ray.scoring import model_folder
+from mer_ray.scoring import model_folder, model_list
 from mer_ray.training import data, given
 from mer_ray.training.crossval import partitions, parts
 from mer_ray.training.data import Dataset
@@ -309,6 +309,13 @@ def test_both_protocols_have_tables_of_their_own(trained):
         assert (folder / "report" / picture).read_bytes().startswith(b"\x89PNG")
     assert "Valence, given test set" in printed
     assert model_folder.best(Workspace(folder)).endswith("kernel-mfcc")
+    listed = model_list.models(Workspace(folder))
+    assert (listed[0]["name"], listed[0]["best"]) == ("kernel-mfcc", True)
+    assert not any(m["best"] for m in listed[1:])
+    rows = {(r["network"], r["dimension"], r["split"]): float(r["r2"]) for r in rows_of(folder)}
+    for name, split in (("kernel-mfcc", "groups"), ("kernel-mfcc.test", "test")):
+        card = (folder / "runs" / name / "README.md").read_text()
+        assert f"| {rows['ridge', 'valence', split]:.3f} | {rows['svr', 'valence', split]:.3f} |" in card
 
 
 def test_leakage_of_the_split_is_said_everywhere_and_forbids_nothing(trained):

@@ -30,7 +30,6 @@ from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import DIMENSIONS, features_schema, ragged_column
 from mer_ray.io.tables import Workspace, failure, now
 from mer_ray.training import data, work
-from mer_ray.training.checkpoint import VERSION
 from mer_ray.training.settings import used
 from mer_ray.training.trial import RESTARTS, Order, Trial
 
@@ -242,15 +241,12 @@ def test_a_model_of_an_older_version_is_named(undisturbed, copied, mer_ray):
         shutil.copytree(undisturbed / name, copied / name)
     path = copied / "runs" / "cnn-mfcc" / "model.json"
     described = json.loads(path.read_text())
-    assert described["details"]["version"] == VERSION
-    for version, why in ((1, "average of the weights"), (2, "folds were drawn by the labels of all dimensions")):
-        described["details"]["version"] = version
-        path.write_text(json.dumps(described))
-        code, out, err = mer_ray("train", *options(copied))
-        assert code == 0, out + err
-        assert "found everything done" in out
-        assert out.count("cnn-mfcc: trained by an older version") == 1
-        assert why in " ".join(out.split())
+    assert described["details"].pop("version") == 3
+    path.write_text(json.dumps(described))
+    code, out, err = mer_ray("train", *options(copied))
+    assert code == 0, out + err
+    assert "found everything done" in out
+    assert out.count("cnn-mfcc: trained by an older version") == 1
 
 
 # kills -------------------------------------------------------------------------------------------------------------

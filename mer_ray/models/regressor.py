@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from mer_ray.features.joined import Frames
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.models.statistics import PassageStatistics
 
-N_TARGETS = 3
+if TYPE_CHECKING:
+    from mer_ray.models.curves import Curve
+
 NOT_LEARNT = "label tracks of more artists with it, or leave it out of collect.dimensions"
 OF_ANOTHER = ("the model's weights are of another network", "train it again with this version")
 
@@ -62,6 +64,7 @@ class Regressor(ABC):
         weights: np.ndarray | None = None,
         seed: int = 0,
         dimensions: Sequence[str] = (),
+        curves: Sequence[Curve | None] = (),
     ) -> Self:
         """Fit to tracks. A dimension is learnt from the tracks that have a label of it.
 
@@ -73,6 +76,8 @@ class Regressor(ABC):
                 None for equal weights.
             seed: of random numbers. The same arguments give the same bits on the same machine.
             dimensions: (D,), their names, see `names`.
+            curves: (N,), labels over time, None of a track without: windows of a track then have the mean of its curve
+                as their label. Models that have no windows ignore them.
 
         Raises:
             InputError: See `known_labels`.

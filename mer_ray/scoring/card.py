@@ -41,7 +41,12 @@ def packaged_card(uri: str, run: str, name: str) -> str:
     """The card of a workspace's run as a packaged model of that name."""
     workspace = Workspace(uri)
     model = model_folder.load(workspace.at("runs", run))
-    return card(model, of_baselines(workspace).get(model.feature.name), name)
+    return card(model, of_baselines(workspace).get(baselines_name(model)), name)
+
+
+def baselines_name(model: Model) -> str:
+    """The name in ``baselines/`` of those that were evaluated as the model was."""
+    return model.feature.name + protocol.SUFFIX[protocol.of(model.details["settings"])]
 
 
 def _head(model: Model) -> list[str]:

@@ -6,17 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mer_ray import models
 from mer_ray.config import TrainConfig
 from mer_ray.errors import ModelError
-from mer_ray.evaluation import overlap_report, protocol
+from mer_ray.evaluation import overlap_report
 from mer_ray.evaluation.protocol import FOLDS, GROUPS, SUFFIX, TEST
 from mer_ray.features import FeatureSpec
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import model_folder
 from mer_ray.training import data, given, grouped
-from mer_ray.training.checkpoint import Checkpoints
-from mer_ray.training.settings import check_partitions, check_same, check_size, inputs, searched, unused, used
+from mer_ray.training.checkpoint import VERSION, Checkpoints
+from mer_ray.training.settings import (
+    check_curves,
+    check_partitions,
+    check_same,
+    check_size,
+    inputs,
+    searched,
+    unused,
+    used,
+)
 from mer_ray.training.trial import Trial
 
 LACKING = {TEST: "split", FOLDS: "fold"}
@@ -42,9 +50,10 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
         WorkspaceError: A run was trained with other settings.
     """
     groups = grouped.make(workspace, list(specs.values()))
-    found, old = Unfinished(notes=[*groups.about, *unused(train)]), dict[str, list[str]]()
+    found, old = Unfinished(notes=[*groups.about, *unused(train)]), []
     for name, spec in inputs(train, specs).items():
         dataset = data.load(workspace, spec, groups.of, with_frames=False)
+        check_curves(train, dataset)
         split = given.kind(dataset) if train.split == "given" else GROUPS
         end, n_folds = SUFFIX[split], len(given.fold_names(dataset)) if split == FOLDS else 1
         fingerprint = dataset.fingerprint(spec)
@@ -65,15 +74,15 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
                 if described["details"]["data"] == fingerprint:
                     found.finished += 1
                     Checkpoints(workspace, "").clear(run_name)  # of a run that was killed after its last step
-                    if why := _older(described):
-                        old.setdefault(why, []).append(run_name)
+                    if described["details"].get("version", 1) < VERSION:
+                        old.append(run_name)
                     continue
                 found.notes.append(f"{run_name} is trained again: its data changed")
             of_run = run_name, network, spec, fingerprint, settings, searched(train, network)
             found.trials += Trial("assemble", *of_run, dimensions=dataset.dimensions).of_run()
-    for why, names in old.items():
+    if old:
         found.notes.append(
-            f"{', '.join(names)}: trained by an older version, {why}; remove the folder under runs/ to train anew"
+            f"{', '.join(old)}: trained by an older version, in other folds; remove the folder in runs/ to train anew"
         )
     found.notes = list(dict.fromkeys(found.notes))
     found.trials.sort(key=lambda t: (ORDER.index(t.kind), t.repeat, t.fold))
@@ -96,16 +105,6 @@ def _checked(trial: Trial, dataset: data.Dataset, groups: grouped.Groups) -> lis
         )
     shared = given.overlap(own, fold, groups.within(own.ids))
     return [*notes, *overlap_report.warning(shared.to_json(), trial.protocol)]
-
-
-def _older(described: Mapping[str, Any]) -> str:
-    """Why a finished run would be another one today, or ""."""
-    version = described["details"].get("version", 1)
-    if version < 2 and "ema" in models.uses(described["network"]):
-        return "whose average of the weights began at the fresh ones"
-    # Version 3 draws folds by the first two dimensions; given ones are what they were.
-    is_drawn = protocol.of(described["details"]["settings"]) == GROUPS and len(described["dimensions"]) > 2
-    return "whose folds were drawn by the labels of all dimensions" if version < 3 and is_drawn else ""
 
 
 def _described(workspace: Workspace, name: str, notes: list[str]) -> dict[str, Any] | None:

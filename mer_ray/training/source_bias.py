@@ -42,8 +42,14 @@ def biases(labels: np.ndarray, datasets: Sequence[str]) -> dict[str, np.ndarray]
 
 
 def without(dataset: Dataset, training: np.ndarray) -> Dataset:
-    """The same with labels on the pooled scale. training: mask (N,) of the tracks that the biases are estimated on."""
-    return replace(dataset, labels=dataset.labels - _of_tracks(dataset.labels, dataset.datasets, training))
+    """The same with labels, also those over time, on the pooled scale.
+
+    training: mask (N,) of the tracks that the biases are estimated on.
+    """
+    own = _of_tracks(dataset.labels, dataset.datasets, training)
+    pairs = zip(dataset.curves, own, strict=False)  # without any curves there are none
+    curves = [c and replace(c, values=c.values - bias) for c, bias in pairs]
+    return replace(dataset, labels=dataset.labels - own, curves=curves)
 
 
 def of_folds(labels: np.ndarray, datasets: Sequence[str], fold: np.ndarray) -> np.ndarray:

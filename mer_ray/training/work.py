@@ -48,7 +48,7 @@ def train(
         lambda part: trial.recipe(part, choices), data, fold, plan, on_epoch, checkpoints, placement
     )
     if placement is None or placement.is_first:
-        checkpoints.write(trial.result, [result.predicted], {"choices": choices})
+        checkpoints.write(trial.result, [result.predicted, *result.curves], {"choices": choices})
     return {}
 
 
