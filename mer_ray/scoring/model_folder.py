@@ -73,17 +73,22 @@ class Model:
         return float(np.mean([m["r2"] for m in self.metrics.values()]))
 
 
+def rank(described: dict[str, Any]) -> tuple[int, float]:
+    """By which the runs of a workspace are sorted: cross-validated ones above those of a given split; mean R²."""
+    r2 = float(np.mean([m["r2"] for m in described["metrics"].values()]))
+    kind = list(protocol.TITLES).index(protocol.of(described["details"].get("settings", {})))
+    return -kind, r2 if math.isfinite(r2) else -math.inf
+
+
 def best(workspace: Workspace) -> str:
     """The folder of the workspace's model with the highest mean R² over the dimensions.
 
     Models of a given split, whose R² is of other tracks, only if there are no other ones. Raises WorkspaceError.
     """
-    candidates: list[tuple[int, float, str]] = []
+    candidates: list[tuple[tuple[int, float], str]] = []
     for name in workspace.names("runs"):
         if described := describe(workspace, "runs", name):
-            r2 = float(np.mean([m["r2"] for m in described["metrics"].values()]))
-            rank = len(protocol.TITLES) - list(protocol.TITLES).index(protocol.of(described["details"]["settings"]))
-            candidates.append((rank, r2 if math.isfinite(r2) else -math.inf, name))
+            candidates.append((rank(described), name))
     if not candidates:
         raise WorkspaceError(
             f"workspace {workspace.uri} has no trained model",

@@ -64,6 +64,8 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
             there = workspace.read_json("baselines", f"{name}{end}.json")
             if there is None or there["made_for"] != wanted.key:
                 found.trials.append(wanted)
+        if train.source_bias and len(set(wanted.tracks(dataset).datasets)) < 2:
+            found.notes.append("train.source_bias has no effect: all tracks are of one data set, or name none")
         for network in train.networks:
             run_name, settings = f"{network}-{name}{end}", used(train, network, split, n_folds)
             described = _described(workspace, run_name, found.notes)
@@ -82,6 +84,7 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
         found.notes.append(
             f"{', '.join(old)}: trained by an older version, in other folds; remove the folder in runs/ to train anew"
         )
+    found.notes = list(dict.fromkeys(found.notes))
     found.trials.sort(key=lambda t: (ORDER.index(t.kind), t.repeat, t.fold))
     return found
 
