@@ -21,25 +21,25 @@ from mer_ray.training import grouped
 
 
 def models(workspace: Workspace) -> list[dict[str, Any]]:
-    """The best first: by mean R², cross-validated ones before those of a given split, as `mer-ray score` chooses.
+    """The best first, as `mer-ray score` chooses: see `model_folder.best`.
 
     JSON-able: name, network, feature, n_tracks, trained_at, r2 (per dimension: value, lower, upper; the ends of the
     95 % interval), best, outdated (its tracks or labels have changed), and problem where it cannot be read.
     """
-    ranked = sorted(_described(workspace), key=lambda pair: pair[0], reverse=True)
-    found = [described for _, described in ranked]
+    ranked = sorted(_described(workspace), key=lambda found: (*found[0], found[1]["name"]), reverse=True)
+    found = [model for _, model in ranked]
     if found and "problem" not in found[0]:
         found[0]["best"] = True
     return found
 
 
 def _described(workspace: Workspace) -> Iterator[tuple[tuple[float, float], dict[str, Any]]]:
-    """Each run's `model_folder.rank` and description."""
+    """Rank and description of each."""
     for name in workspace.names("runs"):
         try:
             described = model_folder.describe(workspace, "runs", name)
         except ModelError as error:
-            yield (-math.inf, -math.inf), {"name": name, "best": False, "problem": str(error)}
+            yield (-math.inf, 0.0), {"name": name, "best": False, "problem": str(error)}
             continue
         if described is not None:
             details, metrics = described["details"], described["metrics"]
