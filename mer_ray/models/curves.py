@@ -1,4 +1,4 @@
-"""Labels over time, as arrays: the mean of a curve over a window, and a predicted curve at the times of labels."""
+"""Labels over time, as arrays: the mean of a curve over a window is the label of the window."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
-from mer_ray.models.regressor import TrackPrediction
 
 
 @dataclass(frozen=True)
@@ -79,9 +77,3 @@ class OverTime:
         total = counts.sum(axis=1)
         known = np.flatnonzero(np.diff(total))
         return float(time_s[known[0]]), float(time_s[known[-1]])
-
-
-def curve_at(prediction: TrackPrediction, time_s: np.ndarray) -> np.ndarray:
-    """A predicted curve at times (n,): (n, D), interpolated between its points and constant beyond them."""
-    points = (np.arange(len(prediction.curve)) + 0.5) * prediction.hop_s
-    return np.stack([np.interp(time_s, points, column) for column in prediction.curve.T], axis=1)

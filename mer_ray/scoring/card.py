@@ -84,6 +84,8 @@ def _data(model: Model) -> list[str]:
         text.append(f"- {markdown_text(details['about'], 1_000)}")
     if details.get("labels"):
         text.append(f"- Labels: {markdown_text(details['labels'], 1_000)}")
+    if settings.get("targets") == "curve":
+        text.append("- Trained on labels over time: a window's label is the mean of its track's curve over it.")
     for part in parts(feature):
         text += [
             f"- Feature: {markdown_text(part.name)}, {_source(part)}, fingerprint `{part.fingerprint}`;",

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mer_ray import models
-from mer_ray.models.curves import curve_at
 from mer_ray.models.regressor import Regressor, ensemble
 from mer_ray.models.splits import grouped_folds
+from mer_ray.models.windows import curve_at
 from mer_ray.training import given
 from mer_ray.training.checkpoint import NOTHING, Checkpoints
 from mer_ray.training.data import Examples
