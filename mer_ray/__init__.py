@@ -1,12 +1,18 @@
 """mer-ray: valence, arousal and dominance of soundtracks, at catalog scale.
 
-The functions here need neither Ray nor a workspace:
+The functions here need no Ray, and the first ones no workspace:
 
     import mer_ray
 
     table = mer_ray.score(["a.ogg", "b.mp3"])                     # model="default", "light" or "work/mine/runs/NAME"
     prediction = mer_ray.load_model().predict(samples, rate)
     label = mer_ray.vad_from_tags({"sad": 80, "epic": 20}, mer_ray.load_lexicon("NRC-VAD-Lexicon.txt"))
+
+and these bring music and labels to other libraries, such as scikit-learn (docs/notebook.ipynb is an example):
+
+    ids, frames = mer_ray.read_features("work/mine", "mfcc")      # of a workspace
+    labels = mer_ray.read_labels("work/mine", ids)
+    embeddings = mer_ray.embed(["a.ogg", "b.mp3"])                # of any files
 """
 
 from __future__ import annotations
@@ -20,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Literal
 
+    import numpy as np
     import pyarrow as pa
 
     from mer_ray.labels.lexicon import Lexicon
@@ -27,7 +34,17 @@ if TYPE_CHECKING:
     from mer_ray.labels.vad import Label
     from mer_ray.scoring.predictor import Predictor
 
-__all__ = ["__version__", "failures", "load_lexicon", "load_model", "score", "vad_from_tags"]
+__all__ = [
+    "__version__",
+    "embed",
+    "failures",
+    "load_lexicon",
+    "load_model",
+    "read_features",
+    "read_labels",
+    "score",
+    "vad_from_tags",
+]
 
 
 def load_model(path: str | os.PathLike[str] | None = None) -> Predictor:
@@ -106,6 +123,81 @@ def failures(table: pa.Table) -> pa.Table:
     from mer_ray.scoring.files import failures
 
     return failures(table)
+
+
+def embed(
+    files: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
+    model: Predictor | str | os.PathLike[str] | None = None,
+    min_duration_s: float = 1.0,
+    allow_partial: bool = False,
+) -> np.ndarray:
+    """What a model hears in audio files, as numbers for other learners: (N, P) float32, one row a file, in order.
+
+    P statistics of the model's features (means, deviations and modulation of their frames), of passages of the model's
+    window, averaged over the passages of the file. Each is standardised by its mean and deviation over the passages
+    that the model was trained on; unlike ``sound``, nothing is left out. P is the model's own: other models, other
+    columns.
+
+    Args:
+        files: Paths, or one path; a folder stands for the audio files in it and below, in the order of their paths.
+        model: As of `score`.
+        min_duration_s: Shorter files are errors.
+        allow_partial: Use the decodable part of truncated or damaged files.
+
+    Raises:
+        TrackError: A file cannot be used; the message names it.
+        ModelError: The model cannot be loaded, or reads precomputed frames instead of audio.
+    """
+    from mer_ray.scoring import files as scoring
+    from mer_ray.scoring.predictor import Predictor
+
+    predictor = model if isinstance(model, Predictor) else load_model(model)
+    paths = [files] if isinstance(files, str | bytes | os.PathLike) else files
+    return scoring.embedded(paths, predictor, min_duration_s, allow_partial)
+
+
+def read_features(
+    workspace: str | os.PathLike[str], feature: str, ids: Iterable[str] | None = None
+) -> tuple[list[str], list[np.ndarray]]:
+    """The frames that `mer-ray extract` has computed: ``(ids, frames)``, all in memory.
+
+    Args:
+        workspace: A path, s3:// or gs://.
+        feature: Such as "mfcc"; `mer-ray status` lists those that there are.
+        ids: Tracks to read, in this order; by default all that have frames, in the order of their ids.
+
+    Returns:
+        The N track_ids, and N read-only arrays (n_i, F) float32, hop after hop.
+
+    Raises:
+        WorkspaceError: There is no such workspace or feature.
+        InputError: An id has no frames.
+    """
+    from mer_ray.training import arrays
+
+    return arrays.read_features(workspace, feature, ids)
+
+
+def read_labels(workspace: str | os.PathLike[str], ids: Iterable[str] | None = None) -> pa.Table:
+    """The labels of a workspace's tracks, one row each.
+
+    Columns: track_id, artist, title, album; ``group``, which a split must not separate (tracks of an artist, album or
+    composer and, once models were trained, near-duplicates); each dimension in 0..1 and its standard error as in
+    se_valence, null where unknown (``.to_numpy()`` makes it NaN); curves, the labels over time; dataset, split and
+    fold, as the source says; uri of the audio, which `embed` and `score` take, null where there is none.
+
+    Args:
+        workspace: A path, s3:// or gs://.
+        ids: Tracks, in this order, such as those of `read_features`; those without a label have nulls. By default all
+            with a label, in the order of their ids.
+
+    Raises:
+        WorkspaceError: There is no such workspace, or it has no labels.
+        InputError: An id is no track of the workspace.
+    """
+    from mer_ray.training import arrays
+
+    return arrays.read_labels(workspace, ids)
 
 
 def load_lexicon(path: str | os.PathLike[str], scale: tuple[float, float] | None = None) -> Lexicon:

@@ -176,7 +176,9 @@ def score(
     keep_features: bool,
     keep_gone: bool,
 ) -> None:
-    """Valence, arousal and dominance of everything in CATALOG; without one, of the workspace's own tracks.
+    """Valence, arousal and dominance, or what else the model predicts, of everything in CATALOG.
+
+    Without one, of the workspace's own tracks.
 
     CATALOG: folders of audio, audio files, manifests, tables of frames (Parquet), s3:// and gs:// addresses. What the
     same model has scored into the same output is not scored again.
@@ -256,11 +258,11 @@ def playlist(**own: Any) -> list[str]:
     """Choose tracks from SCORES, a file that `mer-ray score` wrote or a workspace, and list them or write a playlist.
 
     A CONDITION is SQL: and, or, not, = != < <= > >=, between, in, is null, + - * /, title like '%war%' or 'war' in
-    title, and the columns valence, arousal, dominance, their 90 % intervals' ends as in lower_valence and upper_valence
-    and mean width, duration_s, novelty, in_distribution, artist, title, album, uri, model and the other columns of
-    scores. valence_percentile (0 to 100), arousal_percentile, dominance_percentile and mood ('happy', 'excited',
-    'tense', 'distressed', 'miserable', 'sad', 'sleepy', 'calm', 'neutral') compare a track with all others of SCORES.
-    What is not known fulfils no comparison.
+    title, and the columns valence, arousal, dominance (or the model's other dimensions), their 90 % intervals' ends as
+    in lower_valence and upper_valence and mean width, duration_s, novelty, in_distribution, artist, title, album, uri,
+    model and the other columns of scores. valence_percentile (0 to 100) and those of the other dimensions, and mood
+    ('happy', 'excited', 'tense', 'distressed', 'miserable', 'sad', 'sleepy', 'calm', 'neutral'; from valence and
+    arousal) compare a track with all others of SCORES. What is not known fulfils no comparison.
     """
     from mer_ray.scoring import playlist as module
 

@@ -14,7 +14,6 @@ from mer_ray.evaluation.dynamic import CurvePredictions
 from mer_ray.evaluation.metrics import INDEX
 from mer_ray.models.curves import Curve, OverTime
 from mer_ray.models.regressor import TrackPrediction
-from mer_ray.models.windows import curve_at
 from mer_ray.training.fit import create
 from mer_ray.training.recipe import Recipe
 
@@ -56,7 +55,7 @@ def test_a_label_that_is_unknown_has_no_curve_either():
 
 def test_a_predicted_curve_is_read_at_the_times_of_labels():
     curve = np.array([[0.0, 1.0], [1.0, 0.0], [0.5, 0.5]])
-    found = curve_at(TrackPrediction(curve[0], curve, 2.0), np.array([0.0, 1.0, 2.0, 3.0, 9.0]))
+    found = TrackPrediction(curve[0], curve, 2.0).at(np.array([0.0, 1.0, 2.0, 3.0, 9.0]))
     assert found == pytest.approx(np.array([[0, 1], [0, 1], [0.5, 0.5], [1, 0], [0.5, 0.5]]))
 
 
@@ -92,7 +91,7 @@ def per_track_r(model, fresh) -> np.ndarray:
     tracks, _, _, curves = fresh
     r = []
     for curve, p in zip(curves, model.predict(tracks), strict=True):
-        found = curve_at(p, curve.time_s)
+        found = p.at(curve.time_s)
         r.append([stats.pearsonr(found[:, d], curve.values[:, d])[0] for d in range(2)])
     return np.mean(r, axis=0)
 

@@ -29,7 +29,7 @@ from mer_ray.training.crossval import partitions, parts
 from mer_ray.training.data import Dataset
 from mer_ray.training.duplicates import Duplicate
 from mer_ray.training.fit import create
-from mer_ray.training.recipe import Recipe
+from mer_ray.training.recipe import Recipe, label_weights
 
 DIMENSIONS = ("valence", "arousal")
 MFCC = {"sample_rate_hz": 8_000, "hop_length": 4_000, "n_mels": 16, "n_mfcc": 8}
@@ -237,7 +237,8 @@ def test_the_table_is_that_of_training_on_train_and_scoring_test_by_hand(trained
     for network in ("kernel", "ridge", "svr"):
         recipe, values = Recipe(network, spec.hop_s, window_frames(4.0, spec.hop_s)), []
         for number in (4, 9):  # the repeats of a given split differ in random numbers alone
-            model = create(recipe).fit(inside, labels[train], artists, seed=number * 10_000)
+            weights = label_weights(labels[train], None)
+            model = create(recipe).fit(inside, labels[train], artists, weights=weights, seed=number * 10_000)
             values.append(np.stack([p.value for p in model.predict(outside)]))
         for i, dimension in enumerate(DIMENSIONS):
             known = np.isfinite(labels[test, i])
@@ -383,3 +384,13 @@ def test_given_folds_are_cross_validated(ray_session, seed, tmp_path, mer_ray):
     text = (folder / "report" / "report.md").read_text()
     assert "out-of-fold, 3 given folds, seed 0" in text
     assert "# Metrics in the given folds" in text
+
+
+def test_a_search_judges_by_the_given_validation_set(dataset):
+    from mer_ray.training.search import inner_split
+
+    own = given.within(dataset, protocol.TEST)
+    fold = given.partition(own, protocol.TEST)
+    inside, holdout = inner_split(own.groups, own.labels, fold, 0, seed=1)
+    assert [own.splits[i] for i in inside[holdout]] == ["valid"] * 10
+    assert [own.splits[i] for i in inside[~holdout]] == ["train"] * 35

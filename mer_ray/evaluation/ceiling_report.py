@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mer_ray.evaluation.ceiling import Ceiling, Evidence, ceiling
-from mer_ray.evaluation.metric_tables import Cells, Table, display, lines, with_ends
+from mer_ray.evaluation.metric_tables import Cells, Table, display, heading, lines, with_ends
 from mer_ray.evaluation.rater_ceiling import RaterCeiling, rater_ceiling
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
@@ -93,17 +93,18 @@ def markdown(found: Ceilings | None, tables: Sequence[Table]) -> str:
         text += _about_tags(found.tags, tables)
     if found.raters:
         text += _about_raters(found.raters, tables)
+    # Not every table has every model.
+    r2 = {t.dimension: {(r.network, r.feature): r.metrics["r2"] for r in t.rows if not r.constant} for t in tables}
     shares: Cells = [
-        [(display(row.network), False), (display(row.feature), False)]
-        + [(found.share(table.dimension, table.rows[k].metrics["r2"]), False) for table in tables]
-        for k, row in enumerate(tables[0].rows)
-        if not row.constant
+        [(display(network), False), (display(feature), False)]
+        + [(found.share(t.dimension, r2[t.dimension].get((network, feature), math.nan)), False) for t in tables]
+        for network, feature in dict.fromkeys(names for of_table in r2.values() for names in of_table)
     ]
     if all(cell == "–" for row in shares for cell, _ in row[2:]) and found.tags is not None and found.raters:
         return "\n".join(
             [*text, "Each ceiling holds for a part of the labels, so no R² is given as a share of it.", ""]
         )
-    heads = ["Network", "Feature", *(f"{t.dimension.capitalize()}, R² / ceiling" for t in tables)]
+    heads = ["Network", "Feature", *(f"{heading(t.dimension)}, R² / ceiling" for t in tables)]
     return "\n".join([*text, *lines(heads, shares)])
 
 

@@ -32,16 +32,16 @@ def remarks(runs: Sequence[Run], protocol: str) -> list[str]:
 
 def markdown(runs: Sequence[Run], protocol: str) -> str:
     """A section with the warnings, and R² on the tracks that have nothing in common; "" where nothing overlaps."""
-    overlaps = [(r.network, r.feature, r.described["details"]["overlap"]) for r in runs if r.described]
+    overlaps = [(r, r.described["details"]["overlap"]) for r in runs if r.described]
     sentences = remarks(runs, protocol)
     if not sentences:
         return ""
-    names = list(dict.fromkeys(name for _, _, found in overlaps for name in found["metrics"]))
+    names = list(dict.fromkeys(d for r, found in overlaps for d in r.predictions.dimensions if d in found["metrics"]))
     rows: Cells = []
-    for network, feature, found in overlaps:
+    for run, found in overlaps:
         own = [found["metrics"].get(name) for name in names]
         figures = [with_ends("r2", m["r2"], m["intervals"]["r2"]) if m else "–" for m in own]
-        texts = [display(network), display(feature), f"{found['apart']:,}", *figures]
+        texts = [display(run.network), display(run.feature), f"{found['apart']:,}", *figures]
         rows.append([(text, False) for text in texts])
     about = "R² on the tracks that have nothing in common with those that the model was trained on:"
     heads = ["Network", "Feature", "Tracks", *(f"{heading(name)}, R²" for name in names)]

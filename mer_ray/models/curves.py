@@ -1,4 +1,4 @@
-"""Labels over time, as arrays: the mean of a curve over a window is the label of the window."""
+"""Labels over time, as arrays, and the mean of a curve over a window."""
 
 from __future__ import annotations
 

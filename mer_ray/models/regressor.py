@@ -31,6 +31,11 @@ class TrackPrediction:
     hop_s: float
     statistics: np.ndarray | None = None
 
+    def at(self, time_s: np.ndarray) -> np.ndarray:
+        """The curve at times (n,): (n, D), interpolated between its points and constant beyond them."""
+        points = (np.arange(len(self.curve)) + 0.5) * self.hop_s
+        return np.stack([np.interp(time_s, points, column) for column in self.curve.T], axis=1)
+
 
 class Regressor(ABC):
     """A model of D dimensions of affect, such as valence and arousal, on the frames of one feature, or of several.

@@ -71,12 +71,6 @@ def curve(values: np.ndarray, n_frames: int, window: int, hop_s: float) -> tuple
     return np.stack([np.interp(points, middles, column) for column in values.T], axis=1), point_s
 
 
-def curve_at(prediction: TrackPrediction, time_s: np.ndarray) -> np.ndarray:
-    """A predicted curve at times (n,): (n, D), interpolated between its points and constant beyond them."""
-    points = (np.arange(len(prediction.curve)) + 0.5) * prediction.hop_s
-    return np.stack([np.interp(time_s, points, column) for column in prediction.curve.T], axis=1)
-
-
 def predictions(values: np.ndarray, tracks: Sequence[Frames], window: int, hop_s: float) -> list[TrackPrediction]:
     """From the values (W, D) of all windows, in the order of `all_starts`. A track's value is their mean."""
     owner, _ = all_starts(tracks, window)

@@ -115,6 +115,25 @@ def scored(
             yield made.scores if error is None else {"uri": uri, "error": error}
 
 
+def embedded(
+    paths: Iterable[PathLike], model: Predictor, min_duration_s: float, allow_partial: bool = False
+) -> np.ndarray:
+    """The embeddings (N, P) of audio files, see `Predictor.embed_frames`. Raises the first unusable one's TrackError.
+
+    paths: as of `scored`.
+    """
+    own, made = list(model.features), [model.embed_frames([])]
+    with Decoder(allow_partial=allow_partial) as decoder:
+        for uri, error in _files(paths):
+            if error is None:
+                found = extract([(uri, uri, own)], model.features, min_duration_s, decoder.stream)
+                error = next((named(e, uri) for e in found.errors.values()), None)
+            if error is not None:
+                raise error
+            made.append(model.embed_frames([frames_of(model.model.feature, {n: found.frames[n][uri] for n in own})]))
+    return np.concatenate(made)
+
+
 def named(error: TrackError, uri: str) -> TrackError:
     """The error with a message that names the file, without passwords."""
     file = _shown(uri)

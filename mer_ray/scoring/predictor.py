@@ -108,15 +108,7 @@ class Predictor:
         Raises TrackError (too_short, not_finite).
         """
         model = self.model
-        wanted = parts(model.feature)
-        for own in map(parts_of, tracks):
-            for t, part in zip(own, wanted, strict=True):
-                if t.ndim != 2 or t.shape[1] != part.n_dims:
-                    raise ValueError(f"frames must be of shape (n, {part.n_dims}), not {t.shape}")
-                if len(t) == 0:
-                    raise TrackError("too_short", f"the audio is too short for one frame of {part.name}")
-                if not np.isfinite(t).all():
-                    raise TrackError("not_finite", f"frames of {part.name} hold NaN or infinite values")
+        self._check(tracks)
         if not tracks:
             return []
         out = []
@@ -125,12 +117,33 @@ class Predictor:
         lower, upper = model.intervals.ends(np.stack([p.value for p in predicted]), seconds)
         for i, (track, one) in enumerate(zip(tracks, predicted, strict=True)):
             mean = one.statistics if self._shared else None
-            if mean is None:
-                mean = model.reference.statistics.mean(track, model.window, model.feature.hop_s)
+            mean = self._mean(track) if mean is None else mean
             sound = model.reference.coordinates(mean)
             novelty = float(model.reference.novelty(mean))
             out.append(Prediction(one.value, lower[i], upper[i], one.curve, one.hop_s, novelty, sound))
         return out
+
+    def embed_frames(self, tracks: Sequence[Frames]) -> np.ndarray:
+        """Frames as for `predict_frames` → (N, P): the mean over each track's passages of their statistics.
+
+        Standardised by the training tracks' mean and deviation. Raises TrackError (too_short, not_finite).
+        """
+        self._check(tracks)
+        size = len(self.model.reference.statistics.shift)
+        return np.stack([self._mean(t) for t in tracks]) if tracks else np.zeros((0, size), np.float32)
+
+    def _mean(self, track: Frames) -> np.ndarray:
+        return self.model.reference.statistics.mean(track, self.model.window, self.model.feature.hop_s)
+
+    def _check(self, tracks: Sequence[Frames]) -> None:
+        for own in map(parts_of, tracks):
+            for t, part in zip(own, parts(self.model.feature), strict=True):
+                if t.ndim != 2 or t.shape[1] != part.n_dims:
+                    raise ValueError(f"frames must be of shape (n, {part.n_dims}), not {t.shape}")
+                if len(t) == 0:
+                    raise TrackError("too_short", f"the audio is too short for one frame of {part.name}")
+                if not np.isfinite(t).all():
+                    raise TrackError("not_finite", f"frames of {part.name} hold NaN or infinite values")
 
     def extractors(self) -> dict[str, Extractor]:
         """The extractors for a file: of the model's features, and of the waveform."""

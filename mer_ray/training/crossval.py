@@ -12,7 +12,6 @@ import numpy as np
 from mer_ray import models
 from mer_ray.models.regressor import Regressor, ensemble
 from mer_ray.models.splits import grouped_folds
-from mer_ray.models.windows import curve_at
 from mer_ray.training import given
 from mer_ray.training.checkpoint import NOTHING, Checkpoints
 from mer_ray.training.data import Examples
@@ -118,7 +117,7 @@ def train_fold(
         members.append(member)
     made = ensemble(members, outside.frames)
     pairs = zip(made, outside.curves, strict=False)  # without any curves there are none
-    curves = [curve_at(prediction, curve.time_s) for prediction, curve in pairs if curve is not None]
+    curves = [prediction.at(curve.time_s) for prediction, curve in pairs if curve is not None]
     return FoldResult(np.stack([p.value for p in made]), curves, members)
 
 

@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mer_ray.config import SearchConfig
 from mer_ray.errors import InputError, MerRayError
 from mer_ray.models.splits import grouped_holdout
+from mer_ray.training import given
 from mer_ray.training.checkpoint import Checkpoints
 from mer_ray.training.data import Examples
 from mer_ray.training.network import Network
@@ -208,9 +209,12 @@ def inner_split(
     """The data of a fold's search: (indices of the fold's training tracks (n,), mask (n,) of the inner holdout).
 
     groups (N,), labels (N, D), fold (N,) of one repeat, number: the outer fold, whose tracks are in neither. The
-    holdout consists of whole groups. Raises InputError where the training tracks are one group.
+    holdout consists of whole groups, or is the given validation set. Raises InputError where the training tracks are
+    one group.
     """
     inside = np.flatnonzero(fold != number)
+    if (fold[inside] == given.VALID).any():
+        return inside, fold[inside] == given.VALID
     holdout = grouped_holdout([groups[int(i)] for i in inside], INNER_HOLDOUT, seed, labels[inside])
     if not holdout.any():
         raise InputError(
