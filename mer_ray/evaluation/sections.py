@@ -10,7 +10,7 @@ import pyarrow as pa
 from mer_ray.evaluation import (
     by_dataset,
     ceiling_report,
-    dynamic,
+    dynamic_report,
     leakage_report,
     metric_tables,
     overlap_report,
@@ -54,7 +54,7 @@ def write(
     else:
         sections.append(overlap_report.markdown(compared.trained, kind))
         remarks += overlap_report.remarks(compared.trained, kind)
-    sections.append(dynamic.write(workspace, compared, protocol.SUFFIX[kind]))
+    sections.append(dynamic_report.write(workspace, compared, protocol.SUFFIX[kind]))
     if curves := [(r.title, c) for r in compared.trained if (c := _curves(workspace, r.name)) is not None]:
         name = f"learning-curves{protocol.SUFFIX[kind]}.png"
         workspace.write_bytes(plots.learning_curves(curves, CURVES), "report", name)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from mer_ray.errors import InputError, ModelError
 from mer_ray.features.joined import Frames
 from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.models.curves import Curve
 from mer_ray.models.statistics import PassageStatistics
-
-if TYPE_CHECKING:
-    from mer_ray.models.curves import Curve
 
 NOT_LEARNT = "label tracks of more artists with it, or leave it out of collect.dimensions"
 OF_ANOTHER = ("the model's weights are of another network", "train it again with this version")

@@ -94,6 +94,8 @@ def _data(model: Model) -> list[str]:
         text.append(
             f"- It was trained on labels without the bias of their data set ({names}), and predicts without it."
         )
+    if settings.get("targets") == "curve":
+        text.append("- Trained on labels over time: a window's label is the mean of its track's curve over it.")
     for part in parts(feature):
         text += [
             f"- Feature: {markdown_text(part.name)}, {_source(part)}, fingerprint `{part.fingerprint}`;",
