@@ -166,6 +166,7 @@ class TrainConfig(Section):
 
     Attributes:
         inputs: The features that a model reads together; None for each of ``extract.features`` alone.
+        targets: ``track`` for one label a track; ``curve`` for labels over time, of the tracks that have them.
         split: ``groups`` for folds of whole groups; ``given`` for the split or the folds that the source gives.
         repeats: Cross-validations, each with other folds; trainings on a given split.
         seed: Of the first repeat; others have the following numbers.
@@ -173,6 +174,7 @@ class TrainConfig(Section):
         members: Networks per fold, whose predictions are averaged.
         heads: One network for V, A and D, or one each.
         weigh_labels: By their standard errors, if labels have any.
+        source_bias: Train on labels without the bias of their data set (`training.source_bias`).
         workers: Processes that train one network together.
         mlflow: A tracking URI or a folder, to log the trials there, too.
         about: A line on the tracks and their labels, for the model card.
@@ -180,6 +182,7 @@ class TrainConfig(Section):
 
     networks: Names = Field(["cnn", "lstm", "kernel"])
     inputs: Annotated[list[list[str]] | None, BeforeValidator(config_checks.input_lists)] = None
+    targets: Literal["track", "curve"] = "track"
     split: Literal["groups", "given"] = "groups"
     folds: int = Field(5, ge=2, le=50)
     repeats: int = Field(1, ge=1, le=20)
@@ -198,6 +201,7 @@ class TrainConfig(Section):
     mixup: float | None = Field(None, ge=0, le=10)
     ema: float | None = Field(None, ge=0, lt=1)
     weigh_labels: bool = True
+    source_bias: bool = False
     baselines: bool = True
     search: SearchConfig = SearchConfig()
     workers: int = Field(1, ge=1, le=1_024)

@@ -27,8 +27,6 @@ LASTFM_API = "https://ws.audioscrobbler.com/2.0/"
 MAX_SEED = 2**31 - 1
 
 Names = Annotated[list[str], BeforeValidator(config_file.names)]
-
-
 Scale = tuple[float, float]
 
 

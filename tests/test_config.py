@@ -62,7 +62,7 @@ def test_the_promised_names_are_settings(key):
         ("collect.demo.cue=3", "unknown key collect.demo.cue: did you mean cues?"),
         ("extract.mfcc.n_mfc=3", "unknown key extract.mfcc.n_mfc: did you mean n_mfcc?"),
         ("extract.brought.mine.key=path", "unknown key extract.brought.mine.key: known here: path, hop_s"),
-        ("train.zzzzzz=3", "unknown key train.zzzzzz: known here: networks, inputs, folds"),
+        ("train.zzzzzz=3", "unknown key train.zzzzzz: known here: networks, inputs, "),
         ("lastfm_api_key=secret", "unknown key lastfm_api_key"),
     ],
 )

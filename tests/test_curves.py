@@ -183,7 +183,10 @@ def test_a_table_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("1,0,0.1\n1,0,0.2\n", "c.csv, row 2: song 1: the time 0 s of valence stands twice (before it: c.csv, row 1)"),
+        (
+            "1,0,0.1\n1,0,0.2\n",
+            "c.csv, row 2: song 1: the time 0 s of valence stands twice (the song begins in c.csv, row 1)",
+        ),
         ("1,1,0.1\n1,0.5,0.2\n", "row 2: song 1: the time 0.5 s of valence comes after 1 s"),
         ("1,-1,0.1\n1,0.5,0.2\n", "the time -1 s is before the start"),
         ("1,0,0.1\n1,,0.2\n", "row 2: song 1: it has no time"),
@@ -205,6 +208,11 @@ def test_a_song_in_two_rows_or_tables_is_lost_alone(tmp_path):
     assert "arousal.csv, row 3: song 2: its arousal stands in arousal.csv, row 1 as well" in found.errors["2"].message
     again = written(tmp_path / "more" / "arousal.csv", "song_id,sample_99000ms\n3,0.1\n")
     assert read(written(tmp_path / "arousal.csv", DEAM_AROUSAL), again, scale=(-1, 1)).errors.keys() == {"3"}
+    # Ids of two data sets may be the same by chance.
+    later = written(tmp_path / "later.csv", PMEMO.replace(",15", ",95"))
+    found = read(written(tmp_path / "c.csv", PMEMO), later)
+    assert (found.of, found.errors.keys()) == ({}, {"1", "4"})
+    assert "later.csv, row 1: song 1: its valence stands in c.csv, row 1 as well" in found.errors["1"].message
 
 
 # to the tracks -----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from mer_ray.io.schemas import SCHEMAS, features_schema, labels_schema, ragged_c
 from mer_ray.io.tables import Workspace, now
 from mer_ray.models import is_network
 from mer_ray.models.windows import window_frames
-from mer_ray.scoring import model_folder
+from mer_ray.scoring import model_folder, model_list
 from mer_ray.training import data, given
 from mer_ray.training.crossval import partitions, parts
 from mer_ray.training.data import Dataset
@@ -46,10 +46,8 @@ def options(workspace: Path, **train: object) -> list[object]:
     return ["--workspace", workspace, "--set", "collect.source=folder", "--set", "extract.features=mfcc", *sets]
 
 
-@pytest.fixture(scope="module")
-def seed(tmp_path_factory) -> Path:
+def workspace_of(folder: Path) -> Path:
     """62 tracks of two dimensions: a split by artist, but for one test track; another track is in no split."""
-    folder = tmp_path_factory.mktemp("seed")
     workspace, rng = Workspace(folder), np.random.default_rng(0)
     ids, labels = [f"{i:016x}" for i in range(N)], rng.uniform(0.2, 0.8, (N, 2))
     labels[:10, 1] = np.nan
@@ -73,6 +71,11 @@ def seed(tmp_path_factory) -> Path:
     columns.append(pa.array([spec.fingerprint] * N))
     workspace.append("features/mfcc", pa.Table.from_arrays(columns, schema=features_schema(spec.n_dims)), "all")
     return folder
+
+
+@pytest.fixture(scope="module")
+def seed(tmp_path_factory) -> Path:
+    return workspace_of(tmp_path_factory.mktemp("seed"))
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +309,13 @@ def test_both_protocols_have_tables_of_their_own(trained):
         assert (folder / "report" / picture).read_bytes().startswith(b"\x89PNG")
     assert "Valence, given test set" in printed
     assert model_folder.best(Workspace(folder)).endswith("kernel-mfcc")
+    listed = model_list.models(Workspace(folder))
+    assert (listed[0]["name"], listed[0]["best"]) == ("kernel-mfcc", True)
+    assert not any(m["best"] for m in listed[1:])
+    rows = {(r["network"], r["dimension"], r["split"]): float(r["r2"]) for r in rows_of(folder)}
+    for name, split in (("kernel-mfcc", "groups"), ("kernel-mfcc.test", "test")):
+        card = (folder / "runs" / name / "README.md").read_text()
+        assert f"| {rows['ridge', 'valence', split]:.3f} | {rows['svr', 'valence', split]:.3f} |" in card
 
 
 def test_leakage_of_the_split_is_said_everywhere_and_forbids_nothing(trained):

@@ -241,7 +241,7 @@ def test_a_model_of_an_older_version_is_named(undisturbed, copied, mer_ray):
         shutil.copytree(undisturbed / name, copied / name)
     path = copied / "runs" / "cnn-mfcc" / "model.json"
     described = json.loads(path.read_text())
-    assert described["details"].pop("version") == 2
+    assert described["details"].pop("version") == 3
     path.write_text(json.dumps(described))
     code, out, err = mer_ray("train", *options(copied))
     assert code == 0, out + err

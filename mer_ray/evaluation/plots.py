@@ -74,6 +74,24 @@ def learning_curves(runs: Sequence[tuple[str, pa.Table]], caption: str) -> bytes
     return _panels("Learning curves", runs, draw, ("epoch", "loss"), caption, share=False)
 
 
+def over_time(
+    heading: str, tracks: Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[tuple[str, np.ndarray]]]], caption: str
+) -> bytes:
+    """A PNG with a panel per track: its title, times (n,) in s, labels (n,), and (model, predictions (n,)) of each."""
+
+    def draw(ax: Any, track: tuple[str, np.ndarray, np.ndarray, Sequence[tuple[str, np.ndarray]]]) -> None:
+        title, time_s, labelled, predicted = track
+        ax.plot(time_s, labelled, color="black", linewidth=2, label="labelled")
+        for name, values in predicted:
+            ax.plot(time_s, values, linewidth=1, label=name)
+        ax.set(ylim=(0, 1), yticks=(0, 0.5, 1))
+        for text in ax.legend(fontsize=6, frameon=False).get_texts():
+            text.set_parse_math(False)
+        _title(ax, title)
+
+    return _panels(heading, tracks, draw, ("time (s)", "label"), caption, share=False)
+
+
 def bands(epoch: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Per epoch, the 10th, 50th and 90th percentile of the losses of the members still training: four arrays (e,).
 

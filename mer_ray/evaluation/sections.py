@@ -10,6 +10,7 @@ import pyarrow as pa
 from mer_ray.evaluation import (
     by_dataset,
     ceiling_report,
+    dynamic_report,
     leakage_report,
     metric_tables,
     overlap_report,
@@ -42,7 +43,7 @@ def write(
         sections += [metric_tables.markdown(table), *(f"![{n.removesuffix('.png')}]({n})" for n in pictures)]
     sections += [metric_tables.LEGEND, units.markdown(tables), metric_tables.original_markdown(tables)]
     sections.append(published.markdown(published.dataset(compared, dataset_of), compared, tables))
-    sections.append(by_dataset.markdown(compared, dataset_of))
+    sections += [by_dataset.markdown(compared, dataset_of), by_dataset.biases_markdown(compared)]
     ceiling = ceiling_report.read(workspace, compared.runs[0].predictions.ids, compared.groups)
     sections += [metric_tables.differences_markdown(tables), ceiling_report.markdown(ceiling, tables)]
     remarks = ceiling_report.remark(ceiling, tables)
@@ -53,6 +54,7 @@ def write(
     else:
         sections.append(overlap_report.markdown(compared.trained, kind))
         remarks += overlap_report.remarks(compared.trained, kind)
+    sections.append(dynamic_report.write(workspace, compared, protocol.SUFFIX[kind]))
     if curves := [(r.title, c) for r in compared.trained if (c := _curves(workspace, r.name)) is not None]:
         name = f"learning-curves{protocol.SUFFIX[kind]}.png"
         workspace.write_bytes(plots.learning_curves(curves, CURVES), "report", name)

@@ -6,7 +6,8 @@ them all with one loop. It reads standardised frames ``x`` (B, T, F) with ``mask
 padding, and returns (B, outputs), the first D being the dimensions that it is trained on (such as valence and arousal),
 standardised. Dropout is on where ``rngs`` is given. Padding must not change the result.
 
-Either module may have ``DEFAULTS``, its own training settings, and ``USES``, the settings of ``train`` that affect it.
+Either module may have ``DEFAULTS``, its own training settings, ``CURVE_DEFAULTS``, those for labels over time, and
+``USES``, the settings of ``train`` that affect it.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ DEFAULTS: dict[str, Any] = {
 """Training settings of a model without its own."""
 SPLITS = ("folds", "repeats", "seed")
 """Settings of ``train`` that affect every model."""
-CLOSED_FORM = ("window_s", "weigh_labels")
+CLOSED_FORM = ("window_s", "weigh_labels", "targets")
 """Settings besides `SPLITS` that affect a closed-form model."""
-STEPPED = (*DEFAULTS, "members", "heads", "weigh_labels", "search", "workers")
+STEPPED = (*DEFAULTS, "members", "heads", "weigh_labels", "targets", "search", "workers")
 """Settings besides `SPLITS` that affect a network, which is trained by gradient steps."""
 
 
@@ -66,9 +67,13 @@ def uses(name: str) -> frozenset[str]:
     return frozenset([*SPLITS, *getattr(module(name), "USES", own)])
 
 
-def defaults(name: str) -> dict[str, Any]:
-    """The model's own values of the settings that ``train`` leaves open: window_s, epochs, learning_rate, ..."""
-    return {**DEFAULTS, **getattr(module(name), "DEFAULTS", {})}
+def defaults(name: str, targets: str = "track") -> dict[str, Any]:
+    """The model's own values of the settings that ``train`` leaves open: window_s, epochs, learning_rate, ...
+
+    targets: of ``train``; ``curve`` for labels over time.
+    """
+    own = getattr(module(name), "DEFAULTS", {})
+    return {**DEFAULTS, **own, **(getattr(module(name), "CURVE_DEFAULTS", {}) if targets == "curve" else {})}
 
 
 def fingerprint(name: str) -> str:

@@ -15,20 +15,25 @@ import numpy as np
 
 from mer_ray.features.joined import Frames, span
 from mer_ray.models import gaussian, passages
+from mer_ray.models.curves import Curve, OverTime
 from mer_ray.models.gaussian import LENGTH_SCALES, Kernels
 from mer_ray.models.regressor import Regressor, TrackPrediction, known_labels, names
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_folds
 from mer_ray.models.statistics import PassageStatistics
-from mer_ray.models.windows import starts
+from mer_ray.models.windows import all_starts, starts
 
 DEFAULTS = {"window_s": 30.0}
+CURVE_DEFAULTS = {"window_s": 6.0}
+"""For labels over time, which longer passages average out; the modulation spectrum takes 6 s."""
 SELECTS = (
     "the length scale l of the kernels exp(-d² / 2 (l m)²), m the median distance of passages, of several the mean, "
     "and the ridge penalty."
 )
 """Describes `Kernel.chosen` in the model card."""
 
+MAX_LABELLED = 16_384
+"""Passages with labels of their own that are fitted at most, as memory grows with their number."""
 SUPPORT = 4_096
 """Training passages with which a passage is compared at most."""
 COARSE = 3.0
@@ -61,14 +66,25 @@ class Kernel(Regressor):
         weights: np.ndarray | None = None,
         seed: int = 0,
         dimensions: Sequence[str] = (),
+        curves: Sequence[Curve | None] = (),
     ) -> Self:
-        """See `Regressor.fit`. ``curve`` is one row: the error on the training tracks, and that of the inner folds."""
+        """See `Regressor.fit`. ``curve`` is one row: the error on the training tracks, and that of the inner folds.
+
+        With curves, each passage has a label of its own and is fitted as a track of one passage.
+        """
         labels, weights = known_labels(labels, weights, groups, dimensions)
+        over_time, used = OverTime(labels, curves), None
+        if over_time:
+            labels, owner, used = self._passage_labels(over_time, tracks, seed)
+            weights, groups = weights[owner], [groups[i] for i in owner.tolist()]
+            labels, weights = known_labels(labels, weights, groups, dimensions)
         scaler, known = Scaler.of(tracks, labels), np.isfinite(labels)
         y = np.nan_to_num(scaler.labels(labels).astype(np.float64))  # their weight is 0
         statistics, values, counts = self._window_statistics(scaler, tracks, seed)
         self.arrays = self._with(statistics)
         stored = np.clip(values, -CLIP, CLIP).astype(np.float16)  # half precision, as the model stores them
+        if used is not None:
+            stored, counts = stored[used], np.ones(len(used), int)
         medians = gaussian.median_distances(self._blocks(stored))
         selected, inner_errors = [_Selected(EVERY, DEFAULT_ALPHA)] * y.shape[1], np.full(y.shape[1], np.nan)
         for of_mask in np.unique(known, axis=1).T:  # one selection for all dimensions that the same tracks have
@@ -92,6 +108,17 @@ class Kernel(Regressor):
         of_names = zip(names(dimensions, y.shape[1]), selected, strict=True)
         self.chosen = {name: choice.to_json() for name, choice in of_names}
         return self
+
+    def _passage_labels(
+        self, over_time: OverTime, tracks: Sequence[Frames], seed: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The labels (n, D) of the passages that have any, `MAX_LABELLED` at most; their tracks; and their indices."""
+        owner, first = all_starts(tracks, self.window)
+        labels = over_time.of(owner, first * self.hop_s, (first + self.window) * self.hop_s)
+        used = np.flatnonzero(np.isfinite(labels).any(axis=1))
+        if len(used) > MAX_LABELLED:
+            used = np.sort(np.random.default_rng(seed).choice(used, MAX_LABELLED, replace=False))
+        return labels[used], owner[used], used
 
     def _grams(self, medians: np.ndarray, values: np.ndarray, counts: np.ndarray, sample: np.ndarray) -> np.ndarray:
         """The kernels of each length scale between some tracks: (scales, n, n). values (W, P), sample (n,)."""

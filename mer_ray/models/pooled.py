@@ -10,6 +10,7 @@ import numpy as np
 
 from mer_ray.features.joined import Frames, parts_of
 from mer_ray.models import windows
+from mer_ray.models.curves import Curve
 from mer_ray.models.regressor import Regressor, TrackPrediction, known_labels
 
 
@@ -45,8 +46,9 @@ class PooledRegressor(Regressor):
         weights: np.ndarray | None = None,
         seed: int = 0,
         dimensions: Sequence[str] = (),
+        curves: Sequence[Curve | None] = (),
     ) -> Self:
-        """See `Regressor.fit`; groups and weights have no effect, but that a label of weight 0 is unknown."""
+        """See `Regressor.fit`; groups, weights and curves have no effect, but that a label of weight 0 is unknown."""
         labels, _ = known_labels(labels, weights, groups, dimensions)
         return self.fit_pooled(mean_sd(tracks), labels, np.random.default_rng(seed))
 

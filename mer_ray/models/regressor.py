@@ -12,9 +12,9 @@ import numpy as np
 from mer_ray.errors import InputError, ModelError
 from mer_ray.features.joined import Frames
 from mer_ray.io.schemas import DIMENSIONS
+from mer_ray.models.curves import Curve
 from mer_ray.models.statistics import PassageStatistics
 
-N_TARGETS = 3
 NOT_LEARNT = "label tracks of more artists with it, or leave it out of collect.dimensions"
 OF_ANOTHER = ("the model's weights are of another network", "train it again with this version")
 
@@ -30,6 +30,11 @@ class TrackPrediction:
     curve: np.ndarray
     hop_s: float
     statistics: np.ndarray | None = None
+
+    def at(self, time_s: np.ndarray) -> np.ndarray:
+        """The curve at times (n,): (n, D), interpolated between its points and constant beyond them."""
+        points = (np.arange(len(self.curve)) + 0.5) * self.hop_s
+        return np.stack([np.interp(time_s, points, column) for column in self.curve.T], axis=1)
 
 
 class Regressor(ABC):
@@ -62,6 +67,7 @@ class Regressor(ABC):
         weights: np.ndarray | None = None,
         seed: int = 0,
         dimensions: Sequence[str] = (),
+        curves: Sequence[Curve | None] = (),
     ) -> Self:
         """Fit to tracks. A dimension is learnt from the tracks that have a label of it.
 
@@ -73,6 +79,8 @@ class Regressor(ABC):
                 None for equal weights.
             seed: of random numbers. The same arguments give the same bits on the same machine.
             dimensions: (D,), their names, see `names`.
+            curves: (N,), labels over time, None of a track without: windows of a track then have the mean of its curve
+                as their label. Models that have no windows ignore them.
 
         Raises:
             InputError: See `known_labels`.

@@ -13,6 +13,8 @@ from mer_ray import models
 from mer_ray.errors import MerRayError
 from mer_ray.evaluation import units
 from mer_ray.evaluation.bootstrap import group_sizes
+from mer_ray.evaluation.dynamic import FILE as CURVES_FILE
+from mer_ray.evaluation.dynamic import CurvePredictions
 from mer_ray.evaluation.predictions import Predictions
 from mer_ray.evaluation.protocol import GROUPS, TEST
 from mer_ray.evaluation.summary import evaluate, of_baselines
@@ -22,9 +24,9 @@ from mer_ray.models import passages
 from mer_ray.models.regressor import Regressor
 from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring import excerpts, model_folder
-from mer_ray.scoring.card import card
+from mer_ray.scoring.card import baselines_name, card
 from mer_ray.scoring.intervals import coverage, intervals, with_excerpts
-from mer_ray.training import given, grouped, reference
+from mer_ray.training import given, grouped, reference, source_bias
 from mer_ray.training.checkpoint import VERSION
 from mer_ray.training.crossval import Part, read_member
 from mer_ray.training.data import Dataset
@@ -45,9 +47,12 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
     fold, folds = trial.partitions(d), own["folds"]
     predicted = np.zeros((*fold.shape, len(d.dimensions)))
     choices: list[dict[str, Any]] = []
+    over_time: dict[tuple[int, int], np.ndarray] = {}
     for r, k in np.ndindex(own["repeats"], folds):
         result = _required(checkpoints.read(replace(trial, repeat=r, fold=k).result), f"fold {k} of repeat {r}")
         predicted[r, fold[r] == k] = result.arrays[0]
+        followed = [i for i in np.flatnonzero(fold[r] == k).tolist() if d.curves and d.curves[i] is not None]
+        over_time |= {(r, i): curve for i, curve in zip(followed, result.arrays[1:], strict=True)}
         choices += result.progress["choices"]
 
     def member(number: int, part: Part) -> Regressor:
@@ -97,6 +102,7 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
             "coverage": held.tolist(),
             "coverage_of_all": held_at_once,
             "scale": units.of_source(workspace) if d.lexicons == ["manifest"] else None,
+            **_of_sources(trial, d, every),
             **_of_split(trial, workspace, d, every, seen),
             "trained_at": now().isoformat(),
         },
@@ -104,6 +110,8 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
     )
     workspace.write_table(made.table(), "runs", trial.run, "predictions.parquet")
     workspace.write_table(_curves(plan, trained), "runs", trial.run, "curves.parquet")
+    if over_time:
+        workspace.write_table(_over_time(d, fold, over_time).table(), "runs", trial.run, CURVES_FILE)
     if choices:
         workspace.write_json({"choices": choices}, "search", f"{trial.run}.json")
     workspace.write_bytes(card(model).encode(), "runs", trial.run, "README.md")
@@ -115,6 +123,16 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
 def _seen(trial: Trial, d: Dataset, fold: np.ndarray) -> Dataset:
     """The tracks that the run's model was trained on."""
     return given.rows(d, np.flatnonzero(fold < 0)) if trial.protocol == TEST else d
+
+
+def _of_sources(trial: Trial, d: Dataset, every: Predictions) -> dict[str, Any]:
+    """With ``train.source_bias``: each data set's bias, and metrics of predictions to which it is added."""
+    if not trial.settings.get("source_bias"):
+        return {}
+    added = every.predicted + source_bias.of_folds(d.labels, d.datasets, every.fold)
+    own = replace(every, predicted=np.clip(added, 0, 1)).tested
+    found = {name: values.tolist() for name, values in source_bias.biases(d.labels, d.datasets).items()}
+    return {"biases": found, "with_biases": evaluate(own.labels, own.predicted, own.groups, d.dimensions)}
 
 
 def _of_split(trial: Trial, workspace: Workspace, d: Dataset, every: Predictions, seen: Dataset) -> dict[str, Any]:
@@ -137,6 +155,28 @@ def _of_split(trial: Trial, workspace: Workspace, d: Dataset, every: Predictions
         details["parts"] = {name: d.splits.count(name) for name in ("train", "valid", "test")}
         details["constants"] = [[float(np.mean(c)), float(np.median(c))] for c in columns]
     return details
+
+
+def _over_time(d: Dataset, fold: np.ndarray, predicted: dict[tuple[int, int], np.ndarray]) -> CurvePredictions:
+    """The predicted curves by (repeat, track), beside the labels and the means of the training tracks' points."""
+    rows, repeats = sorted({i for _, i in predicted}), range(len(fold))
+    curves = {i: curve for i, curve in enumerate(d.curves) if curve is not None}
+    constant = np.empty((len(rows), len(fold), len(d.dimensions)))
+    for r in repeats:
+        for k in {fold[r, i] for i in rows}:
+            points = [curve.values for i, curve in curves.items() if fold[r, i] != k]
+            every = np.concatenate([np.full((0, len(d.dimensions)), np.nan), *points])
+            n = np.isfinite(every).sum(axis=0)
+            mean = np.divide(np.nansum(every, axis=0), n, out=np.full(len(n), np.nan), where=n > 0)
+            constant[[row for row, i in enumerate(rows) if fold[r, i] == k], r] = mean
+    return CurvePredictions(
+        d.dimensions,
+        [d.ids[i] for i in rows],
+        [curves[i].time_s for i in rows],
+        [curves[i].values for i in rows],
+        [np.stack([predicted[r, i] for r in repeats]) for i in rows],
+        constant,
+    )
 
 
 def _required(found: Any, what: str) -> Any:
@@ -173,5 +213,5 @@ def write_cards(workspace: Workspace) -> None:
         described = model_folder.describe(workspace, "runs", name)
         if described is not None and described["network"] in models.NETWORKS:  # else of another version
             model = model_folder.load(workspace.at("runs", name))
-            text = card(model, figures.get(model.feature.name))
+            text = card(model, figures.get(baselines_name(model)))
             workspace.write_bytes(text.encode(), "runs", name, "README.md")

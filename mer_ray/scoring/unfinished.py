@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mer_ray import models
 from mer_ray.config import TrainConfig
 from mer_ray.errors import ModelError
 from mer_ray.evaluation import overlap_report
@@ -16,7 +15,16 @@ from mer_ray.io.tables import Workspace
 from mer_ray.scoring import model_folder
 from mer_ray.training import data, given, grouped
 from mer_ray.training.checkpoint import VERSION, Checkpoints
-from mer_ray.training.settings import check_partitions, check_same, check_size, inputs, searched, unused, used
+from mer_ray.training.settings import (
+    check_curves,
+    check_partitions,
+    check_same,
+    check_size,
+    inputs,
+    searched,
+    unused,
+    used,
+)
 from mer_ray.training.trial import Trial
 
 LACKING = {TEST: "split", FOLDS: "fold"}
@@ -45,6 +53,7 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
     found, old = Unfinished(notes=[*groups.about, *unused(train)]), []
     for name, spec in inputs(train, specs).items():
         dataset = data.load(workspace, spec, groups.of, with_frames=False)
+        check_curves(train, dataset)
         split = given.kind(dataset) if train.split == "given" else GROUPS
         end, n_folds = SUFFIX[split], len(given.fold_names(dataset)) if split == FOLDS else 1
         fingerprint = dataset.fingerprint(spec)
@@ -55,6 +64,8 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
             there = workspace.read_json("baselines", f"{name}{end}.json")
             if there is None or there["made_for"] != wanted.key:
                 found.trials.append(wanted)
+        if train.source_bias and len(set(wanted.tracks(dataset).datasets)) < 2:
+            found.notes.append("train.source_bias has no effect: all tracks are of one data set, or name none")
         for network in train.networks:
             run_name, settings = f"{network}-{name}{end}", used(train, network, split, n_folds)
             described = _described(workspace, run_name, found.notes)
@@ -63,7 +74,7 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
                 if described["details"]["data"] == fingerprint:
                     found.finished += 1
                     Checkpoints(workspace, "").clear(run_name)  # of a run that was killed after its last step
-                    if "ema" in models.uses(network) and described["details"].get("version", 1) < VERSION:
+                    if described["details"].get("version", 1) < VERSION:
                         old.append(run_name)
                     continue
                 found.notes.append(f"{run_name} is trained again: its data changed")
@@ -71,9 +82,9 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
             found.trials += Trial("assemble", *of_run, dimensions=dataset.dimensions).of_run()
     if old:
         found.notes.append(
-            f"{', '.join(old)}: trained by an older version, whose average of the weights began at the fresh ones; "
-            "remove the folder under runs/ to train anew"
+            f"{', '.join(old)}: trained by an older version, in other folds; remove the folder in runs/ to train anew"
         )
+    found.notes = list(dict.fromkeys(found.notes))
     found.trials.sort(key=lambda t: (ORDER.index(t.kind), t.repeat, t.fold))
     return found
 

@@ -29,7 +29,7 @@ from mer_ray.io.track import Curve
 from mer_ray.io.vad_names import dimension, key
 from mer_ray.sources import manifest_columns, manifest_labels
 from mer_ray.sources.manifest_labels import Labels, Scale
-from mer_ray.sources.manifest_table import Row, Table, open_table
+from mer_ray.sources.manifest_table import Table, open_table
 
 WANTED = (
     "give a row a point, with columns such as track_id, time_s, valence, arousal; or a row a song, with columns such as"
@@ -42,6 +42,9 @@ _MILLISECONDS = ("timems", "frametimems", "timemsec", "timemilliseconds", "times
 _AT = re.compile(r"(?:[a-z]+[_\s]*)?(\d+(?:\.\d+)?)\s*(ms|s)", re.IGNORECASE)
 _OF_FILES = re.compile(r"cont(?:inuous)?|dynamic|averaged|per[_\s-]?(?:second|song)", re.IGNORECASE)
 """Words in the names of files that say nothing of the dimension."""
+
+
+_EMPTY = ("", None)
 
 
 @dataclass
@@ -77,7 +80,7 @@ def read(files: Sequence[str | Path], dimensions: Sequence[str], scale: Scale, s
         InputError: With the file, and row where there is one: it cannot be read, has neither layout, holds values
             outside the scale, or times in another unit than its header says.
     """
-    found, points = Curves(), _Points({})
+    found, points = Curves(), _Points()
     for name in files:
         file = Path(name).expanduser()
         called = f"table of curves {file}"
@@ -89,7 +92,7 @@ def read(files: Sequence[str | Path], dimensions: Sequence[str], scale: Scale, s
             where = f"{file.name}, row {n}"
             if isinstance(row, TrackError):
                 raise InputError(f"{called}: row {n} {row.message}")
-            layout(_Reader(row, where, n, points, labels, found.errors))
+            layout(_Reader(row, called, where, n, points, labels, found.errors))
         labels.check(called)
         counts = ", ".join(f"{d} {n:,}" for d, n in zip(dimensions, labels.n_values, strict=True) if n)
         if not counts and not found.errors:
@@ -123,10 +126,10 @@ def _rescaled(values: Sequence[float], scale: Scale) -> list[float]:
 
 @dataclass
 class _Points:
-    """Song's id → dimension → its times and values; the table that they came from, for messages."""
+    """Song's id → dimension → its times and values; and (song, dimension) → the table and row that it begins in."""
 
-    of: dict[str, dict[str, tuple[array[float], array[float]]]]
-    tables: dict[tuple[str, str], str] = field(default_factory=dict)
+    of: dict[str, dict[str, tuple[array[float], array[float]]]] = field(default_factory=dict)
+    begins: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
 
     def check_unit(self) -> None:
         """Raises InputError where the times can hardly be seconds."""
@@ -135,7 +138,7 @@ class _Points:
                 steps = np.diff(np.asarray(times))
                 if len(steps) and np.median(steps) >= LONGEST_STEP_S:
                     raise InputError(
-                        f"{self.tables[song, name]}: the points of song {one_line(song, 60)} are "
+                        f"{self.begins[song, name][1]}: the points of song {one_line(song, 60)} are "
                         f"{np.median(steps):g} s apart",
                         "if these times are milliseconds, name the column time_ms",
                     )
@@ -145,7 +148,8 @@ class _Points:
 class _Reader:
     """One row of a table: adds its points, or the error of its song."""
 
-    cells: Row
+    cells: Sequence[Any]
+    table: str
     where: str
     n: int
     points: _Points
@@ -153,7 +157,6 @@ class _Reader:
     errors: dict[str, TrackError]
 
     def cell(self, at: int) -> Any:
-        assert not isinstance(self.cells, TrackError)
         return self.cells[at] if at < len(self.cells) else None
 
     def song(self, at: int) -> str:
@@ -178,12 +181,14 @@ class _Reader:
         name, labels = self.labels.dimensions[index], self.labels
         labels.add_value(self.n, index, value)
         times, values = self.points.of.setdefault(song, {}).setdefault(name, (array("d"), array("d")))
-        self.points.tables.setdefault((song, name), self.where)
+        table, first = self.points.begins.setdefault((song, name), (self.table, self.where))
+        if table != self.table:
+            raise _bad(f"its {name} stands in {first} as well")
         if time_s < 0:
             raise _bad(f"the time {time_s:g} s is before the start")
         if times and time_s <= times[-1]:
             what = "stands twice" if time_s == times[-1] else f"comes after {times[-1]:g} s"
-            raise _bad(f"the time {time_s:g} s of {name} {what} (before it: {self.points.tables[song, name]})")
+            raise _bad(f"the time {time_s:g} s of {name} {what} (the song begins in {first})")
         times.append(time_s)
         values.append(value)
 
@@ -259,10 +264,13 @@ def _of_point(row: _Reader, song_at: int, time_at: int, per_s: float, columns: d
 def _of_song(row: _Reader, song_at: int, at: dict[int, float], index: int) -> None:
     song, name = row.song(song_at), row.labels.dimensions[index]
     try:
-        if (before := row.points.tables.get((song, name))) is not None:
-            raise _bad(f"its {name} stands in {before} as well")
+        if (before := row.points.begins.get((song, name))) is not None:
+            raise _bad(f"its {name} stands in {before[1]} as well")
+        cells, n = row.cells, len(row.cells)
         for i, time_s in at.items():
-            value = row.number(i, f"{name} at {time_s:g} s")
+            if i >= n or cells[i] in _EMPTY:  # most cells, since the table is as wide as the longest song is long
+                continue
+            value = row.number(i, name)
             if value is not None:
                 row.add(song, index, time_s, value)
     except TrackError as error:

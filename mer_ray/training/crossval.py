@@ -36,9 +36,16 @@ class Part:
 
 @dataclass(frozen=True)
 class FoldResult:
-    """predicted: (n, D) in 0..1, of the fold's own tracks. members: one of each part."""
+    """Of the fold's own n tracks.
+
+    Attributes:
+        predicted: (n, D) in 0..1.
+        curves: (n_i, D) at the n_i times of its labels, of each track that has labels over time.
+        members: One of each part.
+    """
 
     predicted: np.ndarray
+    curves: list[np.ndarray]
     members: list[Regressor]
 
 
@@ -100,13 +107,18 @@ def train_fold(
             model = create(recipe, on_epoch=partial(on_epoch, part.number), placement=placement, checkpoint=state)
             own = inside.frames, inside.labels, inside.groups
             options: dict[str, Any] = {"weights": weights, "seed": part.seed, "dimensions": inside.dimensions}
+            if recipe.over_time:
+                options["curves"] = inside.curves
             if validation.any() and models.is_network(recipe.network):
                 options["validation"] = validation
             member = model.fit(*own, **options)
             if checkpoints and (placement is None or placement.is_first):
                 checkpoints.write_member(part.number, member)
         members.append(member)
-    return FoldResult(np.stack([p.value for p in ensemble(members, outside.frames)]), members)
+    made = ensemble(members, outside.frames)
+    pairs = zip(made, outside.curves, strict=False)  # without any curves there are none
+    curves = [prediction.at(curve.time_s) for prediction, curve in pairs if curve is not None]
+    return FoldResult(np.stack([p.value for p in made]), curves, members)
 
 
 def read_member(checkpoints: Checkpoints, number: int, recipe: Recipe) -> Regressor | None:
@@ -129,4 +141,5 @@ def whole(recipe: Recipe, data: Examples, seed: int) -> Regressor:
     """
     weights = label_weights(data.labels, data.errors)
     own = data.frames, data.labels, data.groups
-    return create(recipe).fit(*own, weights=weights, seed=seed, dimensions=data.dimensions)
+    curves = data.curves if recipe.over_time else ()
+    return create(recipe).fit(*own, weights=weights, seed=seed, dimensions=data.dimensions, curves=curves)

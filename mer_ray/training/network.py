@@ -18,6 +18,7 @@ from mer_ray import models
 from mer_ray.errors import InputError, ModelError
 from mer_ray.features.joined import Frames
 from mer_ray.models import windows
+from mer_ray.models.curves import Curve, OverTime
 from mer_ray.models.regressor import NOT_LEARNT, OF_ANOTHER, Regressor, TrackPrediction, known_labels, names
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_holdout
@@ -68,9 +69,12 @@ class Network(Regressor):
         weights: np.ndarray | None = None,
         seed: int = 0,
         dimensions: Sequence[str] = (),
+        curves: Sequence[Curve | None] = (),
         validation: np.ndarray | None = None,
     ) -> Self:
         """See `Regressor.fit`. Returns the moving average of the weights at the epoch of the lowest validation loss.
+
+        An epoch has a window of each track; with curves as many as fit into the labelled part of the track.
 
         Args:
             validation: mask (N,) of the validation set for early stopping; None draws whole groups. If it is empty, the
@@ -80,23 +84,27 @@ class Network(Regressor):
         """
         recipe, placement = self.recipe, self.placement
         labels, weights = known_labels(labels, weights, groups, dimensions)
-        known, targets = np.isfinite(labels), recipe.targets(labels.shape[1])
+        targets = recipe.targets(labels.shape[1])
         if validation is None:
             validation = grouped_holdout(groups, HOLDOUT, seed, labels)
-        own, judging = np.flatnonzero(~validation), np.flatnonzero(validation)
-        if not known[own].any(axis=0).all():
-            lacking = names(dimensions, len(targets))[known[own].any(axis=0).argmin()]
+        own = np.flatnonzero(~validation)
+        over_time = OverTime(labels, curves)
+        samples = self._window_labels(over_time, tracks, own) if over_time else labels[own]
+        if (missing := np.isnan(samples).all(axis=0)).any():
+            lacking = names(dimensions, len(targets))[missing.argmax()]
             raise InputError(
                 f"{lacking} cannot be learnt: all of its labels are in the validation set",
                 NOT_LEARNT,
             )
-        judged = known & np.array(targets, bool)
-        judging = judging if judged[judging].any() else own
-        scaler = Scaler.of([tracks[i] for i in own.tolist()], labels[own])
-        y = np.nan_to_num(scaler.labels(labels))  # their weight is 0
+        scaler = Scaler.of([tracks[i] for i in own.tolist()], samples)
+        for judging in (np.flatnonzero(validation), own):
+            wanted = scaler.labels(self._window_labels(over_time, tracks, judging) if over_time else labels[judging])
+            judged = (np.isfinite(wanted) & np.array(targets, bool)).T
+            if judged.any():
+                break
         counts = (weights * np.array(targets, np.float32) * len(targets) / sum(targets)).astype(np.float32)
-        lengths = np.array([len(t) for t in tracks])
-        judging_tracks, judged = [tracks[i] for i in judging.tolist()], judged[judging].T
+        earliest, choices, each = self._drawn_from(over_time, tracks)
+        own, judging_tracks = np.repeat(own, each[own]), [tracks[i] for i in judging.tolist()]
 
         n_dims, outputs = tracks[0].shape[1], losses.outputs(recipe.loss, len(targets))
         graph, state, rest = split(recipe.network, n_dims, recipe.hop_s, seed, outputs)
@@ -128,15 +136,17 @@ class Network(Regressor):
             order = np.resize(rng.permutation(len(own)), batches * size).reshape(batches, -1)
             for step, chosen in enumerate(order, start=progress["epoch"] * batches):
                 rows = own[chosen]
-                first = rng.integers(0, np.maximum(1, lengths[rows] - self.window + 1))
+                first = earliest[rows] + rng.integers(0, choices[rows])
                 local = placement.rows(size)  # every process draws the same numbers and cuts its own windows
                 x, mask = windows.cut(tracks, rows[local], first[local], self.window, scaler.frames)
-                batch = [placement.batch(a) for a in (x, mask, y[rows[local]], counts[rows[local]])]
+                y = scaler.labels(over_time.of(rows[local], *self._seconds(first[local])))
+                count = np.where(np.isfinite(y), counts[rows[local]], 0)  # an unknown label has no weight
+                batch = [placement.batch(a) for a in (x, mask, np.nan_to_num(y), count)]
                 changed, loss = _step(*static, rates[step], shares[step], numbers, rest, now.changing, *batch)
                 now = replace(now, **changed)
                 step_losses.append(loss)
             out, owner = compiled.standardised(placement.local(now.average), scaler, judging_tracks, self.window)
-            error = windows.track_means(out, owner, len(judging)) - y[judging]
+            error = (out if over_time else windows.track_means(out, owner, len(judging))) - wanted
             valid_loss = placement.agree(float(np.mean(error.T[judged] ** 2)))
             train_loss = float(np.mean([np.asarray(placement.local(v)) for v in step_losses]))
             progress["losses"].append([train_loss, valid_loss])
@@ -156,6 +166,27 @@ class Network(Regressor):
         self.arrays = {**flat(placement.local(now.best)), **scaler.arrays()}
         self.targets, self.curve = targets, np.array(progress["losses"]).reshape(-1, 2)
         return self
+
+    def _seconds(self, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Start and end of windows from frames ``first`` on."""
+        return first * self.hop_s, (first + self.window) * self.hop_s
+
+    def _window_labels(self, over_time: OverTime, tracks: Sequence[Frames], rows: np.ndarray) -> np.ndarray:
+        """The labels (W, D) of every window of some tracks."""
+        owner, first = windows.all_starts([tracks[i] for i in rows.tolist()], self.window)
+        return over_time.of(rows[owner], *self._seconds(first))
+
+    def _drawn_from(self, over_time: OverTime, tracks: Sequence[Frames]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Per track: the earliest first frame of a training window, the number of them, and the windows of an epoch."""
+        last = np.maximum(0, np.array([len(t) for t in tracks]) - self.window)
+        if not over_time:
+            return np.zeros_like(last), last + 1, np.ones_like(last)
+        spans = np.array([over_time.span_s(i) for i in range(len(tracks))]) / self.hop_s
+        spans = np.minimum(spans, last[:, None] + self.window)
+        earliest = np.minimum(spans[:, 0].astype(int), last)
+        latest = np.clip(np.ceil(spans[:, 1]).astype(int) - self.window, earliest, last)
+        each = np.maximum(1, np.rint((spans[:, 1] - spans[:, 0]) / self.window)).astype(int)
+        return earliest, latest - earliest + 1, each
 
     def predict(self, tracks: Sequence[Frames]) -> list[TrackPrediction]:
         """See `Regressor.predict`. The prediction is the mean over windows that overlap by half."""

@@ -29,6 +29,7 @@ class Recipe:
             the weights themselves.
         target: The index of the one dimension to train on; None for all.
         hops: Seconds between the frames of each feature, where there are several.
+        over_time: Train on labels over time, of the tracks that have them.
     """
 
     network: str
@@ -45,6 +46,7 @@ class Recipe:
     ema: float = DEFAULTS["ema"]
     target: int | None = None
     hops: tuple[float, ...] = ()
+    over_time: bool = False
 
     def targets(self, n_dimensions: int) -> tuple[int, ...]:
         """1 for each dimension that is trained on, 0 for the others."""

@@ -158,6 +158,7 @@ def choose(
                 seed=slot.seed(seed, "train"),
                 validation=holdout,
                 dimensions=seen.dimensions,
+                curves=seen.curves if own.over_time else (),
             )
         except InputError:
             if score(curve) > WORST:

@@ -35,11 +35,15 @@ def used(train: TrainConfig, network: str | None, split: str = GROUPS, folds: in
         split: How runs are evaluated (`evaluation.protocol`).
         folds: The number of given folds; 1 for a given test set.
     """
-    names, own = (models.uses(network), models.defaults(network)) if network else (models.SPLITS, {})
+    names, own = (models.uses(network), models.defaults(network, train.targets)) if network else (models.SPLITS, {})
     explicit = train.model_dump(exclude=set(RESOURCES))
     settings = {k: own.get(k) if v is None else v for k, v in explicit.items() if k in names}
+    if train.targets == "track":
+        settings.pop("targets", None)  # runs of earlier versions do not name it
     if train.seeds:
         settings["seeds"] = train.seeds
+    if train.source_bias and network:
+        settings["source_bias"] = True
     return settings if split == GROUPS else {**settings, "split": split, "folds": folds}
 
 
@@ -72,6 +76,15 @@ def check_size(dataset: Dataset, folds: int) -> None:
             )
 
 
+def check_curves(train: TrainConfig, dataset: Dataset) -> None:
+    """Raises InputError where labels over time are to be learnt, and there are none."""
+    if train.targets == "curve" and not any(curve is not None for curve in dataset.curves):
+        raise InputError(
+            "train.targets is curve, but no labelled track has labels over time",
+            "name their tables in collect.curves and run `mer-ray collect`, or set train.targets=track",
+        )
+
+
 def check_partitions(dataset: Dataset, fold: np.ndarray) -> None:
     """Raises InputError where a fold leaves less than two groups to learn a dimension from. fold: (R, N)."""
     groups = np.asarray(dataset.groups, dtype=object)
@@ -87,7 +100,7 @@ def check_partitions(dataset: Dataset, fold: np.ndarray) -> None:
 
 def check_same(workspace: Workspace, recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raises WorkspaceError where a finished run was trained with other settings."""
-    now = {**dict.fromkeys({"seeds"} & set(recorded)), **settings}
+    now = {**dict.fromkeys({"seeds", "targets", "source_bias"} & set(recorded)), **settings}
     changes = [f"train.{k} was {recorded.get(k)!r}, now {v!r}" for k, v in now.items() if recorded.get(k) != v]
     if changes:
         raise WorkspaceError(

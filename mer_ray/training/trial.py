@@ -146,7 +146,9 @@ class Trial:
                 own |= choice["settings"]
         window = window_frames(own["window_s"], self.feature.hop_s)
         names, hops = [n for n in Recipe.__dataclass_fields__ if n in own], part_hops(self.feature)
-        return Recipe(network, self.feature.hop_s, window, hops=hops, **{n: own[n] for n in names})
+        over_time = own.get("targets") == "curve"
+        settings = {n: own[n] for n in names}
+        return Recipe(network, self.feature.hop_s, window, hops=hops, over_time=over_time, **settings)
 
 
 class Order:

@@ -7,6 +7,7 @@ results of music psychology (`style`, with its sources), to a score (`compositio
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mer_ray.errors import TrackError
 
 _URI = re.compile(r"demo:(-?\d{1,40})/(\d{1,18})/(\d+(?:\.\d+)?)")
 _SECONDS = (0.1, 3600.0)
+_OVERLAP_S = 1.0  # in which a section fades out
 
 
 def render(uri: str) -> tuple[np.ndarray, int]:
@@ -33,6 +35,25 @@ def render(uri: str) -> tuple[np.ndarray, int]:
     manner = style.choose(affect(seed, index), lead, stream(seed, index, "style"))
     notes = composition.compose(manner, seconds, stream(seed, index, "score"))
     return synth.perform(notes, manner, seconds, stream(seed, index, "synth")), synth.RATE
+
+
+def render_sections(
+    sections: Sequence[tuple[tuple[float, float, float], float]], seed: int, index: int
+) -> tuple[np.ndarray, int]:
+    """Render a song whose affect changes: sections of ((valence, arousal, dominance), seconds), one after the other.
+
+    Its sections share key, metre and lead, and what else is drawn for the style of the cue ``index``; each fades out
+    under the next one. The same arguments give the same samples, as of `render`.
+    """
+    lead = synth.LEADS[stream(seed, index // CUES_PER_COMPOSER, "lead").integers(len(synth.LEADS))]
+    ends = np.rint(np.cumsum([0.0, *(seconds for _, seconds in sections)]) * synth.RATE).astype(int)
+    out = np.zeros(ends[-1] + round(_OVERLAP_S * synth.RATE) + 1, np.float32)
+    for number, ((own, seconds), start) in enumerate(zip(sections, ends[:-1], strict=True)):
+        manner = style.choose(own, lead, stream(seed, index, "style"))
+        notes = composition.compose(manner, seconds, stream(seed, index, f"score {number}"))
+        played = synth.perform(notes, manner, seconds + _OVERLAP_S, stream(seed, index, f"synth {number}"))
+        out[start : start + len(played)] += played
+    return np.clip(out[: ends[-1]], -1, 1), synth.RATE
 
 
 def fetch(uri: str, path: Path) -> None:
