@@ -241,7 +241,7 @@ def test_tracks_get_their_curves_and_a_rating_where_they_have_none(tmp_path, mer
     assert code == 0
     for said in (
         "2 tracks have labels over time",
-        "curves of 1 songs belong to no track",
+        "curves of 1 songs belong to no track of the manifest: 77",
         "ratings that are the mean of the track's curve: valence 1",
     ):
         assert said in out
@@ -277,6 +277,33 @@ def test_tracks_without_ids_are_found_by_their_files_names(tmp_path, mer_ray):
     assert failure["reason"] == "bad_curve"
     assert "dynamic_annotations.csv, row 3: song 4: arousal is not a number" in failure["message"]
     assert "1 tracks have labels over time" in out
+
+
+ALIKE = {
+    "files": ("path,artist,title\nx/1.mp3,A,x\n", "path,artist,title\ny/1.mp3,B,y\n"),
+    "ids": ("track_id,artist,title\n1,A,x\n", "track_id,artist,title\n1,B,y\n"),
+}
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_a_song_that_could_be_two_tracks_is_refused(tmp_path, mer_ray, kind):
+    """The curves of one data set's song 1 are no labels of another's."""
+    first, second = (written(tmp_path / n / f"{n}.csv", t) for n, t in zip(("deam", "pmemo"), ALIKE[kind], strict=True))
+    written(tmp_path / "c.csv", PMEMO)
+    own = ["--set", f"collect.curves={tmp_path / 'c.csv'}", "--set"]
+    code, _, err = mer_ray("collect", "--workspace", tmp_path / "w", *own, f"collect.manifest={first},{second}")
+    assert code == 2
+    assert "song 1 in collect.curves could be two tracks" in err
+    assert str(first.parent) in err
+    assert str(second.parent) in err
+    assert not Workspace(tmp_path / "w").has("tracks")
+    # The same track, named twice, is one.
+    code, out, _ = mer_ray("collect", "--workspace", tmp_path / "w", *own, f"collect.manifest={first}")
+    assert code == 0
+    assert "1 tracks have labels over time" in out
+    written(first, ALIKE[kind][0] + ALIKE[kind][0].splitlines()[1])
+    assert mer_ray("collect", "--workspace", tmp_path / "w")[0] == 0
+    assert [f["reason"] for f in Workspace(tmp_path / "w").failures("collect")] == ["duplicate"]
 
 
 def test_curves_of_other_songs_are_an_error(tmp_path, mer_ray):
