@@ -310,10 +310,10 @@ class Source(TrackSource):
         """
         song = track.own_id or (locations.title_of(track.uri) if track.uri else "")
         if song in self._curves.songs:
-            own = f"track_id {song} in {manifest}" if track.own_id else str(track.uri)
-            if (other := self._songs.setdefault(song, own)) != own:
+            this = f"track_id {song} in {manifest}" if track.own_id else str(track.uri)
+            if (other := self._songs.setdefault(song, this)) != this:
                 raise InputError(
-                    f"song {one_line(song, 60)} in collect.curves could be two tracks: {other} and {own}",
+                    f"song {one_line(song, 60)} in collect.curves could be two tracks: {other} and {this}",
                     "give tracks and curves a track_id that no other data set has, as in deam-1",
                 )
         if song in self._curves.errors:

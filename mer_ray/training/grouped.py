@@ -77,7 +77,7 @@ def changed(workspace: Workspace, feature: FeatureSpec, details: Mapping[str, An
     if described["key"] != _key(data.load(workspace, finest, with_frames=False), finest):
         return True
     now = data.load(workspace, feature, read(workspace).of, with_frames=False)
-    return now.fingerprint(feature, details.get("settings", {})) != details.get("data", "")
+    return bool(now.fingerprint(feature, details.get("settings")) != details.get("data"))
 
 
 def _key(dataset: data.Dataset, feature: FeatureSpec) -> str:
