@@ -162,6 +162,9 @@ def test_tidy_and_wide_tables_say_the_same(tmp_path, songs, start, step):
         ("c.csv", "song_id,time,valence\n1,0,0.2,9\n", "row 1 has 4 cells"),
         ("arousal.csv", "song_id,sample_500ms,sample_0ms\n1,0,0\n", "not in ascending order"),
         ("c.csv", "song_id,time,valence\n1,15000,0\n1,15500,0\n", "name the column time_ms"),
+        ("c.csv", "song_id,time,valence\n1,0,0\n1,20,0\n1,40,0\n1,30020,0\n", "reach to 30020 s"),
+        ("c.csv", "song_id,time,valence\n1,30020,0\n", "name the column time_ms"),
+        ("arousal.csv", "song_id,mean_0ms,sd_500ms\n1,0.5,0.1\n", "of several kinds: mean... and sd..."),
         ("c.csv", "song_id,time,valence\n1,0,0\n1,1,-0.5\n2,0,3\n", "valence runs from -0.5 to 3, outside in 2 of 3"),
         ("c.csv", "song_id,time,valence\n1,0,0\n1,1,-0.5\n", "--set collect.curve_scale=[-1,1]"),
         ("c.csv", "song_id,time,valence\n1,0,0\n1,1,-0.5\n", "mend row 2"),
@@ -173,6 +176,16 @@ def test_a_table_that_cannot_be_meant_is_refused_by_name(tmp_path, name, text, s
         read(written(tmp_path / name, text))
     assert said in str(caught.value)
     assert name in str(caught.value)
+
+
+def test_a_scale_that_the_labels_hardly_use_is_told(tmp_path):
+    """Labels on 0..1, declared as -1..1, would all lie in the upper half."""
+    rows = "".join(f"1,{t},{t / 30}\n" for t in range(30))
+    file = written(tmp_path / "c.csv", f"song_id,time_s,valence\n{rows}")
+    (said,) = [note for note in read(file, scale=(-1, 1)).notes if "all labels lie" in note]
+    assert said.startswith("c.csv: all labels lie in 0..0.966667: if -1..1 is not the scale")
+    assert said.endswith("set collect.curve_scale")
+    assert not [note for note in read(file).notes if "all labels lie" in note]
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path):

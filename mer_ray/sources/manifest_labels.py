@@ -191,14 +191,19 @@ class Labels:
         lines = [
             f"labels on the scale {low:g}..{high:g}: {self.labelled:,} of {self.n:,} rows have a label{counts}{errors}"
         ]
+        return [*lines, *self.doubts()]
+
+    def doubts(self) -> list[str]:
+        """A remark where the labels use so little of the scale that it may be another."""
+        low, high = self.scale
         lowest, highest = min(self.lowest), max(self.highest)
         is_strange = highest - lowest < (high - low) / 8 or (low < 0 <= lowest)
-        if self.labelled >= _ENOUGH and is_strange:
-            lines.append(
-                f"all labels lie in {lowest:g}..{highest:g}: if {low:g}..{high:g} is not the scale that they were rated"
-                f" on, set {self.setting}"
-            )
-        return lines
+        if max(self.n_values) < _ENOUGH or not is_strange:
+            return []
+        return [
+            f"all labels lie in {lowest:g}..{highest:g}: if {low:g}..{high:g} is not the scale that they were rated"
+            f" on, set {self.setting}"
+        ]
 
     def _by_dimension(self, counts: Sequence[int]) -> str:
         return ", ".join(f"{d} {n:,}" for d, n in zip(self.dimensions, counts, strict=True))
