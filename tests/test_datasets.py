@@ -329,6 +329,17 @@ def test_a_track_twice_and_a_row_cut_are_one_line(convert, tmp_path, damage, nam
     assert not Path("datasets").exists()
 
 
+def test_a_link_to_a_folder_stays_one(convert, tmp_path):
+    MINIATURES["eerola"].build(tmp_path / "copy")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for _ in range(2):
+        assert convert("eerola", tmp_path / "copy", "--out", "link")[0] == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "eerola.csv").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "disk", "link"]
+
+
 def test_a_dimension_without_labels_over_time_is_told(convert, tmp_path):
     MINIATURES["emomusic"].build(tmp_path / "copy")
     file = tmp_path / "copy/annotations/arousal_cont_average.csv"

@@ -46,7 +46,7 @@ def run(name: str, folder: str, output: str | None) -> list[str]:
     contents = dataset.read(copy)
     _check(dataset, contents, copy)
     digests = copy.digests()
-    _write(out, _files(dataset, contents, digests))
+    _write(out.resolve(), _files(dataset, contents, digests))  # what a link leads to
     return [
         dataset.title,
         *_found(dataset, contents, copy),
