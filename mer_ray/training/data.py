@@ -20,6 +20,8 @@ from mer_ray.models import curves as label_curves
 from mer_ray.models.curves import Curve
 from mer_ray.training.groups import track_groups
 
+AFTER_END_S = 1.0
+"""Up to so late, a label may belong to the last part of the audio."""
 _NO_FRAMES = np.zeros((0, 0), np.float32)
 
 
@@ -166,6 +168,28 @@ def load(
         frames=[frames_of(feature, {name: frames[i] for name, frames in own.items()}) for i in labelled],
         audio=[hashes.get(i) or (described[i]["uri"] if by_path else None) or "" for i in labelled],
     )
+
+
+def beyond_audio(workspace: Workspace, dataset: Dataset) -> list[str]:
+    """A remark where labels over time go on for over `AFTER_END_S` after their audio has ended.
+
+    Their times are then frames, or those of a longer excerpt than the file, and windows get other labels than theirs.
+    """
+    audio = workspace.read("audio", ["track_id", "duration_s"]) if dataset.curves else None
+    lengths = dict(zip(*audio.to_pydict().values(), strict=True)) if audio is not None else {}
+    ends = (
+        (i, float(curve.time_s[np.isfinite(curve.values).any(axis=1)].max(initial=0.0)), lengths.get(i) or np.inf)
+        for i, curve in zip(dataset.ids, dataset.curves, strict=False)
+        if curve is not None
+    )
+    late = [(i, last, length) for i, last, length in ends if last > length + AFTER_END_S]
+    if not late:
+        return []
+    i, last, length = max(late, key=lambda track: track[1] - track[2])
+    return [
+        f"labels over time of {len(late):,} tracks go on after their audio has ended (track {i}: a label at {last:g} "
+        f"s, audio of {length:.4g} s): check whether they are in seconds from the start of these files"
+    ]
 
 
 def labelled_dimensions(workspace: Workspace) -> tuple[str, ...]:
