@@ -436,6 +436,16 @@ def test_one_letter_beside_the_other_is_understood_whichever_is_wanted(tmp_path,
     assert track.ratings == tuple(wanted[d] for d in dimensions if d in wanted)
 
 
+@pytest.mark.parametrize("name", ["Arousal (1-9)", "arousal [1,9]", "arousal (1 to 9)", "arousal (1.0 – 9.0)"])
+def test_a_column_s_name_that_states_another_scale_is_told(tmp_path, name):
+    file = written(tmp_path / "m.csv", f'path,valence [−1..1],"{name}"\na,0.5,5\n')
+    said = "\n".join(manifest.understood(file, (1, 9), ("arousal",)))
+    assert "called otherwise" not in said
+    said = "\n".join(manifest.understood(file, (0, 10), ("valence", "arousal")))
+    assert f"read on the scale 0..10, and called otherwise: valence [−1..1], {name}" in said
+    assert "called otherwise" not in notes(written(tmp_path / "n.csv", "path,valence,arousal (n)\na,0.5,0.5\n"))
+
+
 def test_labels_of_the_dimensions_that_are_named(tmp_path):
     text = "path,Valence,mean_tension,Energy (1-9),tension_std,n_raters,dominance\na,1,5,,2,4,3\n"
     file = written(tmp_path / "m.csv", text)

@@ -23,6 +23,7 @@ _WORDS = {
 }
 _SHORT = {"valence": ("val", "v"), "arousal": ("aro", "ar", "a"), "dominance": ("dom", "d")}
 _RANGE = re.compile(r"[(\[]\s*[-+−\d.,\s]+(?:-|–|\.\.|to|,|;|:)\s*[-+−\d.\s]+[)\]]")
+_ENDS = re.compile(r"([-+−]?\d+(?:[.,]\d+)?)\s*(?:-|–|\.\.|to|,|;|:)\s*([-+−]?\d+(?:[.,]\d+)?)")
 _RATERS = "raters|annotators|annotations|ratings|participants|subjects|workers|votes|responses"
 _KINDS = {
     "se": "(?:sem?|stderr(?:or)?|standarderror)",
@@ -36,6 +37,16 @@ RATERS = re.compile(f"(?:n|num|number|count)(?:of)?(?:the)?(?:{_RATERS})|raters|
 def key(name: str) -> str:
     """A column's name without case, blanks and punctuation, in one Unicode form."""
     return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())
+
+
+def scale(name: str) -> tuple[float, float] | None:
+    """The lowest and highest value that a column's name states in brackets, as in ``arousal (1-9)``; else None."""
+    stated = _RANGE.search(name)
+    ends = _ENDS.search(stated[0]) if stated else None
+    if ends is None:
+        return None
+    low, high = (float(end.replace("−", "-").replace(",", ".")) for end in ends.groups())
+    return (low, high) if low < high else None
 
 
 def meaning(name: str, dimensions: Sequence[str] = DIMENSIONS) -> tuple[str, str] | None:

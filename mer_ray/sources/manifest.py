@@ -89,7 +89,7 @@ def understood(manifest: str | Path, scale: Scale = (0.0, 1.0), dimensions: Sequ
     file, own = Path(manifest).expanduser(), tuple(dimensions)
     table, names = _opened(file, own)
     found = _survey(file, scale, own)
-    notes = [*table.notes, names.note(), *names.notes]
+    notes = [*table.notes, names.note(), *names.notes, *names.doubts(scale, own)]
     marks = [f"{_NAMED[mark]}({n:,} rows)" for mark, n in found.separators.most_common()]
     if marks and (len(marks) > 1 or ";" not in found.separators):
         notes.append(f"tags are separated by {' and by '.join(marks)}")

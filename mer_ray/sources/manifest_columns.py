@@ -12,6 +12,7 @@ from mer_ray.errors import InputError, TrackError
 from mer_ray.io.identity import digest, one_line
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.vad_names import RATERS, is_spelled_out, key, meaning
+from mer_ray.io.vad_names import scale as stated_scale
 
 _NAMES = {
     "path": "path filepath fullpath audiopath trackpath songpath clippath location filelocation audiofile"
@@ -71,6 +72,14 @@ class Columns:
         more = [f"and {len(left) - _SHOWN} more"] if len(left) > _SHOWN else []
         line = f"columns read: {', '.join(taken)}"
         return line + (f"; not used: {', '.join([*left[:_SHOWN], *more])}" if left else "")
+
+    def doubts(self, scale: tuple[float, float], dimensions: Sequence[str]) -> list[str]:
+        """A remark where the names of labels' columns state another scale than the one that they are read on."""
+        stated = {name: stated_scale(name) for d in dimensions if d in self.at for name in [self.names[self.at[d]]]}
+        other = [_shown(name) for name, found in stated.items() if found is not None and found != tuple(scale)]
+        if not other:
+            return []
+        return [f"read on the scale {scale[0]:g}..{scale[1]:g}, and called otherwise: {', '.join(other)}"]
 
 
 def n_known(names: Sequence[str], dimensions: Sequence[str] = DIMENSIONS) -> int:
