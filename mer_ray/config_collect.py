@@ -43,6 +43,11 @@ def _manifests(value: Any) -> Any:
     return config_file.names(value) if is_list else value
 
 
+def _called(path: Path) -> tuple[str, ...]:
+    """What a manifest's data set can be called, the shortest first."""
+    return path.stem, f"{path.parent.name}/{path.stem}", f"{path.parent.name}/{path.name}", path.as_posix()
+
+
 class Section(BaseModel):
     """A group of settings. An unknown key is an error."""
 
@@ -143,8 +148,9 @@ class CollectConfig(Section):
         path = Path(manifest).expanduser()
         if len(self.manifests) < 2:
             return None
-        same = [other for other in self.manifests if Path(other).stem == path.stem]
-        return path.stem if len(same) == 1 else f"{path.absolute().parent.name}/{path.stem}"
+        ways = [_called(Path(other).expanduser().absolute()) for other in self.manifests]
+        own = _called(path.absolute())
+        return next((name for i, name in enumerate(own) if [w[i] for w in ways].count(name) == 1), own[-1])
 
     def _check_manifests(self) -> None:
         if self.curves and "source" in self.model_fields_set and self.source != "manifest":
@@ -152,7 +158,7 @@ class CollectConfig(Section):
         names = [Path(file).name for file in self.manifests]
         if len(set(names)) < len(names) and isinstance(self.scale, dict):
             raise ValueError("scale names manifests by their files' names, and two of them have the same")
-        if len({*map(str, self.manifests)}) < len(names):
+        if len({Path(file).expanduser().resolve() for file in self.manifests}) < len(names):
             raise ValueError("a manifest is named twice")
         if not isinstance(self.scale, dict) or not names:
             return

@@ -96,7 +96,7 @@ def test_a_row_that_repeats_another_is_a_failure_that_names_both(tmp_path, mer_r
     manifest = write(tmp_path / "m.csv", "1.wav,A,B,C,0,0,0", "1.wav,a,b,c,1,1,1")
     assert mer_ray("collect", "--workspace", tmp_path / "w", "--set", f"collect.manifest={manifest}")[0] == 0
     (failed,) = Workspace(tmp_path / "w").failures()
-    assert failed["reason"] == "duplicate"
+    assert failed["reason"] == "other_label"
     assert "same artist, title, album and file" in failed["message"]
     assert failed["message"].count("1.wav") == 2
 
@@ -139,6 +139,16 @@ def test_an_id_that_comes_twice_is_a_failure(tmp_path, mer_ray):
     (failed,) = Workspace(tmp_path / "w").failures()
     assert (failed["reason"], "same track_id 7" in failed["message"]) == ("duplicate", True)
     assert tracks(tmp_path / "w", "track_id", "title") == [("7", "B")]
+
+
+def test_a_row_a_rater_is_told_as_other_labels_of_the_same_track(tmp_path, mer_ray):
+    rows = ["1,ann,0.1,0.5", "1,bob,0.9,0.5", "2,ann,0.5,0.5", "2,bob,0.5,0.5"]
+    manifest = write(tmp_path / "m.csv", *rows, header="song_id,rater,valence,arousal\n")
+    assert mer_ray("collect", "--workspace", tmp_path / "w", "--set", f"collect.manifest={manifest}")[0] == 0
+    found = {f["reason"]: f["message"] for f in Workspace(tmp_path / "w").failures()}
+    assert found.keys() == {"other_label", "duplicate"}
+    assert found["other_label"].endswith("which was kept, with another label: valence 0.9, not 0.1 (in 0..1)")
+    assert "another label" not in found["duplicate"]
 
 
 # several manifests -------------------------------------------------------------------------------------------------

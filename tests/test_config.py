@@ -99,6 +99,7 @@ def test_an_unknown_key_is_named_with_its_likely_meaning(assignment, message):
         ("collect={manifest: a.csv, scale: {a: [1, 0]}}", ["[lowest, highest]"]),
         ("collect={manifest: [x/a.csv, y/a.csv], scale: {a: [0, 1]}}", ["two of them have the same"]),
         ("collect={manifest: 'a.csv,a.csv'}", ["named twice"]),
+        ("collect={manifest: 'a.csv,./b/../a.csv'}", ["named twice"]),
         ("collect={manifest: a.csv, scale: {a: [0, 1]}, curves: c.csv}", ["curve_scale must be set"]),
         ("collect={folder: m, curves: c.csv}", ["set manifest as well"]),
         ("collect.manifest=s3://bucket/m.csv,b.csv", ["paths of this machine", "s3://bucket"]),
@@ -167,6 +168,9 @@ def test_several_manifests_and_their_curves_start_at_the_file_s_folder(tmp_path)
     assert config.load(tmp_path / "d.yaml").collect.manifests == [f"{tmp_path}/a,b.csv"]
     same = config.load(None, ["collect.manifest=x/m.csv,y/m.csv"]).collect
     assert [same.dataset_of(m) for m in same.manifests] == ["x/m", "y/m"]
+    names = ["/x/1/m.csv", "/y/1/m.csv", "/y/1/m.json", "/z/n.csv"]
+    alike = config.load(None, [f"collect.manifest={','.join(names)}"]).collect
+    assert [alike.dataset_of(m) for m in names] == ["/x/1/m.csv", "/y/1/m.csv", "1/m.json", "n"]
     assert Config().train.folds == 5  # the defaults are not shared
 
 

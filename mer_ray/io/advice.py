@@ -14,6 +14,7 @@ ADVICE = {
     "bad_split": "Mend the row's split: train, valid or test; or leave the cell empty.",
     "bad_tags": "Mend the row's tags: `sad; slow`, or `sad:80; slow:20` with weights of 0 or more.",
     "bad_uri": "Mend the address: a path, http(s)://, s3://, gs:// or another store's.",
+    "other_label": "Give one row a track, with the mean over raters as its label: the first of these rows was taken.",
     "duplicate": "Nothing, if they are the same music: one is kept. Else tell them apart by title, or give track_id.",
     "incomplete": "Give the row an artist and a title, or a path; or track_id alone, where no row has either.",
     "lastfm_error": "Run `mer-ray collect` again; if it comes back, ask Last.fm for that track by hand.",

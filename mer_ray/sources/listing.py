@@ -168,6 +168,11 @@ def _repeat(row: dict[str, Any], first: dict[str, Any]) -> TrackError:
     if row["kind"] == "name" and not row["uri"]:
         same["name"] = "artist, title and album"
     message = f"{_named(row)} has the same {same[row['kind']]} as {_named(first)}, which was kept"
+    given, kept = ({r["dimension"]: r["value"] for r in of["ratings"] or ()} for of in (row, first))
+    is_same = row["uri"] == first["uri"] and row["dataset"] == first["dataset"]
+    if is_same and (other := next((d for d in given if d in kept and given[d] != kept[d]), None)):
+        message += f", with another label: {other} {given[other]:.4g}, not {kept[other]:.4g} (in 0..1)"
+        return TrackError("other_label", message)
     return TrackError("duplicate", message)
 
 
