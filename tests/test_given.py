@@ -329,6 +329,7 @@ def test_leakage_of_the_split_is_said_everywhere_and_forbids_nothing(trained):
     assert said in report
     assert said in " ".join(card.split())
     assert "1 of 62 tracks have no given split and are left out" in printed
+    assert "the source gives a split, which is not used: train.split=given does" in printed  # by the other training
     described = json.loads((folder / "runs" / "kernel-mfcc.test" / "model.json").read_text())
     apart = described["details"]["overlap"]
     assert (apart["tested"], apart["apart"], apart["metrics"]["valence"]["n"]) == (16, 15, 15)
