@@ -174,6 +174,7 @@ class TrainConfig(Section):
         members: Networks per fold, whose predictions are averaged.
         heads: One network for V, A and D, or one each.
         weigh_labels: By their standard errors, if labels have any.
+        source_bias: Train on labels without the bias of their data set (`training.source_bias`).
         workers: Processes that train one network together.
         mlflow: A tracking URI or a folder, to log the trials there, too.
         about: A line on the tracks and their labels, for the model card.
@@ -200,6 +201,7 @@ class TrainConfig(Section):
     mixup: float | None = Field(None, ge=0, le=10)
     ema: float | None = Field(None, ge=0, lt=1)
     weigh_labels: bool = True
+    source_bias: bool = False
     baselines: bool = True
     search: SearchConfig = SearchConfig()
     workers: int = Field(1, ge=1, le=1_024)

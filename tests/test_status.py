@@ -92,6 +92,14 @@ def test_models_of_different_dimensions_are_listed_side_by_side(workspace):
     ]
 
 
+def test_the_best_model_is_the_one_that_scores(workspace):
+    model = workspace.read_json("runs", "cnn-mfcc", "model.json")
+    model["details"]["settings"] = {"split": "test"}  # on other tracks than those of the cross-validation
+    workspace.write_json(model, "runs", "cnn-mfcc", "model.json")
+    assert [(m["name"], m["best"]) for m in look(workspace)["models"]] == [("lstm-mfcc", True), ("cnn-mfcc", False)]
+    assert model_folder.best(workspace) == workspace.at("runs", "lstm-mfcc")
+
+
 @pytest.mark.parametrize("columns", [80, 200])
 def test_what_people_see(workspace, columns, monkeypatch):
     monkeypatch.setattr(console.out, "width", columns)

@@ -335,6 +335,8 @@ def _draw_plane(figure: Figure, ax: Axes, s: Statistics) -> None:
         plotnonfinite=True,
     )
     title = f"Area: labels, colour: mean {third[0]}" if coloured else "Area: labels"
+    if coloured and np.isnan(colour).any():
+        title += " (grey: none)"
     ax.set(title=title, xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel=x, ylabel=y)
     if coloured:
         figure.colorbar(points, ax=ax)

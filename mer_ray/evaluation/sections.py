@@ -43,7 +43,7 @@ def write(
         sections += [metric_tables.markdown(table), *(f"![{n.removesuffix('.png')}]({n})" for n in pictures)]
     sections += [metric_tables.LEGEND, units.markdown(tables), metric_tables.original_markdown(tables)]
     sections.append(published.markdown(published.dataset(compared, dataset_of), compared, tables))
-    sections.append(by_dataset.markdown(compared, dataset_of))
+    sections += [by_dataset.markdown(compared, dataset_of), by_dataset.biases_markdown(compared)]
     ceiling = ceiling_report.read(workspace, compared.runs[0].predictions.ids, compared.groups)
     sections += [metric_tables.differences_markdown(tables), ceiling_report.markdown(ceiling, tables)]
     remarks = ceiling_report.remark(ceiling, tables)

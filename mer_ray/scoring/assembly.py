@@ -24,9 +24,9 @@ from mer_ray.models import passages
 from mer_ray.models.regressor import Regressor
 from mer_ray.models.statistics import PassageStatistics
 from mer_ray.scoring import excerpts, model_folder
-from mer_ray.scoring.card import card
+from mer_ray.scoring.card import baselines_name, card
 from mer_ray.scoring.intervals import coverage, intervals, with_excerpts
-from mer_ray.training import given, grouped, reference
+from mer_ray.training import given, grouped, reference, source_bias
 from mer_ray.training.checkpoint import VERSION
 from mer_ray.training.crossval import Part, read_member
 from mer_ray.training.data import Dataset
@@ -102,6 +102,7 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
             "coverage": held.tolist(),
             "coverage_of_all": held_at_once,
             "scale": units.of_source(workspace) if d.lexicons == ["manifest"] else None,
+            **_of_sources(trial, d, every),
             **_of_split(trial, workspace, d, every, seen),
             "trained_at": now().isoformat(),
         },
@@ -122,6 +123,16 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
 def _seen(trial: Trial, d: Dataset, fold: np.ndarray) -> Dataset:
     """The tracks that the run's model was trained on."""
     return given.rows(d, np.flatnonzero(fold < 0)) if trial.protocol == TEST else d
+
+
+def _of_sources(trial: Trial, d: Dataset, every: Predictions) -> dict[str, Any]:
+    """With ``train.source_bias``: each data set's bias, and metrics of predictions to which it is added."""
+    if not trial.settings.get("source_bias"):
+        return {}
+    added = every.predicted + source_bias.of_folds(d.labels, d.datasets, every.fold)
+    own = replace(every, predicted=np.clip(added, 0, 1)).tested
+    found = {name: values.tolist() for name, values in source_bias.biases(d.labels, d.datasets).items()}
+    return {"biases": found, "with_biases": evaluate(own.labels, own.predicted, own.groups, d.dimensions)}
 
 
 def _of_split(trial: Trial, workspace: Workspace, d: Dataset, every: Predictions, seen: Dataset) -> dict[str, Any]:
@@ -202,5 +213,5 @@ def write_cards(workspace: Workspace) -> None:
         described = model_folder.describe(workspace, "runs", name)
         if described is not None and described["network"] in models.NETWORKS:  # else of another version
             model = model_folder.load(workspace.at("runs", name))
-            text = card(model, figures.get(model.feature.name))
+            text = card(model, figures.get(baselines_name(model)))
             workspace.write_bytes(text.encode(), "runs", name, "README.md")

@@ -41,7 +41,12 @@ def packaged_card(uri: str, run: str, name: str) -> str:
     """The card of a workspace's run as a packaged model of that name."""
     workspace = Workspace(uri)
     model = model_folder.load(workspace.at("runs", run))
-    return card(model, of_baselines(workspace).get(model.feature.name), name)
+    return card(model, of_baselines(workspace).get(baselines_name(model)), name)
+
+
+def baselines_name(model: Model) -> str:
+    """The name in ``baselines/`` of those that were evaluated as the model was."""
+    return model.feature.name + protocol.SUFFIX[protocol.of(model.details["settings"])]
 
 
 def _head(model: Model) -> list[str]:
@@ -84,6 +89,11 @@ def _data(model: Model) -> list[str]:
         text.append(f"- {markdown_text(details['about'], 1_000)}")
     if details.get("labels"):
         text.append(f"- Labels: {markdown_text(details['labels'], 1_000)}")
+    if biases := details.get("biases"):
+        names = ", ".join(markdown_text(name or "(none named)") for name in biases)
+        text.append(
+            f"- It was trained on labels without the bias of their data set ({names}), and predicts without it."
+        )
     if settings.get("targets") == "curve":
         text.append("- Trained on labels over time: a window's label is the mean of its track's curve over it.")
     for part in parts(feature):

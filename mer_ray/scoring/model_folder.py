@@ -78,18 +78,21 @@ def best(workspace: Workspace) -> str:
 
     Models of a given split, whose R² is of other tracks, only if there are no other ones. Raises WorkspaceError.
     """
-    candidates: list[tuple[int, float, str]] = []
-    for name in workspace.names("runs"):
-        if described := describe(workspace, "runs", name):
-            r2 = float(np.mean([m["r2"] for m in described["metrics"].values()]))
-            rank = len(protocol.TITLES) - list(protocol.TITLES).index(protocol.of(described["details"]["settings"]))
-            candidates.append((rank, r2 if math.isfinite(r2) else -math.inf, name))
+    described = {name: describe(workspace, "runs", name) for name in workspace.names("runs")}
+    candidates = [(*rank(value), name) for name, value in described.items() if value]
     if not candidates:
         raise WorkspaceError(
             f"workspace {workspace.uri} has no trained model",
             "run `mer-ray train` on it first, or give a model folder with --model",
         )
     return workspace.at("runs", max(candidates)[-1])
+
+
+def rank(described: dict[str, Any]) -> tuple[int, float]:
+    """By which a workspace's models are ordered, the best last. described: a model's ``model.json``."""
+    r2 = float(np.mean([m["r2"] for m in described["metrics"].values()]))
+    used = list(protocol.TITLES).index(protocol.of(described["details"].get("settings", {})))
+    return -used, r2 if math.isfinite(r2) else -math.inf
 
 
 def located(name: str) -> str:

@@ -21,43 +21,45 @@ from mer_ray.training import grouped
 
 
 def models(workspace: Workspace) -> list[dict[str, Any]]:
-    """The best first: by mean R², as `mer-ray score` chooses.
+    """The best first, as `mer-ray score` chooses: see `model_folder.best`.
 
     JSON-able: name, network, feature, n_tracks, trained_at, r2 (per dimension: value, lower, upper; the ends of the
     95 % interval), best, outdated (its tracks or labels have changed), and problem where it cannot be read.
     """
-    found = sorted(_described(workspace), key=_mean_r2, reverse=True)
+    ranked = sorted(_described(workspace), key=lambda found: (*found[0], found[1]["name"]), reverse=True)
+    found = [model for _, model in ranked]
     if found and "problem" not in found[0]:
         found[0]["best"] = True
     return found
 
 
-def _described(workspace: Workspace) -> Iterator[dict[str, Any]]:
+def _described(workspace: Workspace) -> Iterator[tuple[tuple[float, float], dict[str, Any]]]:
+    """Rank and description of each."""
     for name in workspace.names("runs"):
         try:
             described = model_folder.describe(workspace, "runs", name)
         except ModelError as error:
-            yield {"name": name, "best": False, "problem": str(error)}
+            yield (-math.inf, 0.0), {"name": name, "best": False, "problem": str(error)}
             continue
         if described is not None:
             details, metrics = described["details"], described["metrics"]
             own = described.get("dimensions", DIMENSIONS)
             figures = {d: (metrics[d]["r2"], *metrics[d].get("intervals", {}).get("r2", [None, None])) for d in own}
-            yield {
-                "name": name,
-                "network": described["network"],
-                "feature": described["feature"]["name"],
-                "n_tracks": details.get("n_tracks"),
-                "trained_at": details.get("trained_at"),
-                "r2": {d: [x if x is not None and math.isfinite(x) else None for x in f] for d, f in figures.items()},
-                "best": False,
-                "outdated": _outdated(workspace, described),
-            }
-
-
-def _mean_r2(model: Mapping[str, Any]) -> float:
-    figures = [value for value, *_ in model.get("r2", {}).values()]
-    return -math.inf if None in figures or not figures else sum(figures) / len(figures)
+            yield (
+                model_folder.rank(described),
+                {
+                    "name": name,
+                    "network": described["network"],
+                    "feature": described["feature"]["name"],
+                    "n_tracks": details.get("n_tracks"),
+                    "trained_at": details.get("trained_at"),
+                    "r2": {
+                        d: [x if x is not None and math.isfinite(x) else None for x in f] for d, f in figures.items()
+                    },
+                    "best": False,
+                    "outdated": _outdated(workspace, described),
+                },
+            )
 
 
 def _outdated(workspace: Workspace, described: Mapping[str, Any]) -> bool:

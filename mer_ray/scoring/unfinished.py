@@ -64,6 +64,8 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
             there = workspace.read_json("baselines", f"{name}{end}.json")
             if there is None or there["made_for"] != wanted.key:
                 found.trials.append(wanted)
+        if train.source_bias and len(set(wanted.tracks(dataset).datasets)) < 2:
+            found.notes.append("train.source_bias has no effect: all tracks are of one data set, or name none")
         for network in train.networks:
             run_name, settings = f"{network}-{name}{end}", used(train, network, split, n_folds)
             described = _described(workspace, run_name, found.notes)
@@ -82,6 +84,7 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
         found.notes.append(
             f"{', '.join(old)}: trained by an older version, in other folds; remove the folder in runs/ to train anew"
         )
+    found.notes = list(dict.fromkeys(found.notes))
     found.trials.sort(key=lambda t: (ORDER.index(t.kind), t.repeat, t.fold))
     return found
 
@@ -92,7 +95,8 @@ def _checked(trial: Trial, dataset: data.Dataset, groups: grouped.Groups) -> lis
     if trial.protocol == GROUPS:
         check_size(own, settings["folds"])
         check_partitions(own, trial.partitions(own))
-        return []
+        is_given = any(dataset.splits) or any(dataset.given_folds)
+        return ["the source gives a split, which is not used: train.split=given does"] if is_given else []
     [fold, *_] = trial.partitions(own)
     given.check(own, fold)
     left_out, notes = len(dataset.ids) - len(own.ids), []

@@ -15,8 +15,9 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.store import Store
 
 DATABASE = "mlflow.db"
-LOGGED = ("epoch", "score", "train_loss", "valid_loss", "steps_done", "r2_valence", "r2_arousal", "r2_dominance")
-"""The values of a trial's reports that are logged to MLflow: each is a request, and the rest is Tune's bookkeeping."""
+LOGGED = ("epoch", "score", "train_loss", "valid_loss", "steps_done", "training_iteration")
+"""The values of a trial's reports that are logged to MLflow, with ``r2_NAME`` of each dimension: each is a request, and
+the rest is Tune's bookkeeping."""
 
 
 def storage(workspace: Store) -> dict[str, Any]:
@@ -111,7 +112,7 @@ def _mlflow(experiment: str) -> Any:
             self._try(self._log_parameters, trial)
 
         def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-            logged = {k: result[k] for k in (*LOGGED, "training_iteration") if k in result}
+            logged = {k: value for k, value in result.items() if k in LOGGED or k.startswith("r2_")}
             self._try(super().log_trial_result, iteration, trial, logged)
 
         def log_trial_end(self, trial: Any, failed: bool = False) -> None:

@@ -42,6 +42,8 @@ def used(train: TrainConfig, network: str | None, split: str = GROUPS, folds: in
         settings.pop("targets", None)  # runs of earlier versions do not name it
     if train.seeds:
         settings["seeds"] = train.seeds
+    if train.source_bias and network:
+        settings["source_bias"] = True
     return settings if split == GROUPS else {**settings, "split": split, "folds": folds}
 
 
@@ -98,7 +100,7 @@ def check_partitions(dataset: Dataset, fold: np.ndarray) -> None:
 
 def check_same(workspace: Workspace, recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raises WorkspaceError where a finished run was trained with other settings."""
-    now = {**dict.fromkeys({"seeds", "targets"} & set(recorded)), **settings}
+    now = {**dict.fromkeys({"seeds", "targets", "source_bias"} & set(recorded)), **settings}
     changes = [f"train.{k} was {recorded.get(k)!r}, now {v!r}" for k, v in now.items() if recorded.get(k) != v]
     if changes:
         raise WorkspaceError(

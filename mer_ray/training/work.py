@@ -12,7 +12,7 @@ from mer_ray.config import SearchConfig
 from mer_ray.evaluation import protocol
 from mer_ray.evaluation.metrics import metrics
 from mer_ray.io.tables import Workspace
-from mer_ray.training import baselines, crossval, grouped
+from mer_ray.training import baselines, crossval, grouped, source_bias
 from mer_ray.training.data import Dataset
 from mer_ray.training.placement import Placement
 from mer_ray.training.trial import Trial
@@ -43,8 +43,9 @@ def train(
         report({"steps_done": so_far, "epoch": epoch, "train_loss": train, "valid_loss": valid}, due)
 
     fold = trial.partitions(dataset)[trial.repeat]
+    data = pooled(trial, dataset, fold != trial.fold)
     result = crossval.train_fold(
-        lambda part: trial.recipe(part, choices), dataset, fold, plan, on_epoch, checkpoints, placement
+        lambda part: trial.recipe(part, choices), data, fold, plan, on_epoch, checkpoints, placement
     )
     if placement is None or placement.is_first:
         checkpoints.write(trial.result, [result.predicted, *result.curves], {"choices": choices})
@@ -65,6 +66,7 @@ def search_settings(trial: Trial, workspace: Workspace, dataset: Dataset, report
         report({"steps_done": so_far, "search_trial": number, **values}, epoch == 0)
 
     fold, checkpoints = trial.partitions(dataset)[trial.repeat], trial.checkpoints(workspace)
+    dataset = pooled(trial, dataset, fold != trial.fold)
     for part in trial.plan:
         if part.member == 0:
             slot = search.Slot(part.repeat, part.fold, part.target)
@@ -75,10 +77,16 @@ def search_settings(trial: Trial, workspace: Workspace, dataset: Dataset, report
     return choices
 
 
+def pooled(trial: Trial, dataset: Dataset, training: np.ndarray) -> Dataset:
+    """The tracks with the labels that the trial learns. training: mask (N,) of those that it may see."""
+    return source_bias.without(dataset, training) if trial.settings.get("source_bias") else dataset
+
+
 def fit_whole(trial: Trial, workspace: Workspace, dataset: Dataset) -> dict[str, float]:
     """Fit a closed-form model on all tracks."""
     checkpoints, plan = trial.checkpoints(workspace), trial.full_plan
     if checkpoints.member(len(plan)) is None:
+        dataset = pooled(trial, dataset, np.ones(len(dataset.ids), bool))
         checkpoints.write_member(len(plan), crossval.whole(trial.recipe(plan[0]), dataset, trial.settings["seed"]))
     return {}
 
