@@ -104,6 +104,15 @@ def test_models_are_trained_without_the_biases_and_judged_with_and_without_them(
     by = report.split("## By data set")[1].split("\n## ")[0]
     assert by.count("| valence | kernel | MFCC |") == 2
     assert "| high | valence | kernel | MFCC | 26 |" in by
+    # Another division into data sets is another training; with the same one, there is nothing to do.
+    for share, trained in ((12, False), (6, True)):
+        of = {i: "low" if k % 24 < share else "high" for k, i in enumerate(of)}
+        workspace.discard("tracks")
+        rows = pa.Table.from_pylist([{**r, "dataset": of[r["track_id"]]} for r in tracks], SCHEMAS["tracks"])
+        workspace.append("tracks", rows, f"share {share}")
+        code, out, err = mer_ray("train", *options(folder, **train))
+        assert code == 0, out + err
+        assert ("kernel-mfcc is trained again: its data changed" in out + err) == trained
     code, _, err = mer_ray("train", *options(folder, **train | {"source_bias": False}))
     assert code == 2
     assert "train.source_bias was True" in err

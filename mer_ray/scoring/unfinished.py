@@ -54,10 +54,11 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
     for name, spec in inputs(train, specs).items():
         dataset = data.load(workspace, spec, groups.of, with_frames=False)
         check_curves(train, dataset)
+        found.notes += data.beyond_audio(workspace, dataset)
         split = given.kind(dataset) if train.split == "given" else GROUPS
         end, n_folds = SUFFIX[split], len(given.fold_names(dataset)) if split == FOLDS else 1
-        fingerprint = dataset.fingerprint(spec)
-        own = f"baselines-{name}{end}", None, spec, fingerprint, used(train, None, split, n_folds)
+        of_baselines = used(train, None, split, n_folds)
+        own = f"baselines-{name}{end}", None, spec, dataset.fingerprint(spec, of_baselines), of_baselines
         wanted = Trial("baselines", *own, dimensions=dataset.dimensions)
         found.notes += _checked(wanted, dataset, groups)
         if train.baselines:
@@ -68,6 +69,7 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
             found.notes.append("train.source_bias has no effect: all tracks are of one data set, or name none")
         for network in train.networks:
             run_name, settings = f"{network}-{name}{end}", used(train, network, split, n_folds)
+            fingerprint = dataset.fingerprint(spec, settings)
             described = _described(workspace, run_name, found.notes)
             if described is not None:
                 check_same(workspace, described["details"]["settings"], settings)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,10 +65,10 @@ def make(workspace: Workspace, specs: Sequence[FeatureSpec]) -> Groups:
     return read(workspace)
 
 
-def changed(workspace: Workspace, feature: FeatureSpec, trained_on: str) -> bool:
-    """Whether the labelled tracks with that feature, their files, labels or groups differ from a run's.
+def changed(workspace: Workspace, feature: FeatureSpec, details: Mapping[str, Any]) -> bool:
+    """Whether the labelled tracks with that feature, their files, labels, groups or given splits differ from a run's.
 
-    trained_on: the run's `Dataset.fingerprint`. No frames are read. Raises as `data.load`.
+    details: the run's, of its model.json. No frames are read. Raises as `data.load`.
     """
     described = workspace.read_json(FOLDER, "splits.json")
     if described is None:
@@ -75,7 +76,8 @@ def changed(workspace: Workspace, feature: FeatureSpec, trained_on: str) -> bool
     finest = FeatureSpec.from_json(described["finest"])
     if described["key"] != _key(data.load(workspace, finest, with_frames=False), finest):
         return True
-    return data.load(workspace, feature, read(workspace).of, with_frames=False).fingerprint(feature) != trained_on
+    now = data.load(workspace, feature, read(workspace).of, with_frames=False)
+    return bool(now.fingerprint(feature, details.get("settings")) != details.get("data"))
 
 
 def _key(dataset: data.Dataset, feature: FeatureSpec) -> str:
