@@ -104,6 +104,15 @@ def test_models_are_trained_without_the_biases_and_judged_with_and_without_them(
     by = report.split("## By data set")[1].split("\n## ")[0]
     assert by.count("| valence | kernel | MFCC |") == 2
     assert "| high | valence | kernel | MFCC | 26 |" in by
+    assert "nothing new" in mer_ray("train", *options(folder, **train))[1]
+    rows = [{**r, "dataset": "high"} for r in workspace.read("tracks").to_pylist()]
+    workspace.discard("tracks")
+    workspace.append("tracks", pa.Table.from_pylist(rows, SCHEMAS["tracks"]), "all")
+    code, out, err = mer_ray("train", *options(folder, **train))
+    assert code == 0, out + err
+    assert "kernel-mfcc is trained again: its data changed" in out
+    details = json.loads((folder / "runs" / "kernel-mfcc" / "model.json").read_text())["details"]
+    assert details["biases"] == {"high": [0.0, 0.0]}
     code, _, err = mer_ray("train", *options(folder, **train | {"source_bias": False}))
     assert code == 2
     assert "train.source_bias was True" in err

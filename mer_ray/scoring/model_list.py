@@ -65,7 +65,7 @@ def _described(workspace: Workspace) -> Iterator[tuple[tuple[float, float], dict
 def _outdated(workspace: Workspace, described: Mapping[str, Any]) -> bool:
     try:
         feature = FeatureSpec.from_json(described["feature"])
-        return grouped.changed(workspace, feature, described["details"].get("data", ""))
+        return grouped.changed(workspace, feature, described["details"])
     except WorkspaceError:
         return True  # its labels or features are gone, or of other settings
     except (TypeError, KeyError):

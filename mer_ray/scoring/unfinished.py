@@ -56,8 +56,8 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
         check_curves(train, dataset)
         split = given.kind(dataset) if train.split == "given" else GROUPS
         end, n_folds = SUFFIX[split], len(given.fold_names(dataset)) if split == FOLDS else 1
-        fingerprint = dataset.fingerprint(spec)
-        own = f"baselines-{name}{end}", None, spec, fingerprint, used(train, None, split, n_folds)
+        of_split, settings = given.within(dataset, split), used(train, None, split, n_folds)
+        own = f"baselines-{name}{end}", None, spec, of_split.fingerprint(spec, settings), settings
         wanted = Trial("baselines", *own, dimensions=dataset.dimensions)
         found.notes += _checked(wanted, dataset, groups)
         if train.baselines:
@@ -68,6 +68,7 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
             found.notes.append("train.source_bias has no effect: all tracks are of one data set, or name none")
         for network in train.networks:
             run_name, settings = f"{network}-{name}{end}", used(train, network, split, n_folds)
+            fingerprint = of_split.fingerprint(spec, settings)
             described = _described(workspace, run_name, found.notes)
             if described is not None:
                 check_same(workspace, described["details"]["settings"], settings)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from mer_ray.errors import WorkspaceError
+from mer_ray.evaluation import protocol
 from mer_ray.features import FeatureSpec
 from mer_ray.features.joined import Frames, by_part, frames_of, parts
 from mer_ray.io.identity import digest
@@ -77,8 +79,11 @@ class Dataset(Examples):
     splits: list[str]
     given_folds: list[str]
 
-    def fingerprint(self, feature: FeatureSpec) -> str:
-        """16 hexadecimal digits: a hash of the tracks, files, labels, groups and feature."""
+    def fingerprint(self, feature: FeatureSpec, settings: Mapping[str, Any] | None = None) -> str:
+        """16 hexadecimal digits: a hash of the tracks, files, labels, groups and feature.
+
+        settings: Of a run, which decide whether it depends on the given split or folds, and on the data sets.
+        """
         errors = np.nan_to_num(self.errors, nan=-1).round(9).tolist()
         labels = np.nan_to_num(self.labels, nan=-1).round(9).tolist()
         content = [feature.fingerprint, self.ids, self.audio, list(self.groups), labels, errors]
@@ -86,8 +91,11 @@ class Dataset(Examples):
         if self.dimensions != DIMENSIONS or self.curves:
             curves = [None if c is None else [c.time_s.tolist(), _rounded(c.values)] for c in self.curves]
             content += [self.dimensions, curves]
-        if any(self.splits) or any(self.given_folds):
-            content += [self.splits, self.given_folds]
+        settings = settings or {}
+        if (how := protocol.of(settings)) != protocol.GROUPS:
+            content += [how, self.splits if how == protocol.TEST else self.given_folds]
+        if settings.get("source_bias"):
+            content += ["datasets", self.datasets]
         return digest(json.dumps(content).encode())[:16]
 
 

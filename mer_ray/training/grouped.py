@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mer_ray.evaluation import protocol
 from mer_ray.features import FeatureSpec
 from mer_ray.features.joined import parts
 from mer_ray.io.identity import digest
 from mer_ray.io.tables import Workspace
-from mer_ray.training import data
+from mer_ray.training import data, given
 from mer_ray.training.duplicates import Duplicate, near_duplicates
 from mer_ray.training.groups import grouping
 
@@ -64,10 +66,10 @@ def make(workspace: Workspace, specs: Sequence[FeatureSpec]) -> Groups:
     return read(workspace)
 
 
-def changed(workspace: Workspace, feature: FeatureSpec, trained_on: str) -> bool:
-    """Whether the labelled tracks with that feature, their files, labels or groups differ from a run's.
+def changed(workspace: Workspace, feature: FeatureSpec, details: Mapping[str, Any]) -> bool:
+    """Whether the labelled tracks with that feature, their files, labels, groups or given split differ from a run's.
 
-    trained_on: the run's `Dataset.fingerprint`. No frames are read. Raises as `data.load`.
+    details: of the run's ``model.json``. No frames are read. Raises as `data.load`.
     """
     described = workspace.read_json(FOLDER, "splits.json")
     if described is None:
@@ -75,7 +77,10 @@ def changed(workspace: Workspace, feature: FeatureSpec, trained_on: str) -> bool
     finest = FeatureSpec.from_json(described["finest"])
     if described["key"] != _key(data.load(workspace, finest, with_frames=False), finest):
         return True
-    return data.load(workspace, feature, read(workspace).of, with_frames=False).fingerprint(feature) != trained_on
+    settings = details.get("settings", {})
+    dataset = data.load(workspace, feature, read(workspace).of, with_frames=False)
+    now = given.within(dataset, protocol.of(settings)).fingerprint(feature, settings)
+    return now != str(details.get("data", ""))
 
 
 def _key(dataset: data.Dataset, feature: FeatureSpec) -> str:
