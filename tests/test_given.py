@@ -21,6 +21,7 @@ import sklearn.metrics
 from mer_ray import config, features
 from mer_ray.errors import ConfigError, InputError
 from mer_ray.evaluation import overlap_report, protocol
+from mer_ray.evaluation.dynamic import FILE as CURVES_FILE
 from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import SCHEMAS, features_schema, labels_schema, ragged_column
 from mer_ray.io.tables import Workspace, now
@@ -330,6 +331,7 @@ def test_leakage_of_the_split_is_said_everywhere_and_forbids_nothing(trained):
     assert said in report
     assert said in " ".join(card.split())
     assert "1 of 62 tracks have no given split and are left out" in printed
+    assert "the source gives a split, which is not used: train.split=given does" in printed  # by the other training
     described = json.loads((folder / "runs" / "kernel-mfcc.test" / "model.json").read_text())
     apart = described["details"]["overlap"]
     assert (apart["tested"], apart["apart"], apart["metrics"]["valence"]["n"]) == (16, 15, 15)
@@ -458,3 +460,27 @@ def test_a_search_judges_by_the_given_validation_set(dataset):
     inside, holdout = inner_split(own.groups, own.labels, fold, 0, seed=1)
     assert [own.splits[i] for i in inside[holdout]] == ["valid"] * 10
     assert [own.splits[i] for i in inside[~holdout]] == ["train"] * 35
+
+
+def test_labels_over_time_of_a_given_test_set_are_judged_on_its_tracks_alone(ray_session, tmp_path, mer_ray):
+    folder = workspace_of(tmp_path / "w")
+    workspace = Workspace(folder)
+    rows = workspace.read("labels").to_pylist()
+    times = np.arange(0.5, 14.0, 0.5)
+    for i, row in enumerate(rows):
+        values = np.clip(row["valence"] + 0.1 * np.sin(times + i), 0, 1)
+        row["curves"] = [{"dimension": "valence", "time_s": times.tolist(), "value": values.tolist()}]
+    schema = workspace.schema("labels")
+    workspace.discard("labels")
+    workspace.append("labels", pa.Table.from_pylist(rows, schema), "all")
+    for arguments in (
+        ["train", *options(folder, targets="curve", baselines=False)],
+        ["report", "--workspace", folder],
+    ):
+        code, out, err = mer_ray(*arguments)
+        assert code == 0, out + err
+    made = pq.read_table(io.BytesIO(workspace.read_bytes("runs", "kernel-mfcc.test", CURVES_FILE)))
+    tests = {f"{i:016x}" for i, s in enumerate(SPLITS) if s == "test"}
+    assert set(made["track_id"].to_pylist()) == tests
+    report = (folder / "report" / "report.md").read_text()
+    assert "over time" in report.split("# Metrics on the given test set")[1].lower()

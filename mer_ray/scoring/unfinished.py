@@ -96,7 +96,8 @@ def _checked(trial: Trial, dataset: data.Dataset, groups: grouped.Groups) -> lis
     if trial.protocol == GROUPS:
         check_size(own, settings["folds"])
         check_partitions(own, trial.partitions(own))
-        return []
+        is_given = any(dataset.splits) or any(dataset.given_folds)
+        return ["the source gives a split, which is not used: train.split=given does"] if is_given else []
     [fold, *_] = trial.partitions(own)
     given.check(own, fold)
     left_out, notes = len(dataset.ids) - len(own.ids), []
