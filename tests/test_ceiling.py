@@ -14,7 +14,7 @@ from mer_ray.evaluation.predictions import Predictions
 from mer_ray.evaluation.rater_ceiling import rater_ceiling
 from mer_ray.evaluation.summary import evaluate
 from mer_ray.features.mfcc import Params
-from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, labels_schema
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import model_folder
 
@@ -217,6 +217,18 @@ def test_the_report_gives_r2_as_a_share_of_the_ceiling(tmp_path):
     assert float(shares.split("%")[0]) == pytest.approx(100 * r2 / expected.reliability[0], abs=1.5)
     assert f"valence {expected.reliability[0]:.2f} (the best R² is " in printed
     assert "lower bound" not in printed + text
+
+
+def test_a_run_of_a_dimension_that_labels_no_longer_have_has_no_share(tmp_path):
+    evidence, _, groups, _ = planted(100, fewest=3, most=5)
+    workspace(str(tmp_path), evidence, groups)
+    place = Workspace(str(tmp_path))
+    labels = place.read("labels").drop_columns(["dominance", "se_dominance"]).to_pylist()
+    place.discard("labels")
+    place.append("labels", pa.Table.from_pylist(labels, labels_schema(("valence", "arousal"))), "x")
+    _, text = reported(str(tmp_path))
+    shares = text.rpartition("| kernel | MFCC | ")[2].splitlines()[0]
+    assert [cell.strip().endswith("%") for cell in shares.split("|")[:3]] == [True, True, False]
 
 
 def test_a_ceiling_from_few_different_tags_is_called_a_lower_bound(tmp_path):

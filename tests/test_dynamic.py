@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from mer_ray import models
+from mer_ray.errors import InputError
 from mer_ray.evaluation import dynamic
 from mer_ray.evaluation.dynamic import CurvePredictions
 from mer_ray.evaluation.metrics import INDEX
@@ -140,6 +141,12 @@ def test_values_of_unlabelled_times_and_of_labels_without_weight_are_never_seen(
         model = create(recipe(name, epochs=2)).fit(TRACKS, LABELS, ARTISTS, seed=1, weights=weights, curves=curves)
         arrays.append(model.arrays)
     assert all(np.array_equal(a, arrays[1][k]) for k, a in arrays[0].items())
+
+
+@each_learner
+def test_labels_behind_the_end_of_all_audio_are_an_error(name):
+    with pytest.raises(InputError, match="within their audio"):
+        fitted(name, [Curve(c.time_s + 1_000, c.values) for c in CURVES])
 
 
 @pytest.mark.parametrize("limits", [{"SUPPORT": 60}, {"SUPPORT": 60, "MAX_LABELLED": 150}], ids=["landmarks", "part"])

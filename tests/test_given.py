@@ -6,30 +6,35 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import sklearn.metrics
 
-from mer_ray import features
+from mer_ray import config, features
 from mer_ray.errors import ConfigError, InputError
 from mer_ray.evaluation import overlap_report, protocol
+from mer_ray.evaluation.dynamic import FILE as CURVES_FILE
 from mer_ray.features.mfcc import Params
 from mer_ray.io.schemas import SCHEMAS, features_schema, labels_schema, ragged_column
 from mer_ray.io.tables import Workspace, now
 from mer_ray.models import is_network
 from mer_ray.models.windows import window_frames
-from mer_ray.scoring import model_folder, model_list
+from mer_ray.scoring import model_folder, model_list, unfinished
 from mer_ray.training import data, given
 from mer_ray.training.crossval import partitions, parts
 from mer_ray.training.data import Dataset
 from mer_ray.training.duplicates import Duplicate
 from mer_ray.training.fit import create
 from mer_ray.training.recipe import Recipe, label_weights
+from mer_ray.training.search import Slot
 
 DIMENSIONS = ("valence", "arousal")
 MFCC = {"sample_rate_hz": 8_000, "hop_length": 4_000, "n_mels": 16, "n_mfcc": 8}
@@ -161,6 +166,8 @@ def test_a_repeat_of_a_listed_seed_is_the_run_that_has_it_alone():
     assert [p.seed for p in plan if p.repeat == 1] == [p.seed for p in parts("lstm", 3, 1, 2, 0, 7)]
     assert [p.number for p in plan] == list(range(18))
     assert len({p.seed for p in plan}) == 18
+    for use in ("draw", "split", "train"):
+        assert Slot(1, 2, None, (0, 7, 42)).seed(0, use) == Slot(0, 2, None).seed(7, use)
 
 
 @pytest.mark.parametrize(
@@ -175,15 +182,11 @@ def test_a_repeat_of_a_listed_seed_is_the_run_that_has_it_alone():
     ],
 )
 def test_seeds_that_contradict_something_are_refused(settings, said):
-    from mer_ray import config
-
     with pytest.raises(ConfigError, match=said):
         config.load(None, settings)
 
 
 def test_seeds_decide_the_repeats():
-    from mer_ray import config
-
     train = config.load(None, ["train.seeds=[5, 1]", "train.repeats=2", "train.seed=5"]).train
     assert (train.seeds, train.seed, train.repeats) == ([5, 1], 5, 2)
     assert protocol.in_words([3]) == "seed 3"
@@ -328,6 +331,7 @@ def test_leakage_of_the_split_is_said_everywhere_and_forbids_nothing(trained):
     assert said in report
     assert said in " ".join(card.split())
     assert "1 of 62 tracks have no given split and are left out" in printed
+    assert "the source gives a split, which is not used: train.split=given does" in printed  # by the other training
     described = json.loads((folder / "runs" / "kernel-mfcc.test" / "model.json").read_text())
     apart = described["details"]["overlap"]
     assert (apart["tested"], apart["apart"], apart["metrics"]["valence"]["n"]) == (16, 15, 15)
@@ -371,6 +375,58 @@ def test_once_more_it_was_done_and_other_seeds_are_another_run(trained, mer_ray)
         assert "train.seeds was [4, 9]" in err
 
 
+def changed(folder: Path, target: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Workspace:
+    """A copy of the workspace in which ``change`` was applied to each track."""
+    workspace = Workspace(Path(shutil.copytree(folder, target)))
+    rows = workspace.read("tracks").to_pylist()
+    workspace.discard("tracks")
+    workspace.append("tracks", pa.Table.from_pylist([change(dict(r)) for r in rows], SCHEMAS["tracks"]), "all")
+    return workspace
+
+
+def waiting(workspace: Workspace, *settings: str) -> set[str]:
+    """The runs and baselines that `mer-ray train` would make."""
+    train = config.load(None, ["train.networks=[kernel]", "train.window_s=4.0", *settings]).train
+    specs = {"mfcc": features.resolve("mfcc", Params(**MFCC))}
+    return {trial.run for trial in unfinished.trials(train, workspace, specs).trials}
+
+
+TEST, GROUPS = ("train.split=given", "train.seeds=[4, 9]"), ("train.split=groups", "train.folds=3")
+
+
+def test_another_split_concerns_the_runs_on_it_alone(trained, tmp_path):
+    moved = changed(trained[0], tmp_path / "a", lambda r: r | {"split": {"valid": "train"}.get(r["split"], r["split"])})
+    assert waiting(moved, *GROUPS) == set()
+    assert waiting(moved, *TEST) == {"kernel-mfcc.test", "baselines-mfcc.test"}
+    outdated = {m["name"]: m["outdated"] for m in model_list.models(moved)}
+    assert outdated == {"kernel-mfcc": False, "kernel-mfcc.test": True, "cnn-mfcc.test": True}
+    # A track in no split and the folds, which are not used, are no part of a run on a test set.
+    other = changed(trained[0], tmp_path / "b", lambda r: r | {"fold": None, "dataset": "other"})
+    assert waiting(other, *GROUPS) == waiting(other, *TEST) == set()
+    labels = other.read("labels").filter(pc.field("track_id") != f"{N - 1:016x}")
+    other.discard("labels")
+    other.append("labels", labels, "all")
+    assert waiting(other, *GROUPS) == {"kernel-mfcc", "baselines-mfcc"}
+
+
+def test_a_run_of_other_dimensions_does_not_stop_training_and_report(trained, tmp_path, mer_ray):
+    """Labels were made again for other dimensions, and one network trained on them; other runs are still there."""
+    folder = Path(shutil.copytree(trained[0], tmp_path / "w"))
+    workspace = Workspace(folder)
+    rows = [{**r, "tension": r["valence"]} for r in workspace.read("labels").to_pylist()]
+    workspace.discard("labels")
+    workspace.append("labels", pa.Table.from_pylist(rows, labels_schema(("tension",))), "all")
+    cnn = {"networks": "[cnn]", "epochs": 1, "members": 1, "split": "groups", "folds": 2}
+    for arguments in (["train", *options(folder, **cnn)], ["report", "--workspace", folder]):
+        code, out, err = mer_ray(*arguments)
+        assert code == 0, out + err
+    card = (folder / "runs" / "kernel-mfcc" / "README.md").read_text()
+    assert "| – | – | ±" in card  # the baselines are of tension now
+    published = (folder / "report" / "report.md").read_text().split("## Published")[1].split("\n## ")[0]
+    assert "| kernel on MFCC |" in published
+    assert "CNN" not in published
+
+
 def test_given_folds_are_cross_validated(ray_session, seed, tmp_path, mer_ray):
     folder = Path(shutil.copytree(seed, tmp_path / "w"))
     workspace = Workspace(folder)
@@ -404,3 +460,27 @@ def test_a_search_judges_by_the_given_validation_set(dataset):
     inside, holdout = inner_split(own.groups, own.labels, fold, 0, seed=1)
     assert [own.splits[i] for i in inside[holdout]] == ["valid"] * 10
     assert [own.splits[i] for i in inside[~holdout]] == ["train"] * 35
+
+
+def test_labels_over_time_of_a_given_test_set_are_judged_on_its_tracks_alone(ray_session, tmp_path, mer_ray):
+    folder = workspace_of(tmp_path / "w")
+    workspace = Workspace(folder)
+    rows = workspace.read("labels").to_pylist()
+    times = np.arange(0.5, 14.0, 0.5)
+    for i, row in enumerate(rows):
+        values = np.clip(row["valence"] + 0.1 * np.sin(times + i), 0, 1)
+        row["curves"] = [{"dimension": "valence", "time_s": times.tolist(), "value": values.tolist()}]
+    schema = workspace.schema("labels")
+    workspace.discard("labels")
+    workspace.append("labels", pa.Table.from_pylist(rows, schema), "all")
+    for arguments in (
+        ["train", *options(folder, targets="curve", baselines=False)],
+        ["report", "--workspace", folder],
+    ):
+        code, out, err = mer_ray(*arguments)
+        assert code == 0, out + err
+    made = pq.read_table(io.BytesIO(workspace.read_bytes("runs", "kernel-mfcc.test", CURVES_FILE)))
+    tests = {f"{i:016x}" for i, s in enumerate(SPLITS) if s == "test"}
+    assert set(made["track_id"].to_pylist()) == tests
+    report = (folder / "report" / "report.md").read_text()
+    assert "over time" in report.split("# Metrics on the given test set")[1].lower()

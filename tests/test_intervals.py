@@ -110,7 +110,12 @@ def test_a_dimension_of_one_artist_s_tracks_has_intervals_nevertheless():
     labels[10:, 2] = np.nan
     made = intervals(labels, predicted, groups)
     assert np.isfinite(made.radius(predicted[0])).all()
-    assert np.isfinite(coverage(labels, predicted, groups)[0]).all()
+    held, at_once = coverage(labels, predicted, groups)
+    others, both = coverage(labels[:, :2], predicted[..., :2], groups)
+    assert np.isfinite(others).all()
+    assert 0 < both < 1
+    # Whether they hold for other artists cannot be told, which is not that they never do.
+    assert np.isnan([held[2], at_once]).all()
 
 
 def test_one_artist_alone_has_intervals_and_no_coverage():

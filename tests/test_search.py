@@ -17,6 +17,7 @@ from mer_ray import models
 from mer_ray.config import SearchConfig
 from mer_ray.errors import ConfigError, InputError, MerRayError, ServiceError
 from mer_ray.io.tables import Workspace
+from mer_ray.models.curves import Curve
 from mer_ray.stages import tracking
 from mer_ray.training import search
 from mer_ray.training.checkpoint import Checkpoints
@@ -107,6 +108,7 @@ class Pretended:
 
     def fit(self, tracks, labels, groups, *, weights, seed, validation, dimensions, curves):
         self.calls += 1
+        self.curves = curves
         self.seen |= {int(t[0, 0]) for t in tracks}
         if self.calls == self.stops_at:
             raise KeyboardInterrupt
@@ -172,6 +174,16 @@ def test_a_study_of_a_dimension_is_judged_on_the_tracks_that_have_it(tmp_path, m
         rows.append(search.choose(search.Slot(0, 1, 1), recipe, search.space("lstm"), config, 3, data, FOLD, own))
     assert math.isfinite(rows[0]["score"])
     assert rows[0]["score"] == rows[1]["score"] > search.WORST
+
+
+@pytest.mark.parametrize("over_time", [False, True])
+def test_a_study_is_of_labels_over_time_where_its_recipe_is(tmp_path, monkeypatch, over_time):
+    monkeypatch.setattr(search, "Network", pretended := Pretended())
+    curves = [Curve(np.arange(2.0), np.full((2, 3), i / N)) for i in range(N)]
+    data = dataclasses.replace(DATA, curves=curves)
+    recipe, own = recipe_of(epochs=EPOCHS, over_time=over_time), Checkpoints(Workspace(tmp_path), "x")
+    search.choose(SLOT, recipe, search.space("lstm"), SearchConfig(trials=1), 3, data, FOLD, own)
+    assert list(pretended.curves) == ([curves[i] for i in np.flatnonzero(SLOT.fold != FOLD)] if over_time else [])
 
 
 def test_studies_of_other_folds_draw_other_settings(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ class Ceilings:
         kinds = []
         if (raters := self.raters.get(dimension)) is not None:
             kinds.append((raters.reliability, raters.n))
-        if self.tags is not None and dimension in DIMENSIONS:
+        if self.tags is not None and dimension in DIMENSIONS and dimension in self.n_labels:
             kinds.append((float(self.tags.reliability[DIMENSIONS.index(dimension)]), self.n_tagged))
         return max(kinds, key=lambda kind: kind[1], default=None)
 

@@ -45,7 +45,9 @@ def markdown(of_dataset: str, compared: Comparison, tables: Sequence[Table]) -> 
     own = {(t.dimension, row.network, row.feature): row for t in tables for row in t.rows}
     for run in compared.trained:
         of_run = [own.get((d, run.network, run.feature)) for d, _ in columns]
-        row = next(row for row in of_run if row is not None)
+        row = next((row for row in of_run if row is not None), None)
+        if row is None:  # it has other dimensions
+            continue
         figures = [number(m, r.metrics[m]) if r else "–" for r, (_, m) in zip(of_run, columns, strict=True)]
         cells.append(_row(name(row), str(how), figures, "this report"))
     for r in published:

@@ -13,11 +13,12 @@ from typing import Any, Self
 
 import numpy as np
 
+from mer_ray.errors import InputError
 from mer_ray.features.joined import Frames, span
 from mer_ray.models import gaussian, passages
 from mer_ray.models.curves import Curve, OverTime
 from mer_ray.models.gaussian import LENGTH_SCALES, Kernels
-from mer_ray.models.regressor import Regressor, TrackPrediction, known_labels, names
+from mer_ray.models.regressor import NOT_IN_AUDIO, Regressor, TrackPrediction, known_labels, names
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_folds
 from mer_ray.models.statistics import PassageStatistics
@@ -32,7 +33,7 @@ SELECTS = (
 )
 """Describes `Kernel.chosen` in the model card."""
 
-MAX_LABELLED = 16_384
+MAX_LABELLED = 8_192
 """Passages with labels of their own that are fitted at most, as memory grows with their number."""
 SUPPORT = 4_096
 """Training passages with which a passage is compared at most."""
@@ -116,6 +117,8 @@ class Kernel(Regressor):
         owner, first = all_starts(tracks, self.window)
         labels = over_time.of(owner, first * self.hop_s, (first + self.window) * self.hop_s)
         used = np.flatnonzero(np.isfinite(labels).any(axis=1))
+        if not len(used):
+            raise InputError(*NOT_IN_AUDIO)
         if len(used) > MAX_LABELLED:
             used = np.sort(np.random.default_rng(seed).choice(used, MAX_LABELLED, replace=False))
         return labels[used], owner[used], used

@@ -16,6 +16,10 @@ from mer_ray.models.curves import Curve
 from mer_ray.models.statistics import PassageStatistics
 
 NOT_LEARNT = "label tracks of more artists with it, or leave it out of collect.dimensions"
+NOT_IN_AUDIO = (
+    "no label over time of the training tracks lies within their audio",
+    "look at the times in collect.curves: they are seconds from the start of the audio",
+)
 OF_ANOTHER = ("the model's weights are of another network", "train it again with this version")
 
 

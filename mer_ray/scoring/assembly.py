@@ -102,7 +102,7 @@ def assemble(trial: Trial, workspace: Workspace, dataset: Dataset, about: str | 
             "coverage": held.tolist(),
             "coverage_of_all": held_at_once,
             "scale": units.of_source(workspace) if d.lexicons == ["manifest"] else None,
-            **_of_sources(trial, d, every),
+            **_of_sources(trial, d, every, seen),
             **_of_split(trial, workspace, d, every, seen),
             "trained_at": now().isoformat(),
         },
@@ -125,13 +125,13 @@ def _seen(trial: Trial, d: Dataset, fold: np.ndarray) -> Dataset:
     return given.rows(d, np.flatnonzero(fold < 0)) if trial.protocol == TEST else d
 
 
-def _of_sources(trial: Trial, d: Dataset, every: Predictions) -> dict[str, Any]:
-    """With ``train.source_bias``: each data set's bias, and metrics of predictions to which it is added."""
+def _of_sources(trial: Trial, d: Dataset, every: Predictions, seen: Dataset) -> dict[str, Any]:
+    """With ``train.source_bias``: each data set's bias in training, and metrics of predictions to which it is added."""
     if not trial.settings.get("source_bias"):
         return {}
     added = every.predicted + source_bias.of_folds(d.labels, d.datasets, every.fold)
     own = replace(every, predicted=np.clip(added, 0, 1)).tested
-    found = {name: values.tolist() for name, values in source_bias.biases(d.labels, d.datasets).items()}
+    found = {name: values.tolist() for name, values in source_bias.biases(seen.labels, seen.datasets).items()}
     return {"biases": found, "with_biases": evaluate(own.labels, own.predicted, own.groups, d.dimensions)}
 
 

@@ -11,7 +11,7 @@ from mer_ray import models
 from mer_ray.evaluation import overlap_report, protocol, units
 from mer_ray.evaluation.bootstrap import uneven
 from mer_ray.evaluation.escape import markdown_text
-from mer_ray.evaluation.metric_tables import HEADS, Cells, display, heading, lines, with_ends
+from mer_ray.evaluation.metric_tables import HEADS, Cells, display, heading, lines, number, with_ends
 from mer_ray.evaluation.metrics import METRICS
 from mer_ray.evaluation.summary import of_baselines
 from mer_ray.features import FeatureSpec
@@ -140,13 +140,13 @@ def _metrics(model: Model, baselines: Mapping[str, Mapping[str, Any]]) -> list[s
     rows: Cells = []
     typical = model.intervals.mean * model.intervals.factor
     coverage = model.details.get("coverage", [float("nan")] * len(model.dimensions))
-    covered = [f"{100 * share:.1f} %" for share in coverage]
+    covered = [_percent(share) for share in coverage]
     unequal = len({model.metrics[d]["n"] for d in model.dimensions}) > 1  # not every track has all labels
     for i, dimension in enumerate(model.dimensions):
         m: Mapping[str, Any] = model.metrics[dimension]
         unknown = [float("nan")] * 2
         figures = [with_ends(f, m.get(f, np.nan), m.get("intervals", {}).get(f, unknown)) for f in METRICS]
-        others = [f"{baseline[dimension]['r2']:.3f}" for baseline in baselines.values()]
+        others = [number("r2", b[dimension]["r2"]) if dimension in b else "–" for b in baselines.values()]
         n = [f"{m['n']:,}"] if unequal else []
         texts = [heading(dimension), *n, *figures, f"{m['label_sd']:.3f}", *others, f"± {typical[i]:.3f}", covered[i]]
         rows.append([(text, False) for text in texts])
@@ -173,7 +173,11 @@ def _at_once(model: Model) -> str:
     if len(model.dimensions) == 1:
         return ""
     every = {2: "both", 3: "all three"}.get(len(model.dimensions), "all of a track")
-    return f"{every} at once: {100 * model.details.get('coverage_of_all', np.nan):.1f} %. "
+    return f"{every} at once: {_percent(model.details.get('coverage_of_all', np.nan))}. "
+
+
+def _percent(share: float) -> str:
+    return "–" if np.isnan(share) else f"{100 * share:.1f} %"
 
 
 def _widths(model: Model) -> str:

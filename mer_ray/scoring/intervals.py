@@ -136,15 +136,18 @@ def coverage(
 ) -> tuple[np.ndarray, float]:
     """The share (D,) of labels that lie in their intervals, and that of tracks with all D labels whose labels all do.
 
-    The intervals are fitted without the tracks' own artists. NaN where there is one group only, or no such label.
+    The intervals are fitted without the tracks' own artists, so labels of a dimension that no other artist has are left
+    out. NaN where none are left, or there is one group only.
     """
-    inside, known = np.zeros(predicted.shape, bool), np.isfinite(labels)
+    inside = np.full(predicted.shape, np.nan)
     for out in _parts(groups, labels, seed + 1):
         if out.all():
             return np.full(labels.shape[1], np.nan), np.nan
         made = intervals(labels[~out], predicted[:, ~out], [g for g, o in zip(groups, out, strict=True) if not o])
         for r, values in enumerate(predicted):
-            inside[r, out] = np.abs(values[out] - labels[out]) <= made.radius(values[out])
+            beyond = np.abs(values[out] - labels[out]) - made.radius(values[out])
+            inside[r, out] = np.where(np.isnan(beyond), np.nan, beyond <= 0)
+    known = np.isfinite(inside).all(axis=0)
     shares = [inside[:, k, d].mean() if k.any() else np.nan for d, k in enumerate(known.T)]
     every = known.all(axis=1)
     return np.array(shares), float(inside[:, every].all(axis=2).mean()) if every.any() else np.nan

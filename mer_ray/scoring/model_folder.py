@@ -189,7 +189,8 @@ def load(uri: str) -> Model:
 def _dimensions(value: dict[str, Any]) -> tuple[str, ...]:
     """Those of a ``model.json``, which become columns. Raises ValueError where they are no names, or lack figures."""
     names = config_checks.dimensions(list(value["dimensions"]))
-    if missing := [name for name in names if name not in value["metrics"]]:
+    metrics = {name: own for name, own in value["metrics"].items() if isinstance(own, dict) and "r2" in own}
+    if missing := [name for name in names if name not in metrics]:
         raise ValueError(f"no metrics of {', '.join(missing)}")
     return tuple(names)
 

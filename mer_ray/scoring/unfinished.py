@@ -57,8 +57,8 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
         found.notes += data.beyond_audio(workspace, dataset)
         split = given.kind(dataset) if train.split == "given" else GROUPS
         end, n_folds = SUFFIX[split], len(given.fold_names(dataset)) if split == FOLDS else 1
-        of_baselines = used(train, None, split, n_folds)
-        own = f"baselines-{name}{end}", None, spec, dataset.fingerprint(spec, of_baselines), of_baselines
+        of_split, settings = given.within(dataset, split), used(train, None, split, n_folds)
+        own = f"baselines-{name}{end}", None, spec, of_split.fingerprint(spec, settings), settings
         wanted = Trial("baselines", *own, dimensions=dataset.dimensions)
         found.notes += _checked(wanted, dataset, groups)
         if train.baselines:
@@ -69,7 +69,7 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
             found.notes.append("train.source_bias has no effect: all tracks are of one data set, or name none")
         for network in train.networks:
             run_name, settings = f"{network}-{name}{end}", used(train, network, split, n_folds)
-            fingerprint = dataset.fingerprint(spec, settings)
+            fingerprint = of_split.fingerprint(spec, settings)
             described = _described(workspace, run_name, found.notes)
             if described is not None:
                 check_same(workspace, described["details"]["settings"], settings)
@@ -97,7 +97,8 @@ def _checked(trial: Trial, dataset: data.Dataset, groups: grouped.Groups) -> lis
     if trial.protocol == GROUPS:
         check_size(own, settings["folds"])
         check_partitions(own, trial.partitions(own))
-        return []
+        is_given = any(dataset.splits) or any(dataset.given_folds)
+        return ["the source gives a split, which is not used: train.split=given does"] if is_given else []
     [fold, *_] = trial.partitions(own)
     given.check(own, fold)
     left_out, notes = len(dataset.ids) - len(own.ids), []

@@ -201,9 +201,7 @@ def _print(status: Mapping[str, Any]) -> None:
     if other:
         out.print(escape(f"Beside the tables: {', '.join(other)}"))
     if models := status["models"]:
-        out.print(
-            f"\n[bold]{_number(len(models), 'model')}[/bold], R² on left-out tracks, 95 % intervals; * is best"
-        )
+        out.print(f"\n[bold]{_number(len(models), 'model')}[/bold], R² on left-out tracks, 95 % intervals; * is best")
         out.print(model_list.table(models))
         for problem in (m["problem"] for m in models if "problem" in m):
             out.print(escape(f"! {problem}"))

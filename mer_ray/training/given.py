@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mer_ray.errors import InputError
-from mer_ray.evaluation.protocol import FOLDS, TEST
+from mer_ray.evaluation.protocol import FOLDS, GROUPS, TEST
 from mer_ray.io.identity import normalise
 from mer_ray.training.data import Dataset
 from mer_ray.training.duplicates import Duplicate
@@ -38,7 +38,9 @@ def kind(dataset: Dataset) -> str:
 
 
 def within(dataset: Dataset, split: str) -> Dataset:
-    """The tracks that the given split or the given folds are of."""
+    """The tracks that the given split or the given folds are of; all, of folds of groups."""
+    if split == GROUPS:
+        return dataset
     return rows(dataset, np.flatnonzero([bool(value) for value in _column(dataset, split)]))
 
 

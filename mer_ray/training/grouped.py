@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mer_ray.evaluation import protocol
 from mer_ray.features import FeatureSpec
 from mer_ray.features.joined import parts
 from mer_ray.io.identity import digest
 from mer_ray.io.tables import Workspace
-from mer_ray.training import data
+from mer_ray.training import data, given
 from mer_ray.training.duplicates import Duplicate, near_duplicates
 from mer_ray.training.groups import grouping
 
@@ -66,9 +67,9 @@ def make(workspace: Workspace, specs: Sequence[FeatureSpec]) -> Groups:
 
 
 def changed(workspace: Workspace, feature: FeatureSpec, details: Mapping[str, Any]) -> bool:
-    """Whether the labelled tracks with that feature, their files, labels, groups or given splits differ from a run's.
+    """Whether the labelled tracks with that feature, their files, labels, groups or given split differ from a run's.
 
-    details: the run's, of its model.json. No frames are read. Raises as `data.load`.
+    details: of the run's ``model.json``. No frames are read. Raises as `data.load`.
     """
     described = workspace.read_json(FOLDER, "splits.json")
     if described is None:
@@ -76,8 +77,10 @@ def changed(workspace: Workspace, feature: FeatureSpec, details: Mapping[str, An
     finest = FeatureSpec.from_json(described["finest"])
     if described["key"] != _key(data.load(workspace, finest, with_frames=False), finest):
         return True
-    now = data.load(workspace, feature, read(workspace).of, with_frames=False)
-    return bool(now.fingerprint(feature, details.get("settings")) != details.get("data"))
+    settings = details.get("settings", {})
+    dataset = data.load(workspace, feature, read(workspace).of, with_frames=False)
+    now = given.within(dataset, protocol.of(settings)).fingerprint(feature, settings)
+    return now != str(details.get("data", ""))
 
 
 def _key(dataset: data.Dataset, feature: FeatureSpec) -> str:

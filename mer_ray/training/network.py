@@ -19,7 +19,15 @@ from mer_ray.errors import InputError, ModelError
 from mer_ray.features.joined import Frames
 from mer_ray.models import windows
 from mer_ray.models.curves import Curve, OverTime
-from mer_ray.models.regressor import NOT_LEARNT, OF_ANOTHER, Regressor, TrackPrediction, known_labels, names
+from mer_ray.models.regressor import (
+    NOT_IN_AUDIO,
+    NOT_LEARNT,
+    OF_ANOTHER,
+    Regressor,
+    TrackPrediction,
+    known_labels,
+    names,
+)
 from mer_ray.models.scaling import Scaler
 from mer_ray.models.splits import grouped_holdout
 from mer_ray.training import losses
@@ -90,6 +98,8 @@ class Network(Regressor):
         own = np.flatnonzero(~validation)
         over_time = OverTime(labels, curves)
         samples = self._window_labels(over_time, tracks, own) if over_time else labels[own]
+        if over_time and np.isnan(samples).all():
+            raise InputError(*NOT_IN_AUDIO)
         if (missing := np.isnan(samples).all(axis=0)).any():
             lacking = names(dimensions, len(targets))[missing.argmax()]
             raise InputError(

@@ -62,11 +62,15 @@ SAMPLERS: dict[str, type[optuna.samplers.BaseSampler]] = {
 
 @dataclass(frozen=True)
 class Slot:
-    """The scope of a study: the fold of a repeat, and the index of the dimension where each has its own network."""
+    """The scope of a study: the fold of a repeat, and the index of the dimension where each has its own network.
+
+    seeds: of the repeats, where they are listed; see `crossval.parts`.
+    """
 
     repeat: int
     fold: int
     target: int | None
+    seeds: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -77,7 +81,8 @@ class Slot:
         """A seed 0..2³¹-1 for a use. The studies of a fold's dimensions share the seeds of split and training."""
         target = 0 if self.target is None or use != "draw" else self.target + 1
         number = ("draw", "split", "train").index(use)
-        return int(np.random.default_rng([seed, number, self.repeat, self.fold, target, *more]).integers(2**31))
+        own = (self.seeds[self.repeat], number, 0) if self.seeds else (seed, number, self.repeat)
+        return int(np.random.default_rng([*own, self.fold, target, *more]).integers(2**31))
 
 
 def space(network: str, fixed: Collection[str] = ()) -> Space:

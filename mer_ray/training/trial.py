@@ -122,7 +122,7 @@ class Trial:
 
     def tracks(self, dataset: Dataset) -> Dataset:
         """Those of all labelled tracks that the run is of."""
-        return dataset if self.protocol == protocol.GROUPS else given.within(dataset, self.protocol)
+        return given.within(dataset, self.protocol)
 
     @property
     def key(self) -> str:

@@ -69,7 +69,7 @@ def search_settings(trial: Trial, workspace: Workspace, dataset: Dataset, report
     dataset = pooled(trial, dataset, fold != trial.fold)
     for part in trial.plan:
         if part.member == 0:
-            slot = search.Slot(part.repeat, part.fold, part.target)
+            slot = search.Slot(part.repeat, part.fold, part.target, tuple(own.get("seeds", ())))
             recipe, config = replace(trial.recipe(part), target=part.target), SearchConfig(**own["search"])
             choices.append(
                 search.choose(slot, recipe, space, config, own["seed"], dataset, fold, checkpoints, on_epoch)
