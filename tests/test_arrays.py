@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 import mer_ray
 from mer_ray.errors import InputError, TrackError, WorkspaceError
-from mer_ray.io.schemas import features_schema, labels_schema, ragged_column
+from mer_ray.io.schemas import SCHEMAS, features_schema, labels_schema, ragged_column
 from mer_ray.io.tables import Workspace, now
 
 IDS = [f"{i:02d}" for i in range(12)]
@@ -100,6 +100,26 @@ def test_labels_stand_beside_the_features(workspace):
     assert all((a == b) == (i // 2 == k // 2) for i, a in enumerate(groups) for k, b in enumerate(groups))
     again = mer_ray.read_labels(workspace.uri, labels["track_id"].take([3, 1]))
     assert again.equals(labels.take([3, 1]))
+
+
+def test_groups_do_not_depend_on_the_ids_that_are_read_with_them(tmp_path):
+    """A track without an artist, read twice; and two that only a third one joins."""
+    workspace = Workspace(tmp_path / "w")
+    about = {"source": "folder", "fetched_at": now(), "tags": []}
+    named = {"a": ("", None, None), "b": ("", "The Piano", None), "c": ("X", None, "Y"), "d": ("X", "The Piano", None)}
+    named |= {f"e{i}": (f"E{i}", None, None) for i in range(9)}
+    tracks = [
+        {"track_id": i, "artist": artist, "title": i, "album": album, "composer": composer, **about}
+        for i, (artist, album, composer) in named.items()
+    ]
+    workspace.append("tracks", pa.Table.from_pylist(tracks, SCHEMAS["tracks"]), "all")
+    rows = [{"track_id": i, "valence": 0.5, "evidence": [], "n_matched": 0, "lexicon": "manifest"} for i in named]
+    workspace.append("labels", pa.Table.from_pylist(rows, labels_schema(("valence",))), "all")
+    workspace.write_json({}, "settings", "x.json")
+    whole = mer_ray.read_labels(workspace.uri)
+    of = dict(zip(whole["track_id"].to_pylist(), whole["group"].to_pylist(), strict=True))
+    for ids in (["a", "a", "e1"], ["b", "c"], ["c"], ["d", "b", "d"]):
+        assert mer_ray.read_labels(workspace.uri, ids)["group"].to_pylist() == [of[i] for i in ids]
 
 
 def test_groups_are_those_of_training_once_there_are_any(workspace):

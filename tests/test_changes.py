@@ -25,6 +25,7 @@ from mer_ray.io.tables import Workspace, failure
 from mer_ray.training import data
 
 HEADER = "clip_id,path,artist,title,valence,arousal,dominance,tags"
+BIAS = {"source_bias": True}
 STAGES = ("collect", "label", "acquire", "extract")
 
 
@@ -139,7 +140,7 @@ def test_split_fold_and_data_set_change_the_training_alone(tmp_path, mer_ray):
     workspace, own = Workspace(tmp_path / "w"), ["--workspace", tmp_path / "w", *sets("extract.features=mfcc")]
     text = "id,path,artist,title,valence,arousal,split,fold,dataset\nc0,tune000.flac,A,x,0.1,0.2,train,1,D\n"
     text += "c1,tune001.flac,B,y,0.3,0.2,train,1,D\n"
-    kept, prints = [], []
+    kept, prints = [], list[list[str]]()
     for change in ({}, {"train,1,D\nc1": "test,1,D\nc1"}, {",1,D": ",2,E"}):
         for old, new in change.items():
             text = text.replace(old, new)
@@ -151,9 +152,11 @@ def test_split_fold_and_data_set_change_the_training_alone(tmp_path, mer_ray):
         kept.append([workspace.names(table) for table in ("labels", "audio", "features/mfcc")])
         spec = features.resolve("mfcc", mfcc.Params())
         loaded = data.load(workspace, spec)
-        prints.append(loaded.fingerprint(spec))
+        prints.append([loaded.fingerprint(spec, of) for of in ({}, *({"split": s} for s in ("test", "folds")), BIAS)])
     assert kept[0] == kept[1] == kept[2]
-    assert len(set(prints)) == 3
+    # Each edit is one of the data of those runs that depend on it, and of no others.
+    assert [len(set(of_run)) for of_run in zip(*prints, strict=True)] == [1, 2, 2, 2]
+    assert len({of_run for found in prints for of_run in found}) == 7
     assert (loaded.splits, loaded.given_folds, loaded.datasets) == (["test", "train"], ["2", "2"], ["E", "E"])
 
 

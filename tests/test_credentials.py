@@ -137,5 +137,5 @@ def test_a_source_that_is_no_path_is_refused_without_its_credentials(mer_ray: Ty
     for uri in ADDRESSES:
         code, out, err = mer_ray("collect", "--workspace", "w", *sets(f"collect.{key}={uri}"))
         assert code == 2
-        assert "manifest and folder are paths of this machine" in out + err
+        assert "and folder are paths of this machine" in out + err
         assert SECRET not in out + err

@@ -162,6 +162,9 @@ def test_tidy_and_wide_tables_say_the_same(tmp_path, songs, start, step):
         ("c.csv", "song_id,time,valence\n1,0,0.2,9\n", "row 1 has 4 cells"),
         ("arousal.csv", "song_id,sample_500ms,sample_0ms\n1,0,0\n", "not in ascending order"),
         ("c.csv", "song_id,time,valence\n1,15000,0\n1,15500,0\n", "name the column time_ms"),
+        ("c.csv", "song_id,time,valence\n1,0,0\n1,20,0\n1,40,0\n1,30020,0\n", "reach to 30020 s"),
+        ("c.csv", "song_id,time,valence\n1,30020,0\n", "name the column time_ms"),
+        ("arousal.csv", "song_id,mean_0ms,sd_500ms\n1,0.5,0.1\n", "of several kinds: mean... and sd..."),
         ("c.csv", "song_id,time,valence\n1,0,0\n1,1,-0.5\n2,0,3\n", "valence runs from -0.5 to 3, outside in 2 of 3"),
         ("c.csv", "song_id,time,valence\n1,0,0\n1,1,-0.5\n", "--set collect.curve_scale=[-1,1]"),
         ("c.csv", "song_id,time,valence\n1,0,0\n1,1,-0.5\n", "mend row 2"),
@@ -173,6 +176,16 @@ def test_a_table_that_cannot_be_meant_is_refused_by_name(tmp_path, name, text, s
         read(written(tmp_path / name, text))
     assert said in str(caught.value)
     assert name in str(caught.value)
+
+
+def test_a_scale_that_the_labels_hardly_use_is_told(tmp_path):
+    """Labels on 0..1, declared as -1..1, would all lie in the upper half."""
+    rows = "".join(f"1,{t},{t / 30}\n" for t in range(30))
+    file = written(tmp_path / "c.csv", f"song_id,time_s,valence\n{rows}")
+    (said,) = [note for note in read(file, scale=(-1, 1)).notes if "all labels lie" in note]
+    assert said.startswith("c.csv: all labels lie in 0..0.966667: if -1..1 is not the scale")
+    assert said.endswith("set collect.curve_scale")
+    assert not [note for note in read(file).notes if "all labels lie" in note]
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path):
@@ -241,7 +254,7 @@ def test_tracks_get_their_curves_and_a_rating_where_they_have_none(tmp_path, mer
     assert code == 0
     for said in (
         "2 tracks have labels over time",
-        "curves of 1 songs belong to no track",
+        "curves of 1 songs belong to no track of the manifest: 77",
         "ratings that are the mean of the track's curve: valence 1",
     ):
         assert said in out
@@ -277,6 +290,33 @@ def test_tracks_without_ids_are_found_by_their_files_names(tmp_path, mer_ray):
     assert failure["reason"] == "bad_curve"
     assert "dynamic_annotations.csv, row 3: song 4: arousal is not a number" in failure["message"]
     assert "1 tracks have labels over time" in out
+
+
+ALIKE = {
+    "files": ("path,artist,title\nx/1.mp3,A,x\n", "path,artist,title\ny/1.mp3,B,y\n"),
+    "ids": ("track_id,artist,title\n1,A,x\n", "track_id,artist,title\n1,B,y\n"),
+}
+
+
+@pytest.mark.parametrize("kind", ALIKE)
+def test_a_song_that_could_be_two_tracks_is_refused(tmp_path, mer_ray, kind):
+    """The curves of one data set's song 1 are no labels of another's."""
+    first, second = (written(tmp_path / n / f"{n}.csv", t) for n, t in zip(("deam", "pmemo"), ALIKE[kind], strict=True))
+    written(tmp_path / "c.csv", PMEMO)
+    own = ["--set", f"collect.curves={tmp_path / 'c.csv'}", "--set"]
+    code, _, err = mer_ray("collect", "--workspace", tmp_path / "w", *own, f"collect.manifest={first},{second}")
+    assert code == 2
+    assert "song 1 in collect.curves could be two tracks" in err
+    assert str(first.parent) in err
+    assert str(second.parent) in err
+    assert not Workspace(tmp_path / "w").has("tracks")
+    # The same track, named twice, is one.
+    code, out, _ = mer_ray("collect", "--workspace", tmp_path / "w", *own, f"collect.manifest={first}")
+    assert code == 0
+    assert "1 tracks have labels over time" in out
+    written(first, ALIKE[kind][0] + ALIKE[kind][0].splitlines()[1])
+    assert mer_ray("collect", "--workspace", tmp_path / "w")[0] == 0
+    assert [f["reason"] for f in Workspace(tmp_path / "w").failures("collect")] == ["duplicate"]
 
 
 def test_curves_of_other_songs_are_an_error(tmp_path, mer_ray):

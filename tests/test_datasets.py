@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from dataset_copies import MINIATURES, SONG_LEVEL, Song, write_deam
+from dataset_copies import DYNAMIC, MINIATURES, SONG_LEVEL, Song, write_deam
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from parts import raw_rows, sets
@@ -254,7 +254,13 @@ def test_an_archive_with_another_hash_is_refused(convert, tmp_path):
             "2,three",
             "no number: 'three'",
         ),
-        ("deam", f"{SONG_LEVEL}/static_annotations_averaged_songs_1_2000.csv", "10,", "2,", "has track deam-2 2 times"),
+        (
+            "deam",
+            f"{SONG_LEVEL}/static_annotations_averaged_songs_1_2000.csv",
+            "10,",
+            "2,",
+            "has the song_id of row 1, 2",
+        ),
         (
             "pmemo",
             "annotations/dynamic_annotations.csv",
@@ -286,6 +292,61 @@ def test_damage_names_the_file_or_the_track(convert, tmp_path, name, file, old, 
     assert message in printed
     assert len(printed.strip().splitlines()) == 1
     assert not Path("datasets").exists()
+
+
+OVER_TIME = [("deam", f"{DYNAMIC}/valence.csv"), ("emomusic", "annotations/arousal_cont_average.csv")]
+STATIC = [
+    ("deam", f"{SONG_LEVEL}/static_annotations_averaged_songs_1_2000.csv"),
+    ("emomusic", "annotations/static_annotations.csv"),
+    ("pmemo", "annotations/static_annotations.csv"),
+    ("pmemo", "annotations/static_annotations_std.csv"),
+    ("pmemo", "metadata.csv"),
+    ("eerola", "mean_ratings_set1.csv"),
+    ("panda4q", "panda_dataset_taffc_metadata.csv"),
+]
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "file"),
+    [
+        *(("twice", *table) for table in [*OVER_TIME, *STATIC]),
+        *(("cut", *table) for table in STATIC),
+    ],
+)
+def test_a_track_twice_and_a_row_cut_are_one_line(convert, tmp_path, damage, name, file):
+    MINIATURES[name].build(tmp_path / "copy")
+    header, *rows = (tmp_path / "copy" / file).read_text().splitlines()
+    made = {
+        "twice": [*rows, rows[-1].replace("0.1", "0.2")],  # of two labels, none is taken
+        "cut": [*rows[:-1], rows[-1].partition(",")[0]],
+    }
+    (tmp_path / "copy" / file).write_text("\n".join([header, *made[damage]]) + "\n")
+    code, printed = convert(name, tmp_path / "copy")
+    assert code == 2
+    assert len(printed.strip().splitlines()) == 1
+    assert Path(file).name in printed
+    assert {"twice": f"of row {len(rows)}, ", "cut": "ends before its"}[damage] in printed
+    assert not Path("datasets").exists()
+
+
+def test_a_link_to_a_folder_stays_one(convert, tmp_path):
+    MINIATURES["eerola"].build(tmp_path / "copy")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    for _ in range(2):
+        assert convert("eerola", tmp_path / "copy", "--out", "link")[0] == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "eerola.csv").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "disk", "link"]
+
+
+def test_a_dimension_without_labels_over_time_is_told(convert, tmp_path):
+    MINIATURES["emomusic"].build(tmp_path / "copy")
+    file = tmp_path / "copy/annotations/arousal_cont_average.csv"
+    file.write_text(file.read_text().splitlines()[0] + "\n")
+    code, printed = convert("emomusic", tmp_path / "copy")
+    assert code == 0
+    assert ", arousal 0)" in printed
 
 
 def test_titles_are_no_formulas_in_a_spreadsheet(convert, tmp_path):

@@ -317,6 +317,10 @@ def test_with_no_label_at_all_the_error_says_how_many(workspace):
     workspace.append_rows("tracks", [row("A", "1", []), row("A", "2", [])])
     with pytest.raises(ConfigError, match=r"label\.lexicon is not set, and 2 tracks bring no label"):
         stage.run(config.load(None, ["collect.source=manifest"]), workspace)
+    with pytest.raises(ConfigError) as caught:
+        stage.run(config.load(None, ["collect.source=manifest", "collect.dimensions=tension,energy"]), workspace)
+    assert "name columns of the manifest tension, energy" in str(caught.value)
+    assert "NRC" not in str(caught.value)  # no lexicon has these
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -362,8 +363,8 @@ MOODS = ("valence", "tension", "energy")
         ("valence_mean,valence_std,n_raters", "3,2,25", {"valence": 0.1}),
         (
             "Arousal(mean),Arousal(std),Valence(mean),Valence(std),raters",
-            "3,2,5,4,25",
-            {"arousal": 0.1, "valence": 0.2},
+            "3,1,5,2,25",
+            {"arousal": 0.05, "valence": 0.1},
         ),
         (
             "mean_valence,std_valence,n_valence,mean_arousal,std_arousal,n_arousal",
@@ -375,7 +376,7 @@ MOODS = ("valence", "tension", "energy")
         ("valence,valence_std", "3,2", {"valence": None}),
         ("valence,se_valence", "3,NA", {"valence": None}),
         ("valence,arousal,se_valence", "3,,0.4", {"valence": 0.1}),
-        ("V,A,V_SD,A_SD,n_raters", "3,3,2,4,25", {"valence": 0.1, "arousal": 0.2}),
+        ("V,A,V_SD,A_SD,n_raters", "3,3,1,2,25", {"valence": 0.05, "arousal": 0.1}),
     ],
 )
 def test_errors_of_labels(tmp_path, header, row, wanted):
@@ -399,9 +400,17 @@ def test_errors_that_are_used_and_those_that_are_not_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("header", "row", "said"),
     [
-        ("valence,se_valence", "0.5,-0.1", "the standard error of valence, -0.1, must be 0 to 1"),
-        ("valence,se_valence", "0.5,1.5", "the standard error of valence, 1.5, must be 0 to 1"),
+        ("valence,se_valence", "0.5,-0.1", "the standard error of valence, -0.1, must be 0 to 0.5"),
+        ("valence,se_valence", "0.5,0.6", "the standard error of valence, 0.6, must be 0 to 0.5 on the scale 0..1"),
         ("valence,se_valence", "0.5,small", "the standard error of valence is not a number: 'small'"),
+        # Ratings on 0..1 whose SD stayed on 1..9: over four raters, two of 0 and two of 1 have the largest, 0.577.
+        (
+            "valence,sd_valence,n_raters",
+            "0.5,0.58,4",
+            "the SD of valence, 0.58, must be 0 to 0.57735 on the scale 0..1",
+        ),
+        ("valence,sd_valence,n_raters", "0.5,1.2,10", "the SD of valence, 1.2, must be 0 to 0.527046"),
+        ("valence,sd_valence,n_raters", "0.5,-0.1,9", "must be 0 to"),
         ("valence,sd_valence,n_raters", "0.5,x,9", "the SD of valence is not a number"),
         ("valence,sd_valence,n_raters", "0.5,0.1,many", "the number of raters of valence is not a number"),
     ],
@@ -411,6 +420,20 @@ def test_errors_that_are_none_cost_their_row(tmp_path, header, row, said):
     assert isinstance(bad, TrackError)
     assert bad.reason == "bad_label"
     assert said in bad.message
+
+
+def test_the_largest_possible_sd_is_none_too_large(tmp_path):
+    row = f"{{}},0.5,{np.std([0, 0, 1, 1], ddof=1)},4"
+    track = one(written(tmp_path / "m.csv", "path,valence,sd_valence,n_raters\n" + row.format("a.wav")))
+    assert track.ratings[0].se == pytest.approx(1 / np.sqrt(12))
+
+
+@pytest.mark.parametrize("dimensions", [("valence",), ("arousal", "valence"), ("valence", "tension")])
+def test_one_letter_beside_the_other_is_understood_whichever_is_wanted(tmp_path, dimensions):
+    file = written(tmp_path / "m.csv", "path,V,A,V_SD,n_raters\na.wav,0.25,0.5,0.2,4\n")
+    (track,) = manifest.tracks(file, dimensions=dimensions)
+    wanted = {"valence": Rating("valence", 0.25, 0.1), "arousal": Rating("arousal", 0.5)}
+    assert track.ratings == tuple(wanted[d] for d in dimensions if d in wanted)
 
 
 def test_labels_of_the_dimensions_that_are_named(tmp_path):
@@ -544,3 +567,17 @@ def test_the_collected_headers():
     assert (track.own_id, track.title, label_of(track)) == ("2", "2", (pytest.approx(2.1 / 8), 0.25, None))
     with pytest.raises(InputError, match="2 columns could be valence"):
         manifest.check(CASES / "dupheader.csv")
+
+
+@pytest.mark.parametrize("missing", ["", "NA", "nan", "NULL", "n/a"])
+def test_folds_and_datasets_as_r_and_pandas_write_them(tmp_path, missing):
+    """Whole numbers as 1.0, where others are missing; and what is missing in their words."""
+    rows = ["a.wav,1.0,DEAM", "b.wav,10.00,PMEmo 1.0", f"c.wav,{missing},{missing}", "d.wav,1.5,x", "e.wav,outer.0,y"]
+    found = read(written(tmp_path / "m.csv", "\n".join(["path,fold,dataset", *rows])))
+    assert [(t.fold, t.dataset) for t in found if isinstance(t, Track)] == [
+        ("1", "DEAM"),
+        ("10", "PMEmo 1.0"),
+        (None, None),
+        ("1.5", "x"),
+        ("outer.0", "y"),
+    ]

@@ -46,7 +46,7 @@ def run(name: str, folder: str, output: str | None) -> list[str]:
     contents = dataset.read(copy)
     _check(dataset, contents, copy)
     digests = copy.digests()
-    _write(out, _files(dataset, contents, digests))
+    _write(out.resolve(), _files(dataset, contents, digests))  # what a link leads to
     return [
         dataset.title,
         *_found(dataset, contents, copy),
@@ -100,10 +100,13 @@ def _found(dataset: DataSet, contents: Contents, copy: Folder) -> list[str]:
     if dataset.curve_scale:
         times = [time_s for _, time_s, _ in curves]
         span = f", {min(times):g} to {max(times):g} s" if times else ""
+        counts = {d: sum(d in values for _, _, values in curves) for d in dataset.dimensions}
+        by_dimension = ", ".join(f"{d} {count:,}" for d, count in counts.items())
+        which = "" if len(set(counts.values())) == 1 else f" ({by_dimension})"
         low, high = dataset.curve_scale
         n, left = len({track for track, _, _ in curves}), len(contents.curves) - len(curves)
         lines.append(
-            f"labels over time of {n:,} tracks: {len(curves):,} points{span}, on {low:g}..{high:g}"
+            f"labels over time of {n:,} tracks: {len(curves):,} points{which}{span}, on {low:g}..{high:g}"
             + (f"; {left:,} of other tracks left out" if left else "")
         )
     splits = Counter(item.split for item in items if item.split)

@@ -96,19 +96,23 @@ class Folder:
         self.missing.append((folder or self.root) / f"{stem}{AUDIO[0]}")
         return self.missing[-1]
 
-    def rows(self, file: Path, *needed: str, loose: bool = False) -> Iterator[tuple[int, dict[str, str]]]:
+    def rows(
+        self, file: Path, *needed: str, once: str = "", loose: bool = False
+    ) -> Iterator[tuple[int, dict[str, str]]]:
         """The rows of a table in delimited text: (number, from 1 below the header; cells by column).
 
         Names of columns are in lower case; blanks around names and cells are left out, and columns without a name.
 
         Args:
-            needed: Columns that it must have, in lower case.
+            needed: Columns that it must have, in lower case, and that every row must reach.
+            once: One of them, with the track's id, which no two rows may share.
             loose: For tables that only describe tracks: rows that cannot be read are left out, and rows may be longer
                 than the header.
 
         Raises:
             InputError: The file, or a row, is not as it should be.
         """
+        first_of: dict[str, int] = {}
         if file not in self.read:
             self.read.append(file)
         how = delimited.encoding(file)
@@ -131,8 +135,15 @@ class Folder:
                         raise InputError(f"{file}, row {number}: {what}", self.advice)
                     if isinstance(record, str):
                         continue
-                if any(cells):
-                    yield number, {n: one_line(c, 100_000) for n, c in zip(names, cells, strict=False) if n}
+                if not any(cells):
+                    continue
+                row = {n: one_line(c, 100_000) for n, c in zip(names, cells, strict=False) if n}
+                if lost := next((name for name in needed if name not in row), None):
+                    raise InputError(f"{file}, row {number}: ends before its {lost}", self.advice)
+                if once and (before := first_of.setdefault(row[once], number)) != number:
+                    same = f"has the {once} of row {before}, {one_line(row[once], 40)}"
+                    raise InputError(f"{file}, row {number}: {same}", self.advice)
+                yield number, row
         except (UnicodeError, csv.Error) as error:
             raise InputError(f"{file} cannot be read ({one_line(str(error), 120)})", self.advice) from error
 

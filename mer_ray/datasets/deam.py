@@ -55,7 +55,7 @@ class Deam(DataSet):
         for part in ("1_2000", "2000_2058"):
             file = folder.need(f"{_PER_SONG}/song_level/static_annotations_averaged_songs_{part}.csv")
             columns = [f"{d}_{what}" for d in self.dimensions for what in ("mean", "std")]
-            for n, row in folder.rows(file, "song_id", *columns):
+            for n, row in folder.rows(file, "song_id", *columns, once="song_id"):
                 song = folder.integer(file, n, "song_id", row["song_id"])
                 raters = 10 if song < _FIRST_OF_2015 else 5
                 about = known.get(song, unknown)
@@ -87,7 +87,7 @@ def curves_by_row(
     """
     points: dict[tuple[int, float], dict[str, float]] = {}
     for dimension, file in files.items():
-        for n, row in folder.rows(file, "song_id"):
+        for n, row in folder.rows(file, "song_id", once="song_id"):
             song = folder.integer(file, n, "song_id", row["song_id"])
             for column, cell in row.items():
                 time = sample.fullmatch(column)

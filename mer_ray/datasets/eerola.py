@@ -34,7 +34,7 @@ class Eerola(DataSet):
         audio = folder.audio_folder("Set1", "Soundtrack360_mp3")
         albums, notes = _albums(folder)
         items = []
-        for n, row in folder.rows(file, "number", *self.dimensions):
+        for n, row in folder.rows(file, "number", *self.dimensions, once="number"):
             number = folder.integer(file, n, "number", row["number"])
             found = {d: folder.number(file, n, d, row[d]) for d in self.dimensions}
             items.append(

@@ -56,11 +56,11 @@ class EmoMusic(DataSet):
         audio = folder.audio_folder("clips_45seconds", "clips_45sec", "clips")
         columns = [f"{what}_{d}" for d in self.dimensions for what in ("mean", "std")]
         labels: dict[int, dict[str, float | None]] = {}
-        for n, row in folder.rows(static, "song_id", *columns):
+        for n, row in folder.rows(static, "song_id", *columns, once="song_id"):
             song = folder.integer(static, n, "song_id", row["song_id"])
             labels[song] = {c: folder.number(static, n, c, row[c]) for c in columns}
         items = []
-        for n, row in folder.rows(info, "song_id", "artist", "song title", _SET):
+        for n, row in folder.rows(info, "song_id", "artist", "song title", _SET, once="song_id"):
             song = folder.integer(info, n, "song_id", row["song_id"])
             found = labels.get(song, {})
             values = {d: v for d in self.dimensions if (v := found.get(f"mean_{d}")) is not None}

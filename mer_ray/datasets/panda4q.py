@@ -36,7 +36,7 @@ class Panda4Q(DataSet):
         """See `DataSet`."""
         file = folder.need("panda_dataset_taffc_metadata.csv")
         items = []
-        for n, row in folder.rows(file, "song", "artist", "title", "quadrant", "moodsstrsplit"):
+        for n, row in folder.rows(file, "song", "artist", "title", "quadrant", "moodsstrsplit", once="song"):
             if row["quadrant"] not in _QUADRANTS:
                 raise InputError(
                     f"{file}, row {n}: quadrant must be Q1 to Q4, got {row['quadrant'][:20]!r}", folder.advice

@@ -46,7 +46,7 @@ class PMEmo(DataSet):
         means = {d: f"{d}(mean)" for d in self.dimensions}
         spreads = {d: f"{d}(std)" for d in self.dimensions}
         errors: dict[int, dict[str, float]] = {}
-        for n, row in folder.rows(deviations, "musicid", *spreads.values()):
+        for n, row in folder.rows(deviations, "musicid", *spreads.values(), once="musicid"):
             song = folder.integer(deviations, n, "musicId", row["musicid"])
             errors[song] = {
                 d: standard_error(sd, _RATERS)
@@ -54,10 +54,10 @@ class PMEmo(DataSet):
                 if (sd := folder.number(deviations, n, c, row[c])) is not None
             }
         known = {}
-        for n, row in folder.rows(metadata, "musicid", "filename", "title", "artist"):
+        for n, row in folder.rows(metadata, "musicid", "filename", "title", "artist", once="musicid"):
             known[folder.integer(metadata, n, "musicId", row["musicid"])] = row
         items = []
-        for n, row in folder.rows(static, "musicid", *means.values()):
+        for n, row in folder.rows(static, "musicid", *means.values(), once="musicid"):
             song = folder.integer(static, n, "musicId", row["musicid"])
             if song not in known:
                 raise InputError(f"{metadata} has no song {song}, which {static.name} has", folder.advice)

@@ -8,7 +8,7 @@ ADVICE = {
     # collect
     "bad_duration": "Mend the row's duration_s: seconds, over 0; or leave the cell empty.",
     "bad_curve": "Mend the song's rows in the table of curves: each time once, in ascending order, and numbers.",
-    "bad_label": "Mend the row's labels: numbers on the scale that collect.scale gives, and errors no wider than it.",
+    "bad_label": "Mend the row's labels: numbers on the scale that collect.scale gives, with possible errors.",
     "bad_manifest": "Mend the table as the message says, or leave it out: it is no audio.",
     "bad_row": "Mend the row: as many cells as the header, quoted where they hold the separator; in JSON, an object.",
     "bad_split": "Mend the row's split: train, valid or test; or leave the cell empty.",

@@ -12,7 +12,7 @@ import pyarrow as pa
 from mer_ray.errors import WorkspaceError
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.tables import Workspace
-from mer_ray.labels import columns, exclusions
+from mer_ray.labels import columns, exclusions, lexicon
 
 
 @dataclass
@@ -59,6 +59,11 @@ class Survey:
         """The number of tracks without a label, in words."""
         n = self.tracks - self.labelled
         return f"{n:,} tracks bring no label" if n != 1 else "1 track brings no label"
+
+    def remedy(self) -> str:
+        """What to do where no track has a label: only valence, arousal and dominance can come from tags."""
+        columns = f"name columns of the manifest {', '.join(self.dimensions)}, or set collect.dimensions to yours"
+        return f"{columns}; or {lexicon.WHERE_TO_GET}" if {*self.dimensions} & {*DIMENSIONS} else columns
 
     def remarks(self, from_tags: bool, has_lexicon: bool, source: str) -> list[str]:
         """What happens to tracks without a label, or without one of a dimension. source: ``label.source``."""

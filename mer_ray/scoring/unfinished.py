@@ -54,6 +54,7 @@ def trials(train: TrainConfig, workspace: Workspace, specs: Mapping[str, Feature
     for name, spec in inputs(train, specs).items():
         dataset = data.load(workspace, spec, groups.of, with_frames=False)
         check_curves(train, dataset)
+        found.notes += data.beyond_audio(workspace, dataset)
         split = given.kind(dataset) if train.split == "given" else GROUPS
         end, n_folds = SUFFIX[split], len(given.fold_names(dataset)) if split == FOLDS else 1
         of_split, settings = given.within(dataset, split), used(train, None, split, n_folds)

@@ -173,4 +173,5 @@ def _repeat(row: dict[str, Any], first: dict[str, Any]) -> TrackError:
 
 def _named(row: dict[str, Any]) -> str:
     name = f"{row['artist']} – {row['title']}" if row["artist"] else row["title"]
-    return one_line(f"{name} ({row['uri']})" if row["uri"] else name, 200)
+    where = row["uri"] or row["dataset"]
+    return one_line(f"{name} ({where})" if where else name, 200)

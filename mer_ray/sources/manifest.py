@@ -43,6 +43,7 @@ from mer_ray.sources.manifest_table import Row, Table, open_table
 from mer_ray.sources.source import Stored, TrackSource
 
 _SPOTIFY = re.compile(r"(?:spotify:track:|https?://open\.spotify\.com/(?:intl-\w+/)?track/)([A-Za-z0-9]{22})(?:\?.*)?")
+_WHOLE = re.compile(r"\d+\.0+")
 _NO_ID = frozenset(["na", "n/a", "nan", "none", "null", "-"])
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -198,9 +199,9 @@ def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
         uri=uri,
         tags=tagging.parse(row["tags"]) if labels else (),
         ratings=row.ratings(scale) if labels else (),
-        dataset=row.text("dataset") or None,
+        dataset=_known(row.text("dataset")),
         split=_split(row.text("split")) if labels else None,
-        fold=row.text("fold") or None,
+        fold=_fold(row.text("fold")),
         location=location,
         own_id=own_id,
     )
@@ -219,8 +220,17 @@ def _code(text: str) -> str | None:
     return None if not text or text.casefold() in _NO_ID else found[1] if found else text
 
 
+def _known(text: str) -> str | None:
+    return None if is_missing(text) else text
+
+
+def _fold(text: str) -> str | None:
+    """A fold's name; numbers without ".0", since pandas writes integers with gaps so."""
+    return _known(text.partition(".")[0] if _WHOLE.fullmatch(text) else text)
+
+
 def _split(text: str) -> str | None:
-    if not text or is_missing(text):
+    if is_missing(text):
         return None
     if (found := _SPLITS.get(text.casefold())) is None:
         raise TrackError("bad_split", f"split must be train, valid or test, got {one_line(text, 40)!r}")
@@ -253,7 +263,7 @@ class Source(TrackSource):
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
         self._added = Counter[str]()
-        self._songs = set[str]()
+        self._songs = dict[str, str]()  # with curves → the track that it is
 
     @cached_property
     def _curves(self) -> Curves:
@@ -283,7 +293,7 @@ class Source(TrackSource):
             of_set = self.settings.dataset_of(file)
             for found in tracks(file, self.settings.scale_of(file), dimensions=self.settings.dimensions):
                 if isinstance(found, Track):
-                    yield self._with_curves(replace(found, dataset=found.dataset or of_set))
+                    yield self._with_curves(replace(found, dataset=found.dataset or of_set), file)
                 else:
                     yield found
         if self._curves.songs and not self._songs:
@@ -293,11 +303,19 @@ class Source(TrackSource):
                 "give the manifest a track_id with these ids, or audio files that are named like them",
             )
 
-    def _with_curves(self, track: Track) -> SourceResult:
-        """Add the track's curves, found by its id or by its file's name."""
+    def _with_curves(self, track: Track, manifest: str) -> SourceResult:
+        """Add the track's curves, found by its id or by its file's name.
+
+        Raises InputError where these find another track, too: whose curves they are is then unknown.
+        """
         song = track.own_id or (locations.title_of(track.uri) if track.uri else "")
         if song in self._curves.songs:
-            self._songs.add(song)
+            this = f"track_id {song} in {manifest}" if track.own_id else str(track.uri)
+            if (other := self._songs.setdefault(song, this)) != this:
+                raise InputError(
+                    f"song {one_line(song, 60)} in collect.curves could be two tracks: {other} and {this}",
+                    "give tracks and curves a track_id that no other data set has, as in deam-1",
+                )
         if song in self._curves.errors:
             return track, self._curves.errors[song]
         if not (own := self._curves.of.get(song)):
@@ -319,6 +337,7 @@ class Source(TrackSource):
             lines += [*self._curves.notes, f"{self._added['']:,} tracks have labels over time"]
             if made := [f"{name} {n:,}" for name in own if (n := self._added[name])]:
                 lines.append(f"ratings that are the mean of the track's curve: {', '.join(made)}")
-            if others := len(self._curves.songs - self._songs):
-                lines.append(f"curves of {others:,} songs belong to no track of the manifest")
+            if others := len(self._curves.songs - self._songs.keys()):
+                shown = ", ".join(one_line(s, 60) for s in sorted(self._curves.songs - self._songs.keys())[:3])
+                lines.append(f"curves of {others:,} songs belong to no track of the manifest: {shown}")
         return lines

@@ -119,8 +119,10 @@ def _labels(
 ) -> tuple[dict[str, int], tuple[str, ...]]:
     """(columns of labels and their errors, remarks). The exact name comes first; otherwise only one may match."""
     meant = {i: m for i, name in enumerate(names) if i not in taken and (m := meaning(name, dimensions)) is not None}
-    values = {i: d for i, (d, kind) in meant.items() if kind == "value"}
-    short = {d for i, d in values.items() if not is_spelled_out(names[i], dimensions)}
+    every = [*dict.fromkeys([*dimensions, *DIMENSIONS])]  # V says more beside A, whether A is wanted or not
+    other = {i: meaning(name, every) for i, name in enumerate(names) if i not in taken}
+    values = {i: m[0] for i, m in other.items() if m is not None and m[1] == "value"}
+    short = {d for i, d in values.items() if not is_spelled_out(names[i], every)}
     if not {"valence", "arousal"} <= set(values.values()) or len(short) == 1:  # a single letter is ambiguous
         meant = {i: m for i, m in meant.items() if is_spelled_out(names[i], dimensions)}
     found = {}

@@ -37,9 +37,11 @@ WANTED = (
 )
 LONGEST_STEP_S = 60.0
 """A larger median step between points is taken for milliseconds that nothing calls so."""
+LONGEST_SONG_S = 4 * 3_600.0
+"""So is a later time."""
 _SECONDS = ("time", "times", "frametime", "timesec", "timeseconds", "timestamp", "timestamps", "seconds", "sec", "t")
 _MILLISECONDS = ("timems", "frametimems", "timemsec", "timemilliseconds", "timestampms", "milliseconds", "msec", "ms")
-_AT = re.compile(r"(?:[a-z]+[_\s]*)?(\d+(?:\.\d+)?)\s*(ms|s)", re.IGNORECASE)
+_AT = re.compile(r"(?P<what>[a-z]+[_\s]*)?(?P<time>\d+(?:\.\d+)?)\s*(?P<unit>ms|s)", re.IGNORECASE)
 _OF_FILES = re.compile(r"cont(?:inuous)?|dynamic|averaged|per[_\s-]?(?:second|song)", re.IGNORECASE)
 """Words in the names of files that say nothing of the dimension."""
 
@@ -99,9 +101,8 @@ def read(files: Sequence[str | Path], dimensions: Sequence[str], scale: Scale, s
             raise InputError(f"{called} holds no value", WANTED)
         low, high = scale
         new = len(points.of) - before
-        found.notes.append(
-            f"{file.name}: labels over time on the scale {low:g}..{high:g}: {counts or 0} ({new:,} new songs)"
-        )
+        said = f"labels over time on the scale {low:g}..{high:g}: {counts or 0} ({new:,} new songs)"
+        found.notes += [f"{file.name}: {line}" for line in (said, *labels.doubts())]
     points.check_unit()
     for song, own in points.of.items():
         if song not in found.errors:
@@ -136,10 +137,14 @@ class _Points:
         for song, own in self.of.items():
             for name, (times, _) in own.items():
                 steps = np.diff(np.asarray(times))
+                problem = ""
                 if len(steps) and np.median(steps) >= LONGEST_STEP_S:
+                    problem = f"are {np.median(steps):g} s apart"
+                elif times[-1] > LONGEST_SONG_S:
+                    problem = f"reach to {times[-1]:g} s"
+                if problem:
                     raise InputError(
-                        f"{self.begins[song, name][1]}: the points of song {one_line(song, 60)} are "
-                        f"{np.median(steps):g} s apart",
+                        f"{self.begins[song, name][1]}: the points of song {one_line(song, 60)} {problem}",
                         "if these times are milliseconds, name the column time_ms",
                     )
 
@@ -218,7 +223,10 @@ def _layout(called: str, file: Path, table: Table, dimensions: Sequence[str]) ->
             raise InputError(
                 f"{called}: its name is that of no dimension in collect.dimensions ({', '.join(dimensions)})", WANTED
             )
-        at = {i: float(m[1]) / (1_000 if m[2].lower() == "ms" else 1) for i, m in wide.items()}
+        if len(what := {(m["what"] or "").casefold().strip("_ ") for m in wide.values()}) > 1:
+            both = " and ".join(sorted(f"{w}..." for w in what))
+            raise InputError(f"{called}: its columns at times are of several kinds: {both}", "give a table of one kind")
+        at = {i: float(m["time"]) / (1_000 if m["unit"].lower() == "ms" else 1) for i, m in wide.items()}
         if list(at.values()) != sorted(set(at.values())):
             raise InputError(f"{called}: the times in its header are not in ascending order")
         return lambda row: _of_song(row, song, at, list(dimensions).index(name))

@@ -71,20 +71,22 @@ def standard_error(se: Any, sd: Any, n: Any, scale: Scale, dimension: str) -> fl
     """The standard error of a label on 0..1, from cells; None where there is none.
 
     se: on the manifest's scale. Without it, it is SD / √n, where sd is the SD over n raters; the SD over fewer than two
-    says nothing. Raises TrackError (``bad_label``) for what cannot be an error on that scale.
+    says nothing. Raises TrackError (``bad_label``) for what cannot be an error of a mean on that scale.
     """
-    found = _number(se, f"the standard error of {dimension}")
+    width, raters, what = scale[1] - scale[0], 1.0, f"the standard error of {dimension}"
+    found, largest = _number(se, what), width / 2
     if found is None:
-        spread, raters = _number(sd, f"the SD of {dimension}"), _number(n, f"the number of raters of {dimension}")
-        if spread is None or raters is None or raters < 2:
+        what = f"the SD of {dimension}"
+        found, n_raters = _number(sd, what), _number(n, f"the number of raters of {dimension}")
+        if found is None or n_raters is None or n_raters < 2:
             return None
-        found = spread / math.sqrt(raters)
-    width = scale[1] - scale[0]
-    if not 0 <= found <= width:
+        # The largest SD is that of half the raters at the lowest value, and half at the highest.
+        raters, largest = n_raters, width / 2 * math.sqrt(n_raters / (n_raters - 1))
+    if not 0 <= found <= largest * (1 + _ROUNDING):
         raise TrackError(
-            "bad_label", f"the standard error of {dimension}, {found:g}, must be 0 to {width:g}, the scale's width"
+            "bad_label", f"{what}, {found:g}, must be 0 to {largest:g} on the scale {scale[0]:g}..{scale[1]:g}"
         )
-    return found / width
+    return found / math.sqrt(raters) / width
 
 
 def is_outside(x: float, scale: Scale) -> bool:
@@ -189,14 +191,19 @@ class Labels:
         lines = [
             f"labels on the scale {low:g}..{high:g}: {self.labelled:,} of {self.n:,} rows have a label{counts}{errors}"
         ]
+        return [*lines, *self.doubts()]
+
+    def doubts(self) -> list[str]:
+        """A remark where the labels use so little of the scale that it may be another."""
+        low, high = self.scale
         lowest, highest = min(self.lowest), max(self.highest)
         is_strange = highest - lowest < (high - low) / 8 or (low < 0 <= lowest)
-        if self.labelled >= _ENOUGH and is_strange:
-            lines.append(
-                f"all labels lie in {lowest:g}..{highest:g}: if {low:g}..{high:g} is not the scale that they were rated"
-                f" on, set {self.setting}"
-            )
-        return lines
+        if max(self.n_values) < _ENOUGH or not is_strange:
+            return []
+        return [
+            f"all labels lie in {lowest:g}..{highest:g}: if {low:g}..{high:g} is not the scale that they were rated"
+            f" on, set {self.setting}"
+        ]
 
     def _by_dimension(self, counts: Sequence[int]) -> str:
         return ", ".join(f"{d} {n:,}" for d, n in zip(self.dimensions, counts, strict=True))

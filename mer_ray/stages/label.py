@@ -79,7 +79,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     identity: dict[str, Any] = {"source": "manifest"}
     if not (mode == "manifest" or (mode == "auto" and found.labelled and (lexicon is None or found.is_whole))):
         if lexicon is None:
-            raise ConfigError(f"label.lexicon is not set, and {found.without()}", lexicons.WHERE_TO_GET)
+            raise ConfigError(f"label.lexicon is not set, and {found.without()}", found.remedy())
         matcher = matcher_of(config, lexicon, found.names)
         identity = {**matcher.identity(), **config.label.model_dump(include={"source", "min_coverage", "min_terms"})}
     # Whether any stored label depends on lexicon and recipe: the source's own do not.

@@ -65,19 +65,24 @@ def read_labels(workspace: str | os.PathLike[str], ids: Iterable[str] | None = N
         )
     known, audio = tracks.take(at), store.read("audio", ["track_id", "uri"])
     labels, audio = (t.take(pc.index_in(wanted, t["track_id"].combine_chunks())) for t in (labels, audio))
-    columns = {n: known[n] for n in ("track_id", *NAMES)} | {"group": pa.array(_groups(store, known), pa.string())}
+    columns = {n: known[n] for n in ("track_id", *NAMES)} | {
+        "group": pa.array(_groups(store, tracks, wanted), pa.string())
+    }
     columns |= {n: labels[n] for n in own} | {n: known[n] for n in SPLITS}
     return pa.table({**columns, "uri": audio["uri"]})
 
 
-def _groups(store: Workspace, tracks: pa.Table) -> list[str]:
-    """As in training, if it knows all of the tracks; else by artist, album and composer."""
-    ids, artists, albums, composers = (tracks[n].to_pylist() for n in ("track_id", "artist", "album", "composer"))
-    if store.exists(grouped.FOLDER, "splits.json"):
-        known = grouped.read(store).of
-        if all(i in known for i in ids):
-            return [known[i] for i in ids]
-    return track_groups(ids, artists, albums, composers)
+def _groups(store: Workspace, tracks: pa.Table, wanted: pa.Array) -> list[str]:
+    """As in training, if it knows all of the wanted ids; else by artist, album and composer.
+
+    Those are of all tracks, whichever are wanted: training and test ids that are read apart have the same groups.
+    """
+    known = grouped.read(store).of if store.exists(grouped.FOLDER, "splits.json") else {}
+    if not all(i in known for i in wanted.to_pylist()):
+        rows = tracks.sort_by("track_id")
+        ids, *more = (rows[n].to_pylist() for n in ("track_id", "artist", "album", "composer"))
+        known = dict(zip(ids, track_groups(ids, *more), strict=True))
+    return [known[i] for i in wanted.to_pylist()]
 
 
 def _opened(workspace: str | os.PathLike[str]) -> Workspace:

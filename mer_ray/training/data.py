@@ -20,6 +20,8 @@ from mer_ray.models import curves as label_curves
 from mer_ray.models.curves import Curve
 from mer_ray.training.groups import track_groups
 
+AFTER_END_S = 1.0
+"""Up to so late, a label may belong to the last part of the audio."""
 _NO_FRAMES = np.zeros((0, 0), np.float32)
 
 
@@ -82,7 +84,8 @@ class Dataset(Examples):
     def fingerprint(self, feature: FeatureSpec, settings: Mapping[str, Any] | None = None) -> str:
         """16 hexadecimal digits: a hash of the tracks, files, labels, groups and feature.
 
-        settings: Of a run, which decide whether it depends on the given split or folds, and on the data sets.
+        settings: of the run (`training.settings.used`). They say whether given splits or data sets matter: an edit of
+        these columns costs only runs that depend on them.
         """
         errors = np.nan_to_num(self.errors, nan=-1).round(9).tolist()
         labels = np.nan_to_num(self.labels, nan=-1).round(9).tolist()
@@ -92,8 +95,8 @@ class Dataset(Examples):
             curves = [None if c is None else [c.time_s.tolist(), _rounded(c.values)] for c in self.curves]
             content += [self.dimensions, curves]
         settings = settings or {}
-        if (how := protocol.of(settings)) != protocol.GROUPS:
-            content += [how, self.splits if how == protocol.TEST else self.given_folds]
+        if (split := protocol.of(settings)) != protocol.GROUPS:
+            content += [split, self.splits if split == protocol.TEST else self.given_folds]
         if settings.get("source_bias"):
             content += ["datasets", self.datasets]
         return digest(json.dumps(content).encode())[:16]
@@ -165,6 +168,28 @@ def load(
         frames=[frames_of(feature, {name: frames[i] for name, frames in own.items()}) for i in labelled],
         audio=[hashes.get(i) or (described[i]["uri"] if by_path else None) or "" for i in labelled],
     )
+
+
+def beyond_audio(workspace: Workspace, dataset: Dataset) -> list[str]:
+    """A remark where labels over time go on for over `AFTER_END_S` after their audio has ended.
+
+    Their times are then frames, or those of a longer excerpt than the file, and windows get other labels than theirs.
+    """
+    audio = workspace.read("audio", ["track_id", "duration_s"]) if dataset.curves else None
+    lengths = dict(zip(*audio.to_pydict().values(), strict=True)) if audio is not None else {}
+    ends = (
+        (i, float(curve.time_s[np.isfinite(curve.values).any(axis=1)].max(initial=0.0)), lengths.get(i) or np.inf)
+        for i, curve in zip(dataset.ids, dataset.curves, strict=False)
+        if curve is not None
+    )
+    late = [(i, last, length) for i, last, length in ends if last > length + AFTER_END_S]
+    if not late:
+        return []
+    i, last, length = max(late, key=lambda track: track[1] - track[2])
+    return [
+        f"labels over time of {len(late):,} tracks go on after their audio has ended (track {i}: a label at {last:g} "
+        f"s, audio of {length:.4g} s): check whether they are in seconds from the start of these files"
+    ]
 
 
 def labelled_dimensions(workspace: Workspace) -> tuple[str, ...]:
