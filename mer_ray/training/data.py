@@ -84,8 +84,7 @@ class Dataset(Examples):
     def fingerprint(self, feature: FeatureSpec, settings: Mapping[str, Any] | None = None) -> str:
         """16 hexadecimal digits: a hash of the tracks, files, labels, groups and feature.
 
-        settings: of the run (`training.settings.used`). They say whether given splits or data sets matter: an edit of
-        these columns costs only runs that depend on them.
+        settings: Of a run, which decide whether it depends on the given split or folds, and on the data sets.
         """
         errors = np.nan_to_num(self.errors, nan=-1).round(9).tolist()
         labels = np.nan_to_num(self.labels, nan=-1).round(9).tolist()
@@ -95,8 +94,8 @@ class Dataset(Examples):
             curves = [None if c is None else [c.time_s.tolist(), _rounded(c.values)] for c in self.curves]
             content += [self.dimensions, curves]
         settings = settings or {}
-        if (split := protocol.of(settings)) != protocol.GROUPS:
-            content += [split, self.splits if split == protocol.TEST else self.given_folds]
+        if (how := protocol.of(settings)) != protocol.GROUPS:
+            content += [how, self.splits if how == protocol.TEST else self.given_folds]
         if settings.get("source_bias"):
             content += ["datasets", self.datasets]
         return digest(json.dumps(content).encode())[:16]

@@ -67,9 +67,9 @@ def make(workspace: Workspace, specs: Sequence[FeatureSpec]) -> Groups:
 
 
 def changed(workspace: Workspace, feature: FeatureSpec, details: Mapping[str, Any]) -> bool:
-    """Whether the labelled tracks with that feature, their files, labels, groups or given splits differ from a run's.
+    """Whether the labelled tracks with that feature, their files, labels, groups or given split differ from a run's.
 
-    details: the run's, of its model.json. No frames are read. Raises as `data.load`.
+    details: of the run's ``model.json``. No frames are read. Raises as `data.load`.
     """
     described = workspace.read_json(FOLDER, "splits.json")
     if described is None:
