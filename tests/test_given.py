@@ -267,6 +267,29 @@ def test_the_table_is_that_of_training_on_train_and_scoring_test_by_hand(trained
         assert constant == pytest.approx(np.mean(np.abs(own - np.median(labelled))), abs=1e-12)
 
 
+def test_test_tracks_have_no_part_in_a_model_nor_in_its_reference(trained, seed, tmp_path, mer_ray):
+    """With other labels and other sound of the test tracks, and of the track in no split, the weights are the same."""
+    folder, rng = Path(shutil.copytree(seed, tmp_path / "w")), np.random.default_rng(1)
+    workspace = Workspace(folder)
+    seen = {r["track_id"] for r in workspace.read("tracks").to_pylist() if r["split"] in ("train", "valid")}
+    labels, frames = workspace.read("labels").to_pylist(), workspace.read("features/mfcc").to_pylist()
+    for row in labels:
+        row |= {} if row["track_id"] in seen else {"valence": float(rng.random())}
+    for row in frames:
+        row |= {} if row["track_id"] in seen else {"frames": rng.standard_normal(np.shape(row["frames"])).tolist()}
+    for name, rows in (("labels", labels), ("features/mfcc", frames)):
+        schema = workspace.read(name).schema
+        workspace.discard(name)
+        workspace.append(name, pa.Table.from_pylist(rows, schema), "all")
+    code, out, err = mer_ray("train", *options(folder, seeds="[4, 9]", baselines=False))
+    assert code == 0, out + err
+    runs = [path / "runs" / "kernel-mfcc.test" for path in (folder, trained[0])]
+    weights = [(run / "weights.safetensors").read_bytes() for run in runs]
+    assert weights[0] == weights[1]
+    one, other = (pq.read_table(run / "predictions.parquet") for run in runs)
+    assert not one["predicted_valence"].equals(other["predicted_valence"])
+
+
 def test_a_network_stops_by_the_given_validation_set(trained, dataset):
     own = given.within(dataset, protocol.TEST)
     fold = given.partition(own, protocol.TEST)
