@@ -121,7 +121,7 @@ def test_two_commands_give_static_and_dynamic_tables_and_the_curve_follows_what_
     assert "found everything done" in out
     code, out, err = mer_ray("train", *again, *own, *sets("train.targets=track"))
     assert code == 2
-    assert "train.targets was 'curve', now None" in err
+    assert "train.targets was 'curve', now 'track'" in err
 
 
 def test_curves_are_wanted_but_there_are_none(ray_session, tmp_path, mer_ray):

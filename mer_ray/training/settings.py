@@ -18,6 +18,8 @@ from mer_ray.training.data import Dataset
 
 RESOURCES = ("networks", "inputs", "baselines", "workers", "cpus_per_trial", "gpus_per_trial", "mlflow", "about")
 """Settings of what is trained and where, which do not affect a trial's result."""
+UNRECORDED = {"seeds": None, "targets": "track", "source_bias": False}
+"""Defaults that runs do not record, as those of earlier versions do not."""
 
 
 def inputs(train: TrainConfig, specs: Mapping[str, FeatureSpec]) -> dict[str, FeatureSpec]:
@@ -100,8 +102,8 @@ def check_partitions(dataset: Dataset, fold: np.ndarray) -> None:
 
 def check_same(workspace: Workspace, recorded: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     """Raises WorkspaceError where a finished run was trained with other settings."""
-    now = {**dict.fromkeys({"seeds", "targets", "source_bias"} & set(recorded)), **settings}
-    changes = [f"train.{k} was {recorded.get(k)!r}, now {v!r}" for k, v in now.items() if recorded.get(k) != v]
+    before, now = UNRECORDED | dict(recorded), UNRECORDED | dict(settings)
+    changes = [f"train.{k} was {before.get(k)!r}, now {v!r}" for k, v in now.items() if before.get(k) != v]
     if changes:
         raise WorkspaceError(
             f"workspace {workspace.uri} was made with other settings ({'; '.join(changes)})",
