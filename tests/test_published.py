@@ -50,7 +50,7 @@ def test_every_published_row_says_what_it_is_of_and_where_it_comes_from():
 @pytest.mark.parametrize("name", ["emomusic", "deam", "pmemo"])
 def test_a_known_data_set_has_published_rows_beside_ours(name):
     own = compared()
-    assert published.dataset(own, dict.fromkeys(NAMES, name)) == name
+    assert published.dataset(own, dict.fromkeys(NAMES, name.upper())) == name
     text = published.markdown(name, own, [own.table(d) for d in own.dimensions])
     assert "Music2Emo (published)" in text
     assert "CNN on MFCC" in text

@@ -31,7 +31,8 @@ def biases_markdown(compared: Comparison) -> str:
         for name, values in details["biases"].items()
     ]
     about = "The models were trained on labels without the bias of their data set, and predict on the pooled scale, of"
-    about += " which the tables above are. R² where each data set's bias is added, as estimated without the fold:"
+    about += " which the tables above are; the baselines there learned labels with the biases, so verdicts between both"
+    about += " compare unequal tasks. R² where each data set's bias is added, as estimated without the fold:"
     table = lines(["Network", "Feature", *(f"{heading(d)}, R²" for d in names)], rows)
     biases = lines(["Data set", *(heading(d) for d in first.predictions.dimensions)], own, n_texts=1)
     return "\n".join(["## Biases of data sets", "", about, "", *table, "", "The biases:", "", *biases])

@@ -23,8 +23,8 @@ def rows() -> list[dict[str, Any]]:
 
 
 def dataset(compared: Comparison, dataset_of: Mapping[str, str]) -> str:
-    """The one data set that all tracks are of, or ""."""
-    found = {dataset_of.get(i) or "" for i in compared.runs[0].predictions.ids}
+    """The one data set that all tracks are of, in lower case, or ""."""
+    found = {(dataset_of.get(i) or "").casefold() for i in compared.runs[0].predictions.ids}
     return found.pop() if len(found) == 1 else ""
 
 
