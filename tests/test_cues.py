@@ -67,12 +67,8 @@ def test_cues_as_a_table_in_the_order_of_the_list(scores):
     assert "c.csv: passages of 2 tracks; without a curve: 1" in out
     rows = list(csv.DictReader(io.StringIO(Path("c.csv").read_bytes().decode("utf-8-sig"))))
     at = [(row["uri"], row["word"], float(row["start_s"]), float(row["end_s"])) for row in rows]
-    assert at == [("b.mp3", "calm", 0, 15), ("b.mp3", "tense", 30, 45), ("a.mp3", *at[2][1:]), ("a.mp3", "tense", 10, 25)]
-    ]
-    assert [(float(row["start_s"]), float(row["end_s"])) for row in rows if row["word"] == "tense"] == [
-        (30, 45),
-        (10, 25),
-    ]
+    assert at[:2] == [("b.mp3", "calm", 0, 15), ("b.mp3", "tense", 30, 45)]
+    assert [at[2][:2], at[3]] == [("a.mp3", "calm"), ("a.mp3", "tense", 10, 25)]
     assert rows[2]["title"].startswith("'=cmd()")
     assert float(rows[1]["arousal"]) == pytest.approx(0.9)
     assert list(rows[0]) == ["uri", "track_id", "artist", "title", "word", "start_s", "end_s", "valence", "arousal"]

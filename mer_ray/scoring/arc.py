@@ -138,28 +138,31 @@ def along(
             take(position, row)
     for position in (0, -1):
         if rows[position] < 0:
-            open_ = _open(left, used, artists)
-            take(position, int(open_[np.argmin(_squared(points[open_], goal[position]))]))
+            take(position, _nearest(_open(left, used, artists), points, goal[position]))
     while len(free := np.flatnonzero(rows < 0)):
         open_ = _open(left, used, artists)
         open_ = open_[np.argsort(artists[open_], kind="stable")]
         own, starts = np.unique(artists[open_], return_index=True)
         costs = []
-        for position in free:
+        for position in free.tolist():
             cost = np.minimum.reduceat(_squared(points[open_], goal[position]), starts)
             beside = rows[[position - 1, position + 1]]
             costs.append(cost + _SAME_ARTIST * np.isin(own, artists[beside[beside >= 0]]))
         # No best choice has an artist that is not among the nearest len(free) of any point: one of those were free.
         near = np.unique([np.argsort(cost, kind="stable")[: len(free)] for cost in costs])
         for i, j in zip(*linear_sum_assignment(np.array(costs)[:, near]), strict=True):
-            of_artist = open_[artists[open_] == own[near[j]]]
-            take(int(free[i]), int(of_artist[np.argmin(_squared(points[of_artist], goal[free[i]]))]))
+            position = int(free[i])
+            take(position, _nearest(open_[artists[open_] == own[near[j]]], points, goal[position]))
     return _apart(rows, points, artists, goal)
 
 
 def _open(left: np.ndarray, used: np.ndarray, artists: np.ndarray) -> np.ndarray:
     """The tracks left of those artists that have the fewest so far."""
     return np.flatnonzero(left & (used[artists] == used[artists[left]].min()))
+
+
+def _nearest(rows: np.ndarray, points: np.ndarray, goal: np.ndarray) -> int:
+    return int(rows[np.argmin(_squared(points[rows], goal))])
 
 
 def _squared(points: np.ndarray, goal: np.ndarray) -> np.ndarray:
