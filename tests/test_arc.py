@@ -21,7 +21,7 @@ percent = st.integers(0, 100)
 @st.composite
 def catalogs(draw, fewest_each=1):
     """Points and artists of a catalog, of which every artist has some tracks."""
-    n_artists = draw(st.integers(3, 6))
+    n_artists = draw(st.integers(2, 6))
     sizes = draw(st.lists(st.integers(fewest_each, 9), min_size=n_artists, max_size=n_artists))
     artists = np.repeat(np.arange(n_artists), sizes)
     artists = artists[draw(st.permutations(range(len(artists))))]
@@ -46,11 +46,14 @@ def test_an_arc_is_as_long_as_asked_of_different_tracks_fairly_of_all_artists(ca
     distances = np.hypot(*(points - goal[0]).T)
     assert distances[rows[0]] == distances.min()
     others = artists != artists[rows[0]]
+    if artists[rows[-1]] == artists[rows[0]]:  # where this alone keeps each artist from following itself
+        others = ~others
+        others[rows[0]] = False
     distances = np.hypot(*(points - goal[-1]).T)
     assert distances[rows[-1]] == distances[others].min()
 
 
-@given(catalogs(fewest_each=8), ends, ends, st.integers(2, 20))
+@given(catalogs(fewest_each=8), ends, ends, st.integers(2, 15))
 def test_no_artist_follows_itself(catalog, start, end, n):
     points, artists = catalog
     rows = arc.along(points, artists, arc.path(np.array([start, end], float), n))

@@ -64,7 +64,7 @@ def test_cues_as_a_table_in_the_order_of_the_list(scores):
     query = ["playlist", scores, "--sort", "arousal", "--cues", "c.csv", "--cue-seconds", 15]
     code, out, err = typed(*query)
     assert (code, err) == (0, "")
-    assert "c.csv: passages of 2 tracks; without a curve: 1" in out
+    assert "c.csv: calm and tense passages; without a curve: 1" in out
     rows = list(csv.DictReader(io.StringIO(Path("c.csv").read_bytes().decode("utf-8-sig"))))
     at = [(row["uri"], row["word"], float(row["start_s"]), float(row["end_s"])) for row in rows]
     assert at[:2] == [("b.mp3", "calm", 0, 15), ("b.mp3", "tense", 30, 45)]
@@ -78,7 +78,7 @@ def test_cues_as_a_table_in_the_order_of_the_list(scores):
 
 def test_labels_for_audacity_are_a_file_a_track_in_a_folder(scores, tmp_path):
     query = ["playlist", scores, "--cues", "marks.txt", "--cue-seconds", 15]
-    assert typed(*query)[0] == 0
+    assert "marks: passages as labels, a file for each of 2 tracks; without a curve: 1" in typed(*query)[1]
     assert sorted(p.name for p in (tmp_path / "marks").iterdir()) == ["1 é cmd x.txt", "2 A T1.txt"]
     lines = (tmp_path / "marks" / "2 A T1.txt").read_text().splitlines()
     assert lines[1] == "30.000000\t45.000000\ttense (valence 0.30, arousal 0.90)"

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from scipy.optimize import linear_sum_assignment
 
 from mer_ray.errors import InputError
 from mer_ray.io.identity import normalise, one_line
@@ -117,8 +116,8 @@ def along(
 
     The ends are the nearest tracks to the path's ends, unless given. The others have the least sum of squared distances
     of all choices with an artist each; if there are fewer artists than points, each gets one, then the rest likewise.
-    No artist has two tracks while another one has fewer and some left, and none follows itself where another
-    choice or order is found that keeps the ends.
+    No artist has two tracks more than another one that has some left. None follows itself, if an order of these
+    tracks avoids it, or, unless ``last`` is given, a choice that ends with the first one's artist.
 
     Args:
         points: (M, 2), at least n.
@@ -126,6 +125,8 @@ def along(
         goal: (n, 2), n at least 2.
         first: The track at the first point; ``last`` at the last one.
     """
+    from scipy.optimize import linear_sum_assignment  # takes 0.3 s to import, which other playlists can do without
+
     rows, left = np.full(len(goal), -1), np.ones(len(points), bool)
     used = np.zeros(artists.max() + 1, np.int64)
 
@@ -139,8 +140,11 @@ def along(
     for position in (0, -1):
         if rows[position] < 0:
             take(position, _nearest(_open(left, used, artists), points, goal[position]))
+    # The most places that an artist can have without following itself.
+    room = (len(goal) + 1 - sum(np.arange(len(used)) != artists[row] for row in rows[[0, -1]])) // 2
     while len(free := np.flatnonzero(rows < 0)):
-        open_ = _open(left, used, artists)
+        fits = left & (used < room)[artists]
+        open_ = _open(fits if fits.any() else left, used, artists)
         open_ = open_[np.argsort(artists[open_], kind="stable")]
         own, starts = np.unique(artists[open_], return_index=True)
         costs = []
@@ -153,7 +157,14 @@ def along(
         for i, j in zip(*linear_sum_assignment(np.array(costs)[:, near]), strict=True):
             position = int(free[i])
             take(position, _nearest(open_[artists[open_] == own[near[j]]], points, goal[position]))
-    return _apart(rows, points, artists, goal)
+    rows = _apart(rows, points, artists, goal)
+    same = np.flatnonzero(artists == artists[rows[0]])
+    if _is_apart(artists[rows]) or last is not None or len(same) < 2:
+        return rows
+    # As of an odd number of tracks by two artists, which has to end as it starts.
+    end = _nearest(same[same != rows[0]], points, goal[-1])
+    other = along(points, artists, goal, int(rows[0]), end)
+    return other if _is_apart(artists[other]) else rows
 
 
 def _open(left: np.ndarray, used: np.ndarray, artists: np.ndarray) -> np.ndarray:
@@ -172,7 +183,7 @@ def _squared(points: np.ndarray, goal: np.ndarray) -> np.ndarray:
 
 def _apart(rows: np.ndarray, points: np.ndarray, artists: np.ndarray, goal: np.ndarray) -> np.ndarray:
     """The rows in an order in which no artist follows itself, with the same ends; unchanged where none is found."""
-    if (np.diff(artists[rows]) != 0).all():
+    if _is_apart(artists[rows]):
         return rows
     out, rest, end = [int(rows[0])], rows[1:-1].tolist(), artists[rows[-1]]
     while rest:
@@ -191,6 +202,10 @@ def _apart(rows: np.ndarray, points: np.ndarray, artists: np.ndarray, goal: np.n
         rest.remove(nearest)
         out.append(nearest)
     return np.array([*out, rows[-1]])
+
+
+def _is_apart(artists: np.ndarray) -> bool:
+    return bool((artists[1:] != artists[:-1]).all())
 
 
 def _artists(names: Sequence[str | None]) -> np.ndarray:

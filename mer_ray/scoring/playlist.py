@@ -156,6 +156,7 @@ def run(
             raise InputError("the table has no file for --from or --to", "give another track")
         remarks.append(remark)
     chosen = rows[:limit]
+    # Before anything is written, so that an error leaves nothing behind.
     files, without = ({}, 0) if marks is None else cues.make(scores, table.take(pa.array(chosen)), marks, cue_seconds)
     if target is None:
         shown = chosen if limit or is_arc else chosen[:_SHOWN]
@@ -173,15 +174,19 @@ def run(
         remarks.insert(0, f"{one_line(str(target))}: {len(chosen):,} of {table.num_rows:,} tracks, {length}")
     if left_out:
         remarks.append(f"left out, as the table has no file for them: {left_out:,}")
-    for name, content in files.items():
-        assert marks is not None
-        (marks.parent / name).parent.mkdir(exist_ok=True)
-        _write(content, marks.parent / name)
     if marks is not None:
-        place = marks.with_suffix("") if marks.suffix.lower() == ".txt" else marks
-        missing = f"; without a curve: {without:,}" if without else ""
-        remarks.append(f"{one_line(str(place))}: passages of {len(chosen) - without:,} tracks{missing}")
+        remarks.append(_write_cues(files, marks) + (f"; without a curve: {without:,}" if without else ""))
     return remarks
+
+
+def _write_cues(files: dict[str, bytes], target: Path) -> str:
+    for name, content in files.items():
+        file = target.parent / name
+        file.parent.mkdir(exist_ok=True)
+        _write(content, file)
+    if target.suffix.lower() == ".txt":
+        return f"{one_line(str(target.with_suffix('')))}: passages as labels, a file for each of {len(files):,} tracks"
+    return f"{one_line(str(target))}: calm and tense passages"
 
 
 def _with_file(table: pa.Table, rows: np.ndarray) -> np.ndarray:
