@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mer_ray import child_process, signals
-from mer_ray.cli_options import decoding, reader, stage
+from mer_ray.cli_options import arcs, decoding, reader, stage
 from mer_ray.datasets import DATASETS
 from mer_ray.errors import InputError, TooManyFailed
 from mer_ray.io import scratch
@@ -251,8 +251,9 @@ def status(config: Config, workspace: Workspace, as_json: bool) -> None:
 @click.option("--sort", metavar="COLUMN", help="Lowest first; with a minus, highest first: -arousal.")
 @click.option("-n", "limit", type=click.IntRange(min=1), help="At most so many tracks.")
 @click.option("--sure", "certain", is_flag=True, help="Only where it holds for all ends of the 90 % intervals.")
-@click.option("--out", "output", metavar="FILE", help="The playlist, .m3u8; without it, the tracks are listed here.")
+@click.option("--out", "output", metavar="FILE", help="The list, .m3u8, .jsonl or .nsp; without it, it is shown here.")
 @click.option("--absolute", is_flag=True, help="Absolute paths, instead of relative to the playlist.")
+@arcs
 @reader
 def playlist(**own: Any) -> list[str]:
     """Choose tracks from SCORES, a file that `mer-ray score` wrote or a workspace, and list them or write a playlist.
@@ -263,6 +264,10 @@ def playlist(**own: Any) -> list[str]:
     model and the other columns of scores. valence_percentile (0 to 100) and those of the other dimensions, and mood
     ('happy', 'excited', 'tense', 'distressed', 'miserable', 'sad', 'sleepy', 'calm', 'neutral'; from valence and
     arousal) compare a track with all others of SCORES. What is not known fulfils no comparison.
+
+    An arc (--arc, --from, --to, or together) has 20 tracks, or -n, each by another artist while there are others.
+    A .jsonl file has a line of JSON for each track; a .nsp file the CONDITION as rules for Navidrome, which must read
+    the tags valence, arousal, dominance and mood. --cues marks.txt makes the folder marks, a file of labels a track.
     """
     from mer_ray.scoring import playlist as module
 

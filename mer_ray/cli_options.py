@@ -84,6 +84,22 @@ def decoding(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
+def arcs(command: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """The options of playlists for arcs and for passages."""
+    options = [
+        click.option("--arc", "moods", metavar="MOODS", help="From mood to mood: calm-tense, sad-calm-happy."),
+        click.option("--from", "start", metavar="TRACK", help="First of an arc: its id, file, or a part of its name."),
+        click.option("--to", "end", metavar="TRACK", help="Last of an arc."),
+        click.option("--cues", "cue_file", metavar="FILE", help="Calm and tense passages: .csv, or .txt for Audacity."),
+        click.option(
+            "--cue-seconds", type=click.FloatRange(1, 3600), default=20.0, show_default=True, help="About so long each."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def _settings(
     file: str | None, assignments: tuple[str, ...], workspace: str | None, address: str | None, retry: bool
 ) -> Config:

@@ -1,12 +1,14 @@
 """A condition and a catalog's scores → a playlist that any player opens: extended M3U in UTF-8 (``.m3u8``).
 
 ``#EXTINF:SECONDS,ARTIST - TITLE`` as in RFC 8216, section 4.3.2.1, with whole seconds, and Winamp's -1 for an unknown
-length.
+length. Also the scores of the chosen tracks as JSON lines (``.jsonl``), and rules for Navidrome (``.nsp``), see
+`navidrome`.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import os
 import re
@@ -20,14 +22,16 @@ import numpy as np
 import pyarrow as pa
 
 from mer_ray.errors import InputError
+from mer_ray.io import cells
 from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import dimensions_of, standing_schema
 from mer_ray.io.tables import Workspace
-from mer_ray.scoring import standing
+from mer_ray.scoring import arc, cues, navidrome, standing
 from mer_ray.scoring.scores_table import NESTED, listing, read
 from mer_ray.scoring.sql import mask, order
 
+SUFFIXES = (".m3u8", ".jsonl", ".nsp")
 _LIKE_URI = re.compile(r"[#?%]|^[^/]*:")  # for players that read each line as a URI, such as VLC
 _SHOWN = 50  # rows that are listed on a terminal without a limit
 _UNREPRESENTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, separators of lines
@@ -89,6 +93,16 @@ def entry(uri: str, folder: Path, absolute: bool = False) -> str:
     return path.as_uri() if unsayable or _LIKE_URI.search(text) else text
 
 
+def json_lines(table: pa.Table, rows: Iterable[int]) -> str:
+    """A JSON object a line for each row: its columns, except lists; numbers that are not finite are null."""
+    flat = table.select([f.name for f in table.schema if not pa.types.is_nested(f.type)])
+    lines = []
+    for row in cells.rounded(flat.take(pa.array(list(rows), pa.int64()))).to_pylist():
+        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+        lines.append(json.dumps(finite, ensure_ascii=False, allow_nan=False))
+    return "".join(f"{line}\n" for line in lines)
+
+
 def run(
     scores: str,
     where: str | None = None,
@@ -97,50 +111,106 @@ def run(
     limit: int | None = None,
     certain: bool = False,
     absolute: bool = False,
+    moods: str | None = None,
+    start: str | None = None,
+    end: str | None = None,
+    cue_file: str | None = None,
+    cue_seconds: float = cues.SECONDS,
 ) -> list[str]:
-    """Write the playlist, or print it where there is no ``output``. Returns lines for the user."""
+    """Write the playlist, or print it where there is no ``output``. Returns lines for the user.
+
+    moods, start, end: of `arc.choose`. cue_file: where `cues` go.
+    """
     from mer_ray.console import out
 
-    target = None if output is None else Path(output).expanduser()
-    if target is not None and target.suffix.lower() != ".m3u8":
-        raise InputError(
-            f"--out {one_line(str(target))} must end in .m3u8", "that ending tells players that it is UTF-8"
-        )
-    if target is not None and not target.parent.is_dir():
-        raise InputError(f"folder {one_line(str(target.parent))} for --out does not exist", "make it first")
+    target = None if output is None else _target(output)
+    marks = None if cue_file is None else Path(cue_file).expanduser()
+    if marks is not None:
+        cues.check(marks)
+    is_arc = not moods is start is end is None
+    if is_arc and sort is not None:
+        raise InputError("--sort and an arc are two orders", "give one of them")
     table = standing.added(read(scores, without=NESTED))
+    if target is not None and target.suffix.lower() == ".nsp":
+        if is_arc or certain or marks:
+            raise InputError("a .nsp file holds rules, and no list", "leave out --arc, --from, --to, --sure and --cues")
+        matching = len(choose(table, where, sort))
+        _write(navidrome.smart_playlist(table, target.stem, where, sort, limit), target)
+        return [f"{one_line(str(target))}: rules, which {matching:,} of {table.num_rows:,} tracks fulfil now"]
     rows = choose(table, where, sort, certain)
     if len(rows) == 0:
-        return [
-            _nothing(table, where, certain) + ("" if target is None else f"; {one_line(str(target))} is not written")
-        ]
+        unwritten = "".join(f"; {one_line(str(file))} is not written" for file in (target, marks) if file is not None)
+        return [_nothing(table, where, certain) + unwritten]
+    matching, left_out, remarks = len(rows), 0, []
+    for_player = target is not None and target.suffix.lower() == ".m3u8"
+    if for_player:
+        rows = _with_file(table, rows)
+        left_out = matching - len(rows)
+        if len(rows) == 0:
+            return [
+                f"{matching:,} tracks match, and the table has no file for any; {one_line(str(target))} is not written"
+            ]
+    if is_arc:
+        rows, remark = arc.choose(table, rows, moods, start, end, limit or arc.TRACKS)
+        if for_player and len(_with_file(table, rows)) < len(rows):
+            raise InputError("the table has no file for --from or --to", "give another track")
+        remarks.append(remark)
+    chosen = rows[:limit]
+    # Before anything is written, so that an error leaves nothing behind.
+    files, without = ({}, 0) if marks is None else cues.make(scores, table.take(pa.array(chosen)), marks, cue_seconds)
     if target is None:
-        shown = rows[: limit or _SHOWN]
+        shown = chosen if limit or is_arc else chosen[:_SHOWN]
         out.print(listing(table, shown))
-        if len(shown) == len(rows):
-            return [f"{len(rows):,} of {table.num_rows:,} tracks"]
-        more = "" if limit else " (-n shows more)"
-        return [f"the first {len(shown):,} of {len(rows):,} that match, of {table.num_rows:,} tracks{more}"]
-    uris = table["uri"].take(pa.array(rows)).to_pylist()
-    addressed = rows[[bool(uri) for uri in uris]]
-    left_out = len(rows) - len(addressed)
-    if len(addressed) == 0:
-        return [
-            f"{len(rows):,} tracks match, and the table has no file for any; {one_line(str(target))} is not written"
-        ]
-    addressed = addressed[:limit]
-    text = m3u8(table, addressed, target.parent, absolute)
-    _write(text, target)
-    seconds = np.nansum(table["duration_s"].take(pa.array(addressed)).to_numpy(zero_copy_only=False))
-    summary = f"{one_line(str(target))}: {len(addressed):,} of {table.num_rows:,} tracks, {duration(float(seconds))}"
-    return [summary, *([f"left out, as the table has no file for them: {left_out:,}"] if left_out else [])]
+        count = f"{len(rows):,} of {table.num_rows:,} tracks"
+        if len(shown) < len(rows):
+            more = "" if limit else " (-n shows more)"
+            count = f"the first {len(shown):,} of {len(rows):,} that match, of {table.num_rows:,} tracks{more}"
+        remarks.insert(0, count)
+    else:
+        is_json = target.suffix.lower() == ".jsonl"
+        _write(json_lines(table, chosen) if is_json else m3u8(table, chosen, target.parent, absolute), target)
+        seconds = np.nansum(table["duration_s"].take(pa.array(chosen)).to_numpy(zero_copy_only=False))
+        length = duration(float(seconds))
+        remarks.insert(0, f"{one_line(str(target))}: {len(chosen):,} of {table.num_rows:,} tracks, {length}")
+    if left_out:
+        remarks.append(f"left out, as the table has no file for them: {left_out:,}")
+    if marks is not None:
+        remarks.append(_write_cues(files, marks) + (f"; without a curve: {without:,}" if without else ""))
+    return remarks
 
 
-def _write(text: str, target: Path) -> None:
+def _write_cues(files: dict[str, bytes], target: Path) -> str:
+    for name, content in files.items():
+        file = target.parent / name
+        file.parent.mkdir(exist_ok=True)
+        _write(content, file)
+    if target.suffix.lower() == ".txt":
+        return f"{one_line(str(target.with_suffix('')))}: passages as labels, a file for each of {len(files):,} tracks"
+    return f"{one_line(str(target))}: calm and tense passages"
+
+
+def _with_file(table: pa.Table, rows: np.ndarray) -> np.ndarray:
+    return rows[[bool(uri) for uri in table["uri"].take(pa.array(rows)).to_pylist()]]
+
+
+def _target(output: str) -> Path:
+    target = Path(output).expanduser()
+    if target.suffix.lower() not in SUFFIXES:
+        raise InputError(
+            f"--out {one_line(output)} must end in .m3u8, .jsonl or .nsp",
+            ".m3u8 is for players, .jsonl for programs, .nsp for Navidrome",
+        )
+    if not target.parent.is_dir():
+        raise InputError(f"folder {one_line(str(target.parent))} for --out does not exist", "make it first")
+    return target
+
+
+def _write(content: str | bytes, target: Path) -> None:
     """Write the file atomically, without leaving a temporary folder beside the music."""
     temporary = target.parent / ".tmp"
     is_new = not temporary.exists()
-    Workspace(target.parent).write_bytes(text.encode(), target.name)
+    data = content if isinstance(content, bytes) else content.encode()
+    Workspace(target.parent).write_bytes(data, target.name)
     if is_new:
         with suppress(OSError):  # another process is writing there
             temporary.rmdir()

@@ -145,7 +145,7 @@ class _Checked:
             raise InputError(f"the condition is longer than {MAX_LENGTH:,} characters", "give a shorter one")
         try:
             # On separate lines, so that a comment in the text ends there.
-            parsed, plain = (_parsed(f"SELECT (\n{text}\n)") for text in (self.text, "true"))
+            parsed, plain = (syntax_tree(f"SELECT (\n{text}\n)") for text in (self.text, "true"))
             if parsed["error"]:
                 raise self.refused(parsed["error_message"])
             expressions, _ = (tree["statements"][0]["node"].pop("select_list", []) for tree in (parsed, plain))
@@ -248,7 +248,8 @@ _FALSE = {
 }
 
 
-def _parsed(sql: str) -> dict[str, Any]:
+def syntax_tree(sql: str) -> dict[str, Any]:
+    """DuckDB's tree of a query, which is not run; with ``error`` true where it is none."""
     found = query("SELECT json_serialize_sql(sql) AS tree FROM typed", typed=pa.table({"sql": [sql]}))
     tree: dict[str, Any] = json.loads(str(found["tree"][0]))
     return tree
