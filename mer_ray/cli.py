@@ -14,6 +14,7 @@ import click
 
 from mer_ray import child_process, signals
 from mer_ray.cli_options import decoding, reader, stage
+from mer_ray.cli_tag import tag
 from mer_ray.datasets import DATASETS
 from mer_ray.errors import InputError, TooManyFailed
 from mer_ray.io import scratch
@@ -298,6 +299,9 @@ def explore(**own: Any) -> list[str]:
     from mer_ray.scoring.explorer import page
 
     return page.run(**own)
+
+
+main.add_command(tag)
 
 
 @main.command()
