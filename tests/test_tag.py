@@ -317,6 +317,46 @@ def test_a_killed_run_is_undone_or_finished(mer_ray, tmp_path):
     assert {samples(p) for p in paths} == {sound}
 
 
+def test_hostile_names_and_texts(mer_ray, tmp_path):
+    first = made(tmp_path, "a.flac")
+    names = ["[bold]x.flac", "#1?%20.flac", "-n.flac", os.fsdecode(b"\xff\xfe.flac"), "new\nline.flac", "s ure .flac"]
+    paths = [Path(shutil.copy(first, tmp_path / name)) for name in names]
+    scores = scored(tmp_path / "s.parquet", paths, model="m\u202e\U0001f600 [red]")
+    code, out, err = mer_ray("tag", scores, "--dry-run")
+    assert (code, "6 files would be tagged" in out, "[bold]x.flac" in out) == (0, True, True), err
+    assert mer_ray("tag", scores)[0] == 0
+    assert {read_by_mutagen(p)["MER_RAY_MODEL"] for p in paths} == {"m\u202e\U0001f600 [red]"}
+    assert mer_ray("tag", "--undo", f"{scores}.tags.jsonl")[0] == 0
+    assert not any("MER_RAY_MODEL" in read_by_mutagen(p) for p in paths)
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.flac", "a.ogg", "a.m4a", "a.wav", "a.wv", "a.wma"])
+def test_damaged_files_stay_as_they_are_or_sound_the_same(mer_ray, tmp_path, name):
+    path, rng = made(tmp_path, name), np.random.default_rng(0)
+    whole, files = path.read_bytes(), []
+    for i in range(12):
+        data = bytearray(whole)
+        for at in rng.integers(0, min(600, len(data)), 3):  # headers and tags
+            data[at] = rng.integers(256)
+        files.append(tmp_path / f"{i}{path.suffix}")
+        files[-1].write_bytes(data)
+    scores = scored(tmp_path / "s.parquet", files)
+    before = {p: p.read_bytes() for p in files}
+    code, out, err = mer_ray("tag", scores, "--max-lost", "1")
+    assert code in (0, 2)
+    assert "Traceback" not in out + err
+    failed = [line for line in err.splitlines() if line.startswith("not done: ")]
+    same = [p for p in files if p.read_bytes() == before[p]]
+    assert len(same) == len(failed)
+    assert not list(tmp_path.glob(".*.part*"))
+
+
+def test_scores_that_do_not_say_of_which_version_they_are(mer_ray, tmp_path):
+    path = made(tmp_path, "a.flac")
+    code, out, _ = mer_ray("tag", scored(tmp_path / "s.csv.parquet", [path], size=None, mtime_ms=None, sha256=None))
+    assert (code, "1 scores do not say of which version" in out) == (0, True)
+
+
 def test_two_commands_do_not_share_a_log(mer_ray, tmp_path):
     import fcntl
 
@@ -335,6 +375,7 @@ def test_two_commands_do_not_share_a_log(mer_ray, tmp_path):
         "[]",
         "{}",
         json.dumps({"uri": "x", "former": {"TITLE": ["evil"]}, "wrote": {}, "created": None, "sha256": ""}),
+        json.dumps({"uri": "x", "former": {"MOOD": 5}, "wrote": {}, "created": None, "sha256": ""}),
     ],
 )
 def test_a_log_of_somebody_else_is_refused(mer_ray, tmp_path, line):

@@ -18,7 +18,8 @@ def packets_digest(path: Path) -> str:
 
     digest = hashlib.sha256()
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        # By handle: FFmpeg's own opening knows protocols, and no names that are not UTF-8.
+        with path.open("rb") as file, av.open(file, metadata_errors="replace") as container:
             streams = list(container.streams.audio)
             if not streams:
                 raise TrackError("corrupt", f"{shown(path)} holds no audio")

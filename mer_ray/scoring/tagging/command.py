@@ -49,7 +49,7 @@ class _Tally:
             yield
         except TrackError as error:
             self._failed(error)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._failed(TrackError("unreadable", one_line(str(error), 300)))
 
     def _failed(self, error: TrackError) -> None:
@@ -113,7 +113,8 @@ def _tag(scores: str, log: Log, tally: _Tally, dry_run: bool, replace_mood: bool
     with progress("tagging", table.num_rows) as ticker:
         for row in table.select([*columns, "size", "mtime_ms", "sha256"]).to_pylist():
             with tally.file():
-                wanted = {d.upper(): f"{row[d]:.3f}" for d in dimensions} | {"MODEL": row["model"]}
+                wanted = {d.upper(): f"{row[d]:.3f}" for d in dimensions}
+                wanted |= {"MODEL": row["model"]} if row["model"] else {}
                 wanted |= {MOOD: row["mood"]} if row.get("mood") else {}
                 if not row["uri"] or not is_local(row["uri"]) or has_credentials(row["uri"]):
                     tally.counts["no_file"] += 1
@@ -132,7 +133,7 @@ def _tag_one(
     replace_mood: bool,
     keep_mtime: bool,
 ) -> None:
-    named = to_path(row["uri"]).expanduser().absolute()
+    named = to_path(row["uri"]).absolute()
     if not named.exists():
         raise TrackError("missing", f"{shown(named)} is not there any more")
     real = named.resolve()

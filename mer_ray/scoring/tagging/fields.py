@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +44,9 @@ class FileTags:
 
     def __init__(self, path: Path) -> None:
         """Raises TrackError: unsupported format, or damaged tags."""
-        import mutagen
-
         self.path = path
-        try:
+        with _guarded(path):
             self._file = _opened(path)
-        except OSError:
-            raise
-        except mutagen.MutagenError as error:
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from error
-            raise TrackError("damaged_tags", f"{shown(path)}: {one_line(str(error), 200)}") from error
-        except Exception as error:  # files are hostile, and mutagen's parsers raise whatever comes
-            raise TrackError("damaged_tags", f"{shown(path)}: {type(error).__name__} in its tags") from error
         if self._file is None or (family := _family(self._file)) is None:
             raise TrackError("unsupported", f"{shown(path)}: no tags can be written into this format")
         self.family = family
@@ -77,7 +68,8 @@ class FileTags:
 
     def own(self) -> Values:
         """The fields that mer-ray reads and writes: its own and the mood, whoever wrote it."""
-        return {key: self._get(key) for key in self._keys() if is_own(key)}
+        with _guarded(self.path):
+            return {key: self._get(key) for key in self._keys() if is_own(key)}
 
     def others(self) -> dict[str, str]:
         """All other fields, pictures included, as text that is equal if they are."""
@@ -90,8 +82,12 @@ class FileTags:
 
     def write(self, changes: Mapping[str, list[str] | None]) -> None:
         """Set or remove fields, and save into the file itself, where only tags change."""
-        for key, values in sorted(changes.items(), key=lambda item: item[1] is not None):  # removals first
-            self._set(key, values)
+        with _guarded(self.path):
+            for key, values in sorted(changes.items(), key=lambda item: item[1] is not None):  # removals first
+                self._set(key, values)
+            self._save()
+
+    def _save(self) -> None:
         if self.family == "ID3":
             old = _id3v1(self.path) if _is_prefixed(self._file) else b""
             self._file.save(self.path, v2_version=self._version, v23_sep=None)
@@ -104,10 +100,11 @@ class FileTags:
 
     def remove(self) -> None:
         """Remove the tag as a whole; an ID3v1 tag stays."""
-        if _is_prefixed(self._file):
-            self._file.tags.delete(str(self.path), delete_v1=False)
-        else:
-            self._file.delete(str(self.path))
+        with _guarded(self.path):
+            if _is_prefixed(self._file):
+                self._file.tags.delete(str(self.path), delete_v1=False)
+            else:
+                self._file.delete(str(self.path))
 
     @property
     def _version(self) -> int:
@@ -171,6 +168,23 @@ def changes(tags: FileTags, wanted: Mapping[str, str], replace_mood: bool = Fals
         target[tags.key(MOOD)] = mood
     keys = [*target, *(key for key in before if key not in target)]
     return {key: target.get(key) for key in keys if target.get(key) != before.get(key)}, kept
+
+
+@contextmanager
+def _guarded(path: Path) -> Iterator[None]:
+    """Errors of mutagen as an OSError (of the disk) or a TrackError (of the tags)."""
+    import mutagen
+
+    try:
+        yield
+    except OSError:
+        raise
+    except mutagen.MutagenError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise TrackError("damaged_tags", f"{shown(path)}: {one_line(str(error), 200)}") from error
+    except Exception as error:  # files are hostile, and mutagen's parsers raise whatever comes
+        raise TrackError("damaged_tags", f"{shown(path)}: {type(error).__name__} in its tags") from error
 
 
 def _opened(path: Path) -> Any:

@@ -88,9 +88,11 @@ class Log:
         uri = line["undoing"] if "undoing" in line else line["uri"]
         self.versions.setdefault(uri, set()).add(line["sha256"])
         if "uri" in line:
+            if not (line["created"] is None or _are_texts(line["created"])):
+                raise ValueError(line)
             former = self.former.setdefault(uri, Former(created=line["created"]))
             for key, values in line["former"].items():
-                if not is_own(key):
+                if not is_own(key) or not (values is None or _are_texts(values)):
                     raise ValueError(key)
                 former.values.setdefault(key, values)
                 former.wrote.setdefault(key, []).append(line["wrote"].get(key))
@@ -122,3 +124,7 @@ class Log:
     def to_undo(self) -> Iterator[tuple[str, Former]]:
         """Files and their former values, the last one first."""
         yield from reversed(list(self.former.items()))
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
