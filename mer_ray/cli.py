@@ -14,6 +14,7 @@ import click
 
 from mer_ray import child_process, signals
 from mer_ray.cli_options import arcs, decoding, reader, stage
+from mer_ray.cli_tag import tag
 from mer_ray.datasets import DATASETS
 from mer_ray.errors import InputError, TooManyFailed
 from mer_ray.io import scratch
@@ -303,6 +304,9 @@ def explore(**own: Any) -> list[str]:
     from mer_ray.scoring.explorer import page
 
     return page.run(**own)
+
+
+main.add_command(tag)
 
 
 @main.command()
