@@ -84,7 +84,7 @@ def decoding(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def arcs(command: Callable[..., list[str]]) -> Callable[..., list[str]]:
+def arcs(command: Callable[..., None]) -> Callable[..., None]:
     """The options of playlists for arcs and for passages."""
     options = [
         click.option("--arc", "moods", metavar="MOODS", help="From mood to mood: calm-tense, sad-calm-happy."),
