@@ -114,7 +114,10 @@ def test_scores_follow_a_manifest_with_ids(tmp_path, mer_ray, suffix):
     assert f" {len(EDITS) - 1} changed" in message
     assert mer_ray("score", manifest, "--out", fresh)[0] == 0
     order = [("track_id", "ascending")]
-    assert scores_table.read(out, names).sort_by(order) == scores_table.read(fresh, names).sort_by(order)
+    followed, anew = (scores_table.read(file, names).sort_by(order) for file in (out, fresh))
+    assert followed.select(names[:4]) == anew.select(names[:4])
+    for name in names[4:]:  # the kernel adds in single precision, in another order in another batch
+        assert followed[name].to_numpy() == pytest.approx(anew[name].to_numpy(), abs=1e-6)
     assert "nothing new" in mer_ray("score", manifest, "--out", out)[1]
 
 
