@@ -44,6 +44,14 @@ ADVICE = {
     "wrong_title": "Another piece was found: give its spotify_id or the file, or lower acquire.min_similarity.",
     # score
     "credentials": "Take user, password and keys out of the address: give them to the store by its environment.",
+    # tag
+    "changed": "Score the file again, then tag it: it is not what was scored.",
+    "damaged_tags": "Mend its tags with a tag editor, or remove them; then tag it again.",
+    "linked": "Copy the file, so that it has one name, then tag it again.",
+    "read_only": "Make the file and its folder writable, then tag it again.",
+    "unsafe": "Nothing: it was left as it is; convert it to another format to tag it.",
+    "unsupported": "Convert it to a format that can hold tags, such as FLAC, Ogg, MP3 or M4A.",
+    "unwritable": "See what the message says (disk, rights, a mount that is gone), then tag it again.",
     # decoding
     "cancelled": "Its channels are each other's opposite: take one (ffmpeg -i IN -af 'pan=mono|c0=c0' OUT.flac).",
     "corrupt": "Get the file again: it is damaged, or no audio.",
