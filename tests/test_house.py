@@ -19,6 +19,7 @@ MODULES = sorted((ROOT / "mer_ray").rglob("*.py"))
 JOBS = sorted((ROOT / "jobs").glob("*.py"))
 FLOORS = [
     {"cli"},
+    {"cli_catalog"},
     {"cli_tag"},
     {"cli_options"},
     {"stages"},

@@ -121,6 +121,18 @@ def labels_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
     )
 
 
+MEASURES = [
+    _field("tempo", pa.float64(), "beats per minute; null if unknown", True),
+    _field("tempo_confidence", pa.float64(), "0..1: how clear the tempo is; null if unknown", True),
+    _field("key", pa.string(), "tonic: C, C#, D, ... B; null if unknown", True),
+    _field("mode", pa.string(), "major | minor; null if unknown", True),
+    _field("key_confidence", pa.float64(), "0..1: how clear key and mode are; null if unknown", True),
+    _field("loudness", pa.float64(), "LUFS, integrated (EBU R 128); null if unknown", True),
+    _field("true_peak", pa.float64(), "dBTP, of the loudest channel (ITU-R BS.1770); null if unknown", True),
+]
+"""Columns of ``scores`` that are measured, not predicted."""
+
+
 def scores_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
     """Schema of ``scores`` by a model of these dimensions."""
     return pa.schema(
@@ -140,6 +152,7 @@ def scores_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
             *_each(dimensions, "upper_", "upper end of the 90 % prediction interval, 0..1"),
             _field("in_distribution", pa.bool_(), "whether it is like the training tracks; null if unknown", True),
             _field("novelty", pa.float64(), "how unlike it is: above 1 is out of distribution; null if unknown", True),
+            *MEASURES,
             _field(
                 "curve", pa.list_(pa.list_(pa.float32(), len(dimensions))), "the dimensions at (i + 1/2) hops; 0..1"
             ),

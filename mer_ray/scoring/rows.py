@@ -6,7 +6,7 @@ What compares a track with its whole catalog is added later, by `standing`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mer_ray.io.address import has_credentials, shown
 from mer_ray.io.identity import one_line
-from mer_ray.io.schemas import ragged_column, scores_schema
+from mer_ray.io.schemas import MEASURES, ragged_column, scores_schema
 from mer_ray.scoring.predictor import Prediction
 from mer_ray.scoring.waveform import outline
 
@@ -28,6 +28,7 @@ class Scored:
         duration_s: In seconds.
         model: Its id.
         waveform: Frames (n, 2) of `mer_ray.scoring.waveform.Waveform`, if it was scored from audio.
+        measured: Values of `mer_ray.io.schemas.MEASURES`, where known.
     """
 
     track: Mapping[str, Any]
@@ -35,6 +36,7 @@ class Scored:
     duration_s: float
     model: str
     waveform: np.ndarray | None = None
+    measured: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _text(name: str) -> Callable[[Scored], str]:
@@ -47,6 +49,10 @@ def _public(uri: str) -> str:
 
 def _known(name: str) -> Callable[[Scored], Any]:
     return lambda s: s.track.get(name)
+
+
+def _measured(name: str) -> Callable[[Scored], Any]:
+    return lambda s: s.measured.get(name)
 
 
 def _predicted(values: str, i: int) -> Callable[[Scored], float]:
@@ -63,6 +69,7 @@ COLUMNS: dict[str, Callable[[Scored], Any]] = {
     **{name: _known(name) for name in ("size", "mtime_ms", "sha256", "decoded_share")},
     "in_distribution": lambda s: s.prediction.in_distribution,
     "novelty": lambda s: s.prediction.novelty,
+    **{measure.name: _measured(measure.name) for measure in MEASURES},
     "curve": lambda s: np.asarray(s.prediction.curve, np.float32),
     "curve_hop_s": lambda s: s.prediction.hop_s,
     "sound": lambda s: np.asarray(s.prediction.sound, np.float32),
