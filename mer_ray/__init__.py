@@ -23,8 +23,8 @@ from mer_ray.version import __version__
 
 TYPE_CHECKING = False  # not from typing: with `python -m mer_ray`, that could be imported from the current folder
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from typing import Literal
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any, Literal, TypeVar
 
     import numpy as np
     import pyarrow as pa
@@ -47,6 +47,31 @@ __all__ = [
 ]
 
 
+if TYPE_CHECKING:
+    _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _explained(function: _F) -> _F:
+    """Decorate: a package that comes with an extra, and is missing, is a MissingExtra with the line to type."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except ModuleNotFoundError as error:
+            from mer_ray import extras
+
+            if (missing := extras.explained(error)) is None:
+                raise
+            raise missing from error
+
+    # Not functools.wraps: with `python -m mer_ray`, functools could be imported from the current folder.
+    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
+        setattr(wrapper, name, getattr(function, name))
+    wrapper.__wrapped__ = function  # type: ignore[attr-defined]
+    return wrapper  # type: ignore[return-value]
+
+
+@_explained
 def load_model(path: str | os.PathLike[str] | None = None) -> Predictor:
     """A model, ready to predict.
 
@@ -62,6 +87,7 @@ def load_model(path: str | os.PathLike[str] | None = None) -> Predictor:
     return load(path)
 
 
+@_explained
 def score(
     files: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     model: Predictor | str | os.PathLike[str] | None = None,
@@ -111,7 +137,7 @@ def score(
         else:
             failed.append(found)
     if failed and errors == "warn":
-        warnings.warn(scoring.warning(failed, len(tables) - 1), stacklevel=2)
+        warnings.warn(scoring.warning(failed, len(tables) - 1), stacklevel=3)
     return scoring.with_failures(standing.added(pa.concat_tables(tables)), failed)
 
 
@@ -125,6 +151,7 @@ def failures(table: pa.Table) -> pa.Table:
     return failures(table)
 
 
+@_explained
 def embed(
     files: Iterable[str | os.PathLike[str]] | str | os.PathLike[str],
     model: Predictor | str | os.PathLike[str] | None = None,
@@ -156,6 +183,7 @@ def embed(
     return scoring.embedded(paths, predictor, min_duration_s, allow_partial)
 
 
+@_explained
 def read_features(
     workspace: str | os.PathLike[str], feature: str, ids: Iterable[str] | None = None
 ) -> tuple[list[str], list[np.ndarray]]:
@@ -178,6 +206,7 @@ def read_features(
     return arrays.read_features(workspace, feature, ids)
 
 
+@_explained
 def read_labels(workspace: str | os.PathLike[str], ids: Iterable[str] | None = None) -> pa.Table:
     """The labels of a workspace's tracks, one row each.
 
@@ -200,6 +229,7 @@ def read_labels(workspace: str | os.PathLike[str], ids: Iterable[str] | None = N
     return arrays.read_labels(workspace, ids)
 
 
+@_explained
 def load_lexicon(path: str | os.PathLike[str], scale: tuple[float, float] | None = None) -> Lexicon:
     """NRC VAD (v1 or v2), Warriner's norms, or a table with a header and scores on a scale (lowest, highest).
 
@@ -210,6 +240,7 @@ def load_lexicon(path: str | os.PathLike[str], scale: tuple[float, float] | None
     return lexicon.load(os.fspath(path), scale)
 
 
+@_explained
 def vad_from_tags(tags: Mapping[str, float] | Iterable[tuple[str, float]], lexicon: Lexicon | Matcher) -> Label | None:
     """The weighted mean of the lexicon's scores over weighted tags, with its evidence; None if no tag is known.
 

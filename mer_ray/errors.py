@@ -6,6 +6,7 @@ MerRayError            ends a command: one line, exit code 2, no traceback
 ├── WorkspaceError     a workspace made with other settings, or a table that a stage needs and is not there
 ├── ServiceError       a network service that refused, or did not respond in time
 ├── NodeError          a machine that cannot work: its temporary folder is full, say
+├── MissingExtra       a package that comes with an extra of mer-ray; also an ImportError
 ├── TooManyFailed      a run whose share of failures is over the limit, once all is written: exit code 3
 └── ModelError         a model folder that is damaged, or does not fit the features
 TrackError             costs one track, not the batch: becomes one row in the table ``failures``
@@ -53,6 +54,10 @@ class ServiceError(MerRayError):
 
 class NodeError(MerRayError):
     """A machine that cannot work. A cluster goes on without it."""
+
+
+class MissingExtra(MerRayError, ModuleNotFoundError):
+    """A package that comes with an extra of mer-ray, and is not installed: see `extras`."""
 
 
 class TooManyFailed(MerRayError):

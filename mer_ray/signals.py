@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn, TextIO, TypeVar
 
+from mer_ray import extras
 from mer_ray.errors import MerRayError, to_mer_ray_error
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -168,6 +169,10 @@ def run(work: Callable[[], _T], clear_up: Callable[[], None] = lambda: None, deb
         if debug:
             raise
         _end(f"error: {error}", error.exit_code)
+    except ModuleNotFoundError as error:
+        if debug or (missing := extras.explained(error)) is None:
+            raise
+        _end(f"error: {missing}", missing.exit_code)
     except KeyboardInterrupt:
         # Libraries may raise their own KeyboardInterrupt instead.
         _end(STOPPED, 128 + (_now.received or signal.SIGINT))

@@ -32,6 +32,7 @@ FLOORS = [
     {"audio"},
     {"io"},
     {"console", "signals", "child_process", "accelerator", "config_file", "config_checks"},
+    {"extras"},
     {"errors", "version"},
 ]
 """From the top down. A room imports from itself and from lower floors, not from its neighbours."""

@@ -18,10 +18,11 @@ def name(requirement: str) -> str:
     return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower().replace("_", "-")
 
 
-def test_it_has_the_packages_of_pyproject_but_for_ray():
+def test_it_has_the_packages_of_pyproject_and_its_extras_but_for_ray():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needed = project["dependencies"] + project["optional-dependencies"]["youtube"]
-    assert RUNTIME_ENV["pip"]["packages"] == [PINNED, *(n for n in needed if name(n) != "ray")]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *(n for e in ("train", "harvest", "hub", "youtube") for n in extras[e])]
+    assert RUNTIME_ENV["pip"]["packages"] == [PINNED, *dict.fromkeys(n for n in needed if name(n) != "ray")]
 
 
 def test_each_package_has_its_version_in_the_constraints_that_are_uploaded():

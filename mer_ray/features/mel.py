@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from mer_ray.features import Extractor, FeatureSpec, FrameStream
+from mer_ray.features.fourier import rfft
 from mer_ray.features.stft import Cutter, StftParams, hann
 
 AMIN = 1e-10
@@ -119,12 +120,10 @@ class MelSpectra:
 
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """(T, n_fft) float32 samples → (T, n_mels) float32 dB of power, at least -100."""
-        import scipy.fft
-
         if len(self._windowed) < len(frames):
             self._windowed = np.empty_like(frames, order="C")
         windowed = np.multiply(frames, self._window, out=self._windowed[: len(frames)])
-        squares = scipy.fft.rfft(windowed, axis=1).view(np.float32)
+        squares = rfft(windowed, axis=1).view(np.float32)
         np.square(squares, out=squares)
         power = np.zeros((len(frames), self.params.n_mels), np.float32)
         for bands, pairs, weights in self._products:

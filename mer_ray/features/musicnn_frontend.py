@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from mer_ray.features.fourier import rfft
 from mer_ray.features.mel import slaney_bank
 from mer_ray.features.musicnn_network import N_BANDS, PATCH_FRAMES
 from mer_ray.features.stft import hann
@@ -36,11 +37,9 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 
 def log_mel(samples: np.ndarray) -> np.ndarray:
     """(n,) float32 samples at 16 kHz, padded, n >= 512 → (1 + (n - 512) // 256, 96) float32."""
-    import scipy.fft
-
     window, bank = _tables()
     frames = np.lib.stride_tricks.sliding_window_view(samples, N_FFT)[::HOP]
-    spectrum = scipy.fft.rfft(frames * window, axis=1)
+    spectrum = rfft(frames * window, axis=1)
     power = (np.square(spectrum.real) + np.square(spectrum.imag)) @ bank
     np.minimum(power, LARGEST, out=power)
     rounded = power.astype(np.float16).astype(np.float32)

@@ -31,7 +31,9 @@ import numpy as np
 from pydantic import model_validator
 
 from mer_ray.features import FeatureSpec
+from mer_ray.features.fourier import irfft, next_fast_len, rfft
 from mer_ray.features.mel import MelExtractor, MelParams, MelSpectra
+from mer_ray.features.moving import moving_max, moving_mean
 from mer_ray.features.windowed import WindowParams, rows
 
 EDGES_HZ = (200.0, 800.0, 2_500.0)
@@ -146,11 +148,9 @@ class Flux:
 
 def onsets(strength: np.ndarray, rate_hz: float) -> np.ndarray:
     """(T, 5) onset strength → (T, 5) float32, 1 at onsets."""
-    from scipy.ndimage import maximum_filter1d, uniform_filter1d
-
     near, around = (2 * round(seconds * rate_hz) + 1 for seconds in (NEAR_S, AROUND_S))
-    highest = maximum_filter1d(strength, near, axis=0, mode="nearest")
-    mean = uniform_filter1d(strength, around, axis=0, mode="nearest", output=np.float64)
+    highest = moving_max(strength, near)
+    mean = moving_mean(strength, around)
     return np.asarray((strength == highest) & (strength > mean + STANDS_OUT_DB), np.float32)
 
 
@@ -181,18 +181,16 @@ def describe(windows: np.ndarray, rate_hz: float) -> np.ndarray:
 
 def tempogram(centred: np.ndarray, rate_hz: float) -> np.ndarray:
     """(N, C, W) values whose means are 0 → (N, C, 24): their largest autocorrelation in each tempo's bin, at most 1."""
-    import scipy.fft
-
     width = centred.shape[2]
     steps = (np.arange(N_TEMPI * POINTS) + 0.5) / POINTS - 0.5
     lags = 60 * rate_hz / (SLOWEST * 2 ** (steps / PER_OCTAVE))
     n_lags = int(lags.max()) + 2
-    size = scipy.fft.next_fast_len(width + n_lags, real=True)
-    spectrum = scipy.fft.rfft(centred, size, axis=2)
+    size = next_fast_len(width + n_lags)
+    spectrum = rfft(centred, size, axis=2)
     # Smoothed by weights of 1/4, 1/2, 1/4, since periods are no whole number of frames.
     smoothing = 0.5 + 0.5 * np.cos(2 * np.pi / size * np.arange(spectrum.shape[2], dtype=np.float32))
     power = (np.square(spectrum.real) + np.square(spectrum.imag)) * np.square(smoothing)
-    sums = scipy.fft.irfft(power, size, axis=2)[:, :, :n_lags]
+    sums = irfft(power, size, axis=2)[:, :, :n_lags]
     # Divided by the number of pairs, but not by few.
     pairs = np.maximum(width - np.arange(n_lags), width / 8)
     correlation = sums / pairs / np.maximum(sums[:, :, :1] / width, SMALL)

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from mer_ray.features import FeatureSpec
+from mer_ray.features.fourier import rfft
 
 CHUNK_SAMPLES = 1 << 17
 """Samples in the frames of one chunk (64 frames of 2,048), to fit the processor's cache with their spectra."""
@@ -51,9 +52,7 @@ def magnitude(frames: np.ndarray, window: np.ndarray) -> np.ndarray:
 
     In double precision, like librosa, since measures of tonality depend on quiet bins beside loud ones.
     """
-    import scipy.fft
-
-    spectrum = scipy.fft.rfft(frames * window, axis=1).astype(np.complex64)
+    spectrum = rfft(frames * window, axis=1).astype(np.complex64)
     result: np.ndarray = np.abs(spectrum)
     return result
 

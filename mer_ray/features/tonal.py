@@ -30,6 +30,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from mer_ray.features import Extractor, FeatureSpec
+from mer_ray.features.fourier import rfft
 from mer_ray.features.stft import Cutter, hann
 from mer_ray.features.windowed import WindowParams, rows
 
@@ -107,9 +108,7 @@ class Tonal(Extractor):
 
     def fine_chroma(self, frames: np.ndarray) -> np.ndarray:
         """(T, n_fft) float32 samples → (T, 36) float32, each row's sum 1."""
-        import scipy.fft
-
-        squares = scipy.fft.rfft(frames * self._window, axis=1).view(np.float32)[:, self._pairs]
+        squares = rfft(frames * self._window, axis=1).view(np.float32)[:, self._pairs]
         power = np.square(squares) @ self._folding + np.float32(SILENCE)
         result: np.ndarray = power / power.sum(axis=1, keepdims=True)
         return result

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from mer_ray.features.fourier import rfft
 from mer_ray.features.stft import hann
 
 SAMPLE_RATE_HZ = 16_000
@@ -30,14 +31,12 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
 
     T is 1 + (n - 400) // 160. Raises ValueError unless the samples are one-dimensional floats, at least 400 of them.
     """
-    from scipy import fft
-
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating) or samples.size < FRAME:
         raise ValueError(f"VGGish wants (n,) floats with n >= {FRAME}, found {samples.dtype} of shape {samples.shape}")
     window, mel = tables()
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[::HOP]
     # In float64: beside a loud sine, a float32 FFT changes silent bands by up to 0.0004.
-    spectrum = fft.rfft(frames * window, N_FFT).astype(np.complex64)
+    spectrum = rfft(frames * window, N_FFT).astype(np.complex64)
     magnitude = np.sqrt(spectrum.real**2 + spectrum.imag**2)  # faster than np.abs, which avoids overflow
     result: np.ndarray = np.log(magnitude @ mel + np.float32(LOG_OFFSET))
     return result

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mer_ray.features.fourier import rfft
+
 POINT_S = 1.0
 """Approximate time between two points of a curve."""
 TEXTURE_S = 0.5
@@ -254,8 +256,6 @@ def _modulation(y: np.ndarray, grid: Grid, segment: int) -> np.ndarray:
 
 def _power(y: np.ndarray, first: int, last: int, segment: int) -> np.ndarray:
     """Power (S, bands, K) of the segments first to last."""
-    import scipy.fft
-
     hop, n = segment // 2, len(y)
     piece = y[first * hop : (last - 1) * hop + segment]
     padded = np.zeros((y.shape[1], (last - first + 1) * hop), np.float32)
@@ -265,7 +265,7 @@ def _power(y: np.ndarray, first: int, last: int, segment: int) -> np.ndarray:
     pieces, mask = cut(padded, segment, axis=1)[:, ::hop], cut(there, segment)[::hop]
     mean = (pieces.sum(axis=2) / mask.sum(axis=1))[:, :, None]
     taper = np.hanning(segment + 1)[:-1].astype(np.float32) * mask
-    squares = scipy.fft.rfft((pieces - mean) * taper, axis=2).view(np.float32)
+    squares = rfft((pieces - mean) * taper, axis=2).view(np.float32)
     np.square(squares, out=squares)
     edges = band_edges(segment)
     # Real and imaginary parts are interleaved; the part after the last band is dropped.

@@ -17,6 +17,7 @@ from mer_ray.errors import InputError
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.schemas import dimensions_of
 from mer_ray.scoring import standing
+from mer_ray.scoring.assignment import assigned
 from mer_ray.scoring.scores_table import find, name
 
 RADIUS = 40.0
@@ -125,8 +126,6 @@ def along(
         goal: (n, 2), n at least 2.
         first: The track at the first point; ``last`` at the last one.
     """
-    from scipy.optimize import linear_sum_assignment  # takes 0.3 s to import, which other playlists can do without
-
     rows, left = np.full(len(goal), -1), np.ones(len(points), bool)
     used = np.zeros(artists.max() + 1, np.int64)
 
@@ -154,7 +153,7 @@ def along(
             costs.append(cost + _SAME_ARTIST * np.isin(own, artists[beside[beside >= 0]]))
         # No best choice has an artist that is not among the nearest len(free) of any point: one of those were free.
         near = np.unique([np.argsort(cost, kind="stable")[: len(free)] for cost in costs])
-        for i, j in zip(*linear_sum_assignment(np.array(costs)[:, near]), strict=True):
+        for i, j in enumerate(assigned(np.array(costs)[:, near]).tolist()):
             position = int(free[i])
             take(position, _nearest(open_[artists[open_] == own[near[j]]], points, goal[position]))
     rows = _apart(rows, points, artists, goal)

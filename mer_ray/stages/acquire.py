@@ -20,7 +20,7 @@ from mer_ray.io.rate_limit import Limiter, LocalLimiter
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace
 from mer_ray.io.worker import Done
-from mer_ray.stages import runner, task
+from mer_ray.stages import runner, session, task
 from mer_ray.stages.cluster_limit import ClusterLimiter
 from mer_ray.stages.totals import lost
 
@@ -89,7 +89,7 @@ def _hosts(uris: pa.ChunkedArray) -> pa.Array:
 def _get(config: Config, workspace: Workspace, work: plan.Work, again: audio_changes.Again, summary: Summary) -> None:
     """Get the audio, on Ray or, for few tracks, in this process. The driver writes the rows."""
     settings = config.acquire
-    workers = runner.workers(config.address, settings.workers, work.rows <= SMALL_TRACKS)
+    workers = runner.workers(config.address, settings.workers, work.rows <= SMALL_TRACKS or not session.has_ray())
     limiter: Limiter = LocalLimiter(settings.per_host)
     if not workers.local:
         limiter = ClusterLimiter(settings.per_host)

@@ -24,7 +24,7 @@ from mer_ray.io.failures import Failed
 from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import COMPUTED, Workspace
-from mer_ray.stages import counters, runner, task, workspace_source
+from mer_ray.stages import counters, runner, session, task, workspace_source
 from mer_ray.stages.totals import lost
 
 SMALL_S = 600.0
@@ -151,7 +151,7 @@ def _compute(config: Config, workspace: Workspace, specs: list[FeatureSpec], sum
         if not work.rows:
             return
         # One track cannot be split, however long it is.
-        small = work.planned <= SMALL_S or work.rows == 1
+        small = work.planned <= session.small(SMALL_S) or work.rows == 1
         workers = runner.workers(config.address, settings.workers, small, settings.gpus_per_worker)
         totals = runner.run(stage, work, workers)
     summary.made += totals.made

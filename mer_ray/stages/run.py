@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mer_ray import extras
 from mer_ray.config import Config
 from mer_ray.console import Summary
 from mer_ray.io.tables import Workspace
@@ -12,6 +13,7 @@ from mer_ray.stages import acquire, collect, extract, label, report, score, trai
 
 def run(config: Config, workspace: Workspace) -> Iterator[Summary]:
     """Check everything that can be checked before the first stage starts, then yield each stage's summary."""
+    extras.require("train", *train.PACKAGES)
     config = workspace_source.adopt(config, workspace)
     collect.check(config)
     label.check(config)

@@ -1,4 +1,5 @@
-"""Runs a stage's plan: on Ray Data, whose workers may die and whose machines may be sick, or in this process.
+"""Runs a stage's plan: on Ray Data, whose workers may die and whose machines may be sick, or in this process; or in a
+pool of processes (`pool`), where Ray is not installed.
 
 The rows are one Dataset (a round): a task a block, in worker processes that Ray keeps from block to block and, on a
 cluster that does not grow, from stage to stage. Ray repeats a block whose worker died, `TRIES` times; a worker skips
@@ -29,7 +30,7 @@ from mer_ray.io.plan import PlanFile, Work, read
 from mer_ray.io.store import TEMPORARY
 from mer_ray.io.tables import Workspace, now
 from mer_ray.io.worker import Done
-from mer_ray.stages import counters, machines, remote, session, task
+from mer_ray.stages import counters, machines, pool, remote, session, task
 from mer_ray.stages.machines import Machines
 from mer_ray.stages.task import TRIES, Node, Report, Stage, Ticket
 from mer_ray.stages.totals import Totals
@@ -37,7 +38,8 @@ from mer_ray.stages.totals import Totals
 
 @dataclass(frozen=True)
 class Workers:
-    """How many work on a stage's blocks. local: one, this process; else Ray is connected. began: when, before that."""
+    """How many work on a stage's blocks. local: this process, or a pool of several; else Ray is connected. began: when,
+    before that."""
 
     n: int
     local: bool
@@ -56,6 +58,8 @@ def workers(address: str | None, n: int | None, small: bool, gpus: float = 0.0) 
     began = time.monotonic()
     if session.runs_locally(address, small, gpus):
         return Workers(1, True, began)
+    if session.runs_locally(address, not session.has_ray(), gpus):
+        return Workers(n or pool.n_cpus(), True, began)
     session.connect(address)
     session.check_fits(gpus)
     return Workers(n or session.n_cpus(), False, began)
@@ -70,8 +74,10 @@ def run(stage: Stage, work: Work, chosen: Workers, take: Callable[[Done], None] 
     blocks = work.blocks(chosen.n, stage.sizes)
     with progress(stage.name, work.rows, work=work.planned) as ticker, Buffer(stage.workspace, "failures") as failures:
         runs = _Run(stage, chosen, ticker, failures, take)
-        if chosen.local:
+        if chosen.local and chosen.n == 1:
             runs.here(blocks)
+        elif chosen.local:
+            runs.in_pool(blocks)
         else:
             with remote.marker(*stage.arguments.values()) as marker:
                 runs.on_ray(blocks, Ticket(uuid.uuid4().hex, "", False, marker, chosen.n))
@@ -107,6 +113,14 @@ class _Run:
                 for number, block in enumerate(blocks):
                     for report in task.reports(worker, number, block, self.stage.sizes.part, task.this_node(), final):
                         self._receive(report, final)
+                blocks = [table for tables in self._doubtful().values() for table in tables]
+
+    def in_pool(self, blocks: Iterable[pa.Table]) -> None:
+        """Work in processes of this machine; doubtful rows twice."""
+        with pool.Pool(self.stage, self.chosen.n) as processes:
+            for final in (False, True):
+                for report in processes.reports(blocks, final):
+                    self._receive(report, final)
                 blocks = [table for tables in self._doubtful().values() for table in tables]
 
     # on Ray ----------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from mer_ray.io.shards import shard_file
 from mer_ray.io.tables import Workspace, now
 from mer_ray.scoring import frames, model_folder, other_parts, output, workers
 from mer_ray.scoring.catalog import Catalog, find
-from mer_ray.stages import counters, runner, task
+from mer_ray.stages import counters, runner, session, task
 from mer_ray.stages.totals import lost
 from mer_ray.training import grouped
 
@@ -159,7 +159,7 @@ def _score_files(
         if todo.rows:
             out.check_room(todo.rows + len(complete[0]))
             sizes = plan.Sizes(SMALLEST_S, part, LARGEST * part)
-            is_small = todo.planned <= SMALL_S or todo.rows == 1
+            is_small = todo.planned <= session.small(SMALL_S) or todo.rows == 1
             _run(config, work, workers.ScoreFiles, arguments, todo, sizes, is_small, summary)
 
 
@@ -183,7 +183,7 @@ def _score_frames(
     ]
     arguments = {"workspace": work, "known": known, "model": path, "stage": stage}
     with plan.Work([pa.Table.from_pylist(rows)]) as todo:
-        is_small = todo.planned <= SMALL_ROWS
+        is_small = todo.planned <= session.small(SMALL_ROWS)
         _run(config, work, workers.ScoreFrames, arguments, todo, SIZES_OF_FRAMES, is_small, summary)
 
 

@@ -20,6 +20,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mer_ray import extras
 from mer_ray.errors import MerRayError, NodeError, ServiceError
 from mer_ray.io import plan
 from mer_ray.io.store import MARKER, TEMPORARY
@@ -192,10 +193,12 @@ def work(batch: pa.Table, stage: Stage, ticket: Ticket) -> Iterator[pa.Table]:
     except MemoryError:
         raise  # as if it had been killed: its rows are tried one by one
     except Exception as error:
-        yield pack([*found, Report(number, index + 1, 0, 0.0, Done(0), None, [], node, error=_remote(error))])
+        yield pack([*found, Report(number, index + 1, 0, 0.0, Done(0), None, [], node, error=remote_error(error))])
 
 
-def _remote(error: Exception) -> RemoteError:
+def remote_error(error: Exception) -> RemoteError:
+    """A worker's error, on its way to the driver."""
+    error = (isinstance(error, ModuleNotFoundError) and extras.explained(error)) or error
     if isinstance(error, MerRayError | OSError):
         return RemoteError.of(error)
     return RemoteError("", "".join(traceback.format_exception(error)), "")

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from mer_ray import extras
 from mer_ray.config import Config
 from mer_ray.console import Summary, Ticker, progress
 from mer_ray.errors import MerRayError
@@ -15,10 +16,14 @@ from mer_ray.stages import counters, experiment, extract, remote, session, track
 from mer_ray.stages.experiment import Shared
 from mer_ray.training.trial import Trial
 
+PACKAGES = ("jax", "flax", "optax", "optuna", "sklearn", "scipy", "tensorboardX", "ray")
+"""What no training does without."""
+
 
 def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | None = None) -> Summary:
     """Train the networks that the workspace lacks on each of ``train.inputs``, in parallel."""
     started = time.monotonic()
+    extras.require("train", *PACKAGES)
     config = workspace_source.adopt(config, workspace)
     specs = specs or extract.check(config)
     summary = Summary("train", unit="models")

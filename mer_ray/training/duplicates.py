@@ -23,6 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mer_ray.features.fourier import irfft, next_fast_len, rfft
+from mer_ray.features.moving import moving_mean
+
 THRESHOLD = 0.55
 """Of 472 real clips of 30 s, the most alike of different recordings reached 0.40 by MFCCs, 0.30 by log-mel, 0.43 by
 chroma and 0.46 by spectral shape. Of 360 versions of them (MP3 at 64 and 128 kbit/s, Vorbis, half the level, 3 to 12 s
@@ -99,16 +102,14 @@ def _frames_per_point(hop_s: float) -> int:
 
 def _outline(track: np.ndarray, hop_s: float) -> np.ndarray:
     """Frames (n, F) → (m, F) float32, one row a point, band-passed."""
-    from scipy.ndimage import uniform_filter1d
-
     step = _frames_per_point(hop_s)
     x = np.asarray(track, np.float64)  # the filters keep running sums
     if step > 1:
         for _ in range(2):  # a triangle two points wide
-            x = uniform_filter1d(x, step, axis=0, mode="nearest")
+            x = moving_mean(x, step)
         x = x[step // 2 :: step]
     slow = max(SLOW_POINTS, round(SLOW_S / (step * hop_s)))
-    fast: np.ndarray = (x - uniform_filter1d(x, slow, axis=0, mode="nearest")).astype(np.float32)
+    fast: np.ndarray = (x - moving_mean(x, slow)).astype(np.float32)
     return fast
 
 
@@ -183,12 +184,10 @@ def _correlations(a: np.ndarray, b: np.ndarray, needed: int) -> tuple[np.ndarray
     A weight is one over the root of a track's energy in the shared part, or 0 where fewer than ``needed`` points are
     shared. Energy below half of a track's average counts as that half, so that two silences are not similar.
     """
-    from scipy.fft import irfft, next_fast_len, rfft
-
     n, m = a.shape[1], b.shape[1]
-    size = next_fast_len(n + m - 1, real=True)
+    size = next_fast_len(n + m - 1)
     spectrum_a, spectrum_b = (rfft(x, size, axis=1).transpose(1, 0, 2) for x in (a, b))
-    c = irfft(spectrum_a @ spectrum_b.conj().transpose(0, 2, 1), size, axis=0, overwrite_x=True)
+    c = irfft(spectrum_a @ spectrum_b.conj().transpose(0, 2, 1), size, axis=0)
     lag = np.arange(size)
     lag = np.where(lag < n, lag, lag - size)  # a[t + lag] is paired with b[t]
     start, end = np.maximum(lag, 0), np.minimum(n, m + lag)

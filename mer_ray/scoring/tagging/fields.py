@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mer_ray import extras
 from mer_ray.audio.opened import shown
-from mer_ray.errors import InputError, TrackError
+from mer_ray.errors import TrackError
 from mer_ray.io.identity import one_line
 
 PREFIX = "MER_RAY_"
@@ -32,11 +33,8 @@ _ID3V1 = 128  # bytes at a file's end
 
 
 def require() -> None:
-    """Raises InputError where mutagen is not installed."""
-    try:
-        import mutagen  # noqa: F401
-    except ImportError as error:
-        raise InputError("tags need the library mutagen", "type: pip install 'mer-ray[tag]'") from error
+    """Raises MissingExtra where mutagen is not installed."""
+    extras.require("tag")
 
 
 class FileTags:
