@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import unquote, urlparse
 
 import pyarrow as pa
@@ -21,6 +24,7 @@ from hypothesis import strategies as st
 from mer_ray.cli import main
 from mer_ray.io.address import to_uri
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
+from mer_ray.scoring import playlist
 from mer_ray.scoring.playlist import choose, duration, entry, m3u8, sure
 
 SCHEMA = SCHEMAS["scores"]
@@ -260,3 +264,69 @@ def test_vlc_reads_every_name(tmp_path, absolute):
     items = [vlc.libvlc_media_list_item_at_index(found, i) for i in range(vlc.libvlc_media_list_count(found))]
     paths = [unquote(urlparse(vlc.libvlc_media_get_mrl(ctypes.c_void_p(i)).decode()).path) for i in items]
     assert [os.path.normpath(p) for p in paths] == [str(tmp_path / "music" / name) for name in NAMES]
+
+
+def test_mpd_lists_every_name_that_it_knows(tmp_path):
+    if shutil.which("mpd") is None:
+        pytest.skip("mpd is not installed")
+    music, home = tmp_path / "music", tmp_path / "home"
+    known = [
+        "#1 hit.wav",
+        "100% %41?.wav",
+        "a:b.wav",
+        "http:x.wav",
+        "it's, Träume.wav",
+        "sub/Ünï 🎻.wav",
+        "tab\tin.wav",
+    ]
+    names = [*known, "line\nbreak.wav", os.fsdecode(b"caf\xe9.wav"), " lead.wav"]
+    rows = []
+    for i, name in enumerate(names):
+        path = sounds.write(music / name, sounds.tone(seconds=0.05))
+        row = {"track_id": str(i), "artist": "#EXTM3U\n", "title": "x\n,", "uri": to_uri(path), "duration_s": 1.0}
+        row |= {"model": "light", "curve": [], "curve_hop_s": 1.0}
+        rows.append(row | {end + d: 0.5 for end in ("", "lower_", "upper_") for d in DIMENSIONS})
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "s.parquet")
+    (home / "stored").mkdir(parents=True)
+    lines = playlist.run(str(tmp_path / "s.parquet"), output=str(music / "relative.m3u"))
+    assert f"{len(known)} of {len(names)} tracks" in lines[0]
+    assert "3" in lines[1]
+    playlist.run(str(tmp_path / "s.parquet"), output=str(home / "stored" / "absolute.m3u"), absolute=True)
+    with tempfile.TemporaryDirectory() as short:  # a socket's name has 107 bytes at most
+        listens = f"{short}/mpd"
+        (home / "mpd.conf").write_text(
+            f'music_directory "{music}"\nplaylist_directory "{home}/stored"\ndb_file "{home}/db"\n'
+            f'bind_to_address "{listens}"\naudio_output {{\ntype "null"\nname "null"\n}}\n'
+        )
+        process = subprocess.Popen(
+            ["mpd", "--no-daemon", "--stderr", str(home / "mpd.conf")], stderr=subprocess.DEVNULL
+        )
+        try:
+            give_up = time.monotonic() + 60
+            while not Path(listens).exists() and time.monotonic() < give_up:
+                time.sleep(0.02)
+            with socket.socket(socket.AF_UNIX) as server:
+                server.settimeout(60)
+                server.connect(listens)
+                with server.makefile("rw", encoding="utf-8", newline="\n") as talk:
+                    assert talk.readline().startswith("OK MPD")
+                    asked(talk, "update")
+                    while any(line.startswith("updating_db") for line in asked(talk, "status")):
+                        time.sleep(0.02)
+                    found = [sorted(asked(talk, f"listplaylist {n}")) for n in ("relative.m3u", "absolute")]
+        finally:
+            process.terminate()
+            process.wait(30)
+    assert found == [sorted(f"file: {name}" for name in known)] * 2
+
+
+def asked(talk: TextIO, command: str) -> list[str]:
+    """The lines of MPD's answer."""
+    talk.write(command + "\n")
+    talk.flush()
+    lines = []
+    while (line := talk.readline().removesuffix("\n")) != "OK":
+        assert line, "MPD has closed the connection"
+        assert not line.startswith("ACK"), line
+        lines.append(line)
+    return lines

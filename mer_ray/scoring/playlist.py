@@ -1,8 +1,8 @@
 """A condition and a catalog's scores → a playlist that any player opens: extended M3U in UTF-8 (``.m3u8``).
 
 ``#EXTINF:SECONDS,ARTIST - TITLE`` as in RFC 8216, section 4.3.2.1, with whole seconds, and Winamp's -1 for an unknown
-length. Also the scores of the chosen tracks as JSON lines (``.jsonl``), and rules for Navidrome (``.nsp``), see
-`navidrome`.
+length. ``.m3u`` is the same in MPD's form, whose reader decodes no URI. Also the scores of the chosen tracks as JSON
+lines (``.jsonl``), and rules for Navidrome (``.nsp``), see `navidrome`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mer_ray.scoring import arc, cues, navidrome, standing
 from mer_ray.scoring.scores_table import NESTED, listing, read
 from mer_ray.scoring.sql import mask, order
 
-SUFFIXES = (".m3u8", ".jsonl", ".nsp")
+SUFFIXES = (".m3u8", ".m3u", ".jsonl", ".nsp")
 _LIKE_URI = re.compile(r"[#?%]|^[^/]*:")  # for players that read each line as a URI, such as VLC
 _SHOWN = 50  # rows that are listed on a terminal without a limit
 _UNREPRESENTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are not UTF-8, separators of lines
@@ -67,15 +67,21 @@ def choose(table: pa.Table, where: str | None = None, sort: str | None = None, c
     return rows[holds[rows]]
 
 
-def m3u8(table: pa.Table, rows: Iterable[int], folder: Path, absolute: bool = False) -> str:
-    """The playlist's text. Local files are named relative to its folder, unless ``absolute``; rows need a ``uri``."""
+def m3u8(table: pa.Table, rows: Iterable[int], folder: Path, absolute: bool = False, plain: bool = False) -> str:
+    """The playlist's text. Local files are named relative to its folder, unless ``absolute``; rows need a ``uri``.
+
+    plain: names as they are, see `plain_entry`; rows need names that it can represent.
+    """
     lines = ["#EXTM3U"]
     chosen = table.select(["artist", "title", "uri", "duration_s"]).take(pa.array(list(rows), pa.int64()))
     for row in chosen.to_pylist():
         seconds = row["duration_s"]
         length = round(seconds) if seconds is not None and math.isfinite(seconds) and seconds >= 0 else -1
         title = " - ".join(part for part in (row["artist"], row["title"]) if part)
-        lines += [f"#EXTINF:{length},{one_line(title)}", entry(row["uri"], folder, absolute)]
+        lines += [
+            f"#EXTINF:{length},{one_line(title)}",
+            (plain_entry if plain else entry)(row["uri"], folder, absolute),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -91,6 +97,21 @@ def entry(uri: str, folder: Path, absolute: bool = False) -> str:
     text = str(path) if absolute else os.path.relpath(path, folder.resolve())
     unsayable = text != text.strip() or any(unicodedata.category(c) in _UNREPRESENTABLE for c in text)
     return path.as_uri() if unsayable or _LIKE_URI.search(text) else text
+
+
+def plain_entry(uri: str, folder: Path, absolute: bool = False) -> str:
+    """One address as MPD reads it: percent signs, ``?`` and colons as they are; empty where a line cannot hold it."""
+    if not is_local(uri):
+        return entry(uri, folder, absolute)
+    path = to_path(uri).expanduser().absolute()
+    text = str(path) if absolute else os.path.relpath(path, folder.resolve())
+    if (
+        text != text.strip()
+        or path.name != path.name.strip()
+        or any(c in "\r\n" or unicodedata.category(c) == "Cs" for c in text)
+    ):
+        return ""
+    return f"./{text}" if text.startswith("#") else text
 
 
 def json_lines(table: pa.Table, rows: Iterable[int]) -> str:
@@ -142,9 +163,10 @@ def run(
         unwritten = "".join(f"; {one_line(str(file))} is not written" for file in (target, marks) if file is not None)
         return [_nothing(table, where, certain) + unwritten]
     matching, left_out, remarks = len(rows), 0, []
-    for_player = target is not None and target.suffix.lower() == ".m3u8"
+    for_player = target is not None and target.suffix.lower() in (".m3u8", ".m3u")
+    plain = target is not None and target.suffix.lower() == ".m3u"
     if for_player:
-        rows = _with_file(table, rows)
+        rows = _with_file(table, rows, plain)
         left_out = matching - len(rows)
         if len(rows) == 0:
             return [
@@ -152,7 +174,7 @@ def run(
             ]
     if is_arc:
         rows, remark = arc.choose(table, rows, moods, start, end, limit or arc.TRACKS)
-        if for_player and len(_with_file(table, rows)) < len(rows):
+        if for_player and len(_with_file(table, rows, plain)) < len(rows):
             raise InputError("the table has no file for --from or --to", "give another track")
         remarks.append(remark)
     chosen = rows[:limit]
@@ -167,13 +189,14 @@ def run(
             count = f"the first {len(shown):,} of {len(rows):,} that match, of {table.num_rows:,} tracks{more}"
         remarks.insert(0, count)
     else:
-        is_json = target.suffix.lower() == ".jsonl"
-        _write(json_lines(table, chosen) if is_json else m3u8(table, chosen, target.parent, absolute), target)
+        listed = m3u8(table, chosen, target.parent, absolute, plain) if for_player else json_lines(table, chosen)
+        _write(listed, target)
         seconds = np.nansum(table["duration_s"].take(pa.array(chosen)).to_numpy(zero_copy_only=False))
         length = duration(float(seconds))
         remarks.insert(0, f"{one_line(str(target))}: {len(chosen):,} of {table.num_rows:,} tracks, {length}")
     if left_out:
-        remarks.append(f"left out, as the table has no file for them: {left_out:,}")
+        why = ", or one whose name MPD cannot read" if plain else ""
+        remarks.append(f"left out, as the table has no file for them{why}: {left_out:,}")
     if marks is not None:
         remarks.append(_write_cues(files, marks) + (f"; without a curve: {without:,}" if without else ""))
     return remarks
@@ -189,16 +212,17 @@ def _write_cues(files: dict[str, bytes], target: Path) -> str:
     return f"{one_line(str(target))}: calm and tense passages"
 
 
-def _with_file(table: pa.Table, rows: np.ndarray) -> np.ndarray:
-    return rows[[bool(uri) for uri in table["uri"].take(pa.array(rows)).to_pylist()]]
+def _with_file(table: pa.Table, rows: np.ndarray, plain: bool = False) -> np.ndarray:
+    uris = table["uri"].take(pa.array(rows)).to_pylist()
+    return rows[[bool(uri and (not plain or plain_entry(uri, Path("/"), absolute=True))) for uri in uris]]
 
 
 def _target(output: str) -> Path:
     target = Path(output).expanduser()
     if target.suffix.lower() not in SUFFIXES:
         raise InputError(
-            f"--out {one_line(output)} must end in .m3u8, .jsonl or .nsp",
-            ".m3u8 is for players, .jsonl for programs, .nsp for Navidrome",
+            f"--out {one_line(output)} must end in .m3u8, .m3u, .jsonl or .nsp",
+            ".m3u8 is for players, .m3u for MPD, .jsonl for programs, .nsp for Navidrome",
         )
     if not target.parent.is_dir():
         raise InputError(f"folder {one_line(str(target.parent))} for --out does not exist", "make it first")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +25,13 @@ from mer_ray.scoring.tagging.fields import MOOD, FileTags, Values
 from mer_ray.scoring.tagging.log import Former, Log
 
 SUFFIX = ".tags.jsonl"
+VERSION = ("size", "mtime_ms", "sha256")
+"""Columns that say which version of its file a row is of."""
 _FIRST = 10  # changes that a dry run shows
 
 
 @dataclass
-class _Tally:
+class Tally:
     """What became of the files. rows: the first changes, for a dry run."""
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -76,7 +78,7 @@ def run(
     if (scores is None) == (undo is None):
         raise InputError("give either SCORES or --undo LOG", "as in `mer-ray tag scores.parquet --dry-run`")
     fields.require()
-    tally = _Tally()
+    tally = Tally()
     if undo is not None:
         path = Path(undo).expanduser()
         if log is not None or replace_mood:
@@ -105,29 +107,46 @@ def _log_path(scores: str, log: str | None) -> Path:
     return path
 
 
-def _tag(scores: str, log: Log, tally: _Tally, dry_run: bool, replace_mood: bool, keep_mtime: bool) -> None:
+def _tag(scores: str, log: Log, tally: Tally, dry_run: bool, replace_mood: bool, keep_mtime: bool) -> None:
     table = standing.added(read(scores, without=NESTED))
     dimensions = dimensions_of(table.schema, "scores")
-    columns = [*dimensions, *(["mood"] if "mood" in table.column_names else []), "uri", "model"]
-    seen = set[Path]()
+    columns = [*dimensions, *(["mood"] if "mood" in table.column_names else []), "uri", "model", *VERSION]
     with progress("tagging", table.num_rows) as ticker:
-        for row in table.select([*columns, "size", "mtime_ms", "sha256"]).to_pylist():
-            with tally.file():
-                wanted = {d.upper(): f"{row[d]:.3f}" for d in dimensions}
-                wanted |= {"MODEL": row["model"]} if row["model"] else {}
-                wanted |= {MOOD: row["mood"]} if row.get("mood") else {}
-                if not row["uri"] or not is_local(row["uri"]) or has_credentials(row["uri"]):
-                    tally.counts["no_file"] += 1
-                else:
-                    _tag_one(row, wanted, log, tally, seen, dry_run, replace_mood, keep_mtime)
+        for _ in tag_rows(table.select(columns).to_pylist(), dimensions, log, tally, dry_run, replace_mood, keep_mtime):
             ticker.advance()
 
 
+def tag_rows(
+    rows: Iterable[Mapping[str, Any]],
+    dimensions: Sequence[str],
+    log: Log,
+    tally: Tally,
+    dry_run: bool = False,
+    replace_mood: bool = False,
+    keep_mtime: bool = False,
+) -> Iterator[None]:
+    """Tag the file of each row, and yield after each. What fails costs one line and its file stays as it is.
+
+    rows: with uri, model, mood (may be missing), `VERSION` and the dimensions.
+    """
+    seen = set[Path]()
+    for row in rows:
+        with tally.file():
+            wanted = {d.upper(): f"{row[d]:.3f}" for d in dimensions}
+            wanted |= {"MODEL": row["model"]} if row["model"] else {}
+            wanted |= {MOOD: row["mood"]} if row.get("mood") else {}
+            if not row["uri"] or not is_local(row["uri"]) or has_credentials(row["uri"]):
+                tally.counts["no_file"] += 1
+            else:
+                _tag_one(row, wanted, log, tally, seen, dry_run, replace_mood, keep_mtime)
+        yield
+
+
 def _tag_one(
-    row: dict[str, Any],
+    row: Mapping[str, Any],
     wanted: dict[str, str],
     log: Log,
-    tally: _Tally,
+    tally: Tally,
     seen: set[Path],
     dry_run: bool,
     replace_mood: bool,
@@ -165,7 +184,7 @@ def _tag_one(
     tally.changed(path, before, after)
 
 
-def _check_version(path: Path, state: os.stat_result, row: dict[str, Any], own: set[str], tally: _Tally) -> None:
+def _check_version(path: Path, state: os.stat_result, row: Mapping[str, Any], own: set[str], tally: Tally) -> None:
     """Raises TrackError if the file is neither what was scored nor what mer-ray has made of it."""
     if row["size"] is None or row["mtime_ms"] is None:
         tally.counts["unversioned"] += 1
@@ -177,7 +196,7 @@ def _check_version(path: Path, state: os.stat_result, row: dict[str, Any], own: 
     raise TrackError("changed", f"{shown(path)} has changed since it was scored: score it again")
 
 
-def _undo(log: Log, tally: _Tally, dry_run: bool, keep_mtime: bool) -> None:
+def _undo(log: Log, tally: Tally, dry_run: bool, keep_mtime: bool) -> None:
     todo = list(log.to_undo())
     with progress("restoring", len(todo)) as ticker:
         for uri, former in todo:
@@ -186,7 +205,7 @@ def _undo(log: Log, tally: _Tally, dry_run: bool, keep_mtime: bool) -> None:
             ticker.advance()
 
 
-def _undo_one(uri: str, former: Former, log: Log, tally: _Tally, dry_run: bool, keep_mtime: bool) -> None:
+def _undo_one(uri: str, former: Former, log: Log, tally: Tally, dry_run: bool, keep_mtime: bool) -> None:
     path, state = rewrite.found(to_path(uri))
     tags = FileTags(path)
     before = tags.own()
@@ -222,7 +241,7 @@ def _announce(log: Log) -> Callable[[Path], None]:
     return lambda temporary: log.write(durable=False, temporary=to_uri(temporary))
 
 
-def _ended(tally: _Tally, verb: str, max_lost: float) -> list[str]:
+def _ended(tally: Tally, verb: str, max_lost: float) -> list[str]:
     n = tally.counts
     done = n["changed"] + n["same"]
     lines = [*tally.rows] if verb.startswith("would") else []
