@@ -13,6 +13,7 @@ import numpy as np
 
 from mer_ray.audio.excerpt import Excerpt
 from mer_ray.audio.extent import Extent
+from mer_ray.audio.loudness import Loudness, Meter
 from mer_ray.audio.opened import opened, readable, shown
 from mer_ray.audio.reader import BLOCK, SLACK_S, DecodingError, Reader
 from mer_ray.audio.reader_ffmpeg import Ffmpeg
@@ -46,12 +47,14 @@ class Block:
             n differs between the rates and may be 0.
         seconds: Of decoded audio, including audio between pieces.
         decoded_share: On the last block, the decoded share of the announced audio, in 0..1; None if unknown.
+        loudness: On the last block, if asked for, of all channels and pieces.
     """
 
     piece: int
     samples: dict[int, np.ndarray]
     seconds: float
     decoded_share: float | None = None
+    loudness: Loudness | None = None
 
 
 def probe(path: str | Path) -> Probe:
@@ -117,6 +120,7 @@ def stream(
     excerpt: Excerpt | None = None,
     min_duration_s: float = 0.0,
     allow_partial: bool = False,
+    loudness: bool = False,
 ) -> Iterator[Block]:
     """Decode mono audio, the mean of all channels, in blocks of several seconds. Damaged parts are left out.
 
@@ -127,6 +131,7 @@ def stream(
             announced length, or else from counted packets or samples.
         min_duration_s: Of the whole file.
         allow_partial: Also accept files of which more, or an unknown amount, is missing (`extent.Extent.judge`).
+        loudness: Also measure loudness and true peak, before channels are averaged.
 
     Raises:
         TrackError: At any point, and invalidates earlier blocks: missing, unreadable, empty, corrupt, truncated,
@@ -146,7 +151,7 @@ def stream(
                 extent.judge(shown(file), length / rate, allow_partial)
             _long_enough(file, length, rate, min_duration_s)
             pieces = [*excerpt.pieces(length, rate)]
-        done, level = 0, _Level()
+        done, level, meter = 0, _Level(), Meter(rate, reader.channels, reader.layout) if loudness else None
         for piece, (start, n) in enumerate(pieces):
             for passed in _go_to(reader, start):
                 yield Block(piece, {wanted: np.zeros(0, np.float32) for wanted in rates}, passed / rate)
@@ -157,10 +162,14 @@ def stream(
                 if not np.isfinite(mono).all():
                     raise TrackError("not_finite", f"{shown(file)} holds NaN or infinite samples")
                 level.add(samples, mono)
+                if meter is not None:
+                    meter.add(samples)
                 got += len(mono)
                 yield Block(piece, {wanted: r.push(mono) for wanted, r in resamplers.items()}, len(mono) / rate)
             done, missing = done + got, missing + (0 if n is None else n - got)
             if piece < len(pieces) - 1:
+                if meter is not None:
+                    meter.pause()
                 yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0)
         if done == 0:
             raise _empty(file, reader.frames)
@@ -170,7 +179,8 @@ def stream(
         decoded_s = (length - missing) / rate
         extent.judge(shown(file), decoded_s, allow_partial)
         level.judge(file)
-        yield Block(piece, {wanted: r.flush() for wanted, r in resamplers.items()}, 0.0, extent.share(decoded_s))
+        ends = {wanted: r.flush() for wanted, r in resamplers.items()}
+        yield Block(piece, ends, 0.0, extent.share(decoded_s), meter.result() if meter is not None else None)
 
 
 def resample(samples: np.ndarray, rate_hz: int, wanted_hz: int) -> np.ndarray:

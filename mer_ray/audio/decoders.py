@@ -70,6 +70,7 @@ class Relay(Reader):
     def __init__(self, file: Path, first: Reader) -> None:
         self._file, self._reader = file, first
         self.rate, self.channels, self.suffix = first.rate, first.channels, first.suffix
+        self.layout = first.layout
         self._is_first, self._exhausted = True, False
 
     @property

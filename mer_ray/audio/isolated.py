@@ -28,6 +28,7 @@ import numpy as np
 from mer_ray import child_process
 from mer_ray.audio.decode import Block, Probe, check, stream
 from mer_ray.audio.excerpt import Excerpt
+from mer_ray.audio.loudness import Loudness
 from mer_ray.errors import TrackError
 from mer_ray.io.identity import one_line
 
@@ -78,18 +79,25 @@ class Decoder:
         return self._child.process.pid if self._child is not None else None
 
     def stream(
-        self, path: str | Path, rates: Sequence[int], excerpt: Excerpt | None = None, min_duration_s: float = 0.0
+        self,
+        path: str | Path,
+        rates: Sequence[int],
+        excerpt: Excerpt | None = None,
+        min_duration_s: float = 0.0,
+        loudness: bool = False,
     ) -> Iterator[Block]:
         """`decode.stream`, with its errors and these of TrackError:
 
         ``crashed``: the child died of the file, or (then transient) was ended from outside; ``stuck``: it did not
         respond for ``stall_s``; ``too_big``: it needed more than ``memory_mb``.
         """
-        request = {"rates": [int(r) for r in rates], "excerpt": excerpt.to_json() if excerpt else None}
-        for message, samples in self._responses(path, {**request, "min_duration_s": min_duration_s}):
+        request: dict[str, Any] = {"rates": [int(r) for r in rates], "excerpt": excerpt.to_json() if excerpt else None}
+        request |= {"min_duration_s": min_duration_s, "loudness": loudness}
+        for message, samples in self._responses(path, request):
             starts = [0, *itertools.accumulate(message["lengths"])]
             by_rate = {int(r): samples[a:b] for r, (a, b) in zip(rates, itertools.pairwise(starts), strict=True)}
-            yield Block(message["piece"], by_rate, message["seconds"], message["decoded_share"])
+            measured = message["loudness"] and Loudness(**message["loudness"])
+            yield Block(message["piece"], by_rate, message["seconds"], message["decoded_share"], measured)
 
     def check(self, path: str | Path) -> Probe:
         """`decode.check`, with its errors and those of `stream`."""
@@ -238,12 +246,13 @@ def _respond(request: dict[str, Any], connection: socket.socket) -> None:
             _send(connection, {**about, "probe": asdict(check(request["path"], request["allow_partial"]))})
         else:
             excerpt = Excerpt.from_json(request["excerpt"])
-            limits = request["min_duration_s"], request["allow_partial"]
+            limits = request["min_duration_s"], request["allow_partial"], request["loudness"]
             for block in stream(request["path"], request["rates"], excerpt, *limits):
                 if _is_abandoned(connection, request["number"]):
                     return
                 parts = [block.samples[rate] for rate in request["rates"]]
                 header = {"piece": block.piece, "seconds": block.seconds, "decoded_share": block.decoded_share}
+                header["loudness"] = block.loudness and asdict(block.loudness)
                 _send(connection, {**about, **header, "lengths": [len(part) for part in parts]}, *parts)
     except TrackError as error:
         _send(connection, {**about, "error": [error.reason, error.message, error.transient]})

@@ -29,6 +29,7 @@ class Reader(ABC):
     Attributes:
         rate: In hertz.
         channels: Their number.
+        layout: FFmpeg's name of their order, or "vorbis"; "" if unknown.
         suffix: Of file names in its format.
         frames: Its length from its header or by counting packets; None if it must be decoded.
         quick_seek: Whether `seek` is much faster than decoding.
@@ -40,6 +41,7 @@ class Reader(ABC):
 
     rate: int
     channels: int
+    layout = ""
     suffix: str
     quick_seek = True
     at = 0

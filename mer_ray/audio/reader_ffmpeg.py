@@ -118,8 +118,9 @@ class Ffmpeg(Reader):
                 continue
             self._describe(stream)
             fit = _Fit()
-            for rate, samples in self._frames_of(stream):
+            for rate, samples, layout in self._frames_of(stream):
                 self._shape = self._shape or (rate, samples.shape[1])
+                self.layout = self.layout or layout
                 fitted = fit.push(rate, samples, self._shape)
                 if len(fitted):
                     yield fitted
@@ -145,11 +146,12 @@ class Ffmpeg(Reader):
         elif len(self._container.streams) == 1 and self._container.duration:
             self.announced_s = self._container.duration / 1e6
 
-    def _frames_of(self, stream: Any) -> Iterator[tuple[int, np.ndarray]]:
-        """(rate, samples (n, channels)) of a container's frames. Adds undecodable packets to ``undecoded_s``."""
+    def _frames_of(self, stream: Any) -> Iterator[tuple[int, np.ndarray, str]]:
+        """(rate, samples (n, channels), layout) of a container's frames; undecodable packets add to ``undecoded_s``."""
         import av
 
-        last, rate, surplus = np.zeros((0, 0), np.float32), 0, 0  # the last frame, and its samples beyond the end
+        # The last frame, and its samples beyond the end.
+        last, rate, layout, surplus = np.zeros((0, 0), np.float32), 0, "", 0
         packets = self._container.demux(stream)
         failures, undecoded_s = 0, 0.0
         while failures <= MOST_FAILURES:
@@ -167,13 +169,14 @@ class Ffmpeg(Reader):
             for frame in frames:
                 samples = _samples_of(frame)
                 if len(last):
-                    yield rate, last
+                    yield rate, last, layout
                 self.undecoded_s, undecoded_s, failures = self.undecoded_s + undecoded_s, 0.0, 0
-                rate, last, surplus = int(frame.sample_rate), samples[_before_zero(frame) :], _beyond_end(frame, packet)
+                rate, layout = int(frame.sample_rate), frame.layout.name
+                last, surplus = samples[_before_zero(frame) :], _beyond_end(frame, packet)
             if packet is None:
                 break
         if len(last) > surplus:
-            yield rate, last[: len(last) - surplus]
+            yield rate, last[: len(last) - surplus], layout
 
 
 def _joined(file: Path, parts: Sequence[tuple[int, int] | bytes]) -> IO[bytes]:

@@ -27,6 +27,7 @@ class Soundfile(Reader):
         known = {"WAVEX": ".wav", "RF64": ".wav", "MPEG": ".mp3"}
         suffix = known.get(self._sound.format, f".{self._sound.format.lower()}")
         self.suffix = ".opus" if self._sound.subtype == "OPUS" else suffix
+        self.layout = "vorbis" if self._sound.subtype == "VORBIS" else ""
         self._check_shape()
         self._block = np.empty((BLOCK, self.channels), np.float32)
         self.at = 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from mer_ray.audio import decode
 from mer_ray.audio.excerpt import Excerpt
+from mer_ray.audio.loudness import Loudness
 from mer_ray.errors import TrackError
 from mer_ray.features import Extractor, FrameStream, mel
 from mer_ray.io.objects import local_copy
@@ -23,12 +24,14 @@ class Extracted:
     """frames: feature → track id → (n_frames, F). errors: (feature or "" for all of them, track id) → error.
 
     seconds: of decoded audio. shares: track id → share of the file that could be decoded, as in `decode.Block`.
+    loudness: track id → that of its channels, if asked for.
     """
 
     frames: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     errors: dict[tuple[str, str], TrackError] = field(default_factory=dict)
     seconds: float = 0.0
     shares: dict[str, float | None] = field(default_factory=dict)
+    loudness: dict[str, Loudness | None] = field(default_factory=dict)
 
 
 def extract(
@@ -36,20 +39,25 @@ def extract(
     extractors: Mapping[str, Extractor],
     min_duration_s: float,
     stream: Stream | None = None,
+    loudness: bool = False,
 ) -> Extracted:
-    """Extract features. files: (track id, URI, features to extract). An unusable file becomes an error."""
+    """Extract features. files: (track id, URI, features to extract). An unusable file becomes an error.
+
+    loudness: Measure it too, of what the first of the features reads.
+    """
     result = Extracted(frames={name: {} for name in extractors})
     opened: list[tuple[str, str, list[FrameStream]]] = []
     for track_id, uri, wanted in files:
         chosen = {name: extractors[name] for name in wanted}
         try:
             with local_copy(uri) as path:
-                streams, seconds, share = _read(path, chosen, min_duration_s, stream or decode.stream)
+                streams, ends, seconds = _read(path, chosen, min_duration_s, stream or decode.stream, loudness)
         except TrackError as error:
             result.errors["", track_id] = error
             continue
         result.seconds += seconds
-        result.shares[track_id] = share
+        result.shares[track_id] = ends[-1].decoded_share
+        result.loudness[track_id] = ends[0].loudness
         opened.extend((name, track_id, pieces) for name, pieces in streams.items())
     # After all files are read, so that batches are full.
     for name, track_id, pieces in opened:
@@ -61,17 +69,21 @@ def extract(
 
 
 def _read(
-    path: Path, extractors: Mapping[str, Extractor], min_duration_s: float, stream: Stream
-) -> tuple[dict[str, list[FrameStream]], float, float | None]:
-    """A file's samples, pushed into a stream per feature and piece. Features with one excerpt share the decoding."""
+    path: Path, extractors: Mapping[str, Extractor], min_duration_s: float, stream: Stream, loudness: bool
+) -> tuple[dict[str, list[FrameStream]], list[decode.Block], float]:
+    """A file's samples, pushed into a stream per feature and piece. Features with one excerpt share the decoding.
+
+    Also returns the last block of each decoding, and the seconds of all.
+    """
     streams: dict[str, list[FrameStream]] = {name: [] for name in extractors}
-    seconds, share = 0.0, None
+    seconds, ends = 0.0, list[decode.Block]()
     excerpts = {name: Excerpt.from_json(e.spec.excerpt) for name, e in extractors.items()}
     for excerpt in dict.fromkeys(excerpts.values()):
         sharing = {name: e for name, e in extractors.items() if excerpts[name] == excerpt}
         rates = sorted({e.spec.sample_rate_hz for e in sharing.values()})
-        for block in stream(path, rates, excerpt, min_duration_s):
-            seconds, share = seconds + block.seconds, block.decoded_share
+        asked = {"loudness": True} if loudness and not ends else {}
+        for block in stream(path, rates, excerpt, min_duration_s, **asked):
+            seconds += block.seconds
             if len(streams[next(iter(sharing))]) <= block.piece:
                 for name, piece in mel.start(sharing).items():
                     for ended in streams[name][-1:]:
@@ -79,10 +91,11 @@ def _read(
                     streams[name].append(piece)
             for name, extractor in sharing.items():
                 streams[name][-1].push(block.samples[extractor.spec.sample_rate_hz])
+        ends.append(block)
     for pieces in streams.values():
         for piece in pieces[-1:]:
             piece.finish()
-    return streams, seconds, share
+    return streams, ends, seconds
 
 
 def _frames(name: str, pieces: Sequence[FrameStream]) -> np.ndarray:

@@ -31,10 +31,16 @@ def render(uri: str) -> tuple[np.ndarray, int]:
         TrackError: The uri is not ``demo:SEED/INDEX/SECONDS``.
     """
     seed, index, seconds = _parse(uri)
-    lead = synth.LEADS[stream(seed, index // CUES_PER_COMPOSER, "lead").integers(len(synth.LEADS))]
-    manner = style.choose(affect(seed, index), lead, stream(seed, index, "style"))
+    manner = planted(uri)
     notes = composition.compose(manner, seconds, stream(seed, index, "score"))
     return synth.perform(notes, manner, seconds, stream(seed, index, "synth")), synth.RATE
+
+
+def planted(uri: str) -> style.Style:
+    """The style of a cue: its tempo, tonic, mode and what else `render` plays. Raises TrackError as `render` does."""
+    seed, index, _ = _parse(uri)
+    lead = synth.LEADS[stream(seed, index // CUES_PER_COMPOSER, "lead").integers(len(synth.LEADS))]
+    return style.choose(affect(seed, index), lead, stream(seed, index, "style"))
 
 
 def render_sections(
