@@ -18,10 +18,16 @@ from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.schemas import DIMENSIONS, dimensions_of
 from mer_ray.scoring.scores_table import ENDS, heading, short_headings
-from mer_ray.scoring.standing import WORDS
+from mer_ray.scoring.standing import ANGLES, FEWEST, WORDS
 
 CURVE_POINTS, WAVEFORM_POINTS = 120, 200
 """Points of a track at most: as many as a screen shows."""
+CURVE_BYTES = 24_000_000
+"""Of all curves and waveforms: those of a large catalog are coarser, so that its page still opens in seconds."""
+KEYS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+MODES = ("major", "minor")
+NUMBERS = {"tempo": "<f4", "loudness": "<f4", "true_peak": "<f4", "tempo_confidence": "u1", "key_confidence": "u1"}
+"""Measured columns of `io.schemas.MEASURES` and how the page stores them; those of u1 are 0..1."""
 HUES = 8
 """Colours of dimensions that the page's style has; the first three are those of valence, arousal and dominance."""
 UNKNOWN = {np.dtype("u1"): 255, np.dtype("<u2"): 65_535}
@@ -66,6 +72,12 @@ def peaks(waveform: np.ndarray, points: int) -> np.ndarray:
     return highest
 
 
+def detail(n: int, n_dimensions: int) -> tuple[int, int]:
+    """Points of a curve and of a waveform at most, in a page of n tracks: both in equal proportion (`CURVE_BYTES`)."""
+    share = min(1.0, CURVE_BYTES / max(1, n * (CURVE_POINTS * n_dimensions + WAVEFORM_POINTS)))
+    return max(8, int(CURVE_POINTS * share)), max(16, int(WAVEFORM_POINTS * share))
+
+
 def packed_curves(table: pa.Table) -> tuple[str, dict[str, np.ndarray]]:
     """The curves and waveforms as one base64 text, and the position of each track's piece in it.
 
@@ -77,11 +89,12 @@ def packed_curves(table: pa.Table) -> tuple[str, dict[str, np.ndarray]]:
     pieces: list[bytes] = []
     start, n_curve, n_waveform, hop = [0], [], [], []
     hops, n_dimensions = table["curve_hop_s"].to_pylist(), len(dimensions_of(table.schema, "scores"))
+    most, most_wave = detail(table.num_rows, n_dimensions)
     for row, (curve, waveform) in enumerate(zip(table["curve"], table["waveform"], strict=True)):
         points = _matrix(curve, n_dimensions)
-        short = averaged(points, CURVE_POINTS)
+        short = averaged(points, most)
         wave = waveform.values.to_numpy(zero_copy_only=False) if waveform.is_valid else np.zeros(0, "u1")
-        wave = peaks(wave, WAVEFORM_POINTS)
+        wave = peaks(wave, most_wave)
         piece = quantise(short, "u1").tobytes() + np.asarray(wave, "u1").tobytes()
         piece += bytes(-len(piece) % 3)
         pieces.append(piece)
@@ -152,6 +165,8 @@ def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tup
     arrays["in_distribution"] = np.array([2 if k is None else int(k) for k in known], "u1")
     arrays["novelty"] = _numbers(table, "novelty").astype("<f4")
     arrays["duration_s"] = np.nan_to_num(_numbers(table, "duration_s")).astype("<f4")
+    arrays |= _measured(table)
+    arrays["artist_key"] = artists(text["artist"])
     arrays["similar"] = np.asarray(similar, "<i4").reshape(-1)
     arrays["by_title"] = _ranks(list(zip(text["title"], text["artist"], strict=True)))
     arrays["by_artist"] = _ranks(list(zip(text["artist"], text["title"], strict=True)))
@@ -161,6 +176,10 @@ def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tup
         "models": models,
         "dimensions": _described(dimensions),
         "moods": list(codes),
+        "angles": ANGLES,
+        "fewest": FEWEST,
+        "keys": KEYS,
+        "modes": MODES,
         "n": table.num_rows,
         "n_similar": similar.shape[1] if similar.ndim == 2 else 0,
         **text,
@@ -169,6 +188,30 @@ def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tup
         "arrays": {key: [a.dtype.str, base64.b64encode(a.tobytes()).decode()] for key, a in arrays.items()},
     }
     return value, curves
+
+
+def _measured(table: pa.Table) -> dict[str, np.ndarray]:
+    """Arrays of the measured columns that hold a value; a key or mode is its position in `KEYS` or `MODES`, else 255."""
+    found = {}
+    for name, kind in NUMBERS.items():
+        values = _numbers(table, name) if name in table.column_names else np.zeros(0)
+        values = np.where(np.isfinite(values), values, np.nan)
+        if not np.isnan(values).all():
+            found[name] = quantise(values, kind) if kind == "u1" else values.astype(kind)
+    for name, words in (("key", KEYS), ("mode", MODES)):
+        codes = {word: code for code, word in enumerate(words)}
+        texts = table[name].to_pylist() if name in table.column_names else []
+        values = np.array([codes.get(text, 255) for text in texts], "u1")
+        if (values != 255).any():
+            found[name] = values
+    return found
+
+
+def artists(names: Sequence[str]) -> np.ndarray:
+    """A number for each artist, however it is spelled; (N,). A track without one is by nobody else."""
+    numbers: dict[str | int, int] = {}
+    keys = (normalise(name) or row for row, name in enumerate(names))
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], "<u4")
 
 
 def _numbers(table: pa.Table, name: str) -> np.ndarray:

@@ -7,7 +7,6 @@ import hashlib
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,10 +21,11 @@ from mer_ray.scoring import standing
 from mer_ray.scoring.explorer import plane
 from mer_ray.scoring.explorer.pack import packed, script_json
 
-ASSETS = ("explorer.html", "explorer.css", "explorer.js")
+SCRIPTS = ("base", "data", "filters", "list", "save", "map_draw", "map_move", "player", "arc", "arc_panel", "keys", "start")
+"""The script's parts, ``NAME.js``, in the order in which they are joined; all share one scope."""
 SIMILAR = 8
-MANY = 30_000
-"""Above so many tracks a page gets slow in a browser."""
+MANY = 150_000
+"""Above so many tracks a page takes more than some seconds to open."""
 
 
 def build(table: pa.Table, similar: np.ndarray, title: str, folder: str | Path) -> str:
@@ -37,21 +37,19 @@ def build(table: pa.Table, similar: np.ndarray, title: str, folder: str | Path) 
     dimensions = dimensions_of(table.schema, "scores")
     shown = plane.layout(dimensions, table["novelty"].to_numpy().astype(float))
     value, curves = packed(standing.added(table), similar, title, Path(folder))
-    value |= {"palettes": plane.palettes(shown), "plane": asdict(shown)}
-    assets = {name: files("mer_ray.scoring.explorer").joinpath(name).read_text("utf-8") for name in ASSETS}
-    scripts = {"bokeh": _script(plane.script()), "script": _script(assets["explorer.js"])}
+    value["plane"] = plane.described(shown)
+    style, code = _asset("explorer.css"), script()
     parts = {
-        "policy": policy(*scripts.values()),
+        "policy": policy(code, style),
         "title": html.escape(one_line(title)),
-        "style": assets["explorer.css"],
+        "style": style,
         "data": script_json(value),
-        "figure": script_json(plane.figure(table.num_rows, shown)),
         "curves": curves,
+        "script": code,
         **_words(shown, dimensions),
-        **scripts,
     }
     # In one pass, so that the catalog's text is not searched for placeholders.
-    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], assets["explorer.html"])
+    return re.sub(r"\{\{(\w+)\}\}", lambda m: parts[m[1]], _asset("explorer.html"))
 
 
 def _words(shown: plane.Layout, dimensions: Sequence[str]) -> dict[str, str]:
@@ -77,22 +75,28 @@ def _words(shown: plane.Layout, dimensions: Sequence[str]) -> dict[str, str]:
     }
 
 
-def policy(*scripts: str) -> str:
-    """The Content-Security-Policy: these scripts and no others, local audio, and no network at all.
+def script() -> str:
+    """The page's script as a browser reads it, which is what its hash is of."""
+    code = "\n".join(["\"use strict\";", "(() => {", *(_asset(f"{name}.js") for name in SCRIPTS), "})();"])
+    return re.sub(r"<(?=/script|!--|script)", r"\\x3c", code, flags=re.IGNORECASE)
 
-    Styles are free: Bokeh sets its own while it runs.
-    """
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+
+def _asset(name: str) -> str:
+    text = files("mer_ray.scoring.explorer").joinpath(name).read_text("utf-8")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def policy(script: str, style: str) -> str:
+    """The Content-Security-Policy: this script and style and no others, local audio, and no network at all."""
+    own = {"script-src": script, "style-src": style}
+    hashes = [
+        f"{key} 'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for key, text in own.items()
+    ]
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; "
-        "media-src 'self' file:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; {'; '.join(hashes)}; img-src data:; media-src 'self' file:; base-uri 'none'; "
+        "form-action 'none'"
     )
-
-
-def _script(text: str) -> str:
-    """The script as a browser reads it from a page, which is what its hash is of."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return re.sub(r"<(?=/script|!--|script)", r"\\x3c", text, flags=re.IGNORECASE)
 
 
 def run(scores: str, output: str, title: str) -> list[str]:
