@@ -6,6 +6,7 @@ Heavy imports stay inside the commands, so that ``--help`` is fast.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from mer_ray.version import __version__
 if TYPE_CHECKING:
     from mer_ray.config import Config
     from mer_ray.console import Summary
+    from mer_ray.io.costs import Meter
     from mer_ray.io.tables import Workspace
 
 
@@ -73,11 +75,27 @@ def _one(stage: str, config: Config, workspace: Workspace) -> None:
 
     from mer_ray.console import show
 
+    meter = _meter(config)
     module = importlib.import_module(f"mer_ray.stages.{stage}")
     checked = module.check(config) if hasattr(module, "check") else None
     summary = module.run(config, workspace) if checked is None else module.run(config, workspace, checked)
     show(summary)
+    _record(workspace, meter, summary)
     _end(config, summary)
+
+
+def _meter(config: Config) -> Meter:
+    """Measures what a stage costs."""
+    from mer_ray.io.costs import Meter
+
+    return Meter(bool(config.address or os.environ.get("RAY_ADDRESS")))
+
+
+def _record(workspace: Workspace, meter: Meter, summary: Summary) -> None:
+    from mer_ray.io.costs import record
+
+    record(workspace, summary.stage, meter, summary.made + summary.changed + summary.gone, summary.failed)
+    meter.again()
 
 
 def _end(config: Config, *summaries: Summary) -> None:
@@ -140,13 +158,14 @@ def train(config: Config, workspace: Workspace) -> None:
 
 @main.command()
 @click.option("--against", metavar="RUN", help="Only compare with this: .../runs/NAME, or another workspace.")
+@click.option("--html", "as_page", is_flag=True, help="Also as one page for a browser: report/report.html.")
 @stage
-def report(config: Config, workspace: Workspace, against: str | None) -> None:
+def report(config: Config, workspace: Workspace, against: str | None, as_page: bool) -> None:
     """Compare the models: a table and plots for each dimension, with 95 % intervals."""
     from mer_ray.console import show
     from mer_ray.stages import report as report_stage
 
-    show(report_stage.run(config, workspace, against))
+    show(report_stage.run(config, workspace, against, as_page))
 
 
 @main.command()
@@ -190,7 +209,9 @@ def score(
             raise InputError("--out needs a CATALOG", "the workspace's own scores are its table scores/")
         if model is not None:
             config = config.model_copy(update={"score": config.score.model_copy(update={"model": model})})
+        meter = _meter(config)
         show(summary := score_stage.run(config, workspace))
+        _record(workspace, meter, summary)
         _end(config, summary)
         return
     from mer_ray.scoring import preview
@@ -214,13 +235,15 @@ def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
     from mer_ray.console import out, show
     from mer_ray.stages import run as stages
 
-    started = time.monotonic()
+    started, meter = time.monotonic(), _meter(config)
     made = failed = 0
     summaries = []
     for summary in stages.run(_collecting(config, keep_gone=keep_gone), workspace):
         show(summary)
         summaries.append(summary)
-        made += summary.made + summary.changed + summary.gone if summary.stage != "report" else 0
+        if summary.stage != "report":
+            made += summary.made + summary.changed + summary.gone
+            _record(workspace, meter, summary)
         failed += summary.failed
     verdict = "all done" if made else "everything was done already"
     out.print(

@@ -16,19 +16,28 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLUE, ORANGE, GREY = "#3b6fb6", "#c8663a", "0.6"
-DPI = 90
+DPI = 120
+MANY = 2_000
+"""From so many tracks on, a picture shows how many lie in each cell of a grid instead of a point for each."""
 
 
 def predicted_against_labelled(
     heading: str, labelled: np.ndarray, predicted: Sequence[tuple[str, np.ndarray, float]], caption: str
 ) -> bytes:
-    """A PNG with a panel per model. labelled: (N,) in 0..1; predicted: (title, values (N,), R²) of each model."""
+    """A PNG with a panel per model. labelled: (N,) in 0..1; predicted: (title, values (N,), R²) of each model.
+
+    Of `MANY` tracks, the shade of a cell is the logarithm of their number.
+    """
 
     def draw(ax: Any, panel: tuple[str, np.ndarray, float]) -> None:
         title, values, r2 = panel
         _unit_square(ax)
         ax.axhline(labelled.mean(), color=GREY, linewidth=1, linestyle=":", zorder=1)
-        ax.scatter(labelled, values, s=12, alpha=0.5, color=BLUE, edgecolors="none", zorder=2)
+        if len(labelled) < MANY:
+            ax.scatter(labelled, values, s=12, alpha=0.5, color=BLUE, edgecolors="none", zorder=2)
+        else:
+            shades = {"bins": "log", "mincnt": 1, "cmap": "Blues", "linewidths": 0.2, "zorder": 0.5}
+            ax.hexbin(labelled, values, gridsize=45, extent=(0, 1, 0, 1), **shades)
         _title(ax, f"{title} · R² {_two(r2)}")
 
     return _panels(
@@ -63,6 +72,8 @@ def learning_curves(runs: Sequence[tuple[str, pa.Table]], caption: str) -> bytes
     def draw(ax: Any, panel: tuple[str, pa.Table]) -> None:
         title, table = panel
         epoch = table["epoch"].to_numpy()
+        for own in _folds(table):
+            ax.plot(*own, color=ORANGE, linewidth=0.6, alpha=0.5)
         for column, color, label in (("train_loss", BLUE, "training"), ("valid_loss", ORANGE, "validation")):
             at, low, median, high = bands(epoch, table[column].to_numpy())
             ax.plot(at, median, color=color, linewidth=1.5, label=label, marker="o" if len(at) == 1 else None)
@@ -90,6 +101,17 @@ def over_time(
         _title(ax, title)
 
     return _panels(heading, tracks, draw, ("time (s)", "label"), caption, share=False)
+
+
+def _folds(table: pa.Table) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each fold of each repeat: its epochs (e,), and the mean validation loss of its members still training (e,)."""
+    repeat, fold, epoch, loss = (table[name].to_numpy() for name in ("repeat", "fold", "epoch", "valid_loss"))
+    found = []
+    for whose in sorted(set(zip(repeat.tolist(), fold.tolist(), strict=True))):
+        own = (repeat == whose[0]) & (fold == whose[1]) & np.isfinite(loss)
+        at = np.unique(epoch[own])
+        found.append((at, np.array([loss[own & (epoch == e)].mean() for e in at])))
+    return found
 
 
 def bands(epoch: np.ndarray, loss: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -26,8 +26,11 @@ from mer_ray.io.tables import Workspace
 
 CURVES = (
     "MSE of standardised labels per epoch: the median over the members of all folds and repeats, of those that got so "
-    "far, and their 10th to 90th percentile."
+    "far, and their 10th to 90th percentile. Thin: each fold's validation, the mean of its members."
 )
+
+PICTURES = ("predictions against labels, a panel for each model", "calibration, a panel for each model")
+"""What `Comparison.pictures` show."""
 
 
 def write(
@@ -40,7 +43,8 @@ def write(
         pictures = compared.pictures(table)
         for name, picture in pictures.items():
             workspace.write_bytes(picture, "report", name)
-        sections += [metric_tables.markdown(table), *(f"![{n.removesuffix('.png')}]({n})" for n in pictures)]
+        sections.append(metric_tables.markdown(table))
+        sections += [f"![{table.title}: {what}]({name})" for name, what in zip(pictures, PICTURES, strict=True)]
     sections += [metric_tables.LEGEND, units.markdown(tables), metric_tables.original_markdown(tables)]
     sections.append(published.markdown(published.dataset(compared, dataset_of), compared, tables))
     sections += [by_dataset.markdown(compared, dataset_of), by_dataset.biases_markdown(compared)]
@@ -58,7 +62,7 @@ def write(
     if curves := [(r.title, c) for r in compared.trained if (c := _curves(workspace, r.name)) is not None]:
         name = f"learning-curves{protocol.SUFFIX[kind]}.png"
         workspace.write_bytes(plots.learning_curves(curves, CURVES), "report", name)
-        sections += ["## Learning curves", CURVES, f"![learning curves]({name})"]
+        sections += ["## Learning curves", CURVES, f"![Loss per epoch, a panel for each run]({name})"]
     for table in tables:
         rows, own = metric_tables.terminal_rows(table), [*table.remarks(), table.caption]
         print_table(table.title, metric_tables.TERMINAL_HEADS, rows, own)
@@ -83,5 +87,5 @@ def _curves(workspace: Workspace, name: str) -> pa.Table | None:
     path = "runs", name, "curves.parquet"
     if not workspace.exists(*path):
         return None
-    table = predictions.read_table(workspace, *path, columns=["epoch", "train_loss", "valid_loss"])
+    table = predictions.read_table(workspace, *path, columns=["repeat", "fold", "epoch", "train_loss", "valid_loss"])
     return table if table.num_rows else None

@@ -102,6 +102,18 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("at", pa.timestamp("ms", "UTC"), "UTC"),
         ]
     ),
+    "costs": pa.schema(
+        [
+            _field("stage", pa.string(), "the stage that ran"),
+            _field("at", pa.timestamp("ms", "UTC"), "UTC, its end"),
+            _field("seconds", pa.float64(), "s on the clock"),
+            _field("cpu_s", pa.float64(), "s of CPU time, of all processes on this machine; null on a cluster", True),
+            _field("made", pa.int64(), "rows or models that were made, changed or removed"),
+            _field("failed", pa.int64(), "failures of the stage that are left"),
+            _field("place", pa.string(), "this machine | cluster"),
+            _field("cpus", pa.int32(), "CPUs of the machine that the command was typed on"),
+        ]
+    ),
 }
 
 
@@ -194,8 +206,8 @@ def catalog_scores_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
     return pa.schema([*list(scores)[:at], *standing_schema(dimensions), *list(scores)[at:]])
 
 
-LOGS = ("failures", "merged")
-"""Tables that can have several rows of one track."""
+LOGS = ("failures", "merged", "costs")
+"""Tables whose rows are not one of each track."""
 
 
 def features_table(name: str) -> str:

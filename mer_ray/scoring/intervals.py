@@ -80,8 +80,13 @@ class Intervals:
         return made
 
 
-def intervals(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0) -> Intervals:
-    """Fit them to labels (N, D) and out-of-fold predictions (R, N, D) of tracks in groups (N,), such as artists."""
+def intervals(
+    labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0, level: float = LEVEL + MARGIN
+) -> Intervals:
+    """Fit them to labels (N, D) and out-of-fold predictions (R, N, D) of tracks in groups (N,), such as artists.
+
+    level: the share of labels that they are calibrated to contain.
+    """
     ratio = np.empty_like(predicted)
     parts, whole = _parts(groups, labels, seed), _plane(labels, predicted)
     for out in parts:
@@ -92,7 +97,7 @@ def intervals(labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], 
         for r, values in enumerate(predicted):
             ratio[r, out] = np.abs(values[out] - labels[out]) / _size(size, mean, values[out])
     # Repeats of a track are not independent: the rank is that of N residuals, not of R N.
-    factor = _upper(ratio.reshape(-1, labels.shape[1]), np.isfinite(labels).sum(axis=0))
+    factor = _upper(ratio.reshape(-1, labels.shape[1]), np.isfinite(labels).sum(axis=0), level)
     return Intervals.of_whole(*whole, factor)
 
 
@@ -122,17 +127,17 @@ def _relative(known: Intervals, labels: np.ndarray, predicted: np.ndarray) -> np
     return np.asarray(np.abs(predicted - labels) / _size(known.size, known.mean, predicted))
 
 
-def _upper(ratio: np.ndarray, n: np.ndarray) -> np.ndarray:
+def _upper(ratio: np.ndarray, n: np.ndarray, share: float = LEVEL + MARGIN) -> np.ndarray:
     """The conformal quantile of ratios (M, D), NaN where unknown, of n (D,) independent tracks: (D,), NaN for none."""
     out = np.full(len(n), np.nan)
     for d in np.flatnonzero(n):
-        level, column = min(1.0, np.ceil((n[d] + 1) * (LEVEL + MARGIN)) / n[d]), ratio[:, d]
+        level, column = min(1.0, np.ceil((n[d] + 1) * share) / n[d]), ratio[:, d]
         out[d] = np.quantile(column[np.isfinite(column)], level, method="higher")
     return out
 
 
 def coverage(
-    labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0
+    labels: np.ndarray, predicted: np.ndarray, groups: Sequence[str], seed: int = 0, level: float = LEVEL + MARGIN
 ) -> tuple[np.ndarray, float]:
     """The share (D,) of labels that lie in their intervals, and that of tracks with all D labels whose labels all do.
 
@@ -143,7 +148,8 @@ def coverage(
     for out in _parts(groups, labels, seed + 1):
         if out.all():
             return np.full(labels.shape[1], np.nan), np.nan
-        made = intervals(labels[~out], predicted[:, ~out], [g for g, o in zip(groups, out, strict=True) if not o])
+        rest = [g for g, o in zip(groups, out, strict=True) if not o]
+        made = intervals(labels[~out], predicted[:, ~out], rest, level=level)
         for r, values in enumerate(predicted):
             beyond = np.abs(values[out] - labels[out]) - made.radius(values[out])
             inside[r, out] = np.where(np.isnan(beyond), np.nan, beyond <= 0)

@@ -18,13 +18,14 @@ from mer_ray.features import MODULES as FEATURES
 from mer_ray.io import cells
 from mer_ray.io.tables import Workspace
 from mer_ray.models import NETWORKS
+from mer_ray.scoring import report_page
 
 
-def run(config: Config, workspace: Workspace, against: str | None = None) -> Summary:
+def run(config: Config, workspace: Workspace, against: str | None = None, as_page: bool = False) -> Summary:
     """Compare the workspace's models on the tracks that all of them and their baselines predicted.
 
     against: a run's folder, or another workspace. Then each model is compared with that run, or with the one of the
-    same name there, and nothing else is written.
+    same name there, and nothing else is written. as_page: also write it as a page, ``report.html``.
     """
     started = time.monotonic()
     models = _models(workspace)
@@ -33,18 +34,20 @@ def run(config: Config, workspace: Workspace, against: str | None = None) -> Sum
     summary = Summary("report", unit="models")
     if against is None:
         summary.made = len(models)
-        left_out = _report(workspace, models)
+        left_out = _report(workspace, models, as_page)
         if left_out:
             summary.notes.append(f"{left_out:,} tracks are left out, since not every model predicted them")
         summary.notes.append(f"tables and plots: {workspace.path('report')}")
     else:
-        summary.made = _against(workspace, models, against)
+        summary.made = _against(workspace, models, against, as_page)
         summary.notes.append(f"against.md and against.csv: {workspace.path('report')}")
+    if as_page:
+        summary.notes.append(f"page: {workspace.at('report', 'against.html' if against else 'report.html')}")
     summary.seconds = time.monotonic() - started
     return summary
 
 
-def _report(workspace: Workspace, models: list[Run]) -> int:
+def _report(workspace: Workspace, models: list[Run], as_page: bool) -> int:
     """Write and print everything. Returns the number of tracks that not every run has."""
     baselines, dataset_of = _baselines(workspace), sections.datasets(workspace)
     paragraphs, tables, left_out = list[str](), list[Table](), 0
@@ -62,6 +65,8 @@ def _report(workspace: Workspace, models: list[Run]) -> int:
     workspace.write_bytes(cells.encoded(metric_tables.to_csv(tables)), "report", "metrics.csv")
     workspace.write_bytes(latex(tables).encode(), "report", "report.tex")
     print_remarks([metric_tables.LEGEND])
+    if as_page:
+        report_page.write(workspace, text, models, tables)
     return left_out
 
 
@@ -109,7 +114,7 @@ def _order(run: Run) -> tuple[int, str, int, str]:
 # against another run -----------------------------------------------------------------------------------------------
 
 
-def _against(workspace: Workspace, models: Sequence[Run], uri: str) -> int:
+def _against(workspace: Workspace, models: Sequence[Run], uri: str, as_page: bool) -> int:
     """Compare, print, and write ``report/against.md`` and ``.csv``. Returns the number of comparisons."""
     pairs = _pairs(workspace, models, uri)
     differences = [
@@ -122,7 +127,10 @@ def _against(workspace: Workspace, models: Sequence[Run], uri: str) -> int:
         for this, that in pairs
         for remark in versus.not_compared(this.predictions, that.predictions, (this.name, that.name))
     ]
-    workspace.write_bytes(versus.markdown(differences, uri, remarks).encode(), "report", "against.md")
+    text = versus.markdown(differences, uri, remarks)
+    workspace.write_bytes(text.encode(), "report", "against.md")
+    if as_page:
+        report_page.write_text(workspace, text, "against")
     workspace.write_bytes(cells.encoded(versus.to_csv(differences)), "report", "against.csv")
     for dimension in versus.dimensions_of(differences):
         print_table(dimension, versus.HEAD, versus.cells(differences, dimension))

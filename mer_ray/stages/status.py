@@ -21,14 +21,12 @@ from mer_ray.config import Config
 from mer_ray.console import Summary, out
 from mer_ray.errors import WorkspaceError
 from mer_ray.features.joined import part_names
-from mer_ray.io.advice import advice
 from mer_ray.io.identity import one_line
 from mer_ray.io.last_command import Command
-from mer_ray.io.schemas import SCHEMAS, features_table
+from mer_ray.io.schemas import features_table
 from mer_ray.io.tables import Workspace
-from mer_ray.scoring import model_list, other_parts, sql
+from mer_ray.scoring import failure_list, model_list, other_parts
 
-EXAMPLES = 2
 SHOWN_REASONS = 15
 SHOWN_CHARACTERS = 120  # of an example's message
 MANY_ROWS = 1_000_000
@@ -63,7 +61,7 @@ def look(workspace: Workspace, typed: str = "", used: Command | None = None) -> 
                 "last_written": max((f.mtime.isoformat() for f in own if f.mtime), default=None),
             }
         )
-    models, failures = model_list.models(workspace), _failures(workspace)
+    models, failures = model_list.models(workspace), failure_list.groups(workspace)
     other = Counter[str]()
     for file in files:
         top = file.path.removeprefix(workspace.root.rstrip("/") + "/").split("/")[0]
@@ -132,15 +130,6 @@ def _files(workspace: Workspace) -> list[Any]:
         selector = pyarrow.fs.FileSelector(workspace.path(*folder), allow_not_found=True, recursive=True)
         files += [f for f in workspace.fs.get_file_info(selector) if f.type == pyarrow.fs.FileType.File]
     return files
-
-
-def _failures(workspace: Workspace) -> list[dict[str, Any]]:
-    groups = sql.query(
-        "SELECT stage, reason, count(*) AS count, count_if(transient)::BIGINT AS transient, list(message) AS examples "
-        "FROM failures GROUP BY stage, reason ORDER BY count DESC, stage, reason",
-        failures=pa.Table.from_pylist(workspace.failures(), schema=SCHEMAS["failures"]),
-    ).to_pylist()
-    return [{**group, "advice": advice(group["reason"]), "examples": group["examples"][:EXAMPLES]} for group in groups]
 
 
 def _next(
