@@ -51,51 +51,66 @@ def _called(path: Path) -> tuple[str, ...]:
 class Section(BaseModel):
     """A group of settings. An unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", validate_default=False, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", validate_default=False, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class DemoConfig(Section):
     """The synthetic demo catalog."""
 
     cues: int = Field(160, ge=1, le=100_000)
+    """Soundtracks, four by each composer."""
     seconds: float = Field(20.0, ge=1.0, le=600.0)
+    """Length of each, in seconds."""
     seed: int = Field(7, ge=0, le=MAX_SEED)
+    """Another seed, another catalog."""
 
 
 class CollectConfig(Section):
-    """The source of tracks and tags, by default implied by manifest, folder or api_url, else the workspace's own.
-
-    Attributes:
-        dimensions: The names of what labels describe, in the order of tables and arrays.
-        manifest: One, or several that are collected together.
-        scale: The lowest and highest possible label of a manifest, which become 0 and 1. For several manifests, also
-            one each, by its file's name or stem.
-        curves: Tables of labels over time, beside a manifest: see `sources.manifest_curves`.
-        curve_scale: Their scale; None for ``scale``.
-        keep_gone: Tracks that the source no longer has stay in the workspace.
-        workers: Has no effect (older settings).
-    """
+    """The source of tracks and tags, by default implied by manifest, folder or api_url, else the workspace's own."""
 
     source: Literal["lastfm", "manifest", "folder", "demo"] = "demo"
+    """Implied by `manifest`, `folder` or `api_url`, where one is set; else by what the workspace knows."""
     manifest: Annotated[str | list[str] | None, BeforeValidator(_manifests)] = None
+    """Path of a table of tracks (CSV, TSV, JSON, Parquet), or several that are collected together."""
     folder: str | None = None
+    """A folder of music, whose audio files become the tracks."""
     tag: str | list[str] = "soundtrack"
+    """Last.fm: the tag whose tracks are collected, or several."""
     combine: Literal["union", "intersection"] = "union"
+    """Last.fm: the tracks of any of several tags, or of all."""
     limit: int | None = Field(None, ge=1)
+    """At most so many tracks."""
     min_tag_weight: float = Field(0.0, ge=0, le=100)
+    """Last.fm: lighter tags of a track are left out (weights go from 0 to 100)."""
     min_seed_weight: float = Field(0.0, ge=0, le=100)
+    """Last.fm: tracks on which `tag` weighs less are the failure `off_topic`."""
     details: bool = False
+    """Last.fm: also ask for album and MusicBrainz id, which doubles the requests."""
     api_url: str = LASTFM_API
+    """A server that speaks Last.fm's protocol."""
     requests_per_s: float = Field(5.0, gt=0)
+    """Last.fm: most requests in any one second."""
     timeout_s: float = Field(10.0, gt=0)
+    """Last.fm: longest wait for an answer, in seconds."""
     workers: int | None = Field(None, ge=1, le=256)
+    """Has no effect (older settings)."""
     cache: str | None = None
+    """Folder of Last.fm's stored answers; by default `cache/lastfm` in the workspace."""
     offline: bool = False
+    """Make the tables from the stored answers alone, as `--offline`."""
     dimensions: Annotated[Names, AfterValidator(config_checks.dimensions)] = list(DIMENSIONS)
+    """What labels describe, in the order of tables and arrays."""
     scale: Annotated[Scale | dict[str, Scale], WrapValidator(_scales)] = (0.0, 1.0)
+    """The lowest and highest possible label of a manifest, which become 0 and 1. Of several manifests, also one
+    each, by file name or stem."""
     curves: Names = []
+    """Tables of labels over time, beside a manifest."""
     curve_scale: Scale | None = None
+    """Their scale; by default `scale`."""
     keep_gone: bool = False
+    """Tracks that the source no longer has stay in the workspace, as with `--keep-gone`."""
     demo: DemoConfig = DemoConfig()
 
     @model_validator(mode="before")

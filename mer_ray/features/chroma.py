@@ -16,10 +16,12 @@ from mer_ray.features.stft import Cutter, FramewiseStream, StftParams, hann, mag
 
 
 class Params(StftParams):
-    """Settings under ``extract.chroma``. tuning: offset of the music from A4 = 440 Hz, in classes."""
+    """Settings under ``extract.chroma``."""
 
     n_chroma: int = Field(12, ge=2, le=120)
+    """Pitch classes."""
     tuning: float = Field(0.0, ge=-0.5, le=0.5)
+    """Offset of the music from A4 = 440 Hz, in classes."""
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:

@@ -39,32 +39,29 @@ PROBES_S = (12.0, 60.0)
 
 
 class Params(BaseModel):
-    """Settings under ``extract.hub.NAME``.
+    """Settings under ``extract.hub.NAME``."""
 
-    Attributes:
-        handle: Of a TensorFlow Hub or Kaggle model (https://...), or the path of a SavedModel folder.
-        rate: Of its mono audio, in Hz.
-        output: Which of its results, by index in a tuple or name in a dict; null for the only one.
-        hop_s: Seconds between the starts of two frames.
-        context_s: Audio before and after its hop that a frame depends on; null: the complete audio.
-        window_s: For a module that gives one vector for a clip, the length of the windows to which it is applied (null:
-            of its signature), one every hop_s (null: window_s).
-        piece_s: Seconds of long audio in one run.
-        max_s: The longest audio if context_s is null.
-        timeout_s: Longest wait for a hub's response.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     handle: str = Field(min_length=1)
+    """Of a TensorFlow Hub or Kaggle model (https://...), or the path of a SavedModel folder."""
     rate: int = Field(16_000, ge=1_000, le=192_000)
+    """Of its mono audio, in Hz."""
     output: saved.Output = None
+    """Which of its results, by index in a tuple or name in a dict; `null` for the only one."""
     hop_s: float | None = Field(None, gt=0, le=600)
+    """Seconds between the starts of two frames."""
     context_s: float | None = Field(None, ge=0, le=600)
+    """Seconds of audio before and after its hop that a frame depends on; `null`: the complete audio."""
     window_s: float | None = Field(None, gt=0, le=600)
+    """For a module that gives one vector for a clip, the seconds of the windows to which it is applied (`null`: of
+    its signature), one every `hop_s` (`null`: `window_s`)."""
     piece_s: float = Field(60.0, gt=0, le=3_600)
+    """Seconds of long audio in one run."""
     max_s: float = Field(1_200.0, gt=0)
+    """The longest audio if `context_s` is `null`, in seconds."""
     timeout_s: float = Field(5.0, gt=0, le=3_600)
+    """Longest wait for a hub's answer, in seconds."""
 
 
 def resolve(name: str, params: Params) -> FeatureSpec:

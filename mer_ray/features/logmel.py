@@ -20,9 +20,10 @@ IN_MEMORY = 16 << 20
 
 
 class Params(MelParams):
-    """Settings under ``extract.logmel``. top_db: null: a floor of -100 dB."""
+    """Settings under ``extract.logmel``."""
 
     top_db: float | None = Field(80.0, ge=0)
+    """Floor, in dB below the loudest frame; `null`: a floor of -100 dB."""
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:

@@ -28,11 +28,14 @@ BAND_BLOCK = 16
 
 
 class MelParams(StftParams):
-    """Settings of the mel bands, named as in librosa. fmin, fmax: hertz; fmax defaults to half the sample rate."""
+    """Settings of the mel bands, named as in librosa."""
 
     n_mels: int = Field(128, ge=1, le=4_096)
+    """Mel bands."""
     fmin: float = Field(0.0, ge=0)
+    """Lower end of the bands, in Hz."""
     fmax: float | None = Field(None, gt=0)
+    """Upper end of the bands, in Hz; by default half the sample rate."""
 
     @model_validator(mode="after")
     def _band_limits(self) -> Self:

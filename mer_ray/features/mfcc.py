@@ -22,6 +22,7 @@ class Params(MelParams):
     """Settings under ``extract.mfcc``."""
 
     n_mfcc: int = Field(20, ge=1, le=256)
+    """Coefficients of a frame, at most `n_mels`."""
 
     @model_validator(mode="after")
     def _coefficients(self) -> Self:

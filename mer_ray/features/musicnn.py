@@ -24,21 +24,19 @@ Network = Literal["msd", "mtt"]
 
 
 class Params(BaseModel):
-    """Settings under ``extract.musicnn``.
+    """Settings under ``extract.musicnn``."""
 
-    Attributes:
-        networks: Trained on the Million Song Dataset, MagnaTagATune; a frame has the numbers of each, in this order.
-        every: 1 for every patch of 3 s, 2 for one in two, at about half the cost.
-        output: The layer before the tags, or the tags' likelihoods in 0..1.
-        weights: ``auto`` (the packaged ones), or a file that ``mer-ray weights musicnn`` made.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     networks: list[Network] = Field(["msd", "mtt"], min_length=1)
+    """Trained on the Million Song Dataset (`msd`), MagnaTagATune (`mtt`); a frame has the numbers of each, in this
+    order."""
     every: int = Field(1, ge=1, le=100)
+    """1 for every patch of 3 s, 2 for one in two, at about half the cost."""
     output: Literal["penultimate", "tags"] = "penultimate"
+    """The layer before the tags, or the tags' likelihoods in 0..1."""
     weights: str = Field("auto", min_length=1)
+    """`auto` (the packaged ones), or a file that `mer-ray weights musicnn` made."""
 
     @field_validator("networks")
     @classmethod

@@ -48,16 +48,14 @@ READING = (pa.ArrowException, OSError)  # raised by pyarrow for unreadable files
 
 
 class Params(BaseModel):
-    """Settings under ``extract.precomputed.NAME``.
+    """Settings under ``extract.precomputed.NAME``."""
 
-    path: a Parquet file, a folder of them, or a URI of either. hop_s: seconds between the starts of two frames; null
-    reads the column ``hop_s``.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     path: str = Field(min_length=1)
+    """A Parquet file, a folder of them, or a URI of either."""
     hop_s: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Seconds between the starts of two frames; `null` reads the column `hop_s`."""
 
 
 def resolve(name: str, params: Params) -> FeatureSpec:

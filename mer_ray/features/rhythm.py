@@ -67,6 +67,7 @@ class Params(WindowParams, MelParams):
     """Settings under ``extract.rhythm``."""
 
     fmax: float | None = 7_500.0
+    """Upper end of the mel bands, in Hz."""
 
     @model_validator(mode="after")
     def _frame_rate(self) -> Self:

@@ -41,6 +41,7 @@ class Params(StftParams):
     """Settings under ``extract.spectral``."""
 
     measures: Annotated[list[Measure], BeforeValidator(_names)] = Field(list(MEASURES), min_length=1)
+    """Which of them a frame has."""
 
     @field_validator("measures")
     @classmethod

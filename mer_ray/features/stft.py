@@ -23,11 +23,14 @@ CHUNK_SAMPLES = 1 << 17
 class StftParams(BaseModel):
     """Settings of all spectral features, named as in librosa."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     sample_rate_hz: int = Field(22_050, ge=2_000, le=192_000)
+    """Rate to which audio is resampled, in Hz."""
     n_fft: int = Field(2_048, ge=64, le=1 << 18)
+    """Samples in a window of the short-time Fourier transform."""
     hop_length: int = Field(512, ge=1, le=1 << 20)
+    """Samples between two of its windows."""
 
     def spec(self, name: str, version: int, n_dims: int, note: str = "") -> FeatureSpec:
         """The feature's spec."""

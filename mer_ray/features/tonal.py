@@ -61,12 +61,16 @@ def closeness(semitones: np.ndarray, others: np.ndarray, width: float) -> np.nda
 
 
 class Params(WindowParams):
-    """Settings under ``extract.tonal``. fmin, fmax: hertz, the pitches that count."""
+    """Settings under ``extract.tonal``."""
 
     n_fft: int = Field(8_192, ge=64, le=1 << 18)
+    """Samples in a window of the short-time Fourier transform."""
     hop_length: int = Field(4_096, ge=1, le=1 << 20)
+    """Samples between two of its windows."""
     fmin: float = Field(55.0, gt=0)
+    """Lowest pitch that counts, in Hz."""
     fmax: float = Field(2_000.0, gt=0)
+    """Highest pitch that counts, in Hz."""
 
     @model_validator(mode="after")
     def _pitches(self) -> Self:

@@ -30,27 +30,24 @@ Embed = Callable[[np.ndarray], np.ndarray]
 
 
 class Params(BaseModel):
-    """Settings under ``extract.vggish``.
+    """Settings under ``extract.vggish``."""
 
-    Attributes:
-        weights: ``auto`` (the handle of the TensorFlow Hub module), another handle, the path of a SavedModel folder, of
-            the original checkpoint, or of a ``.safetensors`` made from them, or ``random`` (the demo only).
-        seed: Of the random weights.
-        batch_patches: Patches in a batch: multiples of 64 on a CPU, some hundreds on a GPU.
-        timeout_s: Longest wait for a hub's response.
-        precision: Of the factors of products; ``tf32`` and ``bfloat16`` need a GPU.
-        postprocess: ``false``, or the path of the release's ``vggish_pca_params.npz`` for embeddings that are
-            PCA-whitened and quantised to the integers 0..255, as in the AudioSet data.
-    """
-
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     weights: str = Field("auto", min_length=1)
+    """`auto` (from TensorFlow Hub), another handle, the path of a SavedModel folder, of the original checkpoint or
+    of a `.safetensors` made from them, or `random` (the demo only)."""
     seed: int = Field(0, ge=0)
+    """Of the random weights."""
     batch_patches: int = Field(64, ge=1, le=8_192)
+    """Patches in a batch: multiples of 64 on a CPU, some hundreds on a GPU."""
     timeout_s: float = Field(5.0, gt=0, le=3_600)
+    """Longest wait for a hub's answer, in seconds."""
     precision: network.Precision = "float32"
+    """Of the factors of products; `tf32` and `bfloat16` need a GPU."""
     postprocess: Literal[False] | str = False
+    """`false`, or the path of the release's `vggish_pca_params.npz`: embeddings PCA-whitened and quantised to
+    0..255, as in the AudioSet data."""
 
 
 def resolve(params: Params, demo: bool = False) -> FeatureSpec:

@@ -23,7 +23,9 @@ class WindowParams(StftParams):
     """Settings of the windows, in seconds. ``hop_length`` is that of the short-time Fourier transform."""
 
     window_s: float = Field(10.0, ge=2, le=600)
+    """Length of the windows that a row describes, in seconds."""
     hop_s: float = Field(1.0, ge=0.25, le=600)
+    """Seconds between two rows."""
 
     @property
     def rate_hz(self) -> float:
