@@ -12,6 +12,16 @@ from mer_ray.errors import MissingExtra
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "cluster": ("ray",),
+    "harvest": (
+        "pylast",
+        "savify",
+        "yt_dlp",
+        "imageio_ffmpeg",
+        "requests",
+        "urllib3",
+        "spotipy",
+        "rapidfuzz",
+    ),
     "train": (
         "jax",
         "flax",
@@ -27,16 +37,6 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "tensorboard",
         "rapidfuzz",
         "ray",
-    ),
-    "harvest": (
-        "pylast",
-        "savify",
-        "yt_dlp",
-        "imageio_ffmpeg",
-        "requests",
-        "urllib3",
-        "spotipy",
-        "rapidfuzz",
     ),
     "hub": ("tensorflow", "tensorflow_hub"),
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),

@@ -21,7 +21,7 @@ import threading
 import time
 from pathlib import Path
 
-from mer_ray import child_process
+from mer_ray import child_process, extras
 from mer_ray.errors import ConfigError, MerRayError, ServiceError
 from mer_ray.io.identity import one_line
 
@@ -60,6 +60,7 @@ def fetch(handle: str, timeout_s: float, hint: str) -> Path:
     folder = cache_folder() / name
     if (folder / SAVED_MODEL).is_file():
         return folder
+    extras.require("hub", "tensorflow_hub")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"{name}.", dir=folder.parent) as temporary:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mer_ray import child_process
+from mer_ray import child_process, extras
 from mer_ray.errors import ConfigError, ModelError
 from mer_ray.features import handles
 from mer_ray.features.vggish_network import shapes
@@ -110,7 +110,8 @@ def import_path(path: Path) -> Path:
 
 
 def _import(path: Path, target: Path) -> None:
-    """`vggish_import.convert` in a child process. Raises ModelError with its error."""
+    """`vggish_import.convert` in a child process. Raises ModelError with its error, or MissingExtra."""
+    extras.require("hub", "tensorflow")
     command = child_process.child("-m", "mer_ray.features.vggish_import", str(path), str(target))
     environment = {**os.environ, child_process.VARIABLE: child_process.path()}
     done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from mer_ray import extras
 from mer_ray.errors import InputError
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.tables import Workspace
@@ -58,6 +59,7 @@ def _splits(query: str) -> Iterator[tuple[str, str]]:
 
 
 def _like(normalised: str, spelled: list[tuple[str, str]]) -> list[str]:
+    extras.require("train", "rapidfuzz")
     from rapidfuzz import fuzz, process
 
     names = {name: one_line(name, 100) for _, name in spelled}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from mer_ray import extras
 from mer_ray.config import Config
 from mer_ray.console import Summary, progress
 from mer_ray.errors import ConfigError, InputError
@@ -26,6 +27,7 @@ SHARD_ROWS = 50_000
 
 def check(config: Config) -> None:
     """Raises ConfigError or InputError if the settings are invalid, or name no lexicon where one is needed."""
+    extras.require("train", "matplotlib")
     lexicon = lexicon_of(config)
     if lexicon is None and (config.collect.source == "lastfm" or config.label.source == "tags"):
         raise ConfigError("label.lexicon is not set", lexicons.WHERE_TO_GET)

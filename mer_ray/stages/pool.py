@@ -111,11 +111,11 @@ class Pool:
         new, again = enumerate(blocks), deque[_Block]()
         while True:
             self._hand_out(new, again, final)
-            busy = {member.pipe: member for member in self._members if member.block is not None}
+            busy = [member for member in self._members if member.block is not None]
             if not busy:
                 return
-            for pipe in connection.wait(list(busy)):
-                member = busy[pipe]
+            ready = connection.wait([member.pipe for member in busy])
+            for member in [member for member in busy if member.pipe in ready]:
                 try:
                     message = member.pipe.recv()
                 except (EOFError, OSError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from mer_ray import extras
 from mer_ray.config import Config
 from mer_ray.console import Summary
 from mer_ray.errors import InputError, WorkspaceError
@@ -28,6 +29,7 @@ def run(config: Config, workspace: Workspace, against: str | None = None, as_pag
     same name there, and nothing else is written. as_page: also write it as a page, ``report.html``.
     """
     started = time.monotonic()
+    extras.require("train", "matplotlib", "scipy")
     models = _models(workspace)
     if not models:
         raise WorkspaceError(f"workspace {workspace.uri} has no trained models", "run `mer-ray train` on it first")

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mer_ray import child_process
+from mer_ray import child_process, extras
 from mer_ray.audio.decode import probe
 from mer_ray.audio.providers import Limits, Provider, ProviderResult, Settings, matching
 from mer_ray.errors import ConfigError, TrackError
@@ -43,7 +43,8 @@ class Savify(Provider):
 
     @staticmethod
     def check(settings: Settings) -> None:
-        """Raises ConfigError where Spotify's credentials are missing in the environment."""
+        """Raises MissingExtra, or ConfigError where Spotify's credentials are missing in the environment."""
+        extras.require("harvest")
         _check_credentials()
 
     def get(self, track: Track, folder: Path, limits: Limits) -> ProviderResult | None:
