@@ -101,7 +101,7 @@ def _fits(layout: str, channels: int) -> bool:
     import av
 
     try:
-        return av.AudioLayout(layout).nb_channels == channels
+        return bool(av.AudioLayout(layout).nb_channels == channels)
     except ValueError:
         return False
 

@@ -2,8 +2,8 @@
 
 The onset strength of four bands is that of `mer_ray.features.rhythm`. Its autocorrelation, in windows of 12 s, is
 averaged over bands and windows (Grosche, Müller & Kurth 2010, "Cyclic tempogram", ICASSP). A tempo's clarity is the
-weighted mean at the lags of one, two and four beats; the tempo is where clarity times a log-normal prior is largest
-(Ellis 2007, "Beat tracking by dynamic programming", JNMR 36(1)). It is then refined at up to eight beats.
+weighted mean at the lags of one to eight beats; the tempo is where clarity times a log-normal prior is largest
+(Ellis 2007, "Beat tracking by dynamic programming", JNMR 36(1)). It is then refined at the lags of up to eight beats.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ RATE_HZ, FRAME_RATES_HZ = 22_050 / 512, (40.0, 47.0)
 LONGEST_S = 6.0
 """The longest lag that is kept, for the refinement."""
 SLOWEST, FASTEST, STEPS = 30.0, 240.0, 1_200
-BEATS = ((1, 1.0), (2, 0.7), (4, 0.5))
+BEATS = ((1, 1.0), (2, 1.0), (3, 0.5), (4, 1.0), (8, 0.5))
 """The lags that make a tempo's clarity, in beats, and their weights."""
-WITHIN_S = 2.4
+WITHIN_S = 4.0
 """Longer lags do not count towards it, so slow tempi need clearer beats."""
 PREFERRED, OCTAVES = 110.0, 1.0
 """Centre and standard deviation of the prior, in beats a minute and octaves; librosa has 120 and 1."""
@@ -37,9 +37,9 @@ REFINED, REFINED_BEATS = 0.02, 8
 """How far the refinement moves the tempo, and over how many beats it looks."""
 STEADY = 0.02
 """Variance of the onset strength, in dB², of a band that has no onsets."""
-LEAST_CLARITY = 0.08
-"""What white noise does not reach."""
-OFFSET, SLOPE = -0.85, 13.0
+LEAST_CLARITY = 0.1
+"""What noise, and clicks at random, do not reach."""
+OFFSET, SLOPE = -1.56, 20.6
 """Of the logistic function from clarity to confidence; fitted in ``benchmarks/measures.py``."""
 
 

@@ -40,11 +40,10 @@ WINDOW_S = 8_192 / 22_050
 QUIET = 1e-7
 """Power that is added everywhere, for a full scale of 1 and 8,192 samples."""
 N_DIMS = 1 + 2 * 12 * FINE
-LEAST_SPREAD = 0.02
-"""Standard deviation of the shares of pitch classes, of music that has a key."""
-OFFSET, SLOPE = 0.3, 18.0
+LEAST_SPREAD = 0.01
+"""Standard deviation of the shares of pitch classes; that of noise and drums is less, that of most music over 0.02."""
+OFFSET, SLOPE = -0.27, 13.4
 """Of the logistic function from the lead to the confidence; fitted in ``benchmarks/measures.py``."""
-LEAST_CONFIDENCE = 0.0
 
 
 class Pitches(Extractor):
@@ -171,6 +170,6 @@ def key(rows: np.ndarray) -> tuple[str, str, float] | tuple[None, None, None]:
         return None, None, None
     best, lead, spread = clarity(rows)
     confidence = 1 / (1 + np.exp(-OFFSET - SLOPE * lead))
-    if spread < LEAST_SPREAD or confidence < LEAST_CONFIDENCE:
+    if spread < LEAST_SPREAD:
         return None, None, None
     return NAMES[best % 12], ("major", "minor")[best // 12], float(confidence)
