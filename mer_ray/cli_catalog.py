@@ -29,7 +29,8 @@ def playlist(**own: Any) -> list[str]:
     A CONDITION is SQL: and, or, not, = != < <= > >=, between, in, is null, + - * /, title like '%war%' or 'war' in
     title, and the columns valence, arousal, dominance (or the model's other dimensions), their 90 % intervals' ends as
     in lower_valence and upper_valence and mean width, duration_s, novelty, in_distribution, artist, title, album, uri,
-    model and the other columns of scores. valence_percentile (0 to 100) and those of the other dimensions, and mood
+    model, tempo (BPM), key ('C', 'C#', ... 'B'), mode ('major', 'minor'), loudness (LUFS), true_peak (dBTP) and the
+    other columns of scores. valence_percentile (0 to 100) and those of the other dimensions, and mood
     ('happy', 'excited', 'tense', 'distressed', 'miserable', 'sad', 'sleepy', 'calm', 'neutral'; from valence and
     arousal) compare a track with all others of SCORES. What is not known fulfils no comparison.
 

@@ -10,6 +10,7 @@ _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,30}")
 _TAKEN = re.compile(
     r"track_id|artist|title|album|composer|mbid|spotify_id|duration_s|uri|tags|ratings|curves?|dataset|split|fold|size|"
     r"mtime_ns|mtime_ms|source|fetched_at|evidence|coverage|n_matched|lexicon|sha256|decoded_share|in_distribution|"
+    r"tempo|tempo_confidence|key|mode|key_confidence|loudness|true_peak|"
     r"novelty|curve_hop_s|sound|waveform|model|mood|width|name|kind|n|row|group|repeat|path|"
     r"(se|lower|upper|mean|sd|predicted)_.*|.*_percentile"
 )

@@ -251,7 +251,11 @@ def _respond(request: dict[str, Any], connection: socket.socket) -> None:
                 if _is_abandoned(connection, request["number"]):
                     return
                 parts = [block.samples[rate] for rate in request["rates"]]
-                header = {"piece": block.piece, "seconds": block.seconds, "decoded_share": block.decoded_share}
+                header: dict[str, Any] = {
+                    "piece": block.piece,
+                    "seconds": block.seconds,
+                    "decoded_share": block.decoded_share,
+                }
                 header["loudness"] = block.loudness and asdict(block.loudness)
                 _send(connection, {**about, **header, "lengths": [len(part) for part in parts]}, *parts)
     except TrackError as error:

@@ -17,7 +17,13 @@ from mer_ray.audio.true_peak import TruePeak
 
 LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 """FFmpeg's name of the order of so many channels in WAVE and FLAC (RFC 9639, 9.1.3)."""
-VORBIS = {3: (0, 2, 1), 5: (0, 2, 1, 3, 4), 6: (0, 2, 1, 5, 3, 4), 7: (0, 2, 1, 6, 5, 3, 4), 8: (0, 2, 1, 7, 5, 6, 3, 4)}
+VORBIS = {
+    3: (0, 2, 1),
+    5: (0, 2, 1, 3, 4),
+    6: (0, 2, 1, 5, 3, 4),
+    7: (0, 2, 1, 6, 5, 3, 4),
+    8: (0, 2, 1, 7, 5, 6, 3, 4),
+}
 """Where Vorbis has those channels (Vorbis I specification, 4.3.9)."""
 GATE_LUFS = -70.0
 LONG_ENOUGH_S = 0.4
@@ -95,7 +101,7 @@ def _fits(layout: str, channels: int) -> bool:
     import av
 
     try:
-        return av.AudioLayout(layout).nb_channels == channels
+        return bool(av.AudioLayout(layout).nb_channels == channels)
     except ValueError:
         return False
 

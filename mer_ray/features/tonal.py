@@ -173,12 +173,17 @@ def modes(correlation: np.ndarray) -> np.ndarray:
     return np.stack([major, minor, major - minor], axis=-1)
 
 
+def tuned_classes(fine: np.ndarray) -> np.ndarray:
+    """(..., 36) mean fine chroma → (..., 36, 12): what makes it, and others in its tuning, chroma; sums stay 1."""
+    phase = np.exp(2j * np.pi * PARTS)
+    offset = np.angle(fine @ phase) / (2 * np.pi)
+    weights = closeness(PARTS[:, None], np.arange(12) + offset[..., None, None], CLASS_WIDTH)
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
+
+
 def tuned(fine: np.ndarray) -> np.ndarray:
     """(N, W, 36) fine chroma → (N, W, 12) chroma in each window's own tuning; sums stay 1."""
-    phase = np.exp(2j * np.pi * PARTS)
-    offset = np.angle(fine.mean(axis=1) @ phase) / (2 * np.pi)
-    weights = closeness(PARTS[:, None], np.arange(12) + offset[:, None, None], CLASS_WIDTH)
-    return np.asarray(fine @ (weights / weights.sum(axis=2, keepdims=True)))
+    return np.asarray(fine @ tuned_classes(fine.mean(axis=1)))
 
 
 def describe(windows: np.ndarray, passage: int) -> np.ndarray:

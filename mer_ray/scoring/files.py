@@ -17,13 +17,15 @@ from mer_ray.audio import walk
 from mer_ray.audio.file_tags import describe
 from mer_ray.audio.isolated import Decoder
 from mer_ray.errors import InputError, TrackError
-from mer_ray.features.batch import Stream, extract
+from mer_ray.features import Extractor
+from mer_ray.features.batch import Extracted, Stream, extract
 from mer_ray.features.joined import frames_of
 from mer_ray.io import address
 from mer_ray.io.address import is_url, to_path, to_uri
 from mer_ray.io.identity import one_line
 from mer_ray.scoring import rows
 from mer_ray.scoring.catalog import content_hash, file_id, state
+from mer_ray.scoring.measures import measured
 from mer_ray.scoring.predictor import Predictor
 from mer_ray.scoring.waveform import Waveform, duration_s
 
@@ -71,7 +73,8 @@ def score(
         describe: Called with each decoded URI for further columns; may raise OSError.
     """
     own, extractors = list(model.features), model.extractors()
-    found = extract([(f["track_id"], f["uri"], list(extractors)) for f in files], extractors, min_duration_s, stream)
+    wanted = [(f["track_id"], f["uri"], list(extractors)) for f in files]
+    found = extract(wanted, extractors, min_duration_s, stream, loudness=True)
     peaks = found.frames[Waveform.NAME]
     errors = {i: error for (name, i), error in found.errors.items() if name in ("", *own)}
     # A track without all of the features is not scored, and none of its frames is kept.
@@ -88,7 +91,7 @@ def score(
     of_track = [frames_of(model.model.feature, {name: frames[name][i] for name in own}) for i in tracks]
     predictions = model.predict_frames(of_track)
     made = [
-        rows.Scored(track, prediction, duration_s(peaks[i]), model.name, peaks[i])
+        rows.Scored(track, prediction, duration_s(peaks[i]), model.name, peaks[i], _measured(found, extractors, i))
         for (i, track), prediction in zip(tracks.items(), predictions, strict=True)
     ]
     return Batch(
@@ -97,6 +100,11 @@ def score(
         {f["track_id"]: named(errors[f["track_id"]], f["uri"]) for f in files if f["track_id"] in errors},
         found.seconds,
     )
+
+
+def _measured(found: Extracted, extractors: Mapping[str, Extractor], track_id: str) -> dict[str, Any]:
+    frames = {name: arrays[track_id] for name, arrays in found.frames.items() if track_id in arrays}
+    return measured.values(extractors, frames, found.loudness[track_id])
 
 
 def scored(

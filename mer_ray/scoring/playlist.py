@@ -182,7 +182,7 @@ def run(
     files, without = ({}, 0) if marks is None else cues.make(scores, table.take(pa.array(chosen)), marks, cue_seconds)
     if target is None:
         shown = chosen if limit or is_arc else chosen[:_SHOWN]
-        out.print(listing(table, shown))
+        out.print(listing(table, shown, width=out.width))
         count = f"{len(rows):,} of {table.num_rows:,} tracks"
         if len(shown) < len(rows):
             more = "" if limit else " (-n shows more)"

@@ -16,6 +16,7 @@ from mer_ray.features import load as load_feature
 from mer_ray.features.joined import Frames, frames_of, parts, parts_of
 from mer_ray.models.regressor import ensemble
 from mer_ray.scoring import model_folder
+from mer_ray.scoring.measures import measured
 from mer_ray.scoring.samples import checked
 from mer_ray.scoring.waveform import Waveform
 
@@ -146,8 +147,9 @@ class Predictor:
                     raise TrackError("not_finite", f"frames of {part.name} hold NaN or infinite values")
 
     def extractors(self) -> dict[str, Extractor]:
-        """The extractors for a file: of the model's features, and of the waveform."""
-        return {**self.features, Waveform.NAME: Waveform(self.model.feature)}
+        """The extractors for a file: of the model's features, of the waveform, and of what else is measured."""
+        beside = self.model.feature
+        return {**self.features, Waveform.NAME: Waveform(beside), **measured.extractors(beside, self.features)}
 
 
 def load(path: str | os.PathLike[str] | None = None) -> Predictor:

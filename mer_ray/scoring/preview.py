@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import dimensions_of
 from mer_ray.scoring import rollups, scores_table, standing
+from mer_ray.scoring.measures import display
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +33,8 @@ def tables(path: str | os.PathLike[str], width: int) -> Iterator[RichTable]:
     dimensions = dimensions_of(rows.schema, "scores")
     wide = width >= WIDE + WIDE_EACH * len(dimensions)
     if len(rows) <= MANY:
-        yield _tracks(standing.added(rows), dimensions, wide)
+        measured = width >= WIDE + WIDE_EACH * len(dimensions) + display.ROOM and display.among(rows)
+        yield _tracks(standing.added(rows), dimensions, wide, measured)
     else:
         rolled = rollups.rollups(rows, dimensions)
         kinds = set(rolled["kind"].to_pylist())
@@ -53,18 +55,19 @@ def _value(value: float, lower: float, upper: float, wide: bool) -> str:
     return f"{value:.2f} [dim]{lower:.2f}–{upper:.2f}[/dim]" if wide else f"{value:.2f}"
 
 
-def _tracks(rows: pa.Table, dimensions: Sequence[str], wide: bool) -> RichTable:
+def _tracks(rows: pa.Table, dimensions: Sequence[str], wide: bool, measured: bool) -> RichTable:
     from rich.markup import escape
 
     out = _empty("Track")
     moods = ["Mood"] if "mood" in rows.column_names and rows["mood"].null_count < len(rows) else []
-    for head in (*map(scores_table.heading, dimensions), *moods, "Time", ""):
+    for head in (*map(scores_table.heading, dimensions), *moods, *(display.HEADS if measured else ()), "Time", ""):
         out.add_column(head, justify="right", no_wrap=True)
     for row in rows.to_pylist():
         values = [_value(row[d], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in dimensions]
         named = scores_table.name(row["artist"], row["title"]) or one_line(row["uri"])
         unlike = "" if row["in_distribution"] in (True, None) else "unlike training"
         mood = [row["mood"]] if moods else []
+        mood += display.cells(row) if measured else ()
         out.add_row(escape(named), *values, *mood, scores_table.clock(row["duration_s"]), unlike)
     relative = "; moods compare the tracks with each other" if moods else ""
     out.caption = "0 to 1" + (", with 90 % intervals" if wide else "") + relative

@@ -30,6 +30,7 @@ from mer_ray.io.schemas import DIMENSIONS, dimensions_of, scores_schema
 from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
+from mer_ray.scoring.measures import display
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -39,6 +40,8 @@ ENDS = ("", "lower_", "upper_")
 NESTED = ("curve", "sound", "waveform")
 """Columns that a sheet cannot hold."""
 SUFFIXES = (".parquet", ".csv", sheet.SUFFIX)
+WIDE = 110
+"""Characters of a terminal in which a listing has room for tempo, key and loudness."""
 _MAKE = "give what `mer-ray score CATALOG --out FILE` wrote, a folder of its shards, or a workspace"
 _LISTED = 5
 _ROWS = 5_000
@@ -300,8 +303,13 @@ def short_headings(dimensions: Sequence[str]) -> list[str]:
     return [d[0].upper() if known else heading(d) for d in dimensions]
 
 
-def listing(table: pa.Table, rows: Sequence[int] | np.ndarray, distances: np.ndarray | None = None) -> RichTable:
-    """The rows for a terminal: rank, artist – title, the dimensions, mood or distances (if any), length, and file."""
+def listing(
+    table: pa.Table, rows: Sequence[int] | np.ndarray, distances: np.ndarray | None = None, width: int = 0
+) -> RichTable:
+    """The rows for a terminal: rank, artist – title, the dimensions, mood or distances (if any), length, and file.
+
+    width: of the terminal, in characters; tempo, key and loudness are shown where there is room for them.
+    """
     from rich import box
     from rich.markup import escape
     from rich.table import Table as RichTable
@@ -312,10 +320,11 @@ def listing(table: pa.Table, rows: Sequence[int] | np.ndarray, distances: np.nda
     has_mood = "mood" in table.column_names and table["mood"].null_count < table.num_rows
     further = [name for name, there in (("Distance", distances is not None), ("Mood", has_mood)) if there]
     dimensions = dimensions_of(table.schema, "scores")
-    for head in (*short_headings(dimensions), *further, "Time"):
+    measured = display.COLUMNS if width >= WIDE and display.among(table) else ()
+    for head in (*short_headings(dimensions), *further, *(display.HEADS if measured else ()), "Time"):
         out.add_column(head, justify="right", no_wrap=True)
     out.add_column("File", ratio=2, overflow="fold", style="dim")
-    columns = ["artist", "title", *dimensions, *(["mood"] if has_mood else []), "duration_s", "uri"]
+    columns = ["artist", "title", *dimensions, *(["mood"] if has_mood else []), *measured, "duration_s", "uri"]
     for rank, row in enumerate(table.select(columns).take(pa.array(rows, pa.int64())).to_pylist()):
         out.add_row(
             str(rank + 1),
@@ -323,6 +332,7 @@ def listing(table: pa.Table, rows: Sequence[int] | np.ndarray, distances: np.nda
             *(f"{row[d]:.2f}" for d in dimensions),
             *([f"{distances[rank]:.2f}"] if distances is not None else []),
             *([row["mood"] or ""] if has_mood else []),
+            *(display.cells(row) if measured else ()),
             clock(row["duration_s"]),
             escape(one_line(row["uri"])),
         )

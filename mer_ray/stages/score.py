@@ -23,6 +23,8 @@ from mer_ray.io.shards import shard_file
 from mer_ray.io.tables import Workspace, now
 from mer_ray.scoring import frames, model_folder, other_parts, output, workers
 from mer_ray.scoring.catalog import Catalog, find
+from mer_ray.scoring.measures import display
+from mer_ray.scoring.scores_table import pieces
 from mer_ray.stages import counters, runner, session, task
 from mer_ray.stages.totals import lost
 from mer_ray.training import grouped
@@ -120,7 +122,8 @@ def run_catalog(
             f"the first: {failed[0]['message']} ({failed[0]['reason']}); all of them: {beside}",
         )
     summary.notes.append(f"{out.shown}, by {loaded.id}{_note(loaded)}")
-    summary.notes += filter(None, [out.note, *void.notes(), str(catalog.skipped)])
+    unmeasured = display.without(pieces(out.uri, ["sha256", "true_peak"])) if len(done) else ""
+    summary.notes += filter(None, [out.note, *void.notes(), str(catalog.skipped), unmeasured])
     if failed:
         summary.notes.append(f"what failed and why: {beside}")
     summary.seconds = time.monotonic() - started

@@ -1,0 +1,1 @@
+"""What is measured of a track beside its scores: tempo, key, loudness, true peak."""
