@@ -41,7 +41,7 @@ const makeArc = () => {
   const may = new Uint8Array(N);
   for (const i of shown) may[i] = left.has(i) ? 0 : 1;
   for (const i of [first, last]) if (i >= 0) may[i] = 1;
-  const rows = Int32Array.from(order).sort().filter((i) => may[i]);
+  const rows = order.slice().sort().filter((i) => may[i]);
   const n = Math.min(rows.length, clamp(asked, 2, MOST_STEPS));
   const wrong = !(stops.from && stops.to) ? "An arc needs a start and an end: open a track and press “Arc from here” or “Arc to here”."
     : first >= 0 && first === last ? "The start and the end are the same track."
