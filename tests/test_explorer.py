@@ -193,6 +193,12 @@ def click(page) -> None:
 def test_ten_thousand_tracks_open_filter_search_and_sort(view):
     page = view(scores(10_000))
     assert count(page) == "10,000 tracks"
+    assert page.is_visible("#dense")  # a density, until one zooms in
+    assert page.is_hidden("#marks")
+    for _ in range(3):
+        page.click("#zoom-in")
+    until(page, "document.getElementById('dense').hidden")
+    assert page.is_visible("#marks")
     assert page.locator("#list .row").count() < 60
     slide(page, "valence-highest", 0.1)
     assert re.fullmatch(r"1,0\d\d of 10,000 tracks", count(page))
@@ -458,10 +464,8 @@ def test_what_is_measured_is_filtered_shown_and_saved(view):
     assert count(page) == f"{len(rows) + 10} of 40 tracks"
     page.uncheck("#key-unknown")
     page.click("#columns [data-key=tempo]")
-    assert titles(page) == [f"Tune {i:05d}" for i in rows] or {t[:10] for t in titles(page)} == {
-        f"Tune {i:05d}" for i in rows
-    }
-    assert page.locator("#list .row:visible .facts").first.inner_text().startswith(f"{60 + rows[0]} BPM · A minor")
+    assert [title.removesuffix(" ×") for title in titles(page)] == [f"Tune {i:05d}" for i in rows]
+    assert page.locator("#list .row:visible .facts").first.inner_text().endswith(f" · {60 + rows[0]} BPM · A minor")
     page.click("#list .row >> nth=0")
     assert (
         page.inner_text("#t-facts") == f"{60 + rows[0]} BPM (confidence 0.50) · A minor · −{30 - rows[0] / 4:.1f} LUFS"
@@ -556,17 +560,6 @@ def test_the_plane_by_keyboard_lasso_and_picture(view):
         assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 50
 
 
-def test_many_tracks_are_a_density_until_one_zooms_in(view):
-    rng = np.random.default_rng(1)
-    page = view(scores(12_000, **{d: pa.array(rng.random(12_000)) for d in DIMENSIONS}), whole=False)
-    assert page.is_visible("#dense")
-    assert page.is_hidden("#marks")
-    for _ in range(3):
-        page.click("#zoom-in")
-    until(page, "document.getElementById('dense').hidden")
-    assert page.is_visible("#marks")
-
-
 def test_paper_shows_what_was_chosen(view):
     page = view(measured(40), whole=False)
     slide(page, "tempo-highest", 69)
@@ -588,13 +581,15 @@ def test_no_rule_of_wcag_a_and_aa_is_broken(view, scheme):
     rng = np.random.default_rng(2)
     page = view(measured(60, **{d: pa.array(rng.random(60)) for d in DIMENSIONS}), whole=False)
     page.select_option("#theme", scheme)
+    rules = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+    if scheme == "dark":  # the rest does not depend on the colours
+        rules = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
 
     def check(state: str) -> None:
         page.wait_for_timeout(200)  # until colours have changed
-        levels = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-        found = axe.run(page, options={"runOnly": {"type": "tag", "values": levels}})
+        found = axe.run(page, options={"runOnly": rules})
         assert found.response["violations"] == [], (state, found.generate_report())
-        assert len(found.response["passes"]) > 10
+        assert len(found.response["passes"]) >= (1 if scheme == "dark" else 15)
 
     check("start")
     slide(page, "tempo-highest", 80)

@@ -2,7 +2,7 @@
 
     python docs/images/make.py [--scores FILE]
 
-Composers and titles are invented. Takes about ten minutes on 2 cores; with --scores, the file is made if it is not
+Composers and titles are invented. Takes some minutes on 2 cores; with --scores, the file is made if it is not
 there, and read if it is. Needs playwright (of the extra "dev") and a chromium on the PATH.
 """
 
@@ -19,14 +19,14 @@ from pathlib import Path
 from mer_ray.audio.providers.demo import fetch
 from mer_ray.sources.demo import names
 
-SEED, CUES, SECONDS = 7, 480, 20
+SEED, CUES, SECONDS = 7, 320, 20
 SIZE = {"width": 1440, "height": 900}
 MOST_BYTES = 250_000
 HERE = Path(__file__).resolve().parent
 
 
 def score(target: Path) -> None:
-    """Renders the cues, and scores them with the packaged model."""
+    """Renders the cues, and scores them with the light model."""
     with tempfile.TemporaryDirectory() as folder:
         rows = []
         for index in range(CUES):
@@ -38,7 +38,7 @@ def score(target: Path) -> None:
             writer = csv.DictWriter(file, ["path", "artist", "title", "album"])
             writer.writeheader()
             writer.writerows(rows)
-        command = [sys.executable, "-m", "mer_ray", "score", f"{folder}/cues.csv", "--out", str(target)]
+        command = [sys.executable, "-m", "mer_ray", "score", f"{folder}/cues.csv", "--out", str(target), "--model", "light"]
         subprocess.run(command, check=True)
 
 

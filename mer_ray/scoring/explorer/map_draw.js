@@ -247,18 +247,21 @@ const drawArc = (ctx) => { // the path that was asked for, dotted, and the track
   const roomy = []; // places that have room for their number: the ends, and others away from those
   const free = (at) => roomy.every((k) => Math.hypot(found[k][0] - found[at][0], found[k][1] - found[at][1]) > 20);
   for (const k of [0, found.length - 1, ...found.keys()]) if (!roomy.includes(k) && (free(k) || k === found.length - 1)) roomy.push(k);
-  found.forEach(([x, y], k) => {
-    const numbered = roomy.includes(k);
+  const dot = ([x, y], r) => {
     ctx.beginPath();
-    ctx.arc(x, y, numbered ? 9 : 4, 0, 7);
+    ctx.arc(x, y, r, 0, 7);
     ctx.fillStyle = INK.accent;
     ctx.fill();
     ctx.strokeStyle = INK.panel;
     ctx.lineWidth = 1.5;
     ctx.stroke();
+  };
+  found.forEach((at, k) => { if (!roomy.includes(k)) dot(at, 4); });
+  for (const k of roomy) {
+    dot(found[k], k < 99 ? 9 : 12);
     ctx.fillStyle = INK.panel;
-    if (numbered) ctx.fillText(k + 1, x, y + 0.5);
-  });
+    ctx.fillText(k + 1, found[k][0], found[k][1] + 0.5);
+  }
 };
 const drawAbove = (ctx) => {
   if (arc.rows.length && !$("panel-arc").hidden) drawArc(ctx);
