@@ -67,37 +67,48 @@ const parted = (rows, goal, away) => { // an order in which no artist follows it
 };
 
 // Different tracks near the points of a path, each by another artist while there are others: those with the least sum
-// of squared distances. `first` and `last`, if not negative, are the tracks at the ends.
+// of squared distances. `first` and `last`, if not negative, are the tracks at the ends. rows: ascending.
 const alongPath = (rows, goal, first = -1, last = -1) => {
-  const artist = A.artist_key, n = goal.length, found = new Array(n).fill(-1), left = new Set(rows), used = new Map();
-  const away = (i, [x, y]) => (100 * percentile.valence[i] - x) ** 2 + (100 * percentile.arousal[i] - y) ** 2;
+  const artist = A.artist_key, n = goal.length, found = new Array(n).fill(-1);
+  const taken = new Uint8Array(N), used = new Uint16Array(N); // of a track; of an artist, its tracks so far
+  const across = percentile.valence, up = percentile.arousal;
+  const away = (i, point) => (100 * across[i] - point[0]) ** 2 + (100 * up[i] - point[1]) ** 2;
   const take = (position, i) => {
     found[position] = i;
-    left.delete(i);
-    used.set(artist[i], (used.get(artist[i]) ?? 0) + 1);
+    taken[i] = 1;
+    used[artist[i]]++;
   };
-  const times = (i) => used.get(artist[i]) ?? 0;
-  const fewest = (rows) => { // those of the artists that have the fewest so far
+  const open = (room) => { // what is left, of those artists that have the fewest so far
     let least = Infinity;
-    for (const i of rows) least = Math.min(least, times(i));
-    return rows.filter((i) => times(i) === least);
+    for (const i of rows) if (!taken[i] && used[artist[i]] < room(i) && used[artist[i]] < least) least = used[artist[i]];
+    return rows.filter((i) => !taken[i] && used[artist[i]] === least && used[artist[i]] < room(i));
   };
-  const nearestOf = (rows, point) => rows.reduce((best, i) => (away(i, point) < away(best, point) ? i : best), rows[0]);
+  const nearestOf = (some, point) => {
+    let best = some[0];
+    for (const i of some) if (away(i, point) < away(best, point)) best = i;
+    return best;
+  };
+  const any = () => Infinity;
   if (first >= 0) take(0, first);
   if (last >= 0) take(n - 1, last);
-  for (const position of [0, n - 1]) if (found[position] < 0) take(position, nearestOf(fewest([...left]), goal[position]));
+  for (const position of [0, n - 1]) if (found[position] < 0) take(position, nearestOf(open(any), goal[position]));
   const ends = [artist[found[0]], artist[found[n - 1]]];
-  const room = (i) => (n + 1 - (artist[i] !== ends[0]) - (artist[i] !== ends[1])) >> 1;
+  const room = (i) => (n + 1 - (artist[i] !== ends[0]) - (artist[i] !== ends[1])) >> 1; // as in `parted`
   for (;;) {
     const free = found.flatMap((i, position) => (i < 0 ? [position] : []));
     if (!free.length) break;
-    const all = [...left], fitting = all.filter((i) => times(i) < room(i)), open = fewest(fitting.length ? fitting : all);
-    const codes = new Map(), code = new Int32Array(open.length); // artists, numbered from 0
-    open.forEach((i, k) => { if (!codes.has(artist[i])) codes.set(artist[i], codes.size); code[k] = codes.get(artist[i]); });
+    const fitting = open(room), some = fitting.length ? fitting : open(any);
+    const codeOf = new Int32Array(N).fill(-1); // artists, numbered from 0 in the order of their first tracks
+    let codes = 0;
+    for (const i of some) if (codeOf[artist[i]] < 0) codeOf[artist[i]] = codes++;
+    const code = some.map((i) => codeOf[artist[i]]);
     const least = free.map((position) => { // of each artist, the least distance from the point
-      const out = new Float64Array(codes.size).fill(Infinity);
-      for (let k = 0; k < open.length; k++) out[code[k]] = Math.min(out[code[k]], away(open[k], goal[position]));
-      for (const i of [found[position - 1], found[position + 1]]) if (i >= 0 && codes.has(artist[i])) out[codes.get(artist[i])] += SAME_ARTIST;
+      const out = new Float64Array(codes).fill(Infinity), [x, y] = goal[position];
+      for (let k = 0; k < some.length; k++) {
+        const dx = 100 * across[some[k]] - x, dy = 100 * up[some[k]] - y, far = dx * dx + dy * dy;
+        if (far < out[code[k]]) out[code[k]] = far;
+      }
+      for (const i of [found[position - 1], found[position + 1]]) if (i >= 0 && codeOf[artist[i]] >= 0) out[codeOf[artist[i]]] += SAME_ARTIST;
       return out;
     });
     // No best choice has an artist that is not among the nearest of any point, as many as are free: one of those were.
@@ -107,11 +118,11 @@ const alongPath = (rows, goal, first = -1, last = -1) => {
       costs.forEach((cost, a) => { if (cost <= limit) near.add(a); });
     }
     const columns = [...near].sort((a, b) => a - b), turned = free.length > columns.length;
-    const [n, m] = turned ? [columns.length, free.length] : [free.length, columns.length], costs = new Float64Array(n * m);
-    for (let r = 0; r < n; r++) for (let c = 0; c < m; c++) costs[r * m + c] = turned ? least[c][columns[r]] : least[r][columns[c]];
-    assigned(costs, n, m).forEach((c, r) => {
+    const [m, k] = turned ? [columns.length, free.length] : [free.length, columns.length], costs = new Float64Array(m * k);
+    for (let r = 0; r < m; r++) for (let c = 0; c < k; c++) costs[r * k + c] = turned ? least[c][columns[r]] : least[r][columns[c]];
+    assigned(costs, m, k).forEach((c, r) => {
       const [position, a] = turned ? [free[c], columns[r]] : [free[r], columns[c]];
-      take(position, nearestOf(open.filter((_, k) => code[k] === a), goal[position]));
+      take(position, nearestOf(some.filter((_, at) => code[at] === a), goal[position]));
     });
   }
   return apart(found) ? found : parted(found, goal, away);

@@ -38,8 +38,10 @@ const options = () => {
 const makeArc = () => {
   const asked = Math.round(+$("arc-n").value) || 0, way = [stops.from, stops.via, stops.to].filter(Boolean);
   const first = stops.from?.track ?? -1, last = stops.to?.track ?? -1;
-  const fixed = [first, last].filter((i) => i >= 0);
-  const rows = [...new Set([...shown.filter((i) => !left.has(i)), ...fixed])].sort((a, b) => a - b);
+  const may = new Uint8Array(N);
+  for (const i of shown) may[i] = left.has(i) ? 0 : 1;
+  for (const i of [first, last]) if (i >= 0) may[i] = 1;
+  const rows = order.slice().sort().filter((i) => may[i]);
   const n = Math.min(rows.length, clamp(asked, 2, MOST_STEPS));
   const wrong = !(stops.from && stops.to) ? "An arc needs a start and an end: open a track and press “Arc from here” or “Arc to here”."
     : first >= 0 && first === last ? "The start and the end are the same track."

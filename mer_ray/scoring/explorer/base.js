@@ -25,6 +25,7 @@ const clock = (s) => {
   return (h ? `${h}:${String(m).padStart(2, "0")}` : m) + ":" + String(t % 60).padStart(2, "0");
 };
 const number = new Intl.NumberFormat("en");
+const brief = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 0 });
 const tracks = (n) => `${number.format(n)} ${n === 1 ? "track" : "tracks"}`;
 const once = (act) => { // as often as it is called, it acts once, before the next frame
   let asked = 0;

@@ -147,7 +147,7 @@ const toggles = (place, words, chosen, codes) => {
       $("key-unknown").closest("label").hidden = !tonal() || !+$("keys").dataset.unknown;
       update();
     });
-    button.append(make("small", number.format(counts.get(code) ?? 0)));
+    button.append(make("small", (counts.get(code) > 9999 ? brief : number).format(counts.get(code) ?? 0)));
     button.disabled = !counts.get(code);
     button.reset = show;
     place.append(button);

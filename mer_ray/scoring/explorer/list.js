@@ -48,7 +48,7 @@ const list = () => {
     put(artist, by(i));
     LISTED.forEach((d, c) => put(cells[c], two(value[d][i])));
     put(cells[LISTED.length], isNaN(width[i]) ? "–" : `±${two(width[i])}`);
-    put(facts, [tempo(i), tonality(i), mood(i)].filter(Boolean).join(" · "));
+    put(facts, [mood(i), tempo(i), tonality(i)].filter(Boolean).join(" · "));
   }
   if (active >= first && active < last) box.setAttribute("aria-activedescendant", `row-${active}`);
   else box.removeAttribute("aria-activedescendant");

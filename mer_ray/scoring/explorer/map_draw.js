@@ -24,7 +24,11 @@ const readColours = (dark = isDark()) => {
   }
 };
 const shade = (k) => `rgb(${PALETTE[3 * k]}, ${PALETTE[3 * k + 1]}, ${PALETTE[3 * k + 2]})`;
-const [LEAST, MOST] = N ? reach(COLOUR ?? ACROSS.key) : [0, 1];
+const ends = (d) => { // of the scale of colours: all but the outer 2 % at each end, which a few tracks would stretch
+  const low = quantile(d, N < 50 ? 0 : 0.02);
+  return [low, Math.max(low + 0.01, quantile(d, N < 50 ? 1 : 0.98))];
+};
+const [LEAST, MOST] = N ? ends(COLOUR ?? ACROSS.key) : [0, 1];
 const shadeOf = (z) => clamp(Math.round((255 * (z - LEAST)) / (MOST - LEAST)), 0, 255);
 
 // geometry -----------------------------------------------------------------------------------------------------------
@@ -67,7 +71,7 @@ const density = (ctx, rows, strength) => { // colour: the tracks' mean; opacity:
     out[4 * at] = PALETTE[k];
     out[4 * at + 1] = PALETTE[k + 1];
     out[4 * at + 2] = PALETTE[k + 2];
-    out[4 * at + 3] = 255 * strength * (0.22 + 0.78 * Math.log(count[at] + 1) * scale);
+    out[4 * at + 3] = 255 * strength * (0.34 + 0.66 * Math.log(count[at] + 1) * scale);
   }
   const small = make("canvas");
   [small.width, small.height] = [nx, ny];
@@ -237,11 +241,13 @@ const drawArc = (ctx) => { // the path that was asked for, dotted, and the track
   trace(path, INK.muted, 2, [2, 4]);
   trace(found, INK.panel, 5, []);
   trace(found, INK.accent, 2, []);
-  const numbers = rows.length <= 40, r = numbers ? 9 : 4;
   ctx.font = `600 11px ${FONT}`;
   ctx.textAlign = "center";
   ctx.textBaseline = "middle";
-  found.forEach(([x, y], k) => {
+  const roomy = []; // places that have room for their number: the ends, and others away from those
+  const free = (at) => roomy.every((k) => Math.hypot(found[k][0] - found[at][0], found[k][1] - found[at][1]) > 20);
+  for (const k of [0, found.length - 1, ...found.keys()]) if (!roomy.includes(k) && (free(k) || k === found.length - 1)) roomy.push(k);
+  const dot = ([x, y], r) => {
     ctx.beginPath();
     ctx.arc(x, y, r, 0, 7);
     ctx.fillStyle = INK.accent;
@@ -249,9 +255,13 @@ const drawArc = (ctx) => { // the path that was asked for, dotted, and the track
     ctx.strokeStyle = INK.panel;
     ctx.lineWidth = 1.5;
     ctx.stroke();
+  };
+  found.forEach((at, k) => { if (!roomy.includes(k)) dot(at, 4); });
+  for (const k of roomy) {
+    dot(found[k], k < 99 ? 9 : 12);
     ctx.fillStyle = INK.panel;
-    if (numbers) ctx.fillText(k + 1, x, y + 0.5);
-  });
+    ctx.fillText(k + 1, found[k][0], found[k][1] + 0.5);
+  }
 };
 const drawAbove = (ctx) => {
   if (arc.rows.length && !$("panel-arc").hidden) drawArc(ctx);

@@ -164,12 +164,12 @@ const startMap = () => {
 // keys ---------------------------------------------------------------------------------------------------------------
 
 const WAYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const towards = (from, [wx, wy]) => { // the nearest track within 45° of a direction
+const towards = (from, [wx, wy]) => { // the nearest track in a direction, rather than aside
   const x = atX(X[from]), y = atY(Y[from]);
   let best = -1, least = Infinity;
   for (const i of shown) {
     const dx = atX(X[i]) - x, dy = atY(Y[i]) - y, ahead = dx * wx + dy * wy, aside = Math.abs(dx * wy - dy * wx);
-    if (ahead > 0 && aside <= ahead && ahead + 2 * aside < least) { least = ahead + 2 * aside; best = i; }
+    if (ahead > 0 && aside <= 2 * ahead && ahead + 2 * aside < least) { least = ahead + 2 * aside; best = i; }
   }
   return best;
 };

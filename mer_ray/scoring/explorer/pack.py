@@ -191,7 +191,7 @@ def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tup
 
 
 def _measured(table: pa.Table) -> dict[str, np.ndarray]:
-    """Arrays of the measured columns that hold a value; a key or mode is its position in `KEYS` or `MODES`, else 255."""
+    """Arrays of the measured columns that hold a value. A key is its place in `KEYS`, and so a mode; unknown is 255."""
     found = {}
     for name, kind in NUMBERS.items():
         values = _numbers(table, name) if name in table.column_names else np.zeros(0)

@@ -21,7 +21,20 @@ from mer_ray.scoring import standing
 from mer_ray.scoring.explorer import plane
 from mer_ray.scoring.explorer.pack import packed, script_json
 
-SCRIPTS = ("base", "data", "filters", "list", "save", "map_draw", "map_move", "player", "arc", "arc_panel", "keys", "start")
+SCRIPTS = (
+    "base",
+    "data",
+    "filters",
+    "list",
+    "save",
+    "map_draw",
+    "map_move",
+    "player",
+    "arc",
+    "arc_panel",
+    "keys",
+    "start",
+)
 """The script's parts, ``NAME.js``, in the order in which they are joined; all share one scope."""
 SIMILAR = 8
 MANY = 150_000
@@ -77,7 +90,7 @@ def _words(shown: plane.Layout, dimensions: Sequence[str]) -> dict[str, str]:
 
 def script() -> str:
     """The page's script as a browser reads it, which is what its hash is of."""
-    code = "\n".join(["\"use strict\";", "(() => {", *(_asset(f"{name}.js") for name in SCRIPTS), "})();"])
+    code = "\n".join(['"use strict";', "(() => {", *(_asset(f"{name}.js") for name in SCRIPTS), "})();"])
     return re.sub(r"<(?=/script|!--|script)", r"\\x3c", code, flags=re.IGNORECASE)
 
 

@@ -21,8 +21,9 @@ CORNERS = {"top left": "tense · angry", "top right": "excited · happy"} | {
 }
 """Words for high and low arousal (top, bottom), and high and low valence (right, left)."""
 VIRIDIS = (
-    "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725"
-).split()  # fmt: skip
+    *("440154", "48186a", "472d7b", "424086", "3b528b", "33638d", "2c728e", "26828e", "21918c"),
+    *("1fa088", "28ae80", "3fbc73", "5ec962", "84d44b", "addc30", "d8e219", "fde725"),
+)
 """Every sixteenth of the colour map viridis (S. van der Walt and N. Smith, 2015, CC0), which colour-blind people can
 read: seventeen colours, between which the page interpolates."""
 SHOWN = {"light": (0.0, 0.86), "dark": (0.22, 1.0)}
