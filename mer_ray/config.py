@@ -235,6 +235,7 @@ class ScoreConfig(Section):
 class Config(Section):
     """All settings of a run.
 
+    cpu_share: of this machine's CPUs, which work on this machine may take. nice: the niceness of long work on it.
     allow_partial: use the decodable part of truncated or damaged audio files, instead of failing them. max_lost: a
     command ends with exit code 3 if more of the catalog's tracks failed for reasons beside the files themselves.
     """
@@ -242,6 +243,8 @@ class Config(Section):
     workspace: str = "work/demo"
     address: str | None = None
     retry_failed: bool = False
+    cpu_share: float = Field(1.0, gt=0, le=1)
+    nice: int = Field(10, ge=0, le=19)
     allow_partial: bool = False
     max_lost: float = Field(0.2, ge=0, le=1)
     collect: CollectConfig = CollectConfig()

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from mer_ray import child_process, signals
+from mer_ray import child_process, machine, signals
 from mer_ray.accelerator import has_gpu
 from mer_ray.console import err
 from mer_ray.errors import ConfigError, ServiceError
@@ -41,11 +41,14 @@ def connect(address: str | None) -> None:
     where = _address(address) or "local"
     err.print(f"[dim]Ray: {'starting on this machine' if where == 'local' else 'joining ' + one_line(where)}[/dim]")
     if where == "local":
-        os.environ.setdefault("RAY_worker_niceness", "0")  # relative to the user's own; Ray's default is 15
+        # Relative to the user's own; Ray's default is 15.
+        os.environ.setdefault("RAY_worker_niceness", str(machine.added_niceness()))
     else:
         check_reachable(where)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    options: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
+    options: dict[str, Any] = {}
+    if where == "local":
+        options = {"include_dashboard": False, "num_cpus": machine.local_workers()}
     before = set(psutil.Process().children())
     _owned, _single_node = True, where == "local"
     try:
