@@ -143,7 +143,9 @@ def test_a_phone_and_paper_have_room(browser, folder):
     page = context.new_page()
     page.goto((folder / "report" / "report.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.set_viewport_size({"width": 720, "height": 1020})  # A4 with its margins
     page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == 720
     assert not page.locator("nav").is_visible()
     context.close()
 
