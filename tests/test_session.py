@@ -54,6 +54,8 @@ def test_work_that_would_wait_for_a_gpu_for_ever_is_refused(ray_session, monkeyp
     session.check_fits(0)
     with pytest.raises(ConfigError, match=r"0\.5 of a GPU was asked for each process, and Ray finds 0"):
         session.check_fits(0.5)
+    with pytest.raises(ConfigError, match=r"cpus_per_trial is 999, and Ray has \d+ CPUs on this machine: lower it"):
+        session.check_fits(0, cpus=999)
     monkeypatch.setattr(session, "_single_node", False)
     session.check_fits(0.5)  # on a cluster, one may yet come
     assert "0.5 GPUs are needed and the cluster has 0" in capsys.readouterr().err

@@ -205,16 +205,23 @@ def may_grow() -> bool:
     return not _single_node
 
 
-def check_fits(gpus: float, processes: int = 1) -> None:
-    """Raises ConfigError where the machine lacks the GPUs that work needs, which would wait for ever.
+def check_fits(gpus: float, processes: int = 1, cpus: float = 1.0) -> None:
+    """Raises ConfigError where the machine lacks the GPUs or CPUs that work needs, which would wait for ever.
 
     Ray is connected. On a cluster that may grow, a line says that the work waits.
 
     Args:
         gpus: Of each process.
         processes: How many have to run at the same time.
+        cpus: Of each process.
     """
     import ray
+
+    if _single_node and cpus > n_cpus():
+        raise ConfigError(
+            f"train.cpus_per_trial is {cpus:g}, and Ray has {n_cpus()} CPUs on this machine",
+            "lower it, or raise --cpu-share",
+        )
 
     there = ray.cluster_resources().get("GPU", 0)
     if gpus * processes <= there:
