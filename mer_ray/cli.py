@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mer_ray import child_process, cli_catalog, signals
-from mer_ray.cli_options import decoding, stage
+from mer_ray.cli_options import SCORES, decoding, stage
 from mer_ray.errors import InputError, TooManyFailed
 from mer_ray.io import scratch
 from mer_ray.version import __version__
@@ -216,11 +216,12 @@ def score(
         return
     from mer_ray.scoring import preview
 
-    target = output or "scores.parquet"
+    target = output or SCORES
     config = _collecting(config, keep_gone=keep_gone)
     show(summary := score_stage.run_catalog(config, catalog, target, model or config.score.model, keep_features))
-    for shown in preview.tables(target, out.width):
-        out.print(shown)
+    if not out.quiet:
+        for shown in preview.tables(target, out.width):
+            out.print(shown)
     _end(config, summary)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from mer_ray.cli_board import board
 from mer_ray.cli_options import arcs, reader
 from mer_ray.cli_tag import tag
 from mer_ray.datasets import DATASETS
@@ -113,5 +114,5 @@ def weights(network: str, **own: Any) -> list[str]:
     return musicnn_import.run(**own)
 
 
-COMMANDS = [playlist, neighbours, explore, tag, dataset, weights]
+COMMANDS = [playlist, neighbours, explore, tag, board, dataset, weights]
 """In the order in which ``--help`` names them after those of the stages."""

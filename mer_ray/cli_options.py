@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from mer_ray.io.tables import Workspace
 
 
+ANSWERS = ("status",)
+"""Commands that change nothing in a workspace: what they print is what they are for, also with ``--quiet``."""
+SCORES = "scores.parquet"
+"""Of a catalog, where no other file is named."""
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Print errors and the result's path, and nothing else.")
+
+
 def stage(function: Callable[..., None]) -> Callable[..., None]:
     """The options that every stage has."""
 
@@ -24,23 +31,29 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
         workspace: str | None,
         address: str | None,
         retry: bool,
+        cpu_share: float | None,
+        quiet: bool,
         debug: bool,
         **own: Any,
     ) -> None:
-        from mer_ray.io.last_command import Command
+        from mer_ray import console, machine
+        from mer_ray.errors import TooManyFailed
 
-        settings = _settings(config, assignments, workspace, address, retry)
-        settings, opened = _at_work(settings, catalog=bool(own.get("catalog")))
-        if own.get("catalog") or click.get_current_context().info_name == "status":
-            function(settings, opened, **own)
-            return
-        typed = Command.of_process(config, assignments)
+        settings = _settings(config, assignments, workspace, address, retry, cpu_share)
+        on_cluster = settings.address or os.environ.get("RAY_ADDRESS")
+        taken = machine.taking() if on_cluster else machine.taking(settings.cpu_share, settings.nice)
+        name = click.get_current_context().info_name or ""
+        answers = name in ANSWERS or own.get("explain") is not None
         try:
-            function(settings, opened, **own)
-        except KeyboardInterrupt:
-            typed.remember(opened)
+            with taken, console.quietly(quiet, answers):
+                settings, opened = _at_work(settings, catalog=bool(own.get("catalog")), quiet=quiet)
+                _run(function, settings, opened, config, assignments, own)
+        except TooManyFailed:  # what could be done is written
+            if quiet:
+                click.echo(_result(name, opened, own))
             raise
-        typed.remember(opened)
+        if quiet and not answers:
+            click.echo(_result(name, opened, own))
 
     options = [
         click.option(
@@ -59,11 +72,51 @@ def stage(function: Callable[..., None]) -> Callable[..., None]:
             "--address", metavar="RAY", help="A Ray cluster to join; without one (or RAY_ADDRESS), this machine."
         ),
         click.option("--retry-failed", "retry", is_flag=True, help="Also try again what failed for good."),
+        click.option(
+            "--cpu-share",
+            metavar="SHARE",
+            type=click.FloatRange(0, 1, min_open=True),
+            help="Of this machine's CPUs, the share to work with, 0 to 1. [1]",
+        ),
+        _QUIET,
         click.option("--debug", is_flag=True, help="Show the traceback of an error."),
     ]
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def _run(
+    function: Callable[..., None],
+    settings: Config,
+    workspace: Workspace,
+    config: str | None,
+    assignments: tuple[str, ...],
+    own: dict[str, Any],
+) -> None:
+    """Run a command, and remember how it was typed."""
+    from mer_ray.io.last_command import Command
+
+    if own.get("catalog") or click.get_current_context().info_name in ANSWERS:
+        function(settings, workspace, **own)
+        return
+    typed = Command.of_process(config, assignments)
+    try:
+        function(settings, workspace, **own)
+    except KeyboardInterrupt:
+        typed.remember(workspace)
+        raise
+    typed.remember(workspace)
+
+
+def _result(name: str, workspace: Workspace, own: dict[str, Any]) -> str:
+    """The path that a quiet command prints."""
+    if own.get("catalog"):
+        return str(own.get("output") or SCORES)
+    if name == "report":
+        stem = "against" if own["against"] is not None else "report"
+        return workspace.at("report", f"{stem}.{'html' if own['as_page'] else 'md'}")
+    return workspace.uri
 
 
 def decoding(command: Callable[..., None]) -> Callable[..., None]:
@@ -101,16 +154,22 @@ def arcs(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _settings(
-    file: str | None, assignments: tuple[str, ...], workspace: str | None, address: str | None, retry: bool
+    file: str | None,
+    assignments: tuple[str, ...],
+    workspace: str | None,
+    address: str | None,
+    retry: bool,
+    cpu_share: float | None,
 ) -> Config:
     from mer_ray.config import load
 
     config = load(file, assignments)
     changes: dict[str, Any] = {"workspace": workspace, "address": address, "retry_failed": retry or None}
+    changes["cpu_share"] = cpu_share
     return config.model_copy(update={k: v for k, v in changes.items() if v is not None})
 
 
-def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
+def _at_work(config: Config, catalog: bool, quiet: bool) -> tuple[Config, Workspace]:
     """The workspace, and the settings completed by its recorded source. Scores of a catalog use no workspace."""
     from mer_ray.io.store import check_lasting
     from mer_ray.io.tables import Workspace
@@ -122,7 +181,7 @@ def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
     if workspace.is_local:
         check_lasting(workspace.root, "--workspace")
     workspace.sweep()
-    if click.get_current_context().info_name != "status" and workspace_source.is_older(workspace):
+    if not quiet and click.get_current_context().info_name != "status" and workspace_source.is_older(workspace):
         notice = "was made by an older mer-ray: `mer-ray collect` brings it up to date, and keeps what is still right"
         click.echo(f"mer-ray: workspace {workspace.uri} {notice}", err=True)
     return workspace_source.adopt(config, workspace), workspace
@@ -131,14 +190,21 @@ def _at_work(config: Config, catalog: bool) -> tuple[Config, Workspace]:
 def reader(function: Callable[..., list[str]]) -> Callable[..., None]:
     """Decorate a command that only reads files: print its remarks."""
 
+    @_QUIET
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
-    def command(debug: bool, **own: Any) -> None:
+    def command(quiet: bool, debug: bool, **own: Any) -> None:
         from rich.markup import escape
 
-        from mer_ray.console import out
+        from mer_ray.console import out, quietly
 
-        for line in function(**own):
+        written = own.get("output")
+        answers = not (written or own.get("dry_run") is False)  # then the lines are what was asked for
+        with quietly(quiet, answers):
+            lines = function(**own)
+        if quiet and not answers:
+            lines = [written] if written else []
+        for line in lines:
             out.print(escape(line))
 
     return command

@@ -278,6 +278,10 @@ class Config(Section):
     """A Ray cluster to join, as in `--address`; by default this machine."""
     retry_failed: bool = False
     """Also try again what failed for good, as `--retry-failed`."""
+    cpu_share: float = Field(1.0, gt=0, le=1)
+    """The share of this machine's CPUs that work on this machine may take."""
+    nice: int = Field(10, ge=0, le=19)
+    """The niceness of long work on this machine; 0 for the usual priority."""
     allow_partial: bool = False
     """Use the decodable part of truncated or damaged audio files, instead of failing them."""
     max_lost: float = Field(0.2, ge=0, le=1)

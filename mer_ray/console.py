@@ -24,6 +24,17 @@ err = Console(highlight=False, emoji=False, soft_wrap=True, stderr=True)
 """Progress and errors, on standard error."""
 
 
+@contextmanager
+def quietly(quiet: bool = True, answers: bool = False) -> Iterator[None]:
+    """Within this context, if ``quiet``, no progress is shown, and without ``answers`` no results either."""
+    before = out.quiet, err.quiet
+    out.quiet, err.quiet = (quiet and not answers) or before[0], quiet or before[1]
+    try:
+        yield
+    finally:
+        out.quiet, err.quiet = before
+
+
 @dataclass
 class Summary:
     """A stage's result: rows done before, rows made, tracks failed, changed, gone, and remarks.
@@ -54,6 +65,13 @@ class Summary:
             parts.append(f"{self.failed:,} failed")
         parts.append(f"{self.seconds:.1f} s")
         return f"{self.stage:<8} " + " · ".join(parts)
+
+
+def problem(message: str) -> None:
+    """Print a line on standard error, also within `quietly`."""
+    before, err.quiet = err.quiet, False
+    err.print(escape(message))
+    err.quiet = before
 
 
 def show(summary: Summary) -> None:

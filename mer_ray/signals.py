@@ -91,6 +91,13 @@ def armed() -> bool:
     return bool(_now.armed)
 
 
+def handled() -> None:
+    """Go on after a signal: it was what the command waited for."""
+    if _now.timer is not None:
+        _now.timer.cancel()
+    _now.received, _now.ignored, _now.timer = None, False, None
+
+
 def stopping() -> bool:
     """Whether this process is ending because of a signal."""
     return _now.last and _now.received is not None

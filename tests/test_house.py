@@ -20,7 +20,7 @@ JOBS = sorted((ROOT / "jobs").glob("*.py"))
 FLOORS = [
     {"cli"},
     {"cli_catalog"},
-    {"cli_tag"},
+    {"cli_board", "cli_tag"},
     {"cli_options"},
     {"stages"},
     {"scoring"},
@@ -31,7 +31,7 @@ FLOORS = [
     {"features", "labels", "sources", "datasets"},
     {"audio"},
     {"io"},
-    {"console", "signals", "child_process", "accelerator", "config_file", "config_checks"},
+    {"console", "signals", "child_process", "accelerator", "machine", "config_file", "config_checks"},
     {"extras"},
     {"errors", "version"},
 ]

@@ -37,7 +37,7 @@ def test_the_pipeline_in_a_store_with_faults(ray_session, mer_ray):
             ids = workspace.read(table, ["track_id"])["track_id"].to_pylist()
             shards = sum(name.endswith(".parquet") for name in workspace.names(table))
             assert (len(ids), len(set(ids)), shards > 0) == (CUES, CUES, True), table
-        assert not any(workspace.has(table) for table in LOGS)
+        assert [table for table in LOGS if workspace.has(table)] == ["costs"]
         assert "model.json" in workspace.names("runs", "lstm-mfcc")
         assert workspace.names("checkpoints") == []
         assert {"report.md", "metrics.csv"} <= set(workspace.names("report"))
@@ -45,6 +45,9 @@ def test_the_pipeline_in_a_store_with_faults(ray_session, mer_ray):
 
         code, out, err = mer_ray("status", "--workspace", uri)
         assert (code, "features/mfcc" in out) == (0, True), out + err
+        code, out, err = mer_ray("report", "--html", "--workspace", uri)
+        assert (code, "page: s3://" in out) == (0, True), out + err
+        assert workspace.read_bytes("report", "report.html").startswith(b"<!doctype html>")
         before, faults = proxy.asked["PUT"], proxy.injected.total()
         code, out, err = mer_ray("run", *settings(uri))
         assert (code, "everything was done already" in out + err) == (0, True), out + err

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from mer_ray import machine
 from mer_ray.errors import ConfigError, ServiceError
 from mer_ray.stages import session
 
@@ -53,6 +54,8 @@ def test_work_that_would_wait_for_a_gpu_for_ever_is_refused(ray_session, monkeyp
     session.check_fits(0)
     with pytest.raises(ConfigError, match=r"0\.5 of a GPU was asked for each process, and Ray finds 0"):
         session.check_fits(0.5)
+    with pytest.raises(ConfigError, match=r"cpus_per_trial is 999, and Ray has \d+ CPUs on this machine: lower it"):
+        session.check_fits(0, cpus=999)
     monkeypatch.setattr(session, "_single_node", False)
     session.check_fits(0.5)  # on a cluster, one may yet come
     assert "0.5 GPUs are needed and the cluster has 0" in capsys.readouterr().err
@@ -69,6 +72,7 @@ def test_a_group_that_needs_more_gpus_than_the_machine_has_is_refused_before_it_
 
 KILLING = """
 import os, sys, threading, time
+from mer_ray import machine
 from mer_ray.stages import session
 
 def talk():  # the user's own lines must not get lost
@@ -78,6 +82,10 @@ def talk():  # the user's own lines must not get lost
 
 talking = threading.Thread(target=talk)
 talking.start()
+before = os.nice(0)
+if not sys.argv[1]:
+    taken = machine.taking(0.5, before + 7)
+    taken.__enter__()
 session.connect(sys.argv[1] or None)
 talking.join()
 import pyarrow as pa, ray
@@ -100,7 +108,8 @@ def fails(batch):
 
 lasting = {"max_restarts": -1, "max_task_retries": -1}
 actor = ray.remote(Dies).options(**lasting).remote(ray.put(bytes(10**6)))
-print("niceness", ray.get(actor.niceness.remote()) - os.nice(0))
+print("niceness", ray.get(actor.niceness.remote()) - before)
+print(int(ray.cluster_resources()["CPU"]) == machine.local_workers(), machine.local_workers() == machine.cpus())
 print(ray.get(ray.remote(max_retries=3)(lambda: Dies(0)("task")).remote()))
 ray.data.DataContext.get_current().max_errored_blocks = -1
 blocks = ray.data.from_blocks([pa.table({"n": [i]}) for i in range(4)])
@@ -119,7 +128,9 @@ def test_no_line_of_ray_reaches_the_terminal_when_workers_die(ray_session, tmp_p
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     environment["RAY_AUTH_MODE"] = "token"
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
-    assert done.stdout == "niceness 0\ntask\n[0, 1, 3]\n", done.stderr
+    own = machine.local_workers(0.5) == machine.cpus()  # one CPU has no half
+    taken = "niceness 0\nTrue True" if address else f"niceness 7\nTrue {own}"
+    assert done.stdout == f"{taken}\ntask\n[0, 1, 3]\n", done.stderr
     lines = done.stderr.splitlines()
     assert lines.pop(lines.index(f"Ray: {'starting on this machine' if not address else f'joining {address}'}"))
     assert lines == ["mine"] * 20

@@ -28,6 +28,7 @@ def predicted_against_labelled(
 
     Of `MANY` tracks, the shade of a cell is the logarithm of their number.
     """
+    from matplotlib.colors import LogNorm
 
     def draw(ax: Any, panel: tuple[str, np.ndarray, float]) -> None:
         title, values, r2 = panel
@@ -36,7 +37,7 @@ def predicted_against_labelled(
         if len(labelled) < MANY:
             ax.scatter(labelled, values, s=12, alpha=0.5, color=BLUE, edgecolors="none", zorder=2)
         else:
-            shades = {"bins": "log", "mincnt": 1, "cmap": "Blues", "linewidths": 0.2, "zorder": 0.5}
+            shades = {"norm": LogNorm(vmin=0.3), "mincnt": 1, "cmap": "Blues", "linewidths": 0.2, "zorder": 0.5}
             ax.hexbin(labelled, values, gridsize=45, extent=(0, 1, 0, 1), **shades)
         _title(ax, f"{title} · R² {_two(r2)}")
 
@@ -45,7 +46,7 @@ def predicted_against_labelled(
         predicted,
         draw,
         ("labelled", "predicted"),
-        caption,
+        caption if len(labelled) < MANY else f"{caption} The darker, the more tracks, on a logarithmic scale.",
     )
 
 

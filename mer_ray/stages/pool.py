@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 
-from mer_ray import signals
+from mer_ray import machine, signals
 from mer_ray.audio.isolated import ONE_THREAD
 from mer_ray.console import err
 from mer_ray.errors import ServiceError
@@ -45,13 +45,6 @@ def _kill_all() -> None:
 signals.at_worst.append(_kill_all)
 
 
-def n_cpus() -> int:
-    """CPUs that this process may use, at least 1."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @dataclass(eq=False)
 class _Block:
     """rows: in parts, as a process commits them. known: the parts that were reported. deaths: of processes on it."""
@@ -69,7 +62,7 @@ class _Member:
         self.block: _Block | None = None
         self.ready = False
         self.pipe, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_serve, args=(theirs, stage), daemon=True)
+        self.process = CONTEXT.Process(target=_serve, args=(theirs, stage, machine.niceness()), daemon=True)
         with theirs, _circumstances():
             self.process.start()
         _running.add(self.process)
@@ -204,8 +197,9 @@ def _circumstances() -> Iterator[None]:
 # in a process of the pool ------------------------------------------------------------------------------------------
 
 
-def _serve(pipe: Any, stage: Stage) -> None:
-    """Make a worker, and let it work on blocks until the other end of the pipe is closed."""
+def _serve(pipe: Any, stage: Stage, nice: int) -> None:
+    """Make a worker, and let it work on blocks until the other end of the pipe is closed. nice: its niceness."""
+    machine.make_nice(nice)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     scratch.sweep()
     try:

@@ -22,6 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mer_ray import machine
 from mer_ray.console import Ticker, err, progress
 from mer_ray.errors import ServiceError
 from mer_ray.io import scratch
@@ -59,7 +60,7 @@ def workers(address: str | None, n: int | None, small: bool, gpus: float = 0.0) 
     if session.runs_locally(address, small, gpus):
         return Workers(1, True, began)
     if session.runs_locally(address, not session.has_ray(), gpus):
-        return Workers(n or pool.n_cpus(), True, began)
+        return Workers(n or machine.local_workers(), True, began)
     session.connect(address)
     session.check_fits(gpus)
     return Workers(n or session.n_cpus(), False, began)

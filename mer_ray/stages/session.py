@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from mer_ray import child_process, extras, signals
+from mer_ray import child_process, extras, machine, signals
 from mer_ray.accelerator import has_gpu
 from mer_ray.console import err
 from mer_ray.errors import ConfigError, ServiceError
@@ -41,11 +41,14 @@ def connect(address: str | None) -> None:
     where = _address(address) or "local"
     err.print(f"[dim]Ray: {'starting on this machine' if where == 'local' else 'joining ' + one_line(where)}[/dim]")
     if where == "local":
-        os.environ.setdefault("RAY_worker_niceness", "0")  # relative to the user's own; Ray's default is 15
+        # Relative to the user's own; Ray's default is 15.
+        os.environ.setdefault("RAY_worker_niceness", str(machine.added_niceness()))
     else:
         check_reachable(where)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    options: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
+    options: dict[str, Any] = {}
+    if where == "local":
+        options = {"include_dashboard": False, "num_cpus": machine.local_workers()}
     before = set(psutil.Process().children())
     _owned, _single_node = True, where == "local"
     try:
@@ -215,16 +218,23 @@ def may_grow() -> bool:
     return not _single_node
 
 
-def check_fits(gpus: float, processes: int = 1) -> None:
-    """Raises ConfigError where the machine lacks the GPUs that work needs, which would wait for ever.
+def check_fits(gpus: float, processes: int = 1, cpus: float = 1.0) -> None:
+    """Raises ConfigError where the machine lacks the GPUs or CPUs that work needs, which would wait for ever.
 
     Ray is connected. On a cluster that may grow, a line says that the work waits.
 
     Args:
         gpus: Of each process.
         processes: How many have to run at the same time.
+        cpus: Of each process.
     """
     import ray
+
+    if _single_node and cpus > n_cpus():
+        raise ConfigError(
+            f"train.cpus_per_trial is {cpus:g}, and Ray has {n_cpus()} CPUs on this machine",
+            "lower it, or raise --cpu-share",
+        )
 
     there = ray.cluster_resources().get("GPU", 0)
     if gpus * processes <= there:

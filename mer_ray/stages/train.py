@@ -36,7 +36,7 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     if trials:
         session.connect(config.address)
         tracking.keep_keys_home()
-        session.check_fits(config.train.gpus_per_trial, config.train.workers)
+        session.check_fits(config.train.gpus_per_trial, config.train.workers, config.train.cpus_per_trial)
         with remote.marker(workspace) as mark, progress("train", sum(t.steps for t in trials)) as ticker:
             errors = _train(config, workspace, trials, mark, ticker)
         workspace.append_rows("failures", [failure("train", name, "trial_failed", e) for name, e in errors.items()])

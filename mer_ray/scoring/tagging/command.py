@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from mer_ray.audio.opened import shown
-from mer_ray.console import err, progress
+from mer_ray.console import problem, progress
 from mer_ray.errors import InputError, TooManyFailed, TrackError
 from mer_ray.io.address import has_credentials, is_local, to_path, to_uri
 from mer_ray.io.identity import file_digest, one_line
@@ -57,7 +55,7 @@ class Tally:
     def _failed(self, error: TrackError) -> None:
         self.counts["failed"] += 1
         self.first = self.first or str(error)
-        err.print(escape(f"not done: {error.message} ({error.reason})"))
+        problem(f"not done: {error.message} ({error.reason})")
 
 
 def run(
