@@ -243,7 +243,8 @@ def tables() -> str:
         "Parquet, in the workspace's folder of that name. The field metadata of each file has the same units. "
         "A score file of an earlier version lacks columns that came later: they count as null.\n",
     ]
-    for name in ("tracks", "merged", "labels", "audio", "features/NAME", "scores", "failures"):
+    first = ["tracks", "merged", "labels", "audio", "features/NAME", "scores"]
+    for name in [*first, *(n for n in shown if n not in first)]:
         out.append(f"## {name}\n\n{notes.get(name, '')}\n")
         out.append(table(["column", "type", "null", ""], (column(name, f) for f in shown[name])))
     return "\n".join(out)
