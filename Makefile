@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 WORK ?= work/models
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format bench models clean help
+.PHONY: demo test lint format docs bench models clean help
 
 help:
 	@echo "make demo    the whole pipeline on the embedded catalog (work/demo)"
 	@echo "make test    all tests"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    the documentation site (build/site); python3 -m http.server -d build/site shows it"
 	@echo "make bench   the benchmarks (benchmarks/RESULTS.md holds the last ones)"
 	@echo "make models  the packaged models again, from MANIFEST (configs/packaged-models.yaml)"
 
@@ -35,6 +36,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(READY)
 	$(BIN)/python benchmarks/pipeline.py

@@ -60,7 +60,7 @@ MEASURED: dict[str, Figure] = {
     "scores": Figure(11.6, "B a s of audio", _HERE),
     "shard": Figure(10_000, "B a shard", f"{_HERE}: `scores` of no rows"),
     "tracks": Figure(62, "B a track", f"{_HERE}: a manifest with 3.5 tags a track"),
-    "labels": Figure(1_100, "B a track", "README.md: 10 MB for 9,000, an estimate"),
+    "labels": Figure(1_100, "B a track", "docs/how-to/lastfm.md: 10 MB for 9,000, an estimate"),
     "audio": Figure(66, "B a track", _HERE),
     "lastfm": Figure(1_900, "B a track", f"{_RESULTS}: 100 tags, gzip"),
     "driver": Figure(

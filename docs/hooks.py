@@ -57,7 +57,7 @@ API = {
         *("mer_ray.scoring.predictor.Predictor", "mer_ray.scoring.predictor.Prediction"),
         *("mer_ray.labels.lexicon.Lexicon", "mer_ray.labels.vad.Label"),
     ),
-    "Errors": ("mer_ray.errors",),
+    "Errors": ("mer_ray.errors",),  # its exceptions
 }
 
 
@@ -104,7 +104,9 @@ def _option(command: str, option: click.Option) -> tuple[str, str, str]:
     text = _wanted(option.help, f"the option {option.opts[-1]} of {command}")
     value = "" if option.is_flag else f" {option.metavar or _kind_of(option.type)}"
     stated = re.search(r"\s*\[([^\[\]]+)\]$", text)
-    default = f"`{option.default}`" if option.show_default else f"`{stated[1]}`" if stated and " " not in stated[1] else ""
+    default = (
+        f"`{option.default}`" if option.show_default else f"`{stated[1]}`" if stated and " " not in stated[1] else ""
+    )
     names = ", ".join(f"`{o}`" for o in option.opts[:-1]) + (", " if option.opts[1:] else "")
     shown = text[: stated.start()] if stated and default and not option.show_default else text
     return f"{names}`{option.opts[-1]}{value}`", default, shown
@@ -145,9 +147,10 @@ def settings() -> str:
 
     out = [
         "# Settings\n",
-        "A setting is given in a YAML file (`-c FILE`; of several, later ones change what the first say) or as `--set KEY=VALUE`, "
-        "with the value in YAML. Lists may be given as `a,b`. Relative paths in a file start at the file's folder. "
-        "The defaults are those of the demo. An unknown key or a bad value ends the command with one line.\n",
+        "A setting is given in a YAML file (`-c FILE`; of several, later ones change what the first say) or as "
+        "`--set KEY=VALUE`, with the value in YAML. Lists may be given as `a,b`. Relative paths in a file start at "
+        "the file's folder. The defaults are those of the demo. An unknown key or a bad value ends the command with "
+        "one line.\n",
     ]
     for key, model in sections(Config):
         own = [(n, f) for n, f in model.model_fields.items() if not _is_section(f)]
@@ -169,7 +172,7 @@ def _used(network: str, setting: str, value: object) -> str:
 
 
 def _first(model: type[BaseModel]) -> str:
-    text = _wanted(model.__dict__.get("__doc__") or model.__base__ and model.__base__.__doc__, model.__name__)
+    text = _wanted(model.__dict__.get("__doc__") or (model.__base__ and model.__base__.__doc__), model.__name__)
     return cell(inspect.cleandoc(text).split("\n\n")[0].replace("``", "`"))
 
 
@@ -232,7 +235,7 @@ def tables() -> str:
     }
     notes = {
         "labels": "A column for each dimension; here valence, arousal and dominance.",
-        "scores": "As a file of `mer-ray score CATALOG` and in Python. The table in a workspace has neither percentiles nor mood.",
+        "scores": "As a file of `mer-ray score CATALOG` and in Python. In a workspace, without percentiles and mood.",
         "features/NAME": "One row a track; F numbers in a frame (here 20).",
     }
     out = [
@@ -240,7 +243,8 @@ def tables() -> str:
         "Parquet, in the workspace's folder of that name. The field metadata of each file has the same units. "
         "A score file of an earlier version lacks columns that came later: they count as null.\n",
     ]
-    for name in ("tracks", "merged", "labels", "audio", "features/NAME", "scores", "failures"):
+    first = ["tracks", "merged", "labels", "audio", "features/NAME", "scores"]
+    for name in [*first, *(n for n in shown if n not in first)]:
         out.append(f"## {name}\n\n{notes.get(name, '')}\n")
         out.append(table(["column", "type", "null", ""], (column(name, f) for f in shown[name])))
     return "\n".join(out)
@@ -249,7 +253,12 @@ def tables() -> str:
 def column(of: str, field: pa.Field) -> tuple[str, str, str, str]:
     """A row of the page for one column."""
     unit = (field.metadata or {}).get(b"unit", b"").decode()
-    return f"`{field.name}`", f"`{_type(field.type)}`", "yes" if field.nullable else "", _wanted(unit, f"{of}.{field.name}")
+    return (
+        f"`{field.name}`",
+        f"`{_type(field.type)}`",
+        "yes" if field.nullable else "",
+        _wanted(unit, f"{of}.{field.name}"),
+    )
 
 
 def _type(kind: pa.DataType) -> str:
@@ -271,9 +280,9 @@ def reasons() -> str:
     rows = [(f"`{name}`", _wanted(text, f"the reason {name}")) for name, text in sorted(ADVICE.items())]
     rows += [(f"`http_{code}`", advice(f"http_{code}")) for code in (403, 404, 500)]
     return (
-        "# Failures\n\nWhat could not be done is a row in the table [`failures`](tables.md#failures) (of `mer-ray score "
-        "CATALOG`, in the file `scores.failures.parquet`), with one of these reasons. `mer-ray status` counts them.\n\n"
-        + table(["reason", "what to do"], rows)
+        "# Failures\n\nWhat could not be done is a row in the table [`failures`](tables.md#failures) (of `mer-ray "
+        "score CATALOG`, in the file `scores.failures.parquet`), with one of these reasons. `mer-ray status` counts "
+        "them.\n\n" + table(["reason", "what to do"], rows)
     )
 
 
@@ -290,10 +299,13 @@ def environment() -> str:
 
 def api() -> str:
     """``reference/api.md``: directives of mkdocstrings."""
+    from mer_ray import errors
+
+    raised = ", ".join(n for n, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception))
     out = ["# Python\n", "```python\nimport mer_ray\n```\n"]
     for heading, names in API.items():
         out += [f"## {heading}\n", *(f"::: {name}\n" for name in names)]
-    return "\n".join(out)
+    return "\n".join(out) + f"    options: {{members: [{raised}]}}\n"
 
 
 def notebook() -> dict[str, str | bytes]:

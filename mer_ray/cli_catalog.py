@@ -37,7 +37,7 @@ def playlist(**own: Any) -> list[str]:
 
     An arc (--arc, --from, --to, or together) has 20 tracks, or -n, each by another artist while there are others.
     A .jsonl file has a line of JSON for each track; a .nsp file the CONDITION as rules for Navidrome, which must read
-    what `mer-ray tag` writes (README). --cues marks.txt makes the folder marks, a file of labels a track.
+    what `mer-ray tag` writes (docs/how-to/players.md). --cues marks.txt makes the folder marks: labels of each track.
     """
     from mer_ray.scoring import playlist as module
 

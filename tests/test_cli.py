@@ -68,14 +68,6 @@ def test_the_commands_are_the_stages(typed):
     assert typed("--version")[1].strip().endswith(__version__)
 
 
-def test_the_readme_names_every_command():
-    readme = ROOT / "README.md"
-    if not readme.exists():
-        pytest.skip("there is no README.md yet")
-    text = readme.read_text(encoding="utf-8")
-    assert [c for c in COMMANDS if f"mer-ray {c}" not in text and f"`{c}`" not in text] == []
-
-
 def test_help_imports_nothing_heavy():
     code = (
         "import sys; from click.testing import CliRunner; from mer_ray.cli import main;"

@@ -90,10 +90,10 @@ def test_every_room_has_a_floor():
     assert {room(dotted(f)) for f in MODULES if f.parent != ROOT / "mer_ray"} <= LEVEL.keys()
 
 
-def test_the_readme_draws_the_rooms_in_the_order_of_the_floors():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    tree = readme[readme.index("## Where things are") :]
-    drawn = re.findall(r"^      (\w+)(?:/|\.py) ", tree, flags=re.M)
+def test_the_architecture_draws_the_rooms_in_the_order_of_the_floors():
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    tree = page[page.index("## Where things are") :]
+    drawn = re.findall(r"^  (\w+)(?:/|\.py) ", tree, flags=re.M)
     rooms = {f.parent.relative_to(ROOT / "mer_ray").parts[0] for f in MODULES if f.parent != ROOT / "mer_ray"}
     assert rooms - set(drawn) == set()
     levels = [LEVEL[name] for name in drawn if name in LEVEL]
