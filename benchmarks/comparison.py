@@ -90,7 +90,7 @@ def values_of(name: str, printed: str, out: Path) -> dict[str, list[float]]:
     if name == "vibenet":
         rows = json.loads(printed[printed.index("[") :]) if "[" in printed else []
         return {r.pop("path"): [v for v in r.values() if isinstance(v, float)] for r in rows}
-    return {path: values for path, values in map(json.loads, printed.splitlines())}
+    return dict(map(json.loads, printed.splitlines()))
 
 
 def run(name: str, python: str, folder: Path, files: list[Path]) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def main() -> None:
         torture(folder)
         (folder / "forbidden.wav").unlink()  # root may read it
         expected = {folder / os.fsdecode(name): reason for name, reason in EXPECTED.items()}
-        tracks = soundtracks(chosen.music, hours=float(os.environ.get("H","1")))
+        tracks = soundtracks(chosen.music, hours=1)
         hours = sum(seconds for _, seconds in tracks) / 3600
         hour = Path(scratch) / "hour"
         hour.mkdir()
@@ -194,21 +194,20 @@ def main() -> None:
             title = PROGRAMS[name][0]
             end = "hung" if damaged["hung"] else f"exit code {damaged['exit']}"
             rows.append([title, *map(len, verdict.values()), end])
-            speed.append(
-                [title, long["cpu_s"] / hours, long["wall_s"] / hours, long["memory_mb"], len(files) - len(long["values"])]
-            )
+            missing = len(files) - len(long["values"])
+            speed.append([title, long["cpu_s"] / hours, long["wall_s"] / hours, long["memory_mb"], missing])
             figures[name] = {
                 "verdicts": verdict,
                 "end": end,
                 "hour": {k: long[k] for k in ("cpu_s", "wall_s", "memory_mb", "exit", "hung")},
-                "missing": len(files) - len(long["values"]),
+                "missing": missing,
             }
             print(f"{title}: {verdict}", file=sys.stderr)
     good = sum(reason is None for reason in expected.values())
     show(
         f"{len(expected)} files, {good} of them sound",
-        ["program", "values of sound files", "refused by name", "a value of a damaged file, or NaN", "lost without a word",
-         "sound files refused by name", "end"],
+        ["program", "values of sound files", "refused by name", "a value of a damaged file, or NaN",
+         "lost without a word", "sound files refused by name", "end"],
         rows,
     )  # fmt: skip
     show(

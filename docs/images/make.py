@@ -38,7 +38,17 @@ def score(target: Path) -> None:
             writer = csv.DictWriter(file, ["path", "artist", "title", "album"])
             writer.writeheader()
             writer.writerows(rows)
-        command = [sys.executable, "-m", "mer_ray", "score", f"{folder}/cues.csv", "--out", str(target), "--model", "light"]
+        command = [
+            sys.executable,
+            "-m",
+            "mer_ray",
+            "score",
+            f"{folder}/cues.csv",
+            "--out",
+            str(target),
+            "--model",
+            "light",
+        ]
         subprocess.run(command, check=True)
 
 

@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mer_ray.io.schemas import dimensions_of
 from mer_ray.scoring.neighbours import sound
