@@ -99,7 +99,9 @@ def go(folder: Path, n: int, size: int, worker=Squares, arguments=None, workers=
     workspace, taken = Workspace(folder / "w"), []
     stage = Stage("extract", workspace, worker, arguments, Sizes(size, part, size))
     with Work([rows(n)]) as work:
-        totals = runner.run(stage, work, Workers(workers, local), take or (lambda done: taken.append(done)))
+        totals = runner.run(
+            stage, work, Workers(1 if local else workers, local), take or (lambda done: taken.append(done))
+        )
     return totals, taken, workspace
 
 
