@@ -65,6 +65,23 @@ def neighbours(**own: Any) -> list[str]:
 
 @click.command()
 @click.argument("scores")
+@click.option(
+    "--out", "output", metavar="FILE", help="All groups, .csv, .parquet or .jsonl; without it, some are shown."
+)
+@reader
+def duplicates(**own: Any) -> list[str]:
+    """List tracks in SCORES that are the same file, or the same recording in another codec or cut a little shorter.
+
+    No audio is read, and nothing is deleted. Other takes and covers are no duplicates; remastered and much quieter
+    versions can be missed.
+    """
+    from mer_ray.scoring import repeats
+
+    return repeats.run(**own)
+
+
+@click.command()
+@click.argument("scores")
 @click.option("--out", "output", metavar="FILE", default="explore.html", show_default=True, help="The page, .html.")
 @click.option("--title", metavar="TEXT", default="Soundtrack catalog", show_default=True, help="Its heading.")
 @reader
@@ -114,5 +131,5 @@ def weights(network: str, **own: Any) -> list[str]:
     return musicnn_import.run(**own)
 
 
-COMMANDS = [playlist, neighbours, explore, tag, board, dataset, weights]
+COMMANDS = [playlist, neighbours, duplicates, explore, tag, board, dataset, weights]
 """In the order in which ``--help`` names them after those of the stages."""

@@ -1,19 +1,20 @@
 """Tracks of a catalog that are the same recording, from what its scores hold: no audio is read.
 
-Two rows are compared in three steps, and each has to agree:
+Three parts are compared, and their distances are added up as the sides of a box are to its diagonal:
 
-1. ``sound``: versions of one recording are near each other there. All pairs within `RADIUS` are candidates.
-2. ``waveform``: the outlines in decibels, at the lag at which they fit best. The level of the whole, an offset, does not
-   count; the normalised correlation must reach `CORRELATION`.
-3. ``curve``: at that lag, the predicted dimensions must differ by no more than `CURVE` (root mean square).
+1. ``sound``: versions of one recording are near each other there. Other recordings hardly ever are.
+2. ``waveform``: the outlines in decibels, at the lag at which they fit best, rid of slow changes and of the level
+   of the whole. Pieces with the same beat fit, too, so that this alone says little.
+3. ``curve``: how far the predicted dimensions differ at that lag, root mean square.
 
-The outline is rid of slow changes first, so that two pieces that merely fade in and out alike do not match.
+Each is divided by what it may be at most, where the others are 0 (`SOUND`, `MISFIT`, `CURVE`); up to `MOST`, two tracks
+are the same recording. `benchmarks/duplicates.py` measures how well that works.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +23,10 @@ import pyarrow as pa
 from mer_ray.io.schemas import dimensions_of
 from mer_ray.scoring.neighbours import sound
 
-RADIUS = 1.0
-CORRELATION = 0.8
-CURVE = 0.05
+SOUND = 1.5
+MISFIT = 0.4  # 1 - correlation
+CURVE = 0.06
+MOST = 1.0
 OVERLAP = 0.75  # of the longer track: a part of a piece is not the piece
 FLOOR_DB = -36.0  # quieter points count as this: eight bits say no more of them
 SLOW = 25  # points of an outline's moving mean that is subtracted
@@ -32,30 +34,41 @@ FEWEST = 60  # points of an outline: fewer are alike by chance
 FLAT_DB = 0.5  # an outline of less deviation says nothing
 LAGS_S = 60.0  # between the beginnings of two versions, at most
 _CELLS = 1 << 22  # distances in memory: 16 MB
+_TOLERANCE = 1e-5  # of squared distances in float32, relative to the squared lengths they are computed from
+_KEPT = 20_000  # outlines in memory: 48 MB
 
 
 class Pair(NamedTuple):
-    """Rows a < b. correlation: of the outlines, at most 1. curve: root mean square difference of the dimensions."""
+    """Rows a < b that are the same recording. distance: 0..`MOST`."""
 
     a: int
     b: int
-    correlation: float
-    curve: float
+    distance: float
 
 
 def same_recordings(table: pa.Table) -> list[Pair]:
-    """The pairs of rows that are the same recording, in order. table: scores, with sound, waveform and curve."""
-    points = sound(table)
+    """The pairs of rows that are the same recording, in order.
+
+    table: scores of `scores_schema`, with sound, waveform, curve and model. Rows without them, and those of different
+    models, are not compared.
+    """
+    points, models = sound(table), np.array(table["model"].to_pylist(), dtype=object)
     known = np.isfinite(points).all(axis=1) & (points.shape[1] > 0)
-    rows = np.flatnonzero(known)
-    outlines = _Outlines(table)
-    found = []
-    for i, j in candidates(points[rows], RADIUS):
-        for a, b in zip(rows[i], rows[j], strict=True):
-            first, second = (int(a), int(b)) if a < b else (int(b), int(a))
-            pair = outlines.compare(first, second)
-            if pair is not None and pair.correlation >= CORRELATION and pair.curve <= CURVE:
-                found.append(pair)
+    values = np.column_stack([table[d].to_numpy() for d in dimensions_of(table.schema, "scores")])
+    outlines, found = _Outlines(table), list[Pair]()
+    for model in dict.fromkeys(models):
+        rows = np.flatnonzero(known & (models == model))
+        for i, j in candidates(points[rows], MOST * SOUND):
+            a, b = np.minimum(rows[i], rows[j]), np.maximum(rows[i], rows[j])
+            # A track's value is a mean of its curve: where these differ much, so do the curves.
+            near = np.sqrt(np.square(values[a] - values[b]).mean(axis=1)) <= 2 * MOST * CURVE
+            a, b = a[near], b[near]
+            of_sound = np.sqrt(np.square(points[a] - points[b]).sum(axis=1)) / SOUND
+            for first, second, far in zip(a.tolist(), b.tolist(), of_sound.tolist(), strict=True):
+                misfit, curve = outlines.compare(first, second)
+                distance = float(np.sqrt(far**2 + (misfit / MISFIT) ** 2 + (curve / CURVE) ** 2))
+                if distance <= MOST:
+                    found.append(Pair(first, second, distance))
     return sorted(found)
 
 
@@ -71,8 +84,10 @@ def candidates(points: np.ndarray, radius: float) -> Iterator[tuple[np.ndarray, 
     _, vectors = np.linalg.eigh(away.T @ away)
     turned = away @ vectors[:, ::-1]
     order = np.argsort(turned[:, 0], kind="stable")
-    turned = turned[order].astype(np.float32)
-    along, lengths = turned[:, 0], np.einsum("nd,nd->n", turned, turned)
+    exact = turned[order]
+    turned = exact.astype(np.float32)
+    along, lengths = exact[:, 0], np.einsum("nd,nd->n", turned, turned)
+    slack = _TOLERANCE * float(lengths.max())
     start = 0
     while start < len(turned):
         # as many rows as keep the block in memory, by what the first of them is compared with
@@ -80,11 +95,11 @@ def candidates(points: np.ndarray, radius: float) -> Iterator[tuple[np.ndarray, 
         end = min(len(turned), start + max(1, min(2048, _CELLS // max(1, int(width)))))
         last = int(np.searchsorted(along, along[end - 1] + radius, "right"))
         squared = lengths[start:end, None] + lengths[None, start:last] - 2 * (turned[start:end] @ turned[start:last].T)
-        i, j = np.nonzero(squared <= radius**2 * (1 + 1e-4))
+        i, j = np.nonzero(squared <= radius**2 + slack)
         i, j = i + start, j + start
         once = i < j
         i, j = i[once], j[once]
-        near = np.square(turned[i] - turned[j]).sum(axis=1) <= radius**2
+        near = np.square(exact[i] - exact[j]).sum(axis=1) <= radius**2
         if near.any():
             yield order[i[near]], order[j[near]]
         start = end
@@ -95,34 +110,38 @@ class _Outlines:
     """Outlines and curves of a table's rows, taken out one by one."""
 
     table: pa.Table
+    _kept: dict[int, np.ndarray | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._duration = self.table["duration_s"].to_numpy(zero_copy_only=False).astype(np.float64)
         self._n_dimensions = len(dimensions_of(self.table.schema, "scores"))
         self._waveform, self._curve = (self.table[c].combine_chunks() for c in ("waveform", "curve"))
         self._hop = self.table["curve_hop_s"].to_numpy(zero_copy_only=False).astype(np.float64)
-        self._kept: dict[int, np.ndarray | None] = {}
 
-    def compare(self, a: int, b: int) -> Pair | None:
-        """The pair at its best lag; None where nothing can be said, or lengths differ too much."""
+    def compare(self, a: int, b: int) -> tuple[float, float]:
+        """1 - the outlines' correlation at the best lag, and the root mean square difference of the curves there.
+
+        Infinite where nothing can be said, or the lengths differ too much.
+        """
+        nothing = (np.inf, np.inf)
         short, long = sorted((self._duration[a], self._duration[b]))
         if not short > 0 or short < OVERLAP * long:
-            return None
+            return nothing
         one, other = self._outline(a), self._outline(b)
         if one is None or other is None:
-            return None
+            return nothing
         step = max(self._duration[a] / len(one), self._duration[b] / len(other))
         x, y = (_resampled(o, self._duration[r], step) for o, r in ((one, a), (other, b)))
         found = _best(x, y, min(round(LAGS_S / step), round((1 - OVERLAP) * long / step)), round(OVERLAP * long / step))
         if found is None:
-            return None
+            return nothing
         correlation, lag = found
-        return Pair(a, b, correlation, self._curves(a, b, lag * step))
+        return 1 - correlation, self._curves(a, b, lag * step)
 
     def _outline(self, row: int) -> np.ndarray | None:
         """(n,) float64 in decibels; None if it says nothing."""
         if row not in self._kept:
-            if len(self._kept) > 50_000:
+            if len(self._kept) >= _KEPT:
                 self._kept.clear()
             values = self._waveform[row].values
             raw = np.zeros(0) if values is None else values.to_numpy(zero_copy_only=False).astype(np.float64)

@@ -1,0 +1,117 @@
+"""``mer-ray duplicates``: versions of real files are found from their scores, and nothing else is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sounds
+from conftest import RATE, tune_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mer_ray
+from mer_ray.scoring.repeats import best
+from mer_ray.scoring.same_recording import candidates
+
+VERSIONS = {
+    "mp3": ["-b:a", "64k"],
+    "opus": ["-b:a", "64k"],
+    "ogg": ["-c:a", "libvorbis", "-ss", "0.5"],
+    "m4a": ["-af", "volume=-3dB"],
+}
+
+
+def piece(seed: int, seconds: float = 24.0) -> np.ndarray:
+    """A tune with louder and softer notes: (n,) float32."""
+    rng = np.random.default_rng(1000 + seed)
+    notes = np.repeat(rng.uniform(0.05, 1.0, 200), RATE // 5)
+    tune = np.concatenate([tune_of(10 * seed + i, 3.0) for i in range(8)])[: round(seconds * RATE)]
+    louder: np.ndarray = tune * notes[: len(tune)]
+    return louder
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scores of eight pieces; four versions and a copy of the first two."""
+    folder = tmp_path_factory.mktemp("repeats")
+    files = [sounds.write(folder / f"{i}.flac", piece(i).astype(np.float32)) for i in range(8)]
+    for file in files[:2]:
+        files += [sounds.ffmpeg(file, folder / f"{file.stem}.{kind}", *how) for kind, how in VERSIONS.items()]
+        files.append(Path(shutil.copy(file, folder / f"{file.stem} copy.flac")))
+    pq.write_table(mer_ray.score(files, "light"), folder / "s.parquet")
+    return folder / "s.parquet"
+
+
+def test_versions_are_found_and_other_pieces_are_not(mer_ray, scores, tmp_path):
+    code, out, err = mer_ray("duplicates", scores, "--out", tmp_path / "g.csv")
+    assert code == 0, err
+    assert "10 of 18 tracks repeat another one, in 2 groups" in out
+    rows = list(csv.DictReader((tmp_path / "g.csv").open(encoding="utf-8-sig")))
+    found = {Path(r["uri"]).name: r for r in rows}
+    for i in "01":
+        names = {f"{i}.flac", f"{i} copy.flac", *(f"{i}.{kind}" for kind in VERSIONS)}
+        assert {n for n, r in found.items() if r["group"] == found[f"{i}.flac"]["group"]} == names
+        assert {n for n in names if found[n]["kind"] == "identical file"} == {f"{i}.flac", f"{i} copy.flac"}
+        assert {n for n in names if found[n]["keep"] == "true"} == {f"{i}.flac"}
+    assert all(0 <= float(r["distance"]) <= 1 for r in rows)
+    assert mer_ray("duplicates", scores, "--out", tmp_path / "g.jsonl")[0] == 0
+    assert mer_ray("duplicates", scores, "--out", tmp_path / "g.parquet")[0] == 0
+    lines = [json.loads(line) for line in (tmp_path / "g.jsonl").read_text().splitlines()]
+    assert [line["track_id"] for line in lines] == pq.read_table(tmp_path / "g.parquet")["track_id"].to_pylist()
+    code, out, _ = mer_ray("duplicates", scores)
+    assert (code, out.count("keep?"), out.count("identical file")) == (0, 2, 4)
+
+
+def test_a_sheet_and_older_scores_are_compared_by_their_bytes(mer_ray, scores, tmp_path):
+    table = pq.read_table(scores)
+    older = [n for n in table.column_names if n not in ("sound", "waveform", "tempo", "loudness", "decoded_share")]
+    titles = pa.array([f"\x1b[31m[red]\n=cmd({i})" for i in range(table.num_rows)])
+    older = table.select(older).set_column(older.index("title"), "title", titles)
+    pq.write_table(older, tmp_path / "older.parquet")
+    code, out, err = mer_ray("duplicates", tmp_path / "older.parquet")
+    assert code == 0, err
+    assert "2 of 18 tracks repeat another one, in 2 groups" in out
+    assert "of 18 tracks only the bytes are compared" in out
+    assert "\x1b[31m" not in out
+    assert mer_ray("duplicates", tmp_path / "older.parquet", "--out", tmp_path / "g.csv")[0] == 0
+    assert "\n=cmd" not in (tmp_path / "g.csv").read_text()
+    pq.write_table(older.slice(0, 0), tmp_path / "empty.parquet")
+    assert "0 of 0 tracks" in mer_ray("duplicates", tmp_path / "empty.parquet")[1]
+    assert mer_ray("duplicates", scores, "--out", tmp_path / "g.txt")[0] == 2
+    assert mer_ray("duplicates", scores, "--out", tmp_path / "none" / "g.csv")[0] == 2
+
+
+def test_tracks_of_other_models_are_not_compared(mer_ray, scores, tmp_path):
+    table = pq.read_table(scores)
+    models = pa.array([f"m{i}" for i in range(table.num_rows)])
+    pq.write_table(table.set_column(table.column_names.index("model"), "model", models), tmp_path / "s.parquet")
+    out = mer_ray("duplicates", tmp_path / "s.parquet")[1]
+    assert "2 of 18 tracks repeat another one" in out
+    assert "18 models are in SCORES" in out
+
+
+@given(st.integers(0, 300), st.integers(1, 5), st.floats(0.01, 3.0), st.integers(0, 10))
+def test_all_pairs_within_the_radius_are_candidates_once(n, d, radius, seed):
+    points = np.random.default_rng(seed).standard_normal((n, d))
+    found = [(min(a, b), max(a, b)) for i, j in candidates(points, radius) for a, b in zip(i, j, strict=True)]
+    apart = np.sqrt(np.square(points[:, None] - points[None]).sum(axis=-1))
+    a, b = np.nonzero(np.triu(apart < radius * (1 - 1e-5), 1))
+    assert len(found) == len(set(found))
+    assert set(zip(a.tolist(), b.tolist(), strict=True)) <= set(found)
+    assert all(apart[pair] <= radius * (1 + 1e-5) for pair in found)
+
+
+def test_what_to_keep():
+    track = {"uri": "/a.mp3", "duration_s": 100.0, "size": 5, "decoded_share": 1.0}
+    assert best([track, track | {"uri": "/b.flac"}]) == 1
+    assert best([track, track | {"uri": "/b.flac", "duration_s": 90.0}]) == 0
+    assert best([track, track | {"uri": "/b.flac", "decoded_share": 0.5}]) == 0
+    assert best([track, track | {"size": 6}, track | {"size": 6}]) == 1
+    assert best([track, track | {"size": None, "decoded_share": None, "uri": ""}]) == 0
