@@ -105,10 +105,12 @@ def files(folder: Path | None, tracks: int) -> list[Path]:
     return found[:: max(1, len(found) // tracks)][:tracks]
 
 
-def of_ffmpeg(path: Path) -> tuple[float, float]:
-    """LUFS and dBTP, by the filter ebur128 of the program."""
+def of_ffmpeg(path: Path) -> tuple[float, float] | None:
+    """LUFS and dBTP, by the filter ebur128 of the program; None where it cannot read the file."""
     command = ["ffmpeg", "-nostats", "-nostdin", "-i", str(path), "-map", "0:a:0", "-af", "ebur128=peak=true"]
-    said = subprocess.run([*command, "-f", "null", "-"], capture_output=True, text=True, check=True).stderr
+    said = subprocess.run([*command, "-f", "null", "-"], capture_output=True, text=True, check=False).stderr
+    if "Summary" not in said:
+        return None
     summary = said[said.rindex("Summary") :]
     loudness, peak = (float(re.search(rf"{n}:\s+(\S+) ", summary)[1]) for n in ("I", "Peak"))  # type: ignore[index]
     return loudness, peak
@@ -122,7 +124,7 @@ def loudness(paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
     for path in paths:
         *_, last = stream(path, [RATE], loudness=True, allow_partial=True)
         measured, reference = last.loudness, of_ffmpeg(path)
-        if measured is not None and measured.integrated is not None and measured.true_peak is not None:
+        if reference and measured is not None and measured.integrated is not None and measured.true_peak is not None:
             differences.append((measured.integrated - reference[0], measured.true_peak - reference[1]))
     for what, values in zip(("loudness, LU", "true peak, dB"), zip(*differences, strict=True), strict=True):
         absolute = sorted(map(abs, values))

@@ -177,7 +177,7 @@ def test_what_is_not_finite_is_not_known():
     ("expression", "message"),
     [
         ("valence < 0.3 and arousl > 0.6", "there is no column arousl: did you mean arousal?"),
-        ("tempo > 0.6", "there is no column tempo: there are track_id, artist, title"),
+        ("danceability > 0.6", "there is no column danceability: there are track_id, artist, title"),
         ('"battle" in title', "text is written in 'single quotes'"),
         ('title = "album"', "columns have no quotes, and text is written in 'single quotes'"),
         ("valence < 0,35", "write 0.5, with a point"),
