@@ -308,7 +308,7 @@ const clipped = (ctx, act) => {
   ctx.restore();
   return out;
 };
-const paintBase = (whole = false) => { // whole: on paper, where there is one canvas
+const paintBase = (whole = printing.matches) => { // whole: on paper, where there is one canvas
   G = geometry();
   const [ctx, scale] = sized($("base"), G.W, G.H);
   ctx.translate(G.left, G.top);
