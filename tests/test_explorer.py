@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -742,6 +742,7 @@ def test_only_a_page_is_written(tmp_path):
         explorer.run(str(tmp_path / "scores.parquet"), str(tmp_path / "scores.parquet"), "x")
 
 
+@settings(max_examples=30)
 @given(
     st.recursive(
         st.text() | st.integers() | st.none(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)

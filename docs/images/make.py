@@ -74,11 +74,14 @@ def shoot(page_file: Path) -> None:
 
 
 def _smaller(file: Path) -> None:
-    """The picture in at most 256 colours."""
+    """The picture without what it can do without: transparency, and, if it is still too large, all but 256 colours."""
     from PIL import Image
 
     with Image.open(file) as picture:
-        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+        whole = picture.convert("RGB")
+    whole.save(file, optimize=True)
+    if file.stat().st_size > MOST_BYTES:
+        whole.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
     if file.stat().st_size > MOST_BYTES:
         sys.exit(f"{file} has {file.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
 

@@ -213,7 +213,7 @@ const intervalBox = (ctx, i, colour, dash) => { // of both intervals; where up i
   ctx.beginPath();
   ctx.roundRect(l, t, r - l, b - t, 3);
   ctx.fillStyle = ctx.strokeStyle = colour;
-  ctx.globalAlpha = 0.07;
+  ctx.globalAlpha = 0.05;
   ctx.fill();
   ctx.globalAlpha = 0.7;
   ctx.lineWidth = 1;
@@ -264,9 +264,10 @@ const drawArc = (ctx) => { // the path that was asked for, dotted, and the track
   }
 };
 const drawAbove = (ctx) => {
-  if (arc.rows.length && !$("panel-arc").hidden) drawArc(ctx);
+  const arced = arc.rows.length && !$("panel-arc").hidden;
+  if (arced) drawArc(ctx);
   if (opened >= 0) {
-    for (const j of neighbours(opened)) ring(ctx, j, 6, INK.ink, 1.4, [2.5, 2]);
+    if (!arced) for (const j of neighbours(opened)) ring(ctx, j, 6, INK.ink, 1.4, [2.5, 2]);
     intervalBox(ctx, opened, INK.accent, [4, 3]);
     ring(ctx, opened, 8, INK.accent, 3);
   }
@@ -307,7 +308,7 @@ const clipped = (ctx, act) => {
   ctx.restore();
   return out;
 };
-const paintBase = (whole = false) => { // whole: on paper, where there is one canvas
+const paintBase = (whole = printing.matches) => { // whole: on paper, where there is one canvas
   G = geometry();
   const [ctx, scale] = sized($("base"), G.W, G.H);
   ctx.translate(G.left, G.top);

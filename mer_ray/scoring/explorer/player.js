@@ -45,6 +45,10 @@ const close = () => {
   overlay();
 };
 let drawn = { lines: DIMENSIONS.map(() => []), wave: [], hop: 1 };
+const scaleOf = (lines) => { // the catalog's range of all dimensions, and whatever the curve has beyond
+  const [ends, own] = [DIMENSIONS.flatMap(reach), lines.flat().filter((y) => !isNaN(y))];
+  return [Math.min(...ends, ...own), Math.max(...ends, ...own)];
+};
 const curve = (i) => {
   const found = unpack(i);
   if (!found) {
@@ -62,12 +66,14 @@ const curve = (i) => {
     const up = wave.map((a, k) => `${x(k)} ${(50 - 47 * a).toFixed(1)}`), down = wave.map((a, k) => `${x(k)} ${(50 + 47 * a).toFixed(1)}`);
     drawing.append(svg("path", { d: `M${up.join("L")}L${down.reverse().join("L")}Z`, class: "wave" }));
   }
-  drawing.append(svg("path", { d: "M0 50H1000", class: "middle" }));
+  const [low, high] = scaleOf(lines), levelOf = (y) => (97 - (94 * (y - low)) / (high - low)).toFixed(2);
+  $("levels").replaceChildren(...(n ? [high, low].map((y) => make("span", two(y))) : []));
+  drawing.append(svg("path", { d: `M0 ${levelOf(clamp(0.5, low, high))}H1000`, class: "middle" }));
   lines.forEach((line, d) => {
     let text = "", pen = "M";
     line.forEach((y, k) => {
       if (isNaN(y)) { pen = "M"; return; }
-      const x = clamp(((k + 0.5) * hop) / (length || 1), 0, 1) * 1000, level = (97 - 94 * y).toFixed(2);
+      const x = clamp(((k + 0.5) * hop) / (length || 1), 0, 1) * 1000, level = levelOf(y);
       text += n === 1 ? `M0 ${level}H1000` : `${pen}${x.toFixed(1)} ${level}`;
       pen = "L";
     });
