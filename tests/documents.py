@@ -62,6 +62,7 @@ class Session:
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
+        home.mkdir(exist_ok=True)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = kept | {"HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": WIDTH}

@@ -49,19 +49,23 @@ def name(page: Path) -> str:
 
 @pytest.fixture
 def session(tmp_path):
-    """A shell in an empty folder, with twelve pieces of music by six composers in ~/Music."""
-    home = tmp_path / "home"
+    """A shell in an empty folder."""
+    (tmp_path / "folder").mkdir()
+    opened = Session(tmp_path / "folder", tmp_path / "home")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def music(tmp_path) -> None:
+    """Twelve pieces by six composers in ~/Music."""
     for track in list(demo.tracks(24, 20, 7))[::2]:
-        file = home / "Music" / track.artist / (track.album or "Singles") / f"{track.title}.flac"
+        file = tmp_path / "home" / "Music" / track.artist / (track.album or "Singles") / f"{track.title}.flac"
         file.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(file, *render(track.uri))
         tags = mutagen.flac.FLAC(file)
         tags.update({"artist": track.artist, "title": track.title, "album": track.album or "Singles"})
         tags.save()
-    (tmp_path / "folder").mkdir()
-    opened = Session(tmp_path / "folder", home)
-    yield opened
-    opened.close()
 
 
 def left_to_type(block: Block) -> str:
@@ -91,7 +95,7 @@ def follow(page: Path, session: Session, without: str | None = None) -> None:
     assert not wrong, "\n\n".join(wrong)
 
 
-def test_the_readme_does_what_it_shows(session):
+def test_the_readme_does_what_it_shows(music, session):
     follow(README, session)
     assert (session.folder / "explore.html").is_file()
     assert "#EXTM3U" in (session.folder / "tense.m3u8").read_text(encoding="utf-8")
@@ -341,7 +345,7 @@ def test_the_site_is_accessible(site, scheme):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(color_scheme=scheme)
-        for path in ("index.html", "tutorial.html", "reference/commands.html"):
+        for path in ("index.html", "reference/commands.html"):
             page.goto((site / path).as_uri())
             page.wait_for_function("document.body.dataset.mdColorScheme")
             found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response
