@@ -2,7 +2,7 @@
 
     python benchmarks/duplicates.py FOLDER_OF_CLIPS [--clips 100] [--model light]
 
-ffmpeg makes seven versions of some clips. All clips and versions are scored; then every pair that is near in ``sound`` is
+ffmpeg makes seven versions of some clips. All clips and versions are scored; then every pair that is near in sound is
 compared. Clips are in one of two halves, by their names: limits are for choosing on the first, figures for the second.
 """
 
