@@ -23,7 +23,7 @@ from mer_ray.scoring.same_recording import candidates
 VERSIONS = {
     "mp3": ["-b:a", "64k"],
     "opus": ["-b:a", "64k"],
-    "ogg": ["-c:a", "libvorbis", "-ss", "0.5"],
+    "short.mp3": ["-b:a", "192k", "-ss", "0.5"],
     "m4a": ["-af", "volume=-3dB"],
 }
 
@@ -31,7 +31,7 @@ VERSIONS = {
 def piece(seed: int, seconds: float = 24.0) -> np.ndarray:
     """A tune with louder and softer notes: (n,) float32."""
     rng = np.random.default_rng(1000 + seed)
-    notes = np.repeat(rng.uniform(0.05, 1.0, 200), RATE // 5)
+    notes = np.repeat(rng.uniform(0.05, 1.0, 200), RATE // 2)
     tune = np.concatenate([tune_of(10 * seed + i, 3.0) for i in range(8)])[: round(seconds * RATE)]
     louder: np.ndarray = tune * notes[: len(tune)]
     return louder
