@@ -125,4 +125,4 @@ def test_what_it_cannot_do_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     code, out, err = typed("board", "--workspace", tmp_path)
     assert (code, out) == (2, "")
-    assert err == "mer-ray: error: TensorBoard is not installed: pip install 'mer-ray[train]'\n"
+    assert err == "mer-ray: error: this needs tensorboard: pip install 'mer-ray[train]'\n"

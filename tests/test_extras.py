@@ -125,7 +125,9 @@ def commands(folder: Path) -> dict[str, list[str]]:
         "playlist": ["playlist", scores, "--where", "valence > 0"],
         "neighbours": ["neighbours", scores, "tune001"],
         "explore": ["explore", scores, "--out", f"{out}.html"],
+        "duplicates": ["duplicates", scores],
         "tag": ["tag", scores, "--dry-run"],
+        "board": ["board", "--workspace", f"{out}4"],
         "dataset": ["dataset", "deam", str(folder / "nothing")],
         "weights": ["weights", "musicnn", "--wheel", str(folder / "nothing"), "--out", f"{out}.safetensors"],
         "score on a cluster": ["score", str(folder / "music"), "--out", f"{out}2.parquet", "--address", "127.0.0.1:1"],
@@ -141,7 +143,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
 MISSING = {
     "cluster": {"train": "train", "run": "train", "score on a cluster": "cluster"},
     "train": {
-        **dict.fromkeys(("label", "train", "report", "run", "explain"), "train"),
+        **dict.fromkeys(("label", "train", "report", "run", "explain", "board"), "train"),
         **dict.fromkeys(("extract spectral", "extract chroma"), "train"),
         "score on a cluster": "cluster",
     },

@@ -24,7 +24,7 @@ from mer_ray import extras
 ROOT = Path(__file__).parents[1]
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "mer_ray")
 NO_NETWORK = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-MOST_MB = 580
+MOST_MB = 520
 """Of a bare environment, with pip, setuptools and bytecode, which are 80 of it (bokeh and what it brings: 72)."""
 
 

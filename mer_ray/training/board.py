@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 import threading
@@ -11,7 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
 
-from mer_ray.errors import ConfigError, InputError, WorkspaceError
+from mer_ray import extras
+from mer_ray.errors import InputError, WorkspaceError
 from mer_ray.io import scratch
 from mer_ray.io.tables import Workspace
 from mer_ray.training.events import Events
@@ -31,12 +31,11 @@ def run(workspace: Workspace, port: int | None, opens: bool, say: Callable[[str]
         say: Called with lines for the user.
 
     Raises:
-        ConfigError: TensorBoard is not installed.
+        MissingExtra: TensorBoard is not installed.
         WorkspaceError: There is nothing to show.
         InputError: The port is taken.
     """
-    if importlib.util.find_spec("tensorboard") is None or importlib.util.find_spec("tensorboardX") is None:
-        raise ConfigError("TensorBoard is not installed", "pip install 'mer-ray[train]'")
+    extras.require("train", "tensorboard", "tensorboardX")
     if not (workspace.names("runs") or workspace.names("tune")):
         raise WorkspaceError(f"workspace {workspace.uri} has no runs to show", "run `mer-ray train` on it first")
     with scratch.folder() as folder:
