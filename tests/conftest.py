@@ -38,10 +38,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
+LONG = bool(os.environ.get("MER_RAY_LONG_TESTS"))
+
+
 @pytest.fixture
 def long_tests() -> None:
     """For a test that takes minutes, beside others that look at the same from nearer by."""
-    if not os.environ.get("MER_RAY_LONG_TESTS"):
+    if not LONG:
         pytest.skip("it takes minutes: MER_RAY_LONG_TESTS=1 runs it")
 
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import LONG
 
 SCRIPTS = sorted((Path(__file__).parents[1] / "benchmarks").glob("*.py"))
 
@@ -35,7 +36,7 @@ TABLES = {  # of gpu.py: part → the rows' first cells
 }
 
 
-@pytest.mark.parametrize("parts", [["vggish", "decoders", "kernel"], ["trainings"]], ids=" ".join)
+@pytest.mark.parametrize("parts", [["vggish", "decoders", "kernel"], *([["trainings"]] if LONG else [])], ids=" ".join)
 def test_the_gpu_benchmark_prints_its_tables_without_a_gpu(parts):
     script = next(path for path in SCRIPTS if path.stem == "gpu")
     command = [sys.executable, str(script), "--cpu", "--parts", *parts]

@@ -248,7 +248,9 @@ def test_a_run_that_is_killed_before_the_label_is_edited_leaves_no_old_one(edite
         assert [v for _, v, _ in found] == [0.9, 0.1, 0.1], at
 
 
-def test_a_look_at_changed_files_that_is_killed_before_another_change(tmp_path, edited, copied, monkeypatch):
+def test_a_look_at_changed_files_that_is_killed_before_another_change(
+    long_tests, tmp_path, edited, copied, monkeypatch
+):
     paths = write_tunes(tmp_path, 4)
     rows = [f"c{i},tune00{i}.flac,A{i},Song {i},0.1,0.2,0.3," for i in range(3)]
     edited(rows, "before", "extract.features=mfcc")
@@ -267,7 +269,7 @@ def test_a_look_at_changed_files_that_is_killed_before_another_change(tmp_path, 
             assert raw(workspace, table) == ["c0", "c1", "c2"], (at, table)
 
 
-def test_a_rename_that_is_killed_before_another_file_comes(tmp_path, edited, copied, monkeypatch):
+def test_a_rename_that_is_killed_before_another_file_comes(long_tests, tmp_path, edited, copied, monkeypatch):
     write_tunes(tmp_path, 3)
     before = [f"c{i},tune00{i}.flac,A{i},Song {i},0.1,0.2,0.3," for i in range(2)]
     renamed = [before[0].replace("c0", "x0"), before[1]]

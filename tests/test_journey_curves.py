@@ -70,7 +70,7 @@ def test_two_commands_give_static_and_dynamic_tables_and_the_curve_follows_what_
     assert code == 0, out + err
     workspace = deam / "work"
     own = sets("train.split=groups", "train.targets=curve", "train.networks=[lstm, kernel]", "train.folds=3")
-    more = sets("train.members=1", "train.epochs=25", "train.baselines=false", "extract.features=[mfcc]")
+    more = sets("train.members=1", "train.epochs=15", "train.baselines=false", "extract.features=[mfcc]")
     code, out, err = mer_ray("run", "-c", deam / "made" / "config.yaml", "--workspace", workspace, *own, *more)
     assert code == 0, out + err
     report = (workspace / "report" / "report.md").read_text(encoding="utf-8")

@@ -77,7 +77,7 @@ def test_a_machine_with_a_full_disk_loses_nothing(cluster, collected):
         cluster.heal(sick, music)
 
 
-def test_a_catalog_whose_files_are_gone_everywhere_ends_with_exit_code_3(cluster, collected, tmp_path):
+def test_a_catalog_whose_files_are_gone_everywhere_ends_with_exit_code_3(long_tests, cluster, collected, tmp_path):
     workspace, music = collected
     for file in sorted(music.iterdir())[: N // 2]:
         file.rename(tmp_path / file.name)

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from conftest import LONG
 
 from mer_ray import models
 from mer_ray.config import TrainConfig
@@ -17,6 +18,7 @@ from mer_ray.training.recipe import Recipe, label_weights
 EVERY = [*models.NETWORKS, *models.BASELINES]
 each_model = pytest.mark.parametrize("name", EVERY)
 HOP_S, WINDOW = 0.5, 8
+LOSSES = [{}, {"loss": "ccc", "mixup": 0.3}, *([{"loss": "nll"}] if LONG else [])]
 
 
 def planted(n: int = 60, seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
@@ -128,7 +130,7 @@ def test_little_or_strange_music_can_be_trained_on(name, case):
 
 
 @each_model
-@pytest.mark.parametrize("dimensions", [1, 2, 4])
+@pytest.mark.parametrize("dimensions", [1, 2, 4] if LONG else [1, 4])
 def test_any_number_of_dimensions_is_learnt_and_restored(name, dimensions):
     labels = np.column_stack([LABELS, LABELS.mean(axis=1)])[:, :dimensions]
     model = create(recipe(name)).fit(TRACKS, labels, ARTISTS, seed=3)
@@ -158,7 +160,7 @@ def test_a_catalog_of_mixed_labels_teaches_each_dimension_from_the_tracks_that_h
 
 
 @each_model
-@pytest.mark.parametrize("settings", [{}, {"loss": "ccc", "mixup": 0.3}, {"loss": "nll"}], ids=["mse", "ccc", "nll"])
+@pytest.mark.parametrize("settings", LOSSES, ids=lambda s: s.get("loss", "mse"))
 def test_a_label_without_weight_is_never_seen(name, settings):
     """Whatever it is: the same bits, and those of a label that is not there."""
     if settings and not models.is_network(name):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +10,13 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 import sounds
-from conftest import write_tunes
+from conftest import LONG, write_tunes
 
 from mer_ray.io.address import parted
 from mer_ray.io.schemas import DIMENSIONS
 from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import scores_table
-
-LONG = bool(os.environ.get("MER_RAY_LONG_TESTS"))
 
 
 @pytest.fixture(scope="module", params=["s3", "gs"])
