@@ -9,6 +9,9 @@ is with TF_USE_LEGACY_KERAS=1). A program that is not named is left out. Two inp
 - the folder of tests/test_journey_torture.py: sound files among damaged, empty, silent and oddly named ones;
 - an hour of soundtracks (benchmarks/common.py says where to get them).
 
+With --clips, VibeNet's valence and energy are compared with the labels of clips; mer-ray's figures on the same clips,
+out of fold, are in the cards of its models.
+
 The loops around librosa and musicnn are those of their documentation, with a try around each file, which is more than
 most scripts have. CPU seconds are of the whole process tree; memory is the largest sum of its processes' resident
 sets, looked at 10 times a second.
@@ -166,6 +169,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     for name in ("librosa", "vibenet", "musicnn", "mer-ray"):
         parser.add_argument(f"--{name}", metavar="PYTHON")
+    parser.add_argument("--clips", type=Path, metavar="MANIFEST", help="labelled clips, to correlate VibeNet with")
     chosen = parser.parse_args()
     pythons = {"librosa": chosen.librosa, "musicnn": chosen.musicnn, "vibenet": chosen.vibenet}
     pythons |= dict.fromkeys(("light", "default"), chosen.mer_ray)
@@ -215,7 +219,28 @@ def main() -> None:
         ["program", "CPU-s an hour", "s an hour", "memory, MB", "files without values"],
         speed,
     )
+    if chosen.clips and chosen.vibenet:
+        figures["clips"] = labelled(chosen.clips, chosen.vibenet)
     save(chosen.json, figures)
+
+
+def labelled(manifest: Path, python: str) -> dict[str, float]:
+    """Pearson's r of VibeNet's attributes with the labels of a manifest of clips (columns path, valence, arousal)."""
+    import csv
+
+    import numpy as np
+
+    with manifest.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    paths = [manifest.parent / row["path"] for row in rows]
+    values = run("vibenet", python, paths[0].parent, paths)["values"]
+    energy, valence = 2, 6  # of VibeNet's attributes, in the order of the alphabet
+    found = {}
+    for dimension, attribute in (("valence", valence), ("arousal", energy)):
+        pairs = [(float(row[dimension]), values[str(path)][attribute]) for row, path in zip(rows, paths, strict=True)]
+        found[dimension] = float(np.corrcoef(np.array(pairs).T)[0, 1])
+    show(f"{len(rows)} labelled clips: Pearson's r", ["program", *found], [["VibeNet 0.1.0", *found.values()]])
+    return found
 
 
 if __name__ == "__main__":
