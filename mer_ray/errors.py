@@ -99,8 +99,12 @@ def to_mer_ray_error(error: MerRayError | OSError) -> MerRayError:
         return error
     paths = " and ".join(os.fsdecode(p) for p in (error.filename, error.filename2) if isinstance(p, str | bytes))
     message = error.strerror or str(error) or type(error).__name__
-    hint = _HINTS.get(error.errno or 0, "see to that, then run the same command again")
-    return WorkspaceError(f"{paths}: {message}" if paths else message, hint)
+    return WorkspaceError(f"{paths}: {message}" if paths else message, hint(error))
+
+
+def hint(error: OSError) -> str:
+    """What to do about it, by its number."""
+    return _HINTS.get(error.errno or 0, "see to that, then run the same command again")
 
 
 _OTHER_LOCATION = "choose another place, then run the same command again"

@@ -193,6 +193,25 @@ def test_every_format_holds_them_and_rows_of_before_stay_as_they_are(mer_ray, tm
     assert scores_table.read(tmp_path / "s.parquet")["loudness"].null_count == 2
 
 
+def test_a_condition_on_what_is_unknown_says_so(mer_ray, tmp_path):
+    music, names = tmp_path / "music", [field.name for field in MEASURES]
+    write_tunes(music, 2)
+    code, _, err = mer_ray("score", music, "--model", "light", "--out", tmp_path / "s.parquet")
+    assert code == 0, err
+    scores = pq.read_table(tmp_path / "s.parquet")
+    old = scores.drop_columns(names)
+    mixed = pa.concat_tables([scores.slice(0, 1), old.slice(1, 1)], promote_options="default")
+    for table, said in ((old, "of 2 tracks, none measured: "), (mixed, "of 2 tracks, 1 not measured: ")):
+        pq.write_table(table, tmp_path / "old.parquet")
+        for options in (("--where", "TEMPO > 900 or true_peak > 90"), ("--sort", "-tempo")):
+            code, out, err = mer_ray("playlist", tmp_path / "old.parquet", *options)
+            assert code == 0, err
+            assert said + "tempo" in out.replace("\n", " ")
+    for options in (("--where", "valence >= 0"), ("--where", "title like '%tempos%'")):
+        assert "measured" not in mer_ray("playlist", tmp_path / "old.parquet", *options)[1]
+    assert "measured" not in mer_ray("playlist", tmp_path / "s.parquet", "--where", "tempo > 900")[1]
+
+
 def test_a_line_tells_of_files_that_were_not_measured():
     assert display.without([pa.table({"sha256": ["a", None], "true_peak": [-1.0, None]})]) == ""
     old = pa.table({"sha256": ["a", "b", None], "true_peak": pa.array([None, -3.0, None], pa.float64())})

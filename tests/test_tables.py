@@ -104,14 +104,24 @@ def test_what_a_killed_process_left_is_not_read(workspace):
     assert workspace.ids("audio") == {"a"}
 
 
-def test_a_write_that_breaks_off_leaves_the_old_file(workspace, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (
+            errno.ENOSPC,
+            "No space left on device: free some space or choose another place, then run the same command again",
+        ),
+        (errno.EROFS, "Read-only file system: allow it or choose another place, then run the same command again"),
+    ],
+)
+def test_a_write_that_breaks_off_leaves_the_old_file(workspace, monkeypatch, number, advice):
     workspace.write_bytes(b"old", "settings", "x.json")
 
     def full(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(WorkspaceError, match=r"No space left on device.*free some space"):
+    with pytest.raises(WorkspaceError, match=f"{advice}$"):
         workspace.write_bytes(b"new", "settings", "x.json")
     assert workspace.read_bytes("settings", "x.json") == b"old"
     assert list(Path(workspace.path(".tmp")).iterdir()) == []

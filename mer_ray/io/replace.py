@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from mer_ray.errors import WorkspaceError
+from mer_ray.errors import WorkspaceError, hint
 from mer_ray.io.identity import one_line
 
 
@@ -35,9 +35,7 @@ def replacing(path: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or one_line(str(error), 200)
-        raise WorkspaceError(
-            f"cannot write {path}: {reason}", "free some space or choose another --workspace, then run again"
-        ) from error
+        raise WorkspaceError(f"cannot write {path}: {reason}", hint(error)) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

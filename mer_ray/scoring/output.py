@@ -19,7 +19,7 @@ import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from mer_ray.errors import InputError, MerRayError, WorkspaceError
+from mer_ray.errors import InputError, MerRayError, WorkspaceError, hint
 from mer_ray.io import address, cells, scratch
 from mer_ray.io.address import parted, to_path
 from mer_ray.io.identity import one_line
@@ -300,10 +300,7 @@ class Output:
                     else:
                         folder.write_file(temporary, name)
         except OSError as error:
-            raise InputError(
-                f"cannot write {self._sibling(name)}: {error.strerror}",
-                "free some space, or choose another --out",
-            ) from error
+            raise InputError(f"cannot write {self._sibling(name)}: {error.strerror}", hint(error)) from error
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:

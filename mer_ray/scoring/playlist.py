@@ -28,6 +28,7 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import dimensions_of, standing_schema
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import arc, cues, navidrome, standing
+from mer_ray.scoring.measures import display
 from mer_ray.scoring.scores_table import NESTED, listing, read
 from mer_ray.scoring.sql import mask, order
 
@@ -159,10 +160,11 @@ def run(
         _write(navidrome.smart_playlist(table, target.stem, where, sort, limit), target)
         return [f"{one_line(str(target))}: rules, which {matching:,} of {table.num_rows:,} tracks fulfil now"]
     rows = choose(table, where, sort, certain)
+    unknown = list(filter(None, [display.unknown(table, where, sort)]))
     if len(rows) == 0:
         unwritten = "".join(f"; {one_line(str(file))} is not written" for file in (target, marks) if file is not None)
-        return [_nothing(table, where, certain) + unwritten]
-    matching, left_out, remarks = len(rows), 0, []
+        return [_nothing(table, where, certain) + unwritten, *unknown]
+    matching, left_out, remarks = len(rows), 0, unknown
     for_player = target is not None and target.suffix.lower() in (".m3u8", ".m3u")
     plain = target is not None and target.suffix.lower() == ".m3u"
     if for_player:
