@@ -550,6 +550,19 @@ def test_an_arc_goes_from_track_to_track_within_the_filters(view):
     assert page.is_disabled("#arc-playlist")
 
 
+def test_on_a_phone_the_opened_track_hides_nothing_that_is_needed(view):
+    page = view(scores(40), whole=False)
+    page.set_viewport_size({"width": 320, "height": 800})
+    page.click("#list .row >> nth=2")
+    page.click("#tab-arc")
+    page.click("#from-here")
+    assert not page.is_visible("#track")
+    assert page.evaluate("document.activeElement.id") == "arc-from"
+    box = page.locator("#arc-from").bounding_box()
+    assert 0 <= box["y"] < 800
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
 def test_the_plane_by_keyboard_lasso_and_picture(view):
     page = view(scores(5))
     page.focus("#plane")
