@@ -44,7 +44,7 @@ MEASURED: dict[str, Figure] = {
     "logmel": Figure(14.3, "CPU-s an hour of audio", _RESULTS),
     "vggish": Figure(65.0, "CPU-s an hour of audio", f"{_RESULTS}: 65 x real time, and the decoder"),
     "mfcc,vggish": Figure(75.0, "CPU-s an hour of audio", f"{_RESULTS}: 1,500 CPU-s for 20.01 h"),
-    "score": Figure(52.0, "CPU-s an hour of audio", f"{_RESULTS}: the model `default`; `light` takes 11"),
+    "score": Figure(57.0, "CPU-s an hour of audio", f"{_RESULTS}: `default` 52, its measures 5; `light` 16 in all"),
     "ray": Figure(0.038, "of a worker's CPU", "added by Ray on 2 cores: fitted to the first row of `--validate`"),
     "collect": Figure(0.18e-3, "CPU-s a track", f"{_HERE}: 18.1 CPU-s for a manifest of 100,000"),
     "label": Figure(43e-6, "CPU-s a track", f"{_RESULTS}: `careful`, 1,000,000 tracks"),

@@ -53,7 +53,7 @@ def test_it_shows_runs_and_unfinished_trials_and_leaves_nothing(tmp_path):
     try:
         address, _, rest = process.stdout.readline().partition(": ")
         assert address.startswith("http://127.0.0.1:")
-        assert rest == f"1 finished runs of {tmp_path / 'w'}; Ctrl-C ends it\n"
+        assert rest == f"1 finished run of {tmp_path / 'w'}; Ctrl-C ends it\n"
         wanted = {"runs/cnn-mfcc", "runs/cnn-mfcc/repeat0-fold0", "runs/cnn-mfcc/repeat0-fold1"}
         wanted |= {"tune/lstm-mfcc-repeat0-fold1-0a1b2"}
         deadline = time.monotonic() + 60

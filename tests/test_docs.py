@@ -236,7 +236,9 @@ def test_python_and_yaml_of_a_page_are_such(page):
             }
             assert used <= set(mer_ray.__all__)
         elif block.language == "yaml":
-            Config.model_validate(yaml.safe_load(block.text))
+            value = yaml.safe_load(block.text)
+            if "plugins" not in value:  # beets' settings
+                Config.model_validate(value)
 
 
 def test_every_command_has_a_place_in_a_page():

@@ -29,6 +29,7 @@ from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, scores_schema
 from mer_ray.scoring import arc, standing
 from mer_ray.scoring.explorer import page as explorer
 from mer_ray.scoring.explorer.pack import CURVE_BYTES, averaged, detail, links, peaks, quantise, script_json
+from mer_ray.scoring.playlist import choose
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -426,19 +427,17 @@ def test_everything_is_done_without_a_mouse(view):
     assert page.locator("#list .row.active .title").inner_text().startswith("Tune")
 
 
-def measured(n: int, **own) -> pa.Table:
+def measured(n: int, **own: list[object] | pa.Array) -> pa.Table:
     """n scores with tempo, key and loudness; every fourth is unknown."""
     gaps = [i % 4 == 3 for i in range(n)]
-    keys = [None if gap else ("C", "F#", "A")[i % 3] for i, gap in enumerate(gaps)]
-    return scores(
-        n,
-        tempo=[None if gap else 60.0 + i for i, gap in enumerate(gaps)],
-        tempo_confidence=[0.5] * n,
-        key=keys,
-        mode=[None if gap else ("major", "minor")[i % 2] for i, gap in enumerate(gaps)],
-        loudness=[None if gap else -30.0 + i / 4 for i, gap in enumerate(gaps)],
-        **own,
-    )
+    made: dict[str, list[object] | pa.Array] = {
+        "tempo": [None if gap else 60.0 + i for i, gap in enumerate(gaps)],
+        "tempo_confidence": [0.5] * n,
+        "key": [None if gap else ("C", "F#", "A")[i % 3] for i, gap in enumerate(gaps)],
+        "mode": [None if gap else ("major", "minor")[i % 2] for i, gap in enumerate(gaps)],
+        "loudness": [None if gap else -30.0 + i / 4 for i, gap in enumerate(gaps)],
+    }
+    return scores(n, **{**made, **own})
 
 
 def test_what_is_measured_is_filtered_shown_and_saved(view):
@@ -476,7 +475,24 @@ def test_what_is_measured_is_filtered_shown_and_saved(view):
     assert [float(r["loudness"]) for r in saved] == [-30 + i / 4 for i in rows]
 
 
-@pytest.mark.parametrize(("n", "n_artists", "steps"), [(400, 60, 20), (60, 4, 14)])
+def test_a_filter_chooses_what_the_same_condition_of_a_playlist_does(view):
+    rng = np.random.default_rng(5)
+    vad = {d: rng.normal(0.5, 0.1, 900).clip(0, 1) for d in DIMENSIONS}
+    table = measured(
+        900, loudness=np.round(rng.normal(-16, 3, 900), 2).tolist(), **{d: pa.array(v) for d, v in vad.items()}
+    )
+    page = view(table)
+    for where, ends in (
+        ("valence between 0.45 and 0.55", {"valence-lowest": 0.45, "valence-highest": 0.55}),
+        ("loudness between -18.5 and -14", {"loudness-lowest": -18.5, "loudness-highest": -14}),
+    ):
+        page.click("#reset")
+        for end, value in ends.items():
+            slide(page, end, value)
+        assert page.inner_text("#count") == f"{len(choose(table, where))} of 900 tracks"
+
+
+@pytest.mark.parametrize(("n", "n_artists", "steps"), [(400, 60, 20), (60, 4, 14), (60, 2, 9)])
 def test_an_arc_is_that_of_the_playlists(view, n, n_artists, steps):
     rng = np.random.default_rng(3)
     names = [f"Artist {i}" for i in rng.integers(0, n_artists, n)]
@@ -532,6 +548,19 @@ def test_an_arc_goes_from_track_to_track_within_the_filters(view):
     page.click("#tab-arc")
     assert page.inner_text("#arc-said") == "Fewer than two tracks match the filters."
     assert page.is_disabled("#arc-playlist")
+
+
+def test_on_a_phone_the_opened_track_hides_nothing_that_is_needed(view):
+    page = view(scores(40), whole=False)
+    page.set_viewport_size({"width": 320, "height": 800})
+    page.click("#list .row >> nth=2")
+    page.click("#tab-arc")
+    page.click("#from-here")
+    assert not page.is_visible("#track")
+    assert page.evaluate("document.activeElement.id") == "arc-from"
+    box = page.locator("#arc-from").bounding_box()
+    assert 0 <= box["y"] < 800
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
 
 
 def test_the_plane_by_keyboard_lasso_and_picture(view):

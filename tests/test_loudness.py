@@ -110,9 +110,25 @@ def test_what_is_left_out_holds_no_peak(seed, channels, n):
     found = TruePeak(48_000, channels)
     found.add(samples)
     found.pause()
-    padded = np.pad(samples, ((TAPS, TAPS), (0, 0))).astype(np.float64)
-    between = [np.convolve(channel, taps[::-1]) for channel in padded.T for taps in phases(4)]
+    between = [
+        np.convolve(channel, taps[::-1], "valid") if n >= TAPS else np.zeros(1)
+        for channel in samples.T.astype(np.float64)
+        for taps in phases(4)
+    ]
     assert found.peak == pytest.approx(max(np.abs(samples).max(), *(np.abs(b).max() for b in between)), rel=1e-4)
+
+
+@pytest.mark.parametrize(("cycles", "degrees"), [(1 / 4, 0), (1 / 4, 45), (1 / 6, 60), (1 / 8, 67.5)])
+def test_the_true_peaks_of_ebu_tech_3341(cycles, degrees):
+    """Its cases 15 to 18: -6.0 dBTP, +0.2 and -0.4 dB. The tones begin and end abruptly."""
+    tone = 0.5 * np.sin(2 * np.pi * np.arange(48_000) * cycles + np.radians(degrees))
+    peak = measured(np.stack([tone, tone], axis=1).astype(np.float32)).true_peak
+    assert -6.4 <= peak <= -5.8
+    twice = TruePeak(48_000, 1)
+    for place in (tone[:10_001], tone[20_003:30_000]):
+        twice.add(place[:, None].astype(np.float32))
+        twice.pause()
+    assert 20 * np.log10(twice.peak) == pytest.approx(-6.02, abs=0.02), "a cut makes no peak"
 
 
 def test_silence_and_what_is_too_short_have_no_loudness():

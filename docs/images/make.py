@@ -53,7 +53,7 @@ def score(target: Path) -> None:
 
 
 def shoot(page_file: Path) -> None:
-    """The page with an arc, in light and dark."""
+    """The page with an arc, in light; with the list, and with filters of tempo and key, in dark."""
     from playwright.sync_api import sync_playwright
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome") or sys.exit("no chromium on the PATH")
@@ -63,8 +63,14 @@ def shoot(page_file: Path) -> None:
             page = browser.new_page(viewport=SIZE, color_scheme=scheme)  # type: ignore[arg-type]
             page.goto(page_file.as_uri())
             page.wait_for_selector("html[data-ready]")
-            page.click("#tab-arc")
-            page.click("#arc-list .step >> nth=5")
+            if scheme == "light":
+                page.click("#tab-arc")
+                page.click("#arc-list .step >> nth=5")
+            else:
+                page.fill("#tempo-lowest", "90")
+                page.click("#modes button >> nth=1")
+                page.click("#list .row >> nth=3")
+                page.evaluate("const f = document.getElementById('filters'); f.scrollTop = f.scrollHeight")
             page.wait_for_timeout(800)
             page.evaluate("document.getElementById('audio-note').textContent = ''")  # the music is not kept
             page.screenshot(path=HERE / name)

@@ -35,11 +35,11 @@ class TruePeak:
 
     def __init__(self, rate_hz: int, channels: int) -> None:
         self._factor = math.ceil(WANTED_HZ / rate_hz)
-        self._tail = np.zeros((channels, TAPS - 1), np.float32)
+        self._tail = np.zeros((channels, 0), np.float32)
         self.peak = 0.0
         """So far; full scale is 1."""
         if self._factor > 1:
-            filters = phases(self._factor)
+            self._filters = filters = phases(self._factor)
             self._gain = float(np.abs(filters).sum(axis=1).max())
             matrix = np.zeros((RUN + TAPS - 1, RUN, self._factor - 1), np.float32)
             for i in range(RUN):
@@ -53,13 +53,19 @@ class TruePeak:
             self._interpolate(np.concatenate([self._tail, samples.T], axis=1))
 
     def pause(self) -> None:
-        """What follows does not continue what came before: silence lies between them."""
-        self.add(np.zeros((CHUNK + TAPS, len(self._tail)), np.float32))
-        self._tail = np.zeros((len(self._tail), TAPS - 1), np.float32)
+        """What follows does not continue what came before.
+
+        Nothing is interpolated across such a cut, nor into silence before the beginning and after the end: the peaks
+        that this would make are not those of the audio.
+        """
+        if self._tail.shape[1] >= TAPS:
+            runs = np.lib.stride_tricks.sliding_window_view(self._tail, TAPS, axis=1)
+            self.peak = max(self.peak, float(np.abs(runs @ self._filters.T).max()))
+        self._tail = self._tail[:, :0]
 
     def _interpolate(self, joined: np.ndarray) -> None:
         """(channels, n) → the peak between them, but for the last ones, which are kept."""
-        done = (joined.shape[1] - TAPS + 1) // CHUNK * CHUNK
+        done = max(0, joined.shape[1] - TAPS + 1) // CHUNK * CHUNK
         self._tail = joined[:, done:].copy()
         if done == 0:
             return

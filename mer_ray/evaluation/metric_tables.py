@@ -178,7 +178,7 @@ def lines(heads: Sequence[str], rows: Cells, n_texts: int = 2, last_is_text: boo
     aligned = ["---" if text else "---:" for text in texts]
     plain = [[markdown_text(cell) if texts[i] else cell for i, (cell, _) in enumerate(row)] for row in rows]
     shown = [
-        [f"**{text}**" if bold else text for text, (_, bold) in zip(line, row, strict=True)]
+        [f"**{text}**" if bold and text else text for text, (_, bold) in zip(line, row, strict=True)]
         for line, row in zip(plain, rows, strict=True)
     ]
     return [f"| {' | '.join(line)} |" for line in (heads, aligned, *shown)]

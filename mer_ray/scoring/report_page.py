@@ -95,22 +95,19 @@ def _models(found: Sequence[dict[str, Any]], runs: Sequence[Run]) -> str:
         if own is None:
             continue
         details, trained = own["details"], model_list.when(model["trained_at"])
-        n = f"{details['n_tracks']:,}"
-        texts = [model["name"], trained, n, str(details.get("data", "")), own["feature"]["fingerprint"]]
-        texts += [own["weights_sha256"][:12], "yes" if model.get("outdated") else ""]
+        texts = [model["name"], trained, str(details.get("data", "")), own["feature"]["fingerprint"]]
+        texts += [own["weights_sha256"][:12], "yes" if model.get("outdated") else "", f"{details['n_tracks']:,}"]
         rows.append([(text, False) for text in texts])
     if not rows:
         return ""
-    heads = ["Model", "Trained", "Tracks", "Data", "Feature", "Weights", "Outdated"]
+    heads = ["Model", "Trained", "Data", "Feature", "Weights", "Outdated", "Tracks"]
     labels = dict.fromkeys(d["details"].get("labels") for d in described.values() if d)
     about = " ".join(f"Labels: {markdown_text(label, 1_000)}" for label in labels if label)
-    columns = [[row[i] for i in (0, 1, 3, 4, 5, 6, 2)] for row in rows]
-    heads = [heads[i] for i in (0, 1, 3, 4, 5, 6, 2)]
     note = (
         "Data, feature and weights are fingerprints: models with the same ones were made of the same. Outdated: its "
         "tracks or labels have changed since; `mer-ray train` brings it up to date."
     )
-    return "\n".join(["# Models and data", "", about, "", note, "", *lines(heads, columns, n_texts=6)])
+    return "\n".join(["# Models and data", "", about, "", note, "", *lines(heads, rows, n_texts=6)])
 
 
 def _coverage(runs: Sequence[Run]) -> str:

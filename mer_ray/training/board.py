@@ -44,7 +44,7 @@ def run(workspace: Workspace, port: int | None, opens: bool, say: Callable[[str]
         if not workspace.is_local and workspace.names("tune"):
             say(f"to see the trials as they run: aws s3 sync {workspace.at('tune')} tune; tensorboard --logdir tune")
         address = _launch(str(folder), port)
-        say(f"{address}: {n} finished runs of {workspace.uri}; Ctrl-C ends it")
+        say(f"{address}: {n} finished run{'s' * (n != 1)} of {workspace.uri}; Ctrl-C ends it")
         if opens:
             webbrowser.open(address)
         ended = threading.Event()

@@ -125,5 +125,11 @@ const alongPath = (rows, goal, first = -1, last = -1) => {
       take(position, nearestOf(some.filter((_, at) => code[at] === a), goal[position]));
     });
   }
-  return apart(found) ? found : parted(found, goal, away);
+  const out = apart(found) ? found : parted(found, goal, away);
+  if (apart(out) || last >= 0) return out;
+  // As of an odd number of tracks by two artists, which has to end as it starts.
+  const same = rows.filter((i) => artist[i] === artist[out[0]] && i !== out[0]);
+  if (!same.length) return out;
+  const other = alongPath(rows, goal, out[0], nearestOf(same, goal[n - 1]));
+  return apart(other) ? other : out;
 };

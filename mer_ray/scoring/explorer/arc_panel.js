@@ -104,6 +104,11 @@ const startArc = () => {
       stops[key] = { track: opened };
       options();
       showTab("arc");
+      if (matchMedia("(max-width: 700px)").matches) { // the sheet would hide it
+        close();
+        $("arc-form").scrollIntoView({ block: "start" });
+        $(`arc-${key}`).focus({ preventScroll: true });
+      }
     });
   }
   $("arc-n").addEventListener("input", arcLater);

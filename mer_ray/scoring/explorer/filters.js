@@ -24,13 +24,14 @@ const foldAll = () => {
   folded ??= Array.from({ length: N }, (_, i) => fold(`${D.title[i]}\n${D.artist[i]}\n${D.album[i]}`));
 };
 const terms = () => fold($("search").value).split(/\s+/).filter(Boolean);
+const ROUNDED = 1e-5; // by less than this, a packed value differs from that of the table
 const narrowed = (range) => range.from > range.low || range.to < range.high;
 const tonal = () => inKeys.size + inModes.size > 0;
 
 const matches = () => {
   const words = terms(), onlyLike = $("only-like").checked, unknownKeys = $("key-unknown").checked;
   if (words.length) foldAll();
-  const tests = ranges.filter(narrowed).map((r) => [r.values, r.from - r.step / 20, r.to + r.step / 20, r.unknown.checked]);
+  const tests = ranges.filter(narrowed).map((r) => [r.values, r.from - ROUNDED, r.to + ROUNDED, r.unknown.checked]);
   const out = new Int32Array(N);
   let n = 0;
   next: for (let k = 0; k < N; k++) {
@@ -102,7 +103,7 @@ const slider = (key, label, values, { low, high, step = 0.01, say = two }) => {
   const show = () => {
     const { from: a, to: b } = range;
     put(said, `${say(a)} – ${say(b)}`);
-    if (key in sorted) said.append(make("small", `percentile ${share(key, a - step / 20)} – ${share(key, b + step / 20)}`));
+    if (key in sorted) said.append(make("small", `percentile ${share(key, a - ROUNDED)} – ${share(key, b + ROUNDED)}`));
     [a, b].forEach((x, k) => ends[k].setAttribute("aria-valuetext", say(x) + (key in sorted ? `, percentile ${share(key, x)}` : "")));
     fill.style.left = `${((a - low) / (high - low)) * 100}%`;
     fill.style.right = `${((high - b) / (high - low)) * 100}%`;
