@@ -239,6 +239,22 @@ def test_features_that_are_kept_score_the_same(mer_ray, tmp_path):
     assert same(Workspace(first).read("scores"), Workspace(second).read("scores"))
 
 
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "xlsx"])
+def test_another_model_does_not_replace_scores_of_other_files(mer_ray, tmp_path, suffix):
+    first, second, target = tmp_path / "first", tmp_path / "second", tmp_path / f"s.{suffix}"
+    write_tunes(first, 2)
+    write_tunes(second, 1)
+    score(mer_ray, first, "--model", "light", "--out", target)
+    before, there = target.read_bytes(), sorted(tmp_path.iterdir())
+    text = refused(mer_ray, second, "--model", "default", "--out", target)
+    assert "of 2 tracks that are not in CATALOG" in text
+    assert "kernel-logmel+rhythm+tonal:" in text
+    assert (target.read_bytes(), sorted(tmp_path.iterdir())) == (before, there)
+    next(first.iterdir()).unlink()
+    assert "held 2 scores by kernel" in score(mer_ray, first, "--model", "default", "--out", target)
+    assert scores_table.read(target).num_rows == 1
+
+
 def test_another_model_makes_a_file_anew_and_does_not_mix_in_a_folder(mer_ray, tmp_path):
     one, other = save_model(tmp_path / "one"), save_model(tmp_path / "other", seed=1)
     few, more = tmp_path / "few.parquet", tmp_path / "more.parquet"

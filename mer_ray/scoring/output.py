@@ -116,7 +116,8 @@ class Output:
             scored: Counter[str] = Counter()
             for piece in scores_table.pieces(self.uri, ["model"]):
                 scored.update({r["values"]: r["counts"] for r in piece["model"].value_counts().to_pylist()})
-            if scored and self.model not in scored:
+            del scored[self.model]
+            if scored:
                 old = one_line(", ".join(sorted(scored)), 200)
                 self.note = f"{self.shown} held {scored.total():,} scores by {old}: these take their place"
         if others:
@@ -130,8 +131,10 @@ class Output:
         return self._settled(lambda _: self._ids()) if self.is_file else self.workspace.ids("scores")
 
     def follow(self, catalog: Catalog, keep_gone: bool = False) -> file_changes.Void:
-        """Delete the scores of files that have changed or are gone."""
+        """Delete the scores of files that have changed or are gone. Raises InputError where others would be lost."""
         columns = file_changes.COLUMNS
+        if self.note and not catalog.tables:  # whose tracks are not known before
+            file_changes.keep_others(self.uri, self.model, catalog.windows(PIECE_ROWS), catalog.folders, keep_gone)
         there = self.workspace.batches("scores", columns)
         scores = chain(there, self._mine(columns)) if self.is_file else there
         void = file_changes.find(scores, catalog.windows(PIECE_ROWS), catalog.folders, keep_gone)

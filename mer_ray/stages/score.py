@@ -96,11 +96,11 @@ def run_catalog(
             "give audio files, or a model of one feature",
         )
     work = out.open(loaded.id, loaded.dimensions)
-    _record(work, [{**failed, "at": now()} for failed in catalog.failed])  # of this run
-    void = out.follow(catalog, config.collect.keep_gone)
-    done = out.done()
-    summary = Summary("score", done_before=len(done), changed=void.changed, gone=void.gone)
     try:
+        void = out.follow(catalog, config.collect.keep_gone)
+        _record(work, [{**failed, "at": now()} for failed in catalog.failed])  # of this run
+        done = out.done()
+        summary = Summary("score", done_before=len(done), changed=void.changed, gone=void.gone)
         complete = [done, *(work.ids(table) for table in own if keep_features)]
         _score_files(config, work, path, catalog, complete, keep_features, out, summary)
         if catalog.tables:
