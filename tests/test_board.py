@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -47,9 +48,9 @@ def test_it_shows_runs_and_unfinished_trials_and_leaves_nothing(tmp_path):
     command = [sys.executable, "-m", "mer_ray", "board", "--workspace", str(tmp_path / "w")]
     environment = {"TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    ctrl_c = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # else ignored in background
+    process = subprocess.Popen(command, **pipes, env={**os.environ, **environment}, preexec_fn=ctrl_c)
     try:
         address, _, rest = process.stdout.readline().partition(": ")
         assert address.startswith("http://127.0.0.1:")
