@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mer_ray.scoring.explorer import page as explorer
-from mer_ray.scoring.explorer.pack import KEYS
+from mer_ray.scoring.measures.pitches import KEYS
 
 if TYPE_CHECKING:
     import psutil

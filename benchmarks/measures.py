@@ -48,11 +48,11 @@ def right_tempo(found: float | None, wanted: float, factors: Sequence[float] = (
 
 def kinship(found: tuple[str, str] | None, wanted: tuple[str, str]) -> str:
     """Of two keys, by MIREX: exact, fifth, relative, parallel or other."""
-    from mer_ray.scoring.measures.pitches import NAMES
+    from mer_ray.scoring.measures.pitches import KEYS
 
     if found is None:
         return "other"
-    steps = (NAMES.index(found[0]) - NAMES.index(wanted[0])) % 12
+    steps = (KEYS.index(found[0]) - KEYS.index(wanted[0])) % 12
     if found[1] == wanted[1]:
         return "exact" if steps == 0 else "fifth" if steps in (5, 7) else "other"
     return "parallel" if steps == 0 else "relative" if steps == (3 if found[1] == "major" else 9) else "other"
@@ -68,7 +68,7 @@ def shares(kinds: Sequence[str]) -> dict[str, str]:
 def planted(cues: int, seed: int) -> Iterator[dict[str, Any]]:
     """The tables of the demo."""
     from mer_ray.audio.providers import demo
-    from mer_ray.scoring.measures.pitches import NAMES
+    from mer_ray.scoring.measures.pitches import KEYS
 
     measure, tempi, keys = ours(), [], []
     for index in range(cues):
@@ -78,7 +78,7 @@ def planted(cues: int, seed: int) -> Iterator[dict[str, Any]]:
         key = (found["key"], found["mode"]) if found["key"] else None
         exact = right_tempo(found["tempo"], style.tempo_bpm, (1,))
         tempi.append((found["tempo_confidence"], right_tempo(found["tempo"], style.tempo_bpm), exact))
-        keys.append((found["key_confidence"], kinship(key, (NAMES[style.tonic % 12], mode)), style.mode))
+        keys.append((found["key_confidence"], kinship(key, (KEYS[style.tonic % 12], mode)), style.mode))
     yield {
         "what": "tempo, % of cues",
         "within 4 %": f"{100 * sum(t[2] for t in tempi) / cues:.1f}",

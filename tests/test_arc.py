@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 from test_playlist import SCHEMA, table, typed
 
 from mer_ray.scoring import arc, standing
+from mer_ray.scoring.assignment import assigned
 
 percent = st.integers(0, 100)
 
@@ -214,3 +216,22 @@ def test_what_navidrome_cannot_compare_is_refused(scores, tmp_path, options):
     code, out, err = typed("playlist", scores, "--out", "x.nsp", *options)
     assert (code, out, len(err.splitlines())) == (2, "", 1), err
     assert not (tmp_path / "x.nsp").exists()
+
+
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 9), m=st.integers(1, 9), levels=st.sampled_from([2, 1_000]))
+@settings(max_examples=60, deadline=None)
+def test_an_assignment_is_as_cheap_as_scipys(seed, n, m, levels):
+    costs = np.random.default_rng(seed).integers(0, levels, (n, m)).astype(float)
+    columns = assigned(costs)
+    taken = columns[columns >= 0]
+    assert len(taken) == len(set(taken.tolist())) == min(n, m)
+    rows, best = linear_sum_assignment(costs)
+    assert costs[columns >= 0, taken].sum() == costs[rows, best].sum()
+
+
+@pytest.mark.parametrize("n_artists", [1, 2, 4])
+def test_fewer_artists_than_steps(n_artists):
+    drawn = np.random.default_rng(n_artists)
+    rows = arc.along(drawn.random((60, 2)) * 100, np.arange(60) % n_artists, drawn.random((15, 2)) * 100)
+    assert len(set(rows.tolist())) == 15
+    assert n_artists == 1 or all(a % n_artists != b % n_artists for a, b in itertools.pairwise(rows))

@@ -22,7 +22,7 @@ from mer_ray.io.schemas import MEASURES
 from mer_ray.scoring import playlist, predictor, scores_table
 from mer_ray.scoring.measures import display
 from mer_ray.scoring.measures.beat import Beat, tempo
-from mer_ray.scoring.measures.pitches import NAMES, Pitches, key
+from mer_ray.scoring.measures.pitches import KEYS, Pitches, key
 
 RATE = sounds.RATE
 SPEC = rhythm.resolve(rhythm.Params())
@@ -90,7 +90,7 @@ def test_the_tempo_is_the_same_at_another_rate(rate):
 @settings(max_examples=12, deadline=None)
 def test_transposition_moves_the_key(steps, mode):
     tonic, found, confidence = key_of(cadence(steps, mode))
-    assert (tonic, found) == (NAMES[steps], mode)
+    assert (tonic, found) == (KEYS[steps], mode)
     assert confidence > 0.5
 
 
@@ -121,7 +121,7 @@ def test_the_demo_is_in_the_tempo_and_key_that_it_was_composed_in():
         uri = f"demo:21/{index}/20"
         style, (samples, _) = demo.planted(uri), demo.render(uri)
         tempi.append(within_an_octave(tempo_of(samples)[0], style.tempo_bpm))
-        expected = NAMES[style.tonic % 12], "major" if style.mode in majors else "minor"
+        expected = KEYS[style.tonic % 12], "major" if style.mode in majors else "minor"
         keys.append(key_of(samples)[:2] == expected)
     assert np.mean(tempi) >= 0.85, "0.96 of 200 longer ones"
     assert np.mean(keys) >= 0.65, "0.80 of 200 longer ones"
@@ -157,7 +157,7 @@ def test_scores_have_the_columns(scores):
     rows = scores.select(names).to_pylist()
     assert all(row["loudness"] < 0 and row["true_peak"] < 1 for row in rows)
     assert all(0 <= row[f"{name}_confidence"] <= 1 for row in rows[:2] for name in ("tempo", "key"))
-    assert all(row["key"] in NAMES and row["mode"] in ("major", "minor") for row in rows[:2])
+    assert all(row["key"] in KEYS and row["mode"] in ("major", "minor") for row in rows[:2])
 
 
 def test_conditions_name_them_and_unknown_values_come_last(scores, tmp_path):

@@ -153,7 +153,8 @@ def along(
             costs.append(cost + _SAME_ARTIST * np.isin(own, artists[beside[beside >= 0]]))
         # No best choice has an artist that is not among the nearest len(free) of any point: one of those were free.
         near = np.unique([np.argsort(cost, kind="stable")[: len(free)] for cost in costs])
-        for i, j in enumerate(assigned(np.array(costs)[:, near]).tolist()):
+        columns = assigned(np.array(costs)[:, near])
+        for i, j in zip(np.flatnonzero(columns >= 0).tolist(), columns[columns >= 0].tolist(), strict=True):
             position = int(free[i])
             take(position, _nearest(open_[artists[open_] == own[near[j]]], points, goal[position]))
     rows = _apart(rows, points, artists, goal)

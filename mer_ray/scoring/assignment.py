@@ -6,12 +6,16 @@ import numpy as np
 
 
 def assigned(costs: np.ndarray) -> np.ndarray:
-    """The column of each row (n,) of costs (n, m), n <= m, of a choice whose sum none undercuts.
+    """The column of each row (n,) of costs (n, m), of a choice whose sum none undercuts; -1 for n - m rows, if n > m.
 
     Shortest augmenting paths (Jonker & Volgenant 1987; Crouse 2016, IEEE Transactions on Aerospace and Electronic
     Systems 52(4)): n² steps at most, each over all columns.
     """
     n, m = costs.shape
+    if n > m:
+        columns = np.full(n, -1)
+        columns[assigned(costs.T)] = np.arange(m)
+        return columns
     of_row, of_column = np.full(n, -1), np.full(m, -1)
     u, v = np.zeros(n), np.zeros(m)
     for start in range(n):

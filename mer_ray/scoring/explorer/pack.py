@@ -17,6 +17,7 @@ import pyarrow as pa
 from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.schemas import DIMENSIONS, dimensions_of
+from mer_ray.scoring.measures.pitches import KEYS, MODES
 from mer_ray.scoring.scores_table import ENDS, heading, short_headings
 from mer_ray.scoring.standing import ANGLES, FEWEST, WORDS
 
@@ -24,8 +25,6 @@ CURVE_POINTS, WAVEFORM_POINTS = 120, 200
 """Points of a track at most: as many as a screen shows."""
 CURVE_BYTES = 24_000_000
 """Of all curves and waveforms: those of a large catalog are coarser, so that its page still opens in seconds."""
-KEYS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
-MODES = ("major", "minor")
 NUMBERS = {"tempo": "<f4", "loudness": "<f4", "true_peak": "<f4", "tempo_confidence": "u1", "key_confidence": "u1"}
 """Measured columns of `io.schemas.MEASURES` and how the page stores them; those of u1 are 0..1."""
 HUES = 8

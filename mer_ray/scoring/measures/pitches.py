@@ -15,10 +15,12 @@ from dataclasses import replace
 import numpy as np
 
 from mer_ray.features import Extractor, FeatureSpec
+from mer_ray.features.moving import moving_mean
 from mer_ray.features.stft import Cutter, hann
 from mer_ray.features.tonal import FINE, tuned_classes
 
-NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+KEYS = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+MODES = ("major", "minor")
 MAJOR = (
     *(0.16519551, 0.04749026, 0.08293076, 0.06687112, 0.09994645, 0.09274123),
     *(0.05294487, 0.13159476, 0.05218986, 0.07443653, 0.06940723, 0.06425150),
@@ -96,10 +98,7 @@ class Pitches(Extractor):
 
 def _around(power: np.ndarray) -> np.ndarray:
     """(T, P) → (T, P): the mean over an octave around each part; at the ends the last one is repeated."""
-    half = 6 * FINE
-    padded = np.pad(power, ((0, 0), (half + 1, half)), mode="edge").astype(np.float64)
-    sums = padded.cumsum(axis=1)
-    return np.asarray(np.maximum((sums[:, 2 * half + 1 :] - sums[:, : -2 * half - 1]) / (2 * half + 1), QUIET / 2))
+    return np.asarray(np.maximum(moving_mean(power.T, 12 * FINE + 1).T, QUIET / 2))
 
 
 class PitchesStream:
@@ -141,7 +140,7 @@ def _profiles() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.array(profiles).T, np.array(keys), np.array(costs)
 
 
-PROFILES, KEYS, COSTS = _profiles()
+PROFILES, PROFILE_KEYS, COSTS = _profiles()
 
 
 def clarity(rows: np.ndarray) -> tuple[int, float, float]:
@@ -154,9 +153,9 @@ def clarity(rows: np.ndarray) -> tuple[int, float, float]:
     classes, bass = both @ tuned_classes(both[0])
     centred = classes - classes.mean()
     fit = centred / max(np.linalg.norm(centred), 1e-9) @ PROFILES - COSTS
-    fit += BASS_WEIGHT * (bass / bass.sum() - 1 / 12)[KEYS % 12]
+    fit += BASS_WEIGHT * (bass / bass.sum() - 1 / 12)[PROFILE_KEYS % 12]
     by_key = np.full(24, -np.inf)
-    np.maximum.at(by_key, KEYS, fit)
+    np.maximum.at(by_key, PROFILE_KEYS, fit)
     second, best = np.argsort(by_key)[-2:]
     return int(best), float(by_key[best] - by_key[second]), float(classes.std())
 
@@ -172,4 +171,4 @@ def key(rows: np.ndarray) -> tuple[str, str, float] | tuple[None, None, None]:
     confidence = 1 / (1 + np.exp(-OFFSET - SLOPE * lead))
     if spread < LEAST_SPREAD:
         return None, None, None
-    return NAMES[best % 12], ("major", "minor")[best // 12], float(confidence)
+    return KEYS[best % 12], MODES[best // 12], float(confidence)
