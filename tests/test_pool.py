@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -116,7 +117,8 @@ def test_a_signal_ends_all_and_the_next_run_goes_on(tmp_path, number):
     out = tmp_path / "scores.parquet"
     typed = command("score", tmp_path / "music", "--out", out, "--model", "light", "--set", "score.batch_minutes=1",
                     "--set", "score.workers=2")  # fmt: skip
-    process = subprocess.Popen(typed, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    ctrl_c = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # else ignored in background
+    process = subprocess.Popen(typed, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=ctrl_c)
     parts = Path(f"{out}.parts")
     until = time.monotonic() + 120
     while not list(parts.glob("scores/*.parquet")) and process.poll() is None and time.monotonic() < until:
