@@ -236,9 +236,9 @@ def test_python_and_yaml_of_a_page_are_such(page):
             }
             assert used <= set(mer_ray.__all__)
         elif block.language == "yaml":
-            value = yaml.safe_load(block.text)
-            if "plugins" not in value:  # beets' settings
-                Config.model_validate(value)
+            settings = yaml.safe_load(block.text)
+            if "plugins" not in settings:  # else they are of beets
+                Config.model_validate(settings)
 
 
 def test_every_command_has_a_place_in_a_page():
