@@ -615,7 +615,8 @@ def test_learning_curves_are_bands_over_those_that_got_so_far():
     assert median.tolist() == pytest.approx([2.0, 0.6])
     assert (low < median).all()
     assert (median < high).all()
-    curves = pa.table({"epoch": epoch, "train_loss": loss, "valid_loss": loss})
+    columns = {"repeat": 0 * epoch, "fold": [0, 1, 2] * 2, "member": 0 * epoch}
+    curves = pa.table({**columns, "epoch": epoch, "train_loss": loss, "valid_loss": loss})
     assert is_a_picture(learning_curves([("a $b", curves)], "$"))
 
 
