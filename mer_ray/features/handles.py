@@ -23,6 +23,7 @@ from pathlib import Path
 
 from mer_ray import child_process, extras
 from mer_ray.errors import ConfigError, MerRayError, ServiceError
+from mer_ray.features.saved_model import import_tensorflow_hub
 from mer_ray.io.identity import one_line
 
 SAVED_MODEL = "saved_model.pb"
@@ -156,9 +157,7 @@ def main(handle: str, timeout_s: str) -> int:
     """The child process. It prints the reason of a failure to standard output."""
     socket.setdefaulttimeout(float(timeout_s))
     try:
-        import tensorflow_hub
-
-        tensorflow_hub.resolve(handle)
+        import_tensorflow_hub().resolve(handle)
     except Exception as error:  # tensorflow_hub raises what urllib, tarfile, gzip and TensorFlow raise
         print(f"{type(error).__name__}: {error}")
         return 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,15 @@ def import_tensorflow() -> Any:
     return tf
 
 
+def import_tensorflow_hub() -> Any:
+    """Import tensorflow_hub 0.16.1, which imports pkg_resources, of which setuptools 80 warns."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
+        import tensorflow_hub
+
+    return tensorflow_hub
+
+
 class Module:
     """A SavedModel's function of one waveform: the object itself, or else its serving signature.
 
@@ -53,9 +63,7 @@ class Module:
         self._output = output
         self._tf = import_tensorflow()
         try:
-            import tensorflow_hub
-
-            self._model = tensorflow_hub.load(str(folder))
+            self._model = import_tensorflow_hub().load(str(folder))
         except Exception as error:  # TensorFlow raises many kinds for an unreadable model
             raise ModelError(f"{what} cannot be read as a SavedModel ({one_line(str(error), 200)})") from error
         # The model must stay referenced, or the function loses its variables.
