@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,14 @@ os.environ["COLUMNS"] = "200"  # what is printed is read by line
 # The same examples in every run: what lands must not hang on a draw. MER_RAY_EXPLORE=1 draws others each time.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=not os.environ.get("MER_RAY_EXPLORE"))
 hypothesis.settings.load_profile("steady")
+
+INTERRUPTIBLE = [
+    sys.executable,
+    "-c",
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])",
+    sys.executable,
+]
+"""Python, for a command that Ctrl-C is to end: what a shell starts in the background ignores it, as do its children."""
 
 RATE = 22_050
 CACHE = "JAX_COMPILATION_CACHE_DIR"

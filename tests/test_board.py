@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ import object_servers as stores
 import psutil
 import pyarrow as pa
 import pytest
+from conftest import INTERRUPTIBLE
 from test_report import Catalog, typed
 
 from mer_ray.io.tables import Workspace
@@ -45,12 +45,11 @@ def test_it_shows_runs_and_unfinished_trials_and_leaves_nothing(tmp_path):
     plant(workspace)
     events(tmp_path / "w" / "tune" / "train-20251231-000000" / "cnn-mfcc-repeat0-fold0-0a1b2")  # before the run's end
     events(tmp_path / "w" / "tune" / "train-20260102-000000" / "lstm-mfcc-repeat0-fold1-0a1b2")
-    command = [sys.executable, "-m", "mer_ray", "board", "--workspace", str(tmp_path / "w")]
+    command = [*INTERRUPTIBLE, "-m", "mer_ray", "board", "--workspace", str(tmp_path / "w")]
     environment = {"TMPDIR": str(tmp_path / "tmp")}
     (tmp_path / "tmp").mkdir()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    ctrl_c = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # else ignored in background
-    process = subprocess.Popen(command, **pipes, env={**os.environ, **environment}, preexec_fn=ctrl_c)
+    process = subprocess.Popen(command, **pipes, env={**os.environ, **environment})
     try:
         address, _, rest = process.stdout.readline().partition(": ")
         assert address.startswith("http://127.0.0.1:")

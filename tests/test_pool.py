@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
-from conftest import write_tunes
+from conftest import INTERRUPTIBLE, write_tunes
 from pool_workers import Doubts, Mistaken, Refuses, Squares, StillBorn
 
 from mer_ray.errors import InputError, MissingExtra, ServiceError
@@ -117,8 +116,8 @@ def test_a_signal_ends_all_and_the_next_run_goes_on(tmp_path, number):
     out = tmp_path / "scores.parquet"
     typed = command("score", tmp_path / "music", "--out", out, "--model", "light", "--set", "score.batch_minutes=1",
                     "--set", "score.workers=2")  # fmt: skip
-    ctrl_c = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # else ignored in background
-    process = subprocess.Popen(typed, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=ctrl_c)
+    interruptible = [*INTERRUPTIBLE, *typed[1:]]
+    process = subprocess.Popen(interruptible, stderr=subprocess.PIPE, text=True, start_new_session=True)
     parts = Path(f"{out}.parts")
     until = time.monotonic() + 120
     while not list(parts.glob("scores/*.parquet")) and process.poll() is None and time.monotonic() < until:
