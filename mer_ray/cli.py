@@ -199,7 +199,7 @@ def score(
     Without one, of the workspace's own tracks.
 
     CATALOG: folders of audio, audio files, manifests, tables of frames (Parquet), s3:// and gs:// addresses. What the
-    same model has scored into the same output is not scored again.
+    same model has scored into the same output is not scored again. Of audio, tempo, key and loudness are measured, too.
     """
     from mer_ray.console import out, show
     from mer_ray.stages import score as score_stage
