@@ -13,7 +13,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from conftest import INTERRUPTIBLE, write_tunes
-from pool_workers import Doubts, Mistaken, Refuses, Squares, StillBorn
+from stage_workers import Doubts, Mistaken, Refuses, Squares, StillBorn
 
 from mer_ray.errors import InputError, MissingExtra, ServiceError
 from mer_ray.io.plan import Sizes, Work
@@ -77,7 +77,7 @@ def test_processes_that_cannot_begin_end_the_run(tmp_path):
 
 
 def test_no_extra_is_a_missing_extra_there_too(tmp_path):
-    from pool_workers import Lacking
+    from stage_workers import Lacking
 
     with pytest.raises(MissingExtra, match=r"this needs jax: pip install 'mer-ray\[train\]'"):
         go(tmp_path, 2, 1, Lacking, {})

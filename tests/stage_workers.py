@@ -1,4 +1,4 @@
-"""Workers for tests of the pool, whose processes import them by name."""
+"""Workers for tests of the runner: the pool's processes import them by name, Ray's are sent them by value."""
 
 from __future__ import annotations
 
