@@ -191,6 +191,18 @@ def click(page) -> None:
     page.mouse.up()
 
 
+def open_at(page, value: float, title: str) -> None:
+    """Clicks on the track where V = A = value until it is the opened one: the plane may be about to change its size."""
+    for _ in range(20):
+        point_at(page, value, title)
+        click(page)
+        for _ in range(20):
+            if page.inner_text("#t-title") == title:
+                return
+            page.wait_for_timeout(100)
+    raise AssertionError(f"never opened: {title} at {value}")
+
+
 def test_ten_thousand_tracks_open_filter_search_and_sort(view):
     page = view(scores(10_000))
     assert count(page) == "10,000 tracks"
@@ -222,8 +234,7 @@ def test_a_click_on_the_plane_opens_the_track_with_its_curve_and_similar_tracks(
     point_at(page, 0.5, "Tune 00002")
     assert inked(page, 0.5, 0.6)  # its interval
     assert not inked(page, 0.3, 0.3)
-    click(page)
-    assert page.inner_text("#t-title") == "Tune 00002"
+    open_at(page, 0.5, "Tune 00002")
     for _ in range(100):  # a ring around a similar track, once the plane has found its new size
         if inked(page, 0.3, 0.3):
             break
@@ -365,9 +376,7 @@ def test_hostile_text_stays_text_everywhere(view):
     assert page.title() == "</title><script>alert(1)</script>"
     assert sorted(re.sub(" ×$", "", t) for t in titles(page)) == sorted(plain)
     for i, text in enumerate(plain):
-        point_at(page, (i + 0.5) / n, text)
-        click(page)
-        until(page, f"document.getElementById('t-title').innerText === {json.dumps(text)}")
+        open_at(page, (i + 0.5) / n, text)
     assert page.locator("main img, main b > *, main script").count() == 0
     page.click("#all")
     lines = downloaded(page, "#playlist").split("\n")

@@ -157,7 +157,10 @@ const startMap = () => {
   $("zoom-out").addEventListener("click", () => zoomBy(1 / 0.6));
   $("zoom-fit").addEventListener("click", fit);
   $("zoom-all").addEventListener("click", () => frame(...HOME));
-  new ResizeObserver(drawPlane).observe($("plane"));
+  new ResizeObserver(() => { // what was under the mouse is elsewhere now
+    showHover(-1);
+    drawPlane();
+  }).observe($("plane"));
   choose("move");
 };
 

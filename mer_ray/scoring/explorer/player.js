@@ -3,11 +3,12 @@ const audio = $("audio");
 let length = 0; // s, of the opened track
 const open = (i) => {
   if (i < 0 || i >= N) return;
-  const again = i === opened;
+  const again = i === opened, panel = $("track");
   opened = i;
-  $("track").hidden = false;
+  panel.style.minHeight = `${panel.offsetHeight}px`; // it grows only, so that the plane keeps still from track to track
+  panel.hidden = false;
   document.body.classList.add("has-track");
-  $("track").scrollIntoView({ block: "nearest" }); // it may be below, on a screen of middling width
+  panel.scrollIntoView({ block: "nearest" }); // it may be below, on a screen of middling width
   if (again) return;
   audio.pause();
   put($("t-title"), title(i));
@@ -40,6 +41,7 @@ const close = () => {
   audio.removeAttribute("src");
   audio.load();
   $("track").hidden = true;
+  $("track").style.minHeight = "";
   document.body.classList.remove("has-track");
   list();
   overlay();
