@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_versions_are_found_and_other_pieces_are_not(mer_ray, scores, tmp_path):
     code, out, err = mer_ray("duplicates", scores, "--out", tmp_path / "g.csv")
     assert code == 0, err
     assert "10 of 18 tracks repeat another one, in 2 groups" in out
-    rows = list(csv.DictReader((tmp_path / "g.csv").open(encoding="utf-8-sig")))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "g.csv").read_text("utf-8-sig"))))
     found = {Path(r["uri"]).name: r for r in rows}
     for i in "01":
         names = {f"{i}.flac", f"{i} copy.flac", *(f"{i}.{kind}" for kind in VERSIONS)}
