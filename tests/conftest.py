@@ -45,6 +45,10 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.mkdtemp(prefix="mer-ray-jax-")
         os.environ |= {CACHE: folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # Two processes that compile a function of librosa for different types at once can leave numba's index pointing at
+    # the other's machine code, which crashes whoever loads it: each worker has its own.
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    os.environ["NUMBA_CACHE_DIR"] = f"{os.environ[CACHE]}/numba-{worker}"
 
 
 LONG = bool(os.environ.get("MER_RAY_LONG_TESTS"))
