@@ -19,7 +19,7 @@ from mer_ray.datasets import DATASETS
 @click.option("-n", "limit", type=click.IntRange(min=1), help="At most so many tracks.")
 @click.option("--sure", "certain", is_flag=True, help="Only where it holds for all ends of the 90 % intervals.")
 @click.option(
-    "--out", "output", metavar="FILE", help="The list, .m3u8, .m3u (MPD), .jsonl or .nsp; without it, it is shown."
+    "--out", "output", metavar="FILE", help="The list, .m3u8, .m3u (servers), .jsonl or .nsp; without it, it is shown."
 )
 @click.option("--absolute", is_flag=True, help="Absolute paths, instead of relative to the playlist.")
 @arcs

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -172,21 +174,22 @@ def test_rules_for_navidrome(scores):
     code, out, err = typed(*query, where, "--sort=-arousal", "-n", 30)
     assert (code, err) == (0, "")
     assert "rules, which " in out
+    assert "of 100 tracks fulfil once tagged" in out
     assert json.loads(Path("Dark & low.nsp").read_text(encoding="utf-8")) == {
         "name": "Dark & low",
         "comment": where,
         "all": [
-            {"lt": {"valence": 0.35}},
+            {"lt": {"valence": "0.350"}},
             {
                 "any": [
-                    {"any": [{"gt": {"arousal": 0.6}}, {"is": {"arousal": 0.6}}]},
+                    {"any": [{"gt": {"arousal": "0.600"}}, {"is": {"arousal": "0.600"}}]},
                     {"any": [{"is": {"mood": "calm"}}, {"is": {"mood": "sad"}}]},
                 ]
             },
             {
                 "all": [
-                    {"any": [{"gt": {"dominance": 0.2}}, {"is": {"dominance": 0.2}}]},
-                    {"any": [{"lt": {"dominance": 1.0}}, {"is": {"dominance": 1.0}}]},
+                    {"any": [{"gt": {"dominance": "0.200"}}, {"is": {"dominance": "0.200"}}]},
+                    {"any": [{"lt": {"dominance": "1.000"}}, {"is": {"dominance": "1.000"}}]},
                 ]
             },
         ],
@@ -194,6 +197,61 @@ def test_rules_for_navidrome(scores):
         "order": "desc",
         "limit": 30,
     }
+
+
+def in_sqlite(rule: dict, as_number: bool) -> tuple[str, list[str]]:
+    """A rule as Navidrome asks SQLite for it: tags are JSON, and versions after 0.55 cast numbers among them."""
+    ((sign, content),) = rule.items()
+    if sign in ("all", "any"):
+        parts = [in_sqlite(part, as_number) for part in content]
+        joined = (" AND " if sign == "all" else " OR ").join(sql for sql, _ in parts)
+        return f"({joined})", [value for _, values in parts for value in values]
+    ((field, value),) = content.items()
+    tag = "CAST(atom AS REAL)" if as_number and field != "mood" else "atom"
+    sign = {"lt": "<", "gt": ">", "is": "="}[sign]
+    return f"EXISTS (SELECT 1 FROM json_tree(tags, '$.{field}') WHERE key = 'value' AND {tag} {sign} ?)", [value]
+
+
+@pytest.mark.parametrize(
+    ("where", "holds"),
+    [
+        ("valence < 0.35", lambda v, a: v < 350),
+        ("valence <= 0.35", lambda v, a: v <= 350),
+        ("valence > 0.3500", lambda v, a: v > 350),
+        ("0.35 <= valence", lambda v, a: v >= 350),
+        ("valence = 0.35", lambda v, a: v == 350),
+        ("valence < 0.3501", lambda v, a: v <= 350),
+        ("valence > 3.499e-1", lambda v, a: v >= 350),
+        ("valence >= 1", lambda v, a: v == 1000),
+        ("valence > -1", lambda v, a: True),
+        ("valence > -0", lambda v, a: v > 0),
+        ("valence < 10", lambda v, a: True),
+        ("valence in (0, 1)", lambda v, a: v in (0, 1000)),
+        ("valence between .3 and 0.35 or arousal > 0.9", lambda v, a: 300 <= v <= 350 or a > 900),
+    ],
+)
+def test_navidrome_finds_what_the_message_says(tmp_path, monkeypatch, where, holds):
+    """Whether its version compares tags as text or as numbers."""
+    monkeypatch.chdir(tmp_path)
+    values = [0, 0.0004, 0.001, 0.2996, 0.3, 0.3494, 0.3496, 0.35, 0.3504, 0.3506, 0.5, 0.9, 0.9004, 0.9996, 1]
+    pairs = [(v, a) for v in values for a in (0.1, 0.9, 0.9006)]
+    pq.write_table(table([(v, a, f"{i}.mp3") for i, (v, a) in enumerate(pairs)]), "s.parquet")
+    code, out, err = typed("playlist", "s.parquet", "--where", where, "--out", "x.nsp")
+    assert (code, err) == (0, "")
+    tagged = [(f"{v:.3f}", f"{a:.3f}") for v, a in pairs]
+    expected = [i for i, (v, a) in enumerate(tagged) if holds(round(float(v) * 1000), round(float(a) * 1000))]
+    assert f"rules, which {len(expected)} of {len(pairs)} tracks fulfil once tagged" in out
+    rules = json.loads(Path("x.nsp").read_text(encoding="utf-8"))
+    (rule,) = [{key: rules[key]} for key in ("all", "any") if key in rules]
+    with closing(sqlite3.connect(":memory:")) as server:
+        server.execute("CREATE TABLE media_file (id INTEGER, tags TEXT)")
+        for i, (valence, arousal) in enumerate(tagged):
+            tags = {"valence": [{"value": valence}], "arousal": [{"value": arousal}], "mood": [{"value": "calm"}]}
+            server.execute("INSERT INTO media_file VALUES (?, ?)", (i, json.dumps(tags)))
+        for as_number in (False, True):
+            sql, wanted = in_sqlite(rule, as_number)
+            found = server.execute(f"SELECT id FROM media_file WHERE {sql} ORDER BY id", wanted)
+            assert [i for (i,) in found] == expected
 
 
 @pytest.mark.parametrize(

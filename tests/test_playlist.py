@@ -228,6 +228,22 @@ NAMES = [
 
 
 @pytest.mark.parametrize("absolute", [False, True])
+def test_an_m3u_names_files_without_escapes(tmp_path, absolute):
+    """As servers read it that know no URI: a line is a path, beside the playlist where it is relative."""
+    (tmp_path / "lists").mkdir()
+    uris = [to_uri(tmp_path / "lists" / name) for name in ("#1.wav", "sub/#2.wav", *NAMES)]
+    pq.write_table(table([(0.1, 0.9, uri) for uri in uris]), tmp_path / "s.parquet")
+    target = tmp_path / "lists" / "l.m3u"
+    code, out, _ = typed("playlist", tmp_path / "s.parquet", "--out", target, *(["--absolute"] if absolute else []))
+    assert code == 0
+    lost = {"a\nb.wav", " a.wav"}
+    assert f"or one whose name no line can hold: {len(lost)}" in out
+    lines = [line for line in target.read_text(encoding="utf-8").split("\n") if line and not line.startswith("#")]
+    named = [os.path.normpath(target.parent / line) for line in lines]
+    assert named == [str(target.parent / n) for n in ("#1.wav", "sub/#2.wav", *NAMES) if n not in lost]
+
+
+@pytest.mark.parametrize("absolute", [False, True])
 def test_mpv_opens_every_name(tmp_path, absolute):
     if shutil.which("mpv") is None:
         pytest.skip("mpv is not installed")

@@ -1,23 +1,30 @@
 """A condition as a smart playlist for Navidrome (``.nsp``): rules, which its server applies to its own library.
 
-Its rules compare its own fields, and tags of the files that its settings (``Tags``, 0.55 and later) name; as numbers
-where their type is ``float``. So only comparisons of a dimension or the mood translate, with the tags of these names;
-percentiles, intervals and arithmetic do not. Of the operators, all versions know ``is``, ``gt`` and ``lt`` for tags
-(github.com/navidrome/navidrome, model/criteria): ``>=`` is ``gt`` or ``is``.
+Its rules compare its own fields, and tags of the files that its settings (``Tags``, 0.55 and later) name. So only
+comparisons of a dimension or the mood translate, with the tags of these names; percentiles, intervals and arithmetic do
+not. Of the operators, all versions know ``is``, ``gt`` and ``lt`` for tags (github.com/navidrome/navidrome,
+model/criteria): ``>=`` is ``gt`` or ``is``.
+
+Tags are text in its database (SQLite). Later versions cast those of type ``float``; 0.55 does not, and there every text
+is greater than every number (issue 4055). So a rule's value is text as well, with as many decimals as the tags have:
+between 0 and 1, such texts are in the order of their numbers, and beside a cast SQLite compares the numbers.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mer_ray.errors import InputError
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import dimensions_of
 from mer_ray.scoring.sql import mask, syntax_tree
+from mer_ray.scoring.tagging.fields import DECIMALS, number
 
 Rule = dict[str, Any]
 _OPERATORS = {
@@ -53,6 +60,15 @@ def smart_playlist(table: pa.Table, name: str, where: str | None, sort: str | No
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
+def as_tagged(table: pa.Table) -> pa.Table:
+    """Scores with the dimensions rounded as in the files' tags, which is what the rules compare."""
+    for d in dimensions_of(table.schema, "scores"):
+        values = np.asarray(table[d].to_numpy(zero_copy_only=False), float)
+        rounded = pa.array([float(number(value)) for value in values])
+        table = table.set_column(table.column_names.index(d), d, rounded)
+    return table
+
+
 def _rule(node: Rule, fields: tuple[str, ...]) -> Rule:
     kind = node["type"]
     if kind in _JOINED:
@@ -79,11 +95,16 @@ def _compared(signs: tuple[str, ...], column: Rule, constant: Rule, fields: tupl
         raise _refused(f"the comparison with {one_line(field, 40)}", fields)
     if is_text != (field == "mood") or (is_text and signs != ("is",)):
         raise _refused(f"this comparison of {field}", fields)
-    value = literal["text"].casefold() if is_text else float(literal["text"])
-    if isinstance(value, float) and not math.isfinite(value):
+    if not is_text and not math.isfinite(float(literal["text"])):
         raise _refused(f"{field} compared with {one_line(literal['text'], 40)}", fields)
+    value = literal["text"].casefold() if is_text else _decimal(literal["text"])
     rules = [{sign: {field: value}} for sign in signs]
     return rules[0] if len(rules) == 1 else {"any": rules}
+
+
+def _decimal(text: str) -> str:
+    whole, _, decimals = f"{(Decimal(text) + 0).normalize():f}".partition(".")  # + 0: -0 is 0
+    return f"{whole}.{decimals:0<{DECIMALS}}"
 
 
 def _refused(what: str, fields: tuple[str, ...]) -> InputError:

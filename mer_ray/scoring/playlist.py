@@ -1,8 +1,8 @@
 """A condition and a catalog's scores → a playlist that any player opens: extended M3U in UTF-8 (``.m3u8``).
 
 ``#EXTINF:SECONDS,ARTIST - TITLE`` as in RFC 8216, section 4.3.2.1, with whole seconds, and Winamp's -1 for an unknown
-length. ``.m3u`` is the same in MPD's form, whose reader decodes no URI. Also the scores of the chosen tracks as JSON
-lines (``.jsonl``), and rules for Navidrome (``.nsp``), see `navidrome`.
+length. ``.m3u`` is the same for readers that decode no URI: MPD, Jellyfin, MiniDLNA, Kodi. Also the scores of the
+chosen tracks as JSON lines (``.jsonl``), and rules for Navidrome (``.nsp``), see `navidrome`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def entry(uri: str, folder: Path, absolute: bool = False) -> str:
 
 
 def plain_entry(uri: str, folder: Path, absolute: bool = False) -> str:
-    """One address as MPD reads it: percent signs, ``?`` and colons as they are; empty where a line cannot hold it."""
+    """One address without escapes: percent signs, ``?`` and colons as they are; empty where a line cannot hold it."""
     if not is_local(uri):
         return entry(uri, folder, absolute)
     path = to_path(uri).expanduser().absolute()
@@ -156,9 +156,9 @@ def run(
     if target is not None and target.suffix.lower() == ".nsp":
         if is_arc or certain or marks:
             raise InputError("a .nsp file holds rules, and no list", "leave out --arc, --from, --to, --sure and --cues")
-        matching = len(choose(table, where, sort))
+        matching = len(choose(navidrome.as_tagged(table), where, sort))
         _write(navidrome.smart_playlist(table, target.stem, where, sort, limit), target)
-        return [f"{one_line(str(target))}: rules, which {matching:,} of {table.num_rows:,} tracks fulfil now"]
+        return [f"{one_line(str(target))}: rules, which {matching:,} of {table.num_rows:,} tracks fulfil once tagged"]
     rows = choose(table, where, sort, certain)
     unknown = list(filter(None, [display.unknown(table, where, sort)]))
     if len(rows) == 0:
@@ -197,7 +197,7 @@ def run(
         length = duration(float(seconds))
         remarks.insert(0, f"{one_line(str(target))}: {len(chosen):,} of {table.num_rows:,} tracks, {length}")
     if left_out:
-        why = ", or one whose name MPD cannot read" if plain else ""
+        why = ", or one whose name no line can hold" if plain else ""
         remarks.append(f"left out, as the table has no file for them{why}: {left_out:,}")
     if marks is not None:
         remarks.append(_write_cues(files, marks) + (f"; without a curve: {without:,}" if without else ""))
@@ -224,7 +224,7 @@ def _target(output: str) -> Path:
     if target.suffix.lower() not in SUFFIXES:
         raise InputError(
             f"--out {one_line(output)} must end in .m3u8, .m3u, .jsonl or .nsp",
-            ".m3u8 is for players, .m3u for MPD, .jsonl for programs, .nsp for Navidrome",
+            ".m3u8 is for players, .m3u for servers, .jsonl for programs, .nsp for Navidrome",
         )
     if not target.parent.is_dir():
         raise InputError(f"folder {one_line(str(target.parent))} for --out does not exist", "make it first")

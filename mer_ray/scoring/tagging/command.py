@@ -130,7 +130,7 @@ def tag_rows(
     seen = set[Path]()
     for row in rows:
         with tally.file():
-            wanted = {d.upper(): f"{row[d]:.3f}" for d in dimensions}
+            wanted = {d.upper(): fields.number(row[d]) for d in dimensions}
             wanted |= {"MODEL": row["model"]} if row["model"] else {}
             wanted |= {MOOD: row["mood"]} if row.get("mood") else {}
             if not row["uri"] or not is_local(row["uri"]) or has_credentials(row["uri"]):

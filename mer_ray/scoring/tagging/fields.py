@@ -24,6 +24,8 @@ from mer_ray.io.identity import one_line
 
 PREFIX = "MER_RAY_"
 MOOD = "MOOD"
+DECIMALS = 3
+"""Of numbers in tags: always as many, so that players that compare them as text find the same."""
 Values = dict[str, list[str] | None]
 """Key → its texts; None: there is no such field, or there shall be none."""
 
@@ -35,6 +37,11 @@ _ID3V1 = 128  # bytes at a file's end
 def require() -> None:
     """Raises MissingExtra where mutagen is not installed."""
     extras.require("tag")
+
+
+def number(value: float) -> str:
+    """A number as it stands in a tag."""
+    return f"{value:.{DECIMALS}f}"
 
 
 class FileTags:
