@@ -48,7 +48,7 @@ def test_names_come_from_ape_tags(tmp_path):
     (tmp_path / "b.wv").write_bytes(data + b"TAG".ljust(128, b"\0"))
     (tmp_path / "c.mp3").write_bytes(write(tmp_path / "x" / "c.mp3", tone()).read_bytes() + tag)
     (tmp_path / "d.wv").write_bytes(data[:-20] + b"\xff\xff\xff\x00" + data[-16:])  # announces more than the file has
-    (tmp_path / "e.wv").write_bytes(data[:-32] + footer[:12] + bytes([40, 0, 0, 0]) + footer[16:])  # less than its items
+    (tmp_path / "e.wv").write_bytes(data[:-32] + footer[:12] + bytes([40, 0, 0, 0]) + footer[16:])  # less
     shutil.rmtree(tmp_path / "x")
     found = [(t.artist, t.title, t.album) for t in folder.tracks(tmp_path) if isinstance(t, Track)]
     assert found == [("Björk", "Jóga", "Größe")] * 3 + [("", "d", None), ("", "e", None)]
