@@ -649,3 +649,11 @@ def test_each_row_of_a_manifest_is_a_score_a_failure_or_a_repetition(mer_ray, tm
     assert failed["4"][0] == "missing"
     others = sorted(message for i, (_, message) in failed.items() if i not in "34")
     assert [message.split(":")[0] for message in others] == [f"m.csv, row {n}" for n in (10, 4, 6, 7)]
+
+
+def test_a_manifest_without_files_and_a_workbook_say_what_to_do(mer_ray, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("m.csv").write_text("Datei;Artist;Title\na.mp3;A;T\n")
+    assert "m.csv has no column with the files: call it path; its columns are Datei," in refused(mer_ray, "m.csv")
+    Path("m.xlsx").write_bytes(b"PK\3\4" + bytes(99))
+    assert "save the workbook as CSV (UTF-8)" in refused(mer_ray, "m.xlsx")

@@ -210,13 +210,14 @@ def _listed(file: Path, scale: tuple[float, float], alone: bool) -> Iterator[Sou
 
 def _is_table(file: Path) -> bool:
     """Whether a file is a manifest or a table of frames, else audio. A manifest's suffix decides, unless the content is
-    audio; else the content decides."""
+    audio; else the content decides. Workbooks count, to be refused as manifests."""
+    named = (*manifest.SUFFIXES, *manifest.WORKBOOKS)
     try:
         if content.is_parquet(file):
             return True
-        return file.suffix.lower() in manifest.SUFFIXES and not content.is_audio(file)
+        return file.suffix.lower() in named and not content.is_audio(file)
     except OSError:
-        return file.suffix.lower() in manifest.SUFFIXES
+        return file.suffix.lower() in named
 
 
 def _described(file: Path) -> SourceResult:

@@ -39,6 +39,7 @@ from mer_ray.sources.manifest_columns import Columns
 from mer_ray.sources.manifest_curves import Curves
 from mer_ray.sources.manifest_labels import Labels, Scale, Values
 from mer_ray.sources.manifest_table import SUFFIXES as SUFFIXES
+from mer_ray.sources.manifest_table import WORKBOOKS as WORKBOOKS
 from mer_ray.sources.manifest_table import Row, Table, open_table
 from mer_ray.sources.source import Stored, TrackSource
 
@@ -64,6 +65,11 @@ def tracks(
     """
     file, own = Path(manifest).expanduser(), tuple(dimensions)
     table, names = _opened(file, own)
+    if to_score and not names.at.keys() & {"path", "uri"}:
+        raise InputError(
+            f"manifest {file} has no column with the files",
+            f"call it path; its columns are {one_line(', '.join(table.names), 200)}",
+        )
     if not to_score:
         _survey(file, scale, own).labels.check(f"manifest {file}")
     for n, row in table.rows():
