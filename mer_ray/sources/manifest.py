@@ -65,12 +65,9 @@ def tracks(
     """
     file, own = Path(manifest).expanduser(), tuple(dimensions)
     table, names = _opened(file, own)
-    if to_score and not names.at.keys() & {"path", "uri"}:
-        raise InputError(
-            f"manifest {file} has no column with the files",
-            f"call it path; its columns are {one_line(', '.join(table.names), 200)}",
-        )
-    if not to_score:
+    if to_score:
+        names.require_files(file)
+    else:
         _survey(file, scale, own).labels.check(f"manifest {file}")
     for n, row in table.rows():
         where, own_id = f"{file.name}, row {n}", None
