@@ -484,3 +484,13 @@ def test_a_file_that_only_got_tags_is_not_scored_again(mer_ray, tmp_path, target
     path.write_bytes(tagged)  # from a backup: mer-ray has written it, but not of the version that is scored now
     assert "has changed since it was scored" in mer_ray("tag", target)[2]
     assert "1 changed" in mer_ray(*again)[1]
+
+
+def test_undoing_in_a_copy_of_other_audio_does_not_hide_that(mer_ray, tmp_path):
+    path, target = made(tmp_path, "a.flac"), tmp_path / "s.parquet"
+    again = ("score", path, "--model", "light", "--out", target)
+    assert mer_ray(*again)[0] == mer_ray("tag", target)[0] == 0
+    quieter = sounds.ffmpeg(path, tmp_path / "b.flac", "-af", "volume=0.5")  # keeps the tags
+    path.write_bytes(quieter.read_bytes())
+    assert "1 files restored" in mer_ray("tag", "--undo", f"{target}.tags.jsonl")[1]
+    assert "1 changed" in mer_ray(*again)[1]

@@ -166,7 +166,8 @@ def _tag_one(
         return
     path, state = rewrite.found(real)
     uri = to_uri(path)
-    _check_version(path, state, row, log.made_of(uri, row["sha256"]), tally)
+    own = log.made_of(uri, row["sha256"]) | log.made_of(uri, None)
+    _check_version(path, state, row, own, tally)
     if not dry_run:
         former = {key: before.get(key) for key in after}
         created = sorted(tags.others()) if tags.created else None
@@ -214,6 +215,7 @@ def _undo_one(uri: str, former: Former, log: Log, tally: Tally, dry_run: bool, k
     if after and not dry_run:
         expected = before | after
         is_empty = all(values is None for values in expected.values())
+        scored = log.scored_of(uri, file_digest(path))
         has_own = former.created is None or not {*tags.others()} <= {*former.created}
 
         def change(copy: FileTags) -> None:
@@ -223,7 +225,7 @@ def _undo_one(uri: str, former: Former, log: Log, tally: Tally, dry_run: bool, k
                 copy.write(after)
 
         def commit(sha256: str) -> None:
-            log.write(undoing=uri, sha256=sha256)
+            log.write(undoing=uri, sha256=sha256, scored=scored)
 
         rewrite.replace(path, state, change, expected, _announce(log), commit, keep_mtime)
     if not dry_run:

@@ -3,10 +3,10 @@
     {"temporary": URI}                      a copy that is being made; removed later, if a kill has left it
     {"uri": URI, "former": {KEY: [TEXT] or null}, "wrote": {...}, "created": [KEY] or null, "sha256": ...,
         "scored": ...}
-    {"undoing": URI, "sha256": ...}, {"undone": URI}
+    {"undoing": URI, "sha256": ..., "scored": ...}, {"undone": URI}
 
 sha256: of the file as mer-ray wrote it. scored: SHA-256 of the version that the scores are of, which has the same
-audio; missing in logs of earlier versions, null where the scores do not say it. created: if there was no tag before,
+audio; missing in logs of earlier versions, null where that is not known. created: if there was no tag before,
 the other fields that the new one has (from an ID3v1 tag).
 """
 
@@ -96,7 +96,7 @@ class Log:
         uri = line["undoing"] if "undoing" in line else line["uri"]
         if "uri" in line:
             self._scored[uri] = line.get("scored") or ""
-        self._made.setdefault((uri, self._scored.get(uri, "")), set()).add(line["sha256"])
+        self._made.setdefault((uri, line.get("scored") or ""), set()).add(line["sha256"])
         if "uri" in line:
             if not (line["created"] is None or _are_texts(line["created"])):
                 raise ValueError(line)
@@ -109,8 +109,16 @@ class Log:
         return None
 
     def made_of(self, uri: str, scored: str | None) -> set[str]:
-        """SHA-256 of all versions of a file that mer-ray made of the scored one: they differ in tags only."""
-        return self._made.get((uri, scored or ""), set()) | self._made.get((uri, ""), set())
+        """SHA-256 of all versions that mer-ray made of the scored one, which differ from it in tags only.
+
+        scored: None for those of which it is not known what they were made of.
+        """
+        return self._made.get((uri, scored or ""), set())
+
+    def scored_of(self, uri: str, sha256: str) -> str | None:
+        """The scored version that this one was made of, if it is the last one that was tagged; else None."""
+        scored = self._scored.get(uri)
+        return scored if scored and sha256 in {scored, *self.made_of(uri, scored)} else None
 
     def write(self, durable: bool = True, **line: Any) -> None:
         """Append a line. durable: wait until it is on disk. Raises WorkspaceError, which ends the command."""
