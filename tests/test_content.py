@@ -127,6 +127,9 @@ def test_what_a_shop_encrypted_is_not_decoded_to_noise(tmp_path):
     sold = tmp_path / "x.m4p"
     sold.write_bytes(data.replace(b"ftypM4A ", b"ftypM4P ").replace(b"mp4a", b"drms"))
     assert failed(sold).reason == "protected"
+    key = "0123456789abcdef" * 2
+    options = ("-f", "mp4", "-encryption_scheme", "cenc-aes-ctr", "-encryption_key", key, "-encryption_kid", key)
+    assert failed(sounds.ffmpeg(song, tmp_path / "streamed.m4a", "-c", "copy", *options)).reason == "protected"
     sold.write_bytes(data.replace(b"ftypM4A ", b"ftypM4P "))
     assert check(sold).duration_s == pytest.approx(2.0, abs=0.1)
     wma = sounds.ffmpeg(tmp_path / "x.wav", tmp_path / "x.wma").read_bytes()
@@ -135,6 +138,13 @@ def test_what_a_shop_encrypted_is_not_decoded_to_noise(tmp_path):
     assert failed(tmp_path / "sold.wma").reason == "protected"
     (tmp_path / "free.wma").write_bytes(wma)
     assert check(tmp_path / "free.wma").duration_s == pytest.approx(2.0, abs=0.1)
+
+
+def test_a_copy_that_broke_off_before_its_index_says_so(tmp_path):
+    song = sounds.ffmpeg(sounds.write(tmp_path / "x.wav", sounds.noise(2.0)), tmp_path / "x.m4a", "-c:a", "aac")
+    (tmp_path / "half.m4a").write_bytes(song.read_bytes()[: song.stat().st_size // 2])
+    error = failed(tmp_path / "half.m4a")
+    assert (error.reason, "its index (moov) is missing" in error.message) == ("corrupt", True)
 
 
 def test_a_film_without_sound_says_so(tmp_path):

@@ -34,8 +34,27 @@ def test_passages_lie_within_the_track(points, hop_s, seconds, duration_s):
     for cue in cues:
         assert 0 <= cue.start_s < cue.end_s <= end
         assert cue.end_s - cue.start_s <= max(hop_s, seconds + hop_s / 2) + 1e-9
-    calm, tense = cues
-    assert tense.arousal >= calm.arousal - 0.2 or tense.valence <= calm.valence
+    calm, tense = sorted(cues, key=lambda cue: cue.start_s)
+    assert calm.end_s <= tense.start_s + 1e-9 or math.ceil(end / hop_s - 1e-6) == 1
+
+
+@given(st.lists(st.tuples(unit, unit), min_size=2, max_size=30), st.integers(1, 20))
+def test_passages_are_the_best_pair_that_does_not_overlap(points, seconds):
+    plane = np.array(points)
+    width = max(1, min(seconds, len(plane) // 2))
+    means = [plane[i : i + width].mean(0) for i in range(len(plane) - width + 1)]
+    to_calm, to_tense = (np.array([math.cos(a), math.sin(a)]) for a in np.radians([316, 93]))
+    pairs = ((a, b) for i, a in enumerate(means) for j, b in enumerate(means) if abs(i - j) >= width)
+    calm, tense = passages(plane, 1.0, seconds)
+    found = to_calm @ [calm.valence, calm.arousal] + to_tense @ [tense.valence, tense.arousal]
+    assert found == pytest.approx(max(a @ to_calm + b @ to_tense for a, b in pairs), abs=1e-6)
+
+
+def test_where_valence_and_arousal_rise_together_one_passage_is_not_both():
+    plane = np.full((40, 2), 0.45)
+    plane[20:] = 0.65, 0.6
+    cues = passages(plane, 1.0, 20.0, 40.0)
+    assert [(c.word, c.start_s, c.end_s) for c in cues] == [("calm", 0, 20), ("tense", 20, 40)]
 
 
 def test_a_planted_passage_is_found():

@@ -8,7 +8,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from sounds import broken_link, empty, hostile_names, noise, text, tone, truncated, write
+from sounds import broken_link, empty, ffmpeg, hostile_names, noise, text, tone, truncated, write
 
 from mer_ray.errors import InputError, TrackError
 from mer_ray.io.address import to_path
@@ -35,6 +35,23 @@ def test_names_come_from_the_files_own_tags(tmp_path):
     assert isinstance(track, Track)
     assert (track.artist, track.title, track.album, track.uri) == ("Björk", "Jóga (live)", "Homogenic", str(path))
     assert track.id == track_id("bjork", "JOGA (LIVE)", "homogenic")
+
+
+def test_names_come_from_ape_tags(tmp_path):
+    wave = write(tmp_path / "x" / "x.wav", tone())
+    names = (word for name in ("artist=Björk", "title=Jóga", "album=Größe") for word in ("-metadata", name))
+    tagged = ffmpeg(wave, tmp_path / "a.wv", *names)
+    data = tagged.read_bytes()
+    footer = data[-32:]
+    assert footer.startswith(b"APETAGEX")
+    tag = data[-int.from_bytes(footer[12:16], "little") - 32 :]
+    (tmp_path / "b.wv").write_bytes(data + b"TAG".ljust(128, b"\0"))
+    (tmp_path / "c.mp3").write_bytes(write(tmp_path / "x" / "c.mp3", tone()).read_bytes() + tag)
+    (tmp_path / "d.wv").write_bytes(data[:-20] + b"\xff\xff\xff\x00" + data[-16:])  # announces more than the file has
+    (tmp_path / "e.wv").write_bytes(data[:-32] + footer[:12] + bytes([40, 0, 0, 0]) + footer[16:])  # less
+    shutil.rmtree(tmp_path / "x")
+    found = [(t.artist, t.title, t.album) for t in folder.tracks(tmp_path) if isinstance(t, Track)]
+    assert found == [("Björk", "Jóga", "Größe")] * 3 + [("", "d", None), ("", "e", None)]
 
 
 @pytest.mark.parametrize("frames", [{}, {"TIT2": "Only a title"}, {"TPE1": "Only an artist"}])

@@ -201,14 +201,15 @@ def test_bad_tags(value):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_labels_on_a_declared_scale(tmp_path, suffix):
     rows = [
-        {"artist": "A", "title": str(i), "valence": v, "arousal": 5, "dominance": 9} for i, v in enumerate([1, 3, 9])
+        {"artist": "A", "title": str(i), "path": f"{i}.mp3", "valence": v, "arousal": 5, "dominance": 9}
+        for i, v in enumerate([1, 3, 9])
     ]
     file = WRITERS[suffix](tmp_path / f"m{suffix}", rows)
     assert [label_of(t) for t in good(file, scale=(1.0, 9.0))] == [(0, 0.5, 1), (0.25, 0.5, 1), (1, 0.5, 1)]
     for refuse in (manifest.check, lambda file: list(manifest.tracks(file))):
         with pytest.raises(InputError, match=r"valence runs from 1 to 9, outside in 2 of 3.*collect\.scale=\[1,9\]"):
             refuse(file)
-    assert [label_of(t) for t in manifest.tracks(file, labels=False)] == [None] * 3
+    assert [label_of(t) for t in manifest.tracks(file, to_score=True)] == [None] * 3
 
 
 BAD = [

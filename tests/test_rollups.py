@@ -41,7 +41,7 @@ def test_albums_and_folders():
     one = found["album", "A – One"]
     assert (one["n"], one["duration_s"], one["in_distribution"]) == (2, 60.0, 0.5)
     np.testing.assert_allclose([one["mean_valence"], one["sd_valence"]], [0.3, 0.1])
-    np.testing.assert_allclose([one["lower_valence"], one["upper_valence"]], [0.22, 0.38])
+    np.testing.assert_allclose([one["p10_valence"], one["p90_valence"]], [0.22, 0.38])
     assert found["folder", "/m/a"]["n"] == 2
     assert found["album", "B – One"]["in_distribution"] is None
     assert found["album", "B – One"]["sd_valence"] == 0
@@ -54,7 +54,7 @@ def test_albums_have_columns_of_the_dimensions_of_their_scores(dimensions):
     types = pa.schema([scores_schema(dimensions).field(c) for c in columns])
     made = rollups(pa.Table.from_pylist([dict(zip(columns, r, strict=True)) for r in rows], schema=types), dimensions)
     assert made.schema.equals(schema(dimensions), check_metadata=True)
-    of_dimensions = [f"{s}_{d}" for d in dimensions for s in ("mean", "sd", "lower", "upper")]
+    of_dimensions = [f"{s}_{d}" for d in dimensions for s in ("mean", "sd", "p10", "p90")]
     assert made.column_names == ["kind", "name", "n", "duration_s", *of_dimensions, "in_distribution"]
     assert made.to_pylist()[0][f"mean_{dimensions[-1]}"] == pytest.approx(0.3)
 
@@ -70,6 +70,6 @@ def test_each_group_is_what_numpy_says(rows):
         assert (row["n"], row["duration_s"]) == (len(values), 2.0 * len(values))
         for d, x in (("valence", values), ("arousal", 1 - values)):
             expected = [x.mean(), x.std(), *np.quantile(x, [0.1, 0.9])]
-            found = [row[f"{s}_{d}"] for s in ("mean", "sd", "lower", "upper")]
+            found = [row[f"{s}_{d}"] for s in ("mean", "sd", "p10", "p90")]
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
         assert row["in_distribution"] == (np.mean(known) if known else None)

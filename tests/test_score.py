@@ -629,3 +629,31 @@ def test_more_lost_tracks_than_allowed_end_with_exit_code_3_after_all_is_written
     code, _, err = mer_ray(*arguments, "--max-lost", 2)
     assert code == 2
     assert "max_lost" in err
+
+
+def test_each_row_of_a_manifest_is_a_score_a_failure_or_a_repetition(mer_ray, tmp_path, monkeypatch):
+    """Failures have the user's own id where it is free, and else one of the row's: none hides behind a scored row."""
+    monkeypatch.chdir(tmp_path)
+    a, b = write_tunes(tmp_path, 2, seconds=1.2)
+    lines = [f"1;{a}", f"1;{a}", f"2;{b}", "2;", "3;", "3;", "3;C:\\b.mp3", "4;gone.mp3", "4;gone.mp3", ";"]
+    rows = "".join(f"{line};Ä;T\n" for line in lines)
+    Path("m.csv").write_text(f"ID;File Path;Artist;Title\n{rows}", encoding="utf-8-sig")
+    code, out, err = mer_ray("score", "m.csv", "--out", "s.parquet")
+    assert (code, err) == (0, ""), out + err
+    assert "2 tracks · 6 failed" in out
+    assert "listed more than once: 2; each file is scored once" in out
+    assert set(pq.read_table("s.parquet")["track_id"].to_pylist()) == {"1", "2"}
+    failed = {f["track_id"]: (f["reason"], f["message"]) for f in pq.read_table("s.failures.parquet").to_pylist()}
+    assert len(failed) == 6
+    assert failed["3"] == ("no_audio", "m.csv, row 5: Ä – T has no path or uri")
+    assert failed["4"][0] == "missing"
+    others = sorted(message for i, (_, message) in failed.items() if i not in "34")
+    assert [message.split(":")[0] for message in others] == [f"m.csv, row {n}" for n in (10, 4, 6, 7)]
+
+
+def test_a_manifest_without_files_and_a_workbook_say_what_to_do(mer_ray, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("m.csv").write_text("Datei;Artist;Title\na.mp3;A;T\n")
+    assert "m.csv has no column with the files: call it path; its columns are Datei," in refused(mer_ray, "m.csv")
+    Path("m.xlsx").write_bytes(b"PK\3\4" + bytes(99))
+    assert "save the workbook as CSV (UTF-8)" in refused(mer_ray, "m.xlsx")

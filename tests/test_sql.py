@@ -166,6 +166,17 @@ def test_nulls_text_and_what_cannot_be_computed(expression, holds):
     assert found.tolist() == [bool(h) for h in holds]
 
 
+@pytest.mark.parametrize("typed", ["Größe", "GRÖSSE", "Gro\u0308ße"])
+def test_an_accent_is_the_same_however_it_is_encoded(typed):
+    """As one character, or as macOS writes it into names: a letter and a mark."""
+    named = pa.Table.from_pylist(
+        [r | {"title": t} for r, t in zip(ROWS, ["Gro\u0308ße", "Größe", "x"], strict=True)], SCHEMA
+    )
+    for condition in (f"title = '{typed}'", f"title like '%{typed[1:]}%'", f"'{typed}' in title"):
+        assert mask(condition, named).tolist() == [True, True, False]
+    assert mask(f"regexp_matches(title, '^{typed[:-2]}')", named).tolist() == [True, True, False]
+
+
 def test_what_is_not_finite_is_not_known():
     odd = table().set_column(table().column_names.index("novelty"), "novelty", pa.array([np.nan, np.inf, 0.7]))
     assert mask("novelty > 0.5", odd).tolist() == [False, False, True]

@@ -468,3 +468,29 @@ def test_tagging_does_not_feed_on_itself(mer_ray, tmp_path):
     assert (after.artist, after.title, after.album, after.key) == (before.artist, before.title, before.album, None)
     assert not after.tags
     assert np.isfinite(sounds.decode(path)[0]).all()
+
+
+@pytest.mark.parametrize("target", ["s.parquet", "folder"])
+def test_a_file_that_only_got_tags_is_not_scored_again(mer_ray, tmp_path, target):
+    path, target = made(tmp_path, "a.flac"), tmp_path / target
+    again = ("score", path, "--model", "light", "--out", target)
+    assert mer_ray(*again)[0] == 0
+    for change in (("tag", target), ("tag", "--undo", f"{target}.tags.jsonl"), ("tag", target)):
+        assert "1 files" in mer_ray(*change)[1]
+        assert "1 tracks · nothing new, found everything done" in mer_ray(*again)[1]
+    tagged = path.read_bytes()
+    sounds.write(path, sounds.tone(440, 1.0, 44_100), 44_100)
+    assert "1 changed" in mer_ray(*again)[1]
+    path.write_bytes(tagged)  # from a backup: mer-ray has written it, but not of the version that is scored now
+    assert "has changed since it was scored" in mer_ray("tag", target)[2]
+    assert "1 changed" in mer_ray(*again)[1]
+
+
+def test_undoing_in_a_copy_of_other_audio_does_not_hide_that(mer_ray, tmp_path):
+    path, target = made(tmp_path, "a.flac"), tmp_path / "s.parquet"
+    again = ("score", path, "--model", "light", "--out", target)
+    assert mer_ray(*again)[0] == mer_ray("tag", target)[0] == 0
+    quieter = sounds.ffmpeg(path, tmp_path / "b.flac", "-af", "volume=0.5")  # keeps the tags
+    path.write_bytes(quieter.read_bytes())
+    assert "1 files restored" in mer_ray("tag", "--undo", f"{target}.tags.jsonl")[1]
+    assert "1 changed" in mer_ray(*again)[1]

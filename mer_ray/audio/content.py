@@ -106,9 +106,8 @@ _ASF_ENCRYPTED = (
 )
 """The identifiers of the objects "content encryption" and "extended content encryption"."""
 
-_BRANDS = (b"M4P ", b"M4VP", b"aax ", b"aaxc")
-_ENCRYPTED = (b"drms", b"drmi", b"aavd")
-"""Of MP4: brands and sample entries of encrypted files."""
+_ENCRYPTED = (b"drms", b"drmi", b"aavd", b"enca")
+"""Sample entries of encrypted MP4: of iTunes, of Audible, and of Common Encryption (ISO/IEC 23001-7)."""
 
 
 def refused(file: Path) -> TrackError | None:
@@ -141,6 +140,10 @@ def looks_like(file: Path) -> str:
                 if any(block):
                     return "it begins with zeros, as after a download or a copy that broke off"
             return "it is filled with zeros, as after a download or a copy that broke off"
+    if head[4:8] == b"ftyp":
+        with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            start, end = _box(data, b"moov")
+        return "" if end > start else "its index (moov) is missing, as after a download or a copy that broke off"
     what = _text_kind(head)
     return f"it is {what}, no audio" if what else ""
 
@@ -204,10 +207,29 @@ def _is_encrypted(file: Path, head: bytes) -> bool:
         return True
     if head.startswith(_ASF):
         return any(mark in head for mark in _ASF_ENCRYPTED)
-    if head[4:8] != b"ftyp" or head[8:12] not in _BRANDS:
+    if head[4:8] != b"ftyp":
         return False
     with file.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return any(data.find(mark) >= 0 for mark in _ENCRYPTED)
+        start, end = _box(data, b"moov")
+        # b"stsd", version and flags, number of entries, size of the first one, its type
+        while (at := data.find(b"stsd", start, end)) >= 0:
+            if data[at + 16 : at + 20] in _ENCRYPTED:
+                return True
+            start = at + 4
+    return False
+
+
+def _box(data: mmap.mmap, name: bytes) -> tuple[int, int]:
+    """The first and last byte of an MP4 file's first box of that name, empty without one."""
+    at = 0
+    while at + 16 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "big")
+        if size < 8:  # 1: the size is in the next 8 bytes after the name; 0: to the end of the file
+            size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else len(data) - at
+        if data[at + 4 : at + 8] == name:
+            return at, min(at + size, len(data))
+        at += max(size, 8)
+    return len(data), len(data)
 
 
 _AUDIO = (

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from mer_ray.audio import ape_tag
 from mer_ray.io.address import to_uri
 from mer_ray.io.identity import file_digest, one_line
 from mer_ray.io.track import Track
@@ -39,6 +40,17 @@ def describe(path: Path, root: Path | None = None, known: Callable[[Track], str 
 
 
 def _tags(path: Path) -> tuple[str, str, str]:
+    """(artist, title, album), empty where unknown. Raises OSError."""
+    found = _usual(path)
+    if not any(found):
+        own = ape_tag.texts(path)
+        found = own.get("artist", ""), own.get("title", ""), own.get("album", "")
+    artist, title, album = map(one_line, found)
+    return artist, title, album
+
+
+def _usual(path: Path) -> tuple[str, str, str]:
+    """ID3, Vorbis comments, and the tags of MP4, ASF, WAV and AIFF."""
     from tinytag import TinyTag, TinyTagException, UnsupportedFormatError
 
     try:
@@ -47,6 +59,6 @@ def _tags(path: Path) -> tuple[str, str, str]:
                 tags = TinyTag.get(file_obj=file, tags=True, duration=False)
         except UnsupportedFormatError:
             tags = TinyTag.get(path, tags=True, duration=False)
-        return one_line(tags.artist or ""), one_line(tags.title or ""), one_line(tags.album or "")
+        return tags.artist or "", tags.title or "", tags.album or ""
     except (TinyTagException, ValueError, LookupError, ArithmeticError):
         return "", "", ""  # damaged tags: the audio may be usable

@@ -42,10 +42,11 @@ class Catalog:
     """Files and tables to score. The rows are in a temporary file: in memory, a million files would take a gigabyte.
 
     Attributes:
-        failed: Rows of ``failures``.
+        failed: Rows of ``failures``, once `close` was called.
         tables: Parquet files with frames.
         folders: Folders that were searched and could be read completely.
         skipped: Files that a search of folders ignored.
+        again: How many of what was added had been added before: the same file of the same id.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,9 @@ class Catalog:
         self.tables: list[str] = []
         self.folders: list[str] = []
         self.skipped = walk.Skipped()
+        self.again = 0
         self._ids, self._files = Ids(), Ids()
+        self._unusable: list[tuple[Track, TrackError]] = []
         self._pending: list[dict[str, Any]] = []
         self._file = tempfile.TemporaryFile(prefix="mer-ray-")  # noqa: SIM115  the system deletes it when this process ends
         weakref.finalize(self, self._file.close)
@@ -70,11 +73,25 @@ class Catalog:
         if len(self._pending) == _BATCH:
             self._flush()
 
+    def refuse(self, track: Track, error: TrackError) -> None:
+        """Add what cannot be scored. It becomes a failure of the user's own id, where no other row has that."""
+        self._unusable.append((track, error))
+
     def close(self) -> None:
         """End adding, so that `windows` may be called."""
         self._flush()
         self._writer.close()
+        known = {row["track_id"] for row in self.failed}
+        for track, error in self._unusable:
+            own = track.own_id if track.own_id not in self._ids and track.own_id not in known else None
+            known.add(row_id := own or track.key or file_id(track.uri or track.id))
+            self.failed.append(failure("score", row_id, error.reason, error.message, error.transient))
         self.tables = list(dict.fromkeys(self.tables))
+
+    def notes(self) -> list[str]:
+        """What was added again, and what a search of folders ignored; each in a line."""
+        again = f"listed more than once: {self.again:,}; each file is scored once, under its first names"
+        return [again] * (self.again > 0) + [str(self.skipped)] * bool(self.skipped)
 
     def windows(self, rows: int) -> Iterator[pa.Table]:
         """Rows with the columns of `SCHEMA`, so many at a time."""
@@ -86,6 +103,7 @@ class Catalog:
         rows = pa.Table.from_pylist(self._pending, schema=SCHEMA)
         new, another = self._ids.add(rows["track_id"]), self._files.add([file_id(r["uri"]) for r in self._pending])
         self._writer.write_table(rows.filter(pa.array(new)))
+        self.again += int(np.sum(~new & ~another))
         for i in np.flatnonzero(~new & another):
             message = f"{one_line(rows['uri'][i].as_py(), 300)} has the track_id of another file, {rows['track_id'][i]}"
             self.failed.append(failure("score", file_id(rows["uri"][i].as_py()), "duplicate", message))
@@ -102,7 +120,7 @@ def find(paths: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catal
         for path in paths:
             try:
                 for item in _look(path, scale, catalog, len(paths) == 1):
-                    _take(path, item, catalog)
+                    _take(item, catalog)
             except walk.NoAudio as error:  # a folder of covers, among other paths
                 nothing.append(error)
                 catalog.skipped.add(walk.EMPTY, path)
@@ -116,14 +134,12 @@ def find(paths: Sequence[str], scale: tuple[float, float] = (0.0, 1.0)) -> Catal
     return catalog
 
 
-def _take(path: str, item: SourceResult, catalog: Catalog) -> None:
+def _take(item: SourceResult, catalog: Catalog) -> None:
     track, error = item if isinstance(item, tuple) else (item, None)
     if track.uri and address.has_credentials(track.uri):
         error = TrackError("credentials", f"{address.shown(track.uri)} {address.EXPOSED}")
-    if error is None and track.uri is None:
-        error = TrackError("no_audio", f"{path}: {track.artist} – {track.title} has no path or uri")
     if error is not None:
-        catalog.failed.append(failure("score", track.id, error.reason, error.message, error.transient))
+        catalog.refuse(track, error)
     else:
         catalog.add(_row(track))
 
@@ -184,7 +200,7 @@ def _look(text: str, scale: tuple[float, float], catalog: Catalog, alone: bool) 
 def _listed(file: Path, scale: tuple[float, float], alone: bool) -> Iterator[SourceResult]:
     """The tracks of a manifest. If it is unusable, and one of several paths, it becomes a failure."""
     try:
-        yield from manifest.tracks(file, scale, labels=False)
+        yield from manifest.tracks(file, scale, to_score=True)
     except InputError as error:
         if alone:
             raise
@@ -194,13 +210,14 @@ def _listed(file: Path, scale: tuple[float, float], alone: bool) -> Iterator[Sou
 
 def _is_table(file: Path) -> bool:
     """Whether a file is a manifest or a table of frames, else audio. A manifest's suffix decides, unless the content is
-    audio; else the content decides."""
+    audio; else the content decides. Workbooks count, to be refused as manifests."""
+    named = (*manifest.SUFFIXES, *manifest.WORKBOOKS)
     try:
         if content.is_parquet(file):
             return True
-        return file.suffix.lower() in manifest.SUFFIXES and not content.is_audio(file)
+        return file.suffix.lower() in named and not content.is_audio(file)
     except OSError:
-        return file.suffix.lower() in manifest.SUFFIXES
+        return file.suffix.lower() in named
 
 
 def _described(file: Path) -> SourceResult:

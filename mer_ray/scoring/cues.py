@@ -1,8 +1,10 @@
 """Where in a track: its calmest and its most tense passage, as a CSV file or as labels for Audacity.
 
-A passage is a stretch of the curve of ``scores``, at most half of its track. The calmest is the one whose means of
-valence and arousal lie farthest in the direction of "calm" of `standing.ANGLES`, the most tense that of "tense". They
-compare a track with itself, so both may be calm for the catalog: the means stand beside them.
+A passage is a stretch of the curve of ``scores``, at most half of its track. Of all pairs of passages that do not
+overlap, the calmest and the most tense are those whose means of valence and arousal lie farthest in the directions of
+"calm" and "tense" of `standing.ANGLES`, both together. (Each by itself would often be the same: where valence and
+arousal rise together, the most aroused passage is the farthest in both directions.) They compare a track with itself,
+so both may be calm for the catalog: the means stand beside them.
 
 Audacity's labels (a line each: start, end, text, with tabs between) belong to one track. So they are files of a folder:
 ``--cues marks.txt`` makes the folder ``marks`` with a file for each track, in the list's order.
@@ -13,6 +15,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +59,8 @@ class Cue:
 def passages(plane: np.ndarray, hop_s: float, seconds: float = SECONDS, duration_s: float | None = None) -> list[Cue]:
     """The calmest and the most tense passage; of equal ones the first. None where the curve is empty or not finite.
 
+    They do not overlap, but in a curve of a single point, which is both.
+
     Args:
         plane: (n, 2) valence and arousal; point i is at (i + 1/2) hops.
         hop_s: Seconds between two points.
@@ -74,13 +79,27 @@ def passages(plane: np.ndarray, hop_s: float, seconds: float = SECONDS, duration
     width = max(1, min(round(seconds / hop_s), n // 2))
     sums = np.concatenate([np.zeros((1, 2)), np.cumsum(plane, axis=0, dtype=np.float64)])
     means = (sums[width:] - sums[:-width]) / width
+    angles = np.radians([standing.ANGLES[word] for word in WORDS])
+    calm, tense = np.round(means @ [np.cos(angles), np.sin(angles)], 9).T.tolist()
+    pair = (0, 0) if n == 1 else _apart(calm, tense, width)
     out = []
-    for word in WORDS:
-        angle = np.radians(standing.ANGLES[word])
-        i = int(np.argmax(np.round(means @ [np.cos(angle), np.sin(angle)], 9)))
+    for word, i in zip(WORDS, pair, strict=True):
         valence, arousal = means[i].tolist()
         out.append(Cue(word, i * hop_s, min((i + width) * hop_s, end), valence, arousal))
     return out
+
+
+def _apart(calm: list[float], tense: list[float], width: int) -> tuple[int, int]:
+    """(i, j), at least ``width`` apart, with the largest calm[i] + tense[j]; more than ``width`` numbers in each."""
+    found, best = (0, width), -math.inf
+    i = j = 0  # of the largest calm and tense so far, ``width`` before k
+    for k in range(width, len(calm)):
+        i = k - width if calm[k - width] > calm[i] else i
+        j = k - width if tense[k - width] > tense[j] else j
+        for pair in ((i, k), (k, j)):
+            if (both := calm[pair[0]] + tense[pair[1]]) > best:
+                found, best = pair, both
+    return found
 
 
 def make(scores: str, chosen: pa.Table, target: Path, seconds: float = SECONDS) -> tuple[dict[str, bytes], int]:
@@ -154,4 +173,4 @@ def _csv(table: pa.Table) -> bytes:
 
 def _file_name(text: str) -> str:
     """A title as a part of a file's name: letters, digits, blanks, - and _ only; at most 60 characters."""
-    return re.sub(r"\s+", " ", _UNSAFE.sub(" ", text)).strip()[:60]
+    return re.sub(r"\s+", " ", _UNSAFE.sub(" ", unicodedata.normalize("NFC", text))).strip()[:60]

@@ -4,7 +4,7 @@ whose path or names were replaced in an edited manifest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from mer_ray.errors import InputError
 from mer_ray.io import address
-from mer_ray.io.address import to_path
+from mer_ray.io.address import to_path, to_uri
 from mer_ray.io.identity import file_digest, one_line
 from mer_ray.io.ids import Ids, hashed, lookup
 from mer_ray.scoring import scores_table
@@ -49,7 +49,11 @@ class Void:
 
 
 def find(
-    scores: Iterable[pa.Table], listed: Iterable[pa.Table], folders: Sequence[str], keep_gone: bool = False
+    scores: Iterable[pa.Table],
+    listed: Iterable[pa.Table],
+    folders: Sequence[str],
+    keep_gone: bool = False,
+    made_of: Callable[[str, str], set[str]] = lambda uri, sha256: set(),
 ) -> Void:
     """Find outdated scores. Takes 40 bytes of memory a listed file.
 
@@ -60,6 +64,7 @@ def find(
         listed: The present files, with uri, size and mtime_ms.
         folders: The searched ones: a file below one of them that is not listed is gone.
         keep_gone: Do not report files that are gone.
+        made_of: Gives the versions of a file, by SHA-256, that differ from the scored one in tags only.
     """
     there = _Listed(listed)
     roots = tuple(f"{folder.rstrip('/')}/" for folder in folders)
@@ -74,7 +79,7 @@ def find(
                 void.changed += 1
             elif index is not None:
                 void.unknown += not versioned and there.states[index] != _NOTHING
-                differs = versioned and there.states[index] != _hash(_state(row)) and not _has_same_bytes(row)
+                differs = versioned and there.states[index] != _hash(_state(row)) and not _has_same_audio(row, made_of)
                 void.changed += differs
             elif there.has(row):
                 # A score from a table of frames has no version, and its file may be listed, too.
@@ -113,11 +118,14 @@ def keep_others(
         )
 
 
-def _has_same_bytes(row: dict[str, Any]) -> bool:
-    """Whether a file's bytes are the same, though its modification time differs."""
-    path = to_path(row["uri"])
+def _has_same_audio(row: dict[str, Any], made_of: Callable[[str, str], set[str]]) -> bool:
+    """Whether a file, whose size or time differs, has the scored version's bytes, or has got tags by mer-ray since."""
+    path, scored = to_path(row["uri"]), row["sha256"]
     try:
-        return bool(row["sha256"]) and path.stat().st_size == row["size"] and file_digest(path) == row["sha256"]
+        tagged = made_of(to_uri(path.resolve()), scored) if scored else set()
+        return bool(
+            scored and (tagged or path.stat().st_size == row["size"]) and file_digest(path) in {scored, *tagged}
+        )
     except OSError:
         return False
 

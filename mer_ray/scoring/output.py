@@ -29,6 +29,7 @@ from mer_ray.io.store import TEMPORARY, Store, check_lasting
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import file_changes, rollups, scores_table, sheet, standing
 from mer_ray.scoring.catalog import Catalog
+from mer_ray.scoring.tagging import log
 
 FORMATS = scores_table.SUFFIXES
 PIECE_ROWS = 5_000
@@ -132,12 +133,11 @@ class Output:
 
     def follow(self, catalog: Catalog, keep_gone: bool = False) -> file_changes.Void:
         """Delete the scores of files that have changed or are gone. Raises InputError where others would be lost."""
-        columns = file_changes.COLUMNS
         if self.note and not catalog.tables:  # whose tracks are not known before
             file_changes.keep_others(self.uri, self.model, catalog.windows(PIECE_ROWS), catalog.folders, keep_gone)
-        there = self.workspace.batches("scores", columns)
-        scores = chain(there, self._mine(columns)) if self.is_file else there
-        void = file_changes.find(scores, catalog.windows(PIECE_ROWS), catalog.folders, keep_gone)
+        there = self.workspace.batches("scores", file_changes.COLUMNS)
+        scores = chain(there, self._mine(file_changes.COLUMNS)) if self.is_file else there
+        void = file_changes.find(scores, catalog.windows(PIECE_ROWS), catalog.folders, keep_gone, log.made_of(self.uri))
         if void.ids:
             self._void = void.ids
             for name in self.workspace.names("features"):

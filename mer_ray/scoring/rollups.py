@@ -15,8 +15,8 @@ from mer_ray.scoring.scores_table import name
 _OVER_TRACKS = {
     "mean": ("avg({})", "mean over the tracks, 0..1; each counts the same, however long it is"),
     "sd": ("stddev_pop({})", "SD over the tracks (of the population: 0 for one track), 0..1"),
-    "lower": ("quantile_cont({}, 0.1)", "10th percentile of the tracks, 0..1"),
-    "upper": ("quantile_cont({}, 0.9)", "90th percentile of the tracks, 0..1"),
+    "p10": ("quantile_cont({}, 0.1)", "10th percentile of the tracks, 0..1"),
+    "p90": ("quantile_cont({}, 0.9)", "90th percentile of the tracks, 0..1"),
 }
 
 

@@ -10,6 +10,7 @@ import difflib
 import functools
 import json
 import threading
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -75,8 +76,9 @@ def _database(collation: str) -> duckdb.DuckDBPyConnection:
 def mask(condition: str, table: pa.Table) -> np.ndarray:
     """Which rows of ``scores`` a condition holds for: (N,) bool.
 
-    It may name the table's columns without lists, and ``width``, the mean width of the 90 % intervals. Text is
-    compared regardless of case. A comparison with a missing value (null, not finite, divided by 0) is false.
+    It may name the table's columns without lists, and ``width``, the mean width of the 90 % intervals. Text is compared
+    regardless of case and of how its accents are encoded. A comparison with a missing value (null, not finite, divided
+    by 0) is false.
 
     Raises InputError with the condition and what to write instead.
     """
@@ -109,7 +111,7 @@ def _rows(text: str, table: pa.Table, clause: str, is_condition: bool) -> np.nda
     numbered = table.select(names).append_column("row", pa.array(np.arange(len(table))))
     for index, field in enumerate(numbered.schema):
         if pa.types.is_string(field.type) and field.name in checked.used:  # DuckDB's NOCASE knows no ß and no final ς
-            folded = [None if t is None else t.casefold() for t in numbered[index].to_pylist()]
+            folded = [None if t is None else _folded(t) for t in numbered[index].to_pylist()]
             numbered = numbered.set_column(index, field, pa.array(folded, field.type))
     sql = f"SELECT row FROM (SELECT * REPLACE ({', '.join(finite)}), {width} FROM scores) {clause.format(expression)}"  # noqa: S608
     try:
@@ -119,6 +121,11 @@ def _rows(text: str, table: pa.Table, clause: str, is_condition: bool) -> np.nda
     except duckdb.Error as error:
         raise checked.refused(str(error).partition("\n")[0].partition(": ")[2]) from None
     return np.asarray(found["row"].to_numpy(), np.int64)
+
+
+def _folded(text: str) -> str:
+    """Text for comparisons: without case, and composed (NFC), since macOS and some taggers write u and ¨ for ü."""
+    return unicodedata.normalize("NFC", text.casefold())
 
 
 class _Checked:
@@ -185,7 +192,7 @@ class _Checked:
                 raise self.refused(f"{name} cannot be used here", f"write {_INSTEAD[name]}" if name in _INSTEAD else "")
             self._prepare(name, [a["expression"] for a in node["arguments"]])
         elif kind == "CONSTANT" and node.get("literal", {}).get("kind") == "STRING" and id(node) not in self.patterns:
-            node["literal"]["text"] = node["literal"]["text"].casefold()
+            node["literal"]["text"] = _folded(node["literal"]["text"])
         elif not (kind == "CONSTANT" or self._is_condition(node) or node.get("type_name") == "BOOLEAN"):
             raise self.refused(f"{of.lower().replace('_', ' ')} cannot be used here")
         if (kind == "CONJUNCTION" or of == "OPERATOR_NOT") and not all(map(self._is_condition, node["children"])):
@@ -198,7 +205,7 @@ class _Checked:
         for argument in arguments:
             literal = argument.get("literal", {})
             if name == "regexp_matches" and argument is arguments[1] and literal.get("kind") == "STRING":
-                argument["literal"] = {**literal, "text": f"(?i){literal['text']}"}
+                argument["literal"] = {**literal, "text": f"(?i){unicodedata.normalize('NFC', literal['text'])}"}
                 self.patterns.append(id(argument))
             elif name in ("+", "-", "*") and len(arguments) > 1 and literal.get("kind") == "INTEGER":
                 literal.update(kind="NUMERIC", text=f"{literal['text']}e0")

@@ -39,6 +39,7 @@ from mer_ray.sources.manifest_columns import Columns
 from mer_ray.sources.manifest_curves import Curves
 from mer_ray.sources.manifest_labels import Labels, Scale, Values
 from mer_ray.sources.manifest_table import SUFFIXES as SUFFIXES
+from mer_ray.sources.manifest_table import WORKBOOKS as WORKBOOKS
 from mer_ray.sources.manifest_table import Row, Table, open_table
 from mer_ray.sources.source import Stored, TrackSource
 
@@ -54,24 +55,28 @@ _NAMED = {";": "; ", ",": ", ", "|": "| ", "\n": "line ends ", "/": "/ "}
 
 
 def tracks(
-    manifest: str | Path, scale: Scale = (0.0, 1.0), labels: bool = True, dimensions: Sequence[str] = DIMENSIONS
+    manifest: str | Path, scale: Scale = (0.0, 1.0), to_score: bool = False, dimensions: Sequence[str] = DIMENSIONS
 ) -> Iterator[SourceResult]:
     """A `Track` per row; for a bad row one named "FILE, row N" (from 1 below the header) with its error.
 
-    scale: the lowest and highest possible label of the manifest, which are mapped to 0..1. labels: False ignores
-    labels, tags, and splits. dimensions: of the labels. Raises InputError where the manifest as a whole is unusable,
-    for instance with labels outside the scale.
+    scale: the lowest and highest possible label of the manifest, which are mapped to 0..1. to_score: labels, tags and
+    splits are ignored, and a row without a path or uri is bad. dimensions: of the labels. Raises InputError where the
+    manifest as a whole is unusable, for instance with labels outside the scale.
     """
     file, own = Path(manifest).expanduser(), tuple(dimensions)
     table, names = _opened(file, own)
-    if labels:
+    if to_score:
+        names.require_files(file)
+    else:
         _survey(file, scale, own).labels.check(f"manifest {file}")
     for n, row in table.rows():
-        where = f"{file.name}, row {n}"
+        where, own_id = f"{file.name}, row {n}", None
         try:
-            yield _track(_Row(row, names, own), file.parent, scale, labels)
+            cells = _Row(row, names, own)
+            own_id = columns.identifier(cells["track_id"])
+            yield _track(cells, own_id, file.parent, scale, to_score)
         except TrackError as error:
-            nameless = Track("", where, key=digest(f"{file.resolve()}#{n}".encode())[:16])
+            nameless = Track("", where, key=digest(f"{file.resolve()}#{n}".encode())[:16], own_id=own_id)
             yield nameless, TrackError(error.reason, f"{where}: {error.message}")
 
 
@@ -178,8 +183,8 @@ class _Row:
         return tuple(Rating(d, x, se) for d, x, se in zip(self._dimensions, *found, strict=True) if x is not None)
 
 
-def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
-    artist, title, own_id = row.text("artist"), row.text("title"), columns.identifier(row["track_id"])
+def _track(row: _Row, own_id: str | None, folder: Path, scale: Scale, to_score: bool) -> Track:
+    artist, title = row.text("artist"), row.text("title")
     location, uri = None, None
     written = next((cell for f in ("path", "uri") if (cell := _location(row[f])).strip()), "")
     if written:
@@ -188,6 +193,8 @@ def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
         title = one_line(own_id)
     elif not (artist and title) and uri is None:
         raise TrackError("incomplete", "needs artist and title, or a path")
+    if to_score and uri is None:
+        raise TrackError("no_audio", f"{artist} – {title} has no path or uri")
     return Track(
         artist=artist,
         title=title or locations.title_of(uri or ""),
@@ -197,10 +204,10 @@ def _track(row: _Row, folder: Path, scale: Scale, labels: bool) -> Track:
         spotify_id=_code(row.text("spotify_id")),
         duration_s=_duration_s(row),
         uri=uri,
-        tags=tagging.parse(row["tags"]) if labels else (),
-        ratings=row.ratings(scale) if labels else (),
+        tags=() if to_score else tagging.parse(row["tags"]),
+        ratings=() if to_score else row.ratings(scale),
         dataset=_known(row.text("dataset")),
-        split=_split(row.text("split")) if labels else None,
+        split=None if to_score else _split(row.text("split")),
         fold=_fold(row.text("fold")),
         location=location,
         own_id=own_id,

@@ -73,6 +73,14 @@ class Columns:
         line = f"columns read: {', '.join(taken)}"
         return line + (f"; not used: {', '.join([*left[:_SHOWN], *more])}" if left else "")
 
+    def require_files(self, file: Path) -> None:
+        """Raises InputError unless there is a path or uri column."""
+        if not self.at.keys() & {"path", "uri"}:
+            raise InputError(
+                f"manifest {file} has no column with the files",
+                f"call it path; its columns are {one_line(', '.join(self.names), 200)}",
+            )
+
     def doubts(self, scale: tuple[float, float], dimensions: Sequence[str]) -> list[str]:
         """A remark where the names of labels' columns state another scale than the one that they are read on."""
         stated = {name: stated_scale(name) for d in dimensions if d in self.at for name in [self.names[self.at[d]]]}

@@ -25,6 +25,8 @@ from mer_ray.io.identity import one_line
 TEXT = (".csv", ".tsv", ".tab", ".txt")
 JSON = (".json", ".jsonl", ".ndjson")
 SUFFIXES = (*TEXT, *JSON, ".parquet")
+WORKBOOKS = (".xlsx", ".xls", ".ods", ".numbers", ".xlsm")
+"""Of spreadsheets, which are refused with what to do."""
 _MAX_COLUMNS = 10_000
 
 Row = Sequence[Any] | TrackError
@@ -53,8 +55,7 @@ def open_table(file: Path, n_known: Callable[[Sequence[str]], int], what: str = 
         elif kind == ".parquet":
             table = _parquet(file, n_known)
         else:
-            with_hint = kind in (".xlsx", ".xls", ".ods", ".numbers", ".xlsm")
-            more = "; save the workbook as CSV (UTF-8)" if with_hint else ""
+            more = "; save the workbook as CSV (UTF-8)" if kind in WORKBOOKS else ""
             raise InputError(f"{called} is of an unknown kind", f"its name must end in {', '.join(SUFFIXES)}{more}")
     except (UnicodeError, csv.Error, pa.ArrowException, OSError, RecursionError) as error:
         raise _unreadable(called, error) from error

@@ -60,7 +60,7 @@ def _from_source(settings: CollectConfig, workspace: Workspace) -> Summary:
             for found in islice(origin.tracks(partial(workspace.batches, "tracks")), settings.limit):
                 ticker.advance()
                 if isinstance(found, tuple):
-                    errors.append((found[0].id, found[1]))
+                    errors.append((found[0].key or found[0].id, found[1]))
                 else:
                     listing.add(found)
         errors += listing.close()

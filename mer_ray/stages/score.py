@@ -35,6 +35,8 @@ SMALLEST_S, LARGEST = 180.0, 4
 """Of a block: seconds of audio at least, and commits at most."""
 SIZES_OF_FRAMES = plan.Sizes(smallest=4_096, part=16_384, largest=65_536)  # in rows
 WINDOW = 100_000
+FEW = 8
+"""Failures that are shown at most."""
 MEMORY = 10**9
 """Bytes of a worker, with its decoder (docs/scaling.md)."""
 
@@ -123,11 +125,17 @@ def run_catalog(
         )
     summary.notes.append(f"{out.shown}, by {loaded.id}{_note(loaded)}")
     unmeasured = display.without(pieces(out.uri, ["sha256", "true_peak"])) if len(done) else ""
-    summary.notes += filter(None, [out.note, *void.notes(), str(catalog.skipped), unmeasured])
+    summary.notes += filter(None, [out.note, *void.notes(), *catalog.notes(), unmeasured])
     if failed:
-        summary.notes.append(f"what failed and why: {beside}")
+        summary.notes += [*_first(failed), f"what failed and why: {beside}"]
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _first(failed: Sequence[dict[str, Any]]) -> list[str]:
+    """All failures if they are few, else the first of each of some reasons: a Parquet file needs a program to read."""
+    some = failed if len(failed) <= FEW else list({f["reason"]: f for f in reversed(failed)}.values())[::-1][:FEW]
+    return [f"{f['reason']}: {f['message']}" for f in some]
 
 
 def _note(model: model_folder.Model) -> str:

@@ -20,9 +20,8 @@ from mer_ray.scoring import standing
 from mer_ray.scoring.scores_table import NESTED, read
 from mer_ray.scoring.tagging import fields, rewrite
 from mer_ray.scoring.tagging.fields import MOOD, FileTags, Values
-from mer_ray.scoring.tagging.log import Former, Log
+from mer_ray.scoring.tagging.log import Former, Log, beside
 
-SUFFIX = ".tags.jsonl"
 VERSION = ("size", "mtime_ms", "sha256")
 """Columns that say which version of its file a row is of."""
 _FIRST = 10  # changes that a dry run shows
@@ -99,7 +98,7 @@ def run(
 def _log_path(scores: str, log: str | None) -> Path:
     if log is None and not is_local(scores):
         raise InputError("SCORES are not on this machine, and the log of former values has no place", "give --log FILE")
-    path = Path(f"{to_path(scores).expanduser().absolute()}{SUFFIX}" if log is None else log).expanduser()
+    path = beside(scores) if log is None else Path(log).expanduser()
     if not path.parent.is_dir():
         raise InputError(f"folder {one_line(str(path.parent))} for the log does not exist", "make it first")
     return path
@@ -167,13 +166,14 @@ def _tag_one(
         return
     path, state = rewrite.found(real)
     uri = to_uri(path)
-    _check_version(path, state, row, log.versions.get(uri, set()), tally)
+    own = log.made_of(uri, row["sha256"]) | log.made_of(uri, None)
+    _check_version(path, state, row, own, tally)
     if not dry_run:
         former = {key: before.get(key) for key in after}
         created = sorted(tags.others()) if tags.created else None
 
         def commit(sha256: str) -> None:
-            log.write(uri=uri, former=former, wrote=after, created=created, sha256=sha256)
+            log.write(uri=uri, former=former, wrote=after, created=created, sha256=sha256, scored=row["sha256"])
 
         def change(copy: FileTags) -> None:
             copy.write(after)
@@ -215,6 +215,7 @@ def _undo_one(uri: str, former: Former, log: Log, tally: Tally, dry_run: bool, k
     if after and not dry_run:
         expected = before | after
         is_empty = all(values is None for values in expected.values())
+        scored = log.scored_of(uri, file_digest(path))
         has_own = former.created is None or not {*tags.others()} <= {*former.created}
 
         def change(copy: FileTags) -> None:
@@ -224,7 +225,7 @@ def _undo_one(uri: str, former: Former, log: Log, tally: Tally, dry_run: bool, k
                 copy.write(after)
 
         def commit(sha256: str) -> None:
-            log.write(undoing=uri, sha256=sha256)
+            log.write(undoing=uri, sha256=sha256, scored=scored)
 
         rewrite.replace(path, state, change, expected, _announce(log), commit, keep_mtime)
     if not dry_run:

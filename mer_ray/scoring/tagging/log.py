@@ -1,11 +1,13 @@
 """The log by which tags are undone: JSON lines, each on disk before its file is replaced.
 
     {"temporary": URI}                      a copy that is being made; removed later, if a kill has left it
-    {"uri": URI, "former": {KEY: [TEXT] or null}, "wrote": {...}, "created": [KEY] or null, "sha256": ...}
-    {"undoing": URI, "sha256": ...}, {"undone": URI}
+    {"uri": URI, "former": {KEY: [TEXT] or null}, "wrote": {...}, "created": [KEY] or null, "sha256": ...,
+        "scored": ...}
+    {"undoing": URI, "sha256": ..., "scored": ...}, {"undone": URI}
 
-sha256: of the file as mer-ray wrote it. created: if there was no tag before, the other
-fields that the new one has (from an ID3v1 tag).
+sha256: of the file as mer-ray wrote it. scored: SHA-256 of the version that the scores are of, which has the same
+audio; missing in logs of earlier versions, null where that is not known. created: if there was no tag before,
+the other fields that the new one has (from an ID3v1 tag).
 """
 
 from __future__ import annotations
@@ -14,17 +16,18 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mer_ray.errors import InputError, to_mer_ray_error
-from mer_ray.io.address import to_path
+from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import one_line
 from mer_ray.scoring.tagging.fields import Values, is_own
 
+SUFFIX = ".tags.jsonl"
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.part(\.[^/]*)?")
 
 
@@ -37,6 +40,11 @@ class Former:
     created: list[str] | None = None
 
 
+def beside(scores: str) -> Path:
+    """Where the log of a file of scores on this machine is, unless the user has chosen another place."""
+    return Path(f"{to_path(scores).expanduser().absolute()}{SUFFIX}")
+
+
 class Log:
     """An opened log. Only one command at a time uses it."""
 
@@ -46,8 +54,8 @@ class Log:
         writes: False changes nothing on disk, and a missing log is empty.
         """
         self.former: dict[str, Former] = {}
-        self.versions: dict[str, set[str]] = {}
-        """SHA-256 of every version of a file that mer-ray wrote, by URI."""
+        self._made: dict[tuple[str, str], set[str]] = {}  # by URI and the version that was scored
+        self._scored: dict[str, str] = {}
         self._name = one_line(str(path))
         self._file: Any = None
         if path.exists() and not path.is_file():
@@ -86,7 +94,9 @@ class Log:
             self.former.pop(line["undone"], None)
             return None
         uri = line["undoing"] if "undoing" in line else line["uri"]
-        self.versions.setdefault(uri, set()).add(line["sha256"])
+        if "uri" in line:
+            self._scored[uri] = line.get("scored") or ""
+        self._made.setdefault((uri, line.get("scored") or ""), set()).add(line["sha256"])
         if "uri" in line:
             if not (line["created"] is None or _are_texts(line["created"])):
                 raise ValueError(line)
@@ -97,6 +107,18 @@ class Log:
                 former.values.setdefault(key, values)
                 former.wrote.setdefault(key, []).append(line["wrote"].get(key))
         return None
+
+    def made_of(self, uri: str, scored: str | None) -> set[str]:
+        """SHA-256 of all versions that mer-ray made of the scored one, which differ from it in tags only.
+
+        scored: None for those of which it is not known what they were made of.
+        """
+        return self._made.get((uri, scored or ""), set())
+
+    def scored_of(self, uri: str, sha256: str) -> str | None:
+        """The scored version that this one was made of, if it is the last one that was tagged; else None."""
+        scored = self._scored.get(uri)
+        return scored if scored and sha256 in {scored, *self.made_of(uri, scored)} else None
 
     def write(self, durable: bool = True, **line: Any) -> None:
         """Append a line. durable: wait until it is on disk. Raises WorkspaceError, which ends the command."""
@@ -124,6 +146,14 @@ class Log:
     def to_undo(self) -> Iterator[tuple[str, Former]]:
         """Files and their former values, the last one first."""
         yield from reversed(list(self.former.items()))
+
+
+def made_of(scores: str) -> Callable[[str, str], set[str]]:
+    """`Log.made_of` of the log beside a file of scores; finds nothing without a log that can be read."""
+    if is_local(scores):
+        with suppress(InputError, OSError), Log(beside(scores), writes=False) as log:
+            return log.made_of
+    return lambda uri, scored: set()
 
 
 def _are_texts(values: Any) -> bool:
