@@ -74,7 +74,7 @@ def find(
                 void.changed += 1
             elif index is not None:
                 void.unknown += not versioned and there.states[index] != _NOTHING
-                differs = versioned and there.states[index] != _hash(_state(row)) and not _has_same_bytes(row)
+                differs = versioned and there.states[index] != _hash(_state(row)) and not has_same_bytes(row)
                 void.changed += differs
             elif there.has(row):
                 # A score from a table of frames has no version, and its file may be listed, too.
@@ -113,7 +113,7 @@ def keep_others(
         )
 
 
-def _has_same_bytes(row: dict[str, Any]) -> bool:
+def has_same_bytes(row: dict[str, Any]) -> bool:
     """Whether a file's bytes are the same, though its modification time differs."""
     path = to_path(row["uri"])
     try:
