@@ -17,7 +17,6 @@ from mer_ray.io import address
 from mer_ray.io.address import to_path
 from mer_ray.io.identity import file_digest, one_line
 from mer_ray.io.ids import Ids, hashed, lookup
-from mer_ray.scoring import scores_table
 
 NAMES = ("artist", "title", "album")
 COLUMNS = ("track_id", "uri", "size", "mtime_ms", "sha256", *NAMES)
@@ -91,15 +90,25 @@ def find(
 
 
 def keep_others(
-    scores: str, model: str, listed: Iterable[pa.Table], folders: Sequence[str], keep_gone: bool = False
+    scores: Iterable[pa.Table],
+    where: str,
+    model: str,
+    listed: Iterable[pa.Table],
+    folders: Sequence[str],
+    keep_gone: bool = False,
 ) -> None:
-    """Raises InputError where a file holds another model's scores of what this command does not list.
+    """Raises InputError where there are another model's scores of what this command does not list.
 
-    A file has one model's scores: these would be lost. scores: its address. The rest is as `find` takes it.
+    A file has one model's scores: these would be lost.
+
+    Args:
+        scores: With `COLUMNS` and ``model``.
+        where: What holds them, for the message.
+        model: Of this command. The rest is as `find` takes it.
     """
     there, lost, old = _Listed(listed), 0, set[str]()
     roots = tuple(f"{folder.rstrip('/')}/" for folder in folders)
-    for piece in scores_table.pieces(scores, [*COLUMNS, "model"]):
+    for piece in scores:
         for row in piece.filter(pc.not_equal(piece["model"], model)).to_pylist():
             gone = bool(roots) and not keep_gone and str(to_path(row["uri"])).startswith(roots)
             if not gone and there.find(row) is None and not there.has(row):
@@ -107,7 +116,7 @@ def keep_others(
                 old.add(row["model"])
     if lost:
         raise InputError(
-            f"{address.shown(scores)} holds scores by {one_line(', '.join(sorted(old)), 200)} of {lost:,} tracks that "
+            f"{where} holds scores by {one_line(', '.join(sorted(old)), 200)} of {lost:,} tracks that "
             f"are not in CATALOG, and the model is now {model}",
             "give the --model that made them, or another --out; or score all of them in one command",
         )

@@ -49,10 +49,13 @@ def run(config: Config, workspace: Workspace) -> Summary:
             raise WorkspaceError(
                 f"workspace {workspace.uri} has no {feature}, which {path} reads", "run `mer-ray extract` first"
             )
-    if workspace.distinct("scores", "model") - {model.id}:
-        workspace.discard("scores")  # they are of another model
+    notes = []
+    if others := workspace.distinct("scores", "model") - {model.id}:
+        old, n = one_line(", ".join(sorted(others)), 200), len(workspace.ids("scores"))
+        notes.append(f"the workspace held {n:,} scores by {old}: these take their place")
+        workspace.discard("scores")
     done = workspace.ids("scores")
-    summary = Summary("score", done_before=len(done))
+    summary = Summary("score", done_before=len(done), notes=notes)
     tables = other_parts.files(workspace, parts(model.feature)[0])
     _score_frames(config, workspace, workspace, path, model, tables, done, summary)
     summary.made = len(workspace.ids("scores")) - len(done)
@@ -95,7 +98,7 @@ def run_catalog(
             f"{one_line(catalog.tables[0])} is a table of frames, and {loaded.id} reads several features",
             "give audio files, or a model of one feature",
         )
-    work = out.open(loaded.id, loaded.dimensions)
+    work = out.open(loaded.id, loaded.dimensions, catalog, config.collect.keep_gone)
     try:
         void = out.follow(catalog, config.collect.keep_gone)
         _record(work, [{**failed, "at": now()} for failed in catalog.failed])  # of this run
