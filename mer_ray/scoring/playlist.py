@@ -158,9 +158,10 @@ def run(
             raise InputError("a .nsp file holds rules, and no list", "leave out --arc, --from, --to, --sure and --cues")
         matching = len(choose(table, where, sort))
         _write(navidrome.smart_playlist(table, target.stem, where, sort, limit), target)
-        return [f"{one_line(str(target))}: rules, which {matching:,} of {table.num_rows:,} tracks fulfil now"]
+        said = f"{one_line(str(target))}: rules, which {matching:,} of {table.num_rows:,} tracks fulfil now"
+        return [said, *display.unknown(table, where, sort)]
     rows = choose(table, where, sort, certain)
-    unknown = list(filter(None, [display.unknown(table, where, sort)]))
+    unknown = display.unknown(table, where, sort)
     if len(rows) == 0:
         unwritten = "".join(f"; {one_line(str(file))} is not written" for file in (target, marks) if file is not None)
         return [_nothing(table, where, certain) + unwritten, *unknown]

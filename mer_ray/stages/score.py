@@ -63,6 +63,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.lost = lost(reasons, summary.done_before + summary.made, config.max_lost)
     summary.seconds = time.monotonic() - started
     summary.notes.append(f"model {model.id}, mean R² {model.mean_r2:.3f}{_note(model)}")
+    summary.notes += filter(None, [display.without(workspace.batches("scores", ["true_peak"]))])
     if config.score.model is None and grouped.changed(workspace, model.feature, model.details):
         summary.notes.append("its tracks or their labels have changed since it was trained: run `mer-ray train`")
     return summary
@@ -125,7 +126,7 @@ def run_catalog(
             f"the first: {failed[0]['message']} ({failed[0]['reason']}); all of them: {beside}",
         )
     summary.notes.append(f"{out.shown}, by {loaded.id}{_note(loaded)}")
-    unmeasured = display.without(pieces(out.uri, ["sha256", "true_peak"])) if len(done) else ""
+    unmeasured = display.without(pieces(out.uri, ["true_peak"])) if len(done) or catalog.tables else ""
     summary.notes += filter(None, [out.note, *void.notes(), str(catalog.skipped), unmeasured])
     if failed:
         summary.notes.append(f"what failed and why: {beside}")
