@@ -230,6 +230,36 @@ def test_the_columns_are_those_of_the_scores_own_dimensions():
 
 
 @pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("key = 'Bb'", "there is no key 'Bb': write one of C, C#, D"),
+        ("KEY in ('C#', 'D minor')", "there is no key 'D minor'"),
+        ("'min' != mode or title = 'a'", "there is no mode 'min': write one of major, minor"),
+        ("mood not in ('Calm', 'angry')", "there is no mood 'angry': write one of happy, excited"),
+    ],
+)
+def test_a_word_that_a_column_never_has_is_refused(expression, words):
+    rows = of("valence", "arousal")
+    for name, value in (("key", "C#"), ("mode", "minor"), ("mood", "calm")):
+        rows = rows.append_column(name, pa.array([value, None]))
+    with pytest.raises(InputError) as error:
+        mask(expression, rows)
+    assert words in str(error.value)
+    assert mask("key in ('c#', 'D') and mode = 'MINOR' and mood != 'sad' and title = 'A'", rows).tolist() == [
+        True,
+        False,
+    ]
+
+
+def test_text_is_equal_however_its_accents_are_encoded():
+    composed, apart = "Überfahrt", "U\u0308berfahrt"
+    for stored, typed in ((composed, apart), (apart, composed)):
+        rows = of("valence").set_column(0, "title", pa.array([stored, "Uberfahrt"]))
+        for condition in ("title = '{}'", "title like '{}%'", "regexp_matches(title, '^{}$')", "'{}' in title"):
+            assert mask(condition.format(typed.lower()), rows).tolist() == [True, False], condition
+
+
+@pytest.mark.parametrize(
     ("expression", "dimensions", "message"),
     [
         ("dominance > 0.5", ["valence", "arousal"], "these scores have no dominance: their dimensions are: valence, a"),

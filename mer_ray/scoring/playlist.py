@@ -257,8 +257,7 @@ def _nothing(table: pa.Table, where: str | None, certain: bool) -> str:
     if where is None:
         return "the table has no tracks"
     nothing = f"no track of {table.num_rows:,} fulfils {one_line(where, 200)}"
-    if "mood" in where.casefold() and "mood" in table.column_names:
-        few = f", in a catalog of {standing.FEWEST} tracks or more"
-        return f"{nothing}; moods are {', '.join(standing.WORDS)}{few if table.num_rows < standing.FEWEST else ''}"
+    if "mood" in where.casefold() and "mood" in table.column_names and table.num_rows < standing.FEWEST:
+        return f"{nothing}; there are moods in a catalog of {standing.FEWEST} tracks or more"
     loose = len(choose(table, where)) if certain else 0
     return f"{nothing} for sure ({loose:,} do by their predictions, without --sure)" if certain else nothing

@@ -10,6 +10,7 @@ import difflib
 import functools
 import json
 import threading
+import unicodedata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ import pyarrow as pa
 from mer_ray.errors import InputError
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS, dimensions_of
+from mer_ray.scoring import standing
+from mer_ray.scoring.measures.pitches import KEYS, MODES
 
 if TYPE_CHECKING:
     import duckdb
@@ -37,6 +40,10 @@ _CONFIG: dict[str, Any] = {
     "memory_limit": "2GB",
     "threads": 1,  # sums in a fixed order, for reproducible figures
 }
+_WORDS = {"key": KEYS, "mode": MODES, "mood": standing.WORDS}
+"""Columns that have no other values."""
+_EQUALITIES = {"COMPARE_EQUAL", "COMPARE_NOTEQUAL", "COMPARE_IN", "COMPARE_NOT_IN"}
+_EQUALITIES |= {"COMPARE_DISTINCT_FROM", "COMPARE_NOT_DISTINCT_FROM"}
 _CONDITIONS = {"COMPARISON", "CONJUNCTION", "BETWEEN"}
 _OPERATORS = {"OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "COMPARE_IN", "COMPARE_NOT_IN"}
 _PREDICATES = {"contains", "starts_with", "ends_with", "regexp_matches", "~~", "!~~", "~~*", "!~~*"}
@@ -76,7 +83,8 @@ def mask(condition: str, table: pa.Table) -> np.ndarray:
     """Which rows of ``scores`` a condition holds for: (N,) bool.
 
     It may name the table's columns without lists, and ``width``, the mean width of the 90 % intervals. Text is
-    compared regardless of case. A comparison with a missing value (null, not finite, divided by 0) is false.
+    compared regardless of case and of the encoding of accents. A comparison with a missing value (null, not finite,
+    divided by 0) is false.
 
     Raises InputError with the condition and what to write instead.
     """
@@ -109,7 +117,7 @@ def _rows(text: str, table: pa.Table, clause: str, is_condition: bool) -> np.nda
     numbered = table.select(names).append_column("row", pa.array(np.arange(len(table))))
     for index, field in enumerate(numbered.schema):
         if pa.types.is_string(field.type) and field.name in checked.used:  # DuckDB's NOCASE knows no ß and no final ς
-            folded = [None if t is None else t.casefold() for t in numbered[index].to_pylist()]
+            folded = [None if t is None else _folded(t) for t in numbered[index].to_pylist()]
             numbered = numbered.set_column(index, field, pa.array(folded, field.type))
     sql = f"SELECT row FROM (SELECT * REPLACE ({', '.join(finite)}), {width} FROM scores) {clause.format(expression)}"  # noqa: S608
     try:
@@ -185,20 +193,31 @@ class _Checked:
                 raise self.refused(f"{name} cannot be used here", f"write {_INSTEAD[name]}" if name in _INSTEAD else "")
             self._prepare(name, [a["expression"] for a in node["arguments"]])
         elif kind == "CONSTANT" and node.get("literal", {}).get("kind") == "STRING" and id(node) not in self.patterns:
-            node["literal"]["text"] = node["literal"]["text"].casefold()
+            node["literal"]["text"] = _folded(node["literal"]["text"])
         elif not (kind == "CONSTANT" or self._is_condition(node) or node.get("type_name") == "BOOLEAN"):
             raise self.refused(f"{of.lower().replace('_', ' ')} cannot be used here")
         if (kind == "CONJUNCTION" or of == "OPERATOR_NOT") and not all(map(self._is_condition, node["children"])):
             raise self.refused("and, or and not join conditions, as in valence < 0.35 and arousal > 0.6")
         if kind == "COMPARISON" and self._is_condition(node["left"]) != self._is_condition(node["right"]):
             raise self.refused("a condition is compared with a number or text")
+        if of in _EQUALITIES:
+            self._check_words(node["children"] if "children" in node else [node["left"], node["right"]])
+
+    def _check_words(self, compared: list[dict[str, Any]]) -> None:
+        """Refuse a word that a column never has: it would pass for one that no track has."""
+        names = {".".join(c.get("column_names", [])).casefold() for c in compared}
+        for column in names & _WORDS.keys():
+            for text in (c["literal"]["text"] for c in compared if c.get("literal", {}).get("kind") == "STRING"):
+                if text.casefold() not in map(str.casefold, _WORDS[column]):
+                    hint = f"write one of {', '.join(_WORDS[column])}"
+                    raise self.refused(f"there is no {column} {one_line(text, 40)!r}", hint)
 
     def _prepare(self, name: str, arguments: list[dict[str, Any]]) -> None:
         """Make a pattern ignore case, and whole numbers of a sum doubles, which 2 * 1024 * 1024 * 1024 fits into."""
         for argument in arguments:
             literal = argument.get("literal", {})
             if name == "regexp_matches" and argument is arguments[1] and literal.get("kind") == "STRING":
-                argument["literal"] = {**literal, "text": f"(?i){literal['text']}"}
+                argument["literal"] = {**literal, "text": f"(?i){unicodedata.normalize('NFC', literal['text'])}"}
                 self.patterns.append(id(argument))
             elif name in ("+", "-", "*") and len(arguments) > 1 and literal.get("kind") == "INTEGER":
                 literal.update(kind="NUMERIC", text=f"{literal['text']}e0")
@@ -236,6 +255,11 @@ class _Checked:
     def _at(self, node: dict[str, Any]) -> str:
         start = node["query_location"] - len("SELECT (\n")
         return self.text.encode()[start : start + 3].decode(errors="replace").lower()
+
+
+def _folded(text: str) -> str:
+    """Equal for texts that differ in case, or in how an accent is encoded (macOS names files in its own way)."""
+    return unicodedata.normalize("NFC", text).casefold()
 
 
 _FALSE = {
