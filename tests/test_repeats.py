@@ -53,7 +53,7 @@ def test_versions_are_found_and_other_pieces_are_not(mer_ray, scores, tmp_path):
     code, out, err = mer_ray("duplicates", scores, "--out", tmp_path / "g.csv")
     assert code == 0, err
     assert "10 of 18 tracks repeat another one, in 2 groups" in out
-    rows = list(csv.DictReader((tmp_path / "g.csv").open(encoding="utf-8-sig")))
+    rows = list(csv.DictReader((tmp_path / "g.csv").read_text(encoding="utf-8-sig").splitlines()))
     found = {Path(r["uri"]).name: r for r in rows}
     for i in "01":
         names = {f"{i}.flac", f"{i} copy.flac", *(f"{i}.{kind}" for kind in VERSIONS)}
@@ -86,6 +86,19 @@ def test_a_sheet_and_older_scores_are_compared_by_their_bytes(mer_ray, scores, t
     assert "0 of 0 tracks" in mer_ray("duplicates", tmp_path / "empty.parquet")[1]
     assert mer_ray("duplicates", scores, "--out", tmp_path / "g.txt")[0] == 2
     assert mer_ray("duplicates", scores, "--out", tmp_path / "none" / "g.csv")[0] == 2
+
+
+def test_tracks_that_cannot_be_compared_are_counted(mer_ray, scores, tmp_path):
+    table = pq.read_table(scores)
+    assert "are compared" not in mer_ray("duplicates", scores)[1]
+    of_frames = table.drop_columns(["waveform", "sha256"]).slice(0, 3)
+    even = pa.array([[100] * 600] * 2, table.schema.field("waveform").type)
+    noises = table.slice(3, 2).set_column(table.column_names.index("waveform"), "waveform", even)
+    mixed = pa.concat_tables([table.slice(5), noises, of_frames], promote_options="default")
+    pq.write_table(mixed, tmp_path / "s.parquet")
+    out = mer_ray("duplicates", tmp_path / "s.parquet")[1]
+    assert "of 2 tracks only the bytes are compared" in out
+    assert "3 tracks are compared with nothing" in out
 
 
 def test_tracks_of_other_models_are_not_compared(mer_ray, scores, tmp_path):
