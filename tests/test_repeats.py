@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 import sounds
@@ -99,6 +100,21 @@ def test_tracks_that_cannot_be_compared_are_counted(mer_ray, scores, tmp_path):
     out = mer_ray("duplicates", tmp_path / "s.parquet")[1]
     assert "of 2 tracks only the bytes are compared" in out
     assert "3 tracks are compared with nothing" in out
+
+
+def test_scores_are_not_written_over(mer_ray, scores, tmp_path):
+    own = Path(shutil.copy(scores, tmp_path / "s.parquet"))
+    csv_file = tmp_path / "s.csv"
+    pacsv.write_csv(pq.read_table(own).drop_columns(["curve", "sound", "waveform"]), csv_file)
+    before = own.read_bytes(), csv_file.read_bytes()
+    for command in (("duplicates", own, "--out", own), ("duplicates", own, "--out", csv_file)):
+        code, _, err = mer_ray(*command)
+        assert (code, "holds scores, which would be lost" in err) == (2, True)
+    code, _, err = mer_ray("playlist", own, "--cues", csv_file)
+    assert (code, "--cues" in err, "holds scores" in err) == (2, True, True)
+    assert (own.read_bytes(), csv_file.read_bytes()) == before
+    for _ in range(2):
+        assert mer_ray("duplicates", own, "--out", tmp_path / "g.csv")[0] == 0
 
 
 def test_tracks_of_other_models_are_not_compared(mer_ray, scores, tmp_path):

@@ -23,7 +23,7 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring.playlist import json_lines
 from mer_ray.scoring.same_recording import comparable, same_recordings
-from mer_ray.scoring.scores_table import clock, name, read
+from mer_ray.scoring.scores_table import check_spares, clock, name, read
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 IDENTICAL, SAME = "identical file", "same recording"
@@ -110,6 +110,8 @@ def run(scores: str, output: str | None = None) -> list[str]:
         raise InputError(f"--out {one_line(str(output))} must end in .csv, .parquet or .jsonl")
     if target is not None and not target.parent.is_dir():
         raise InputError(f"folder {one_line(str(target.parent))} for --out does not exist", "make it first")
+    if target is not None:
+        check_spares(target, "--out")
     table = read(scores)
     found = groups(table)
     n = len(found["group"].unique())
