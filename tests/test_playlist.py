@@ -152,8 +152,8 @@ def test_a_playlist_by_dimensions_that_the_scores_lack_is_one_line(tmp_path):
     assert code == 0
     assert out.split()[4:7] == ["Tension", "Energy", "Time"]
     assert [line.split()[3] for line in out.splitlines() if "A – T" in line] == ["T2", "T1", "T0"]
-    assert "no track of 12 fulfils tension > 2;" not in typed(*query, "--where", "tension > 2")[1]
-    assert "no track of 12 fulfils tension > 2" in typed(*query, "--where", "tension > 2")[1]
+    assert "no track of 12 fulfils tension > 1;" not in typed(*query, "--where", "tension > 1")[1]
+    assert "no track of 12 fulfils tension > 1" in typed(*query, "--where", "tension > 1")[1]
 
 
 def test_a_playlist_from_the_command_line(tmp_path, monkeypatch):

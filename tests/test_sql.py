@@ -87,7 +87,7 @@ def in_python(expression: str) -> list[bool]:
 
 NUMBER = st.recursive(
     st.sampled_from(["valence", "arousal", "dominance", "novelty", "duration_s", "upper_valence"])
-    | st.sampled_from(["0", "0.3", "1", "60", "1e-3"]),
+    | st.sampled_from(["0", "0.3", "1", "(59 + 1)", "1e-3"]),
     lambda inner: (
         st.builds("({} {} {})".format, inner, st.sampled_from("+-*"), inner)
         | st.builds("(-{})".format, inner)
@@ -194,7 +194,14 @@ def test_what_is_not_finite_is_not_known():
         ("title is 'calm'", "syntax error at or near \"'calm'\": write one SQL condition"),
         ("valence = 1 & 2", "write and"),
         ("~in_distribution", "write not"),
-        ("valence < 1" + "0" * 400, "Could not convert"),
+        ("novelty < 1" + "0" * 400, "Could not convert"),
+        ("valence < 1" + "0" * 400, "valence is from 0 to 1"),
+        ("arousal > 60", "arousal is from 0 to 1, and 60 is outside: arousal_percentile is from 0 to 100"),
+        ("2 > upper_valence or title = 'a'", "valence is from 0 to 1, and 2 is outside"),
+        ("dominance between -1 and 0.5", "dominance is from 0 to 1, and -1 is outside"),
+        ("valence in (0.3, 1.5)", "valence is from 0 to 1, and 1.5 is outside"),
+        ("album = null", "no comparison with null holds: write is null or is not null"),
+        ("not title in ('a', null)", "no comparison with null holds"),
         ("", "it is empty"),
         ("not " * 200 + "True", "nested too deeply"),
         ("- " * 900 + "valence < 2", "nested too deeply"),

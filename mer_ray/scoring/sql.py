@@ -200,17 +200,27 @@ class _Checked:
             raise self.refused("and, or and not join conditions, as in valence < 0.35 and arousal > 0.6")
         if kind == "COMPARISON" and self._is_condition(node["left"]) != self._is_condition(node["right"]):
             raise self.refused("a condition is compared with a number or text")
-        if of in _EQUALITIES:
-            self._check_words(node["children"] if "children" in node else [node["left"], node["right"]])
+        if kind in ("COMPARISON", "BETWEEN") or of in ("COMPARE_IN", "COMPARE_NOT_IN"):
+            parts = [node[name] for name in ("left", "right", "input", "lower", "upper") if name in node]
+            self._check_compared(of, parts or node["children"])
 
-    def _check_words(self, compared: list[dict[str, Any]]) -> None:
-        """Refuse a word that a column never has: it would pass for one that no track has."""
+    def _check_compared(self, of: str, compared: list[dict[str, Any]]) -> None:
+        """Refuse what a column never is: it would pass for what no track, or every track, is."""
         names = {".".join(c.get("column_names", [])).casefold() for c in compared}
-        for column in names & _WORDS.keys():
-            for text in (c["literal"]["text"] for c in compared if c.get("literal", {}).get("kind") == "STRING"):
-                if text.casefold() not in map(str.casefold, _WORDS[column]):
+        literals = [(c["literal"]["kind"], c["literal"]["text"]) for c in compared if "literal" in c]
+        if "DISTINCT" not in of and any(kind == "NULL_LITERAL" for kind, _ in literals):
+            raise self.refused("no comparison with null holds", "write is null or is not null")
+        for column in names & _WORDS.keys() if of in _EQUALITIES else ():
+            for kind, text in literals:
+                if kind == "STRING" and text.casefold() not in map(str.casefold, _WORDS[column]):
                     hint = f"write one of {', '.join(_WORDS[column])}"
                     raise self.refused(f"there is no {column} {one_line(text, 40)!r}", hint)
+        for d in self.dimensions:
+            if names & {d, f"lower_{d}", f"upper_{d}"}:
+                for kind, text in literals:
+                    if kind in ("INTEGER", "NUMERIC") and not 0 <= float(text) <= 1:
+                        hint = f"{d}_percentile is from 0 to 100"
+                        raise self.refused(f"{d} is from 0 to 1, and {one_line(text, 40)} is outside", hint)
 
     def _prepare(self, name: str, arguments: list[dict[str, Any]]) -> None:
         """Make a pattern ignore case, and whole numbers of a sum doubles, which 2 * 1024 * 1024 * 1024 fits into."""
