@@ -178,6 +178,18 @@ def test_a_playlist_from_the_command_line(tmp_path, monkeypatch):
     assert "3 of 4 tracks" in out
 
 
+def test_files_that_are_gone_are_counted(tmp_path):
+    there = tmp_path / "a b.mp3"
+    there.touch()
+    rows = table([(0.2, 0.9, str(there)), (0.3, 0.9, str(tmp_path / "gone.mp3")), (0.4, 0.9, "https://x/b.mp3")])
+    pq.write_table(rows, tmp_path / "s.parquet")
+    for name in ("list.m3u8", "list.m3u"):
+        code, out, err = typed("playlist", tmp_path / "s.parquet", "--out", tmp_path / name)
+        assert (code, "gone since they were scored: 1 of these files\n" in out) == (0, True), out + err
+        only = typed("playlist", tmp_path / "s.parquet", "--out", tmp_path / name, "--where", "valence != 0.3")
+        assert "since they were scored" not in only[1]
+
+
 def test_nothing_matches_and_nothing_is_written(tmp_path):
     pq.write_table(table([(0.3, 0.7, "a.mp3")]), tmp_path / "s.parquet")
     target = tmp_path / "none.m3u8"

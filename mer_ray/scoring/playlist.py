@@ -197,6 +197,8 @@ def run(
         seconds = np.nansum(table["duration_s"].take(pa.array(chosen)).to_numpy(zero_copy_only=False))
         length = duration(float(seconds))
         remarks.insert(0, f"{one_line(str(target))}: {len(chosen):,} of {table.num_rows:,} tracks, {length}")
+    if for_player and (gone := _n_gone(table, chosen)):
+        remarks.append(f"not on this machine, or gone since they were scored: {gone:,} of these files")
     if left_out:
         why = ", or one whose name MPD cannot read" if plain else ""
         remarks.append(f"left out, as the table has no file for them{why}: {left_out:,}")
@@ -218,6 +220,11 @@ def _write_cues(files: dict[str, bytes], target: Path) -> str:
 def _with_file(table: pa.Table, rows: np.ndarray, plain: bool = False) -> np.ndarray:
     uris = table["uri"].take(pa.array(rows)).to_pylist()
     return rows[[bool(uri and (not plain or plain_entry(uri, Path("/"), absolute=True))) for uri in uris]]
+
+
+def _n_gone(table: pa.Table, rows: np.ndarray) -> int:
+    uris = table["uri"].take(pa.array(rows)).to_pylist()
+    return sum(is_local(uri) and not os.path.exists(to_path(uri).expanduser()) for uri in uris)  # noqa: PTH110
 
 
 def _target(output: str) -> Path:
