@@ -82,6 +82,7 @@ class MerRayPlugin(BeetsPlugin):  # type: ignore[misc]  # beets' own types are n
         what = (
             ("same", "had them already" if opts.scores else "were up to date"),
             ("failed", "failed"),
+            ("cleared", "lost their values, as their files have changed and cannot be scored"),
             ("gone", "are without their file (`beet update` removes such items)"),
             ("unknown", "are not in the scores"),
             ("other", "have values of another model (--force scores them again)"),

@@ -148,6 +148,10 @@ def test_every_item_is_accounted_for(library):
     assert "0 items scored; 2 were up to date; 1 are without their file" in said
     assert "1 files tagged" in said
     assert "MER_RAY_VALENCE" in read_by_mutagen(copies)
+    copies.write_bytes(copies.read_bytes()[:20_000])
+    said = beet(library, "mood", "title:Tune 2").stdout
+    assert "2 failed; 2 lost their values, as their files have changed" in said
+    assert not listed(library, "$title", "valence:0..1")
 
 
 def test_imports_are_scored_and_files_written_on_request_only(library):

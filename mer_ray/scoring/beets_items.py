@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from logging import Logger
@@ -90,8 +90,14 @@ class Work:
                     self._apply(item, row, loaded.dimensions, audio)
                     self._done(item, row, loaded.dimensions)
             else:
-                error, n = found["error"], len(todo[found["uri"]])
-                self._failed(f"{error.message.replace('--allow-partial', 'allow_partial: yes')} ({error.reason})", n)
+                error, of_file = found["error"], todo[found["uri"]]
+                message = error.message.replace("--allow-partial", "allow_partial: yes")
+                self._failed(f"{message} ({error.reason})", len(of_file))
+                for item in of_file:
+                    if self._need(item) == "changed":  # its values are those of another audio
+                        self._clear(item, {"mood", AUDIO})
+                        item.store()
+                        self.counts["cleared"] += 1
 
     def take(self, items: Sequence[Item], scores: str, force: bool = False) -> None:
         """Take values from a file of scores, for the items whose files it names; no audio is read.
@@ -200,14 +206,17 @@ class Work:
         return None
 
     def _apply(self, item: Item, row: Row, dimensions: Sequence[str], audio: str) -> None:
-        kept = {f"{d}_percentile" for d in dimensions}
-        for name in {*self.dimensions, *(f"{d}_percentile" for d in self.dimensions), *MEASURED, MODEL, FILE} - kept:
-            _drop(item, name)
+        self._clear(item, kept={f"{d}_percentile" for d in dimensions})
         values = {d: round(row[d], 6) for d in dimensions} | {name: row[name] for name in MEASURED}
         values["key"] = f"{row['key']} {row['mode']}" if row["key"] and row["mode"] else row["key"]
         values |= {MODEL: row["model"] or "unknown", FILE: _version(row)}
         item.update({name: value for name, value in values.items() if value is not None})
         item[AUDIO] = audio
+
+    def _clear(self, item: Item, also: Set[str] = frozenset(), kept: Set[str] = frozenset()) -> None:
+        ranks = {f"{d}_percentile" for d in self.dimensions}
+        for name in ({*self.dimensions, *MEASURED, MODEL, FILE} | ranks | also) - kept:
+            _drop(item, name)
 
     def _done(self, item: Item, row: Row, dimensions: Sequence[str]) -> None:
         item.store()
