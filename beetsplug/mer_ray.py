@@ -58,7 +58,7 @@ class MerRayPlugin(BeetsPlugin):  # type: ignore[misc]  # beets' own types are n
         """``beet mood``."""
         made = ui.Subcommand("mood", help="score valence, arousal, dominance and mood of items (mer-ray)")
         add = made.parser.add_option
-        add("-f", "--force", action="store_true", default=False, help="also score what has values")
+        add("-f", "--force", action="store_true", default=False, help="also what has values; --from: changed files too")
         add("-p", "--pretend", action="store_true", default=False, help="show what would be scored, and change nothing")
         add("--from", dest="scores", metavar="SCORES", help="take the values from a file of `mer-ray score`")
         add("--model", metavar="NAME", help="default, light, or a model's folder, instead of the setting")
@@ -80,16 +80,22 @@ class MerRayPlugin(BeetsPlugin):  # type: ignore[misc]  # beets' own types are n
                 self._finish(work, self.config["write"].get(bool) if opts.write is None else opts.write)
         counts = work.counts
         what = (
-            ("same", "were up to date"),
+            ("same", "had them already" if opts.scores else "were up to date"),
             ("failed", "failed"),
+            ("cleared", "lost their values, as their files have changed and cannot be scored"),
+            ("gone", "are without their file (`beet update` removes such items)"),
             ("unknown", "are not in the scores"),
             ("other", "have values of another model (--force scores them again)"),
+            ("unversioned", "scores do not say of which version of their file they are"),
+            ("unmeasured", "have no tempo, key and loudness, as their scores have none"),
             ("written", "files tagged"),
+            ("kept", "files keep a mood of somebody else's (replace_mood: yes replaces it)"),
         )
-        parts = [f"{counts['done']:,} items {'would be ' if opts.pretend else ''}scored"]
+        verb = "given new values" if opts.scores else "scored"
+        parts = [f"{counts['done']:,} items {'would be ' if opts.pretend else ''}{verb}"]
         for line in (*work.shown, "; ".join([*parts, *(f"{counts[k]:,} {text}" for k, text in what if counts[k])])):
             ui.print_(line)
-        if counts["failed"] and not counts["done"] + counts["same"] + counts["unknown"]:
+        if counts["failed"] + counts["gone"] and not counts["done"] + counts["same"] + counts["unknown"]:
             raise ui.UserError("no item could be scored")
 
     def _note(self, session: ImportSession, task: ImportTask) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import mutagen
@@ -121,11 +123,35 @@ def test_values_of_a_file_of_scores_are_taken_by_path(library):
         file.write(b"\0")
     said = beet(library, "mood", "--from", library / "scores.parquet")
     assert said.returncode == 0, said.stderr
-    assert f"{N - 1} items scored; 1 failed; 1 are not in the scores" in said.stdout
+    assert f"{N - 1} items given new values; 1 failed; 1 are not in the scores" in said.stdout
+    assert f"{N - 1} have no tempo, key and loudness" in said.stdout
     assert "tune005.flac has changed since it was scored" in said.stderr
     assert set(listed(library, "$valence $valence_percentile", "valence:0..1")) == {"0.500 50.0"}
+    again = beet(library, "mood", "--force", "--from", library / "scores.parquet", "title:Tune 5", ",", "title:Tune 6")
+    assert "1 items given new values; 1 had them already" in again.stdout
     bad = beet(library, "mood", "--from", library / "config.yaml")
     assert (bad.returncode, "neither .parquet nor .csv" in bad.stderr, "Traceback" in bad.stderr) == (1, True, False)
+
+
+def test_every_item_is_accounted_for(library):
+    copies, gone = library / "music" / "tune002.flac", library / "music" / "tune003.flac"
+    gone.unlink()
+    with closing(sqlite3.connect(library / "library.db")) as database, database:  # an item twice, as happens
+        columns = ", ".join(name for _, name, *_ in database.execute("PRAGMA table_info(items)") if name != "id")
+        wanted = f"SELECT {columns} FROM items WHERE title = 'Tune 2'"
+        database.execute(f"INSERT INTO items ({columns}) {wanted}")
+    query = ["title:Tune 2", ",", "title:Tune 3"]
+    assert "2 items scored; 1 are without their file" in beet(library, "mood", *query).stdout
+    assert len(listed(library, "$title", "valence:0..1")) == 2
+    os.utime(copies, (0, 0))
+    said = beet(library, "mood", "--write", *query).stdout
+    assert "0 items scored; 2 were up to date; 1 are without their file" in said
+    assert "1 files tagged" in said
+    assert "MER_RAY_VALENCE" in read_by_mutagen(copies)
+    copies.write_bytes(copies.read_bytes()[:20_000])
+    said = beet(library, "mood", "title:Tune 2").stdout
+    assert "2 failed; 2 lost their values, as their files have changed" in said
+    assert not listed(library, "$title", "valence:0..1")
 
 
 def test_imports_are_scored_and_files_written_on_request_only(library):
@@ -167,7 +193,7 @@ def test_other_dimensions_are_fields_once_the_settings_name_them(library):
     said = beet(library, "mood", "--from", library / "tension.parquet")
     assert (said.returncode, "dimensions: valence arousal dominance tension energy" in said.stderr) == (1, True)
     settings(library, dimensions="tension energy")
-    assert "1 items scored" in beet(library, "mood", "--from", library / "tension.parquet").stdout
+    assert "1 items given new values" in beet(library, "mood", "--from", library / "tension.parquet").stdout
     assert listed(library, "$title", "tension:0.2..0.3") == ["Tune 6"]
     said = beet(library, "mood", "--from", library / "year.parquet")
     assert (said.returncode, "Traceback" in said.stderr) == (1, False)

@@ -21,6 +21,7 @@ from conftest import INTERRUPTIBLE
 from test_report import Catalog, typed
 
 from mer_ray.io.tables import Workspace
+from mer_ray.training import board
 from mer_ray.training.events import Events
 
 
@@ -107,6 +108,22 @@ def test_it_follows_a_workspace_in_an_object_store(tmp_path):
         assert written.update() == 2
         assert runs(tmp_path) == folds | {f.replace("cnn", "lstm") for f in folds}
         assert all(f.stat().st_mtime_ns == at for f, at in before.items())  # what is shown is not written twice
+
+
+@pytest.mark.parametrize(
+    ("uri", "command"),
+    [
+        ("s3://music/a%20b/tune", "aws s3 sync 's3://music/a b/tune' tune"),
+        (
+            "s3a://music/tune?scheme=http&endpoint_override=127.0.0.1:9000&region=eu",
+            "aws s3 sync --endpoint-url http://127.0.0.1:9000 --region eu s3://music/tune tune",
+        ),
+        ("gs://music/w/tune", "mkdir -p tune; gcloud storage rsync --recursive gs://music/w/tune tune"),
+        ("gcs://anonymous@music/tune", "mkdir -p tune; gcloud storage rsync --recursive gs://music/tune tune"),
+    ],
+)
+def test_trials_in_a_store_are_copied_by_the_tool_of_that_store(uri, command):
+    assert board.copying(uri) == command
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard\\.")  # its own code

@@ -189,7 +189,7 @@ def test_every_format_holds_them_and_rows_of_before_stay_as_they_are(mer_ray, tm
     write_tunes(music, 3)
     code, out, err = mer_ray("score", music, "--model", "light", "--out", tmp_path / "s.parquet")
     assert code == 0, err
-    assert "2 tracks were scored before tempo, key and loudness were measured" in out
+    assert "of 3 tracks, 2 not measured" in " ".join(out.split())
     assert scores_table.read(tmp_path / "s.parquet")["loudness"].null_count == 2
 
 
@@ -198,21 +198,33 @@ def test_a_condition_on_what_is_unknown_says_so(mer_ray, tmp_path):
     write_tunes(music, 2)
     code, _, err = mer_ray("score", music, "--model", "light", "--out", tmp_path / "s.parquet")
     assert code == 0, err
-    scores = pq.read_table(tmp_path / "s.parquet")
-    old = scores.drop_columns(names)
-    mixed = pa.concat_tables([scores.slice(0, 1), old.slice(1, 1)], promote_options="default")
-    for table, said in ((old, "of 2 tracks, none measured: "), (mixed, "of 2 tracks, 1 not measured: ")):
-        pq.write_table(table, tmp_path / "old.parquet")
-        for options in (("--where", "TEMPO > 900 or true_peak > 90"), ("--sort", "-tempo")):
-            code, out, err = mer_ray("playlist", tmp_path / "old.parquet", *options)
-            assert code == 0, err
-            assert said + "tempo" in out.replace("\n", " ")
-    for options in (("--where", "valence >= 0"), ("--where", "title like '%tempos%'")):
-        assert "measured" not in mer_ray("playlist", tmp_path / "old.parquet", *options)[1]
-    assert "measured" not in mer_ray("playlist", tmp_path / "s.parquet", "--where", "tempo > 900")[1]
+
+    def said(*arguments: object) -> str:
+        code, out, err = mer_ray(*arguments)
+        assert code == 0, err
+        return " ".join(out.split())
+
+    new, old = tmp_path / "s.parquet", tmp_path / "old.parquet"
+    scores = pq.read_table(new)
+    without = scores.drop_columns(names)
+    mixed = pa.concat_tables([scores.slice(0, 1), without.slice(1, 1)], promote_options="default")
+    for table, unknown, measured in ((without, "all", "none"), (mixed, "1 of", "1 not")):
+        pq.write_table(table, old)
+        for options in (("--where", "LOUDNESS > 90 or true_peak > 90"), ("--sort", "-loudness")):
+            line = said("playlist", old, *options)
+            assert f"loudness is unknown for {unknown} 2" in line
+            assert f"of 2 tracks, {measured} measured" in line
+    for options in (("--where", "valence >= 0"), ("--where", "title like '%tempos%' or title = 'tempo'")):
+        assert "unknown" not in said("playlist", old, *options)
+    assert "of 2 tracks, 1 not measured" in said("explore", old, "--out", tmp_path / "e.html")
+    assert "unknown" not in said("playlist", new, "--where", "loudness > 900")
+    for condition in ("album = 'x'", "album is null or loudness < 0"):
+        assert said("playlist", new, "--where", condition).endswith("album is unknown for all 2 tracks")
+    assert "mood is unknown for all 2" in said("playlist", new, "--where", "mood = 'calm'", "--out", tmp_path / "m.nsp")
 
 
 def test_a_line_tells_of_files_that_were_not_measured():
-    assert display.without([pa.table({"sha256": ["a", None], "true_peak": [-1.0, None]})]) == ""
-    old = pa.table({"sha256": ["a", "b", None], "true_peak": pa.array([None, -3.0, None], pa.float64())})
-    assert display.without([old, old]).startswith("2 tracks were scored before")
+    assert display.without([pa.table({"true_peak": [-1.0]})]) == display.without([]) == ""
+    some = pa.table({"true_peak": pa.array([None, -3.0, None], pa.float64())})
+    assert display.without([some, some]).startswith("of 6 tracks, 4 not measured")
+    assert display.without([some.slice(0, 1)]).startswith("of 1 tracks, none measured")

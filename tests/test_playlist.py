@@ -152,8 +152,8 @@ def test_a_playlist_by_dimensions_that_the_scores_lack_is_one_line(tmp_path):
     assert code == 0
     assert out.split()[4:7] == ["Tension", "Energy", "Time"]
     assert [line.split()[3] for line in out.splitlines() if "A – T" in line] == ["T2", "T1", "T0"]
-    assert "no track of 12 fulfils tension > 2;" not in typed(*query, "--where", "tension > 2")[1]
-    assert "no track of 12 fulfils tension > 2" in typed(*query, "--where", "tension > 2")[1]
+    assert "no track of 12 fulfils tension > 1;" not in typed(*query, "--where", "tension > 1")[1]
+    assert "no track of 12 fulfils tension > 1" in typed(*query, "--where", "tension > 1")[1]
 
 
 def test_a_playlist_from_the_command_line(tmp_path, monkeypatch):
@@ -176,6 +176,18 @@ def test_a_playlist_from_the_command_line(tmp_path, monkeypatch):
     assert code == 0
     assert [line.split()[3] for line in out.splitlines() if "A – T" in line] == ["T0", "T2", "T1"]
     assert "3 of 4 tracks" in out
+
+
+def test_files_that_are_gone_are_counted(tmp_path):
+    there = tmp_path / "a b.mp3"
+    there.touch()
+    rows = table([(0.2, 0.9, str(there)), (0.3, 0.9, str(tmp_path / "gone.mp3")), (0.4, 0.9, "https://x/b.mp3")])
+    pq.write_table(rows, tmp_path / "s.parquet")
+    for name in ("list.m3u8", "list.m3u"):
+        code, out, err = typed("playlist", tmp_path / "s.parquet", "--out", tmp_path / name)
+        assert (code, "gone since they were scored: 1 of these files\n" in out) == (0, True), out + err
+        only = typed("playlist", tmp_path / "s.parquet", "--out", tmp_path / name, "--where", "valence != 0.3")
+        assert "since they were scored" not in only[1]
 
 
 def test_nothing_matches_and_nothing_is_written(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 import sounds
@@ -87,6 +88,34 @@ def test_a_sheet_and_older_scores_are_compared_by_their_bytes(mer_ray, scores, t
     assert "0 of 0 tracks" in mer_ray("duplicates", tmp_path / "empty.parquet")[1]
     assert mer_ray("duplicates", scores, "--out", tmp_path / "g.txt")[0] == 2
     assert mer_ray("duplicates", scores, "--out", tmp_path / "none" / "g.csv")[0] == 2
+
+
+def test_tracks_that_cannot_be_compared_are_counted(mer_ray, scores, tmp_path):
+    table = pq.read_table(scores)
+    assert "are compared" not in mer_ray("duplicates", scores)[1]
+    of_frames = table.drop_columns(["waveform", "sha256"]).slice(0, 3)
+    even = pa.array([[100] * 600] * 2, table.schema.field("waveform").type)
+    noises = table.slice(3, 2).set_column(table.column_names.index("waveform"), "waveform", even)
+    mixed = pa.concat_tables([table.slice(5), noises, of_frames], promote_options="default")
+    pq.write_table(mixed, tmp_path / "s.parquet")
+    out = mer_ray("duplicates", tmp_path / "s.parquet")[1]
+    assert "of 2 tracks only the bytes are compared" in out
+    assert "3 tracks are compared with nothing" in out
+
+
+def test_scores_are_not_written_over(mer_ray, scores, tmp_path):
+    own = Path(shutil.copy(scores, tmp_path / "s.parquet"))
+    csv_file = tmp_path / "s.csv"
+    pacsv.write_csv(pq.read_table(own).drop_columns(["curve", "sound", "waveform"]), csv_file)
+    before = own.read_bytes(), csv_file.read_bytes()
+    for command in (("duplicates", own, "--out", own), ("duplicates", own, "--out", csv_file)):
+        code, _, err = mer_ray(*command)
+        assert (code, "holds scores, which would be lost" in err) == (2, True)
+    code, _, err = mer_ray("playlist", own, "--cues", csv_file)
+    assert (code, "--cues" in err, "holds scores" in err) == (2, True, True)
+    assert (own.read_bytes(), csv_file.read_bytes()) == before
+    for _ in range(2):
+        assert mer_ray("duplicates", own, "--out", tmp_path / "g.csv")[0] == 0
 
 
 def test_tracks_of_other_models_are_not_compared(mer_ray, scores, tmp_path):

@@ -344,9 +344,19 @@ def test_what_a_killed_run_of_another_model_left_does_not_count(mer_ray, tmp_pat
     pq.write_table(many_frames(3), tmp_path / "f.parquet")
     score(mer_ray, tmp_path / "f.parquet", "--model", one, "--out", tmp_path / "folder")
     (tmp_path / "folder").rename(tmp_path / "s.parquet.parts")  # as if before the file was written
-    score(mer_ray, tmp_path / "f.parquet", "--model", other, "--out", tmp_path / "s.parquet")
+    code, _, said = mer_ray("score", tmp_path / "f.parquet", "--model", other, "--out", tmp_path / "s.parquet")
+    assert code == 0
+    assert "s.parquet.parts held 3 scores by one:" in " ".join(said.split())
     assert len(pq.read_table(tmp_path / "s.parquet")) == 3
     assert around(tmp_path / "s.parquet") == {"s.parquet", "s.rollups.csv"}
+
+
+def test_what_a_killed_run_has_scored_is_not_lost_to_a_model_that_scores_something_else(mer_ray, tmp_path):
+    music, one = write_tunes(tmp_path / "music", 2)[0].parent, write_tunes(tmp_path / "one", 1)[0]
+    score(mer_ray, music, "--model", "light", "--out", tmp_path / "folder")
+    parts_of = (tmp_path / "folder").rename(tmp_path / "s.csv.parts")  # as if before the file was written
+    assert "s.csv.parts holds scores by kernel-" in refused(mer_ray, one, "--out", tmp_path / "s.csv")
+    assert len(Workspace(parts_of).read("scores")) == 2
 
 
 def test_bad_requests_are_one_line(mer_ray, tmp_path, monkeypatch):

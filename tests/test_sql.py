@@ -87,7 +87,7 @@ def in_python(expression: str) -> list[bool]:
 
 NUMBER = st.recursive(
     st.sampled_from(["valence", "arousal", "dominance", "novelty", "duration_s", "upper_valence"])
-    | st.sampled_from(["0", "0.3", "1", "60", "1e-3"]),
+    | st.sampled_from(["0", "0.3", "1", "(59 + 1)", "1e-3"]),
     lambda inner: (
         st.builds("({} {} {})".format, inner, st.sampled_from("+-*"), inner)
         | st.builds("(-{})".format, inner)
@@ -205,7 +205,14 @@ def test_what_is_not_finite_is_not_known():
         ("title is 'calm'", "syntax error at or near \"'calm'\": write one SQL condition"),
         ("valence = 1 & 2", "write and"),
         ("~in_distribution", "write not"),
-        ("valence < 1" + "0" * 400, "Could not convert"),
+        ("novelty < 1" + "0" * 400, "Could not convert"),
+        ("valence < 1" + "0" * 400, "valence is from 0 to 1"),
+        ("arousal > 60", "arousal is from 0 to 1, and 60 is outside: arousal_percentile is from 0 to 100"),
+        ("2 > upper_valence or title = 'a'", "valence is from 0 to 1, and 2 is outside"),
+        ("dominance between -1 and 0.5", "dominance is from 0 to 1, and -1 is outside"),
+        ("valence in (0.3, 1.5)", "valence is from 0 to 1, and 1.5 is outside"),
+        ("album = null", "no comparison with null holds: write is null or is not null"),
+        ("not title in ('a', null)", "no comparison with null holds"),
         ("", "it is empty"),
         ("not " * 200 + "True", "nested too deeply"),
         ("- " * 900 + "valence < 2", "nested too deeply"),
@@ -238,6 +245,36 @@ def test_the_columns_are_those_of_the_scores_own_dimensions():
     assert mask("width > 0.2", of("arousal")).tolist() == [False, True]
     assert order("-tension", of("tension", "energy", "wonder")).tolist() == [1, 0]
     assert mask("title = 'a' and width < 0.2", of("order", "select")).tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("key = 'Bb'", "there is no key 'Bb': write one of C, C#, D"),
+        ("KEY in ('C#', 'D minor')", "there is no key 'D minor'"),
+        ("'min' != mode or title = 'a'", "there is no mode 'min': write one of major, minor"),
+        ("mood not in ('Calm', 'angry')", "there is no mood 'angry': write one of happy, excited"),
+    ],
+)
+def test_a_word_that_a_column_never_has_is_refused(expression, words):
+    rows = of("valence", "arousal")
+    for name, value in (("key", "C#"), ("mode", "minor"), ("mood", "calm")):
+        rows = rows.append_column(name, pa.array([value, None]))
+    with pytest.raises(InputError) as error:
+        mask(expression, rows)
+    assert words in str(error.value)
+    assert mask("key in ('c#', 'D') and mode = 'MINOR' and mood != 'sad' and title = 'A'", rows).tolist() == [
+        True,
+        False,
+    ]
+
+
+def test_text_is_equal_however_its_accents_are_encoded():
+    composed, apart = "Überfahrt", "U\u0308berfahrt"
+    for stored, typed in ((composed, apart), (apart, composed)):
+        rows = of("valence").set_column(0, "title", pa.array([stored, "Uberfahrt"]))
+        for condition in ("title = '{}'", "title like '{}%'", "regexp_matches(title, '^{}$')", "'{}' in title"):
+            assert mask(condition.format(typed.lower()), rows).tolist() == [True, False], condition
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,9 @@ def test_what_cannot_be_tagged_costs_a_line_and_stays(mer_ray, tmp_path):
     with bad["edited.mp3"].open("ab") as file:
         file.write(b"\0")
     before = {name: path.read_bytes() if path.exists() else b"" for name, path in bad.items()}
+    code, out, err = mer_ray("tag", scores, "--dry-run")  # seven of twelve are more than a fifth
+    assert (code, "7 of 12 files failed" in err, out.count("VALENCE – →")) == (3, True, 5)
+    assert "5 files would be tagged; 7 failed" in out
     code, out, err = mer_ray("tag", scores, "--max-lost", "0.9")
     bad["closed.mp3"].parent.chmod(0o755)
     assert code == 0
@@ -242,8 +245,9 @@ def test_what_cannot_be_tagged_costs_a_line_and_stays(mer_ray, tmp_path):
     assert [sum(name in line for line in lines) for name in bad] == [1] * 7
     assert {name: path.read_bytes() if path.exists() else b"" for name, path in bad.items()} == before
     assert not list(tmp_path.rglob(".*.part*"))
-    code, _, err = mer_ray("tag", scores)  # six of twelve are more than a fifth
-    assert (code, "6 failed" in err) == (3, True)
+    code, out, err = mer_ray("tag", scores)
+    assert (code, "6 of 12 files failed" in err, "1 files tagged; 5 were up to date" in out) == (3, True, True)
+    assert "to undo it: mer-ray tag --undo" in out
 
 
 def test_if_none_can_be_tagged_the_command_fails(mer_ray, tmp_path):

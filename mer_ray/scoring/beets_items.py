@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from logging import Logger
@@ -29,6 +29,7 @@ from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import dimensions_of
 from mer_ray.scoring import files, predictor, standing
 from mer_ray.scoring.catalog import state
+from mer_ray.scoring.file_changes import has_same_audio
 from mer_ray.scoring.scores_table import NESTED, read
 from mer_ray.scoring.tagging import command as tagging
 from mer_ray.scoring.tagging import fields
@@ -52,7 +53,7 @@ class Work:
         pretend: Change nothing, and fill ``shown``.
         counts: What became of the items.
         shown: What a real run would do.
-        changed: Ids of items with other values or another mood than before.
+        to_write: Ids of the items that were asked for, and of others that have another mood than before.
     """
 
     library: Library
@@ -61,7 +62,7 @@ class Work:
     pretend: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     shown: list[str] = field(default_factory=list)
-    changed: set[int] = field(default_factory=set)
+    to_write: set[int] = field(default_factory=set)
 
     def score(self, items: Sequence[Item], model: str, force: bool = False, allow_partial: bool = False) -> None:
         """Score the items that have no values, or other audio than when they were scored; with ``force``, all.
@@ -70,26 +71,33 @@ class Work:
         """
         loaded = predictor.load(model)
         self._check(loaded.dimensions)
-        todo = dict[str, Item]()
-        for item in items:
+        todo = dict[str, list[Item]]()  # a library may have a file twice
+        for item in self._there(items):
             why = "asked" if force else self._need(item)
             if why is None:
-                self.counts["same"] += 1
+                self._same(item)
                 self.counts["other"] += item.get(MODEL) != loaded.name
             elif self.pretend:
                 self.counts["done"] += 1
                 self.shown.append(f"{_named(item)} ({why})")
             else:
-                todo[to_uri(Path(_path(item)).absolute())] = item
+                todo.setdefault(to_uri(Path(_path(item)).absolute()), []).append(item)
         for found in files.scored(map(to_path, todo), loaded, SHORTEST_S, allow_partial):
             if isinstance(found, pa.Table):
                 (row,) = _rows(found)
-                item = todo[row["uri"]]
-                self._apply(item, row, loaded.dimensions, _audio(item))
-                self._done(item, row, loaded.dimensions)
+                audio = _audio(todo[row["uri"]][0])
+                for item in todo[row["uri"]]:
+                    self._apply(item, row, loaded.dimensions, audio)
+                    self._done(item, row, loaded.dimensions)
             else:
-                error = found["error"]
-                self._failed(f"{error.message.replace('--allow-partial', 'allow_partial: yes')} ({error.reason})")
+                error, of_file = found["error"], todo[found["uri"]]
+                message = error.message.replace("--allow-partial", "allow_partial: yes")
+                self._failed(f"{message} ({error.reason})", len(of_file))
+                for item in of_file:
+                    if self._need(item) == "changed":  # its values are those of another audio
+                        self._clear(item, {"mood", AUDIO})
+                        item.store()
+                        self.counts["cleared"] += 1
 
     def take(self, items: Sequence[Item], scores: str, force: bool = False) -> None:
         """Take values from a file of scores, for the items whose files it names; no audio is read.
@@ -99,22 +107,26 @@ class Work:
         table = read(scores, without=NESTED)
         dimensions = dimensions_of(table.schema, "scores")
         self._check(dimensions)
-        rows = {_real(row["uri"]): row for row in _rows(table) if row["uri"] and is_local(row["uri"])}
-        for item in items:
-            row = rows.get(_real(_path(item)))
-            if row is None:
+        rows = dict[str, Row]()
+        for row in _rows(table):
+            if row["uri"] and is_local(row["uri"]):
+                rows.setdefault(_real(row["uri"]), row)
+        for item in self._there(items):
+            row = rows.get(_real(_path(item)), {})
+            if not row:
                 self.counts["unknown"] += 1
                 continue
             now = _version(state(to_uri(_path(item))))
-            if not now or (row["size"] is not None and _version(row) != now and not force):
-                why = "has changed since it was scored" if now else "is not there any more"
-                self._failed(f"{_named(item)} {why}")
+            if not (force or row["size"] is None or _version(row) == now or has_same_audio(row)):
+                self._failed(f"{_named(item)} has changed since it was scored")
                 continue
+            self.counts["unversioned"] += row["size"] is None
+            self.counts["unmeasured"] += row["true_peak"] is None
             before = dict(item)
             self._apply(item, row, dimensions, item.get(AUDIO, "") if item.get(FILE) == now else "")
             item[FILE] = now
             if dict(item) == before:
-                self.counts["same"] += 1
+                self._same(item)
             elif self.pretend:
                 self.counts["done"] += 1
                 self.shown.append(f"{_named(item)}: {_values(row, dimensions)}")
@@ -139,18 +151,18 @@ class Work:
                     if {name: item.get(name) for name in (*values, "mood")} == {"mood": None} | values:
                         continue
                     if item.get("mood") != mood:
-                        self.changed.add(item.id)
+                        self.to_write.add(item.id)
                         _drop(item, "mood")
                     item.update(values)
                     item.store()
 
     def write(self, log: Path, replace_mood: bool = False) -> None:
-        """Write the changed items' values into their files' tags, as `mer-ray tag` does; ``log`` undoes it.
+        """Write the values of ``to_write`` into their files' tags, as `mer-ray tag` does; ``log`` undoes it.
 
         Raises MerRayError.
         """
         fields.require()
-        items = [item for item in map(self.library.get_item, sorted(self.changed)) if item is not None]
+        items = [item for item in map(self.library.get_item, sorted(self.to_write)) if item is not None]
         if not items:
             return
         tally = tagging.Tally()
@@ -169,13 +181,22 @@ class Work:
                     item[FILE], item.mtime = _version(state(row["uri"])), item.current_mtime()
                     item.store()
         self.counts["failed"] += tally.counts["failed"]
+        self.counts["kept"] += tally.counts["kept"]
+
+    def _there(self, items: Sequence[Item]) -> Iterator[Item]:
+        """The items that have their file; the others are counted."""
+        for item in items:
+            if _version(state(to_uri(_path(item)))):
+                yield item
+            else:
+                self.counts["gone"] += 1
 
     def _need(self, item: Item) -> str | None:
         """Why an item has to be scored; None if its values are those of its file."""
         if not item.get(FILE) or not item.get(MODEL):
             return "new"
         now = _version(state(to_uri(_path(item))))
-        if now in ("", item[FILE]):
+        if now == item[FILE]:
             return None
         if item.get(AUDIO, "") != (_audio(item) or None):
             return "changed"
@@ -185,23 +206,30 @@ class Work:
         return None
 
     def _apply(self, item: Item, row: Row, dimensions: Sequence[str], audio: str) -> None:
-        kept = {f"{d}_percentile" for d in dimensions}
-        for name in {*self.dimensions, *(f"{d}_percentile" for d in self.dimensions), *MEASURED, MODEL, FILE} - kept:
-            _drop(item, name)
+        self._clear(item, kept={f"{d}_percentile" for d in dimensions})
         values = {d: round(row[d], 6) for d in dimensions} | {name: row[name] for name in MEASURED}
         values["key"] = f"{row['key']} {row['mode']}" if row["key"] and row["mode"] else row["key"]
         values |= {MODEL: row["model"] or "unknown", FILE: _version(row)}
         item.update({name: value for name, value in values.items() if value is not None})
         item[AUDIO] = audio
 
+    def _clear(self, item: Item, also: Set[str] = frozenset(), kept: Set[str] = frozenset()) -> None:
+        ranks = {f"{d}_percentile" for d in self.dimensions}
+        for name in ({*self.dimensions, *MEASURED, MODEL, FILE} | ranks | also) - kept:
+            _drop(item, name)
+
     def _done(self, item: Item, row: Row, dimensions: Sequence[str]) -> None:
         item.store()
-        self.changed.add(item.id)
+        self.to_write.add(item.id)
         self.counts["done"] += 1
         self.log.info("{}: {}", _named(item), _values(row, dimensions))
 
-    def _failed(self, message: str) -> None:
-        self.counts["failed"] += 1
+    def _same(self, item: Item) -> None:
+        self.to_write.add(item.id)
+        self.counts["same"] += 1
+
+    def _failed(self, message: str, n: int = 1) -> None:
+        self.counts["failed"] += n
         self.log.warning("{}", one_line(message))
 
     def _known(self, item: Item) -> list[str]:

@@ -30,7 +30,7 @@ from mer_ray.io import cells
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import dimensions_of
 from mer_ray.scoring import standing
-from mer_ray.scoring.scores_table import name, pieces
+from mer_ray.scoring.scores_table import check_spares, name, pieces
 
 WORDS = ("calm", "tense")
 SECONDS = 20.0
@@ -137,6 +137,7 @@ def check(target: Path) -> None:
         raise InputError(f"--cues {shown} must end in .csv, or in .txt for Audacity's labels", "give such a name")
     if not target.parent.is_dir():
         raise InputError(f"folder {one_line(str(target.parent))} for --cues does not exist", "make it first")
+    check_spares(target, "--cues")
     folder = target.with_suffix("")
     if target.suffix.lower() == ".txt" and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(

@@ -17,10 +17,15 @@ from mer_ray.io import address
 from mer_ray.io.address import to_path, to_uri
 from mer_ray.io.identity import file_digest, one_line
 from mer_ray.io.ids import Ids, hashed, lookup
-from mer_ray.scoring import scores_table
 
 NAMES = ("artist", "title", "album")
 COLUMNS = ("track_id", "uri", "size", "mtime_ms", "sha256", *NAMES)
+MadeOf = Callable[[str, str], set[str]]
+"""Of a file's address and the SHA-256 of its scored version: those of versions that differ from it in tags only."""
+
+
+def _nothing_else(uri: str, sha256: str) -> set[str]:
+    return set()
 
 
 @dataclass
@@ -53,7 +58,7 @@ def find(
     listed: Iterable[pa.Table],
     folders: Sequence[str],
     keep_gone: bool = False,
-    made_of: Callable[[str, str], set[str]] = lambda uri, sha256: set(),
+    made_of: MadeOf = _nothing_else,
 ) -> Void:
     """Find outdated scores. Takes 40 bytes of memory a listed file.
 
@@ -79,7 +84,7 @@ def find(
                 void.changed += 1
             elif index is not None:
                 void.unknown += not versioned and there.states[index] != _NOTHING
-                differs = versioned and there.states[index] != _hash(_state(row)) and not _has_same_audio(row, made_of)
+                differs = versioned and there.states[index] != _hash(_state(row)) and not has_same_audio(row, made_of)
                 void.changed += differs
             elif there.has(row):
                 # A score from a table of frames has no version, and its file may be listed, too.
@@ -96,15 +101,25 @@ def find(
 
 
 def keep_others(
-    scores: str, model: str, listed: Iterable[pa.Table], folders: Sequence[str], keep_gone: bool = False
+    scores: Iterable[pa.Table],
+    where: str,
+    model: str,
+    listed: Iterable[pa.Table],
+    folders: Sequence[str],
+    keep_gone: bool = False,
 ) -> None:
-    """Raises InputError where a file holds another model's scores of what this command does not list.
+    """Raises InputError where there are another model's scores of what this command does not list.
 
-    A file has one model's scores: these would be lost. scores: its address. The rest is as `find` takes it.
+    A file has one model's scores: these would be lost.
+
+    Args:
+        scores: With `COLUMNS` and ``model``.
+        where: What holds them, for the message.
+        model: Of this command. The rest is as `find` takes it.
     """
     there, lost, old = _Listed(listed), 0, set[str]()
     roots = tuple(f"{folder.rstrip('/')}/" for folder in folders)
-    for piece in scores_table.pieces(scores, [*COLUMNS, "model"]):
+    for piece in scores:
         for row in piece.filter(pc.not_equal(piece["model"], model)).to_pylist():
             gone = bool(roots) and not keep_gone and str(to_path(row["uri"])).startswith(roots)
             if not gone and there.find(row) is None and not there.has(row):
@@ -112,14 +127,14 @@ def keep_others(
                 old.add(row["model"])
     if lost:
         raise InputError(
-            f"{address.shown(scores)} holds scores by {one_line(', '.join(sorted(old)), 200)} of {lost:,} tracks that "
+            f"{where} holds scores by {one_line(', '.join(sorted(old)), 200)} of {lost:,} tracks that "
             f"are not in CATALOG, and the model is now {model}",
             "give the --model that made them, or another --out; or score all of them in one command",
         )
 
 
-def _has_same_audio(row: dict[str, Any], made_of: Callable[[str, str], set[str]]) -> bool:
-    """Whether a file, whose size or time differs, has the scored version's bytes, or has got tags by mer-ray since."""
+def has_same_audio(row: dict[str, Any], made_of: MadeOf = _nothing_else) -> bool:
+    """Whether a file, whose size or time differs, has the scored version's bytes, or one of ``made_of``'s versions."""
     path, scored = to_path(row["uri"]), row["sha256"]
     try:
         tagged = made_of(to_uri(path.resolve()), scored) if scored else set()

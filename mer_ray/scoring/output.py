@@ -6,7 +6,6 @@ import fcntl
 import os
 import shutil
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
@@ -27,7 +26,7 @@ from mer_ray.io.ids import Ids
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, catalog_scores_schema, features_table, scores_schema
 from mer_ray.io.store import TEMPORARY, Store, check_lasting
 from mer_ray.io.tables import Workspace
-from mer_ray.scoring import file_changes, rollups, scores_table, sheet, standing
+from mer_ray.scoring import file_changes, other_models, rollups, scores_table, sheet, standing
 from mer_ray.scoring.catalog import Catalog
 from mer_ray.scoring.tagging import log
 
@@ -98,31 +97,32 @@ class Output:
         self._failed_then: Stamp = (None, None)
         self._void = Ids()
 
-    def open(self, model: str, dimensions: tuple[str, ...] = DIMENSIONS) -> Workspace:
-        """The workspace to work in. model, dimensions: the id of the model, and what it predicts.
+    def open(
+        self,
+        model: str,
+        dimensions: tuple[str, ...] = DIMENSIONS,
+        catalog: Catalog | None = None,
+        keep_gone: bool = False,
+    ) -> Workspace:
+        """The workspace to work in, without what a killed run of another model has left there.
 
-        Raises InputError where a folder has another model's scores, or a file is none.
+        Args:
+            model: Its id; ``dimensions``: what it predicts.
+            catalog: What it will score; without one, other models' scores are not looked at for what would be lost.
+            keep_gone: Whether scores of files that are gone stay.
+
+        Raises InputError where a file is none, or another model's scores would be lost: see `other_models`.
         """
         self.model, self.dimensions, work = model, dimensions, self.workspace
-        others = work.distinct("scores", "model") - {self.model}
-        if others and not self.is_file:
-            raise InputError(
-                f"--out {self.shown} holds scores by {one_line(', '.join(sorted(others)), 200)}, and the model is now "
-                f"{self.model}",
-                "choose another folder, or remove this one",
-            )
-        if self.is_file:
+        others = work.distinct("scores", "model") - {model}
+        if not self.is_file:
+            other_models.refuse(others, self.shown, model)
+        else:
             self._failed_then = self.beside.stamp(self._failures)
-        if self.is_file and self.beside.exists(self.name):
-            scored: Counter[str] = Counter()
-            for piece in scores_table.pieces(self.uri, ["model"]):
-                scored.update({r["values"]: r["counts"] for r in piece["model"].value_counts().to_pylist()})
-            del scored[self.model]
-            if scored:
-                old = one_line(", ".join(sorted(scored)), 200)
-                self.note = f"{self.shown} held {scored.total():,} scores by {old}: these take their place"
-        if others:
-            work.remove()  # of a run that was killed
+            if self.beside.exists(self.name):
+                self.note = other_models.in_file(self.uri, self.shown, model, catalog, keep_gone)
+            if others:
+                other_models.in_parts(work, others, f"{self.shown}.parts", model, catalog, keep_gone)
         work.sweep()
         work.claim("score", "scores", {"model": self.model}, restart=True)
         return work
@@ -132,9 +132,7 @@ class Output:
         return self._settled(lambda _: self._ids()) if self.is_file else self.workspace.ids("scores")
 
     def follow(self, catalog: Catalog, keep_gone: bool = False) -> file_changes.Void:
-        """Delete the scores of files that have changed or are gone. Raises InputError where others would be lost."""
-        if self.note and not catalog.tables:  # whose tracks are not known before
-            file_changes.keep_others(self.uri, self.model, catalog.windows(PIECE_ROWS), catalog.folders, keep_gone)
+        """Delete the scores of files that have changed or are gone."""
         there = self.workspace.batches("scores", file_changes.COLUMNS)
         scores = chain(there, self._mine(file_changes.COLUMNS)) if self.is_file else there
         void = file_changes.find(scores, catalog.windows(PIECE_ROWS), catalog.folders, keep_gone, log.made_of(self.uri))

@@ -158,9 +158,10 @@ def run(
             raise InputError("a .nsp file holds rules, and no list", "leave out --arc, --from, --to, --sure and --cues")
         matching = len(choose(navidrome.as_tagged(table), where, sort))
         _write(navidrome.smart_playlist(table, target.stem, where, sort, limit), target)
-        return [f"{one_line(str(target))}: rules, which {matching:,} of {table.num_rows:,} tracks fulfil once tagged"]
+        said = f"{one_line(str(target))}: rules, which {matching:,} of {table.num_rows:,} tracks fulfil once tagged"
+        return [said, *display.unknown(table, where, sort)]
     rows = choose(table, where, sort, certain)
-    unknown = list(filter(None, [display.unknown(table, where, sort)]))
+    unknown = display.unknown(table, where, sort)
     if len(rows) == 0:
         unwritten = "".join(f"; {one_line(str(file))} is not written" for file in (target, marks) if file is not None)
         return [_nothing(table, where, certain) + unwritten, *unknown]
@@ -196,6 +197,8 @@ def run(
         seconds = np.nansum(table["duration_s"].take(pa.array(chosen)).to_numpy(zero_copy_only=False))
         length = duration(float(seconds))
         remarks.insert(0, f"{one_line(str(target))}: {len(chosen):,} of {table.num_rows:,} tracks, {length}")
+    if for_player and (gone := _n_gone(table, chosen)):
+        remarks.append(f"not on this machine, or gone since they were scored: {gone:,} of these files")
     if left_out:
         why = ", or one whose name no line can hold" if plain else ""
         remarks.append(f"left out, as the table has no file for them{why}: {left_out:,}")
@@ -217,6 +220,11 @@ def _write_cues(files: dict[str, bytes], target: Path) -> str:
 def _with_file(table: pa.Table, rows: np.ndarray, plain: bool = False) -> np.ndarray:
     uris = table["uri"].take(pa.array(rows)).to_pylist()
     return rows[[bool(uri and (not plain or plain_entry(uri, Path("/"), absolute=True))) for uri in uris]]
+
+
+def _n_gone(table: pa.Table, rows: np.ndarray) -> int:
+    uris = table["uri"].take(pa.array(rows)).to_pylist()
+    return sum(is_local(uri) and not os.path.exists(to_path(uri).expanduser()) for uri in uris)  # noqa: PTH110
 
 
 def _target(output: str) -> Path:
@@ -256,8 +264,7 @@ def _nothing(table: pa.Table, where: str | None, certain: bool) -> str:
     if where is None:
         return "the table has no tracks"
     nothing = f"no track of {table.num_rows:,} fulfils {one_line(where, 200)}"
-    if "mood" in where.casefold() and "mood" in table.column_names:
-        few = f", in a catalog of {standing.FEWEST} tracks or more"
-        return f"{nothing}; moods are {', '.join(standing.WORDS)}{few if table.num_rows < standing.FEWEST else ''}"
+    if "mood" in where.casefold() and "mood" in table.column_names and table.num_rows < standing.FEWEST:
+        return f"{nothing}; there are moods in a catalog of {standing.FEWEST} tracks or more"
     loose = len(choose(table, where)) if certain else 0
     return f"{nothing} for sure ({loose:,} do by their predictions, without --sure)" if certain else nothing

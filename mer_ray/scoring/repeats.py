@@ -22,8 +22,8 @@ from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import one_line
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring.playlist import json_lines
-from mer_ray.scoring.same_recording import same_recordings
-from mer_ray.scoring.scores_table import clock, name, read
+from mer_ray.scoring.same_recording import comparable, same_recordings
+from mer_ray.scoring.scores_table import check_spares, clock, name, read
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 IDENTICAL, SAME = "identical file", "same recording"
@@ -110,6 +110,8 @@ def run(scores: str, output: str | None = None) -> list[str]:
         raise InputError(f"--out {one_line(str(output))} must end in .csv, .parquet or .jsonl")
     if target is not None and not target.parent.is_dir():
         raise InputError(f"folder {one_line(str(target.parent))} for --out does not exist", "make it first")
+    if target is not None:
+        check_spares(target, "--out")
     table = read(scores)
     found = groups(table)
     n = len(found["group"].unique())
@@ -141,12 +143,19 @@ def _by_group(found: pa.Table) -> list[list[dict[str, Any]]]:
 
 def _unknown(table: pa.Table) -> list[str]:
     """What could not be compared."""
-    without = table["sound"].null_count if "sound" in table.column_names else table.num_rows
+    by_sound, by_bytes = comparable(table), table["sha256"].is_valid().to_numpy()
+    only_bytes, nothing = int((by_bytes & ~by_sound).sum()), int((~by_bytes & ~by_sound).sum())
     models = len(table["model"].unique())
     lines = []
-    if without:
+    if only_bytes:
         lines.append(
-            f"of {without:,} tracks only the bytes are compared: SCORES have no sound of them (a sheet has none)"
+            f"of {only_bytes:,} tracks only the bytes are compared: SCORES have no sound of them (a sheet has none), "
+            "or they are too short or too even"
+        )
+    if nothing:
+        lines.append(
+            f"{nothing:,} tracks are compared with nothing: SCORES have neither sound and outline nor a hash of their "
+            "bytes, as of those that were scored from features"
         )
     if models > 1:
         lines.append(f"{models} models are in SCORES: tracks of different ones are compared by their bytes only")

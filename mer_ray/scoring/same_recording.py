@@ -53,7 +53,7 @@ def same_recordings(table: pa.Table) -> list[Pair]:
     models, are not compared.
     """
     points, models = sound(table), np.array(table["model"].to_pylist(), dtype=object)
-    known = np.isfinite(points).all(axis=1) & (points.shape[1] > 0)
+    known = _known(points)
     values = np.column_stack([table[d].to_numpy() for d in dimensions_of(table.schema, "scores")])
     outlines, found = _Outlines(table), list[Pair]()
     for model in dict.fromkeys(models):
@@ -70,6 +70,18 @@ def same_recordings(table: pa.Table) -> list[Pair]:
                 if distance <= MOST:
                     found.append(Pair(first, second, distance))
     return sorted(found)
+
+
+def comparable(table: pa.Table) -> np.ndarray:
+    """Which rows `same_recordings` can compare: (N,) bool. Some have no sound or waveform, or say too little."""
+    outlines, known = _Outlines(table), _known(sound(table))
+    known[[i for i in np.flatnonzero(known).tolist() if not outlines.says(i)]] = False
+    return known
+
+
+def _known(points: np.ndarray) -> np.ndarray:
+    known: np.ndarray = np.isfinite(points).all(axis=1) & (points.shape[1] > 0)
+    return known
 
 
 def candidates(points: np.ndarray, radius: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -137,6 +149,10 @@ class _Outlines:
             return nothing
         correlation, lag = found
         return 1 - correlation, self._curves(a, b, lag * step)
+
+    def says(self, row: int) -> bool:
+        """Whether a row has what `compare` needs."""
+        return self._duration[row] > 0 and self._outline(row) is not None and len(self._points(row)) > 0
 
     def _outline(self, row: int) -> np.ndarray | None:
         """(n,) float64 in decibels; None if it says nothing."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,6 +103,15 @@ def count(path: str | os.PathLike[str]) -> int:
     rows = _open(text)
     with _reading(_label(text)):
         return int(rows.count_rows())
+
+
+def check_spares(target: Path, option: str) -> None:
+    """Raises InputError where a file of scores, which may have taken hours to make, would be written over."""
+    try:
+        _open(str(target))
+    except InputError:
+        return
+    raise InputError(f"{option} {one_line(str(target))} holds scores, which would be lost", "give another name")
 
 
 def find(table: pa.Table, query: str) -> int:

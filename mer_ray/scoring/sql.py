@@ -19,6 +19,8 @@ import pyarrow as pa
 from mer_ray.errors import InputError
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import DIMENSIONS, dimensions_of
+from mer_ray.scoring import standing
+from mer_ray.scoring.measures.pitches import KEYS, MODES
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,6 +40,10 @@ _CONFIG: dict[str, Any] = {
     "memory_limit": "2GB",
     "threads": 1,  # sums in a fixed order, for reproducible figures
 }
+_WORDS = {"key": KEYS, "mode": MODES, "mood": standing.WORDS}
+"""Columns that have no other values."""
+_EQUALITIES = {"COMPARE_EQUAL", "COMPARE_NOTEQUAL", "COMPARE_IN", "COMPARE_NOT_IN"}
+_EQUALITIES |= {"COMPARE_DISTINCT_FROM", "COMPARE_NOT_DISTINCT_FROM"}
 _CONDITIONS = {"COMPARISON", "CONJUNCTION", "BETWEEN"}
 _OPERATORS = {"OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "COMPARE_IN", "COMPARE_NOT_IN"}
 _PREDICATES = {"contains", "starts_with", "ends_with", "regexp_matches", "~~", "!~~", "~~*", "!~~*"}
@@ -76,9 +82,9 @@ def _database(collation: str) -> duckdb.DuckDBPyConnection:
 def mask(condition: str, table: pa.Table) -> np.ndarray:
     """Which rows of ``scores`` a condition holds for: (N,) bool.
 
-    It may name the table's columns without lists, and ``width``, the mean width of the 90 % intervals. Text is compared
-    regardless of case and of how its accents are encoded. A comparison with a missing value (null, not finite, divided
-    by 0) is false.
+    It may name the table's columns without lists, and ``width``, the mean width of the 90 % intervals. Text is
+    compared regardless of case and of the encoding of accents. A comparison with a missing value (null, not finite,
+    divided by 0) is false.
 
     Raises InputError with the condition and what to write instead.
     """
@@ -199,6 +205,27 @@ class _Checked:
             raise self.refused("and, or and not join conditions, as in valence < 0.35 and arousal > 0.6")
         if kind == "COMPARISON" and self._is_condition(node["left"]) != self._is_condition(node["right"]):
             raise self.refused("a condition is compared with a number or text")
+        if kind in ("COMPARISON", "BETWEEN") or of in ("COMPARE_IN", "COMPARE_NOT_IN"):
+            parts = [node[name] for name in ("left", "right", "input", "lower", "upper") if name in node]
+            self._check_compared(of, parts or node["children"])
+
+    def _check_compared(self, of: str, compared: list[dict[str, Any]]) -> None:
+        """Refuse what a column never is: it would pass for what no track, or every track, is."""
+        names = {".".join(c.get("column_names", [])).casefold() for c in compared}
+        literals = [(c["literal"]["kind"], c["literal"]["text"]) for c in compared if "literal" in c]
+        if "DISTINCT" not in of and any(kind == "NULL_LITERAL" for kind, _ in literals):
+            raise self.refused("no comparison with null holds", "write is null or is not null")
+        for column in names & _WORDS.keys() if of in _EQUALITIES else ():
+            for kind, text in literals:
+                if kind == "STRING" and text.casefold() not in map(str.casefold, _WORDS[column]):
+                    hint = f"write one of {', '.join(_WORDS[column])}"
+                    raise self.refused(f"there is no {column} {one_line(text, 40)!r}", hint)
+        for d in self.dimensions:
+            if names & {d, f"lower_{d}", f"upper_{d}"}:
+                for kind, text in literals:
+                    if kind in ("INTEGER", "NUMERIC") and not 0 <= float(text) <= 1:
+                        hint = f"{d}_percentile is from 0 to 100"
+                        raise self.refused(f"{d} is from 0 to 1, and {one_line(text, 40)} is outside", hint)
 
     def _prepare(self, name: str, arguments: list[dict[str, Any]]) -> None:
         """Make a pattern ignore case, and whole numbers of a sum doubles, which 2 * 1024 * 1024 * 1024 fits into."""

@@ -51,10 +51,13 @@ def run(config: Config, workspace: Workspace) -> Summary:
             raise WorkspaceError(
                 f"workspace {workspace.uri} has no {feature}, which {path} reads", "run `mer-ray extract` first"
             )
-    if workspace.distinct("scores", "model") - {model.id}:
-        workspace.discard("scores")  # they are of another model
+    notes = []
+    if others := workspace.distinct("scores", "model") - {model.id}:
+        old, n = one_line(", ".join(sorted(others)), 200), len(workspace.ids("scores"))
+        notes.append(f"the workspace held {n:,} scores by {old}: these take their place")
+        workspace.discard("scores")
     done = workspace.ids("scores")
-    summary = Summary("score", done_before=len(done))
+    summary = Summary("score", done_before=len(done), notes=notes)
     tables = other_parts.files(workspace, parts(model.feature)[0])
     _score_frames(config, workspace, workspace, path, model, tables, done, summary)
     summary.made = len(workspace.ids("scores")) - len(done)
@@ -62,6 +65,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.lost = lost(reasons, summary.done_before + summary.made, config.max_lost)
     summary.seconds = time.monotonic() - started
     summary.notes.append(f"model {model.id}, mean R² {model.mean_r2:.3f}{_note(model)}")
+    summary.notes += filter(None, [display.without(workspace.batches("scores", ["true_peak"]))])
     if config.score.model is None and grouped.changed(workspace, model.feature, model.details):
         summary.notes.append("its tracks or their labels have changed since it was trained: run `mer-ray train`")
     return summary
@@ -97,7 +101,7 @@ def run_catalog(
             f"{one_line(catalog.tables[0])} is a table of frames, and {loaded.id} reads several features",
             "give audio files, or a model of one feature",
         )
-    work = out.open(loaded.id, loaded.dimensions)
+    work = out.open(loaded.id, loaded.dimensions, catalog, config.collect.keep_gone)
     try:
         void = out.follow(catalog, config.collect.keep_gone)
         _record(work, [{**failed, "at": now()} for failed in catalog.failed])  # of this run
@@ -124,7 +128,7 @@ def run_catalog(
             f"the first: {failed[0]['message']} ({failed[0]['reason']}); all of them: {beside}",
         )
     summary.notes.append(f"{out.shown}, by {loaded.id}{_note(loaded)}")
-    unmeasured = display.without(pieces(out.uri, ["sha256", "true_peak"])) if len(done) else ""
+    unmeasured = display.without(pieces(out.uri, ["true_peak"])) if len(done) or catalog.tables else ""
     summary.notes += filter(None, [out.note, *void.notes(), *catalog.notes(), unmeasured])
     if failed:
         summary.notes += [*_first(failed), f"what failed and why: {beside}"]

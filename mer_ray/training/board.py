@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 import threading
 import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
 from types import ModuleType
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mer_ray import extras
 from mer_ray.errors import InputError, WorkspaceError
-from mer_ray.io import scratch
+from mer_ray.io import address, buckets, scratch
 from mer_ray.io.tables import Workspace
 from mer_ray.training.events import Events
 
@@ -42,15 +44,30 @@ def run(workspace: Workspace, port: int | None, opens: bool, say: Callable[[str]
         events = Events(workspace, folder)
         n = events.update()
         if not workspace.is_local and workspace.names("tune"):
-            say(f"to see the trials as they run: aws s3 sync {workspace.at('tune')} tune; tensorboard --logdir tune")
-        address = _launch(str(folder), port)
-        say(f"{address}: {n} finished run{'s' * (n != 1)} of {workspace.uri}; Ctrl-C ends it")
+            say(f"to see the trials as they run: {copying(workspace.at('tune'))}; tensorboard --logdir tune")
+        served = _launch(str(folder), port)
+        say(f"{served}: {n} finished run{'s' * (n != 1)} of {workspace.uri}; Ctrl-C ends it")
         if opens:
-            webbrowser.open(address)
+            webbrowser.open(served)
         ended = threading.Event()
         while not ended.wait(LOOK_S):
             with suppress(WorkspaceError):  # a store that does not answer now
                 events.update()
+
+
+def copying(uri: str) -> str:
+    """The command that brings a folder of an object store up to date in the folder ``tune`` of this machine."""
+    parts = urlsplit(uri)
+    place, query = f"{address.host(uri)}{unquote(parts.path)}", dict(parse_qsl(parts.query))
+    if address.scheme(uri) in buckets.GCS:
+        return f"mkdir -p tune; gcloud storage rsync --recursive {shlex.quote(f'gs://{place}')} tune"
+    options = ""
+    if endpoint := query.get("endpoint_override"):
+        full = endpoint if "://" in endpoint else f"{query.get('scheme', 'https')}://{endpoint}"
+        options += f" --endpoint-url {shlex.quote(full)}"
+    if region := query.get("region"):
+        options += f" --region {shlex.quote(region)}"
+    return f"aws s3 sync{options} {shlex.quote(f's3://{place}')} tune"
 
 
 def _launch(folder: str, port: int | None) -> str:

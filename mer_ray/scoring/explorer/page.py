@@ -20,6 +20,7 @@ from mer_ray.io.tables import Workspace
 from mer_ray.scoring import standing
 from mer_ray.scoring.explorer import plane
 from mer_ray.scoring.explorer.pack import packed, script_json
+from mer_ray.scoring.measures import display
 
 SCRIPTS = (
     "base",
@@ -132,4 +133,4 @@ def run(scores: str, output: str, title: str) -> list[str]:
     ]
     if table.num_rows > MANY:
         lines.append("so many tracks make a page slow: the scores of a part of the catalog make a quick one")
-    return lines
+    return [*lines, *filter(None, [display.without([table])])]

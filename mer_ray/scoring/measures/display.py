@@ -1,4 +1,4 @@
-"""Measured columns for a terminal that has room for them, and a word on rows that lack them."""
+"""Measured columns for a terminal that has room for them, and a word on rows that lack them or another one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,6 +16,7 @@ HEADS = ("BPM", "Key", "LUFS")
 COLUMNS = ("tempo", "key", "mode", "loudness")
 ROOM = 24
 """Characters that they take."""
+_TEXT = re.compile(r"'(?:[^']|'')*'")
 
 
 def among(table: pa.Table) -> bool:
@@ -34,27 +36,46 @@ def cells(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def without(pieces: Iterable[pa.Table]) -> str:
-    """A line about files that were scored before there were these columns; empty if there are none.
+    """A line about tracks whose audio was not measured; empty if there are none.
 
-    pieces: sha256 and true_peak, which every file that is scored has.
+    pieces: with true_peak, which every measured file has.
     """
-    n = sum(pc.sum(pc.and_(pc.is_valid(p["sha256"]), pc.is_null(p["true_peak"]))).as_py() or 0 for p in pieces)
-    again = "to measure them too, score into another --out"
-    return f"{n:,} tracks were scored before tempo, key and loudness were measured: {again}" if n else ""
-
-
-def unknown(table: pa.Table, *expressions: str | None) -> str:
-    """A line about rows of a whole catalog that cannot fulfil a condition, or be put in an order, by what is measured.
-
-    They were scored by an earlier version, or from a table of frames. Empty if there are none, or nothing is named.
-    """
-    text = " ".join(e for e in expressions if e)
-    named = [m.name for m in MEASURES if re.search(rf"\b{m.name}\b", text, re.IGNORECASE)]
-    n = table["true_peak"].null_count
-    if not named or not n:
+    n = total = 0
+    for piece in pieces:
+        n, total = n + piece["true_peak"].null_count, total + len(piece)
+    if not n:
         return ""
-    which = "none" if n == table.num_rows else f"{n:,} not"
+    which = "none" if n == total else f"{n:,} not"
     return (
-        f"of {table.num_rows:,} tracks, {which} measured: {', '.join(named)} unknown there; "
-        "to measure files that an earlier version scored, score them into another --out"
+        f"of {total:,} tracks, {which} measured (tempo, key, loudness), as they were scored from features or by an "
+        "earlier version: to measure them, score their audio files into another --out"
     )
+
+
+def unknown(table: pa.Table, *expressions: str | None) -> list[str]:
+    """Lines about columns that a condition or an order names, but rows of a whole catalog do not have.
+
+    A measure that any row lacks, and any other column that all rows lack: such rows fulfil no comparison, and come
+    last in an order, which would pass for an answer.
+    """
+    text = " ".join(_TEXT.sub(" ", e) for e in expressions if e)
+    measures, lacking = {m.name for m in MEASURES}, dict[str, int]()
+    for name in table.column_names:
+        if re.search(rf"\b{name}\b", text, re.IGNORECASE):
+            n = _n_unknown(table[name])
+            if n == table.num_rows or (n and name in measures):
+                lacking[name] = n
+    if not lacking or not table.num_rows:
+        return []
+    whole = table.num_rows
+    parts = [f"{name} is unknown for {'all' if n == whole else f'{n:,} of'} {whole:,}" for name, n in lacking.items()]
+    line = f"{', '.join(parts)} tracks"
+    return [line, *filter(None, [without([table]) if measures & lacking.keys() else ""])]
+
+
+def _n_unknown(column: pa.ChunkedArray) -> int:
+    """How many are null, not finite, or empty."""
+    if pa.types.is_floating(column.type):
+        return int(len(column) - np.isfinite(column.to_numpy().astype(float)).sum())
+    empty = pc.sum(pc.equal(column, "")).as_py() if pa.types.is_string(column.type) else 0
+    return int(column.null_count + (empty or 0))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_ray.audio.opened import shown
-from mer_ray.console import problem, progress
+from mer_ray.console import out, problem, progress
 from mer_ray.errors import InputError, TooManyFailed, TrackError
 from mer_ray.io.address import has_credentials, is_local, to_path, to_uri
 from mer_ray.io.identity import file_digest, one_line
@@ -89,10 +89,8 @@ def run(
     path = _log_path(scores, log)
     with Log(path, writes=not dry_run) as opened:
         _tag(scores, opened, tally, dry_run, replace_mood, keep_mtime)
-    lines = _ended(tally, "would be tagged" if dry_run else "tagged", max_lost)
-    if tally.counts["changed"] and not dry_run:
-        lines.append(f"to undo it: mer-ray tag --undo {one_line(str(path))}")
-    return lines
+    undoing = f"to undo it: mer-ray tag --undo {one_line(str(path))}"
+    return _ended(tally, "would be tagged" if dry_run else "tagged", max_lost, "" if dry_run else undoing)
 
 
 def _log_path(scores: str, log: str | None) -> Path:
@@ -240,7 +238,8 @@ def _announce(log: Log) -> Callable[[Path], None]:
     return lambda temporary: log.write(durable=False, temporary=to_uri(temporary))
 
 
-def _ended(tally: Tally, verb: str, max_lost: float) -> list[str]:
+def _ended(tally: Tally, verb: str, max_lost: float, undoing: str = "") -> list[str]:
+    """The lines for the user. Those that say what was or would be done are printed also if too many files failed."""
     n = tally.counts
     done = n["changed"] + n["same"]
     lines = [*tally.rows] if verb.startswith("would") else []
@@ -259,9 +258,14 @@ def _ended(tally: Tally, verb: str, max_lost: float) -> list[str]:
     lines.append("; ".join([*parts, *(f"{n[key]:,} {what}" for key, what in figures if n[key])]))
     if n["failed"] and not done:
         raise InputError(f"none of the {n['failed']:,} files could be done", f"the first: {tally.first}")
+    if n["changed"] and undoing:
+        lines.append(undoing)
     if n["failed"] > max_lost * (done + n["failed"]):
+        for line in lines:
+            out.print(line, markup=False)
         raise TooManyFailed(
-            "; ".join(lines[-1:]), "what failed stays as it was: mend that and run again, or allow more with --max-lost"
+            f"{n['failed']:,} of {done + n['failed']:,} files failed",
+            "what failed stays as it was: mend that and run again, or allow more with --max-lost",
         )
     return lines
 
