@@ -354,7 +354,7 @@ class Cluster:
         """The machine loses power."""
         end_all(node.pids)
         if node.process is not None:
-            node.process.wait(30)
+            node.process.wait(120)
 
     def cut(self, node: Node) -> None:
         """Its cable is pulled."""

@@ -268,7 +268,7 @@ def kill_trials() -> list[psutil.Process]:
     for process in killed:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(killed, timeout=20)
+    psutil.wait_procs(killed, timeout=120)
     return killed
 
 
