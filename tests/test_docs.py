@@ -377,7 +377,7 @@ def test_a_shell_can_complete_the_command(shell):
     done = subprocess.run(
         [Path(sys.executable).parent / "mer-ray"],
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "_MER_RAY_COMPLETE": f"{shell}_source"},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "_mer_ray_completion" in done.stdout

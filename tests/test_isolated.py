@@ -242,7 +242,6 @@ def mutated(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     return bytes(out)
 
 
-@pytest.mark.timeout(300)
 def test_two_thousand_damaged_files_leave_the_parent_alive(tmp_path, capsys):
     source = sounds.write(tmp_path / "source.wav", sounds.noise(1.0, 16_000, 2), 16_000)
     originals = []

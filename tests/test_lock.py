@@ -104,7 +104,7 @@ def test_an_error_gives_it_back(tmp_path):
 
 
 def test_of_many_at_once_one_has_it(tmp_path):
-    together, inside = threading.Barrier(8, timeout=60), []
+    together, inside = threading.Barrier(8, timeout=240), []
 
     def take() -> None:
         together.wait()

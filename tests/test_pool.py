@@ -128,7 +128,7 @@ def test_a_signal_ends_all_and_the_next_run_goes_on(tmp_path, number):
     else:
         process.send_signal(number)
     _, errors = process.communicate(timeout=150)
-    gone, alive = psutil.wait_procs(began, timeout=120)
+    gone, alive = psutil.wait_procs(began, timeout=240)
     assert gone
     assert alive == []
     if number != signal.SIGKILL:

@@ -103,7 +103,6 @@ def wait_for(what: str, log: Path, process: subprocess.Popen[str]) -> re.Match[s
     return found
 
 
-@pytest.mark.timeout(500)
 def test_a_job_runs_on_its_nodes_asks_for_a_token_and_is_queued_again_when_time_is_up(
     long_tests, slurm, scratch, tmp_path
 ):
