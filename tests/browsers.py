@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-WAIT_S = 120.0
+WAIT_S = 240.0
 """How long anything is waited for: a fault shows so late, and nothing that works is ever given up."""
 expect.set_options(timeout=1000 * WAIT_S)
 

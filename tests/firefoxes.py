@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-WAIT_S = 120.0
+WAIT_S = 240.0
 _READY = re.compile(r"WebDriver BiDi listening on (ws://\S+)")
 PREFERENCES = {
     "browser.download.folderList": 2,
