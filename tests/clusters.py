@@ -354,7 +354,7 @@ class Cluster:
         """The machine loses power."""
         end_all(node.pids)
         if node.process is not None:
-            node.process.wait(30)
+            node.process.wait(120)
 
     def cut(self, node: Node) -> None:
         """Its cable is pulled."""
@@ -410,7 +410,7 @@ class Cluster:
         name = f"job-{secrets.token_hex(4)}"
         command = [*RAY, "job", "submit", "--address", self.url, "--no-wait", "--submission-id", name]
         command += ["--working-dir", ".", "--", *map(str, entrypoint)]
-        done = subprocess.run(command, env=self.environment, cwd=REPO, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, env=self.environment, cwd=REPO, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stdout + done.stderr
         return Job(self, name)
 

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -91,6 +92,24 @@ def mer_ray(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """The system's Chromium. Of a module: the event loop of Playwright, which is that of the thread, ends with it."""
+    from browsers import chromium
+
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+def view(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Shows scores in the explorer: `explorer_pages.shown`."""
+    from explorer_pages import shown
+
+    with shown(browser, tmp_path) as show:
+        yield show
 
 
 def tune_of(seed: int, seconds: float = 1.5, rate: int = RATE) -> np.ndarray:

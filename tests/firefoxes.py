@@ -6,7 +6,9 @@ Playwright drives only a Firefox of its own making, which is a download.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import json
 import queue
 import re
 import shutil
@@ -19,6 +21,7 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
+WAIT_S = 240.0
 _READY = re.compile(r"WebDriver BiDi listening on (ws://\S+)")
 PREFERENCES = {
     "browser.download.folderList": 2,
@@ -30,6 +33,21 @@ PREFERENCES = {
     "network.captive-portal-service.enabled": False,
     "network.connectivity-service.enabled": False,
 }
+
+
+_MIDDLE = """new Promise((done) => {
+  const element = document.querySelector(%s);
+  let before = "";
+  const look = () => {
+    const box = element.getBoundingClientRect();
+    const at = [box.left + box.width / 2, box.top + box.height / 2].map(Math.round);
+    const now = at.join(" ");
+    if (now === before && element.contains(document.elementFromPoint(...at))) done(now);
+    else requestAnimationFrame(look);
+    before = now;
+  };
+  look();
+})"""
 
 
 def found() -> str | None:
@@ -77,7 +95,7 @@ class Firefox:
         self._thread.join(30)
         self._loop.close()
 
-    def _address(self, wait_s: float = 120) -> str:
+    def _address(self, wait_s: float = WAIT_S) -> str:
         lines: queue.Queue[str] = queue.Queue()
         stderr = self._process.stderr
         assert stderr is not None
@@ -85,9 +103,10 @@ class Firefox:
         self._reader = threading.Thread(target=lambda: [lines.put(line) for line in stderr], daemon=True)
         self._reader.start()
         end = time.monotonic() + wait_s
-        while (left := end - time.monotonic()) > 0:
-            if match := _READY.search(lines.get(timeout=left)):
-                return match[1]
+        with contextlib.suppress(queue.Empty):
+            while (left := end - time.monotonic()) > 0:
+                if match := _READY.search(lines.get(timeout=left)):
+                    return match[1]
         raise TimeoutError("Firefox did not start")
 
     async def _connect(self, url: str) -> None:
@@ -100,7 +119,7 @@ class Firefox:
         return self._await(self._answer(method, params))
 
     def _await(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(120)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_S)
 
     async def _answer(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         number = next(self._ids)
@@ -136,16 +155,17 @@ class Firefox:
         """What an element shows."""
         return str(self.run(f"document.querySelector({selector!r}).innerText"))
 
+    def shows(self, selector: str, text: str) -> None:
+        """Waits until an element shows a text."""
+        self.wait(f"document.querySelector({selector!r}).innerText === {json.dumps(text)}")
+
     def _perform(self, kind: str, *actions: dict[str, Any], **more: Any) -> None:
         source = {"type": kind, "id": kind, "actions": list(actions), **more}
         self._send("input.performActions", context=self._page, actions=[source])
 
     def click(self, selector: str) -> None:
-        """Presses the mouse's button in the middle of an element."""
-        x, y = (
-            round(float(self.run(f"(b => {middle})(document.querySelector({selector!r}).getBoundingClientRect())")))
-            for middle in ("b.left + b.width / 2", "b.top + b.height / 2")
-        )
+        """Presses the mouse's button in the middle of an element, once it keeps still and nothing covers it."""
+        x, y = map(int, self.run(_MIDDLE % repr(selector)).split())
         move = {"type": "pointerMove", "x": x, "y": y}
         self._perform("pointer", move, {"type": "pointerDown", "button": 0}, {"type": "pointerUp", "button": 0})
 
@@ -153,7 +173,7 @@ class Firefox:
         """Presses keys, one after the other."""
         self._perform("key", *({"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")))
 
-    def wait(self, condition: str, wait_s: float = 60) -> None:
+    def wait(self, condition: str, wait_s: float = WAIT_S) -> None:
         """Until an expression in the page is true."""
         end = time.monotonic() + wait_s
         while not self.run(condition):
@@ -161,7 +181,7 @@ class Firefox:
                 raise TimeoutError(condition)
             time.sleep(0.05)
 
-    def saved(self, ending: str, wait_s: float = 60) -> str:
+    def saved(self, ending: str, wait_s: float = WAIT_S) -> str:
         """The text of the file of that ending that the page has saved."""
         end = time.monotonic() + wait_s
         while True:
@@ -173,11 +193,8 @@ class Firefox:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """Ends the browser."""
+        """Ends the browser; its processes end with the first."""
         try:
-            self._send("browser.close")
-            self._await(self._socket.close())
-            self._process.wait(30)
-        finally:
             self._await(self._client.close())
+        finally:
             self._stop()

@@ -87,7 +87,7 @@ def uri_of(at: str, *parts: str, scheme: str = "s3") -> str:
 
 
 def _ask(at: str, method: str, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(at, timeout=30)
+    connection = http.client.HTTPConnection(at, timeout=150)
     try:
         connection.request(method, path, headers={"Authorization": SIGNED})
         response = connection.getresponse()
@@ -183,7 +183,7 @@ class _Forward(Handler):
     def _forward(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         dropped = ("connection", "transfer-encoding", "content-length", "expect")
         headers = {k: v for k, v in self.headers.items() if k.lower() not in dropped}
-        connection = http.client.HTTPConnection(self.owner.server, timeout=60)
+        connection = http.client.HTTPConnection(self.owner.server, timeout=150)
         try:
             connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
             response = connection.getresponse()

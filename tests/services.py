@@ -27,6 +27,9 @@ import soundfile
 
 from mer_ray.io.identity import digest
 
+STALL_S = 120.0
+"""How long a server that stalls is silent, or until its test has ended."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -299,7 +302,7 @@ class LastFm(Service):
         elif fault == "latin1":
             send(handler, '<lfm status="ok"><toptags>Bj\xf6rk</toptags></lfm>'.encode("latin-1"), kind="text/xml")
         elif fault == "stall":
-            self.closing.wait(30)
+            self.closing.wait(STALL_S)
         elif fault == "drip":
             drip(handler, self.closing)
         else:
@@ -374,7 +377,7 @@ class Files(Service):
             status, *wait = fault.split()
             send(handler, b"no", int(status), "text/plain", {"Retry-After": wait[0]} if wait else None)
         elif fault == "stall":
-            self.closing.wait(30)
+            self.closing.wait(STALL_S)
         elif fault.startswith("drip"):
             drip(handler, self.closing, headers=fault == "drip headers")
         elif fault == "close":
@@ -495,7 +498,7 @@ class Spotify(Service):
         if isinstance(media, bytes):
             send(handler, media, kind="audio/wav")
         elif media == "stall":
-            self.closing.wait(30)
+            self.closing.wait(STALL_S)
         else:
             send(handler, b"no", int(media), "text/plain")
 

@@ -37,7 +37,7 @@ def plant(workspace: Workspace, name: str = "cnn-mfcc") -> None:
 
 
 def ask(address: str, path: str) -> dict:
-    with urllib.request.urlopen(address + path, timeout=30) as response:
+    with urllib.request.urlopen(address + path, timeout=150) as response:
         return json.load(response)
 
 
@@ -57,7 +57,7 @@ def test_it_shows_runs_and_unfinished_trials_and_leaves_nothing(tmp_path):
         assert rest == f"1 finished run of {tmp_path / 'w'}; Ctrl-C ends it\n"
         wanted = {"runs/cnn-mfcc", "runs/cnn-mfcc/repeat0-fold0", "runs/cnn-mfcc/repeat0-fold1"}
         wanted |= {"tune/lstm-mfcc-repeat0-fold1-0a1b2"}
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         while (tags := ask(address, "/data/plugin/scalars/tags")).keys() != wanted:
             assert time.monotonic() < deadline, tags
             time.sleep(0.2)
@@ -74,7 +74,7 @@ def test_it_shows_runs_and_unfinished_trials_and_leaves_nothing(tmp_path):
         assert listening == {"127.0.0.1"}
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=150)
     finally:
         process.kill()
     assert (process.returncode, out, err) == (0, "", "")

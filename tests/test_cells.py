@@ -222,7 +222,7 @@ def test_libreoffice_shows_what_was_written(tmp_path, name):
     target = written(tmp_path / name, changed(rows(*range(len(titles))), title=titles))
     own = [office, f"-env:UserInstallation=file://{tmp_path}/profile", "--headless", "--convert-to", "fods"]
     own += ["--infilter=CSV:44,34,76"] * name.endswith("csv")  # UTF-8, which its dialog takes from the mark
-    subprocess.run([*own, "--outdir", tmp_path / "out", target], check=True, capture_output=True, timeout=120)
+    subprocess.run([*own, "--outdir", tmp_path / "out", target], check=True, capture_output=True, timeout=240)
     shown = (tmp_path / "out" / "s.fods").read_text(encoding="utf-8")
     assert set(re.findall('table:formula="([^"]*)"', shown)) <= {"of:=TRUE()"}  # its word for a cell that is true
     assert ">track_id<" in shown

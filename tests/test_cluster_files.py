@@ -86,7 +86,7 @@ def pinned(package):
 
 
 def run(*command, **how):
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **how)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, **how)
 
 
 def instructions():

@@ -99,7 +99,7 @@ class Terminals:
     def close(self) -> None:
         end_all(self.pids)
         for terminal in self.open:
-            terminal.wait(30)
+            terminal.wait(120)
         ip("netns", "del", self.namespace)
 
 

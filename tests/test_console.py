@@ -146,7 +146,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines_too(terminal, redraws
     seen = ""
     while "train" not in seen:
         seen += os.read(ours, 1000).decode(errors="replace")
-    child.communicate(b"\n", timeout=60)
+    child.communicate(b"\n", timeout=240)
     os.close(its)
     os.close(ours)
     assert child.returncode == 0
@@ -162,7 +162,7 @@ def test_no_title_stops_a_command_whatever_its_log_can_hold(encoding):
         "cli.main(['say'])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, env={"PYTHONIOENCODING": encoding, "PATH": ""}, timeout=60
+        [sys.executable, "-c", code], capture_output=True, env={"PYTHONIOENCODING": encoding, "PATH": ""}, timeout=240
     )
     assert done.returncode == 0, done.stderr.decode()
     for stream in (done.stdout, done.stderr):

@@ -486,7 +486,7 @@ def test_the_docs_compare_pairs_as_musav_does(convert, tmp_path):
     Path("scores.csv").write_text(f"track_id,valence,arousal\n{a},0.2,0.9\n{b},0.7,0.1\n{c},0.5,0.5\n")
     text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
     code = text.partition("```python\n")[2].partition("```")[0]
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     cells = [line.split("│")[1:-1] for line in done.stdout.splitlines() if line.startswith("│")]
     rows = [[cell.strip() for cell in row] for row in cells]
     assert ["arousal", "1", "0.0"] in rows

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,8 +18,8 @@ import pytest
 import soundfile
 import yaml
 from axe_playwright_python.sync_playwright import Axe
+from browsers import context, until
 from documents import ROOT, Block, Session, blocks, differences
-from playwright.sync_api import sync_playwright
 from pydantic import BaseModel
 
 import mer_ray
@@ -339,23 +338,18 @@ def test_the_site_fetches_nothing_from_elsewhere(site):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_site_is_accessible(site, scheme):
+def test_the_site_is_accessible(browser, site, scheme):
     """WCAG 2, levels A and AA, by axe-core."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("there is no Chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(color_scheme=scheme)
+    with context(browser, color_scheme=scheme) as opened:
+        page = opened.new_page()
         for path in ("index.html", "reference/commands.html"):
             page.goto((site / path).as_uri())
-            page.wait_for_function("document.body.dataset.mdColorScheme")
+            until(page, "document.body.dataset.mdColorScheme && !document.getAnimations().length")
             found = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa"]}).response
             nodes = [(v["id"], n["html"][:200]) for v in found["violations"] for n in v["nodes"]]
             assert nodes == [], path
             assert found["passes"]
         assert page.evaluate("document.body.dataset.mdColorScheme") == {"light": "default", "dark": "slate"}[scheme]
-        browser.close()
 
 
 # what else is at the top of the repository --------------------------------------------------------------------------
@@ -383,7 +377,7 @@ def test_a_shell_can_complete_the_command(shell):
     done = subprocess.run(
         [Path(sys.executable).parent / "mer-ray"],
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "_MER_RAY_COMPLETE": f"{shell}_source"},
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=240,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "_mer_ray_completion" in done.stdout

@@ -38,7 +38,7 @@ def test_a_handful_of_files_needs_no_ray(tmp_path):
         "assert 'ray' not in sys.modules and 'tensorflow' not in sys.modules"
     )
     command = [sys.executable, "-c", script, "--workspace", str(tmp_path / "w"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "x real time" in done.stdout
     assert len(Workspace(tmp_path / "w").ids("features/mfcc")) == 3

@@ -50,7 +50,7 @@ def test_every_job_comes_back_with_its_result_or_its_loss():
 
 
 def test_all_threads_work_at_once():
-    together = threading.Barrier(4, timeout=60)
+    together = threading.Barrier(4, timeout=240)
 
     def work(context: int, job: int) -> int:
         together.wait()  # breaks unless four are at work

@@ -127,21 +127,24 @@ def test_a_child_that_died_between_two_files_costs_none(tmp_path, decoder):
     path = sounds.write(tmp_path / "x.wav", sounds.tone())
     list(decoder.stream(path, RATES))
     os.kill(decoder.pid, signal.SIGKILL)
-    time.sleep(0.2)
+    while alive(decoder.pid):
+        time.sleep(0.01)
     assert len(list(decoder.stream(path, RATES))) > 0
     assert decoder.starts == 2
 
 
 def test_a_child_that_does_not_answer_is_stuck(tmp_path):
     path = long_file(tmp_path / "x.wav")
-    with Decoder(stall_s=2.0) as decoder:
+    with Decoder() as decoder:
         blocks = decoder.stream(path, RATES)
         next(blocks)
         pid = decoder.pid
         os.kill(pid, signal.SIGSTOP)
-        with pytest.raises(TrackError, match=r"stuck: .*x\.wav.* 2 s"):
+        usual_s, decoder.stall_s = decoder.stall_s, 1.0
+        with pytest.raises(TrackError, match=r"stuck: .*x\.wav.* 1 s"):
             list(blocks)
         assert not alive(pid)
+        decoder.stall_s = usual_s
         assert len(list(decoder.stream(path, RATES))) > 5
 
 
@@ -198,7 +201,7 @@ def test_the_child_goes_when_its_parent_is_killed(tmp_path, stopped):
     parent.stdout.close()
     if stopped:
         os.kill(child, signal.SIGCONT)
-    for _ in range(100):
+    for _ in range(1_000):
         if not alive(child):
             break
         time.sleep(0.1)
@@ -239,7 +242,6 @@ def mutated(data: bytes, other: bytes, rng: np.random.Generator) -> bytes:
     return bytes(out)
 
 
-@pytest.mark.timeout(300)
 def test_two_thousand_damaged_files_leave_the_parent_alive(tmp_path, capsys):
     source = sounds.write(tmp_path / "source.wav", sounds.noise(1.0, 16_000, 2), 16_000)
     originals = []

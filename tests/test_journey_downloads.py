@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import pytest
 import soundfile
 from parts import raw_ids, running, sets
 from services import Files
@@ -67,7 +66,6 @@ def killed_at(n_rows: int, workspace: Path, command: list[str]) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.timeout(400)
 def test_downloads_a_tenth_of_them_faulty_killed_and_run_again(ray_session, mer_ray, tmp_path):
     rng = random.Random(7)
     names = [f"{i:04d}.audio" for i in range(N)]

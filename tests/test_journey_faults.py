@@ -181,7 +181,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path):
         [sys.executable, "-c", script, "collect", "--workspace", str(tmp_path / "w")],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert result.returncode == 2, result.stdout + result.stderr

@@ -50,7 +50,7 @@ def run(head: Cluster, state: str, *entrypoint: object) -> str:
 
 def metrics(head: Cluster) -> str:
     """What Prometheus would get from this node."""
-    return httpx.get(f"{head.metrics_url}/metrics", timeout=60).text
+    return httpx.get(f"{head.metrics_url}/metrics", timeout=240).text
 
 
 def counters(head: Cluster) -> dict[tuple[str, ...], float]:
@@ -139,7 +139,6 @@ def test_the_board_draws_what_ray_exports(head, first):
         assert time.monotonic() < deadline, f"Ray exports no {missing}"
 
 
-@pytest.mark.timeout(300)
 def test_submitted_again_it_finds_everything_done(head, first, options):
     assert "everything was done already" in run(head, "SUCCEEDED", "jobs/run.py", *options)
 
@@ -171,7 +170,7 @@ def routes() -> set[tuple[str, str]]:
 @pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer " + "0" * 64}], ids=["no token", "a wrong token"])
 def test_nobody_does_or_reads_anything_without_the_token(head, header):
     order = {"entrypoint": "touch /tmp/mer-ray-was-here", "runtime_env": {}}
-    with httpx.Client(headers=header, timeout=60) as client:
+    with httpx.Client(headers=header, timeout=240) as client:
         refused = client.post(f"{head.url}/api/jobs/", json=order)
         assert refused.status_code == (403 if header else 401)
         for method, path in sorted(routes()):
@@ -188,7 +187,7 @@ def test_no_secret_of_the_environment_is_written_or_shown(head, first, options):
     """Every file of Ray and of the workspace, and every response of the dashboard and of the metrics' port."""
     wanted = {name: head.environment[name].encode() for name in SECRETS}
     seen = {"the job's log": first.encode()}
-    with httpx.Client(base_url=head.url, headers=head.bearer, timeout=120) as client:
+    with httpx.Client(base_url=head.url, headers=head.bearer, timeout=240) as client:
         job = next(job for job in client.get("/api/jobs/").json() if "jobs/run.py" in job["entrypoint"])
         listed = {
             kind: client.get(f"/api/v0/{kind}").json()["data"]["result"]["result"] for kind in ("nodes", "actors")

@@ -168,7 +168,7 @@ def in_threads(n: int, work: Callable[[int], object]) -> None:
 
 def test_all_places_are_used_and_no_more() -> None:
     limiter, room = LocalLimiter(3), Room()
-    full = threading.Barrier(3, timeout=60)  # breaks unless three are inside together
+    full = threading.Barrier(3, timeout=240)  # breaks unless three are inside together
 
     def work(_: int) -> None:
         with limiter.slot("host"):
@@ -204,7 +204,7 @@ def test_an_error_gives_the_place_back() -> None:
 
 def test_names_do_not_wait_for_each_other() -> None:
     limiter = LocalLimiter(1)
-    both = threading.Barrier(2, timeout=60)  # breaks if one waits for the other's place
+    both = threading.Barrier(2, timeout=240)  # breaks if one waits for the other's place
 
     def work(i: int) -> None:
         with limiter.slot(f"host {i}"):

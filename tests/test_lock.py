@@ -64,7 +64,7 @@ def test_the_second_ends_with_a_line_and_asks_nothing(service, mer_ray, tmp_path
             assert f"process {first.pid} on {socket.gethostname()}, since " in err
             assert "run this again" in err
             assert len((out + err).strip().splitlines()) == 1
-        assert first.wait(60) == 0, first.communicate()
+        assert first.wait(240) == 0, first.communicate()
     assert service.count("track.getTopTags") == N
     assert service.busiest_second() <= RATE
     code, out, err = mer_ray("collect", *options(service, tmp_path / "w"))
@@ -104,7 +104,7 @@ def test_an_error_gives_it_back(tmp_path):
 
 
 def test_of_many_at_once_one_has_it(tmp_path):
-    together, inside = threading.Barrier(8, timeout=60), []
+    together, inside = threading.Barrier(8, timeout=240), []
 
     def take() -> None:
         together.wait()
@@ -147,7 +147,7 @@ def test_a_place_where_nothing_can_be_written_is_one_line(mer_ray, tmp_path):
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "BEAT_S", 0.2)
-    monkeypatch.setattr(lock, "STILL_S", 1.5)
+    monkeypatch.setattr(lock, "STILL_S", 120.0)  # so late may a beat be on a busy machine
     monkeypatch.setattr(lock, "SETTLE_S", 0.1)
 
 
@@ -164,6 +164,7 @@ def test_in_an_object_store_too(monkeypatch):
             assert place.exists(".collect.lock")
 
         # One that was killed: its object stands still.
+        monkeypatch.setattr(lock, "STILL_S", 1.5)
         place.write_json({"pid": 1, "host": "gone", "since": "then", "key": "k", "beats": 7}, ".collect.lock")
         began = time.monotonic()
         with lock.locked(place, "collect"):
@@ -171,8 +172,9 @@ def test_in_an_object_store_too(monkeypatch):
             assert json.loads(place.read_bytes(".collect.lock"))["pid"] == os.getpid()
             # One that was taken for dead, and is not, leaves the new holder's object alone.
             theirs = b'{"pid": 2, "host": "new", "since": "now", "key": "x"}'
-            place.write_bytes(theirs, ".collect.lock")
-            time.sleep(0.6)
+            while any("(live)" in thread.name for thread in threading.enumerate()):  # it may be about to write
+                place.write_bytes(theirs, ".collect.lock")
+                time.sleep(0.05)
         assert place.read_bytes(".collect.lock") == theirs
 
         # Two that begin together: the last to write has it.

@@ -36,7 +36,7 @@ print(json.dumps({
 
 def python(code: str, *arguments: str, **environment: str) -> str:
     own = {**os.environ, **environment}
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, env=own)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=own)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

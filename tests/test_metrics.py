@@ -63,7 +63,7 @@ def test_small_work_counts_without_ray(tmp_path):
         "assert counters._waiting['mer_ray_tracks', ('collect',)] == 3\n"
         "assert 'ray' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import musicnn_graph
 import numpy as np
 import pytest
-from services import Call, Service, send
+from services import STALL_S, Call, Service, send
 
 from mer_ray.cli import main
 from mer_ray.errors import ModelError
@@ -31,7 +31,7 @@ class Index(Service):
 
     def respond(self, call: Call, handler: BaseHTTPRequestHandler) -> None:
         if self.hangs:
-            self.closing.wait(60)
+            self.closing.wait(STALL_S)
         elif call.path == "/simple/musicnn/" and self.wheel is not None:
             link = f'<!DOCTYPE html><a href="/files/{WHEEL_NAME}">{WHEEL_NAME}</a>'
             send(handler, link.encode(), kind="text/html; charset=utf-8")
@@ -88,7 +88,7 @@ def test_an_index_that_hangs_costs_the_time_limit_at_most(typed, tmp_path):
 def test_an_index_without_it_or_out_of_reach_is_said(typed, tmp_path):
     with Index(None) as index:
         assert "musicnn==0.1.0" in refused(*typed(index=f"{index.url}/simple"), tmp_path)
-    assert "musicnn==0.1.0" in refused(*typed("--timeout", "20"), tmp_path)
+    assert "musicnn==0.1.0" in refused(*typed("--timeout", "240"), tmp_path)
 
 
 def test_an_index_s_password_is_not_shown(typed, tmp_path):

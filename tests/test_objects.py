@@ -15,7 +15,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from services import Call, Service, closed_port, send, wav_bytes
+from services import STALL_S, Call, Service, closed_port, send, wav_bytes
 
 from mer_ray.errors import TrackError
 from mer_ray.io import address, objects
@@ -73,7 +73,7 @@ class _FtpHandler(socketserver.StreamRequestHandler):
                     connection, _ = passive.accept()
                     with connection:
                         if argument.endswith("stall"):
-                            self.server.closing.wait(60)
+                            self.server.closing.wait(STALL_S)
                         connection.sendall(data)
                     self.say("226 done")
                     start = 0
@@ -138,7 +138,7 @@ def test_what_is_not_there_too_big_or_not_for_us(ftp: Ftp, tmp_path: Path) -> No
 def test_a_server_that_never_answers_is_left_at_the_limit(ftp: Ftp, tmp_path: Path) -> None:
     start = time.monotonic()
     error = lose(f"ftp://me:sesame%251@{ftp.at}/music/stall", tmp_path, timeout_s=1.0)
-    assert time.monotonic() - start < 20  # it is silent for 60
+    assert time.monotonic() - start < STALL_S / 2
     assert (error.reason, error.transient) == ("timeout", True)
 
 
@@ -185,7 +185,7 @@ def test_a_store_that_is_not_there_fails_soon(tmp_path: Path, user: str) -> None
     uri = f"s3://{user.replace('/', '%2F')}bucket/a.flac"
     start = time.monotonic()
     error = lose(f"{uri}?endpoint_override=127.0.0.1:{closed_port()}&scheme=http", tmp_path, timeout_s=60)
-    assert time.monotonic() - start < 30  # pyarrow's own patience is a matter of minutes
+    assert time.monotonic() - start < 60  # pyarrow's own patience is a matter of minutes
     assert (error.reason, error.transient) == ("unreadable", True)
     assert error.message.startswith("s3://bucket/a.flac cannot be read")
     assert not any(secret in error.message for secret in ("AKIDKEY", "geheim"))

@@ -265,7 +265,7 @@ def test_mpv_opens_every_name(tmp_path, absolute):
         lines.append(entry(to_uri(tmp_path / "music" / name), tmp_path, absolute))
     (tmp_path / "l.m3u8").write_text("\n".join(lines), encoding="utf-8")
     player = ["mpv", "--no-config", "--ao=null", "--vo=null", f"--playlist={tmp_path / 'l.m3u8'}"]
-    done = subprocess.run(player, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(player, capture_output=True, text=True, timeout=240)
     assert (done.returncode, done.stdout.count("(+) Audio")) == (0, len(NAMES)), done.stdout + done.stderr
 
 
@@ -284,8 +284,8 @@ def test_vlc_reads_every_name(tmp_path, absolute):
     (tmp_path / "l.m3u8").write_text("\n".join(["#EXTM3U", *lines, ""]), encoding="utf-8")
     player = ctypes.c_void_p(vlc.libvlc_new(1, (ctypes.c_char_p * 1)(b"--quiet")))
     media = ctypes.c_void_p(vlc.libvlc_media_new_path(player, os.fsencode(tmp_path / "l.m3u8")))
-    vlc.libvlc_media_parse_with_options(media, 1, 10_000)
-    give_up = time.monotonic() + 20
+    vlc.libvlc_media_parse_with_options(media, 1, 120_000)  # ms
+    give_up = time.monotonic() + 150
     while not vlc.libvlc_media_get_parsed_status(media) and time.monotonic() < give_up:
         time.sleep(0.02)
     found = ctypes.c_void_p(vlc.libvlc_media_subitems(media))
@@ -330,11 +330,11 @@ def test_mpd_lists_every_name_that_it_knows(tmp_path):
             ["mpd", "--no-daemon", "--stderr", str(home / "mpd.conf")], stderr=subprocess.DEVNULL
         )
         try:
-            give_up = time.monotonic() + 60
+            give_up = time.monotonic() + 150
             while not Path(listens).exists() and time.monotonic() < give_up:
                 time.sleep(0.02)
             with socket.socket(socket.AF_UNIX) as server:
-                server.settimeout(60)
+                server.settimeout(150)
                 server.connect(listens)
                 with server.makefile("rw", encoding="utf-8", newline="\n") as talk:
                     assert talk.readline().startswith("OK MPD")
@@ -344,7 +344,7 @@ def test_mpd_lists_every_name_that_it_knows(tmp_path):
                     found = [sorted(asked(talk, f"listplaylist {n}")) for n in ("relative.m3u", "absolute")]
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
     assert found == [sorted(f"file: {name}" for name in known)] * 2
 
 

@@ -119,7 +119,7 @@ def test_a_signal_ends_all_and_the_next_run_goes_on(tmp_path, number):
     interruptible = [*INTERRUPTIBLE, *typed[1:]]
     process = subprocess.Popen(interruptible, stderr=subprocess.PIPE, text=True, start_new_session=True)
     parts = Path(f"{out}.parts")
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while not list(parts.glob("scores/*.parquet")) and process.poll() is None and time.monotonic() < until:
         time.sleep(0.05)
     began = psutil.Process(process.pid).children(recursive=True)
@@ -127,8 +127,8 @@ def test_a_signal_ends_all_and_the_next_run_goes_on(tmp_path, number):
         os.killpg(process.pid, number)  # as a terminal does
     else:
         process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    gone, alive = psutil.wait_procs(began, timeout=30)
+    _, errors = process.communicate(timeout=150)
+    gone, alive = psutil.wait_procs(began, timeout=240)
     assert gone
     assert alive == []
     if number != signal.SIGKILL:

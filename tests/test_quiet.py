@@ -6,7 +6,7 @@ import click
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_tunes
-from test_explorer import scores
+from explorer_pages import scores
 from test_report import Catalog, typed
 
 from mer_ray import cli

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from browsers import context, until
 from markdown_it import MarkdownIt
 from test_report import Catalog, typed
 
@@ -48,30 +48,18 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield found
-        found.close()
-
-
 @pytest.fixture
 def view(browser, folder):
     """The opened page. At the end: nothing was refused by the policy, no dialog, no request but for the page."""
     wrong: list[str] = []
-    page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
-    page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
-    page.goto((folder / "report" / "report.html").as_uri())
-    yield page
-    page.context.close()
+    with context(browser, viewport={"width": 1400, "height": 900}) as opened:
+        page = opened.new_page()
+        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("request", lambda r: wrong.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+        page.goto((folder / "report" / "report.html").as_uri())
+        yield page
     assert wrong == []
 
 
@@ -127,27 +115,26 @@ def test_costs_are_summed_and_an_unknown_one_is_not_zero(view):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_accessible(browser, folder, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    context = browser.new_context(color_scheme=scheme, bypass_csp=True)  # for axe's own script
-    page = context.new_page()
-    page.goto((folder / "report" / "report.html").as_uri())
-    found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
-    assert found.response["passes"]
-    assert [v["id"] for v in found.response["violations"]] == []
-    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (sum(map(int, re.findall(r"\d+", paper)[:3])) < 300) == (scheme == "dark")
-    context.close()
+    with context(browser, color_scheme=scheme, bypass_csp=True) as opened:  # for axe's own script
+        page = opened.new_page()
+        page.goto((folder / "report" / "report.html").as_uri())
+        found = axe.Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+        assert found.response["passes"]
+        assert [v["id"] for v in found.response["violations"]] == []
+        paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", paper)[:3])) < 300) == (scheme == "dark")
 
 
 def test_a_phone_and_paper_have_room(browser, folder):
-    context = browser.new_context(viewport={"width": 390, "height": 800})
-    page = context.new_page()
-    page.goto((folder / "report" / "report.html").as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
-    page.set_viewport_size({"width": 720, "height": 1020})  # A4 with its margins
-    page.emulate_media(media="print")
-    assert page.evaluate("document.documentElement.scrollWidth") == 720
-    assert not page.locator("nav").is_visible()
-    context.close()
+    with context(browser, viewport={"width": 390, "height": 800}) as opened:
+        page = opened.new_page()
+        page.goto((folder / "report" / "report.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        page.set_viewport_size({"width": 720, "height": 1020})  # A4 with its margins
+        page.emulate_media(media="print")
+        until(page, "innerWidth === 720 && matchMedia('print').matches")
+        assert page.evaluate("document.documentElement.scrollWidth") == 720
+        assert not page.locator("nav").is_visible()
 
 
 def test_a_comparison_has_a_page_of_its_own(folder, tmp_path):

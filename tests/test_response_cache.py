@@ -125,7 +125,7 @@ def test_the_last_answer_counts_within_a_file_and_across_files(tmp_path: Path) -
 
 def test_threads_and_stores_write_at_once_and_lose_nothing(tmp_path: Path) -> None:
     stores = [ResponseCache(tmp_path) for _ in range(2)]
-    together = threading.Barrier(6, timeout=60)
+    together = threading.Barrier(6, timeout=240)
 
     def write(writer: int) -> None:
         together.wait()
@@ -162,7 +162,7 @@ def test_an_answer_survives_the_end_of_its_process(tmp_path: Path) -> None:
         "import os, sys; from mer_ray.sources.response_cache import ResponseCache; cache = ResponseCache(sys.argv[1]);"
         "[cache.put({'i': i}, f'answer {i}') for i in range(50)]; os.kill(os.getpid(), 9)"
     )
-    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=60)
+    ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=240)
     assert ended.returncode == -9
     again = ResponseCache(tmp_path)
     assert len(again) == 50
@@ -226,7 +226,7 @@ def test_zcat_shows_a_line_an_answer(tmp_path: Path) -> None:
     assert {frozenset(line) for line in shown} == {frozenset({"asked", "at", "answer"})}
     (other,) = [other for other in tmp_path.iterdir() if other != file]
     assert [line["answer"] for line in lines(other)] == ['two\nlines & "quotes" \x00 \u2028']
-    unpacked = subprocess.run(["gzip", "-dc", file], capture_output=True, check=True, timeout=60).stdout
+    unpacked = subprocess.run(["gzip", "-dc", file], capture_output=True, check=True, timeout=240).stdout
     assert unpacked == gzip.decompress(file.read_bytes())
 
 
@@ -297,7 +297,7 @@ with ResponseCache(sys.argv[1]) as cache:
             print(error)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, timeout=240, check=True
     )
     kept, refused, kept_too = done.stdout.splitlines()
     assert (kept, kept_too) == ("kept 0", "kept 2")

@@ -211,7 +211,7 @@ class Slow(Squares):
 
 
 def wait_for(what: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 120
+    give_up = time.monotonic() + 300
     while not what():
         assert time.monotonic() < give_up
         time.sleep(0.1)

@@ -60,7 +60,7 @@ def audio(folder: Path) -> list[Path]:
 
 def status(folder: Path) -> None:
     """Type a command, which fails: there is no such workspace."""
-    subprocess.run([*child_process.child("-m", "mer_ray"), "status", "--workspace", str(folder / "none")], timeout=60)
+    subprocess.run([*child_process.child("-m", "mer_ray"), "status", "--workspace", str(folder / "none")], timeout=240)
 
 
 def test_the_next_command_removes_what_a_killed_process_left(tmpdir_of, loading):

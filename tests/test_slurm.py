@@ -103,7 +103,6 @@ def wait_for(what: str, log: Path, process: subprocess.Popen[str]) -> re.Match[s
     return found
 
 
-@pytest.mark.timeout(500)
 def test_a_job_runs_on_its_nodes_asks_for_a_token_and_is_queued_again_when_time_is_up(
     long_tests, slurm, scratch, tmp_path
 ):
@@ -141,7 +140,7 @@ def test_a_job_runs_on_its_nodes_asks_for_a_token_and_is_queued_again_when_time_
 
 
 def test_a_job_without_a_command_or_without_ray_says_what_to_do(slurm, tmp_path):
-    assert slurm(1).wait(30) == 2
+    assert slurm(1).wait(240) == 2
     assert "what to run? sbatch cluster/slurm.sh python" in (tmp_path / "log").read_text()
     environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "1", "MER_RAY_VENV": str(tmp_path)}
     done = subprocess.run(

@@ -204,7 +204,7 @@ def test_a_writer_that_is_killed_in_the_middle_leaves_whole_objects_only(server:
         place = Store(uri)
         assert place.names() == ["0.bin"]
         assert place.read_bytes("0.bin") == bytes(BIG)
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=90)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=240)
         assert [place.read_bytes(n) == bytes([i]) * BIG for i, n in enumerate(place.names())] == [True] * 3
 
 

@@ -110,6 +110,7 @@ const load = (i) => {
   if (source) audio.src = source;
   else audio.removeAttribute("src");
   audio.load();
+  audio.currentTime = 0; // not where one sought in the track before, if that had not arrived yet
   follow();
 };
 const follow = () => {
@@ -126,14 +127,13 @@ const run = () => {
 };
 const seek = (t) => {
   const to = clamp(t, 0, length);
-  if (audio.readyState > 0) audio.currentTime = Math.min(to, audio.duration || to);
-  else if (audio.src) audio.addEventListener("loadedmetadata", () => { audio.currentTime = to; }, { once: true });
+  if (audio.src) audio.currentTime = Math.min(to, audio.duration || to); // before it arrives, where it will start
   readout(to);
   follow();
 };
 const toggle = () => {
   if ($("play").disabled) return;
-  if (audio.paused) audio.play().catch(() => failed());
+  if (audio.paused) audio.play().catch((error) => { if (error.name !== "AbortError") failed(); }); // that: another was opened
   else audio.pause();
 };
 const failed = () => {

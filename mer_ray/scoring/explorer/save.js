@@ -59,7 +59,7 @@ const save = (blob, name, ending) => {
   link.href = URL.createObjectURL(blob);
   link.download = `${safe}.${ending}`;
   link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 };
 const savePlaylist = (rows, name) => { // returns what to say of tracks that are not in it
   const { text, without } = m3u8(rows, name);

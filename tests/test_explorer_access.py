@@ -1,0 +1,94 @@
+"""The explorer for everyone: by keyboard, on a phone, in both colour schemes, by the rules of WCAG."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from browsers import until
+from explorer_pages import count, measured, scores, settled, slide
+
+from mer_ray.io.schemas import DIMENSIONS
+
+
+def test_everything_is_done_without_a_mouse(view):
+    page = view(scores(40))
+    page.keyboard.press("/")
+    page.keyboard.type("0001")
+    assert count(page) == "11 of 40 tracks"
+    for key in ("Enter", "ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    assert page.inner_text("#t-title") == "Tune 00015"
+    active = page.get_attribute("#list", "aria-activedescendant")
+    assert page.inner_text(f"#{active} .title") == "Tune 00015"
+    page.keyboard.press("x")
+    assert page.inner_text("#picked") == "1 selected"
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#track")
+    page.keyboard.press("Escape")
+    assert page.inner_text("#picked") == "Nothing selected"
+    page.keyboard.press("Escape")
+    assert count(page) == "40 tracks"
+    page.keyboard.press("End")
+    assert page.locator("#list .row.active .title").inner_text().startswith("Tune")
+
+
+def test_on_a_phone_the_opened_track_hides_nothing_that_is_needed(view):
+    page = view(scores(40), whole=False)
+    page.set_viewport_size({"width": 320, "height": 800})
+    until(page, "innerWidth === 320")
+    settled(page)
+    page.click("#list .row >> nth=2")
+    page.click("#tab-arc")
+    page.click("#from-here")
+    assert not page.is_visible("#track")
+    assert page.evaluate("document.activeElement.id") == "arc-from"
+    box = page.locator("#arc-from").bounding_box()
+    assert 0 <= box["y"] < 800
+    assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_rule_of_wcag_a_and_aa_is_broken(view, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    rng = np.random.default_rng(2)
+    page = view(measured(60, **{d: pa.array(rng.random(60)) for d in DIMENSIONS}), whole=False)
+    page.select_option("#theme", scheme)
+    rules = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+    if scheme == "dark":  # the rest does not depend on the colours
+        rules = {"type": "rule", "values": ["color-contrast", "link-in-text-block"]}
+
+    def check(state: str) -> None:
+        settled(page)  # colours change for a while
+        found = axe.run(page, options={"runOnly": rules})
+        assert found.response["violations"] == [], (state, found.generate_report())
+        assert len(found.response["passes"]) >= (1 if scheme == "dark" else 15)
+
+    check("start")
+    slide(page, "tempo-highest", 80)
+    page.click("#moods button:not(:disabled) >> nth=0")
+    page.click("#all")
+    page.click("#modes button >> nth=0")
+    page.check("#key-unknown")
+    check("filtered")
+    page.click("#reset")
+    page.click("#list .row >> nth=0")
+    check("opened")
+    page.click("#tab-arc")
+    check("arc")
+    page.click("#help-open")
+    check("help")
+
+
+def test_the_colours_follow_the_system_or_the_switch(view):
+    page = view(scores(3))
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(ground)
+    assert dark != light
+    page.select_option("#theme", "light")
+    assert page.evaluate(ground) == light
+    page.emulate_media(color_scheme="light")
+    page.select_option("#theme", "dark")
+    assert page.evaluate(ground) == dark
