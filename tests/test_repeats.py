@@ -24,7 +24,7 @@ VERSIONS = {
     "mp3": ["-b:a", "64k"],
     "opus": ["-b:a", "64k"],
     "short.mp3": ["-b:a", "192k", "-ss", "0.5"],
-    "m4a": ["-af", "volume=-3dB"],
+    "m4a": ["-af", "volume=-9dB"],
 }
 
 
@@ -53,7 +53,7 @@ def test_versions_are_found_and_other_pieces_are_not(mer_ray, scores, tmp_path):
     code, out, err = mer_ray("duplicates", scores, "--out", tmp_path / "g.csv")
     assert code == 0, err
     assert "10 of 18 tracks repeat another one, in 2 groups" in out
-    rows = list(csv.DictReader((tmp_path / "g.csv").open(encoding="utf-8-sig")))
+    rows = list(csv.DictReader((tmp_path / "g.csv").read_text("utf-8-sig").splitlines()))
     found = {Path(r["uri"]).name: r for r in rows}
     for i in "01":
         names = {f"{i}.flac", f"{i} copy.flac", *(f"{i}.{kind}" for kind in VERSIONS)}
@@ -86,6 +86,15 @@ def test_a_sheet_and_older_scores_are_compared_by_their_bytes(mer_ray, scores, t
     assert "0 of 0 tracks" in mer_ray("duplicates", tmp_path / "empty.parquet")[1]
     assert mer_ray("duplicates", scores, "--out", tmp_path / "g.txt")[0] == 2
     assert mer_ray("duplicates", scores, "--out", tmp_path / "none" / "g.csv")[0] == 2
+
+
+def test_without_loudness_much_quieter_versions_are_missed(mer_ray, scores, tmp_path):
+    table = pq.read_table(scores)
+    nulls = pa.nulls(table.num_rows, pa.float64())
+    unknown = table.set_column(table.column_names.index("loudness"), "loudness", nulls)
+    for without in (table.drop_columns(["loudness"]), unknown):
+        pq.write_table(without, tmp_path / "s.parquet")
+        assert "8 of 18 tracks repeat another one, in 2 groups" in mer_ray("duplicates", tmp_path / "s.parquet")[1]
 
 
 def test_tracks_of_other_models_are_not_compared(mer_ray, scores, tmp_path):
