@@ -25,7 +25,7 @@ from mer_ray.io.schemas import dimensions_of
 from mer_ray.scoring.neighbours import sound
 
 SOUND = 1.5
-LEVEL = 0.22  # how far 1 dB of gain moves ``sound``: 0.225 with `light`, 0.25 with `default`, of which it is whitened
+LEVEL = 0.22  # how far 1 dB of gain moves ``sound``: 0.225 with `light`, about 0.25 with `default`
 MOST_LEVEL_DB = 12.0  # a larger difference counts as this
 MISFIT = 0.4  # 1 - correlation
 CURVE = 0.06
@@ -116,7 +116,7 @@ def _without_level(apart: np.ndarray, decibels: np.ndarray) -> np.ndarray:
     The gain moves them in a direction of its own, so that squares are subtracted. NaN explains nothing.
     """
     level = LEVEL * np.minimum(np.nan_to_num(np.abs(decibels)), MOST_LEVEL_DB)
-    return np.sqrt(np.maximum(0, np.square(apart).sum(axis=1) - np.square(level)))
+    return np.asarray(np.sqrt(np.maximum(0, np.square(apart).sum(axis=1) - np.square(level))))
 
 
 @dataclass
