@@ -2,7 +2,7 @@
 
     python benchmarks/duplicates.py FOLDER_OF_CLIPS [--clips 100] [--model light]
 
-ffmpeg makes seven versions of some clips. All clips and versions are scored; then every pair that is near in ``sound``
+ffmpeg makes nine versions of some clips. All clips and versions are scored; then every pair that is near in ``sound``
 is compared. Clips are in one of two halves, by their names: limits are chosen on the first, figures are of the second.
 """
 
@@ -26,6 +26,8 @@ VERSIONS = {
     "3 s off the beginning.mp3": ["-ss", "3", "-b:a", "192k"],
     "4 s off the end.ogg": ["-t", "26", "-c:a", "libvorbis", "-q:a", "5"],
     "6 dB quieter.flac": ["-af", "volume=-6dB"],
+    "6 dB quieter, MP3 128k.mp3": ["-af", "volume=-6dB", "-b:a", "128k"],
+    "12 dB quieter.flac": ["-af", "volume=-12dB"],
     "another master.mp3": [
         "-af",
         "acompressor=threshold=-20dB:ratio=3:makeup=4dB,treble=g=4,bass=g=2,alimiter=limit=0.9",

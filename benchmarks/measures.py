@@ -3,8 +3,8 @@
     python benchmarks/measures.py [--cues 200] [--music FOLDER] [--tracks 40] [--json FILE] [--parts planted ...]
 
 planted: the demo's cues of 30 s, of seed 12; profiles, weights and the two logistic functions of the confidence were
-chosen on seed 11 (``--seed 11``). An answer is right in tempo within 4 %, or at half or double of it; in key where
-tonic and mode are both right. cost: CPU seconds for an hour of the music, in turns, with and without what is measured.
+chosen on seed 11 (``--seed 11``). An answer is right in tempo within 4 %; in key where tonic and mode are both right.
+cost: CPU seconds for an hour of the music, in turns, with and without what is measured.
 loudness, agreement: tracks of --music, of which any format may be there (essentia and librosa are left out where they
 are missing: ``pip install essentia librosa``).
 """
@@ -90,7 +90,7 @@ def planted(cues: int, seed: int) -> Iterator[dict[str, Any]]:
         own = [k[1] for k in keys if k[2] == mode]
         yield {"what": f"key, {mode}", "cues": len(own), "exact": f"{100 * own.count('exact') / len(own):.0f}"}
     for low, high in itertools.pairwise(BINS):
-        beats = [right for c, right, _ in tempi if c is not None and low <= c < high + (high == 1)]
+        beats = [exact for c, _, exact in tempi if c is not None and low <= c < high + (high == 1)]
         tonal = [kind == "exact" for c, kind, _ in keys if c is not None and low <= c < high + (high == 1)]
         share = {n: f"{100 * sum(x) / len(x):.0f} % of {len(x)}" if x else "" for n, x in (("t", beats), ("k", tonal))}
         yield {"confidence": f"{low:g} to {high:g}", "right tempi": share["t"], "right keys": share["k"]}

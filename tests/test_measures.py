@@ -67,8 +67,22 @@ def within_an_octave(found: float | None, planted: float) -> bool:
 @pytest.mark.parametrize("bpm", [87.3, 120.0, 133.0])
 def test_clicks_have_their_tempo(bpm):
     found, confidence = tempo_of(clicks(bpm))
-    assert found == pytest.approx(bpm, rel=0.003)
+    assert found == pytest.approx(bpm, rel=0.001)
     assert confidence > 0.95
+
+
+@pytest.mark.parametrize("bpm", [150, 216])
+def test_a_pulse_over_180_is_given_as_half_with_less_confidence(bpm):
+    rate_hz, lags_s = BEAT.frame_rate_hz, np.arange(250) / BEAT.frame_rate_hz
+    fading = np.cos(2 * np.pi * lags_s * bpm / 60) * np.exp(-lags_s)
+    found, confidence = tempo(np.concatenate([[1], fading])[None], rate_hz)
+    assert found == pytest.approx({150: 150, 216: 108}[bpm], rel=0.01)
+    assert (confidence < 0.5) == (bpm == 216)
+
+
+def test_two_tempi_at_once_are_less_sure_than_one():
+    alone, both = (tempo_of(samples)[1] for samples in (clicks(90), clicks(90) + clicks(132)))
+    assert 1 - both > 10 * (1 - alone)
 
 
 @given(bpm=st.floats(70, 140), stretch=st.floats(0.8, 1.25))

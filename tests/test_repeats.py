@@ -26,7 +26,7 @@ VERSIONS = {
     "mp3": ["-b:a", "64k"],
     "opus": ["-b:a", "64k"],
     "short.mp3": ["-b:a", "192k", "-ss", "0.5"],
-    "m4a": ["-af", "volume=-3dB"],
+    "m4a": ["-af", "volume=-9dB"],
 }
 
 
@@ -116,6 +116,15 @@ def test_scores_are_not_written_over(mer_ray, scores, tmp_path):
     assert (own.read_bytes(), csv_file.read_bytes()) == before
     for _ in range(2):
         assert mer_ray("duplicates", own, "--out", tmp_path / "g.csv")[0] == 0
+
+
+def test_without_loudness_much_quieter_versions_are_missed(mer_ray, scores, tmp_path):
+    table = pq.read_table(scores)
+    nulls = pa.nulls(table.num_rows, pa.float64())
+    unknown = table.set_column(table.column_names.index("loudness"), "loudness", nulls)
+    for without in (table.drop_columns(["loudness"]), unknown):
+        pq.write_table(without, tmp_path / "s.parquet")
+        assert "8 of 18 tracks repeat another one, in 2 groups" in mer_ray("duplicates", tmp_path / "s.parquet")[1]
 
 
 def test_tracks_of_other_models_are_not_compared(mer_ray, scores, tmp_path):

@@ -135,7 +135,7 @@ def labels_schema(dimensions: Sequence[str] = DIMENSIONS) -> pa.Schema:
 
 MEASURES = [
     _field("tempo", pa.float64(), "beats per minute; null if unknown", True),
-    _field("tempo_confidence", pa.float64(), "0..1: how clear the tempo is; null if unknown", True),
+    _field("tempo_confidence", pa.float64(), "0..1: expected share of tempi within 4 %; null if unknown", True),
     _field("key", pa.string(), "tonic: C, C#, D, ... B; null if unknown", True),
     _field("mode", pa.string(), "major | minor; null if unknown", True),
     _field("key_confidence", pa.float64(), "0..1: how clear key and mode are; null if unknown", True),

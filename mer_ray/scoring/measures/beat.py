@@ -4,6 +4,7 @@ The onset strength of four bands is that of `mer_ray.features.rhythm`. Its autoc
 averaged over bands and windows (Grosche, Müller & Kurth 2010, "Cyclic tempogram", ICASSP). A tempo's clarity is the
 weighted mean at the lags of one to eight beats; the tempo is where clarity times a log-normal prior is largest
 (Ellis 2007, "Beat tracking by dynamic programming", JNMR 36(1)). It is then refined at the lags of up to eight beats.
+A tempo above `FAST` is given as half of it, since listeners rarely tap so fast, with half the confidence.
 """
 
 from __future__ import annotations
@@ -39,8 +40,12 @@ STEADY = 0.02
 """Variance of the onset strength, in dB², of a band that has no onsets."""
 LEAST_CLARITY = 0.1
 """What noise, and clicks at random, do not reach."""
-OFFSET, SLOPE = -1.56, 20.6
-"""Of the logistic function from clarity to confidence; fitted in ``benchmarks/measures.py``."""
+FAST = 180.0
+OTHER = 0.1
+"""Tempi more octaves apart than this are rivals."""
+OFFSET, SLOPE, SHARE = -8.67, 6.76, 15.3
+"""Of the logistic function from clarity, and the share beside the strongest rival, to confidence; see
+``benchmarks/RESULTS.md``."""
 
 
 class Beat(MelExtractor):
@@ -131,8 +136,8 @@ def autocorrelation(strength: np.ndarray, rate_hz: float, n_lags: int) -> np.nda
 def tempo(rows: np.ndarray, rate_hz: float) -> tuple[float, float] | tuple[None, None]:
     """Rows (n, 1 + n_lags) of one track → (beats a minute, confidence), or Nones where there is no beat.
 
-    rate_hz: of the frames. The confidence is the share of right tempi among those of this clarity, where half and
-    double the right tempo count as right.
+    rate_hz: of the frames. The confidence is the expected share of tempi within 4 % of the right one: it is lower where
+    another tempo, such as half or double, is nearly as likely.
     """
     windows = rows[:, 0].sum(dtype=np.float64)
     if windows == 0:
@@ -143,20 +148,33 @@ def tempo(rows: np.ndarray, rate_hz: float) -> tuple[float, float] | tuple[None,
     within = [np.where(n * beat <= WITHIN_S * rate_hz, _at(correlation, n * beat), 0) for n, _ in BEATS]
     weights = np.array([weight for _, weight in BEATS])
     clarity = weights @ np.stack(within) / weights.sum()
-    prior = np.exp(-0.5 * np.square(np.log2(tempi / PREFERRED) / OCTAVES))
-    best = int((clarity * prior).argmax())
+    likely = clarity * np.exp(-0.5 * np.square(np.log2(tempi / PREFERRED) / OCTAVES))
+    best = int(likely.argmax())
     if clarity[best] < LEAST_CLARITY:
         return None, None
-    confidence = 1 / (1 + np.exp(-OFFSET - SLOPE * clarity[best]))
-    return _refined(correlation, float(tempi[best]), rate_hz), float(confidence)
+    found, own, most = _refined(correlation, float(tempi[best]), rate_hz), likely[best], 1.0
+    if found > FAST:
+        found /= 2
+        own, most = np.interp(found, tempi, likely), 0.5
+    rival = likely[np.abs(np.log2(tempi / found)) > OTHER].max()
+    own, rival = np.maximum((own, rival), 0)
+    return found, float(most / (1 + np.exp(-OFFSET - SLOPE * clarity[best] - SHARE * own / (own + rival))))
 
 
 def _refined(correlation: np.ndarray, bpm: float, rate_hz: float) -> float:
     near = bpm * (1 + REFINED * np.linspace(-1, 1, 401))
     beats = range(1, max(1, min(REFINED_BEATS, int(len(correlation) * bpm / 60 / rate_hz / 1.05))) + 1)
-    return float(near[np.sum([_at(correlation, n * 60 * rate_hz / near) for n in beats], axis=0).argmax()])
+    return float(near[np.sum([_smooth_at(correlation, n * 60 * rate_hz / near) for n in beats], axis=0).argmax()])
 
 
 def _at(correlation: np.ndarray, lags: np.ndarray) -> np.ndarray:
     """Values between lags, by linear interpolation; 0 beyond the last."""
     return np.asarray(np.interp(lags, np.arange(len(correlation)), correlation, right=0.0))
+
+
+def _smooth_at(correlation: np.ndarray, lags: np.ndarray) -> np.ndarray:
+    """As `_at`, by cubic interpolation (Catmull-Rom): of linear pieces, the largest value is always at a whole lag."""
+    whole = np.floor(lags)
+    a, b, c, d = (_at(correlation, whole + n) for n in (-1, 0, 1, 2))
+    x = lags - whole
+    return np.asarray(b + x / 2 * (c - a + x * (2 * a - 5 * b + 4 * c - d + x * (3 * (b - c) + d - a))))
