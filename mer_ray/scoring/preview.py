@@ -82,7 +82,7 @@ def _rolled(rolled: pa.Table, dimensions: Sequence[str], kind: str, wide: bool) 
         out.add_column(head, justify="right", no_wrap=True)
     rows = [r for r in rolled.to_pylist() if r["kind"] == kind]
     for row in rows[:MANY]:
-        values = [_value(row[f"mean_{d}"], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in dimensions]
+        values = [_value(row[f"mean_{d}"], row[f"p10_{d}"], row[f"p90_{d}"], wide) for d in dimensions]
         like = "" if row["in_distribution"] is None else f"{100 * row['in_distribution']:.0f} %"
         out.add_row(
             escape(one_line(row["name"])), f"{row['n']:,}", *values, scores_table.clock(row["duration_s"]), like
