@@ -25,7 +25,7 @@ def test_the_pipeline_in_a_store_with_faults(ray_session, mer_ray):
     with (
         stores.s3() as server,
         stores.Watcher(server) as watcher,
-        stores.Proxy(server, seed=7, rate=0.05) as proxy,
+        stores.Proxy(server, seed=7, rate=0.03) as proxy,
     ):
         uri = stores.uri_of(proxy.at, "music", "w")
         code, out, err = mer_ray("run", *settings(uri))
