@@ -116,7 +116,7 @@ def run(scores: str, output: str | None = None) -> list[str]:
     found = groups(table)
     n = len(found["group"].unique())
     more = found.num_rows - n
-    lines = [f"{more:,} of {table.num_rows:,} tracks repeat another one, in {n:,} groups"]
+    lines = [f"{more:,} of {table.num_rows:,} tracks repeat another one, in {n:,} group{'s' * (n != 1)}"]
     lines += _unknown(table)
     if target is not None:
         Workspace(target.parent).write_bytes(_encoded(found, target.suffix.lower()), target.name)

@@ -65,7 +65,9 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.lost = lost(reasons, summary.done_before + summary.made, config.max_lost)
     summary.seconds = time.monotonic() - started
     summary.notes.append(f"model {model.id}, mean R² {model.mean_r2:.3f}{_note(model)}")
-    summary.notes += filter(None, [display.without(workspace.batches("scores", ["true_peak"]))])
+    summary.notes.append(
+        "scored from features, which have no tempo, key and loudness: `mer-ray score FILES` measures these"
+    )
     if config.score.model is None and grouped.changed(workspace, model.feature, model.details):
         summary.notes.append("its tracks or their labels have changed since it was trained: run `mer-ray train`")
     return summary
