@@ -26,7 +26,7 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not alone"
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -m alone $$(grep -l "mark.alone" tests/test_*.py)
 
 lint: $(READY)
 	$(BIN)/ruff check .

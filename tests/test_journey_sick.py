@@ -65,7 +65,7 @@ def test_a_machine_that_does_not_see_the_music_loses_nothing(cluster, collected,
         cluster.heal(sick, music)
 
 
-def test_a_machine_with_a_full_disk_loses_nothing(cluster, collected):
+def test_a_machine_with_a_full_disk_loses_nothing(cluster, collected, long_tests):
     (workspace, music), sick = collected, cluster.nodes[1]
     cluster.fill(sick)
     try:
