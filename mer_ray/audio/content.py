@@ -108,6 +108,8 @@ _ASF_ENCRYPTED = (
 
 _ENCRYPTED = (b"drms", b"drmi", b"aavd", b"enca")
 """Sample entries of encrypted MP4: of iTunes, of Audible, and of Common Encryption (ISO/IEC 23001-7)."""
+_BOXES = 10_000
+"""Of an MP4 file that are looked at: a damaged one could have a hundred million empty ones."""
 
 
 def refused(file: Path) -> TrackError | None:
@@ -220,9 +222,11 @@ def _is_encrypted(file: Path, head: bytes) -> bool:
 
 
 def _box(data: mmap.mmap, name: bytes) -> tuple[int, int]:
-    """The first and last byte of an MP4 file's first box of that name, empty without one."""
+    """The first and last byte of an MP4 file's first box of that name, empty without one among the first `_BOXES`."""
     at = 0
-    while at + 16 <= len(data):
+    for _ in range(_BOXES):
+        if at + 16 > len(data):
+            break
         size = int.from_bytes(data[at : at + 4], "big")
         if size < 8:  # 1: the size is in the next 8 bytes after the name; 0: to the end of the file
             size = int.from_bytes(data[at + 8 : at + 16], "big") if size == 1 else len(data) - at
