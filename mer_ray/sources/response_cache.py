@@ -65,6 +65,7 @@ class ResponseCache:
         self._index: dict[bytes, tuple[int, int, int]] = {}  # request → number of the file, offset, length
         self._lock = threading.Lock()
         self._writer: _LocalWriter | _RemoteWriter | None = None
+        self._ended = False
         self.reload()
 
     def __enter__(self) -> Self:
@@ -72,9 +73,13 @@ class ResponseCache:
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
-            if self._writer is not None:
-                self._writer.close()
-                self._writer = None
+            self._ended = True
+            self._close()
+
+    def _close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def __len__(self) -> int:
         return len(self._index)
@@ -122,6 +127,8 @@ class ResponseCache:
             if self._writer is None:
                 self._writer = (_LocalWriter if self._folder.is_local else _RemoteWriter)(self._folder)
             self._writer.write(member)
+            if self._ended:  # the response to a request that was under way at the end
+                self._close()
 
     def size_bytes(self) -> int:
         """Bytes of all responses, as they are stored."""
