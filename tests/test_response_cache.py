@@ -382,6 +382,16 @@ def test_closing_without_answers_makes_no_object(bucket: str) -> None:
     assert len(Workspace(bucket).names()) == 1
 
 
+def test_a_response_that_comes_after_the_end_is_stored_at_once(bucket: str, tmp_path: Path) -> None:
+    for uri in (str(tmp_path), bucket):
+        with ResponseCache(uri) as cache:
+            cache.put(ask(1), "one")
+        cache.put(ask(2), "two")  # of a request that was under way
+        assert [text(ResponseCache(uri), ask(i)) for i in (1, 2)] == ["one", "two"]
+    held = [f.resolve() for f in Path("/proc/self/fd").iterdir() if f.exists()]
+    assert not [file for file in held if file.is_relative_to(tmp_path)]
+
+
 @pytest.mark.parametrize(
     "damage", [lambda data: data[:-3], lambda data: data[:60] + bytes([data[60] ^ 85]) + data[61:]]
 )
