@@ -224,7 +224,7 @@ class Cluster:
         name = f"{PREFIX}{os.getpid()}"
         base = (198 << 24) + (18 << 16) + 16 * (os.getpid() % 8192)
         addresses = [socket.inet_ntoa((base + 1 + i).to_bytes(4, "big")) for i in range(self.n + 2)]
-        self.ports = free_ports(6 * (self.n + 1), 20_000 + os.getpid() % 8_000)
+        self.ports = free_ports(6 * (self.n + 1))
         if self.n:
             ip("link", "add", f"{name}b", "type", "bridge")
             ip("address", "add", f"{addresses[0]}/28", "dev", f"{name}b")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from parts import wait_until
 from services import STALL_S, Spotify, Video, closed_port, wav_bytes
 from sounds import decode
 
@@ -251,10 +252,14 @@ def test_the_whole_process_group_is_ended(spotify: Spotify, tmp_path: Path) -> N
     child = ("sh", "-c", f"(while :; do echo alive >> '{trace}'; sleep 0.05; done) & wait")
     with pytest.raises(TrackError, match="timeout"):
         fetch(spotify, tmp_path / "x.mp3", BY_ID, 2.0, child=child)
-    size = trace.stat().st_size
-    assert size > 0
-    time.sleep(0.3)
-    assert trace.stat().st_size == size
+    assert trace.stat().st_size > 0
+
+    def still() -> bool:  # what was killed may end a moment later
+        size = trace.stat().st_size
+        time.sleep(0.3)
+        return trace.stat().st_size == size
+
+    wait_until(still)
 
 
 def test_sixteen_at_once_do_not_disturb_each_other(spotify: Spotify, tmp_path: Path) -> None:
