@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 import psutil
-from parts import free_ports, running
+from parts import commands, free_ports
 
 REPO = Path(__file__).parent.parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -147,16 +147,6 @@ class Node:
         """The processes that have the work in hand: Ray Data's workers and Tune's trials, not what helps them."""
         found = [(p, c[0]) for p, c in commands(self.pids()) if c[0].startswith("ray::")]
         return [p for p, name in found if any(work in name for work in WORK)]
-
-
-def commands(pids: Sequence[int]) -> Iterator[tuple[psutil.Process, list[str]]]:
-    """Those of the processes that live, with their command lines."""
-    for pid in pids:
-        with suppress(psutil.Error):
-            process = psutil.Process(pid)
-            command = process.cmdline()
-            if command and running(process):
-                yield process, command
 
 
 def end_all(pids: Callable[[], Collection[int]]) -> None:

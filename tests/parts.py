@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +85,16 @@ def running(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def commands(pids: Sequence[int]) -> Iterator[tuple[psutil.Process, list[str]]]:
+    """Those of the processes that live, with their command lines."""
+    for pid in pids:
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            command = process.cmdline()
+            if command and running(process):
+                yield process, command
 
 
 def wait_until(what: Callable[[], bool], about: Callable[[], object] = str, wait_s: float = 240.0) -> None:

@@ -26,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def fetch(handle: str, timeout_s: float = 30) -> Path:
+def fetch(handle: str, timeout_s: float = 120) -> Path:
     return handles.fetch(handle, timeout_s, "take another way")
 
 

@@ -13,6 +13,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from conftest import INTERRUPTIBLE, write_tunes
+from parts import commands
 from stage_workers import Doubts, Mistaken, Refuses, Squares, StillBorn
 
 from mer_ray.errors import InputError, MissingExtra, ServiceError
@@ -35,9 +36,7 @@ def go(folder, n, size, worker=Squares, arguments=None, part=1e9, workers=2):
     stage = Stage("extract", workspace, worker, arguments, Sizes(size, part, size), memory=1)
     with Work([rows]) as work:
         totals = runner.run(stage, work, Workers(workers, True), taken.append)
-    assert psutil.Process().children() == [] or not any(
-        "spawn_main" in " ".join(p.cmdline()) for p in psutil.Process().children()
-    )
+    assert not any("spawn_main" in " ".join(c) for _, c in commands([p.pid for p in psutil.Process().children()]))
     return totals, taken, workspace
 
 
