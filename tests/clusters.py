@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ from typing import Any
 
 import httpx
 import psutil
-from parts import free_ports, running
+from parts import commands, free_ports
 
 REPO = Path(__file__).parent.parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
@@ -149,16 +149,6 @@ class Node:
         return [p for p, name in found if any(work in name for work in WORK)]
 
 
-def commands(pids: Sequence[int]) -> Iterator[tuple[psutil.Process, list[str]]]:
-    """Those of the processes that live, with their command lines."""
-    for pid in pids:
-        with suppress(psutil.Error):
-            process = psutil.Process(pid)
-            command = process.cmdline()
-            if command and running(process):
-                yield process, command
-
-
 def end_all(pids: Callable[[], Collection[int]]) -> None:
     """kill -9 of all processes, until there are none."""
     while found := pids():
@@ -224,7 +214,7 @@ class Cluster:
         name = f"{PREFIX}{os.getpid()}"
         base = (198 << 24) + (18 << 16) + 16 * (os.getpid() % 8192)
         addresses = [socket.inet_ntoa((base + 1 + i).to_bytes(4, "big")) for i in range(self.n + 2)]
-        self.ports = free_ports(6 * (self.n + 1), 20_000 + os.getpid() % 8_000)
+        self.ports = free_ports(6 * (self.n + 1))
         if self.n:
             ip("link", "add", f"{name}b", "type", "bridge")
             ip("address", "add", f"{addresses[0]}/28", "dev", f"{name}b")

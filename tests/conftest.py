@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,10 @@ def ray_session() -> Iterator[None]:
     """A local Ray that every journey of the session uses: to start one takes 10-20 s."""
     from mer_ray.stages import session
 
-    session.connect(None)
+    with warnings.catch_warnings():
+        # JAX's, where an earlier test has used it. What Ray forks here becomes another program at once.
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+        session.connect(None)
     close, session.close = session.close, lambda: None  # a command that is typed in this process does not end it
     yield
     session.close = close

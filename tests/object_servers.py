@@ -24,7 +24,8 @@ from urllib.parse import quote
 
 import pyarrow.fs
 import pyarrow.parquet as pq
-from services import Handler, Server, closed_port, send
+from parts import free_ports
+from services import Handler, Server, send
 
 from mer_ray.io.identity import digest
 
@@ -60,7 +61,7 @@ def gcs() -> Iterator[str]:
 
 @contextmanager
 def _process(module: str, *options: str) -> Iterator[str]:
-    port = closed_port()
+    (port,) = free_ports(1)  # it takes seconds until the server binds it
     command = [sys.executable, "-m", module, *(o.format(port=port) for o in options)]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)

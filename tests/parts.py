@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import socket
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,10 +87,52 @@ def running(process: psutil.Process) -> bool:
         return False
 
 
-def free_ports(n: int, first: int) -> list[int]:
-    """Ports that nobody listens on here, below those that the system and Ray give to clients and workers."""
+def commands(pids: Sequence[int]) -> Iterator[tuple[psutil.Process, list[str]]]:
+    """Those of the processes that live, with their command lines."""
+    for pid in pids:
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            command = process.cmdline()
+            if command and running(process):
+                yield process, command
+
+
+def wait_until(what: Callable[[], bool], about: Callable[[], object] = str, wait_s: float = 240.0) -> None:
+    """Until something is so. A busy machine takes seconds for a moment: only what never comes takes so long.
+
+    about: what is said of it then.
+    """
+    give_up = time.monotonic() + wait_s
+    while not what():
+        assert time.monotonic() < give_up, f"not in {wait_s:.0f} s: {about()}"
+        time.sleep(0.02)
+
+
+def held(folder: Path, process: int | str = "[0-9]*") -> list[str]:
+    """What holds files in a folder: "PROCESS COMMAND: FILE" for each that a process has open, mapped, or stands in."""
+    found = set()
+    for about in Path("/proc").glob(str(process)):
+        with suppress(OSError):  # it has just ended
+            command = (about / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:80]
+            mapped = [line.split(maxsplit=5)[-1] for line in (about / "maps").read_text().splitlines()]
+            for link in (about / "cwd", *(about / "fd").iterdir()):
+                with suppress(OSError):  # it has just been closed
+                    mapped.append(str(link.readlink()))
+            found |= {f"{about.name} {command}: {name}" for name in mapped if f"{name}/".startswith(f"{folder}/")}
+    return sorted(found)
+
+
+_PORTS = itertools.count()
+
+
+def free_ports(n: int) -> list[int]:
+    """Ports that nobody listens on here, below those that the system and Ray give to clients and workers.
+
+    Of processes that run side by side, which are numbered one after the other, each begins elsewhere.
+    """
     found: list[int] = []
-    for port in range(first, 32_000):
+    for i in itertools.islice(_PORTS, 12_000):
+        port = 20_000 + (100 * (os.getpid() % 120) + i) % 12_000
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
                 found.append(port)

@@ -65,7 +65,7 @@ def beet(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "beets", *map(str, arguments)]
     environment = os.environ | {"BEETSDIR": str(home), "PYTHONPATH": path}
     return subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300
     )
 
 

@@ -78,7 +78,7 @@ def test_it_shows_runs_and_unfinished_trials_and_leaves_nothing(tmp_path):
     finally:
         process.kill()
     assert (process.returncode, out, err) == (0, "", "")
-    assert not any(child.is_running() for child in children)
+    assert psutil.wait_procs(children, 240)[1] == []
     assert list((tmp_path / "tmp").glob("mer-ray-*/*")) == []
     assert (tmp_path / "w" / "tune" / "train-20260102-000000" / "lstm-mfcc-repeat0-fold1-0a1b2").is_dir()
 

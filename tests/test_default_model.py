@@ -25,7 +25,7 @@ from mer_ray.models.kernel import RIDGE_ALPHAS
 from mer_ray.scoring import model_folder
 from mer_ray.scoring.card import card
 from mer_ray.scoring.intervals import LEVEL
-from mer_ray.scoring.predictor import Predictor
+from mer_ray.scoring.predictor import Prediction, Predictor
 
 RATE = 22_050
 MUSIC = Path(__file__).parents[2] / "shared" / "data" / "panda4q" / "audio"
@@ -51,6 +51,12 @@ def clips() -> list[np.ndarray]:
         pytest.skip(f"no real music at {MUSIC}")
     files = sorted(MUSIC.rglob("*.mp3"))
     return [soundfile.read(f, dtype="float32")[0] for f in files[:: len(files) // N_CLIPS][:N_CLIPS]]
+
+
+@pytest.fixture(scope="module")
+def plain(model: Predictor, clips: list[np.ndarray]) -> list[Prediction]:
+    """What is predicted of the clips as they are."""
+    return [model.predict(c, RATE) for c in clips]
 
 
 def test_a_name_stands_for_a_packaged_model_and_a_folder_of_that_name_is_given_as_a_path(tmp_path, monkeypatch):
@@ -208,14 +214,17 @@ def test_speech_is_flagged(model, tmp_path):
     assert flagged >= 9
 
 
-def test_real_music_is_not_flagged(model, clips):
-    assert sum(not model.predict(c, RATE).in_distribution for c in clips) <= 1
+def test_real_music_is_not_flagged(plain):
+    assert sum(not found.in_distribution for found in plain) <= 1
 
 
-def changes(model: Predictor, clips: list[np.ndarray], change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+@pytest.fixture
+def changes(
+    model: Predictor, clips: list[np.ndarray], plain: list[Prediction]
+) -> Callable[[Callable[[np.ndarray], np.ndarray]], np.ndarray]:
     """(clips, 3): what a change of the audio does to V, A, D."""
-    before = np.stack([model.predict(c, RATE).vad for c in clips])
-    return np.stack([model.predict(change(c), RATE).vad for c in clips]) - before
+    before = np.stack([found.vad for found in plain])
+    return lambda change: np.stack([model.predict(change(c), RATE).vad for c in clips]) - before
 
 
 def filtered(samples: np.ndarray, folder: Path, *options: str, through: str = "out.wav") -> np.ndarray:
@@ -229,20 +238,20 @@ def filtered(samples: np.ndarray, folder: Path, *options: str, through: str = "o
     return soundfile.read(folder / "back.wav", dtype="float32")[0]
 
 
-def test_faster_music_has_more_arousal(model, clips, tmp_path):
-    assert changes(model, clips, lambda c: filtered(c, tmp_path, "-af", "atempo=1.25"))[:, 1].mean() > 0
+def test_faster_music_has_more_arousal(changes, tmp_path):
+    assert changes(lambda c: filtered(c, tmp_path, "-af", "atempo=1.25"))[:, 1].mean() > 0
 
 
-def test_louder_music_has_more_arousal(model, clips):
-    assert changes(model, clips, lambda c: np.clip(2 * c, -1, 1))[:, 1].mean() > 0
+def test_louder_music_has_more_arousal(changes):
+    assert changes(lambda c: np.clip(2 * c, -1, 1))[:, 1].mean() > 0
 
 
-def test_a_lower_level_changes_valence_by_less_than_its_interval(model, clips):
-    moved = np.abs(changes(model, clips, lambda c: c * np.float32(10 ** (-12 / 20)))[:, 0])
-    radius = model.model.intervals.radius(np.stack([model.predict(c, RATE).vad for c in clips]))[:, 0]
+def test_a_lower_level_changes_valence_by_less_than_its_interval(model, plain, changes):
+    moved = np.abs(changes(lambda c: c * np.float32(10 ** (-12 / 20)))[:, 0])
+    radius = model.model.intervals.radius(np.stack([found.vad for found in plain]))[:, 0]
     assert (moved < radius).all()
 
 
-def test_a_poor_encoding_moves_nothing_by_much(model, clips, tmp_path):
-    moved = changes(model, clips, lambda c: filtered(c, tmp_path, "-b:a", "64k", through="poor.mp3"))
+def test_a_poor_encoding_moves_nothing_by_much(changes, tmp_path):
+    moved = changes(lambda c: filtered(c, tmp_path, "-b:a", "64k", through="poor.mp3"))
     assert np.abs(moved).mean(axis=0).max() <= 0.05

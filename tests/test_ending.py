@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -34,15 +34,34 @@ SETTINGS = [part for setting in DEMO for part in ("--set", setting)]
 STAGES = ("collect", "label", "acquire", "extract", "train", "report", "score", "run", "status")
 
 
-def _takes_sighup() -> None:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+LIMITED = """
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))  # Python ignores the signal of it: the write fails
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 
 
-def started(*arguments: object, **options: object) -> subprocess.Popen[str]:
-    """``mer-ray ARGUMENTS`` in a process of its own, which takes SIGHUP though these tests may run under nohup."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": _takes_sighup} | options
-    command = [sys.executable, "-m", "mer_ray", *map(str, arguments)]
-    return subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)
+@contextmanager
+def sighup(handler: signal.Handlers) -> Iterator[None]:
+    """What processes that are started meanwhile do with it, as they inherit: these tests may run under nohup."""
+    before = signal.signal(signal.SIGHUP, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def started(
+    *arguments: object, on_sighup: signal.Handlers = signal.SIG_DFL, limited: bool = False, **options: object
+) -> subprocess.Popen[str]:
+    """``mer-ray ARGUMENTS`` in a process of its own. limited: no file may have more than 2,000 bytes.
+
+    Without a ``preexec_fn``, which forks this process: others of its tests may have left it threads.
+    """
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    command = [sys.executable, *(["-c", LIMITED] if limited else []), "-m", "mer_ray", *map(str, arguments)]
+    with sighup(on_sighup):
+        return subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)
 
 
 def ended(*arguments: object, **options: object) -> tuple[int, str, str]:
@@ -94,17 +113,13 @@ def test_a_full_disk_is_one_line_and_what_was_there_stays(tmp_path):
     """A limit on the size of files stands in for it."""
     pq.write_table(rows(*range(500)), tmp_path / "s.parquet")
 
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000, 2_000))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
     for name, command in (
         ("e.html", ("explore", "s.parquet", "--out", "e.html")),
         ("w", ("collect", "--workspace", "w", *SETTINGS)),
     ):
         if name != "w":
             (tmp_path / name).write_text("before")
-        code, _, err = ended(*command, cwd=tmp_path, preexec_fn=limited)
+        code, _, err = ended(*command, cwd=tmp_path, limited=True)
         one_line(code, err, "File too large", "free some space")
         assert name == "w" or (tmp_path / name).read_text() == "before"
 
@@ -200,11 +215,7 @@ def test_signals_while_ray_runs(tmp_path):
 
 def test_a_signal_that_is_ignored_stays_so(tmp_path):
     """As nohup has it."""
-    process = started(
-        "collect",
-        *("--workspace", tmp_path / "w", *SETTINGS),
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
-    )
+    process = started("collect", "--workspace", tmp_path / "w", *SETTINGS, on_sighup=signal.SIG_IGN)
     while not (tmp_path / "w" / "settings").exists() and process.poll() is None:
         process.send_signal(signal.SIGHUP)
         time.sleep(0.05)

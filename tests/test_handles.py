@@ -26,7 +26,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def fetch(handle: str, timeout_s: float = 30) -> Path:
+def fetch(handle: str, timeout_s: float = 120) -> Path:
     return handles.fetch(handle, timeout_s, "take another way")
 
 
@@ -105,7 +105,7 @@ def test_a_hub_that_drips_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ServiceError, match=r"took over 0\.5 s"):
             fetch(handle)
         stop.set()
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 240
 
 
 @pytest.fixture(params=["refuses", "never answers"])
@@ -122,7 +122,7 @@ def test_an_unreachable_hub_fails_within_seconds(dead_handle: str, cache: Path) 
     started = time.monotonic()
     with pytest.raises(ServiceError, match=r"the hub could not be reached.*take another way"):
         fetch(dead_handle, timeout_s=1)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 240
     assert list(cache.iterdir()) == []
 
 

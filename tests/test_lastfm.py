@@ -47,7 +47,7 @@ def service() -> Iterator[LastFm]:
 
 def collect(service: LastFm, folder: Path, limit: int | None = None, **options: Any) -> list[SourceResult]:
     """What Last.fm says of "soundtrack", with one client and the answers in ``folder``."""
-    options = {"api_url": service.url, "api_key": KEY, "timeout_s": 5.0, **options}
+    options = {"api_url": service.url, "api_key": KEY, "timeout_s": 60.0, **options}
     wanted = Wanted(("soundtrack",), limit=limit)
     losses: dict[str, TrackError] = {}
     with ResponseCache(folder) as answers, lastfm.Client(**options) as client:

@@ -44,7 +44,7 @@ def harvest(service: LastFm, workspace: object) -> Iterator[subprocess.Popen[str
 
 
 def options(service: LastFm, workspace: object) -> list[str]:
-    settings = ("source=lastfm", f"api_url={service.url}", f"requests_per_s={RATE}")
+    settings = ("source=lastfm", f"api_url={service.url}", f"requests_per_s={RATE}", "timeout_s=240")
     return ["--workspace", str(workspace), *(part for s in settings for part in ("--set", f"collect.{s}"))]
 
 
@@ -56,6 +56,14 @@ def service() -> Iterator[LastFm]:
 
 def test_the_second_ends_with_a_line_and_asks_nothing(service, mer_ray, tmp_path, monkeypatch):
     monkeypatch.setenv("LASTFM_API_KEY", LastFm.key)
+    second_ended = threading.Event()
+
+    def waits(params: dict[str, str]) -> str:
+        if params["method"] == "track.getTopTags":
+            second_ended.wait(240)
+        return ""
+
+    service.fault_of = waits  # so the first is at work for so long
     with harvest(service, tmp_path / "w") as first:
         for more in ([], ["--offline"]):
             code, out, err = mer_ray("collect", *options(service, tmp_path / "w"), *more)
@@ -64,6 +72,7 @@ def test_the_second_ends_with_a_line_and_asks_nothing(service, mer_ray, tmp_path
             assert f"process {first.pid} on {socket.gethostname()}, since " in err
             assert "run this again" in err
             assert len((out + err).strip().splitlines()) == 1
+        second_ended.set()
         assert first.wait(240) == 0, first.communicate()
     assert service.count("track.getTopTags") == N
     assert service.busiest_second() <= RATE

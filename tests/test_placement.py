@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import socket
 import struct
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts import cross_validate
+from parts import cross_validate, free_ports
 
 from mer_ray.errors import InputError, ServiceError
 from mer_ray.training import placement
@@ -43,12 +42,6 @@ def train(place: Placement, only: slice = slice(None)) -> tuple[np.ndarray, np.n
     return np.array(losses), np.concatenate(weights)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def same(place: Placement, value: float) -> list[str]:
     """What is said of a value, if anything."""
     try:
@@ -60,7 +53,7 @@ def same(place: Placement, value: float) -> list[str]:
 
 def one_of_the_group(rank: int, port: int, folder: str) -> None:
     """What each process of the group does."""
-    placement.initialize(f"127.0.0.1:{port}", PROCESSES, rank, timeout_s=60)
+    placement.initialize(f"127.0.0.1:{port}", PROCESSES, rank, timeout_s=200)
     place = Placement.everywhere()
     losses, weights = train(place)
     rows = place.rows(BATCH)
@@ -87,7 +80,7 @@ def one_of_the_group(rank: int, port: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def group(tmp_path_factory) -> list[dict[str, np.ndarray]]:
     """What two processes of two devices each came to, by rank."""
-    folder, port, context = tmp_path_factory.mktemp("group"), free_port(), multiprocessing.get_context("spawn")
+    folder, port, context = tmp_path_factory.mktemp("group"), free_ports(1)[0], multiprocessing.get_context("spawn")
     with pytest.MonkeyPatch.context() as environment:
         devices = f"--xla_force_host_platform_device_count={DEVICES_EACH}"
         environment.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {devices}")
@@ -95,7 +88,7 @@ def group(tmp_path_factory) -> list[dict[str, np.ndarray]]:
         for member in members:
             member.start()
     for member in members:
-        member.join(240)
+        member.join(480)
         member.kill()  # one that waits for a partner who is gone
     assert [member.exitcode for member in members] == [0, 0]
     return [dict(np.load(folder / f"{rank}.npz")) for rank in range(PROCESSES)]
@@ -181,7 +174,7 @@ def test_what_is_agreed_on_keeps_all_its_bits(value):
 
 
 def test_a_coordinator_that_does_not_answer_is_an_error_and_no_end_of_the_process():
-    address = f"127.0.0.1:{free_port()}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     with pytest.raises(ServiceError, match=address) as caught:
         placement.initialize(address, 2, rank=1, timeout_s=0.1)
     assert "\n" not in str(caught.value)
@@ -190,4 +183,4 @@ def test_a_coordinator_that_does_not_answer_is_an_error_and_no_end_of_the_proces
 def test_who_has_computed_already_cannot_join():
     jnp.ones(2).block_until_ready()
     with pytest.raises(ServiceError, match="process 0 of 1 could not join"):
-        placement.initialize(f"127.0.0.1:{free_port()}", 1, rank=0, timeout_s=1)
+        placement.initialize(f"127.0.0.1:{free_ports(1)[0]}", 1, rank=0, timeout_s=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from conftest import INTERRUPTIBLE, write_tunes
+from parts import commands
 from stage_workers import Doubts, Mistaken, Refuses, Squares, StillBorn
 
 from mer_ray.errors import InputError, MissingExtra, ServiceError
@@ -35,9 +37,7 @@ def go(folder, n, size, worker=Squares, arguments=None, part=1e9, workers=2):
     stage = Stage("extract", workspace, worker, arguments, Sizes(size, part, size), memory=1)
     with Work([rows]) as work:
         totals = runner.run(stage, work, Workers(workers, True), taken.append)
-    assert psutil.Process().children() == [] or not any(
-        "spawn_main" in " ".join(p.cmdline()) for p in psutil.Process().children()
-    )
+    assert not any("spawn_main" in " ".join(c) for _, c in commands([p.pid for p in psutil.Process().children()]))
     return totals, taken, workspace
 
 
@@ -92,8 +92,16 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-c", f"{without_ray()}main({[str(a) for a in arguments]!r})"]
 
 
-def test_without_ray_scores_are_the_same_and_several_processes_make_them(tmp_path, monkeypatch, mer_ray):
-    write_tunes(tmp_path / "music", 12, 40.0)
+@pytest.fixture(scope="module")
+def tunes(tmp_path_factory) -> Path:
+    """A folder of 30 files of half a minute."""
+    return write_tunes(tmp_path_factory.mktemp("tunes"), 30, 30.0)[0].parent
+
+
+def test_without_ray_scores_are_the_same_and_several_processes_make_them(tunes, tmp_path, mer_ray):
+    (tmp_path / "music").mkdir()
+    for file in sorted(tunes.iterdir())[:12]:
+        shutil.copy(file, tmp_path / "music")
     (tmp_path / "music" / "broken.flac").write_bytes(b"fLaC" + bytes(5_000))
     one, many = tmp_path / "one.parquet", tmp_path / "many.parquet"
     options = ("--model", "light", "--set", "score.batch_minutes=1")
@@ -111,10 +119,9 @@ def test_without_ray_scores_are_the_same_and_several_processes_make_them(tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_ends_all_and_the_next_run_goes_on(tmp_path, number):
-    write_tunes(tmp_path / "music", 30, 30.0)
+def test_a_signal_ends_all_and_the_next_run_goes_on(tunes, tmp_path, number):
     out = tmp_path / "scores.parquet"
-    typed = command("score", tmp_path / "music", "--out", out, "--model", "light", "--set", "score.batch_minutes=1",
+    typed = command("score", tunes, "--out", out, "--model", "light", "--set", "score.batch_minutes=1",
                     "--set", "score.workers=2")  # fmt: skip
     interruptible = [*INTERRUPTIBLE, *typed[1:]]
     process = subprocess.Popen(interruptible, stderr=subprocess.PIPE, text=True, start_new_session=True)

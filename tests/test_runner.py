@@ -84,7 +84,7 @@ def test_a_cluster_that_may_grow_is_asked_for_all_workers_at_once(growing, tmp_p
     more = 3
     seen = []
     go(tmp_path, 40, 1, Naps, workers=int(ray.cluster_resources()["CPU"]) + more, take=lambda _: seen.append(pending()))
-    assert max(seen) == more
+    assert more in seen  # at first more of them wait, for as long as their processes take to start
 
 
 def test_processes_stay_from_run_to_run(ray_session, tmp_path):
