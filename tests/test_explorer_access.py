@@ -92,3 +92,31 @@ def test_the_colours_follow_the_system_or_the_switch(view):
     page.emulate_media(color_scheme="light")
     page.select_option("#theme", "dark")
     assert page.evaluate(ground) == dark
+
+
+def test_what_is_pressed_chosen_and_written_is_seen_in_forced_colours(view):
+    page = view(scores(40), whole=False)
+    page.emulate_media(forced_colors="active", color_scheme="dark")
+    page.click("#moods button:not(:disabled) >> nth=0")
+    page.click("#list .box >> nth=0")
+    page.mouse.move(0, 0)
+    settled(page)
+    look = "(el) => { const { color, backgroundColor } = getComputedStyle(el); return color + backgroundColor; }"
+    for on, off in (
+        ("#moods [aria-pressed=true]", "#moods [aria-pressed=false]"),
+        ("[data-tool=move]", "[data-tool=box]"),
+        ("#tab-list", "#tab-arc"),
+        (".row[aria-selected=true] .box", ".row[aria-selected=false] .box"),
+        ("#playlist", "#csv"),
+        (".track i", ".track"),
+    ):
+        assert page.eval_on_selector(on, look) != page.eval_on_selector(off, look), on
+    assert "gradient" in page.eval_on_selector("#gradient", "(el) => getComputedStyle(el).backgroundImage")
+    bright = page.evaluate(
+        """() => {
+          const c = document.getElementById("base"), frame = document.getElementById("overlay");
+          const corner = c.getContext("2d").getImageData(frame.offsetLeft + 8, frame.offsetTop + 5, 80, 14).data;
+          return corner.filter((v, i) => i % 4 === 1 && v > 200).length / (80 * 14);
+        }"""
+    )
+    assert 0.1 < bright < 0.5  # words, and no bar

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 from browsers import expect
 from explorer_pages import drag, measured, open_at, saved_playlist, saved_rows, scores, slide, titles
+from test_playlist import NAMES
 
+from mer_ray.io.address import to_uri
 from mer_ray.io.cells import guard
+from mer_ray.scoring.playlist import m3u8, plain_entry
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -68,6 +72,22 @@ def test_the_selection_becomes_a_playlist_and_a_table(view, tmp_path):
     assert float(rows[0]["valence"]) == pytest.approx(1 / 12, abs=1e-4)
     page.click("#none")
     assert page.is_disabled("#playlist")
+
+
+def test_a_playlist_for_servers_is_that_of_the_command_line(view, tmp_path):
+    """They decode no URI; a name that no line of such a list can hold is left out, with a count."""
+    names = [*NAMES, "\u202eright to left שלום.mp3", "音.mp3", "=1+1.mp3", os.fsdecode(b"caf\xe9.mp3")]
+    uris = [to_uri(tmp_path / "mu sic" / name) for name in names]
+    n = len(names) + 2
+    table = scores(n, artist=[""] * n, uri=[*uris, "", "https://example.invalid/a%20b.mp3"])
+    holds = [i for i, uri in enumerate(uris) if plain_entry(uri, tmp_path, absolute=True)]
+    page = view(table)
+    page.click("#all")
+    text = saved_playlist(page, "#m3u")
+    assert text == m3u8(table, [*holds, n - 1], tmp_path, absolute=True, plain=True)
+    assert f"{n - 1 - len(holds)} left out: no file known, or one whose name no line can hold" in page.inner_text(
+        "#picked"
+    )
 
 
 def test_paper_shows_what_was_chosen(view):

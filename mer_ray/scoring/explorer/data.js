@@ -30,6 +30,8 @@ for (const d of DIMENSIONS) {
   lower[d] = unit(A["lower_" + d]);
   upper[d] = unit(A["upper_" + d]);
   percentile[d] = unit(A[`${d}_percentile`]);
+  // A percentile is a multiple of half a track's share: exactly so again, where packing has not mixed those up.
+  if (N < 16_000) percentile[d].forEach((p, i, all) => { all[i] = Math.round(p * 2 * N) / (2 * N); });
   sorted[d] = value[d].slice().sort();
   for (let i = 0; i < N; i++) width[i] += (upper[d][i] - lower[d][i]) / (2 * DIMENSIONS.length);
 }
@@ -62,22 +64,30 @@ const title = (i) => D.title[i] || "(no title)";
 const by = (i) => [D.artist[i], D.album[i]].filter(Boolean).join(" · ");
 const mood = (i) => D.moods[A.mood[i]] ?? "";
 const unlike = (i) => A.in_distribution[i] === 0;
-const rank = (d, i) => String(Math.round(100 * percentile[d][i]));
+const rank = (d, i) => String(Math.round(100 * percentile[d][i] + 1e-4)); // a half upwards, also of a Float32Array
 const interval = (d, i) => (isNaN(lower[d][i]) ? "" : `${two(lower[d][i])} – ${two(upper[d][i])}`);
 const known = (name, i) => name in A && !isNaN(A[name][i]);
 const tempo = (i) => (known("tempo", i) ? `${Math.round(A.tempo[i])} BPM` : "");
 const tonality = (i) => [D.keys[A.key?.[i]], D.modes[A.mode?.[i]]].filter(Boolean).join(" ").replace("#", "♯");
 const signed = (x) => x.toFixed(1).replace("-", "−");
 
-const decoded = (text) => { // a name whose bytes are not UTF-8 stays encoded
-  try { return decodeURIComponent(text); } catch { return text; }
+const decoded = (text, odd = text) => { // odd: what stands for a name whose bytes are not UTF-8
+  try { return decodeURIComponent(text); } catch { return odd; }
 };
-const address = (i, odd = /(?!)/) => { // a path where the page is a local file, unless it is odd; else a URI
-  if (!D.files[i]) return D.remote[i] ?? "";
-  const url = new URL(D.files[i], location.href);
-  const path = decoded(url.pathname).replace(/^\/(?=[A-Za-z]:\/)/, "");
-  const sayable = plain(path) === path && !path.includes("\ufffd") && !odd.test(path);
-  return url.protocol === "file:" && sayable ? path : url.href;
+const place = (i) => { // {href, path}: the path where the page is a local file, "" where its bytes are not UTF-8
+  if (!D.files[i]) return { href: D.remote[i] ?? "" };
+  const { href, protocol, host, pathname } = new URL(D.files[i], location.href);
+  if (protocol !== "file:") return { href };
+  const path = decoded(pathname, "");
+  return { href, path: host ? `//${host}${path}` : path.replace(/^\/(?=[A-Za-z]:\/)/, "") };
+};
+const address = (i, odd = /(?!)/) => { // a path where there is one that is not odd, else a URI
+  const { href, path } = place(i);
+  return path && plain(path) === path && !odd.test(path) ? path : href;
+};
+const barePath = (i) => { // for those that decode no URI; "" where a line cannot hold the path
+  const { href, path = href } = place(i), name = path.slice(path.lastIndexOf("/") + 1);
+  return /[\r\n]/.test(path) || path !== path.trim() || name !== name.trim() ? "" : path;
 };
 
 let allCurves = null;

@@ -53,8 +53,7 @@ $("theme").addEventListener("change", (e) => {
   else delete root.dataset.theme;
   theme();
 });
-systemDark.addEventListener("change", theme);
-printing.addEventListener("change", theme);
+for (const media of [systemDark, printing, matchMedia("(forced-colors: active)")]) media.addEventListener("change", theme);
 
 // pictures and paper -------------------------------------------------------------------------------------------------
 

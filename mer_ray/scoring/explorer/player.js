@@ -1,8 +1,13 @@
 // The opened track: its numbers, curve and sound, and tracks like it.
 const audio = $("audio");
 let length = 0; // s, of the opened track
+let fresh = false; // whether the last click opened or closed a track: where it was, something else may be now
+addEventListener("click", (e) => { // so the second half of a double click does nothing
+  if (fresh && e.detail > 1) { e.stopPropagation(); e.preventDefault(); } else fresh = false;
+}, { capture: true });
 const open = (i) => {
   if (i < 0 || i >= N) return;
+  fresh = true;
   const again = i === opened, panel = $("track");
   opened = i;
   panel.style.minHeight = `${panel.offsetHeight}px`; // it grows only, so that the plane keeps still from track to track
@@ -36,6 +41,7 @@ const open = (i) => {
 };
 const close = () => {
   if (opened < 0) return;
+  fresh = true;
   opened = -1;
   audio.pause();
   audio.removeAttribute("src");
