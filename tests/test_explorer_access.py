@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from browsers import until
-from explorer_pages import count, measured, scores, settled, slide
+from browsers import launched, until
+from explorer_pages import count, measured, scores, settled, shown, slide
 
 from mer_ray.io.schemas import DIMENSIONS
 
@@ -31,6 +33,26 @@ def test_everything_is_done_without_a_mouse(view):
     assert count(page) == "40 tracks"
     page.keyboard.press("End")
     assert page.locator("#list .row.active .title").inner_text().startswith("Tune")
+
+
+def test_with_text_twice_as_large_nothing_is_cut_or_overlaps(browser, tmp_path):
+    """As of a user who has set so in the browser, without zoom: the layout is that of a screen half as wide."""
+    with launched(browser.browser_type, "--blink-settings=defaultFontSize=32") as large, shown(large, tmp_path) as show:
+        page = show(scores(40, title=[f"Tune {i:05d} {'gjpqy' * 9}" for i in range(40)]), whole=False)
+        assert not page.evaluate("document.getElementById('filters').open")
+        assert page.evaluate("document.documentElement.scrollWidth") == 1400
+        page.click("#list .row >> nth=2")
+        rows = page.evaluate(
+            """[...document.querySelectorAll("#list .row:not([hidden])")].map((row) =>
+              [row, ...row.querySelectorAll(".name > span")].flatMap((el) =>
+                [el.getBoundingClientRect().top, parseFloat(getComputedStyle(el).fontSize)]))"""
+        )
+        assert {round(below[0] - row[0]) for row, below in itertools.pairwise(rows)} == {108}
+        for row, _, title, title_size, artist, artist_size in rows:
+            assert (title_size, artist_size) == (30, 26)
+            assert row < title < title + title_size <= artist < artist + artist_size <= row + 108
+        track = page.locator("#track").bounding_box()
+        assert track["y"] > 300  # a sheet, above which the list is seen
 
 
 def test_on_a_phone_the_opened_track_hides_nothing_that_is_needed(view):

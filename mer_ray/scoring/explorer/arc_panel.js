@@ -104,7 +104,7 @@ const startArc = () => {
       stops[key] = { track: opened };
       options();
       showTab("arc");
-      if (matchMedia("(max-width: 700px)").matches) { // the sheet would hide it
+      if (NARROW.matches) { // the sheet would hide it
         close();
         $("arc-form").scrollIntoView({ block: "start" });
         $(`arc-${key}`).focus({ preventScroll: true });

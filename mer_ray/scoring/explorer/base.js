@@ -18,6 +18,8 @@ const svg = (tag, attributes = {}) => {
   return el;
 };
 const put = (el, text) => { if (el.textContent !== text) el.textContent = text; };
+const EM = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16; // 1, unless the user has another size of text
+const NARROW = matchMedia("(max-width: 43.75em)"); // as in the style
 const clamp = (x, low, high) => Math.min(high, Math.max(low, x));
 const two = (x) => x.toFixed(2);
 const clock = (s) => {
