@@ -75,6 +75,32 @@ def test_a_narrow_catalog_fills_the_plane_and_is_filtered_by_its_moods(view):
     assert f"percentile {100 - above} – 100" in page.inner_text("#sliders .range >> nth=0")
 
 
+def test_the_search_finds_what_people_type(view):
+    """Without marks, in capitals, with the letters that a keyboard has; right to left, Japanese, Korean; pasted."""
+    asked = {
+        "Für Élise": "fur elise",
+        "Ça ira – Straße": "CA IRA STRASSE",
+        "Οδύσσεια": "ΟΔΥΣ",
+        "Iğdır": "igdir",
+        "Ørsted": "orsted",
+        "Łódź": "lodz",
+        "Sigur Rós: Með suð": "med sud",
+        "שיר ערש": "שיר",
+        "می\u200cخواهم": "می\u200cخواهم",
+        "夜明けの歌": "夜明け",
+        "한국의 노래": "한국",
+        "ﾊﾝｶｸ": "ハンカク",
+        "<b>&amp;</b>": "<B>&amp;",
+    }
+    page = view(scores(len(asked), title=list(asked), artist=[""] * len(asked)), "Film " * 60)
+    assert page.evaluate("document.documentElement.scrollWidth") == 1400
+    for row, text in enumerate(asked.values()):
+        page.fill("#search", text)
+        assert page.locator("#list .row:visible").count() == 1, text
+        page.click("#list .row")
+        assert page.evaluate("document.getElementById('audio').src").endswith(f"/music/{row}.flac")
+
+
 def test_what_is_measured_is_filtered_shown_and_saved(view):
     page = view(measured(40), whole=False)
     names = page.locator("#sliders .range .head > span").all_inner_texts()

@@ -34,4 +34,6 @@ const once = (act) => { // as often as it is called, it acts once, before the ne
   return () => { asked ||= requestAnimationFrame(() => { asked = 0; act(); }); };
 };
 const plain = (text) => String(text).replace(/[\p{Cc}\u2028\u2029]+/gu, " ").trim();
-const fold = (text) => (/^[\x00-\x7f]*$/.test(text) ? text : text.normalize("NFKD").replace(/\p{M}/gu, "")).toLowerCase();
+const LETTERS = { ß: "ss", ς: "σ", ı: "i", ø: "o", ł: "l", đ: "d", ð: "d", þ: "th", æ: "ae", œ: "oe" }; // as many people type them
+const fold = (text) => (/^[\x00-\x7f]*$/.test(text) ? text.toLowerCase()
+  : text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replace(/[ßςıøłđðþæœ]/g, (c) => LETTERS[c]));

@@ -23,7 +23,7 @@ let folded = null;
 const foldAll = () => {
   folded ??= Array.from({ length: N }, (_, i) => fold(`${D.title[i]}\n${D.artist[i]}\n${D.album[i]}`));
 };
-const terms = () => fold($("search").value).split(/\s+/).filter(Boolean);
+const terms = () => fold($("search").value).split(/[\s\p{Cc}\p{Cf}]+/u).filter(Boolean); // none of these is in a text, but blanks
 const ROUNDED = 1e-5; // by less than this, a packed value differs from that of the table
 const narrowed = (range) => range.from > range.low || range.to < range.high;
 const tonal = () => inKeys.size + inModes.size > 0;
