@@ -139,13 +139,20 @@ def test_what_is_measured_is_filtered_shown_and_saved(view):
 def test_a_filter_chooses_what_the_same_condition_of_a_playlist_does(view):
     rng = np.random.default_rng(5)
     vad = {d: rng.normal(0.5, 0.1, 900).clip(0, 1) for d in DIMENSIONS}
+    vad["valence"][:4] = 0.449996, 0.45, 0.55, 0.550004
+    ends = {f"lower_{d}": v - rng.uniform(0, 0.1, 900) for d, v in vad.items()} | {
+        f"upper_{d}": v for d, v in vad.items()
+    }
     table = measured(
-        900, loudness=np.round(rng.normal(-16, 3, 900), 2).tolist(), **{d: pa.array(v) for d, v in vad.items()}
+        900,
+        loudness=np.round(rng.normal(-16, 3, 900), 2).tolist(),
+        **{name: pa.array(v.clip(0, 1)) for name, v in (vad | ends).items()},
     )
     page = view(table)
     for where, ends in (
         ("valence between 0.45 and 0.55", {"valence-lowest": 0.45, "valence-highest": 0.55}),
         ("loudness between -18.5 and -14", {"loudness-lowest": -18.5, "loudness-highest": -14}),
+        ("width / 2 between 0.02 and 0.03", {"width-lowest": 0.02, "width-highest": 0.03}),
     ):
         page.click("#reset")
         for end, value in ends.items():

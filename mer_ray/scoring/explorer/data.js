@@ -24,16 +24,13 @@ const HUE = Object.fromEntries(D.dimensions.map((d) => [d.key, `var(--c${d.hue})
 const { x: ACROSS, y: UP, colour: COLOUR } = D.plane;
 const LISTED = [...new Set([ACROSS.key, UP.key, COLOUR, ...DIMENSIONS])].filter((d) => d in NAME).slice(0, 3); // as many as have room
 const value = {}, lower = {}, upper = {}, percentile = {}, sorted = {}; // percentile: in this catalog, 0..1
-const width = new Float32Array(N); // half the interval, the mean of the dimensions
+const { width } = A; // half the interval, the mean of the dimensions
 for (const d of DIMENSIONS) {
-  value[d] = unit(A[d]);
+  value[d] = A[d];
   lower[d] = unit(A["lower_" + d]);
   upper[d] = unit(A["upper_" + d]);
-  percentile[d] = unit(A[`${d}_percentile`]);
-  // A percentile is a multiple of half a track's share: exactly so again, where packing has not mixed those up.
-  if (N < 16_000) percentile[d].forEach((p, i, all) => { all[i] = Math.round(p * 2 * N) / (2 * N); });
+  percentile[d] = A[`${d}_percentile`];
   sorted[d] = value[d].slice().sort();
-  for (let i = 0; i < N; i++) width[i] += (upper[d][i] - lower[d][i]) / (2 * DIMENSIONS.length);
 }
 const spread = () => { // fills 0 to 1 evenly
   const out = new Float32Array(N);
