@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pyarrow as pa
 import pytest
-from browsers import launched, until
+from browsers import expect, launched, until
 from explorer_pages import count, measured, scores, settled, shown, slide
 
 from mer_ray.io.schemas import DIMENSIONS
@@ -68,6 +68,16 @@ def test_on_a_phone_the_opened_track_hides_nothing_that_is_needed(view):
     box = page.locator("#arc-from").bounding_box()
     assert 0 <= box["y"] < 800
     assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_a_phone_that_is_turned_shows_the_filters(view):
+    page = view(scores(3), whole=False)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert page.is_hidden("#sliders")
+    page.set_viewport_size({"width": 844, "height": 390})
+    expect(page.locator("#sliders")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -21,6 +21,7 @@ const begin = () => {
   }
   filterControls();
   if (NARROW.matches) $("filters").open = false;
+  NARROW.addEventListener("change", () => { if (!NARROW.matches) $("filters").open = true; }); // a turned phone: there they do not fold
   headers();
   startArc();
   reorder();
