@@ -50,7 +50,7 @@ const makeArc = () => {
   if (!wrong) arc.rows = alongPath(rows, arc.goal, first, last);
   const off = arc.rows.map((i, k) => Math.hypot(...[0, 1].map((d) => pointOf(i)[d] - arc.goal[k][d])));
   const fewer = !wrong && n < asked ? ` Only ${tracks(n)}: ${asked > MOST_STEPS ? `an arc has ${MOST_STEPS} at most` : "no more match the filters"}.` : "";
-  put($("arc-said"), wrong || `${way.map(stopName).join(" → ")}: ${tracks(n)}, ${clock(arc.rows.reduce((s, i) => s + (A.duration_s[i] || 0), 0))}; `
+  put($("arc-said"), wrong || `${way.map(stopName).join(" → ")}: ${tracks(n)}, ${lasting(arc.rows.reduce((s, i) => s + (A.duration_s[i] || 0), 0))}; `
     + `${(off.reduce((a, b) => a + b, 0) / n).toFixed(0)} percentile points from the path on average, ${Math.max(...off).toFixed(0)} at most.${fewer}`);
   $("arc-playlist").disabled = $("arc-m3u").disabled = $("arc-csv").disabled = $("arc-pick").disabled = !arc.rows.length;
   put($("arc-back"), `Bring back ${left.size} replaced`);

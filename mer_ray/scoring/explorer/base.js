@@ -26,6 +26,7 @@ const clock = (s) => {
   const t = Math.max(0, Math.floor(s)), h = Math.floor(t / 3600), m = Math.floor(t / 60) % 60;
   return (h ? `${h}:${String(m).padStart(2, "0")}` : m) + ":" + String(t % 60).padStart(2, "0");
 };
+const lasting = (s) => clock(Math.round(s)); // a length: rounded, as in tables and playlists
 const number = new Intl.NumberFormat("en");
 const brief = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 0 });
 const tracks = (n) => `${number.format(n)} ${n === 1 ? "track" : "tracks"}`;

@@ -122,9 +122,9 @@ const load = (i) => {
 const follow = () => {
   const t = audio.currentTime || 0;
   $("cursor").style.left = `${clamp(t / (length || 1), 0, 1) * 100}%`;
-  put($("time"), `${clock(t)} / ${clock(length)}`);
+  put($("time"), `${clock(t)} / ${lasting(length)}`);
   $("curve").setAttribute("aria-valuenow", Math.round(t));
-  $("curve").setAttribute("aria-valuetext", `${clock(t)} of ${clock(length)}`);
+  $("curve").setAttribute("aria-valuetext", `${clock(t)} of ${lasting(length)}`);
 };
 const run = () => {
   follow();
