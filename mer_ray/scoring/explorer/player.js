@@ -2,8 +2,8 @@
 const audio = $("audio");
 let length = 0; // s, of the opened track
 let fresh = false; // whether the last click opened or closed a track: where it was, something else may be now
-addEventListener("click", (e) => { // so the second half of a double click does nothing
-  if (fresh && e.detail > 1) { e.stopPropagation(); e.preventDefault(); } else fresh = false;
+for (const kind of ["mousedown", "click"]) addEventListener(kind, (e) => { // so the second half of a double click does nothing
+  if (fresh && e.detail > 1) { e.stopPropagation(); e.preventDefault(); } else if (kind === "click") fresh = false;
 }, { capture: true });
 const open = (i) => {
   if (i < 0 || i >= N) return;
