@@ -79,7 +79,8 @@ def test_a_playlist_for_servers_is_that_of_the_command_line(view, tmp_path):
     names = [*NAMES, "\u202eright to left שלום.mp3", "音.mp3", "=1+1.mp3", os.fsdecode(b"caf\xe9.mp3")]
     uris = [to_uri(tmp_path / "mu sic" / name) for name in names]
     n = len(names) + 2
-    table = scores(n, artist=[""] * n, uri=[*uris, "", "https://example.invalid/a%20b.mp3"])
+    lengths = [0.3, 59.6, float("nan"), *[60.0] * (n - 3)]
+    table = scores(n, artist=[""] * n, duration_s=lengths, uri=[*uris, "", "https://example.invalid/a%20b.mp3"])
     holds = [i for i, uri in enumerate(uris) if plain_entry(uri, tmp_path, absolute=True)]
     page = view(table)
     page.click("#all")

@@ -27,7 +27,7 @@ const m3u = (rows, name, bare) => { // bare: for servers, which decode no URI
     const line = bare ? barePath(i) : plain(address(i, LIKE_URI));
     if (!line) { without++; continue; }
     const text = [D.artist[i], D.title[i]].filter(Boolean).map(plain).join(" - ");
-    lines.push(`#EXTINF:${Math.round(A.duration_s[i]) || -1},${text}`, line);
+    lines.push(`#EXTINF:${A.duration_s[i] ? Math.round(A.duration_s[i]) : -1},${text}`, line);
   }
   return { text: lines.join("\n") + "\n", without };
 };
