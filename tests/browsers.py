@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, BrowserType, Page, expect, sync_playwright
 
 WAIT_S = 240.0
 """How long anything is waited for: a fault shows so late, and nothing that works is ever given up."""
@@ -22,12 +22,25 @@ expect.set_options(timeout=1000 * WAIT_S)
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A headless browser; a test is skipped where there is none."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    command = next(filter(None, map(shutil.which, names)), None) or pytest.skip("no Chromium on the PATH")
-    flags = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=command, args=flags, timeout=1000 * WAIT_S)
+    command()
+    with sync_playwright() as playwright, launched(playwright.chromium) as browser:
         yield browser
+
+
+def command() -> str:
+    """The path of the system's Chromium; a test is skipped where there is none."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None) or pytest.skip("no Chromium on the PATH")
+
+
+@contextmanager
+def launched(kind: BrowserType, *flags: str) -> Iterator[Browser]:
+    """A browser of its own, with more flags."""
+    args = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required", *flags]
+    browser = kind.launch(executable_path=command(), args=args, timeout=1000 * WAIT_S)
+    try:
+        yield browser
+    finally:
         browser.close()
 
 

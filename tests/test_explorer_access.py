@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from browsers import until
-from explorer_pages import count, measured, scores, settled, slide
+from browsers import expect, launched, until
+from explorer_pages import count, measured, scores, settled, shown, slide
 
 from mer_ray.io.schemas import DIMENSIONS
 
@@ -33,6 +35,26 @@ def test_everything_is_done_without_a_mouse(view):
     assert page.locator("#list .row.active .title").inner_text().startswith("Tune")
 
 
+def test_with_text_twice_as_large_nothing_is_cut_or_overlaps(browser, tmp_path):
+    """As of a user who has set so in the browser, without zoom: the layout is that of a screen half as wide."""
+    with launched(browser.browser_type, "--blink-settings=defaultFontSize=32") as large, shown(large, tmp_path) as show:
+        page = show(scores(40, title=[f"Tune {i:05d} {'gjpqy' * 9}" for i in range(40)]), whole=False)
+        assert not page.evaluate("document.getElementById('filters').open")
+        assert page.evaluate("document.documentElement.scrollWidth") == 1400
+        page.click("#list .row >> nth=2")
+        rows = page.evaluate(
+            """[...document.querySelectorAll("#list .row:not([hidden])")].map((row) =>
+              [row, ...row.querySelectorAll(".name > span")].flatMap((el) =>
+                [el.getBoundingClientRect().top, parseFloat(getComputedStyle(el).fontSize)]))"""
+        )
+        assert {round(below[0] - row[0]) for row, below in itertools.pairwise(rows)} == {108}
+        for row, _, title, title_size, artist, artist_size in rows:
+            assert (title_size, artist_size) == (30, 26)
+            assert row < title < title + title_size <= artist < artist + artist_size <= row + 108
+        track = page.locator("#track").bounding_box()
+        assert track["y"] > 300  # a sheet, above which the list is seen
+
+
 def test_on_a_phone_the_opened_track_hides_nothing_that_is_needed(view):
     page = view(scores(40), whole=False)
     page.set_viewport_size({"width": 320, "height": 800})
@@ -46,6 +68,16 @@ def test_on_a_phone_the_opened_track_hides_nothing_that_is_needed(view):
     box = page.locator("#arc-from").bounding_box()
     assert 0 <= box["y"] < 800
     assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_a_phone_that_is_turned_shows_the_filters(view):
+    page = view(scores(3), whole=False)
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert page.is_hidden("#sliders")
+    page.set_viewport_size({"width": 844, "height": 390})
+    expect(page.locator("#sliders")).to_be_visible()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -92,3 +124,31 @@ def test_the_colours_follow_the_system_or_the_switch(view):
     page.emulate_media(color_scheme="light")
     page.select_option("#theme", "dark")
     assert page.evaluate(ground) == dark
+
+
+def test_what_is_pressed_chosen_and_written_is_seen_in_forced_colours(view):
+    page = view(scores(40), whole=False)
+    page.emulate_media(forced_colors="active", color_scheme="dark")
+    page.click("#moods button:not(:disabled) >> nth=0")
+    page.click("#list .box >> nth=0")
+    page.mouse.move(0, 0)
+    settled(page)
+    look = "(el) => { const { color, backgroundColor } = getComputedStyle(el); return color + backgroundColor; }"
+    for on, off in (
+        ("#moods [aria-pressed=true]", "#moods [aria-pressed=false]"),
+        ("[data-tool=move]", "[data-tool=box]"),
+        ("#tab-list", "#tab-arc"),
+        (".row[aria-selected=true] .box", ".row[aria-selected=false] .box"),
+        ("#playlist", "#csv"),
+        (".track i", ".track"),
+    ):
+        assert page.eval_on_selector(on, look) != page.eval_on_selector(off, look), on
+    assert "gradient" in page.eval_on_selector("#gradient", "(el) => getComputedStyle(el).backgroundImage")
+    bright = page.evaluate(
+        """() => {
+          const c = document.getElementById("base"), frame = document.getElementById("overlay");
+          const corner = c.getContext("2d").getImageData(frame.offsetLeft + 8, frame.offsetTop + 5, 80, 14).data;
+          return corner.filter((v, i) => i % 4 === 1 && v > 200).length / (80 * 14);
+        }"""
+    )
+    assert 0.1 < bright < 0.5  # words, and no bar

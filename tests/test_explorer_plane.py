@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from browsers import expect
-from explorer_pages import count, downloaded, drag, inked, open_at, point_at, saved_rows, scores, slide, spot
+from explorer_pages import count, downloaded, drag, inked, open_at, point_at, saved_rows, scores, settled, slide, spot
 from PIL import Image
 
 from mer_ray.io.schemas import DIMENSIONS
@@ -116,3 +117,28 @@ def test_the_plane_by_keyboard_lasso_and_picture(view):
     with Image.open(downloaded(page, "#png")) as picture:
         assert picture.size[0] > 800
         assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 50
+
+
+@pytest.mark.parametrize("place", ["plane", "panel", "similar tracks"])
+def test_a_double_click_opens_one_track(view, place):
+    """What was under the mouse is elsewhere after the first click: its panel takes room, or lists other tracks."""
+    at = np.concatenate([[0.5], np.linspace(0.1, 0.9, 400)])
+    page = view(scores(401, valence=pa.array(np.full(401, 0.5)), arousal=pa.array(at)))
+    if place != "similar tracks":
+        target = spot(page, 0.5, 0.8 if place == "plane" else 0.1)
+    else:
+        page.click("#list .row >> nth=0")
+        box = page.locator("#similar button >> nth=1").bounding_box()
+        target = box["x"] + 9, box["y"] + box["height"] / 2
+        settled(page)
+    page.mouse.move(*target)
+    page.mouse.click(*target)
+    first = page.inner_text("#t-title")
+    settled(page)
+    page.mouse.down(click_count=2)
+    page.mouse.up(click_count=2)
+    assert page.inner_text("#t-title") == first
+    assert page.evaluate("getSelection().toString()") == ""
+    if place != "panel":
+        page.mouse.click(*target)
+        assert page.inner_text("#t-title") != first

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 from browsers import expect
 from explorer_pages import drag, measured, open_at, saved_playlist, saved_rows, scores, slide, titles
+from test_playlist import NAMES
 
+from mer_ray.io.address import to_uri
 from mer_ray.io.cells import guard
+from mer_ray.scoring.playlist import m3u8, plain_entry
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -70,8 +74,25 @@ def test_the_selection_becomes_a_playlist_and_a_table(view, tmp_path):
     assert page.is_disabled("#playlist")
 
 
+def test_a_playlist_for_servers_is_that_of_the_command_line(view, tmp_path):
+    """They decode no URI; a name that no line of such a list can hold is left out, with a count."""
+    names = [*NAMES, "\u202eright to left שלום.mp3", "音.mp3", "=1+1.mp3", os.fsdecode(b"caf\xe9.mp3")]
+    uris = [to_uri(tmp_path / "mu sic" / name) for name in names]
+    n = len(names) + 2
+    lengths = [0.3, 59.6, float("nan"), *[60.0] * (n - 3)]
+    table = scores(n, artist=[""] * n, duration_s=lengths, uri=[*uris, "", "https://example.invalid/a%20b.mp3"])
+    holds = [i for i, uri in enumerate(uris) if plain_entry(uri, tmp_path, absolute=True)]
+    page = view(table)
+    page.click("#all")
+    text = saved_playlist(page, "#m3u")
+    assert text == m3u8(table, [*holds, n - 1], tmp_path, absolute=True, plain=True)
+    assert f"{n - 1 - len(holds)} left out: no file known, or one whose name no line can hold" in page.inner_text(
+        "#picked"
+    )
+
+
 def test_paper_shows_what_was_chosen(view):
-    page = view(measured(40), whole=False)
+    page = view(measured(40, album=["Music for a film about the sea"] * 40), whole=False)
     slide(page, "tempo-highest", 69)
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
@@ -79,6 +100,14 @@ def test_paper_shows_what_was_chosen(view):
     assert lines[0] == "8 tracks · Tempo (BPM) 60 – 69"
     assert page.locator("#paper tbody tr").count() == 8
     assert page.is_hidden("#list")
+    page.set_viewport_size({"width": 688, "height": 1017})  # A4 within its margins
+    broken = """[...document.querySelectorAll("#paper td:not(:nth-child(2), :nth-child(3))")].filter((cell) => {
+      const text = document.createRange();
+      text.selectNodeContents(cell);
+      return text.getClientRects().length > 1;
+    }).map((cell) => cell.textContent)"""
+    assert page.evaluate(broken) == []  # by lines: only titles and artists are long
+    assert page.evaluate("document.documentElement.scrollWidth") == 688
     assert page.pdf().startswith(b"%PDF")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     page.emulate_media(media="screen")

@@ -10,12 +10,14 @@ from browsers import expect, until
 from explorer_pages import count, scores, titles
 
 from mer_ray.io.schemas import SCHEMAS
+from mer_ray.scoring.scores_table import clock
 
 
 def test_one_track(view):
-    page = view(scores(1))
+    page = view(scores(1, duration_s=[59.6]))
     assert count(page) == "1 track"
     page.click("#list .row")
+    assert page.inner_text("#time") == f"0:00 / {clock(59.6)}" == "0:00 / 1:00"
     assert page.inner_text("#no-similar") == "There is no other track."
 
 

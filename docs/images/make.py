@@ -87,7 +87,7 @@ def _smaller(file: Path) -> None:
         whole = picture.convert("RGB")
     whole.save(file, optimize=True)
     if file.stat().st_size > MOST_BYTES:
-        whole.quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+        whole.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
     if file.stat().st_size > MOST_BYTES:
         sys.exit(f"{file} has {file.stat().st_size:,} bytes, more than {MOST_BYTES:,}")
 

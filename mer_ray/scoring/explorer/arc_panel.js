@@ -27,7 +27,7 @@ const options = () => {
       option.value = value;
       select.append(option);
     };
-    if (key === "via") add("", "– straight –");
+    if (key === "via") add("", "straight");
     else if (!words.length && !stop) add("", "open a track to choose it");
     for (const word of words) add(word, word);
     if (stop?.track !== undefined) add("track", `“${title(stop.track)}”`);
@@ -50,16 +50,16 @@ const makeArc = () => {
   if (!wrong) arc.rows = alongPath(rows, arc.goal, first, last);
   const off = arc.rows.map((i, k) => Math.hypot(...[0, 1].map((d) => pointOf(i)[d] - arc.goal[k][d])));
   const fewer = !wrong && n < asked ? ` Only ${tracks(n)}: ${asked > MOST_STEPS ? `an arc has ${MOST_STEPS} at most` : "no more match the filters"}.` : "";
-  put($("arc-said"), wrong || `${way.map(stopName).join(" → ")}: ${tracks(n)}, ${clock(arc.rows.reduce((s, i) => s + (A.duration_s[i] || 0), 0))}; `
+  put($("arc-said"), wrong || `${way.map(stopName).join(" → ")}: ${tracks(n)}, ${lasting(arc.rows.reduce((s, i) => s + (A.duration_s[i] || 0), 0))}; `
     + `${(off.reduce((a, b) => a + b, 0) / n).toFixed(0)} percentile points from the path on average, ${Math.max(...off).toFixed(0)} at most.${fewer}`);
-  $("arc-playlist").disabled = $("arc-csv").disabled = $("arc-pick").disabled = !arc.rows.length;
+  $("arc-playlist").disabled = $("arc-m3u").disabled = $("arc-csv").disabled = $("arc-pick").disabled = !arc.rows.length;
   put($("arc-back"), `Bring back ${left.size} replaced`);
   $("arc-back").hidden = !left.size;
   $("arc-list").replaceChildren(...arc.rows.map(arcRow));
   overlay();
 };
 const arcRow = (i, k) => {
-  const item = make("li"), [v, a] = pointOf(i).map((x) => x.toFixed(0));
+  const item = make("li"), [v, a] = ["valence", "arousal"].map((d) => rank(d, i));
   const go = makeButton("", "step", () => open(i));
   const head = make("span", title(i), "title"), artist = make("span", by(i), "artist"), facts = make("span", [`V P${v} · A P${a}`, mood(i)].filter(Boolean).join(" · "), "facts");
   head.dir = artist.dir = "auto";
@@ -104,7 +104,7 @@ const startArc = () => {
       stops[key] = { track: opened };
       options();
       showTab("arc");
-      if (matchMedia("(max-width: 700px)").matches) { // the sheet would hide it
+      if (NARROW.matches) { // the sheet would hide it
         close();
         $("arc-form").scrollIntoView({ block: "start" });
         $(`arc-${key}`).focus({ preventScroll: true });
@@ -115,9 +115,11 @@ const startArc = () => {
   $("arc-form").addEventListener("submit", (e) => { e.preventDefault(); makeArc(); });
   $("arc-back").addEventListener("click", () => { left.clear(); makeArc(); $("arc-n").focus(); });
   $("arc-pick").addEventListener("click", () => { pick(chosen(), false); pick(arc.rows, true); });
-  $("arc-playlist").addEventListener("click", () => {
-    const without = savePlaylist(arc.rows, arcName());
-    if (without) put($("arc-said"), `${tracks(arc.rows.length)}${without}`);
-  });
+  for (const [id, ending] of [["arc-playlist", "m3u8"], ["arc-m3u", "m3u"]]) {
+    $(id).addEventListener("click", () => {
+      const without = savePlaylist(arc.rows, arcName(), ending);
+      if (without) put($("arc-said"), `${tracks(arc.rows.length)}${without}`);
+    });
+  }
   $("arc-csv").addEventListener("click", () => saveTable(arc.rows, arcName()));
 };

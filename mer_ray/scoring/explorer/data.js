@@ -24,14 +24,13 @@ const HUE = Object.fromEntries(D.dimensions.map((d) => [d.key, `var(--c${d.hue})
 const { x: ACROSS, y: UP, colour: COLOUR } = D.plane;
 const LISTED = [...new Set([ACROSS.key, UP.key, COLOUR, ...DIMENSIONS])].filter((d) => d in NAME).slice(0, 3); // as many as have room
 const value = {}, lower = {}, upper = {}, percentile = {}, sorted = {}; // percentile: in this catalog, 0..1
-const width = new Float32Array(N); // half the interval, the mean of the dimensions
+const { width } = A; // half the interval, the mean of the dimensions
 for (const d of DIMENSIONS) {
-  value[d] = unit(A[d]);
+  value[d] = A[d];
   lower[d] = unit(A["lower_" + d]);
   upper[d] = unit(A["upper_" + d]);
-  percentile[d] = unit(A[`${d}_percentile`]);
+  percentile[d] = A[`${d}_percentile`];
   sorted[d] = value[d].slice().sort();
-  for (let i = 0; i < N; i++) width[i] += (upper[d][i] - lower[d][i]) / (2 * DIMENSIONS.length);
 }
 const spread = () => { // fills 0 to 1 evenly
   const out = new Float32Array(N);
@@ -62,22 +61,30 @@ const title = (i) => D.title[i] || "(no title)";
 const by = (i) => [D.artist[i], D.album[i]].filter(Boolean).join(" · ");
 const mood = (i) => D.moods[A.mood[i]] ?? "";
 const unlike = (i) => A.in_distribution[i] === 0;
-const rank = (d, i) => String(Math.round(100 * percentile[d][i]));
+const rank = (d, i) => String(Math.round(100 * percentile[d][i] + 1e-4)); // a half upwards, also of a Float32Array
 const interval = (d, i) => (isNaN(lower[d][i]) ? "" : `${two(lower[d][i])} – ${two(upper[d][i])}`);
 const known = (name, i) => name in A && !isNaN(A[name][i]);
 const tempo = (i) => (known("tempo", i) ? `${Math.round(A.tempo[i])} BPM` : "");
 const tonality = (i) => [D.keys[A.key?.[i]], D.modes[A.mode?.[i]]].filter(Boolean).join(" ").replace("#", "♯");
 const signed = (x) => x.toFixed(1).replace("-", "−");
 
-const decoded = (text) => { // a name whose bytes are not UTF-8 stays encoded
-  try { return decodeURIComponent(text); } catch { return text; }
+const decoded = (text, odd = text) => { // odd: what stands for a name whose bytes are not UTF-8
+  try { return decodeURIComponent(text); } catch { return odd; }
 };
-const address = (i, odd = /(?!)/) => { // a path where the page is a local file, unless it is odd; else a URI
-  if (!D.files[i]) return D.remote[i] ?? "";
-  const url = new URL(D.files[i], location.href);
-  const path = decoded(url.pathname).replace(/^\/(?=[A-Za-z]:\/)/, "");
-  const sayable = plain(path) === path && !path.includes("\ufffd") && !odd.test(path);
-  return url.protocol === "file:" && sayable ? path : url.href;
+const place = (i) => { // {href, path}: the path where the page is a local file, "" where its bytes are not UTF-8
+  if (!D.files[i]) return { href: D.remote[i] ?? "" };
+  const { href, protocol, host, pathname } = new URL(D.files[i], location.href);
+  if (protocol !== "file:") return { href };
+  const path = decoded(pathname, "");
+  return { href, path: host ? `//${host}${path}` : path.replace(/^\/(?=[A-Za-z]:\/)/, "") };
+};
+const address = (i, odd = /(?!)/) => { // a path where there is one that is not odd, else a URI
+  const { href, path } = place(i);
+  return path && plain(path) === path && !odd.test(path) ? path : href;
+};
+const barePath = (i) => { // for those that decode no URI; "" where a line cannot hold the path
+  const { href, path = href } = place(i), name = path.slice(path.lastIndexOf("/") + 1);
+  return /[\r\n]/.test(path) || path !== path.trim() || name !== name.trim() ? "" : path;
 };
 
 let allCurves = null;

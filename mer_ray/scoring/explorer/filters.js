@@ -23,15 +23,17 @@ let folded = null;
 const foldAll = () => {
   folded ??= Array.from({ length: N }, (_, i) => fold(`${D.title[i]}\n${D.artist[i]}\n${D.album[i]}`));
 };
-const terms = () => fold($("search").value).split(/\s+/).filter(Boolean);
-const ROUNDED = 1e-5; // by less than this, a packed value differs from that of the table
+const terms = () => fold($("search").value).split(/[\s\p{Cc}\p{Cf}]+/u).filter(Boolean); // none of these is in a text, but blanks
+const ROUNDED = 1e-7; // by less than this, a packed value of 0 to 1 differs from that of the table
 const narrowed = (range) => range.from > range.low || range.to < range.high;
 const tonal = () => inKeys.size + inModes.size > 0;
 
 const matches = () => {
   const words = terms(), onlyLike = $("only-like").checked, unknownKeys = $("key-unknown").checked;
   if (words.length) foldAll();
-  const tests = ranges.filter(narrowed).map((r) => [r.values, r.from - ROUNDED, r.to + ROUNDED, r.unknown.checked]);
+  const tests = ranges.filter(narrowed).map((r) => [
+    r.values, r.from > r.low ? Math.fround(r.from) : -Infinity, r.to < r.high ? Math.fround(r.to) : Infinity, r.unknown.checked,
+  ]);
   const out = new Int32Array(N);
   let n = 0;
   next: for (let k = 0; k < N; k++) {

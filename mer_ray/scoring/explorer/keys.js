@@ -53,8 +53,7 @@ $("theme").addEventListener("change", (e) => {
   else delete root.dataset.theme;
   theme();
 });
-systemDark.addEventListener("change", theme);
-printing.addEventListener("change", theme);
+for (const media of [systemDark, printing, matchMedia("(forced-colors: active)")]) media.addEventListener("change", theme);
 
 // pictures and paper -------------------------------------------------------------------------------------------------
 
@@ -72,7 +71,7 @@ addEventListener("beforeprint", () => {
   const columns = [
     ["", (_, k) => k + 1], ["Title", title], ["Artist", by], ...LISTED.map((d) => [NAME[d], (i) => two(value[d][i])]),
     ...(D.moods.length ? [["Mood", mood]] : []), ...(A.tempo ? [["Tempo", tempo]] : []), ...(A.key ? [["Key", tonality]] : []),
-    ["Length", (i) => (A.duration_s[i] ? clock(A.duration_s[i]) : "")],
+    ["Length", (i) => (A.duration_s[i] ? lasting(A.duration_s[i]) : "")],
   ];
   head.append(...columns.map(([name]) => make("th", name)));
   rows.forEach((i, k) => {

@@ -1,5 +1,5 @@
 // The list: only the rows in sight are in the document.
-const ROW = 54; // px, as in the style
+const ROW = 54 * EM; // px, as in the style
 const pool = [];
 const newRow = () => {
   const row = make("div", "", "row"), box = make("span", "", "box"), name = make("div", "", "name");

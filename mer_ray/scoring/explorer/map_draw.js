@@ -1,6 +1,6 @@
 // The plane, drawn on two canvases: the tracks and axes, and above them what is opened, hovered or chosen as an arc.
 const VIEW = { x: [0, 1], y: [0, 1] }; // the values at the frame's edges
-const GAP = { left: UP.name ? 52 : 14, right: 12, top: 10, bottom: 46 }; // px around the frame
+const GAP = { left: UP.name ? 52 * EM : 14, right: 12, top: 10, bottom: 46 * EM }; // px around the frame
 let hovered = -1, dragged = null; // dragged: corners or outline of a selection, in px of the frame
 
 // colours ------------------------------------------------------------------------------------------------------------
@@ -142,14 +142,14 @@ const line = (ctx, x0, y0, x1, y1, dash = []) => {
 const drawFrame = (ctx) => {
   const { w, h } = G, across = (x) => Math.round(atX(x)) + 0.5, up = (y) => Math.round(atY(y)) + 0.5;
   ctx.lineWidth = 1;
-  ctx.font = `12px ${FONT}`;
+  ctx.font = `${12 * EM}px ${FONT}`;
   ctx.textBaseline = "middle";
   for (const [x, text] of ticks(VIEW.x, ACROSS.top)) {
     ctx.strokeStyle = INK.line;
     line(ctx, across(x), 0, across(x), h);
     ctx.fillStyle = INK.muted;
     ctx.textAlign = "center";
-    ctx.fillText(text, atX(x), h + 13);
+    ctx.fillText(text, atX(x), h + 13 * EM);
   }
   for (const [y, text] of UP.name ? ticks(VIEW.y, UP.top) : []) {
     ctx.strokeStyle = INK.line;
@@ -167,18 +167,18 @@ const drawFrame = (ctx) => {
     if (y !== null && y > VIEW.y[0] && y < VIEW.y[1]) line(ctx, 0, up(y), w, up(y), dash);
   }
   ctx.fillStyle = INK.muted;
-  ctx.font = `13px ${FONT}`;
+  ctx.font = `${13 * EM}px ${FONT}`;
   ctx.textAlign = "center";
-  ctx.fillText(`${ACROSS.name} →`, w / 2, h + 34);
+  ctx.fillText(`${ACROSS.name} →`, w / 2, h + 34 * EM);
   if (!UP.name) return;
   ctx.save();
-  ctx.translate(-40, h / 2);
+  ctx.translate(-40 * EM, h / 2);
   ctx.rotate(-Math.PI / 2);
   ctx.fillText(`${UP.name} →`, 0, 0);
   ctx.restore();
 };
 const drawCorners = (ctx) => {
-  ctx.font = `600 12px ${FONT}`;
+  ctx.font = `600 ${12 * EM}px ${FONT}`;
   for (const [corner, words] of Object.entries(D.plane.corners)) {
     const [y, x] = corner.split(" "), right = x === "right", bottom = y === "bottom";
     ctx.textAlign = x;
@@ -187,7 +187,7 @@ const drawCorners = (ctx) => {
     ctx.lineJoin = "round";
     ctx.strokeStyle = INK.panel;
     ctx.fillStyle = INK.muted;
-    const at = [right ? G.w - 8 : 8, bottom ? G.h - 12 : 12];
+    const at = [right ? G.w - 8 : 8, bottom ? G.h - 12 * EM : 12 * EM];
     ctx.strokeText(words, ...at);
     ctx.fillText(words, ...at);
   }

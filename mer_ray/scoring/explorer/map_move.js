@@ -138,13 +138,14 @@ const startMap = () => {
       dragged = null;
       if (e.type === "pointerup") pick(inside(outline), true);
       overlay();
-    } else if (!moved && e.type === "pointerup") {
-      const i = nearest(...point(e), matchMedia("(pointer: coarse)").matches ? 24 : 12);
-      if (i >= 0) open(i);
     }
   };
   area.addEventListener("pointerup", up);
   area.addEventListener("pointercancel", up);
+  area.addEventListener("click", (e) => {
+    const i = moved ? -1 : nearest(...point(e), matchMedia("(pointer: coarse)").matches ? 24 : 12);
+    if (i >= 0) open(i);
+  });
   area.addEventListener("pointerleave", () => { if (!fingers.size) showHover(-1); });
   area.addEventListener("wheel", (e) => {
     e.preventDefault();

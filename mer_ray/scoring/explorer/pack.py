@@ -153,10 +153,16 @@ def packed(table: pa.Table, similar: np.ndarray, name: str, folder: Path) -> tup
     files = links(uris, folder)
     curves, arrays = packed_curves(table)
     dimensions = dimensions_of(table.schema, "scores")
-    for column in [f"{end}{d}" for end in ENDS for d in dimensions]:
-        arrays[column] = quantise(_numbers(table, column), "<u2")
+    # What is filtered and compared is kept to 8 digits, so that the page chooses what conditions on the table do.
+    half = np.zeros(table.num_rows)
     for d in dimensions:
-        arrays[f"{d}_percentile"] = quantise(_numbers(table, f"{d}_percentile") / 100, "<u2")
+        ends = {end: _numbers(table, f"{end}{d}") for end in ENDS}
+        arrays[d] = ends[""].astype("<f4")
+        arrays[f"{d}_percentile"] = (_numbers(table, f"{d}_percentile") / 100).astype("<f4")
+        for end in ("lower_", "upper_"):
+            arrays[f"{end}{d}"] = quantise(ends[end], "<u2")
+        half += (ends["upper_"] - ends["lower_"]) / (2 * len(dimensions))
+    arrays["width"] = half.astype("<f4")
     moods = table["mood"].to_pylist() if "mood" in table.column_names else []
     codes = {word: code for code, word in enumerate(WORDS)} if moods else {}
     arrays["mood"] = np.array([codes.get(word, len(codes)) for word in moods or [None] * table.num_rows], "u1")

@@ -1,8 +1,13 @@
 // The opened track: its numbers, curve and sound, and tracks like it.
 const audio = $("audio");
 let length = 0; // s, of the opened track
+let fresh = false; // whether the last click opened or closed a track: where it was, something else may be now
+for (const kind of ["mousedown", "click"]) addEventListener(kind, (e) => { // so the second half of a double click does nothing
+  if (fresh && e.detail > 1) { e.stopPropagation(); e.preventDefault(); } else if (kind === "click") fresh = false;
+}, { capture: true });
 const open = (i) => {
   if (i < 0 || i >= N) return;
+  fresh = true;
   const again = i === opened, panel = $("track");
   opened = i;
   panel.style.minHeight = `${panel.offsetHeight}px`; // it grows only, so that the plane keeps still from track to track
@@ -36,6 +41,7 @@ const open = (i) => {
 };
 const close = () => {
   if (opened < 0) return;
+  fresh = true;
   opened = -1;
   audio.pause();
   audio.removeAttribute("src");
@@ -116,9 +122,9 @@ const load = (i) => {
 const follow = () => {
   const t = audio.currentTime || 0;
   $("cursor").style.left = `${clamp(t / (length || 1), 0, 1) * 100}%`;
-  put($("time"), `${clock(t)} / ${clock(length)}`);
+  put($("time"), `${clock(t)} / ${lasting(length)}`);
   $("curve").setAttribute("aria-valuenow", Math.round(t));
-  $("curve").setAttribute("aria-valuetext", `${clock(t)} of ${clock(length)}`);
+  $("curve").setAttribute("aria-valuetext", `${clock(t)} of ${lasting(length)}`);
 };
 const run = () => {
   follow();

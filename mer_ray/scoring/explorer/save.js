@@ -13,21 +13,21 @@ const pick = (rows, on) => {
 const actions = () => {
   put($("picked"), nPicked ? `${number.format(nPicked)} selected` : "Nothing selected");
   $("none").hidden = !nPicked;
-  $("playlist").disabled = $("csv").disabled = !nPicked;
+  $("playlist").disabled = $("m3u").disabled = $("csv").disabled = !nPicked;
   $("all").disabled = !shown.length;
   put($("all"), shown.length === N || !shown.length ? "Select all" : `Select the ${number.format(shown.length)} that match`);
 };
 const chosen = () => order.filter((i) => picked[i]); // in the list's order
 
 const LIKE_URI = /[#?%]/; // to a player that takes each line of a playlist for a URI, as VLC does
-const m3u8 = (rows, name) => {
-  const lines = ["#EXTM3U", `#PLAYLIST:${plain(name)}`];
+const m3u = (rows, name, bare) => { // bare: for servers, which decode no URI
+  const lines = ["#EXTM3U", ...(bare ? [] : [`#PLAYLIST:${plain(name)}`])];
   let without = 0;
   for (const i of rows) {
-    const place = plain(address(i, LIKE_URI));
-    if (!place) { without++; continue; }
+    const line = bare ? barePath(i) : plain(address(i, LIKE_URI));
+    if (!line) { without++; continue; }
     const text = [D.artist[i], D.title[i]].filter(Boolean).map(plain).join(" - ");
-    lines.push(`#EXTINF:${Math.round(A.duration_s[i]) || -1},${text}`, place);
+    lines.push(`#EXTINF:${A.duration_s[i] ? Math.round(A.duration_s[i]) : -1},${text}`, line);
   }
   return { text: lines.join("\n") + "\n", without };
 };
@@ -61,13 +61,15 @@ const save = (blob, name, ending) => {
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 };
-const savePlaylist = (rows, name) => { // returns what to say of tracks that are not in it
-  const { text, without } = m3u8(rows, name);
-  save(new Blob([text], { type: "audio/x-mpegurl;charset=utf-8" }), name, "m3u8");
-  return without ? `, ${number.format(without)} left out: no file known` : "";
+const savePlaylist = (rows, name, ending) => { // returns what to say of tracks that are not in it
+  const bare = ending === "m3u", { text, without } = m3u(rows, name, bare);
+  save(new Blob([text], { type: "audio/x-mpegurl;charset=utf-8" }), name, ending);
+  return without ? `, ${number.format(without)} left out: no file known${bare ? ", or one whose name no line can hold" : ""}` : "";
 };
 const saveTable = (rows, name) => save(new Blob([csv(rows)], { type: "text/csv;charset=utf-8" }), name, "csv");
-$("playlist").addEventListener("click", () => put($("picked"), `${number.format(nPicked)} selected${savePlaylist(chosen(), D.name)}`));
+for (const [id, ending] of [["playlist", "m3u8"], ["m3u", "m3u"]]) {
+  $(id).addEventListener("click", () => put($("picked"), `${number.format(nPicked)} selected${savePlaylist(chosen(), D.name, ending)}`));
+}
 $("csv").addEventListener("click", () => saveTable(chosen(), D.name));
 $("all").addEventListener("click", () => pick(shown, true));
 $("none").addEventListener("click", () => pick(chosen(), false));

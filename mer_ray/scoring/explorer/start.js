@@ -10,7 +10,7 @@ const begin = () => {
   }
   const style = document.documentElement.style, longest = Math.max(...Object.values(NAME).map((name) => name.length));
   style.setProperty("--listed", LISTED.length);
-  style.setProperty("--cell", LISTED.every((d) => SHORT[d].length === 1) ? "36px" : "58px");
+  style.setProperty("--cell", LISTED.every((d) => SHORT[d].length === 1) ? "2.25rem" : "3.625rem");
   style.setProperty("--names", `max(6.4em, ${longest + 1}ch)`);
   $("only").hidden = !A.in_distribution.some((k) => k !== 2);
   $("scale").hidden = !COLOUR;
@@ -20,7 +20,8 @@ const begin = () => {
     put($("most"), two(MOST));
   }
   filterControls();
-  if (matchMedia("(max-width: 700px)").matches) $("filters").open = false;
+  if (NARROW.matches) $("filters").open = false;
+  NARROW.addEventListener("change", () => { if (!NARROW.matches) $("filters").open = true; }); // a turned phone: there they do not fold
   headers();
   startArc();
   reorder();
