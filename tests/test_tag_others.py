@@ -120,18 +120,47 @@ def test_an_id3v1_tag_behind_wavpack_stays(mer_ray, tmp_path, has_ape):
     assert (read_by_ffmpeg(path), read_by_mutagen(path)) == (ffmpeg, mutagen)
 
 
-@pytest.mark.parametrize("name", ["a.flac", "a.ogg"])
-@pytest.mark.parametrize("comment", [b"title=Tr\xe4ume & Tod", b"no name of a field", b"=no name"])
-def test_comments_that_mutagen_would_change_are_left_alone(mer_ray, tmp_path, name, comment):
-    path = made(tmp_path, name)
-    good = "title=Träume & Tod".encode()
-    data = path.read_bytes()
-    at = data.index(len(good).to_bytes(4, "little") + good)
-    bad = comment.ljust(len(good), b".")
-    assert len(bad) == len(good)
-    path.write_bytes(data[: at + 4] + bad + data[at + 4 + len(good) :])
+def test_comments_that_mutagen_would_change_are_left_alone(mer_ray, tmp_path):
+    good, before = "title=Träume & Tod".encode(), {}
+    for name in ("a.flac", "a.ogg"):
+        data = made(tmp_path, name).read_bytes()
+        at = data.index(len(good).to_bytes(4, "little") + good) + 4
+        for i, bad in enumerate((b"title=Tr\xe4ume & Tod", b"no name of a field", b"=no name")):
+            path = tmp_path / f"{i}{name}"
+            path.write_bytes(data[:at] + bad.ljust(len(good), b".") + data[at + len(good) :])
+            before[path] = path.read_bytes()
+    code, _, err = mer_ray("tag", scored(tmp_path / "s.parquet", list(before)))
+    assert (code, err.count("would change (unsafe)")) == (2, len(before)), err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("end", [b"", OLD])
+def test_an_mp3_with_an_ape_tag_gets_no_id3v2_tag_that_would_hide_it(mer_ray, tmp_path, end):
+    """TagLib, for one, reads no title from APEv2 or ID3v1 once there is an ID3v2 tag."""
+    path = made(tmp_path, "untagged.mp3")
+    tags = apev2.APEv2()
+    tags["Title"], tags["Artist"], tags["Replaygain_Track_Gain"] = (
+        "A title of more than 30 letters, whole",
+        "A",
+        "-3 dB",
+    )
+    tags.save(path)
+    path.write_bytes(path.read_bytes() + end)
     before = path.read_bytes()
-    code, _, err = mer_ray("tag", scored(tmp_path / "s.parquet", [path]))
-    assert code != 0
-    assert "would change" in err
-    assert path.read_bytes() == before
+    tagged, undone = tagged_and_undone(mer_ray, path)
+    assert not tagged.startswith(b"ID3")
+    assert undone == before
+    assert mer_ray("tag", tmp_path / "s.parquet")[0] == 0
+    now = apev2.APEv2(path)
+    assert (str(now["MOOD"]), str(now["MER_RAY_VALENCE"])) == ("excited", "0.900")
+    assert {key: str(now[key]) for key in tags} == {key: str(tags[key]) for key in tags}
+
+
+def test_the_comment_of_an_id3v1_tag_stays_in_sight(mer_ray, tmp_path):
+    path = made(tmp_path, "untagged.mp3")
+    old = OLD[:97] + b"A comment".ljust(30, b"\0") + OLD[127:]
+    path.write_bytes(path.read_bytes() + old)
+    before = read_by_ffmpeg(path)
+    assert mer_ray("tag", scored(tmp_path / "s.parquet", [path]))[0] == 0
+    assert (before["COMMENT"], read_by_ffmpeg(path)["COMMENT"]) == ("A comment", "A comment")
+    assert before.items() <= read_by_ffmpeg(path).items()

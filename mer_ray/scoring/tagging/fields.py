@@ -197,8 +197,12 @@ def _opened(path: Path) -> Any:
     from mutagen import apev2, trueaudio
 
     file = mutagen.File(path)
-    if isinstance(file, trueaudio.TrueAudio) and (ape := apev2.APEv2File(path)).tags is not None:
-        return ape  # FFmpeg, and players built on it, then read no other tag of such a file
+    # FFmpeg, and players built on it, read no other tag of TTA with APEv2. An MP3 with APEv2 and no ID3v2 would hide
+    # its title and the rest from most players, once it had an ID3v2 tag.
+    if isinstance(file, trueaudio.TrueAudio) or (_is_prefixed(file) and (not file.tags or file.tags.version < (2,))):
+        ape = apev2.APEv2File(path)
+        if ape.tags is not None:
+            return ape
     if file is None or _family(file) != "ID3":
         return file
     return _with_frames(type(file), path)
@@ -216,6 +220,8 @@ def _with_frames(kind: Any, path: Path) -> Any:
     if file.tags is None and _is_prefixed(file):
         file = kind(path)
         if file.tags is not None:
+            for frame in file.tags.getall("COMM"):
+                frame.desc = ""  # "ID3v1 Comment" is mutagen's; players show the comment without one
             id3_frames.converted(file.tags, 4, is_own)
     elif file.tags is not None and file.tags.version < (2, 3):  # which mutagen reads, but cannot write
         n_frames = len(file.tags.unknown_frames)
