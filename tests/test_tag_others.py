@@ -90,11 +90,12 @@ def test_what_is_compressed_or_unsynchronised_says_the_same(mer_ray, tmp_path):
 
 def test_frames_of_id3v22_are_kept_as_id3v23_or_the_file_is_left_alone(mer_ray, tmp_path):
     known = [frame(2, b"TT2", b"\0Title"), frame(2, b"PIC", b"\0PNG\3\0" + bytes(99)), frame(2, b"TXX", b"\0foo\0bar")]
+    known.append(frame(2, b"TSP", b"\0Sorted"))  # of iTunes, which writes it into ID3v2.3 as well
     data, _ = tagged_and_undone(mer_ray, with_id3(tmp_path, 2, known))
     assert data[3] == 3
     assert b"image/png\0\3\0" + bytes(99) in data
     tags = id3.ID3(tmp_path / "untagged.mp3")
-    assert (tags["TIT2"].text, tags["TXXX:foo"].text) == (["Title"], ["bar"])
+    assert [tags[key].text for key in ("TIT2", "TXXX:foo", "TSOP")] == [["Title"], ["bar"], ["Sorted"]]
     path = with_id3(tmp_path, 2, [*known, frame(2, b"XYZ", b"precious")])
     before = path.read_bytes()
     assert "ID3v2.3 has not all" in mer_ray("tag", scored(tmp_path / "t.parquet", [path]))[2]

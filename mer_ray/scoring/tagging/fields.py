@@ -225,7 +225,7 @@ def _with_frames(kind: Any, path: Path) -> Any:
             id3_frames.converted(file.tags, 4, is_own)
     elif file.tags is not None and file.tags.version < (2, 3):  # which mutagen reads, but cannot write
         n_frames = len(file.tags.unknown_frames)
-        file = kind(path, v2_version=3, load_v1=False)
+        file = kind(path, translate=False, load_v1=False)
         if len(file.tags) != n_frames:
             raise TrackError("unsafe", f"{shown(path)}: ID3v2.3 has not all that its tag of ID3v2.2 says")
         id3_frames.converted(file.tags, 3, is_own)

@@ -17,6 +17,7 @@ from mutagen import id3
 
 CODECS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 """By the first byte of a text frame."""
+_MIMES = {"PNG": "image/png", "JPG": "image/jpeg"}  # as in ID3v2.2
 _FLAGS_KEPT = {3: 0x60, 4: 0x44}
 """By version of ID3v2: group and encryption, which say that the content begins with more than itself."""
 
@@ -76,6 +77,8 @@ def converted(tags: id3.ID3, version: int, is_own: Callable[[str], bool]) -> Non
     """Put into the tags, of ID3v1 or ID3v2.2, the frames that they have in ID3v2.3 or 2.4, as `frames` reads them."""
     plain, made = id3.ID3(), BytesIO()
     for frame in tags.values():
+        if isinstance(frame, id3.APIC):
+            frame.mime = _MIMES.get(frame.mime, frame.mime)
         plain.add(frame)
     plain.save(made, v2_version=version, v23_sep=None)
     made.seek(0)
