@@ -85,8 +85,11 @@ class FileTags:
             kept = {k: repr(tags[k]) for k in self._keys() if not is_own(k)}
             pictures = getattr(self._file, "pictures", [])
             return kept | {f"picture {i}": repr(p.data) for i, p in enumerate(pictures)}
-        whole = {f"frame {i}": repr(frame) for i, frame in enumerate(getattr(tags, "unknown_frames", []))}
-        return whole | {k: repr(tags[k]) for k in self._keys() if not is_own(k)}
+        if self.family == "ID3":
+            from mer_ray.scoring.tagging import id3_frames
+
+            return {name: repr(frame) for name, frame in id3_frames.named(tags).items()}
+        return {k: repr(tags[k]) for k in self._keys() if not is_own(k)}
 
     def write(self, changes: Mapping[str, list[str] | None]) -> None:
         """Set or remove fields, and save into the file itself, where only tags change."""
@@ -229,6 +232,8 @@ def _with_frames(kind: Any, path: Path) -> Any:
         if len(file.tags) != n_frames:
             raise TrackError("unsafe", f"{shown(path)}: ID3v2.3 has not all that its tag of ID3v2.2 says")
         id3_frames.converted(file.tags, 3, is_own)
+    elif file.tags is not None:
+        id3_frames.settle(file.tags, file.tags.version[1])
     return file
 
 

@@ -8,12 +8,14 @@ their flags, too; compressed ones are written uncompressed.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 from mutagen import id3
+from mutagen.id3 import BitPaddedInt
 
 CODECS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 """By the first byte of a text frame."""
@@ -32,7 +34,7 @@ class _Known(dict[str, type[id3.Frame]]):
 
     def __init__(self, is_own: Callable[[str], bool]) -> None:
         super().__init__(TMOO=id3.TMOO)
-        self.is_own, self.counts = is_own, Counter[str]()
+        self.is_own, self.numbers = is_own, itertools.count()
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and len(name) == 4 and name.isascii() and name.isalnum() and name.isupper()
@@ -52,14 +54,11 @@ class _Kept(id3.BinaryFrame):  # type: ignore[misc]
         if flags & _FLAGS_KEPT[header.version[1]]:
             if header.f_unsynch:
                 raise id3.error("a frame in a group, or encrypted, in an unsynchronised tag")
-            raise NotImplementedError  # mutagen then writes it back whole
+            raise NotImplementedError  # mutagen then keeps it whole
         frame = super()._fromData(header, flags, data)
-        name = cls.__name__
-        if name == "TXXX" and (texts := _texts(frame.data)) and cls.known.is_own(f"TXXX:{texts[0]}"):
+        if cls.__name__ == "TXXX" and (texts := _texts(frame.data)) and cls.known.is_own(f"TXXX:{texts[0]}"):
             return id3.TXXX(encoding=3, desc=texts[0], text=texts[1:])
-        cls.known.counts[name] += 1
-        n = cls.known.counts[name]
-        frame.key = name if n == 1 else f"{name}:{n}"
+        frame.key = str(next(cls.known.numbers))
         return frame
 
     @property
@@ -67,10 +66,28 @@ class _Kept(id3.BinaryFrame):  # type: ignore[misc]
         """Each frame has its own."""
         return self.key
 
-    @property
-    def FrameID(self) -> str:
-        """By this mutagen sorts; the order of pictures is kept. It writes the name of the class."""
-        return "APIC"
+
+def settle(tags: id3.ID3, version: int) -> None:
+    """Hand over the frames of others to ``unknown_frames``, which mutagen writes as they are, in their order."""
+    kept = [frame for frame in tags.values() if isinstance(frame, _Kept)]
+    for frame in kept:
+        del tags[frame.key]
+    tags.unknown_frames[:0] = [_whole(type(frame).__name__, frame.data, version) for frame in kept]
+
+
+def _whole(name: str, data: bytes, version: int) -> bytes:
+    size: bytes = BitPaddedInt.to_str(len(data), width=4, bits=7 if version == 4 else 8)
+    return name.encode() + size + b"\0\0" + data
+
+
+def named(tags: id3.ID3) -> dict[str, bytes]:
+    """The frames of others, by ID, and number from the second of an ID on."""
+    counts, out = Counter[str](), {}
+    for frame in tags.unknown_frames:
+        name = frame[:4].decode("ascii", "replace")
+        counts[name] += 1
+        out[name if counts[name] == 1 else f"{name}:{counts[name]}"] = frame
+    return out
 
 
 def converted(tags: id3.ID3, version: int, is_own: Callable[[str], bool]) -> None:
@@ -82,9 +99,13 @@ def converted(tags: id3.ID3, version: int, is_own: Callable[[str], bool]) -> Non
         plain.add(frame)
     plain.save(made, v2_version=version, v23_sep=None)
     made.seek(0)
+    again = id3.ID3(made, known_frames=frames(is_own), translate=False, load_v1=False)
+    settle(again, version)
     tags.clear()
-    for frame in id3.ID3(made, known_frames=frames(is_own), translate=False, load_v1=False).values():
+    for frame in again.values():
         tags.add(frame)
+    tags.unknown_frames = again.unknown_frames
+    tags._unknown_v2_version = version  # without this, mutagen would leave them out
 
 
 def _texts(data: bytes) -> list[str]:
