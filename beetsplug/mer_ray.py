@@ -14,6 +14,7 @@ Every command of beets loads this module, so what does the work is imported wher
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from optparse import Values
@@ -24,7 +25,7 @@ from beets import config as beets_config
 from beets import ui
 from beets.dbcore import types
 from beets.importer import ImportSession, ImportTask
-from beets.library import Library
+from beets.library import Item, Library
 from beets.plugins import BeetsPlugin
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class MerRayPlugin(BeetsPlugin):  # type: ignore[misc]  # beets' own types are n
         self.config.add(dict.fromkeys(("auto", "write", "replace_mood", "allow_partial"), False))
         self.config.add({"model": "default", "dimensions": ["valence", "arousal", "dominance"]})
         self._imported: list[int] = []
+        self.register_listener("item_moved", self._moved)
         if self.config["auto"].get(bool):
             self.import_stages = [self._note]
             self.register_listener("import", self._after_import)
@@ -110,6 +112,14 @@ class MerRayPlugin(BeetsPlugin):  # type: ignore[misc]  # beets' own types are n
                 partial = self.config["allow_partial"].get(bool)
                 work.score(items, self.config["model"].as_str(), allow_partial=partial)
                 self._finish(work, self.config["write"].get(bool))
+
+    def _moved(self, item: Item, source: bytes, destination: bytes) -> None:
+        log = Path(beets_config.config_dir()) / LOG
+        if log.is_file():
+            from mer_ray.scoring.tagging.log import moved
+
+            with _one_line():
+                moved(log, Path(os.fsdecode(source)), Path(os.fsdecode(destination)))
 
     def _work(self, lib: Library, pretend: bool = False) -> Work:
         from mer_ray.scoring.beets_items import Work

@@ -164,16 +164,22 @@ def test_imports_are_scored_and_files_written_on_request_only(library):
     stored = dict(line.split("|") for line in listed(library, "$title|$valence", "valence:0..1"))
     assert {t["TITLE"]: t["MER_RAY_VALENCE"] for t in tags.values()} == stored
     assert {t["MER_RAY_MOOD"] for t in tags.values()} == set(listed(library, "$mood", "valence:0..1"))
+    with (library / "mer_ray.tags.jsonl").open("a") as log:
+        log.write('{"temporary": "half a li')  # as a kill leaves it
+    assert beet(library, "move").returncode == 0
+    files = [p for p in (library / "music").rglob("*") if p.is_file()]
+    assert len(files) == len(before)
+    assert not set(files) & set(before)
     assert f"0 items scored; {N} were up to date; 1 failed" in beet(library, "mood").stdout
     undone = subprocess.run(
         [sys.executable, "-m", "mer_ray", "tag", "--undo", str(library / "mer_ray.tags.jsonl")], check=False
     )
     assert undone.returncode == 0
-    assert not any("MER_RAY_VALENCE" in read_by_mutagen(p) for p in before)
+    assert not any("MER_RAY_VALENCE" in read_by_mutagen(p) for p in files)
     settings(library)
-    now = {p: p.read_bytes() for p in before}
+    now = {p: p.read_bytes() for p in files}
     assert beet(library, "mood", "--force").returncode == 0
-    assert {p: p.read_bytes() for p in before} == now
+    assert {p: p.read_bytes() for p in files} == now
 
 
 def test_other_dimensions_are_fields_once_the_settings_name_them(library):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import shutil
 import socket
@@ -25,7 +26,7 @@ from mer_ray.cli import main
 from mer_ray.io.address import to_uri
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS
 from mer_ray.scoring import playlist
-from mer_ray.scoring.playlist import choose, duration, entry, m3u8, sure
+from mer_ray.scoring.playlist import choose, duration, entry, m3u8, plain_entry, sure
 
 SCHEMA = SCHEMAS["scores"]
 OTHERS = {"valence": "tension", "arousal": "energy"}
@@ -88,6 +89,22 @@ def test_an_address_as_a_line(uri, line):
 def test_absolute_paths():
     assert entry("/music/a.mp3", Path("/lists"), absolute=True) == "/music/a.mp3"
     assert entry("a.mp3", Path("/lists"), absolute=True) == str(Path.cwd() / "a.mp3")
+
+
+def test_a_playlist_in_a_linked_folder_stays_within_it(tmp_path):
+    """Music is a link to disk/music, which is scored by either name; so may the playlist's folder be named."""
+    (tmp_path / "disk" / "music" / "a").mkdir(parents=True)
+    (tmp_path / "disk" / "music" / "a" / "b.mp3").touch()
+    (tmp_path / "Music").symlink_to("disk/music")
+    roots = [tmp_path / "Music", tmp_path / "disk" / "music"]
+    for file, folder in itertools.product([root / "a" / "b.mp3" for root in roots], roots):
+        assert entry(to_uri(file), folder) == plain_entry(to_uri(file), folder) == "a/b.mp3"
+        for beside in (folder / "a", folder / "..", tmp_path, tmp_path / "disk"):
+            assert (beside.resolve() / entry(to_uri(file), beside)).exists()
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "Music" / "lists").symlink_to("../../lists")
+    line = entry(to_uri(roots[0] / "a" / "b.mp3"), roots[0] / "lists")  # up from there leads elsewhere
+    assert os.path.exists(os.path.join(tmp_path / "lists", line))  # noqa: PTH110, PTH118
 
 
 @given(st.binary(min_size=1, max_size=12).filter(lambda b: not {0, 47} & set(b) and b not in (b".", b"..")))

@@ -95,7 +95,7 @@ def entry(uri: str, folder: Path, absolute: bool = False) -> str:
     if not is_local(uri):
         return "".join(quote(c, errors="replace") if unicodedata.category(c) in _UNREPRESENTABLE else c for c in uri)
     path = to_path(uri).expanduser().absolute()
-    text = str(path) if absolute else os.path.relpath(path, folder.resolve())
+    text = str(path) if absolute else _relative(path, folder)
     unsayable = text != text.strip() or any(unicodedata.category(c) in _UNREPRESENTABLE for c in text)
     return path.as_uri() if unsayable or _LIKE_URI.search(text) else text
 
@@ -105,7 +105,7 @@ def plain_entry(uri: str, folder: Path, absolute: bool = False) -> str:
     if not is_local(uri):
         return entry(uri, folder, absolute)
     path = to_path(uri).expanduser().absolute()
-    text = str(path) if absolute else os.path.relpath(path, folder.resolve())
+    text = str(path) if absolute else _relative(path, folder)
     if (
         text != text.strip()
         or path.name != path.name.strip()
@@ -113,6 +113,19 @@ def plain_entry(uri: str, folder: Path, absolute: bool = False) -> str:
     ):
         return ""
     return f"./{text}" if text.startswith("#") else text
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """From the playlist's folder to a file: within it where that is possible, by any name of both.
+
+    A playlist in a folder that is a link can then be moved with it, and servers refuse what leads out of it. Else from
+    where the folder really is, as ".." goes up there.
+    """
+    real = folder.resolve()
+    named = real if os.pardir in folder.parts else folder.absolute()
+    ways = [(path, named), (path, real), (path.parent.resolve() / path.name, real)]
+    found = [os.path.relpath(file, start) for file, start in ways]
+    return next((way for way in found if way.split(os.sep, 1)[0] != os.pardir), found[1])
 
 
 def json_lines(table: pa.Table, rows: Iterable[int]) -> str:

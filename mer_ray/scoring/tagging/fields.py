@@ -11,9 +11,8 @@ Formats differ in how they name a field, so a *key* here is as in the file ("TXX
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from mer_ray import extras
 from mer_ray.audio.opened import shown
 from mer_ray.errors import TrackError
 from mer_ray.io.identity import one_line
+from mer_ray.scoring.tagging import vorbis_comments
 
 PREFIX = "MER_RAY_"
 MOOD = "MOOD"
@@ -30,8 +30,8 @@ Values = dict[str, list[str] | None]
 """Key → its texts; None: there is no such field, or there shall be none."""
 
 _ATOM = "----:com.apple.iTunes:"
-_ENCODING = re.compile(r"encoding=<Encoding\.\w+: \d>, ")
 _ID3V1 = 128  # bytes at a file's end
+_FOOTER = 0x10  # a flag of ID3v2.4
 
 
 def require() -> None:
@@ -59,6 +59,8 @@ class FileTags:
         """Whether there is no tag yet (an ID3v1 tag does not count: it has no room)."""
         if self._file.tags is None:
             self._file.add_tags()
+        elif family == "Vorbis comment" and not vorbis_comments.are_exact(self._file, path):
+            raise TrackError("unsafe", f"{shown(path)}: tags without a name, or that are not UTF-8, would change")
 
     def key(self, name: str) -> str:
         """The key under which a field is written."""
@@ -83,7 +85,11 @@ class FileTags:
             kept = {k: repr(tags[k]) for k in self._keys() if not is_own(k)}
             pictures = getattr(self._file, "pictures", [])
             return kept | {f"picture {i}": repr(p.data) for i, p in enumerate(pictures)}
-        return {k: _ENCODING.sub("", repr(tags[k])) for k in self._keys() if not is_own(k)}
+        if self.family == "ID3":
+            from mer_ray.scoring.tagging import id3_frames
+
+            return {name: repr(frame) for name, frame in id3_frames.named(tags).items()}
+        return {k: repr(tags[k]) for k in self._keys() if not is_own(k)}
 
     def write(self, changes: Mapping[str, list[str] | None]) -> None:
         """Set or remove fields, and save into the file itself, where only tags change."""
@@ -94,14 +100,11 @@ class FileTags:
 
     def _save(self) -> None:
         if self.family == "ID3":
-            old = _id3v1(self.path) if _is_prefixed(self._file) else b""
-            self._file.save(self.path, v2_version=self._version, v23_sep=None)
-            if old:  # mutagen has made it anew
-                with self.path.open("r+b") as file:
-                    file.seek(-_ID3V1, os.SEEK_END)
-                    file.write(old)
+            with _covered(self.path) if _is_prefixed(self._file) else nullcontext():
+                self._file.save(self.path, v2_version=self._version, v23_sep=None)
         else:
-            self._file.save()
+            with _without_id3v1(self.path) if self.family == "APEv2" else nullcontext():
+                self._file.save()
 
     def remove(self) -> None:
         """Remove the tag as a whole; an ID3v1 tag stays."""
@@ -182,7 +185,7 @@ def _guarded(path: Path) -> Iterator[None]:
 
     try:
         yield
-    except OSError:
+    except (OSError, TrackError):
         raise
     except mutagen.MutagenError as error:
         if isinstance(error.__context__, OSError):
@@ -197,14 +200,41 @@ def _opened(path: Path) -> Any:
     from mutagen import apev2, trueaudio
 
     file = mutagen.File(path)
-    if isinstance(file, trueaudio.TrueAudio) and (ape := apev2.APEv2File(path)).tags is not None:
-        return ape  # FFmpeg, and players built on it, then read no other tag of such a file
+    # FFmpeg, and players built on it, read no other tag of TTA with APEv2. An MP3 with APEv2 and no ID3v2 would hide
+    # its title and the rest from most players, once it had an ID3v2 tag.
+    if isinstance(file, trueaudio.TrueAudio) or (_is_prefixed(file) and (not file.tags or file.tags.version < (2,))):
+        ape = apev2.APEv2File(path)
+        if ape.tags is not None:
+            return ape
     if file is None or _family(file) != "ID3":
         return file
-    # Frames as they are: neither translated to another version of ID3v2, nor completed from an ID3v1 tag.
-    exact = {"translate": False, "load_v1": False}
-    file = type(file)(path, **exact)
-    return type(file)(path) if file.tags is None and _is_prefixed(file) else file
+    return _with_frames(type(file), path)
+
+
+def _with_frames(kind: Any, path: Path) -> Any:
+    """A file with ID3: frames as they are, neither translated to another version, nor completed from an ID3v1 tag."""
+    from mer_ray.scoring.tagging import id3_frames
+
+    with path.open("rb") as opened:
+        start = opened.read(6)
+    if start.startswith(b"ID3\4") and start[5] & _FOOTER:  # which mutagen takes for audio
+        raise TrackError("unsafe", f"{shown(path)}: its ID3v2.4 tag ends with a footer")
+    file = kind(path, translate=False, load_v1=False, known_frames=id3_frames.frames(is_own))
+    if file.tags is None and _is_prefixed(file):
+        file = kind(path)
+        if file.tags is not None:
+            for frame in file.tags.getall("COMM"):
+                frame.desc = ""  # "ID3v1 Comment" is mutagen's; players show the comment without one
+            id3_frames.converted(file.tags, 4, is_own)
+    elif file.tags is not None and file.tags.version < (2, 3):  # which mutagen reads, but cannot write
+        n_frames = len(file.tags.unknown_frames)
+        file = kind(path, translate=False, load_v1=False)
+        if len(file.tags) != n_frames:
+            raise TrackError("unsafe", f"{shown(path)}: ID3v2.3 has not all that its tag of ID3v2.2 says")
+        id3_frames.converted(file.tags, 3, is_own)
+    elif file.tags is not None:
+        id3_frames.settle(file.tags, file.tags.version[1])
+    return file
 
 
 def _is_prefixed(file: Any) -> bool:
@@ -214,11 +244,27 @@ def _is_prefixed(file: Any) -> bool:
     return isinstance(file, id3.ID3FileType)
 
 
-def _id3v1(path: Path) -> bytes:
+@contextmanager
+def _covered(path: Path) -> Iterator[None]:
+    """What is at the file's end lies deeper for a while: mutagen replaces what looks like an ID3v1 tag there."""
+    cover = bytes(2 * _ID3V1)
+    with path.open("ab") as file:
+        file.write(cover)
+    yield
+    os.truncate(path, path.stat().st_size - len(cover))
+
+
+@contextmanager
+def _without_id3v1(path: Path) -> Iterator[None]:
+    """An ID3v1 tag is away for a while: mutagen removes what is behind an APEv2 tag, or writes behind it."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _ID3V1))
         end = file.read()
-    return end if end.startswith(b"TAG") else b""
+    old = end if end.startswith(b"TAG") else b""
+    os.truncate(path, path.stat().st_size - len(old))
+    yield
+    with path.open("ab") as file:
+        file.write(old)
 
 
 def _family(file: Any) -> str | None:

@@ -4,6 +4,7 @@
     {"uri": URI, "former": {KEY: [TEXT] or null}, "wrote": {...}, "created": [KEY] or null, "sha256": ...,
         "scored": ...}
     {"undoing": URI, "sha256": ..., "scored": ...}, {"undone": URI}
+    {"moved": URI, "to": URI}               by beets
 
 sha256: of the file as mer-ray wrote it. scored: SHA-256 of the version that the scores are of, which has the same
 audio; missing in logs of earlier versions, null where that is not known. created: if there was no tag before,
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mer_ray.errors import InputError, to_mer_ray_error
-from mer_ray.io.address import is_local, to_path
+from mer_ray.io.address import is_local, to_path, to_uri
 from mer_ray.io.identity import one_line
 from mer_ray.scoring.tagging.fields import Values, is_own
 
@@ -93,6 +94,9 @@ class Log:
         if "undone" in line:
             self.former.pop(line["undone"], None)
             return None
+        if "moved" in line:
+            self._follow(line["moved"], line["to"])
+            return None
         uri = line["undoing"] if "undoing" in line else line["uri"]
         if "uri" in line:
             self._scored[uri] = line.get("scored") or ""
@@ -107,6 +111,13 @@ class Log:
                 former.values.setdefault(key, values)
                 former.wrote.setdefault(key, []).append(line["wrote"].get(key))
         return None
+
+    def _follow(self, source: str, to: str) -> None:
+        if source in self.former:
+            self.former[to] = self.former.pop(source)
+        if source in self._scored:
+            scored = self._scored[to] = self._scored.pop(source)
+            self._made[to, scored] = self._made.pop((source, scored), set())
 
     def made_of(self, uri: str, scored: str | None) -> set[str]:
         """SHA-256 of all versions that mer-ray made of the scored one, which differ from it in tags only.
@@ -154,6 +165,21 @@ def made_of(scores: str) -> Callable[[str, str], set[str]]:
         with suppress(InputError, OSError), Log(beside(scores), writes=False) as log:
             return log.made_of
     return lambda uri, scored: set()
+
+
+def moved(log: Path, source: Path, to: Path) -> None:
+    """Note in a log, if there is one, that a file was moved. Raises InputError where it is no log."""
+    if not log.is_file():
+        return
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 1))
+        is_whole = file.read() in (b"", b"\n")
+    if not is_whole:
+        Log(log).close()  # which removes half a line
+    with log.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        line = {"moved": to_uri(source.resolve()), "to": to_uri(to.resolve())}
+        file.write(json.dumps(line).encode() + b"\n")
 
 
 def _are_texts(values: Any) -> bool:
