@@ -64,7 +64,9 @@ def test_the_commands_are_the_stages(typed):
     assert code == 0
     assert {*STAGES, "run", "status"} <= set(COMMANDS)
     for command in COMMANDS:
-        assert re.search(rf"^  {command} ", out, re.MULTILINE), command
+        assert len(re.findall(rf"^  {command} {{2,}}\w", out, re.MULTILINE)) == 1, command
+    narrow = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    assert [line for line in narrow.splitlines() if line.endswith("...") and line.startswith(" ")] == []
     assert typed("--version")[1].strip().endswith(__version__)
 
 

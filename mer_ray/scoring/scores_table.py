@@ -7,7 +7,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -115,7 +115,8 @@ def check_spares(target: Path, option: str) -> None:
 
 
 def find(table: pa.Table, query: str) -> int:
-    """The row that matches a track_id, a path or URI of its audio, or a part of "artist – title".
+    """The row that matches a track_id, a path or URI of its audio, or a part of "artist – title", or else of the file's
+    name.
 
     Text is compared after `identity.normalise`, and a whole name or title goes before a part. Raises InputError where
     no row or several match, listing some.
@@ -130,23 +131,36 @@ def find(table: pa.Table, query: str) -> int:
         spelled = [normalise(f"{a} – {t}" if a else t) for a, t in zip(artists, titles, strict=True)]
         parts = [i for i, s in enumerate(spelled) if text in s]
         rows = [i for i in parts if text in (spelled[i], normalise(titles[i]))] or parts
+        rows = rows or [i for i, uri in enumerate(uris) if text in normalise(to_path(uri or "").name)]
     if len(rows) == 1 and query.strip():
         return rows[0]
-    listed = "; ".join(f"{one_line(name(artists[i], titles[i]), 80)} ({one_line(ids[i], 40)})" for i in rows[:_LISTED])
+    listed = "; ".join(
+        f"{one_line(name(artists[i], titles[i]), 80)} "
+        f"({', '.join(filter(None, (one_line(ids[i], 40), located(uris[i] or ''))))})"
+        for i in rows[:_LISTED]
+    )
     if not rows:
         raise InputError(
             f"no track is or contains {one_line(query, 100)!r}",
-            "give a track_id, the path of its audio, or a part of its artist and title",
+            "give a track_id, the path of its audio, or a part of its artist and title or of its file's name",
         )
     more = f"; and {len(rows) - _LISTED:,} more" if len(rows) > _LISTED else ""
     raise InputError(
-        f"{len(rows):,} tracks are or contain {one_line(query, 100)!r}", f"give the id of one: {listed}{more}"
+        f"{len(rows):,} tracks are or contain {one_line(query, 100)!r}", f"give the id or file of one: {listed}{more}"
     )
 
 
 def name(artist: str | None, title: str | None) -> str:
     """ "artist – title" on one line; the title alone where there is no artist."""
     return one_line(" – ".join(part for part in (artist, title) if part))
+
+
+def located(uri: str) -> str:
+    """Where the audio is, on one line: below the current folder, relative to it, as it can be typed."""
+    if is_local(uri):
+        with suppress(ValueError, OSError):  # elsewhere; the current folder is gone
+            return one_line(str(to_path(uri).relative_to(Path.cwd())))
+    return one_line(uri)
 
 
 def _same_file(uri: str, query: str) -> bool:
@@ -343,6 +357,6 @@ def listing(
             *([row["mood"] or ""] if has_mood else []),
             *(display.cells(row) if measured else ()),
             clock(row["duration_s"]),
-            escape(one_line(row["uri"])),
+            escape(located(row["uri"])),
         )
     return out

@@ -128,9 +128,7 @@ def run(scores: str, output: str, title: str) -> list[str]:
     text = build(table, nearest(table, SIMILAR), title, target.parent)
     data = text.encode()
     Workspace(target.parent).write_bytes(data, target.name)
-    lines = [
-        f"{one_line(str(target))}: {table.num_rows:,} track{'s' * (table.num_rows != 1)}, {len(data) / 1e6:.1f} MB"
-    ]
+    lines = [f"{one_line(output)}: {table.num_rows:,} track{'s' * (table.num_rows != 1)}, {len(data) / 1e6:.1f} MB"]
     if table.num_rows > MANY:
         lines.append("so many tracks make a page slow: the scores of a part of the catalog make a quick one")
     return [*lines, *filter(None, [display.without([table])])]
