@@ -14,10 +14,11 @@ from rich.console import Console
 
 from mer_ray.errors import InputError
 from mer_ray.io import buckets
+from mer_ray.io.address import located
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, scores_schema
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
-from mer_ray.scoring.scores_table import NESTED, clock, count, find, listing, located, name, pieces, read
+from mer_ray.scoring.scores_table import NESTED, clock, count, find, listing, name, pieces, read
 
 SCHEMA = SCHEMAS["scores"]
 NEWER = ("album", "novelty", "sound", "waveform")

@@ -18,12 +18,12 @@ from rich.markup import escape
 
 from mer_ray.errors import InputError
 from mer_ray.io import cells
-from mer_ray.io.address import is_local, to_path
+from mer_ray.io.address import is_local, located, to_path
 from mer_ray.io.identity import one_line
 from mer_ray.io.replace import replacing
 from mer_ray.scoring.playlist import json_lines
 from mer_ray.scoring.same_recording import comparable, same_recordings
-from mer_ray.scoring.scores_table import check_spares, clock, located, name, read
+from mer_ray.scoring.scores_table import check_spares, clock, name, read
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 IDENTICAL, SAME = "identical file", "same recording"

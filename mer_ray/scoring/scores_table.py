@@ -7,7 +7,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ import pyarrow.fs
 from mer_ray.config_checks import is_dimension
 from mer_ray.errors import InputError
 from mer_ray.io import cells
-from mer_ray.io.address import EXPOSED, INSTEAD, has_credentials, is_local, parted, shown, to_path
+from mer_ray.io.address import EXPOSED, INSTEAD, has_credentials, is_local, located, parted, shown, to_path
 from mer_ray.io.buckets import read_batches
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.ids import Ids
@@ -115,8 +115,7 @@ def check_spares(target: Path, option: str) -> None:
 
 
 def find(table: pa.Table, query: str) -> int:
-    """The row that matches a track_id, a path or URI of its audio, or a part of "artist – title", or else of the file's
-    name.
+    """The row of a track_id, of a path or URI of its audio, or of a part of "artist – title", or else of a file name.
 
     Text is compared after `identity.normalise`, and a whole name or title goes before a part. Raises InputError where
     no row or several match, listing some.
@@ -134,11 +133,8 @@ def find(table: pa.Table, query: str) -> int:
         rows = rows or [i for i, uri in enumerate(uris) if text in normalise(to_path(uri or "").name)]
     if len(rows) == 1 and query.strip():
         return rows[0]
-    listed = "; ".join(
-        f"{one_line(name(artists[i], titles[i]), 80)} "
-        f"({', '.join(filter(None, (one_line(ids[i], 40), located(uris[i] or ''))))})"
-        for i in rows[:_LISTED]
-    )
+    places = [", ".join(filter(None, (one_line(ids[i], 40), located(uris[i] or "")))) for i in rows[:_LISTED]]
+    listed = "; ".join(f"{one_line(name(artists[i], titles[i]), 80)} ({p})" for i, p in zip(rows, places, strict=False))
     if not rows:
         raise InputError(
             f"no track is or contains {one_line(query, 100)!r}",
@@ -153,14 +149,6 @@ def find(table: pa.Table, query: str) -> int:
 def name(artist: str | None, title: str | None) -> str:
     """ "artist – title" on one line; the title alone where there is no artist."""
     return one_line(" – ".join(part for part in (artist, title) if part))
-
-
-def located(uri: str) -> str:
-    """Where the audio is, on one line: below the current folder, relative to it, as it can be typed."""
-    if is_local(uri):
-        with suppress(ValueError, OSError):  # elsewhere; the current folder is gone
-            return one_line(str(to_path(uri).relative_to(Path.cwd())))
-    return one_line(uri)
 
 
 def _same_file(uri: str, query: str) -> bool:
