@@ -26,6 +26,15 @@ if TYPE_CHECKING:
     from mer_ray.io.tables import Workspace
 
 
+SECTIONS = {
+    "Score, search and use music": ("score", "explore", "playlist", "neighbours", "duplicates", "tag"),
+    "Make a model, in this order": ("collect", "label", "acquire", "extract", "train", "report", "run"),
+    "Watch": ("status", "board"),
+    "Get data and weights": ("dataset", "weights"),
+}
+"""The commands in the order of ``mer-ray --help``."""
+
+
 class _Commands(click.Group):
     """All commands, run by `signals.run`."""
 
@@ -38,6 +47,12 @@ class _Commands(click.Group):
         with signals.signals(last=args is None):
             return signals.run(lambda: super(_Commands, self).main(args, *more, **options), debug=self.debug)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        limit = formatter.width - 6 - max(map(len, self.commands))
+        for heading, names in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(n, self.commands[n].get_short_help_str(limit)) for n in names])
+
     def invoke(self, ctx: click.Context) -> Any:
         scratch.sweep()  # what killed commands and workers left on this host
         return signals.run(lambda: super(_Commands, self).invoke(ctx), _leave_ray, self.debug)
@@ -46,10 +61,11 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="mer-ray")
 def main() -> None:
-    """Valence, arousal and dominance of soundtracks, from listeners' tags and audio.
+    """Valence, arousal and dominance of soundtracks, from their audio.
 
-    The stages, in their order: collect, label, acquire, extract, train, report, score; `run` is all of them. Each one
-    does what is left to do in the workspace. Without a config file, they work on the embedded demo catalog.
+    `mer-ray score ~/Music` writes scores.parquet, by a model that comes along; explore, playlist and others read it.
+    A model of your own is made in a workspace, stage by stage: collect, label, acquire, extract, train, report, score
+    (`run` is all of them). Each one does what is left to do. Without a config file, they work on the embedded demo.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -108,7 +124,7 @@ def _end(config: Config, *summaries: Summary) -> None:
         )
 
 
-@main.command()
+@main.command(short_help="Find tracks and their tags: Last.fm, manifest, folder or demo.")
 @click.option("--offline", is_flag=True, help="Make the tables from Last.fm's stored responses, without requests.")
 @_KEEP_GONE
 @stage
@@ -120,7 +136,7 @@ def collect(config: Config, workspace: Workspace, offline: bool, keep_gone: bool
     _one("collect", _collecting(config, offline=offline, keep_gone=keep_gone), workspace)
 
 
-@main.command()
+@main.command(short_help="Turn tags into valence, arousal and dominance.")
 @click.option("--explain", metavar='"ARTIST – TITLE"', help="Show how one track's label comes about, and make none.")
 @stage
 def label(config: Config, workspace: Workspace, explain: str | None) -> None:
@@ -156,7 +172,7 @@ def train(config: Config, workspace: Workspace) -> None:
     _one("train", config, workspace)
 
 
-@main.command()
+@main.command(short_help="Compare the models: tables and plots, with 95 % intervals.")
 @click.option("--against", metavar="RUN", help="Only compare with this: .../runs/NAME, or another workspace.")
 @click.option("--html", "as_page", is_flag=True, help="Also as one page for a browser: report/report.html.")
 @stage
@@ -168,7 +184,7 @@ def report(config: Config, workspace: Workspace, against: str | None, as_page: b
     show(report_stage.run(config, workspace, against, as_page))
 
 
-@main.command()
+@main.command(short_help="Score folders, files, manifests, or a workspace's tracks.")
 @click.argument("catalog", nargs=-1)
 @click.option(
     "--model",
@@ -254,7 +270,7 @@ def run(config: Config, workspace: Workspace, keep_gone: bool) -> None:
     _end(config, *summaries)
 
 
-@main.command()
+@main.command(short_help="Show what there is, what failed and why, and what comes next.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for scripts.")
 @stage
 def status(config: Config, workspace: Workspace, as_json: bool) -> None:

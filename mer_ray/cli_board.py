@@ -7,11 +7,13 @@ import click
 from mer_ray.cli_options import reader
 
 
-@click.command()
+@click.command(short_help="Show training in TensorBoard.")
 @click.option(
     "--workspace", metavar="URI", default="work/demo", show_default=True, help="A path, or s3://, gs://, file://."
 )
-@click.option("--port", type=click.IntRange(1, 65_535), help="To listen at; by default one that is free.")
+@click.option(
+    "--port", metavar="PORT", type=click.IntRange(1, 65_535), help="To listen at; by default one that is free."
+)
 @click.option("--open", "opens", is_flag=True, help="Open it in a browser.")
 @reader
 def board(workspace: str, port: int | None, opens: bool) -> list[str]:

@@ -145,7 +145,12 @@ def arcs(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--to", "end", metavar="TRACK", help="Last of an arc."),
         click.option("--cues", "cue_file", metavar="FILE", help="Calm and tense passages: .csv, or .txt for Audacity."),
         click.option(
-            "--cue-seconds", type=click.FloatRange(1, 3600), default=20.0, show_default=True, help="About so long each."
+            "--cue-seconds",
+            metavar="SECONDS",
+            type=click.FloatRange(1, 3600),
+            default=20.0,
+            show_default=True,
+            help="About so long each.",
         ),
     ]
     for option in reversed(options):

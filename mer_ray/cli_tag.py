@@ -9,7 +9,7 @@ import click
 from mer_ray.cli_options import reader
 
 
-@click.command()
+@click.command(short_help="Write scores and mood words into the audio files' own tags.")
 @click.argument("scores", required=False)
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--undo", metavar="LOG", help="Restore what the fields were before, from the log of earlier runs.")
@@ -18,6 +18,7 @@ from mer_ray.cli_options import reader
 @click.option("--keep-mtime", is_flag=True, help="Keep the files' times of modification.")
 @click.option(
     "--max-lost",
+    metavar="SHARE",
     type=click.FloatRange(0, 1),
     default=0.2,
     show_default=True,

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import write_tunes
-from test_tag import read_by_mutagen
+from test_tag import read_by_mutagen, scored
 
 import mer_ray
 from mer_ray.io.schemas import scores_schema
+from mer_ray.scoring.tagging import command as tagging
 
 ROOT = Path(__file__).parents[1]
 N = 12
@@ -131,6 +132,18 @@ def test_values_of_a_file_of_scores_are_taken_by_path(library):
     assert "1 items given new values; 1 had them already" in again.stdout
     bad = beet(library, "mood", "--from", library / "config.yaml")
     assert (bad.returncode, "neither .parquet nor .csv" in bad.stderr, "Traceback" in bad.stderr) == (1, True, False)
+
+
+def test_values_are_taken_of_files_that_have_been_tagged_since(library):
+    first, second = (library / "music" / f"tune00{i}.flac" for i in (3, 4))
+    scores = scored(library / "scores.parquet", [first, second])
+    tagging.run(str(scores))
+    with second.open("ab") as file:
+        file.write(b"\0")  # by somebody else
+    said = beet(library, "mood", "--from", scores)
+    assert "1 items given new values; 1 failed" in said.stdout
+    assert "tune004.flac has changed since it was scored" in said.stderr
+    assert listed(library, "$title $valence", "valence:0..1") == ["Tune 3 0.900"]
 
 
 def test_every_item_is_accounted_for(library):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -64,7 +65,9 @@ def test_the_commands_are_the_stages(typed):
     assert code == 0
     assert {*STAGES, "run", "status"} <= set(COMMANDS)
     for command in COMMANDS:
-        assert re.search(rf"^  {command} ", out, re.MULTILINE), command
+        assert len(re.findall(rf"^  {command} {{2,}}\w", out, re.MULTILINE)) == 1, command
+    narrow = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    assert [line for line in narrow.splitlines() if line.endswith("...") and line.startswith(" ")] == []
     assert typed("--version")[1].strip().endswith(__version__)
 
 
@@ -266,6 +269,15 @@ def test_collect_says_what_it_understood(typed, tmp_path):
     assert "1 of 1 rows have a label (valence 1, arousal 1, dominance 0)" in out
     (own,) = Workspace(tmp_path / "w").read("tracks", ["ratings"])["ratings"].to_pylist()
     assert {r["dimension"]: r["value"] for r in own} == {"valence": 0.1, "arousal": 0.2}
+
+
+def test_a_command_that_an_error_names_can_be_typed_as_it_stands(typed, tmp_path):
+    lacking = ("--set", f"collect.manifest={manifest(tmp_path, 'A,,,,,,')}")
+    code, _, err = typed("collect", "--workspace", tmp_path / "Meine Töne", *lacking)
+    assert code == 2
+    named = re.search(r"see `(mer-ray status [^`]*)`", err)
+    assert shlex.split(named[1]) == ["mer-ray", "status", "--workspace", str(tmp_path / "Meine Töne")]
+    assert typed(*shlex.split(named[1])[1:])[0] == 0
 
 
 def test_labels_on_another_scale_write_nothing(typed, tmp_path):

@@ -55,9 +55,10 @@ def test_a_report_prints_its_file(tmp_path, options, name):
 def test_commands_on_scores_print_what_they_wrote_or_were_asked_for(tmp_path):
     pq.write_table(scores(30), tmp_path / "scores.parquet")
     own = [tmp_path / "scores.parquet", "-q"]
-    for command, name in (("playlist", "list.m3u8"), ("explore", "page.html")):
+    written = {"playlist": "list.m3u8", "explore": "page.html", "duplicates": "duplicates.csv"}
+    for command, name in written.items():
         assert typed(command, *own, "--out", tmp_path / name) == (0, f"{tmp_path / name}\n", "")
-        assert (tmp_path / name).exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"scores.parquet", *written.values()}  # no temporary folder
     code, out, err = typed("playlist", *own, "-n", 3)
     assert (code, out.count("Tune"), err) == (0, 3, "")
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from mer_ray.errors import InputError
 from mer_ray.io import buckets
+from mer_ray.io.address import located
 from mer_ray.io.schemas import DIMENSIONS, SCHEMAS, scores_schema
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
@@ -172,6 +173,23 @@ def test_hostile_text_is_listed_as_text():
     assert "[link=http://x]/m" in lines[3]
 
 
+def test_a_file_below_the_current_folder_is_listed_as_one_types_it(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    away, below = tmp_path / "away" / "a.ogg", tmp_path / "here" / "Ä b" / "c%20d.mp3"
+    for uri, shown in (
+        (str(below), "Ä b/c%20d.mp3"),
+        (below.as_uri(), "Ä b/c%20d.mp3"),
+        (str(away), str(away)),
+        ("s3://bucket/a b.ogg", "s3://bucket/a b.ogg"),
+        ("music/a.ogg", "music/a.ogg"),
+    ):
+        assert located(uri) == shown
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(listing(table(row(1, uri=str(below))), [0]))
+    assert console.export_text().splitlines()[2].endswith(" Ä b/c%20d.mp3")
+
+
 def test_the_dimensions_are_listed_by_letters_or_by_names():
     for dimensions, heads in ((("valence", "arousal"), ["V", "A"]), (("tension", "valence"), ["Tension", "Valence"])):
         console = Console(width=120, record=True, file=io.StringIO())
@@ -239,9 +257,13 @@ def test_the_row_that_is_meant(tmp_path, monkeypatch):
         ("time", 0),
         ("reprise", 1),
         ("olafur", 2),
+        ("SAMAN.ogg", 2),
+        ("a b.mp", 1),
     ):
         assert find(rows, query) == i, query
-    with pytest.raises(InputError, match=r"2 tracks .*'zimmer'.*Hans Zimmer – Time \(0{15}1\); .*Reprise"):
+    with pytest.raises(
+        InputError, match=r"2 tracks .*'zimmer'.*Hans Zimmer – Time \(0{15}1, music/time.flac\); .*Reprise.*, Ä b.mp3\)"
+    ):
         find(rows, "zimmer")
     with pytest.raises(InputError, match="no track is or contains 'Williams'"):
         find(rows, "Williams")

@@ -365,6 +365,12 @@ def test_few_tracks_are_listed_and_more_by_folder(tmp_path, n, listed):
     assert all(d.capitalize() in text for d in DIMENSIONS)
 
 
+def test_a_folder_below_the_current_one_is_named_as_one_types_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = shown(41, tmp_path, 120, uri=str(tmp_path / "Ä b" / "c" / "d.mp3"))
+    assert [line.split("  ")[0] for line in text.splitlines() if "0.50" in line] == ["Ä b/c"]
+
+
 def test_without_folders_albums_are_listed_or_nothing(tmp_path):
     assert "A – L[b]" in shown(41, tmp_path, 120, uri="", artist="A", album="L[b]")
     assert shown(41, tmp_path, 120, uri="") == ""

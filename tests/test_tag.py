@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -247,6 +248,23 @@ def test_what_cannot_be_tagged_costs_a_line_and_stays(mer_ray, tmp_path):
     code, out, err = mer_ray("tag", scores)
     assert (code, "6 of 12 files failed" in err, "1 files tagged; 5 were up to date" in out) == (3, True, True)
     assert "to undo it: mer-ray tag --undo" in out
+
+
+def test_what_ffmpeg_cannot_read_stays_and_is_named_by_its_own_name(mer_ray, tmp_path):
+    path = made(tmp_path / "Träume und Tod", "a.ogg")
+    data = path.read_bytes()
+    setup = data.index(b"\x05vorbis") + 7  # mutagen reads the header before it
+    path.write_bytes(data[:setup] + bytes(20) + data[setup + 20 :])
+    before = path.read_bytes()
+    good = made(tmp_path, "a.flac")
+    scores = scored(tmp_path / "Träume und Tod" / "s.parquet", [good, path])
+    code, out, err = mer_ray("tag", scores, "--max-lost", "0.5")
+    assert (code, "1 files tagged; 1 failed" in out) == (0, True)
+    assert f"not done: {path}: FFmpeg cannot read it" in err
+    assert path.read_bytes() == before
+    undo = shlex.split(next(line for line in out.splitlines() if line.startswith("to undo it")))[3:]
+    assert undo == ["mer-ray", "tag", "--undo", f"{scores}.tags.jsonl"]
+    assert mer_ray(*undo[1:])[0] == 0
 
 
 def test_if_none_can_be_tagged_the_command_fails(mer_ray, tmp_path):

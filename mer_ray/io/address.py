@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, unquote_to_bytes, urlsplit
 
@@ -84,6 +85,15 @@ def shown(uri: str) -> str:
     # A password with an unencoded slash: "user:pa/ss@host". A port may be one too, where a @ follows: "user:12/3@host".
     text = re.sub(r"^([^/]*//)[^/:\[]*:([^/]*[^/\d]|\d*/.*@).*", r"\1***", text, flags=re.DOTALL)
     return one_line(text, 300)
+
+
+def located(uri: str) -> str:
+    """Where audio is, for lists: a file below the current folder relative to it, as one types it."""
+    if not is_local(uri):
+        return shown(uri)
+    with suppress(ValueError, OSError):  # elsewhere; or the current folder is gone
+        return one_line(str(to_path(uri).relative_to(Path.cwd())))
+    return one_line(uri)
 
 
 def without_secrets(text: str, uri: str) -> str:

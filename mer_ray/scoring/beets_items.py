@@ -33,7 +33,7 @@ from mer_ray.scoring.file_changes import has_same_audio
 from mer_ray.scoring.scores_table import NESTED, read
 from mer_ray.scoring.tagging import command as tagging
 from mer_ray.scoring.tagging import fields
-from mer_ray.scoring.tagging.log import Log
+from mer_ray.scoring.tagging.log import Log, made_of
 
 MODEL, FILE, AUDIO = "mer_ray_model", "mer_ray_file", "mer_ray_audio"
 MEASURED = ("tempo", "key", "loudness", "true_peak")
@@ -107,6 +107,7 @@ class Work:
         table = read(scores, without=NESTED)
         dimensions = dimensions_of(table.schema, "scores")
         self._check(dimensions)
+        made = made_of(scores)  # by `mer-ray tag`
         rows = dict[str, Row]()
         for row in _rows(table):
             if row["uri"] and is_local(row["uri"]):
@@ -117,7 +118,7 @@ class Work:
                 self.counts["unknown"] += 1
                 continue
             now = _version(state(to_uri(_path(item))))
-            if not (force or row["size"] is None or _version(row) == now or has_same_audio(row)):
+            if not (force or row["size"] is None or _version(row) == now or has_same_audio(row, made)):
                 self._failed(f"{_named(item)} has changed since it was scored")
                 continue
             self.counts["unversioned"] += row["size"] is None

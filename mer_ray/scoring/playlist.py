@@ -14,7 +14,6 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,8 +24,8 @@ from mer_ray.errors import InputError
 from mer_ray.io import cells
 from mer_ray.io.address import is_local, to_path
 from mer_ray.io.identity import one_line
+from mer_ray.io.replace import replacing
 from mer_ray.io.schemas import dimensions_of, standing_schema
-from mer_ray.io.tables import Workspace
 from mer_ray.scoring import arc, cues, navidrome, standing
 from mer_ray.scoring.measures import display
 from mer_ray.scoring.scores_table import NESTED, listing, read
@@ -253,14 +252,9 @@ def _target(output: str) -> Path:
 
 
 def _write(content: str | bytes, target: Path) -> None:
-    """Write the file atomically, without leaving a temporary folder beside the music."""
-    temporary = target.parent / ".tmp"
-    is_new = not temporary.exists()
-    data = content if isinstance(content, bytes) else content.encode()
-    Workspace(target.parent).write_bytes(data, target.name)
-    if is_new:
-        with suppress(OSError):  # another process is writing there
-            temporary.rmdir()
+    """Write the file atomically."""
+    with replacing(target) as file:
+        file.write(content if isinstance(content, bytes) else content.encode())
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from mer_ray.io.address import located
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import dimensions_of
 from mer_ray.scoring import rollups, scores_table, standing
@@ -64,7 +65,7 @@ def _tracks(rows: pa.Table, dimensions: Sequence[str], wide: bool, measured: boo
         out.add_column(head, justify="right", no_wrap=True)
     for row in rows.to_pylist():
         values = [_value(row[d], row[f"lower_{d}"], row[f"upper_{d}"], wide) for d in dimensions]
-        named = scores_table.name(row["artist"], row["title"]) or one_line(row["uri"])
+        named = scores_table.name(row["artist"], row["title"]) or located(row["uri"])
         unlike = "" if row["in_distribution"] in (True, None) else "unlike training"
         mood = [row["mood"]] if moods else []
         mood += display.cells(row) if measured else ()
@@ -85,9 +86,13 @@ def _rolled(rolled: pa.Table, dimensions: Sequence[str], kind: str, wide: bool) 
         values = [_value(row[f"mean_{d}"], row[f"p10_{d}"], row[f"p90_{d}"], wide) for d in dimensions]
         like = "" if row["in_distribution"] is None else f"{100 * row['in_distribution']:.0f} %"
         out.add_row(
-            escape(one_line(row["name"])), f"{row['n']:,}", *values, scores_table.clock(row["duration_s"]), like
+            escape(located(row["name"]) if kind == "folder" else one_line(row["name"])),
+            f"{row['n']:,}",
+            *values,
+            scores_table.clock(row["duration_s"]),
+            like,
         )
-    out.caption = ("mean, and where 8 of 10 tracks lie" if wide else "means") + (
+    out.caption = ("mean, and where 8 of 10 tracks lie" if wide else "means of the tracks") + (
         f"; {len(rows) - MANY:,} more {kind}s in the file of roll-ups" if len(rows) > MANY else ""
     )
     return out

@@ -18,9 +18,9 @@ from rich.markup import escape
 
 from mer_ray.errors import InputError
 from mer_ray.io import cells
-from mer_ray.io.address import is_local, to_path
+from mer_ray.io.address import is_local, located, to_path
 from mer_ray.io.identity import one_line
-from mer_ray.io.tables import Workspace
+from mer_ray.io.replace import replacing
 from mer_ray.scoring.playlist import json_lines
 from mer_ray.scoring.same_recording import comparable, same_recordings
 from mer_ray.scoring.scores_table import check_spares, clock, name, read
@@ -119,7 +119,8 @@ def run(scores: str, output: str | None = None) -> list[str]:
     lines = [f"{more:,} of {table.num_rows:,} tracks repeat another one, in {n:,} group{'s' * (n != 1)}"]
     lines += _unknown(table)
     if target is not None:
-        Workspace(target.parent).write_bytes(_encoded(found, target.suffix.lower()), target.name)
+        with replacing(target) as written:
+            written.write(_encoded(found, target.suffix.lower()))
         return [f"{one_line(str(target))}: {lines[0]}", *lines[1:]]
     for number, tracks in enumerate(_by_group(found)[:_SHOWN], 1):
         out.print(f"[bold]{number}[/bold]")
@@ -127,7 +128,7 @@ def run(scores: str, output: str | None = None) -> list[str]:
             mark = "keep?" if track["keep"] else ""
             said = f"{track['kind']}, {track['distance']:.2f}" if track["kind"] == SAME else track["kind"]
             said = f"  {mark:5} {said:20} {clock(track['duration_s']):>6}  "
-            file = escape(one_line(track["uri"]))
+            file = escape(located(track["uri"]))
             out.print(f"{said}{escape(name(track['artist'], track['title']))}  [dim]{file}[/dim]")
     if n > _SHOWN:
         lines.append(f"these are the first {_SHOWN} groups: --out FILE.csv writes all")

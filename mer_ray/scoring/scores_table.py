@@ -22,7 +22,7 @@ import pyarrow.fs
 from mer_ray.config_checks import is_dimension
 from mer_ray.errors import InputError
 from mer_ray.io import cells
-from mer_ray.io.address import EXPOSED, INSTEAD, has_credentials, is_local, parted, shown, to_path
+from mer_ray.io.address import EXPOSED, INSTEAD, has_credentials, is_local, located, parted, shown, to_path
 from mer_ray.io.buckets import read_batches
 from mer_ray.io.identity import normalise, one_line
 from mer_ray.io.ids import Ids
@@ -115,7 +115,7 @@ def check_spares(target: Path, option: str) -> None:
 
 
 def find(table: pa.Table, query: str) -> int:
-    """The row that matches a track_id, a path or URI of its audio, or a part of "artist – title".
+    """The row of a track_id, of a path or URI of its audio, or of a part of "artist – title", or else of a file name.
 
     Text is compared after `identity.normalise`, and a whole name or title goes before a part. Raises InputError where
     no row or several match, listing some.
@@ -130,17 +130,19 @@ def find(table: pa.Table, query: str) -> int:
         spelled = [normalise(f"{a} – {t}" if a else t) for a, t in zip(artists, titles, strict=True)]
         parts = [i for i, s in enumerate(spelled) if text in s]
         rows = [i for i in parts if text in (spelled[i], normalise(titles[i]))] or parts
+        rows = rows or [i for i, uri in enumerate(uris) if text in normalise(to_path(uri or "").name)]
     if len(rows) == 1 and query.strip():
         return rows[0]
-    listed = "; ".join(f"{one_line(name(artists[i], titles[i]), 80)} ({one_line(ids[i], 40)})" for i in rows[:_LISTED])
+    places = [", ".join(filter(None, (one_line(ids[i], 40), located(uris[i] or "")))) for i in rows[:_LISTED]]
+    listed = "; ".join(f"{one_line(name(artists[i], titles[i]), 80)} ({p})" for i, p in zip(rows, places, strict=False))
     if not rows:
         raise InputError(
             f"no track is or contains {one_line(query, 100)!r}",
-            "give a track_id, the path of its audio, or a part of its artist and title",
+            "give a track_id, the path of its audio, or a part of its artist and title or of its file's name",
         )
     more = f"; and {len(rows) - _LISTED:,} more" if len(rows) > _LISTED else ""
     raise InputError(
-        f"{len(rows):,} tracks are or contain {one_line(query, 100)!r}", f"give the id of one: {listed}{more}"
+        f"{len(rows):,} tracks are or contain {one_line(query, 100)!r}", f"give the id or file of one: {listed}{more}"
     )
 
 
@@ -343,6 +345,6 @@ def listing(
             *([row["mood"] or ""] if has_mood else []),
             *(display.cells(row) if measured else ()),
             clock(row["duration_s"]),
-            escape(one_line(row["uri"])),
+            escape(located(row["uri"])),
         )
     return out

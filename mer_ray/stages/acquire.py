@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 
@@ -76,7 +77,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.seconds = time.monotonic() - started
     if not workspace.has("audio"):
         raise InputError(
-            f"no audio for any of {n_tracks:,} tracks", f"see `mer-ray status --workspace {workspace.uri}`"
+            f"no audio for any of {n_tracks:,} tracks", f"see `mer-ray status --workspace {shlex.quote(workspace.uri)}`"
         )
     return summary
 

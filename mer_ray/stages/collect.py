@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from functools import partial
 from itertools import islice
@@ -43,7 +44,8 @@ def run(config: Config, workspace: Workspace) -> Summary:
     summary.seconds = time.monotonic() - started
     if not workspace.has("tracks"):
         raise InputError(
-            f"no track was collected; {summary.failed} failed", f"see `mer-ray status --workspace {workspace.uri}`"
+            f"no track was collected; {summary.failed} failed",
+            f"see `mer-ray status --workspace {shlex.quote(workspace.uri)}`",
         )
     return summary
 

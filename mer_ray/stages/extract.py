@@ -5,6 +5,7 @@ Precomputed frames come from their table instead, and need no audio.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -77,7 +78,8 @@ def run(config: Config, workspace: Workspace, specs: dict[str, FeatureSpec] | No
     summary.seconds = time.monotonic() - started
     if not any(workspace.has(features_table(name)) for name in specs):
         raise InputError(
-            f"no features for any track; {summary.failed:,} failed", f"see `mer-ray status --workspace {workspace.uri}`"
+            f"no features for any track; {summary.failed:,} failed",
+            f"see `mer-ray status --workspace {shlex.quote(workspace.uri)}`",
         )
     return summary
 

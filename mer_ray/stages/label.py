@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import Any
 
@@ -118,7 +119,7 @@ def run(config: Config, workspace: Workspace) -> Summary:
         why = "has a tag that the lexicon knows" if matcher is not None else "brings a label"
         raise InputError(
             f"none of {found.tracks:,} tracks {why} (label.source is {mode})",
-            f"see `mer-ray status --workspace {workspace.uri}`",
+            f"see `mer-ray status --workspace {shlex.quote(workspace.uri)}`",
         )
     if config.label.report and summary.made:
         for labels in workspace.batches("labels", statistics.columns):

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from mer_ray.errors import InputError
 from mer_ray.io.identity import one_line
+from mer_ray.io.replace import replacing
 from mer_ray.io.schemas import dimensions_of
-from mer_ray.io.tables import Workspace
 from mer_ray.scoring import standing
 from mer_ray.scoring.explorer import plane
 from mer_ray.scoring.explorer.pack import packed, script_json
@@ -127,10 +127,9 @@ def run(scores: str, output: str, title: str) -> list[str]:
     table = read(scores)
     text = build(table, nearest(table, SIMILAR), title, target.parent)
     data = text.encode()
-    Workspace(target.parent).write_bytes(data, target.name)
-    lines = [
-        f"{one_line(str(target))}: {table.num_rows:,} track{'s' * (table.num_rows != 1)}, {len(data) / 1e6:.1f} MB"
-    ]
+    with replacing(target) as file:
+        file.write(data)
+    lines = [f"{one_line(output)}: {table.num_rows:,} track{'s' * (table.num_rows != 1)}, {len(data) / 1e6:.1f} MB"]
     if table.num_rows > MANY:
         lines.append("so many tracks make a page slow: the scores of a part of the catalog make a quick one")
     return [*lines, *filter(None, [display.without([table])])]

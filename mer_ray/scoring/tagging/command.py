@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ def run(
     path = _log_path(scores, log)
     with Log(path, writes=not dry_run) as opened:
         _tag(scores, opened, tally, dry_run, replace_mood, keep_mtime)
-    undoing = f"to undo it: mer-ray tag --undo {one_line(str(path))}"
+    undoing = f"to undo it: mer-ray tag --undo {shlex.quote(one_line(str(path)))}"
     return _ended(tally, "would be tagged" if dry_run else "tagged", max_lost, "" if dry_run else undoing)
 
 

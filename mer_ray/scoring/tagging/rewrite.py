@@ -65,6 +65,7 @@ def replace(
     Raises:
         TrackError: The file stays as it was, and so after any other exception.
     """
+    audio = _packets(path, path)
     temporary = path.parent / f".{uuid.uuid4().hex}.part{path.suffix}"
     announce(temporary)
     try:
@@ -77,7 +78,7 @@ def replace(
             raise TrackError("unsafe", f"{shown(path)}: other tags would change, so it was left as it is")
         if after.own() != {key: values for key, values in expected.items() if values is not None}:
             raise TrackError("unsafe", f"{shown(path)}: the tags do not read back, so it was left as it is")
-        if packets_digest(temporary) != packets_digest(path):
+        if _packets(temporary, path) != audio:
             raise TrackError("unsafe", f"{shown(path)}: its audio would change, so it was left as it is")
         shutil.copystat(path, temporary)
         if hasattr(os, "chown"):
@@ -99,6 +100,15 @@ def replace(
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _packets(file: Path, of: Path) -> str:
+    """`packets_digest` of the file ``of`` or its copy; what it says names the former."""
+    try:
+        return packets_digest(file)
+    except TrackError as error:
+        why = f"{shown(of)}: FFmpeg cannot read it, so whether its audio stays cannot be checked"
+        raise TrackError("unsafe", why) from error
 
 
 def _sync(folder: Path) -> None:
