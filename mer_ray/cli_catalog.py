@@ -38,7 +38,8 @@ def playlist(**own: Any) -> list[str]:
 
     An arc (--arc, --from, --to, or together) has 20 tracks, or -n, each by another artist while there are others.
     A .jsonl file has a line of JSON for each track; a .nsp file the CONDITION as rules for Navidrome, which must read
-    what `mer-ray tag` writes (docs/how-to/players.md). --cues marks.txt makes the folder marks: labels of each track.
+    what `mer-ray tag` writes (docs/how-to/players.md). --cues marks.txt makes the folder marks: labels of each track;
+    --cues passages.edl a timeline of all passages, one after the other.
     """
     from mer_ray.scoring import playlist as module
 

@@ -143,7 +143,12 @@ def arcs(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--arc", "moods", metavar="MOODS", help="From mood to mood: calm-tense, sad-calm-happy."),
         click.option("--from", "start", metavar="TRACK", help="First of an arc: its id, file, or a part of its name."),
         click.option("--to", "end", metavar="TRACK", help="Last of an arc."),
-        click.option("--cues", "cue_file", metavar="FILE", help="Calm and tense passages: .csv, or .txt for Audacity."),
+        click.option(
+            "--cues",
+            "cue_file",
+            metavar="FILE",
+            help="Calm and tense passages: .csv, .edl for video editors, .txt for Audacity.",
+        ),
         click.option(
             "--cue-seconds",
             metavar="SECONDS",
@@ -151,6 +156,13 @@ def arcs(command: Callable[..., None]) -> Callable[..., None]:
             default=20.0,
             show_default=True,
             help="About so long each.",
+        ),
+        click.option(
+            "--cue-rate",
+            type=click.Choice(["23.976", "24", "25", "29.97", "30"]),
+            default="25",
+            show_default=True,
+            help="Frames in a second, of the project that imports the .edl.",
         ),
     ]
     for option in reversed(options):

@@ -1,4 +1,4 @@
-"""Where in a track: its calmest and its most tense passage, as a CSV file or as labels for Audacity.
+"""Where in a track: its calmest and its most tense passage, as a CSV file, an edit list, or labels for Audacity.
 
 A passage is a stretch of the curve of ``scores``, at most half of its track. Of all pairs of passages that do not
 overlap, the calmest and the most tense are those whose means of valence and arousal lie farthest in the directions of
@@ -27,14 +27,17 @@ import pyarrow.csv as pacsv
 
 from mer_ray.errors import InputError
 from mer_ray.io import cells
+from mer_ray.io.address import bare, is_local, shown, to_path
 from mer_ray.io.identity import one_line
 from mer_ray.io.schemas import dimensions_of
-from mer_ray.scoring import standing
+from mer_ray.scoring import edl, standing
 from mer_ray.scoring.scores_table import check_spares, name, pieces
 
 WORDS = ("calm", "tense")
 SECONDS = 20.0
-SUFFIXES = (".csv", ".txt")
+RATE = "25"
+SUFFIXES = (".csv", ".edl", ".txt")
+_COLORS = {"calm": "GREEN", "tense": "RED"}  # of markers
 _ABOUT = ("uri", "track_id", "artist", "title")
 _UNSAFE = re.compile(r"[^\w \-]+")  # in the name of a file, on any system
 _SCHEMA = pa.schema(
@@ -102,10 +105,12 @@ def _apart(calm: list[float], tense: list[float], width: int) -> tuple[int, int]
     return found
 
 
-def make(scores: str, chosen: pa.Table, target: Path, seconds: float = SECONDS) -> tuple[dict[str, bytes], int]:
+def make(
+    scores: str, chosen: pa.Table, target: Path, seconds: float = SECONDS, rate: str = RATE
+) -> tuple[dict[str, bytes], int]:
     """The files to write, by their paths in the folder of ``target``, and the number of tracks without a curve.
 
-    scores: where the curves are. chosen: rows of them, in the order of the list. Raises InputError.
+    scores: where the curves are. chosen: rows of them, in the order of the list. rate: of an .edl. Raises InputError.
     """
     check(target)
     dimensions = dimensions_of(chosen.schema, "scores")
@@ -124,6 +129,9 @@ def make(scores: str, chosen: pa.Table, target: Path, seconds: float = SECONDS) 
     if target.suffix.lower() == ".csv":
         rows = [{**track, **vars(cue)} for track, cues in tracks for cue in cues]
         return {target.name: _csv(pa.Table.from_pylist(rows, schema=_SCHEMA))}, len(chosen) - len(tracks)
+    if target.suffix.lower() == ".edl":
+        events = [_event(track, cue) for track, cues in tracks for cue in cues]
+        return {target.name: edl.edit_list(target.stem, events, rate).encode()}, len(chosen) - len(tracks)
     width = len(str(len(tracks)))
     named = ((f"{i:0{width}} {_file_name(name(t['artist'], t['title']))}", c) for i, (t, c) in enumerate(tracks, 1))
     files = {f"{target.stem}/{file.strip()}.txt": labels(cues).encode() for file, cues in named}
@@ -132,25 +140,36 @@ def make(scores: str, chosen: pa.Table, target: Path, seconds: float = SECONDS) 
 
 def check(target: Path) -> None:
     """Raises InputError unless passages can be written there."""
-    shown = one_line(str(target))
+    named = one_line(str(target))
     if target.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--cues {shown} must end in .csv, or in .txt for Audacity's labels", "give such a name")
+        kinds = ".csv, in .edl for video editors, or in .txt for Audacity's labels"
+        raise InputError(f"--cues {named} must end in {kinds}", "give such a name")
     if not target.parent.is_dir():
         raise InputError(f"folder {one_line(str(target.parent))} for --cues does not exist", "make it first")
     check_spares(target, "--cues")
     folder = target.with_suffix("")
     if target.suffix.lower() == ".txt" and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(
-            f"--cues {shown} makes the folder {one_line(str(folder))}, which is there already",
+            f"--cues {named} makes the folder {one_line(str(folder))}, which is there already",
             "remove it, or give another name",
         )
 
 
 def labels(cues: list[Cue]) -> str:
     """A track's passages as a label track for Audacity."""
-    return "".join(
-        f"{c.start_s:.6f}\t{c.end_s:.6f}\t{c.word} (valence {c.valence:.2f}, arousal {c.arousal:.2f})\n" for c in cues
-    )
+    return "".join(f"{c.start_s:.6f}\t{c.end_s:.6f}\t{_note(c)}\n" for c in cues)
+
+
+def _note(cue: Cue) -> str:
+    return f"{cue.word} (valence {cue.valence:.2f}, arousal {cue.arousal:.2f})"
+
+
+def _event(track: dict[str, str], cue: Cue) -> edl.Event:
+    uri = track["uri"] or ""
+    file = str(to_path(uri).expanduser().absolute()) if uri and is_local(uri) else shown(uri)
+    clip = bare(file).rpartition("/")[2] if uri and not is_local(uri) else Path(file).name
+    note = f"{_note(cue)} {name(track['artist'], track['title'])}"
+    return edl.Event(clip or track["track_id"], file, cue.start_s, cue.end_s, _COLORS[cue.word], note)
 
 
 def _found(scores: str, chosen: pa.Table, columns: list[int], seconds: float) -> Iterator[tuple[str, list[Cue]]]:

@@ -150,6 +150,7 @@ def run(
     end: str | None = None,
     cue_file: str | None = None,
     cue_seconds: float = cues.SECONDS,
+    cue_rate: str = cues.RATE,
 ) -> list[str]:
     """Write the playlist, or print it where there is no ``output``. Returns lines for the user.
 
@@ -194,7 +195,9 @@ def run(
         remarks.append(remark)
     chosen = rows[:limit]
     # Before anything is written, so that an error leaves nothing behind.
-    files, without = ({}, 0) if marks is None else cues.make(scores, table.take(pa.array(chosen)), marks, cue_seconds)
+    files, without = {}, 0
+    if marks is not None:
+        files, without = cues.make(scores, table.take(pa.array(chosen)), marks, cue_seconds, cue_rate)
     if target is None:
         shown = chosen if limit or is_arc else chosen[:_SHOWN]
         out.print(listing(table, shown, width=out.width))
