@@ -49,9 +49,7 @@ class Text:
         self._path, self._fs, self._label = path, fs, label
         how = delimited.encoding(self)
         if how.errors != "strict":
-            raise InputError(f"{label}: {how.note}", "save it as UTF-8")
-        if how.note:
-            _say(f"{label}: {how.note}")
+            raise InputError(f"{label}: {how.note.partition(':')[0]}", "save it as UTF-8")
         self._encoding = "utf-8" if how.name == "utf-8-sig" else how.name  # pyarrow removes the mark
         counted = _Counted(delimited.lines(self, how))
         named, source = delimited.after_sep(counted)
@@ -65,6 +63,8 @@ class Text:
         self.schema = pa.schema([field for field in schema_of(names) if field.name in names])
         if twice := [name for name in self.schema.names if names.count(name) > 1]:
             raise InputError(f"{label} has the column {twice[0]} twice", "remove one of them")
+        if how.note:
+            _say(f"{label}: {how.note}")
         self._names = [name if name in self.schema.names else f"\0{i}" for i, name in enumerate(names)]
 
     def __str__(self) -> str:
