@@ -7,11 +7,13 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_tunes
 
-from mer_ray.scoring import scores_table
+from mer_ray.io.identity import file_digest
+from mer_ray.scoring import file_changes, scores_table
 
 
 def values(out: Path) -> dict[str, tuple[float, ...]]:
@@ -143,3 +145,17 @@ def test_two_places_that_list_a_file_under_two_ids_stay(tmp_path, mer_ray):
     before = pq.read_table(out)["track_id"].to_pylist()
     assert "nothing new" in mer_ray("score", *catalog, "--out", out)[1]
     assert pq.read_table(out)["track_id"].to_pylist() == before
+
+
+def test_the_bytes_decide_where_a_spreadsheet_has_rounded_the_time(tmp_path):
+    kept, changed = tmp_path / "kept.mp3", tmp_path / "changed.mp3"
+    for file in (kept, changed):
+        file.write_bytes(b"as it was")
+    names = dict.fromkeys(file_changes.NAMES, "")
+    was = [{"uri": str(f), "track_id": f.name, "size": 9, "sha256": file_digest(f), **names} for f in (kept, changed)]
+    changed.write_bytes(b"now other")
+    scores = pa.Table.from_pylist([{**row, "mtime_ms": None} for row in was])
+    listed = pa.Table.from_pylist([{**row, "mtime_ms": 1_795_965_447_270} for row in was])
+    void = file_changes.find([scores], [listed], [])
+    assert (void.changed, void.gone, void.unknown) == (1, 0, 0)
+    assert list(void.ids.mask(pa.array(["kept.mp3", "changed.mp3"]))) == [False, True]

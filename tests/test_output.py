@@ -249,3 +249,28 @@ def test_a_file_that_is_added_to_is_not_held_in_memory(tmp_path, monkeypatch):
     assert pool.max_memory() < n * drawn  # bytes, of waveforms alone
     assert sorted(scored(target)) == list(range(n + 1))
     assert pq.read_metadata(target).num_row_groups > n // group
+
+
+@pytest.mark.parametrize(("first", "second"), [("s.csv", "s.xlsx"), ("s.xlsx", "s.parquet"), ("s.parquet", "s.csv")])
+def test_files_of_two_models_do_not_share_their_roll_ups_and_failures(tmp_path, first, second):
+    out = command(tmp_path / first)
+    commit(out, 1)
+    out.workspace.append_rows("failures", [failure("score", "a", "corrupt", "a")])
+    finish(out)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    other = output.Output(str(tmp_path / second))
+    with pytest.raises(InputError, match=rf"{first}, beside {second}, holds scores by m:1, .* m:2: s\.rollups\.csv"):
+        other.open("m:2")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+    same = command(tmp_path / second)  # the same model's scores in another format
+    commit(same, 1)
+    finish(same)
+    assert (tmp_path / "s.rollups.csv").read_bytes() == before["s.rollups.csv"]
+
+
+def test_another_table_of_that_name_is_no_reason_to_refuse(tmp_path):
+    (tmp_path / "s.csv").write_text("path\n/m/1.mp3\n")
+    out = command(tmp_path / "s.parquet")
+    commit(out, 1)
+    finish(out)
+    assert (tmp_path / "s.csv").read_text() == "path\n/m/1.mp3\n"

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 import sounds
 from conftest import RATE, tune_of
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mer_ray
+from mer_ray.scoring import same_recording
 from mer_ray.scoring.repeats import best
-from mer_ray.scoring.same_recording import candidates
+from mer_ray.scoring.same_recording import CURVE, LEVEL, MOST_LEVEL_DB, OVERLAP, SOUND, candidates
 
 VERSIONS = {
     "mp3": ["-b:a", "64k"],
@@ -136,15 +137,27 @@ def test_tracks_of_other_models_are_not_compared(mer_ray, scores, tmp_path):
     assert "18 models are in SCORES" in out
 
 
-@given(st.integers(0, 300), st.integers(1, 5), st.floats(0.01, 3.0), st.integers(0, 10))
-def test_all_pairs_within_the_radius_are_candidates_once(n, d, radius, seed):
-    points = np.random.default_rng(seed).standard_normal((n, d))
-    found = [(min(a, b), max(a, b)) for i, j in candidates(points, radius) for a, b in zip(i, j, strict=True)]
-    apart = np.sqrt(np.square(points[:, None] - points[None]).sum(axis=-1))
-    a, b = np.nonzero(np.triu(apart < radius * (1 - 1e-5), 1))
-    assert len(found) == len(set(found))
-    assert set(zip(a.tolist(), b.tolist(), strict=True)) <= set(found)
-    assert all(apart[pair] <= radius * (1 + 1e-5) for pair in found)
+@given(st.integers(0, 60), st.integers(1, 4), st.integers(1, 20), st.integers(0, 10))
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_all_pairs_that_may_be_the_same_are_candidates_once(monkeypatch, n, d, leaf, seed):
+    monkeypatch.setattr(same_recording, "_LEAF", leaf)
+    monkeypatch.setattr(same_recording, "_CELLS", 7 * leaf)
+    rng = np.random.default_rng(seed)
+    points, values = 2 * rng.standard_normal((n, d)), rng.uniform(0.3, 0.7, (n, 2))
+    loudness, duration = rng.choice([-30.0, -20, -19, -8, np.nan], n), rng.choice([30.0, 31, 39, 41, 300], n)
+    blocks = list(candidates(points, loudness, values, duration))
+    found = {(min(a, b), max(a, b)): far for i, j, f in blocks for a, b, far in zip(i, j, f, strict=True)}
+    assert len(found) == sum(len(i) for i, _, _ in blocks)
+    expected = {}
+    for a in range(n):
+        for b in range(a + 1, n):
+            gain = abs(loudness[a] - loudness[b])
+            explained = 0.0 if np.isnan(gain) else LEVEL * min(gain, MOST_LEVEL_DB)
+            far = np.sqrt(max(0.0, np.square(points[a] - points[b]).sum() - explained**2))
+            is_long = min(duration[a], duration[b]) >= OVERLAP * max(duration[a], duration[b])
+            if far <= SOUND and is_long and np.sqrt(np.square(values[a] - values[b]).mean()) <= 2 * CURVE:
+                expected[a, b] = far
+    assert found == pytest.approx(expected)
 
 
 def test_what_to_keep():

@@ -212,7 +212,7 @@ def test_a_time_reads_as_on_a_player():
         ("text.parquet", "cannot be read"),
         ("labels.parquet", "no column lower_valence"),
         ("labels.csv", "no column lower_valence"),
-        ("wrong.csv", "cannot be read"),
+        ("wrong.csv", "wrong.csv: valence of track x is 'high'"),
         ("empty", "holds no scores"),
         ("range.parquet", "arousal of track 0000000000000002 is 1.5"),
         ("null.csv", "valence of track x is nan"),

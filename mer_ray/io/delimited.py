@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Protocol
 
 from mer_ray.errors import InputError
 
@@ -50,6 +50,14 @@ _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?", re.AS
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 
 
+class File(Protocol):
+    """A path, or an object that opens like one; its text names it in messages."""
+
+    @property
+    def open(self) -> Callable[..., Any]:
+        """As `Path.open`."""
+
+
 @dataclass(frozen=True)
 class Encoding:
     """name, errors: arguments of `open`. note: a remark for the user, if the encoding was guessed.
@@ -63,7 +71,7 @@ class Encoding:
     dirty: bool = False
 
 
-def encoding(file: Path) -> Encoding:
+def encoding(file: File) -> Encoding:
     """Strict UTF-8 first; UTF-16 and UTF-32 by their mark or their NULs; else Windows-1252. Reads the whole file.
 
     In a file that is UTF-8 except for some bytes, those become lone surrogates. Raises InputError for binary data, and
@@ -104,7 +112,7 @@ def _wide(head: bytes) -> str:
     return ""
 
 
-def _eight_bits(file: Path, chunks: Iterator[bytes]) -> Encoding:
+def _eight_bits(file: File, chunks: Iterator[bytes]) -> Encoding:
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     wide = bad = nuls = 0
     for chunk in chunks:
@@ -139,12 +147,12 @@ def _eight_bits(file: Path, chunks: Iterator[bytes]) -> Encoding:
     return Encoding("cp1252", note="read as Windows-1252 (Western European): it is not UTF-8", dirty=nuls > 0)
 
 
-def _has_mark(file: Path) -> bool:
+def _has_mark(file: File) -> bool:
     with file.open("rb") as handle:
-        return handle.read(3) == codecs.BOM_UTF8
+        return bool(handle.read(3) == codecs.BOM_UTF8)
 
 
-def lines(file: Path, how: Encoding) -> Iterator[str]:
+def lines(file: File, how: Encoding) -> Iterator[str]:
     """The lines of a file, with their ends (LF, CRLF or CR). Raises InputError for one that does not end."""
     with file.open(encoding=how.name, errors=how.errors, newline="") as handle:
         while line := handle.readline(MAX_LINE):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 
 from mer_ray.console import problem
 from mer_ray.errors import InputError
 from mer_ray.io.identity import one_line
+from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import file_changes, scores_table
 from mer_ray.scoring.catalog import Catalog
@@ -40,6 +42,27 @@ def in_file(uri: str, shown: str, model: str, catalog: Catalog | None, keep_gone
         pieces = scores_table.pieces(uri, COLUMNS)
         file_changes.keep_others(pieces, shown, model, catalog.windows(WINDOW), catalog.folders, keep_gone)
     return f"{shown} held {found.total():,} scores by {_listed(found)}: these take their place"
+
+
+def beside(folder: Store, name: str, model: str) -> None:
+    """Raises InputError where a file with another suffix has other models' scores: their side files are named alike.
+
+    name: of the file that is to be written; its own rows are not looked at.
+    """
+    stem, own = PurePosixPath(name).stem, PurePosixPath(name).suffix.lower()
+    for other in (f"{stem}{suffix}" for suffix in scores_table.SUFFIXES if suffix != own):
+        if not folder.exists(other):
+            continue
+        try:
+            models = {m for piece in scores_table.pieces(folder.at(other), ["model"]) for m in piece["model"].unique()}
+        except InputError:  # no scores
+            continue
+        if found := {str(m) for m in models} - {model, ""}:
+            raise InputError(
+                f"{other}, beside {name}, holds scores by {_listed(found)}, and the model is now {model}: "
+                f"{stem}.rollups.csv and failures would be of the one or the other",
+                "give --out another name, or remove that file",
+            )
 
 
 def in_parts(

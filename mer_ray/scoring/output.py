@@ -118,6 +118,7 @@ class Output:
         if not self.is_file:
             other_models.refuse(others, self.shown, model)
         else:
+            other_models.beside(self.beside, self.name, model)
             self._failed_then = self.beside.stamp(self._failures)
             if self.beside.exists(self.name):
                 self.note = other_models.in_file(self.uri, self.shown, model, catalog, keep_gone)

@@ -36,6 +36,7 @@ SLOW = 25  # points of an outline's moving mean that is subtracted
 FEWEST = 60  # points of an outline: fewer are alike by chance
 FLAT_DB = 0.5  # an outline of less deviation says nothing
 LAGS_S = 60.0  # between the beginnings of two versions, at most
+_LEAF = 512  # rows that are compared together
 _CELLS = 1 << 22  # distances in memory: 16 MB
 _TOLERANCE = 1e-5  # of squared distances in float32, relative to the squared lengths they are computed from
 _KEPT = 20_000  # outlines in memory: 48 MB
@@ -56,20 +57,17 @@ def same_recordings(table: pa.Table) -> list[Pair]:
     models, are not compared.
     """
     points, models = sound(table), np.array(table["model"].to_pylist(), dtype=object)
-    known = _known(points)
     values = np.column_stack([table[d].to_numpy() for d in dimensions_of(table.schema, "scores")])
     loudness = table["loudness"].to_numpy() if "loudness" in table.column_names else np.full(len(points), np.nan)
+    loudness = np.where(np.isfinite(loudness), loudness, np.nan)
+    duration = table["duration_s"].to_numpy(zero_copy_only=False).astype(np.float64)
+    known = _known(points) & np.isfinite(duration) & (duration > 0)
     outlines, found = _Outlines(table), list[Pair]()
     for model in dict.fromkeys(models):
         rows = np.flatnonzero(known & (models == model))
-        for i, j in candidates(points[rows], float(np.hypot(MOST * SOUND, LEVEL * MOST_LEVEL_DB))):
+        for i, j, of_sound in candidates(points[rows], loudness[rows], values[rows], duration[rows]):
             a, b = np.minimum(rows[i], rows[j]), np.maximum(rows[i], rows[j])
-            of_sound = _without_level(points[a] - points[b], loudness[a] - loudness[b]) / SOUND
-            # A track's value is a mean of its curve: where these differ much, so do the curves.
-            near = np.sqrt(np.square(values[a] - values[b]).mean(axis=1)) <= 2 * MOST * CURVE
-            near &= of_sound <= MOST
-            a, b, of_sound = a[near], b[near], of_sound[near]
-            for first, second, far in zip(a.tolist(), b.tolist(), of_sound.tolist(), strict=True):
+            for first, second, far in zip(a.tolist(), b.tolist(), (of_sound / SOUND).tolist(), strict=True):
                 misfit, curve = outlines.compare(first, second)
                 distance = float(np.sqrt(far**2 + (misfit / MISFIT) ** 2 + (curve / CURVE) ** 2))
                 if distance <= MOST:
@@ -89,37 +87,93 @@ def _known(points: np.ndarray) -> np.ndarray:
     return known
 
 
-def candidates(points: np.ndarray, radius: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of rows of points (N, d) at most ``radius`` apart, each once: blocks of (m,), (m,).
+def candidates(
+    points: np.ndarray, loudness: np.ndarray, values: np.ndarray, duration: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Pairs of rows that may be the same recording, each once, and their distances in sound: blocks of (m,), each.
 
-    The rows are sorted along the direction in which they vary most, and each block is compared with what can be within
-    the radius there. Memory is bounded; time grows with N², the less the smaller the radius.
+    These are all pairs that are near enough in ``sound``, less what their levels explain, and in their values, the
+    means of their curves; and of lengths that can be compared.
+
+    The rows are divided into leaves of a tree, and only leaves that have near rows by their bounds are compared. Memory
+    is bounded. Where few tracks are alike in values and length, time grows less than with N².
+
+    Args:
+        points: (N, S) ``sound``.
+        loudness: (N,) LUFS; may be NaN.
+        values: (N, D) of the dimensions.
+        duration: (N,) s, above 0.
     """
     if len(points) < 2:
         return
-    away = points - points.mean(axis=0)
-    _, vectors = np.linalg.eigh(away.T @ away)
-    turned = away @ vectors[:, ::-1]
-    order = np.argsort(turned[:, 0], kind="stable")
-    exact = turned[order]
-    turned = exact.astype(np.float32)
-    along, lengths = exact[:, 0], np.einsum("nd,nd->n", turned, turned)
-    slack = _TOLERANCE * float(lengths.max())
-    start = 0
-    while start < len(turned):
-        # as many rows as keep the block in memory, by what the first of them is compared with
-        width = np.searchsorted(along, along[start] + radius, "right") - start
-        end = min(len(turned), start + max(1, min(2048, _CELLS // max(1, int(width)))))
-        last = int(np.searchsorted(along, along[end - 1] + radius, "right"))
-        squared = lengths[start:end, None] + lengths[None, start:last] - 2 * (turned[start:end] @ turned[start:last].T)
-        i, j = np.nonzero(squared <= radius**2 + slack)
-        i, j = i + start, j + start
-        once = i < j
-        i, j = i[once], j[once]
-        near = np.square(exact[i] - exact[j]).sum(axis=1) <= radius**2
-        if near.any():
-            yield order[i[near]], order[j[near]]
-        start = end
+    mean_square = np.square(2 * MOST * CURVE)
+    logs, far = np.log(duration)[:, None], np.log(1 / OVERLAP) + 1e-9
+    level = np.nan_to_num(loudness, nan=-20.0)[:, None]
+    scales = [points / SOUND, values / (2 * MOST * CURVE), logs / far, level * LEVEL / SOUND]
+    order, starts = _leaves(np.hstack(scales))
+    ends = np.append(starts[1:], len(order))
+    boxes = [_bounds(x[order], starts) for x in (points, values, logs)]
+    levels = loudness[order, None]
+    quiet = np.fmin.reduceat(levels, starts)
+    loud = np.fmax.reduceat(levels, starts)
+    # float32 distances, as one product: |x|² + |y|² - 2xy
+    away = (points - points.mean(axis=0))[order].astype(np.float32)
+    lengths, ones = np.einsum("nd,nd->n", away, away), np.ones(len(away), np.float32)
+    left, right = np.column_stack([-2 * away, lengths, ones]), np.column_stack([away, ones, lengths])
+    for leaf, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        of_sound, of_values, of_logs = (np.square(_gaps(box, leaf)).sum(axis=1) for box in boxes)
+        apart = np.fmax(loud[leaf] - quiet[leaf:], loud[leaf:] - quiet[leaf])[:, 0]  # NaN where it is unknown
+        most = np.square(MOST * SOUND) + np.square(LEVEL * np.clip(np.nan_to_num(apart), 0, MOST_LEVEL_DB))
+        there = (of_sound <= most * (1 + 1e-9)) & (of_logs <= far**2)
+        there &= of_values <= values.shape[1] * mean_square * (1 + 1e-9)
+        sizes = (ends - starts)[leaf:][there]
+        others = np.concatenate([np.arange(starts[n], ends[n]) for n in leaf + np.flatnonzero(there)])
+        limits = np.repeat(most[there], sizes).astype(np.float32)
+        width = max(1, _CELLS // (end - start))
+        for first in range(0, len(others), width):
+            columns, limit = others[first : first + width], limits[first : first + width]
+            squared = left[start:end] @ right[columns].T
+            slack = _TOLERANCE * (float(lengths.max()) + float(limit.max()))
+            i, j = np.divmod(np.flatnonzero(squared <= limit + np.float32(slack)), len(columns))
+            i, j = i + start, columns[j]
+            a, b = order[i[i < j]], order[j[i < j]]
+            near = np.square(values[a] - values[b]).mean(axis=1) <= mean_square
+            near &= np.abs(logs[a] - logs[b])[:, 0] <= far
+            a, b = a[near], b[near]
+            distance = _without_level(points[a] - points[b], loudness[a] - loudness[b])
+            near = distance <= MOST * SOUND
+            if near.any():
+                yield a[near], b[near], distance[near]
+
+
+def _leaves(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An order of the rows in which those of a leaf follow each other, and the starts of the leaves.
+
+    A leaf of over `_LEAF` rows is halved where it is widest.
+    """
+    todo, done = [np.arange(len(points))], list[np.ndarray]()
+    while todo:
+        rows = todo.pop()
+        if len(rows) <= _LEAF:
+            done.append(rows)
+            continue
+        own = points[rows]
+        widest, half = int(np.argmax(own.max(axis=0) - own.min(axis=0))), len(rows) // 2
+        parted = rows[np.argpartition(own[:, widest], half)]
+        todo += [parted[half:], parted[:half]]
+    return np.concatenate(done), np.cumsum([0, *map(len, done[:-1])])
+
+
+def _bounds(points: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest of each leaf's points: (leaves, d) each."""
+    return np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)
+
+
+def _gaps(box: tuple[np.ndarray, np.ndarray], leaf: int) -> np.ndarray:
+    """How far a leaf and each from there on are apart along each axis, at least: (leaves - leaf, d)."""
+    low, high = box
+    apart: np.ndarray = np.maximum(0, np.maximum(low[leaf:] - high[leaf], low[leaf] - high[leaf:]))
+    return apart
 
 
 def _without_level(apart: np.ndarray, decibels: np.ndarray) -> np.ndarray:
@@ -147,7 +201,7 @@ class _Outlines:
     def compare(self, a: int, b: int) -> tuple[float, float]:
         """1 - the outlines' correlation at the best lag, and the root mean square difference of the curves there.
 
-        Infinite where nothing can be said, or the lengths differ too much.
+        Infinite where nothing can be said, the lengths differ too much, or the correlation alone is too low.
         """
         nothing = (np.inf, np.inf)
         short, long = sorted((self._duration[a], self._duration[b]))
@@ -162,6 +216,8 @@ class _Outlines:
         if found is None:
             return nothing
         correlation, lag = found
+        if 1 - correlation > MOST * MISFIT:  # too much, whatever the curves say
+            return nothing
         return 1 - correlation, self._curves(a, b, lag * step)
 
     def says(self, row: int) -> bool:
@@ -207,7 +263,7 @@ def _resampled(outline: np.ndarray, duration: float, step: float) -> np.ndarray:
     at = np.arange(step / 2, duration, step)
     points = np.interp(at, (np.arange(len(outline)) + 0.5) * hop, outline)
     width = min(SLOW, len(points) // 2 * 2 - 1)
-    padded = np.pad(points, width // 2, mode="edge")
+    padded = np.concatenate([np.full(width // 2, points[0]), points, np.full(width // 2, points[-1])])
     fast: np.ndarray = points - np.convolve(padded, np.full(width, 1 / width), "valid")
     return fast
 

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.fs
 
 from mer_ray.config_checks import is_dimension
 from mer_ray.errors import InputError
-from mer_ray.io import cells
 from mer_ray.io.address import EXPOSED, INSTEAD, has_credentials, is_local, located, parted, shown, to_path
 from mer_ray.io.buckets import read_batches
 from mer_ray.io.identity import normalise, one_line
@@ -31,6 +29,7 @@ from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
 from mer_ray.scoring.measures import display
+from mer_ray.scoring.scores_text import Text
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -45,10 +44,6 @@ WIDE = 110
 _MAKE = "give what `mer-ray score CATALOG --out FILE` wrote, a folder of its shards, or a workspace"
 _LISTED = 5
 _ROWS = 5_000
-_PARSE = pacsv.ParseOptions(newlines_in_values=True)
-_CELLS = {"null_values": [""], "strings_can_be_null": True, "quoted_strings_can_be_null": False}
-_CSV = ds.CsvFileFormat(parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**_CELLS))
-"""A CSV file has no lists; an empty cell is null."""
 
 
 def read(path: str | os.PathLike[str], columns: Sequence[str] | None = None, without: Sequence[str] = ()) -> pa.Table:
@@ -83,16 +78,14 @@ def pieces(
     yield from _pieces(os.fspath(path), rows, list(wanted))
 
 
-def _pieces(text: str, rows: ds.Dataset, wanted: list[str]) -> Iterator[pa.Table]:
+def _pieces(text: str, rows: ds.Dataset | Text, wanted: list[str]) -> Iterator[pa.Table]:
     seen, schema = Ids(), scores_schema(_dimensions(rows))
-    is_csv = isinstance(rows, ds.FileSystemDataset) and isinstance(rows.format, ds.CsvFileFormat)
     columns = list(dict.fromkeys([*wanted, "track_id", *(end + d for d in _dimensions(rows) for end in ENDS)]))
     stored = [c for c in columns if c in rows.schema.names]
     with _reading(_label(text)):
         for file in rows.get_fragments():
             for batch in read_batches(partial(_batches, file, rows.schema, stored)):
-                table = pa.Table.from_batches([batch])
-                table = _cleaned(cells.unguarded(table) if is_csv else table, schema, columns)
+                table = _cleaned(pa.Table.from_batches([batch]), schema, columns)
                 new = seen.add(table["track_id"])
                 yield _checked(text, table if new.all() else table.filter(pa.array(new))).select(wanted)
 
@@ -158,7 +151,7 @@ def _same_file(uri: str, query: str) -> bool:
     return one.name == other.name and one.resolve() == other.resolve()  # most names differ, which needs no disk access
 
 
-def _open(text: str) -> ds.Dataset:
+def _open(text: str) -> ds.Dataset | Text:
     """The rows, not yet read. Columns that an older file lacks are nulls."""
     if has_credentials(text):
         raise InputError(f"{shown(text)} {EXPOSED}", INSTEAD)
@@ -175,16 +168,19 @@ def _open(text: str) -> ds.Dataset:
     return _files([str(path)])
 
 
-def _files(files: list[str], store: Store | None = None, label: str = "") -> ds.Dataset:
+def _files(files: list[str], store: Store | None = None, label: str = "") -> ds.Dataset | Text:
     """Parquet files, or a CSV or Excel file. label: its name in messages."""
     kind, fs = PurePosixPath(files[0]).suffix.lower(), store.fs if store else None
     if kind == sheet.SUFFIX:
         return _book(files[0], fs or pa.fs.LocalFileSystem(), label or one_line(files[0]))
-    layout = _CSV if kind == ".csv" else "parquet"
+    if kind == ".csv":
+        name = label or one_line(files[0])
+        with _reading(name):
+            return Text(files[0], fs or pa.fs.LocalFileSystem(), name, lambda names: _flat(_named(names, name)))
     found: dict[tuple[str, ...], str] = {}
     for file in files:
         with _reading(label or one_line(file)):
-            names = ds.dataset(file, format=layout, filesystem=fs).schema.names
+            names = ds.dataset(file, format="parquet", filesystem=fs).schema.names
         found.setdefault(_named(names, label or one_line(file)), file)
     if len(found) > 1:
         (own, first), (others, second), *_ = found.items()
@@ -193,7 +189,7 @@ def _files(files: list[str], store: Store | None = None, label: str = "") -> ds.
             "put the scores of each model into a folder of its own",
         )
     [dimensions] = found
-    return ds.dataset(files, (_flat if kind == ".csv" else scores_schema)(dimensions), format=layout, filesystem=fs)
+    return ds.dataset(files, scores_schema(dimensions), format="parquet", filesystem=fs)
 
 
 def _book(file: str, fs: pa.fs.FileSystem, label: str) -> ds.Dataset:
@@ -206,7 +202,7 @@ def _flat(dimensions: Sequence[str]) -> pa.Schema:
     return pa.schema([f for f in scores_schema(dimensions) if f.name not in NESTED])
 
 
-def _dimensions(rows: ds.Dataset) -> tuple[str, ...]:
+def _dimensions(rows: ds.Dataset | Text) -> tuple[str, ...]:
     return dimensions_of(rows.schema, "scores")
 
 
@@ -235,7 +231,7 @@ def _reading(label: str) -> Iterator[None]:
         raise InputError(f"{label} cannot be read ({one_line(str(error), 200)})", _MAKE) from error
 
 
-def _remote(text: str) -> ds.Dataset:
+def _remote(text: str) -> ds.Dataset | Text:
     folder, name = parted(text)
     store = Store(folder)
     if PurePosixPath(name).suffix.lower() not in SUFFIXES or store.is_folder(name):
@@ -258,18 +254,16 @@ def _workspace(text: str) -> ds.Dataset:
     return ds.dataset(shards, scores_schema(_named(names, _label(text))), format="parquet", filesystem=workspace.fs)
 
 
-def _batches(file: ds.Fragment, schema: pa.Schema, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(file: ds.Fragment | Text, schema: pa.Schema, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Read one row group at a time: for a whole file, pyarrow would read ahead into memory."""
     if isinstance(file, ds.ParquetFileFragment):
         for group in file.split_by_row_group():
             yield from group.to_batches(schema, columns, batch_size=_ROWS, batch_readahead=1)
         return
-    if not isinstance(file, ds.FileFragment):  # rows of a sheet, which are in memory
-        yield from file.to_batches(schema, columns, batch_size=_ROWS)
+    if isinstance(file, Text):
+        yield from file.batches(columns)
         return
-    options = {"column_types": schema, "include_columns": columns, "include_missing_columns": True, **_CELLS}
-    with file.open() as opened:
-        yield from pacsv.open_csv(opened, parse_options=_PARSE, convert_options=pacsv.ConvertOptions(**options))
+    yield from file.to_batches(schema, columns, batch_size=_ROWS)  # of a workbook, which is in memory
 
 
 def _cleaned(table: pa.Table, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:

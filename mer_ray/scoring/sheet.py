@@ -1,4 +1,8 @@
-"""An Excel workbook (.xlsx) of scores: one sheet, numbers as numbers, and text that is never a formula or a link."""
+"""An Excel workbook (.xlsx) of scores: one sheet, numbers as numbers, and text that is never a formula or a link.
+
+Its text needs no guard (see `cells`). A guard is taken off all the same, since a guarded CSV file may have been saved
+as a workbook; so text that looks guarded gets one here.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +18,16 @@ from xlsxwriter.exceptions import XlsxWriterException
 
 from mer_ray.errors import InputError
 from mer_ray.io import cells
+from mer_ray.io.identity import one_line
+from mer_ray.scoring.scores_text import check
 
 SUFFIX = ".xlsx"
 MAX_ROWS = 1_048_576 - 1
 """Rows of a sheet, below its header."""
 MAX_TEXT = 32_767
 """UTF-16 code units of a cell."""
+_EXACT = 1e15
+"""Spreadsheets keep 15 digits of a number."""
 _WIDTH = {pa.string(): 28, pa.bool_(): 14}
 
 
@@ -61,7 +69,8 @@ class Writer:
             self._row += 1
             for i, value in enumerate(values):
                 if isinstance(value, str):
-                    self._sheet.write_string(self._row, i, _fitting(value))
+                    text = cells.guard(value) if cells.unguard(value) != value else value
+                    self._sheet.write_string(self._row, i, _fitting(text))
                 elif isinstance(value, bool):
                     self._sheet.write_boolean(self._row, i, value)
                 elif value is not None and value == value:  # a sheet has no NaN
@@ -82,7 +91,7 @@ def read(source: IO[bytes], schema_of: Callable[[Sequence[str]], pa.Schema], lab
     try:
         rows = CalamineWorkbook.from_filelike(source).get_sheet_by_index(0).iter_rows()
         names = [str(name) for name in next(rows, [])]
-        columns = list(zip(*rows, strict=True)) or [()] * len(names)
+        columns = list(zip(*filter(_is_filled, rows), strict=True)) or [()] * len(names)
     except (CalamineError, IndexError) as error:
         raise InputError(
             f"{label} cannot be read ({error})", "give what `mer-ray score CATALOG --out FILE` wrote"
@@ -92,12 +101,19 @@ def read(source: IO[bytes], schema_of: Callable[[Sequence[str]], pa.Schema], lab
     made = []
     for field in fields:
         made.append(pa.array(_column(columns[index[field.name]], field, label), field.type))
-    return pa.table(made, schema=pa.schema(fields))
+    table = pa.table(made, schema=pa.schema(fields))
+    check(table, label)
+    return table
+
+
+def _is_filled(row: Sequence[Any]) -> bool:
+    return any(value != "" for value in row)
 
 
 def _column(values: Sequence[Any], field: pa.Field, label: str) -> list[Any]:
     """Cells as values of the field's type. In edited sheets, a title such as 1999 may be a number."""
-    to = _text if pa.types.is_string(field.type) else _truth if pa.types.is_boolean(field.type) else float
+    to = _text if pa.types.is_string(field.type) else _truth if pa.types.is_boolean(field.type) else _number
+    to = _id if field.name == "track_id" else to
     return [_cell(value, to, f"{label}: {field.name} in row {row}") for row, value in enumerate(values, 2)]
 
 
@@ -107,7 +123,8 @@ def _cell(value: Any, to: Callable[[Any], Any], label: str) -> Any:
     try:
         return to(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{label} is {value!r}", "mend that cell, or score that track again") from error
+        shown = value.isoformat() if isinstance(value, date) else one_line(str(value), 40)
+        raise InputError(f"{label} is {shown!r}", "mend that cell, or score that track again") from error
 
 
 def _text(value: Any) -> str:
@@ -115,7 +132,20 @@ def _text(value: Any) -> str:
         return str(value).upper()
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return value.isoformat() if isinstance(value, date) else str(value)
+    return value.isoformat() if isinstance(value, date) else cells.unguard(str(value))
+
+
+def _id(value: Any) -> str:
+    """An id; not what a spreadsheet has made of it: a date, or a number of more digits than it keeps."""
+    if isinstance(value, date) or (isinstance(value, float) and abs(value) >= _EXACT):
+        raise ValueError("no id any more")
+    return _text(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError("no number")
+    return float(value)
 
 
 def _truth(value: Any) -> bool:
