@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mer_ray.scoring.edl import RATES
+
 if TYPE_CHECKING:
     from mer_ray.config import Config
     from mer_ray.io.tables import Workspace
@@ -159,7 +161,7 @@ def arcs(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--cue-rate",
-            type=click.Choice(["23.976", "24", "25", "29.97", "30"]),
+            type=click.Choice(list(RATES)),
             default="25",
             show_default=True,
             help="Frames in a second, of the project that imports the .edl.",

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_edl import clips
 from test_playlist import SCHEMA, table, typed
 
 from mer_ray.scoring.cues import passages
@@ -107,13 +108,28 @@ def test_labels_for_audacity_are_a_file_a_track_in_a_folder(scores, tmp_path):
     assert "marks, which is there already" in err
 
 
+def test_an_edit_list_is_a_timeline_of_the_list(scores, tmp_path):
+    rows = pq.read_table(scores).to_pylist()
+    options = ["--sort", "arousal", "--cues", "c.edl", "--cue-seconds", 15, "--cue-rate", "23.976"]
+    code, out, err = typed("playlist", scores, *options)
+    assert (code, err) == (0, "")
+    assert "c.edl: calm and tense passages; without a curve: 1" in out
+    read = clips((tmp_path / "c.edl").read_text(), "23.976")
+    assert [c.name for c in read] == ["b.mp3", "b.mp3", "a.mp3", "a.mp3"]
+    assert read[0].media_reference.target_url == str(tmp_path / "b.mp3")
+    assert read[1].source_range.start_time.value == round(30 * 24_000 / 1001)
+    (marker,) = read[1].markers
+    assert marker.color == "RED"
+    assert marker.name.startswith(f"tense (valence 0.30, arousal 0.90) {rows[1]['artist']} – {rows[1]['title']}")
+
+
 def test_scores_without_curves_say_what_to_do(scores, tmp_path):
     flat = pq.read_table(scores)
     flat = flat.select([f.name for f in flat.schema if not pa.types.is_nested(f.type)])
     pa.csv.write_csv(flat, "s.csv")
     for options, message in (
         (["s.csv", "--cues", "c.csv"], "score into Parquet"),
-        ([scores, "--cues", "c.edl"], "must end in .csv, or in .txt"),
+        ([scores, "--cues", "c.wav"], "must end in .csv, in .edl for video editors, or in .txt"),
         ([scores, "--cues", "gone/c.csv"], "gone for --cues does not exist"),
     ):
         code, out, err = typed("playlist", *options)

@@ -10,6 +10,7 @@ the reader of OpenTimelineIO's adapter ``cmx_3600``, which the tests use.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -73,12 +74,17 @@ def edit_list(title: str, events: Sequence[Event], rate: str) -> str:
         lines += [
             "",
             f"{number:03d}  AX       AA    C        {' '.join(codes)}",
-            f"* FROM CLIP NAME: {one_line(event.name)}",
-            f"* FROM FILE: {one_line(event.file, 4000)}",
+            f"* FROM CLIP NAME: {_line(event.name)}",
+            f"* FROM FILE: {_line(event.file)}",
             f"* LOC: {timecode(at, base)} {event.color:7} {one_line(event.note)}",
         ]
         at += last - first
     return "\n".join(lines) + "\n"
+
+
+def _line(name: str) -> str:
+    """A file's name as it is, but for what no line of text can hold: line breaks, and bytes that are not UTF-8."""
+    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in name)
 
 
 def timecode(frames: int, base: int) -> str:

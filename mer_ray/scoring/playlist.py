@@ -195,7 +195,8 @@ def run(
         remarks.append(remark)
     chosen = rows[:limit]
     # Before anything is written, so that an error leaves nothing behind.
-    files, without = {}, 0
+    files: dict[str, bytes] = {}
+    without = 0
     if marks is not None:
         files, without = cues.make(scores, table.take(pa.array(chosen)), marks, cue_seconds, cue_rate)
     if target is None:
