@@ -92,6 +92,18 @@ def test_what_a_spreadsheet_has_made_of_a_cell_is_refused_by_name(tmp_path, cell
     assert message in str(error.value)
 
 
+def test_rows_whose_ids_became_the_same_are_counted_aloud(tmp_path, capsys):
+    """As of 007 and 7, which a spreadsheet takes for one number."""
+    lines = saved(tmp_path / "s.csv").read_text().splitlines(keepends=True)
+    lines[2] = lines[2].replace(ROWS["track_id"][1].as_py(), ROWS["track_id"][0].as_py())
+    file = tmp_path / "same.csv"
+    file.write_text("".join(lines))
+    for _ in range(2):
+        assert read(file)["title"].to_pylist() == [ROWS["title"][0].as_py()]
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("1 row has the track_id of a row above, which is the one that counts") == 1
+
+
 def test_a_damaged_table_is_refused_in_plain_words(tmp_path):
     text = saved(tmp_path / "s.csv").read_text()
     head, first, *_ = text.splitlines()

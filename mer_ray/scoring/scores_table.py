@@ -29,7 +29,7 @@ from mer_ray.io.store import Store
 from mer_ray.io.tables import Workspace
 from mer_ray.scoring import sheet
 from mer_ray.scoring.measures import display
-from mer_ray.scoring.scores_text import Text
+from mer_ray.scoring.scores_text import Text, say_once
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -82,12 +82,18 @@ def _pieces(text: str, rows: ds.Dataset | Text, wanted: list[str]) -> Iterator[p
     seen, schema = Ids(), scores_schema(_dimensions(rows))
     columns = list(dict.fromkeys([*wanted, "track_id", *(end + d for d in _dimensions(rows) for end in ENDS)]))
     stored = [c for c in columns if c in rows.schema.names]
+    repeated = 0
     with _reading(_label(text)):
         for file in rows.get_fragments():
             for batch in read_batches(partial(_batches, file, rows.schema, stored)):
                 table = _cleaned(pa.Table.from_batches([batch]), schema, columns)
                 new = seen.add(table["track_id"])
+                repeated += len(new) - int(new.sum())
                 yield _checked(text, table if new.all() else table.filter(pa.array(new))).select(wanted)
+    shards = isinstance(rows, ds.FileSystemDataset) and len(rows.files) > 1  # these may overlap
+    if repeated and not shards:
+        rows_have = "1 row has" if repeated == 1 else f"{repeated:,} rows have"
+        say_once(f"{_label(text)}: {rows_have} the track_id of a row above, which is the one that counts")
 
 
 def count(path: str | os.PathLike[str]) -> int:

@@ -64,7 +64,7 @@ class Text:
         if twice := [name for name in self.schema.names if names.count(name) > 1]:
             raise InputError(f"{label} has the column {twice[0]} twice", "remove one of them")
         if how.note:
-            _say(f"{label}: {how.note}")
+            say_once(f"{label}: {how.note}")
         self._names = [name if name in self.schema.names else f"\0{i}" for i, name in enumerate(names)]
 
     def __str__(self) -> str:
@@ -155,7 +155,8 @@ class _Counted:
 
 
 @functools.cache
-def _say(note: str) -> None:
+def say_once(note: str) -> None:
+    """A line for the user, who need not read it for each time that the file is read."""
     problem(note)
 
 
